@@ -1,0 +1,236 @@
+"""Every error Graft raises on purpose.
+
+PipelineError                     picklable; inputs kept as attributes; .transient says "safe to retry"
+  ConfigError(ValueError)         bad settings, YAML or run parameters: never retry
+  DatasetError                    the pictures are not what a run needs
+    SourceNotFound                the place a source names is not there
+    EmptyDataset                  no usable picture, one class only, or a class without pictures
+    UndecodableImage              one picture cannot be read (reason is a quarantine reason)
+    BadArchive                    an NPZ that does not keep the format
+    SplitError                    a class without both a training and a test picture
+  PreprocessError                 packing went wrong
+    ShardShapeError               arrays of one shard disagree
+    LabelMapMismatch              two label lists that must be equal differ
+  ModelError                      backbones and training
+    UnknownBackbone               lists the known ones
+    WeightsNotFound               says how to give a path
+    WeightsMismatch               the digest or a shape is not the pinned one
+    TrainingDiverged              the loss is no longer a number
+  ExportError                     the SavedModel could not be written
+    SignatureMismatch             the exported model answers otherwise than the trainer
+  EvaluationError                 predictions do not join with the test pictures
+    PredictionJoinError           a missing, doubled or unknown key
+  SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
+  StorageError          transient reading or writing bytes failed
+    ObjectNotFound      (final)   no such object
+    UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
+  PlatformError                   the v1 API said no: status, reason, request id
+    PlatformUnavailable transient no answer, 429 or 5xx
+    JobConflict                   the job id exists with another input; names the field
+    JobFailed                     a job ended FAILED or CANCELLED
+    JobTimeout                    a job passed its deadline
+  StackError                      starting or stopping the local stack
+  EngineFault                     raised inside our engine; status codes: engine/errors.py
+    NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
+    Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable  Internal
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PipelineError(Exception):
+    """Base of all of Graft's errors.
+
+    Args:
+        message: What happened, what was expected, how to fix it.
+        details: The inputs that caused it; they become attributes and survive pickling.
+    """
+
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.__dict__.update(details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.details)
+
+
+def _rebuild(kind: type[PipelineError], message: str, details: dict[str, Any]) -> PipelineError:
+    return kind(message, **details)
+
+
+class ConfigError(PipelineError, ValueError):
+    """Bad settings, a bad classifier YAML, or bad run parameters."""
+
+
+class DatasetError(PipelineError):
+    """The pictures are not what a run needs."""
+
+
+class SourceNotFound(DatasetError):
+    """The place a source names is not there."""
+
+
+class EmptyDataset(DatasetError):
+    """No usable picture, one class only, or a class without pictures."""
+
+
+class UndecodableImage(DatasetError):
+    """One picture cannot be read; `reason` is its quarantine reason."""
+
+    reason: str
+
+
+class BadArchive(DatasetError):
+    """An NPZ that does not keep the format."""
+
+
+class SplitError(DatasetError):
+    """A class without both a training and a test picture."""
+
+
+class PreprocessError(PipelineError):
+    """Packing went wrong."""
+
+
+class ShardShapeError(PreprocessError):
+    """The arrays of one shard disagree."""
+
+
+class LabelMapMismatch(PreprocessError):
+    """Two label lists that must be equal differ."""
+
+
+class ModelError(PipelineError):
+    """Backbones and training."""
+
+
+class UnknownBackbone(ModelError):
+    """No row of the backbone table has this name."""
+
+
+class WeightsNotFound(ModelError):
+    """The backbone's weights are in none of the places looked at."""
+
+
+class WeightsMismatch(ModelError):
+    """A digest or a shape is not the pinned one."""
+
+
+class TrainingDiverged(ModelError):
+    """The loss is no longer a number."""
+
+
+class ExportError(PipelineError):
+    """The SavedModel could not be written."""
+
+
+class SignatureMismatch(ExportError):
+    """The exported model answers otherwise than the trainer did."""
+
+
+class EvaluationError(PipelineError):
+    """Predictions and test pictures do not fit."""
+
+
+class PredictionJoinError(EvaluationError):
+    """A prediction's key is missing, doubled or unknown."""
+
+
+class SmokeTestFailed(PipelineError):
+    """Online answers differ from the evaluated ones, or come too slowly."""
+
+
+class StorageError(PipelineError):
+    """Reading or writing bytes failed."""
+
+    transient = True
+
+
+class ObjectNotFound(StorageError):
+    """No object has this URI."""
+
+    transient = False
+
+
+class UnknownBucket(StorageError):
+    """The bucket is neither mapped to a directory nor reachable."""
+
+    transient = False
+
+
+class PlatformError(PipelineError):
+    """The ML Engine API said no; carries `status`, `reason` and `request_id` where known."""
+
+
+class PlatformUnavailable(PlatformError):
+    """No answer, or one that asks to come again (429, 5xx)."""
+
+    transient = True
+
+
+class JobConflict(PlatformError):
+    """The job id exists with another input; `field` names what differs."""
+
+
+class JobFailed(PlatformError):
+    """A job ended FAILED or CANCELLED; carries `job_id` and `state`."""
+
+
+class JobTimeout(PlatformError):
+    """A job passed its deadline."""
+
+
+class StackError(PipelineError):
+    """Starting or stopping the local stack failed."""
+
+
+class EngineFault(PipelineError):
+    """Raised inside our engine; `field` names the offending field where there is one."""
+
+    field: str | None = None
+
+
+class NotFound(EngineFault):
+    """The resource does not exist."""
+
+
+class AlreadyExists(EngineFault):
+    """A resource with this name exists."""
+
+
+class InvalidArgument(EngineFault):
+    """The request is malformed."""
+
+
+class FailedPrecondition(EngineFault):
+    """The system is not in the state the request needs."""
+
+
+class Unauthenticated(EngineFault):
+    """No bearer token, or a wrong one."""
+
+
+class PermissionDenied(EngineFault):
+    """The token may not do this."""
+
+
+class ResourceExhausted(EngineFault):
+    """A limit is reached; come again later."""
+
+
+class Unimplemented(EngineFault):
+    """A part of v1 that this engine does not have."""
+
+
+class Unavailable(EngineFault):
+    """A part of the engine is not ready; come again later."""
+
+
+class Internal(EngineFault):
+    """The engine itself failed."""

@@ -1,0 +1,47 @@
+"""What a network is fed: a size, a resize rule, a scaling and a background for transparent pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_PIXELS = 50_000_000  # facts/ecosystem.md part 2: pixel bombs; a 100-megapixel PNG can be 12 kB
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")  # what both executions decode to the same pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelSpec:
+    """One definition of pixels; `digest` names it in bucket paths.
+
+    Args:
+        height: Rows of the network's input, pixels.
+        width: Columns of the network's input, pixels.
+        offset: Subtracted from the uint8 level before scaling.
+        divisor: Divides what is left.
+        resize: The only rule there is: antialiased bilinear (a triangle filter on the whole source).
+        background: RGB level that transparent pixels are laid on.
+    """
+
+    height: int
+    width: int
+    offset: float
+    divisor: float
+    resize: str = "bilinear-antialias"
+    background: tuple[int, int, int] = (255, 255, 255)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {**asdict(self), "background": list(self.background)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> PixelSpec:
+        """Read what `to_dict` wrote."""
+        return cls(**{**value, "background": tuple(value["background"])})
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits of the SHA-256 of the canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

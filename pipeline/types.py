@@ -1,0 +1,19 @@
+"""Array aliases, for type checkers only: nothing heavy is imported at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    UInt8Image: TypeAlias = NDArray[np.uint8]  # (height, width, 3) RGB
+    UInt8Images: TypeAlias = NDArray[np.uint8]  # (num_images, height, width, 3) RGB
+    Int64Labels: TypeAlias = NDArray[np.int64]  # (num_images,)
+    Float32Features: TypeAlias = NDArray[np.float32]  # (num_images, feature_width)
+    Float32Outputs: TypeAlias = NDArray[np.float32]  # (num_images, num_classes)
+else:
+    UInt8Image = UInt8Images = Int64Labels = Float32Features = Float32Outputs = Any
+
+JsonDict: TypeAlias = dict[str, Any]
