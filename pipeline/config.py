@@ -1,7 +1,7 @@
 """What a user may say: the `Classifier` YAML, its run parameters, and the settings from the environment.
 
-One pydantic model serves the YAML, the Airflow trigger form, the REST conf and the command line, so they cannot
-disagree. Unknown keys are errors everywhere.
+One pydantic model serves the YAML, the Airflow trigger form, the REST conf and the command line, so they
+cannot disagree. Unknown keys are errors everywhere.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ class SourceConfig(_Strict):
     """Where the pictures come from."""
 
     type: Literal["folder", "npz", "sample"] = Field(
-        description="`folder`: a sub-folder per class. `npz`: arrays `features` and `labels`. `sample`: the pictures that come with Graft."
+        description="`folder`: a sub-folder per class. `npz`: arrays `features` and `labels`. "
+        "`sample`: the pictures that come with Graft."
     )
     uri: str | None = Field(
         None,
-        description="A path, `file://`, `gs://bucket/prefix` or, for `npz`, `http(s)://` address of the pictures.",
+        description="A path, `file://`, `gs://bucket/prefix` or, for `npz`, `http(s)://` address.",
     )
     classes: list[str] | None = Field(
         None,
-        description="The label of class 0, of class 1, and so on. `npz` needs it; the others default to the names found.",
+        description="The label of class 0, of class 1, ... `npz` needs it; others take the names found.",
     )
 
     @model_validator(mode="after")
@@ -63,7 +64,8 @@ class SplitConfig(_Strict):
 
     method: Literal["hash", "random"] = Field(
         "hash",
-        description="`hash`: by content, sticky over later dataset versions. `random`: scikit-learn's train_test_split, as in the article.",
+        description="`hash`: by content, sticky over later dataset versions. "
+        "`random`: scikit-learn's train_test_split, as in the article.",
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the pictures kept for the test.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Salt of `hash`, random_state of `random`.")
@@ -145,7 +147,7 @@ class GateConfig(_Strict):
     @property
     def limits(self) -> dict[str, Limit]:
         """Bounds by metric, the shorthands folded in."""
-        limits: dict[str, Limit] = dict(self.absolute)
+        limits: dict[str, Limit] = {str(metric): limit for metric, limit in self.absolute.items()}
         for metric, bound, value in (("accuracy", "min", self.min_accuracy), ("loss", "max", self.max_loss)):
             if value is not None:
                 old = limits[metric].model_dump() if metric in limits else {}
@@ -266,6 +268,7 @@ def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier
             unknown=unknown,
         )
     value = classifier.to_dict()
+    value.setdefault("gate", classifier.gate.model_dump(exclude_unset=True))
     for name, setting in params.items():
         if setting is None or setting == parameter_value(classifier, name):
             continue

@@ -25,12 +25,23 @@ WORKSPACE_BUCKET = "graft"
 class Bucket(Protocol):
     """What a bucket must be able to do; keys use `/` and never start with it."""
 
-    def read(self, key: str) -> bytes: ...
-    def write(self, key: str, data: bytes, *, if_absent: bool) -> bool: ...
-    def exists(self, key: str) -> bool: ...
-    def keys(self, prefix: str) -> Iterator[str]: ...
-    def delete(self, key: str) -> None: ...
-    def local_path(self, key: str) -> Path: ...
+    def read(self, key: str) -> bytes:
+        """Return the object's bytes."""
+
+    def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
+        """Write the object; False where it exists and `if_absent` is set."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys with this prefix."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
+
+    def local_path(self, key: str) -> Path:
+        """Return a local file with the object's bytes."""
 
 
 class DirectoryBucket:
@@ -50,6 +61,7 @@ class DirectoryBucket:
         return path
 
     def read(self, key: str) -> bytes:
+        """Return the object's bytes."""
         path = self._path(key)
         try:
             return path.read_bytes()
@@ -57,6 +69,7 @@ class DirectoryBucket:
             raise ObjectNotFound(f"There is no object {key!r} under {self.root}.", key=key) from error
 
     def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
+        """Write the object; False where it exists and `if_absent` is set."""
         path = self._path(key)
         if if_absent and path.exists():
             return False
@@ -79,9 +92,11 @@ class DirectoryBucket:
             partial.unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
         return self._path(key).is_file()
 
     def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys with this prefix."""
         folder = self._path(prefix.rpartition("/")[0])
         for directory, _, names in os.walk(folder):
             for name in names:
@@ -90,6 +105,7 @@ class DirectoryBucket:
                     yield key
 
     def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
         path = self._path(key)
         path.unlink(missing_ok=True)
         parent = path.parent
@@ -101,6 +117,7 @@ class DirectoryBucket:
             parent = parent.parent
 
     def local_path(self, key: str) -> Path:
+        """Return a local file with the object's bytes."""
         return self._path(key)
 
 
@@ -120,13 +137,14 @@ class GoogleBucket:
             self._bucket = storage.Client().bucket(name)
         except (GoogleAuthError, OSError) as error:
             raise UnknownBucket(
-                f"The bucket {name!r} is not mapped to a directory and Google Cloud Storage cannot be used: {error}. "
+                f"The bucket {name!r} is not mapped to a directory, and Google Cloud Storage says: {error}. "
                 f"Map it with GRAFT_BUCKETS={name}=/some/directory, or set GOOGLE_APPLICATION_CREDENTIALS.",
                 bucket=name,
             ) from error
         self._cache = cache / name
 
     def read(self, key: str) -> bytes:
+        """Return the object's bytes."""
         from google.api_core.exceptions import GoogleAPIError, NotFound
 
         try:
@@ -138,6 +156,7 @@ class GoogleBucket:
         return data
 
     def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
+        """Write the object; False where it exists and `if_absent` is set."""
         from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
 
         try:
@@ -149,13 +168,16 @@ class GoogleBucket:
         return True
 
     def exists(self, key: str) -> bool:
+        """Say whether the object is there."""
         return bool(self._bucket.blob(key).exists())
 
     def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys with this prefix."""
         for blob in self._bucket.list_blobs(prefix=prefix):
             yield blob.name
 
     def delete(self, key: str) -> None:
+        """Remove the object if it is there."""
         from google.api_core.exceptions import NotFound
 
         try:
@@ -164,6 +186,7 @@ class GoogleBucket:
             return
 
     def local_path(self, key: str) -> Path:
+        """Return a local file with the object's bytes."""
         blob = self._bucket.get_blob(key)
         if blob is None:
             raise ObjectNotFound(f"There is no object gs://{self._bucket.name}/{key}.", key=key)
