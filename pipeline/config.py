@@ -7,7 +7,7 @@ cannot disagree. Unknown keys are errors everywhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,8 @@ from pipeline.errors import ConfigError
 from pipeline.storage import WORKSPACE_BUCKET
 
 NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names, facts/ml_engine_v1.md b.1
-SHIPPED_CLASSIFIERS = Path(__file__).resolve().parent.parent / "dags" / "classifiers"
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SHIPPED_CLASSIFIERS = PROJECT_ROOT / "dags" / "classifiers"
 
 
 class _Strict(BaseModel):
@@ -253,23 +254,28 @@ def parameter_value(classifier: Classifier, name: str) -> Any:
     return value
 
 
+def _full_name(name: str) -> str:
+    found = [known for known in RUN_PARAMS if known == name or known.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"parameter `{name}` is ambiguous; say one of {', '.join(found)}", unknown=[name])
+    raise ConfigError(f"unknown parameter `{name}`; known: {', '.join(RUN_PARAMS)}", unknown=[name])
+
+
 def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier:
     """Return the classifier with one run's dotted parameters applied, checked again as a whole.
 
-    A null leaves the YAML's value; so does a value equal to it.
+    A null leaves the YAML's value. A name may be shortened from the left while it stays the only one that ends
+    so: `epochs`, `split.seed`.
 
     Raises:
         ConfigError: for an unknown parameter (the known ones are listed) or a bad value.
     """
-    unknown = sorted(set(params) - set(RUN_PARAMS))
-    if unknown:
-        raise ConfigError(
-            f"unknown parameter {', '.join(f'`{name}`' for name in unknown)}; known: {', '.join(RUN_PARAMS)}",
-            unknown=unknown,
-        )
     value = classifier.to_dict()
     value.setdefault("gate", classifier.gate.model_dump(exclude_unset=True))
-    for name, setting in params.items():
+    for short, setting in params.items():
+        name = _full_name(short)
         if setting is None or setting == parameter_value(classifier, name):
             continue
         *path, leaf = name.split(".")
@@ -324,7 +330,7 @@ class Settings(BaseSettings):
 
 
 def read_classifier(path: Path) -> Classifier:
-    """Read one YAML file.
+    """Read one YAML file; its relative paths are looked for beside it, then in the project's root.
 
     Raises:
         ConfigError: naming the file, the key and the fix.
@@ -337,7 +343,23 @@ def read_classifier(path: Path) -> Classifier:
         raise ConfigError(
             f"{path}: expected a mapping with `name` and `dataset`. Received: {value!r}", origin=str(path)
         )
+    Classifier.from_dict(value, origin=str(path))
+    for *sections, leaf in (("dataset", "source", "uri"), ("model", "weights")):
+        section = value
+        for name in sections:
+            section = section.get(name, {})
+        if section.get(leaf):
+            section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))
     return Classifier.from_dict(value, origin=str(path))
+
+
+def absolute_uri(uri: str, bases: Sequence[Path]) -> str:
+    """Return a relative path as an absolute one under the first base that has it, anything else unchanged."""
+    path = Path(uri).expanduser()
+    if "://" in uri or uri == "imagenet" or path.is_absolute():
+        return uri if "://" in uri else str(path)
+    candidates = [Path(os.path.normpath(base.absolute() / path)) for base in bases]
+    return str(next((found for found in candidates if found.exists()), candidates[0]))
 
 
 def classifier_files(settings: Settings) -> list[Path]:
