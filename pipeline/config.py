@@ -266,8 +266,8 @@ def _full_name(name: str) -> str:
 def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier:
     """Return the classifier with one run's dotted parameters applied, checked again as a whole.
 
-    A null leaves the YAML's value. A name may be shortened from the left while it stays the only one that ends
-    so: `epochs`, `split.seed`.
+    A null leaves the YAML's value. A name may be shortened from the left while no other ends like it:
+    `epochs`, `split.seed`.
 
     Raises:
         ConfigError: for an unknown parameter (the known ones are listed) or a bad value.
