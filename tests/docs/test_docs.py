@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pipeline.config import RUN_PARAMS, Classifier, GateConfig, Settings, SourceConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSIFIERS_PAGE = (ROOT / "docs" / "classifiers.md").read_text()
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@pytest.mark.parametrize("key", sorted(keys(Classifier)))
+def test_every_key_of_a_classifier_is_documented(key: str) -> None:
+    assert f"`{key}" in CLASSIFIERS_PAGE
+
+
+@pytest.mark.parametrize("name", RUN_PARAMS)
+def test_every_run_parameter_is_documented(name: str) -> None:
+    section = CLASSIFIERS_PAGE.split("## Parameters of one run")[1].split("##")[0]
+    assert f"`{name}`" in section
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented(name: str) -> None:
+    assert f"`GRAFT_{name.upper()}`" in CLASSIFIERS_PAGE
+
+
+def test_the_example_in_the_documentation_is_valid() -> None:
+    text = CLASSIFIERS_PAGE.split("```yaml")[1].split("```")[0]
+    assert Classifier.from_dict(yaml.safe_load(text)).gate.limits["accuracy"].min == 0.95
+
+
+def test_the_example_in_the_readme_is_valid() -> None:
+    text = (ROOT / "README.md").read_text().split("```yaml")[1].split("```")[0]
+    assert Classifier.from_dict(yaml.safe_load(text)).schedule == "@weekly"
+
+
+@pytest.mark.parametrize("model", [Classifier, SourceConfig, GateConfig, Settings])
+def test_every_field_has_a_description_for_the_form(model: type[BaseModel]) -> None:
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_pages_link_only_to_files_that_exist() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for part in page.read_text().split("](")[1:]:
+            target = part.split(")")[0].split("#")[0]
+            if target and "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} -> {target}"
