@@ -1,0 +1,5 @@
+"""The local stack: the engine and Airflow, started and stopped by our own launcher (docs/adr/0002)."""
+
+from pipeline.stack.control import down, status, up
+
+__all__ = ["down", "status", "up"]

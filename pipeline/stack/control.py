@@ -1,0 +1,257 @@
+"""Start, stop and describe the local stack: the engine and Airflow's four components."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.errors import StackError
+from pipeline.stack.environment import (
+    AIRFLOW_COMMANDS,
+    COMPONENTS,
+    ENGINE,
+    PYTHON,
+    Component,
+    build_components,
+    database_path,
+)
+from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
+from pipeline.stack.processes import log_tail, start_process, stop_processes
+from pipeline.stack.state import (
+    USERNAME,
+    Secrets,
+    StackState,
+    ensure_secrets,
+    free_ports,
+    is_port_free,
+    load_secrets,
+    load_state,
+    locked,
+    save_state,
+)
+
+Progress = Callable[[str], None]
+START_SECONDS = 180
+MIGRATE_SECONDS = 300
+STOP_SECONDS = 10
+
+
+def up(
+    settings: Settings,
+    on_progress: Progress = lambda _: None,
+    *,
+    engine_port: int | None = None,
+    airflow_port: int | None = None,
+) -> dict[str, Any]:
+    """Start what does not run; return when everything is healthy.
+
+    What is alive and was started with the same settings is left alone. What is dead starts on its old port.
+
+    Args:
+        settings: Where state lives, and what the components are told.
+        on_progress: Receives one line a step.
+        engine_port: A port for the engine instead of a free one.
+        airflow_port: A port for Airflow's API server instead of a free one.
+
+    Returns:
+        What `status` returns.
+
+    Raises:
+        StackError: if a port is taken, or a component does not start; with the end of its log.
+    """
+    with locked(settings.home):
+        secrets = ensure_secrets(settings.home)
+        state = _choose_ports(load_state(settings.home), engine_port, airflow_port)
+        save_state(settings.home, state)
+        components = build_components(settings, state, secrets)
+        due = [component for component in components if not _is_current(component, state)]
+        _stop(state, [component.name for component in due])
+        _check_ports(state, due)
+        _start(settings, state, due, on_progress)
+    return status(settings)
+
+
+def _choose_ports(state: StackState, engine_port: int | None, airflow_port: int | None) -> StackState:
+    """Keep the ports there are, unless others are asked for or a stranger has taken one since `down`."""
+    fresh = free_ports(2)
+    idle = not any(record.is_alive for record in state.processes)
+
+    def choose(asked: int | None, kept: int, free: int) -> int:
+        if asked:
+            return asked
+        return free if not kept or (idle and not is_port_free(kept)) else kept
+
+    return replace(
+        state,
+        engine_port=choose(engine_port, state.engine_port, fresh[0]),
+        airflow_port=choose(airflow_port, state.airflow_port, fresh[1]),
+    )
+
+
+def _is_current(component: Component, state: StackState) -> bool:
+    record = state.find(component.name)
+    return record is not None and record.is_alive and record.fingerprint == component.fingerprint
+
+
+def _check_ports(state: StackState, due: Iterable[Component]) -> None:
+    names = {component.name for component in due}
+    ports = {
+        ENGINE: ("--engine-port", state.engine_port),
+        "airflow-api-server": ("--airflow-port", state.airflow_port),
+    }
+    for name, (option, port) in ports.items():
+        if name in names and not is_port_free(port):
+            raise StackError(
+                f"Port {port} for {name} is in use by another program. End that program "
+                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another port: `graft up {option} PORT`.",
+                port=port,
+            )
+
+
+def _start(settings: Settings, state: StackState, due: list[Component], on_progress: Progress) -> None:
+    logs = settings.home / "logs"
+
+    def start(component: Component) -> None:
+        nonlocal state
+        on_progress(f"starting {component.name}")
+        record = start_process(
+            component.name,
+            component.command,
+            environ=component.environ,
+            directory=settings.home,
+            log=logs / f"{component.name}.log",
+            fingerprint=component.fingerprint,
+        )
+        state = state.with_process(record)
+        save_state(settings.home, state)
+
+    airflow = [component for component in due if component.name in AIRFLOW_COMMANDS]
+    for component in due:
+        if component.name == ENGINE:
+            start(component)
+    if airflow:
+        state = _ensure_database(settings, state, airflow[0], on_progress)
+        for component in airflow:
+            start(component)
+
+    def waiting() -> list[str]:
+        records = [state.find(name) for name in AIRFLOW_COMMANDS]
+        engine = [] if is_engine_healthy(state.engine_url) else [ENGINE]
+        return engine + unhealthy_airflow(state.airflow_url, filter(None, records))
+
+    if due:
+        on_progress("waiting until everything is healthy")
+    wait_healthy(waiting, state.processes, logs=logs, seconds=START_SECONDS)
+
+
+def _ensure_database(
+    settings: Settings, state: StackState, component: Component, on_progress: Progress
+) -> StackState:
+    """Make or migrate Airflow's tables, unless this Airflow has done so already."""
+    wanted = version("apache-airflow-core")
+    if state.database == wanted and _has_tables(settings):
+        return state
+    on_progress("preparing Airflow's database")
+    log = settings.home / "logs" / "airflow-db-migrate.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as output:
+        result = subprocess.run(
+            [*PYTHON, "-m", "airflow", "db", "migrate"],
+            env=component.environ,
+            cwd=settings.home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=MIGRATE_SECONDS,
+            umask=0o077,
+            check=False,
+        )
+    if result.returncode:
+        raise StackError(
+            f"Preparing Airflow's database failed. The end of {log}:\n{log_tail(log)}", log=str(log)
+        )
+    state = replace(state, database=wanted)
+    save_state(settings.home, state)
+    return state
+
+
+def _has_tables(settings: Settings) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{database_path(settings).as_uri()}?mode=ro", uri=True)) as database:
+            return bool(database.execute("SELECT version_num FROM alembic_version").fetchall())
+    except sqlite3.Error:
+        return False
+
+
+def down(settings: Settings, on_progress: Progress = lambda _: None) -> int:
+    """End every process of the stack, training jobs and model workers too.
+
+    State, data and ports stay; `up` goes on from there. Harmless when nothing runs.
+
+    Returns:
+        How many processes were ended.
+    """
+    if not (settings.home / "stack.json").exists():
+        return 0
+    with locked(settings.home):
+        state = load_state(settings.home)
+        on_progress("stopping")
+        return _stop(state, COMPONENTS) + _stop_jobs(settings)
+
+
+def _stop(state: StackState, names: Iterable[str]) -> int:
+    records = list(filter(None, (state.find(name) for name in names)))
+    return stop_processes(records, grace_seconds=STOP_SECONDS)
+
+
+def _stop_jobs(settings: Settings) -> int:
+    from pipeline.engine.backends.local import stop_all_jobs
+
+    return int(stop_all_jobs(settings.home) or 0)
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Describe the stack: its addresses, its secrets, its processes.
+
+    Returns:
+        `state` is `running`, `degraded` (some process is dead) or `stopped`; then addresses are null.
+    """
+    state, secrets = load_state(settings.home), load_secrets(settings.home)
+    processes = [_describe(state, name) for name in COMPONENTS]
+    alive = sum(process["state"] == "running" for process in processes)
+    overall = "running" if alive == len(COMPONENTS) else "degraded" if alive else "stopped"
+    return {
+        "state": overall,
+        "engine": _engine(settings, state, secrets if alive else None),
+        "airflow": _airflow(state, secrets if alive else None),
+        "processes": processes,
+    }
+
+
+def _describe(state: StackState, name: str) -> dict[str, Any]:
+    record = state.find(name)
+    if record is not None and record.is_alive:
+        return {"name": name, "pid": record.pid, "state": "running"}
+    return {"name": name, "pid": None, "state": "stopped"}
+
+
+def _engine(settings: Settings, state: StackState, secrets: Secrets | None) -> dict[str, Any]:
+    return {
+        "url": state.engine_url if secrets else None,
+        "project": settings.project,
+        "token": secrets.engine_token if secrets else None,
+    }
+
+
+def _airflow(state: StackState, secrets: Secrets | None) -> dict[str, Any]:
+    return {
+        "url": state.airflow_url if secrets else None,
+        "username": USERNAME,
+        "password": secrets.airflow_password if secrets else None,
+        "pages": None,
+    }

@@ -1,0 +1,158 @@
+"""The commands of the components and the environment each is started with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import __version__
+from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
+from pipeline.storage import parse_buckets
+
+ENGINE = "engine"
+API_SERVER = "airflow-api-server"
+AIRFLOW_COMMANDS = {
+    API_SERVER: ("api-server",),
+    # Each would serve its logs on a fixed port of every interface; the API server reads them from disk.
+    "airflow-scheduler": ("scheduler", "--skip-serve-logs"),
+    "airflow-dag-processor": ("dag-processor",),
+    "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
+}
+COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
+# `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
+PYTHON = (sys.executable, "-P")
+FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One process of the stack, ready to be started."""
+
+    name: str
+    command: tuple[str, ...]
+    variables: dict[str, str]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The caller's environment without what could bend the stack, and the component's variables."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        proxied = inherited.get("no_proxy") or inherited.get("NO_PROXY") or ""
+        direct = ",".join(dict.fromkeys([*filter(None, proxied.split(",")), LOOPBACK, "localhost"]))
+        return inherited | {"no_proxy": direct, "NO_PROXY": direct} | self.variables
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what the component was started with; a change asks for a restart."""
+        text = json.dumps([__version__, self.command, sorted(self.variables.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_components(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
+    """Return the engine and Airflow's four components, the engine first."""
+    shared = graft_variables(settings)
+    engine = Component(
+        name=ENGINE,
+        command=(
+            *PYTHON,
+            *("-m", "pipeline.engine", "--host", LOOPBACK, "--port", str(state.engine_port)),
+            *("--home", str(settings.home)),
+        ),
+        variables=shared,
+    )
+    airflow = shared | airflow_variables(settings, state, secrets)
+    return engine, *(
+        Component(name=name, command=(*PYTHON, "-m", "airflow", *arguments), variables=airflow)
+        for name, arguments in AIRFLOW_COMMANDS.items()
+    )
+
+
+def graft_variables(settings: Settings) -> dict[str, str]:
+    """Return what every component gets: our settings with absolute paths, and quiet libraries."""
+    buckets = parse_buckets(settings.buckets)
+    return {
+        "GRAFT_HOME": str(settings.home),
+        "GRAFT_CLASSIFIERS": os.pathsep.join(map(str, settings.classifier_directories[1:])),
+        "GRAFT_BUCKETS": ",".join(f"{name}={path}" for name, path in buckets.items()),
+        "GRAFT_BUCKET": settings.bucket,
+        "GRAFT_PROJECT": settings.project,
+        "PYTHONUNBUFFERED": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    }
+
+
+def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:
+    """Return Airflow's own settings and the two connections of our operators."""
+    home = airflow_home(settings)
+    sections: dict[str, dict[str, object]] = {
+        "CORE": {
+            "DAGS_FOLDER": PROJECT_ROOT / "dags",
+            "PLUGINS_FOLDER": PROJECT_ROOT / "plugins",
+            "LOAD_EXAMPLES": False,
+            "EXECUTOR": "LocalExecutor",
+            "PARALLELISM": 4,
+            "DAGS_ARE_PAUSED_AT_CREATION": False,
+            "EXECUTION_API_SERVER_URL": f"{state.airflow_url}/execution/",
+            "HOSTNAME_CALLABLE": "socket.gethostname",
+            "SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
+            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
+            "FERNET_KEY": secrets.fernet_key,
+            "MIN_SERIALIZED_DAG_UPDATE_INTERVAL": 5,
+        },
+        "API": {
+            "HOST": LOOPBACK,
+            "PORT": state.airflow_port,
+            "BASE_URL": state.airflow_url,
+            "SECRET_KEY": secrets.api_secret_key,
+            "WORKERS": 1,
+        },
+        "API_AUTH": {"JWT_SECRET": secrets.jwt_secret},
+        "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{database_path(settings)}"},
+        "DAG_PROCESSOR": {
+            "REFRESH_INTERVAL": 10,
+            "MIN_FILE_PROCESS_INTERVAL": 10,
+            "BUNDLE_REFRESH_CHECK_INTERVAL": 5,
+        },
+        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": 0.5},
+        "LOGGING": {"COLORED_CONSOLE_LOG": False},
+    }
+    variables = {
+        f"AIRFLOW__{section}__{key}": str(value)
+        for section, values in sections.items()
+        for key, value in values.items()
+    }
+    return variables | {"AIRFLOW_HOME": str(home)} | _connections(settings, state, secrets)
+
+
+def _connections(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:
+    engine = {
+        "conn_type": "ml_engine",
+        "host": state.engine_url,
+        "password": secrets.engine_token,
+        "extra": {"project": settings.project},
+    }
+    airflow = {
+        "conn_type": "http",
+        "host": state.airflow_url,
+        "login": USERNAME,
+        "password": secrets.airflow_password,
+    }
+    return {
+        "AIRFLOW_CONN_ML_ENGINE_DEFAULT": json.dumps(engine),
+        "AIRFLOW_CONN_GRAFT_AIRFLOW_API": json.dumps(airflow),
+    }
+
+
+def airflow_home(settings: Settings) -> Path:
+    """Return the directory of Airflow's own files."""
+    return settings.home / "airflow"
+
+
+def database_path(settings: Settings) -> Path:
+    """Return the file of Airflow's database."""
+    return airflow_home(settings) / "airflow.db"

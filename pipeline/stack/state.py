@@ -1,0 +1,182 @@
+"""What the stack remembers between commands: ports, processes, secrets. All of it in files of mode 0600."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StackError
+from pipeline.stack.processes import ProcessRecord
+
+LOOPBACK = "127.0.0.1"
+USERNAME = "admin"
+LOCK_WAIT_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """Random values made at the first start. The `repr` shows none of them."""
+
+    engine_token: str = field(repr=False)
+    airflow_password: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+    api_secret_key: str = field(repr=False)
+    fernet_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackState:
+    """The content of `stack.json`.
+
+    Args:
+        engine_port: The engine's port, chosen once.
+        airflow_port: The port of Airflow's API server, chosen once.
+        processes: The components as they were last started.
+        database: The Airflow version whose tables the database has; empty before the first migration.
+    """
+
+    engine_port: int = 0
+    airflow_port: int = 0
+    processes: tuple[ProcessRecord, ...] = ()
+    database: str = ""
+
+    @property
+    def engine_url(self) -> str:
+        """Where the engine answers."""
+        return f"http://{LOOPBACK}:{self.engine_port}"
+
+    @property
+    def airflow_url(self) -> str:
+        """Where Airflow's UI and API answer."""
+        return f"http://{LOOPBACK}:{self.airflow_port}"
+
+    def find(self, name: str) -> ProcessRecord | None:
+        """Return the component of this name, if it was ever started."""
+        return next((record for record in self.processes if record.name == name), None)
+
+    def with_process(self, record: ProcessRecord) -> StackState:
+        """Return the state with one component's record put in or exchanged."""
+        others = tuple(old for old in self.processes if old.name != record.name)
+        return replace(self, processes=(*others, record))
+
+
+def write_private(path: Path, value: Any) -> None:
+    """Write JSON to a file that only its owner can read; it appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+    partial.replace(path)
+
+
+def load_state(home: Path) -> StackState:
+    """Return what `stack.json` says, or an empty state before the first start."""
+    value = _read_json(home / "stack.json")
+    if value is None:
+        return StackState()
+    value["processes"] = tuple(ProcessRecord(**record) for record in value["processes"])
+    return StackState(**value)
+
+
+def save_state(home: Path, state: StackState) -> None:
+    """Write `stack.json`."""
+    write_private(
+        home / "stack.json", {**asdict(state), "processes": [old.to_dict() for old in state.processes]}
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        raise StackError(
+            f"{path} cannot be read: {error}. Stop the stack, then remove that file; it is made again."
+        ) from error
+
+
+def load_secrets(home: Path) -> Secrets | None:
+    """Return the secrets of this home, or None before the first start."""
+    value = _read_json(home / "secrets.json")
+    return None if value is None else Secrets(**value)
+
+
+def ensure_secrets(home: Path) -> Secrets:
+    """Return the secrets of this home, made now if need be, with the files the components read them from."""
+    found = load_secrets(home)
+    if found is None:
+        found = Secrets(
+            engine_token=secrets.token_urlsafe(32),
+            airflow_password=secrets.token_urlsafe(12),
+            jwt_secret=secrets.token_urlsafe(48),
+            api_secret_key=secrets.token_urlsafe(32),
+            fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        )
+        write_private(home / "secrets.json", asdict(found))
+    _ensure_engine_token(home / "engine" / "tokens.json", found.engine_token)
+    write_private(home / "airflow" / "passwords.json", {USERNAME: found.airflow_password})
+    return found
+
+
+def _ensure_engine_token(path: Path, token: str) -> None:
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    tokens = (_read_json(path) or {"tokens": []})["tokens"]
+    if not any(entry["sha256"] == digest for entry in tokens):
+        write_private(path, {"tokens": [*tokens, {"sha256": digest, "name": "stack"}]})
+
+
+def is_port_free(port: int) -> bool:
+    """Say whether a loopback port can be listened on now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Let one `up` or `down` at a time work on a home.
+
+    Raises:
+        StackError: if another one holds on for minutes.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    with (home / "stack.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StackError(
+                        f"Another `graft up` or `graft down` has been at work on {home} for "
+                        f"{LOCK_WAIT_SECONDS} s; end it and try again."
+                    ) from None
+                time.sleep(0.1)
+        yield
