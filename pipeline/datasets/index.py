@@ -1,0 +1,81 @@
+"""The fetch index: what each entry of a source gave the last time it was read.
+
+One JSONL file a chunk under `datasets/<name>/fetched/`, replaced as a whole when its chunk is done. The first
+line holds the source's notes, the others one `FetchedRow` each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedRow:
+    """One fetched picture; the fields are those of `SourceEntry`, `blob` and the time.
+
+    Args:
+        blob: SHA-256 of the original bytes; they are `blobs/<blob>`.
+        retrieved_at: When the bytes were read, UTC, ISO 8601.
+    """
+
+    position: int
+    label: str
+    source_url: str
+    validator: str
+    blob: str
+    retrieved_at: str
+    group: str | None = None
+    page_url: str | None = None
+    creator: str | None = None
+    license: str | None = None
+    license_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchIndex:
+    """The index of one chunk, or of several put together.
+
+    Args:
+        rows: The fetched pictures.
+        notes: What the source wrote for its next run.
+        statements: What the source found out.
+    """
+
+    rows: list[FetchedRow] = field(default_factory=list)
+    notes: JsonDict = field(default_factory=dict)
+    statements: list[str] = field(default_factory=list)
+
+
+def index_uri(workspace: str, dataset: str, chunk: int) -> str:
+    """Return the URI of one chunk's index."""
+    return f"{workspace}/datasets/{dataset}/fetched/{chunk:05d}.jsonl"
+
+
+def write_index(index: FetchIndex, uri: str, storage: Storage) -> None:
+    """Replace an index as a whole."""
+    head = {"notes": index.notes, "statements": index.statements}
+    lines = [head, *(asdict(row) for row in index.rows)]
+    storage.write_bytes(uri, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:
+    """Read several chunks' indexes as one, rows in source order."""
+    joined = FetchIndex()
+    for uri in uris:
+        lines = storage.read_bytes(uri).splitlines()
+        head = json.loads(lines[0])
+        joined.notes.update(head["notes"])
+        joined.statements.extend(head["statements"])
+        joined.rows.extend(FetchedRow(**json.loads(line)) for line in lines[1:])
+    joined.rows.sort(key=lambda row: row.position)
+    return joined
+
+
+def read_previous_index(workspace: str, dataset: str, storage: Storage) -> FetchIndex:
+    """Read what the last run of every chunk left; empty before the first."""
+    return read_indexes(storage.list_uris(f"{workspace}/datasets/{dataset}/fetched/"), storage)
