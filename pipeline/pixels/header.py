@@ -1,6 +1,6 @@
 """What a picture's bytes say before any pixel is decoded: its format, its orientation, its structure.
 
-The orientation rule is deliberately plain, because `graph.py` runs the same rule in TensorFlow: the first EXIF
+The orientation rule is deliberately plain, because `graph.py` runs the same in TensorFlow: the first EXIF
 block of the file, the orientation entry of its first directory, else 1.
 """
 

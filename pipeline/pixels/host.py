@@ -176,6 +176,10 @@ def _read_jpeg(image: Image.Image, data: bytes) -> UInt8Image:
     marker = jpeg_frame_marker(data)
     if marker not in (0xC0, 0xC1, 0xC2):
         _refuse("unsupported_mode", f"The JPEG uses a rare coding (marker {marker:#x})")
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        _refuse(
+            "unsupported_mode", "The JPEG is CMYK without the Adobe marker that says which way its inks run"
+        )
     if image.mode == "CMYK":
         ink = 255 - np.asarray(image).astype(np.uint16)
         pixels: UInt8Image = (ink[..., :3] * ink[..., 3:] // 255).astype(
@@ -190,6 +194,8 @@ def _read_jpeg(image: Image.Image, data: bytes) -> UInt8Image:
 def _read_png(image: Image.Image, data: bytes) -> UInt8Image:
     kinds = {kind for kind, _ in png_chunks(data)}
     depth, keyed = data[24], b"tRNS" in kinds
+    if data[26:28] != b"\0\0" or data[28] > 1:
+        raise ValueError(f"the header asks for methods that PNG does not have: {data[26:29]!r}")
     if depth == 16 and keyed:
         _refuse("unsupported_mode", "The PNG has 16-bit levels and a transparent colour")
     if image.mode.startswith("I"):

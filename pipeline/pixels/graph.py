@@ -1,0 +1,189 @@
+"""Pixels in the graph: the definition of `host.py` in TensorFlow operations, for exported models.
+
+`tf.io.decode_image` is never used on JPEG: only `dct_method="INTEGER_ACCURATE"` gives Pillow's pixels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from pipeline.pixels.header import EXIF_MARKS, MAGIC
+from pipeline.pixels.spec import FORMATS, PixelSpec
+
+Tensor: TypeAlias = Any  # TensorFlow has no types to import
+
+
+def read_inputs(inputs: Tensor) -> Tensor:
+    """Return encoded pictures, from themselves or from base64 text.
+
+    Base64 may use the standard or the url-safe alphabet, with or without padding and line breaks. The magic of
+    GIF is made of such letters too, but no picture's base64 starts with it: `GIF8` decodes to no known magic.
+
+    Shapes:
+        inputs: scalar string.  returns: scalar string.
+    """
+    return tf.cond(_is_picture(inputs), lambda: inputs, lambda: _decode_base64(inputs))
+
+
+def decode_and_resize(encoded: Tensor, spec: PixelSpec) -> Tensor:
+    """Decode one file and resize it to the network's input.
+
+    Shapes:
+        encoded: scalar string.  returns: (spec.height, spec.width, 3) uint8.
+    """
+    return resize_pixels(decode_pixels(encoded), spec)
+
+
+def decode_pixels(encoded: Tensor) -> Tensor:
+    """Decode one JPEG, PNG, GIF or WebP file to the RGB pixels it shows.
+
+    Shapes:
+        encoded: scalar string.  returns: (height, width, 3) uint8.
+    """
+    readers = [_read_jpeg, _read_png, _read_gif, _read_webp]
+    format = _format_index(encoded)
+    known = tf.debugging.Assert(format < len(readers), ["Not a JPEG, PNG, GIF or WebP picture."])
+    with tf.control_dependencies([known]):
+        pixels = tf.switch_case(format, [partial(read, encoded) for read in readers])
+    return _orient(tf.ensure_shape(pixels, (None, None, 3)), _find_orientation(encoded, format))
+
+
+def resize_pixels(pixels: Tensor, spec: PixelSpec) -> Tensor:
+    """Resize with an antialiased triangle filter, columns first, each pass rounded as in Pillow.
+
+    Shapes:
+        pixels: (height, width, 3) uint8.  returns: (spec.height, spec.width, 3) uint8.
+    """
+    for size in ((tf.shape(pixels)[0], spec.width), (spec.height, spec.width)):
+        pixels = tf.floor(tf.image.resize(pixels, size, antialias=True) + 0.5)
+    return tf.ensure_shape(tf.cast(pixels, tf.uint8), (spec.height, spec.width, 3))
+
+
+def _starts(encoded: Tensor, magic: bytes) -> Tensor:
+    return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
+
+
+def _is_format(encoded: Tensor, name: str) -> Tensor:
+    matches = _starts(encoded, MAGIC[name])
+    if name != "WEBP":
+        return matches
+    long_enough = tf.strings.length(encoded) >= 12
+    return tf.cond(
+        matches & long_enough, lambda: tf.equal(tf.strings.substr(encoded, 8, 4), b"WEBP"), lambda: False
+    )
+
+
+def _is_picture(encoded: Tensor) -> Tensor:
+    return tf.reduce_any([_is_format(encoded, name) for name in FORMATS])
+
+
+def _format_index(encoded: Tensor) -> Tensor:
+    matches = [_is_format(encoded, name) for name in FORMATS]
+    return tf.argmax(tf.cast(tf.stack([*matches, True]), tf.int32), output_type=tf.int32)
+
+
+def _decode_base64(text: Tensor) -> Tensor:
+    for pattern, letter in ((r"\s+", ""), (r"\+", "-"), (r"/", "_"), (r"=+$", "")):
+        text = tf.strings.regex_replace(text, pattern, letter)
+    return tf.io.decode_base64(text)
+
+
+def _read_jpeg(encoded: Tensor) -> Tensor:
+    return tf.io.decode_jpeg(encoded, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+
+
+def _read_png(encoded: Tensor) -> Tensor:
+    pixels = tf.io.decode_png(encoded, channels=4)
+    header = tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8)
+    few_bits = (header[0] < 8) & (header[1] == 0)
+    alpha = pixels[..., 3:]
+    # Gray of 1, 2 or 4 bits without a transparent colour comes with an alpha of 1, 3 or 15 that means opaque.
+    alpha = tf.where(few_bits & (alpha > 0), tf.constant(255, tf.uint8), alpha)
+    return _lay_on_white(pixels[..., :3], alpha)
+
+
+def _read_gif(encoded: Tensor) -> Tensor:
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _read_webp(encoded: Tensor) -> Tensor:
+    pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    opaque = tf.fill(tf.concat([tf.shape(pixels)[:2], [1]], 0), tf.constant(255, tf.uint8))
+    alpha = tf.cond(tf.shape(pixels)[2] == 4, lambda: pixels[..., 3:], lambda: opaque)
+    return _lay_on_white(pixels[..., :3], alpha)
+
+
+def _lay_on_white(pixels: Tensor, alpha: Tensor) -> Tensor:
+    def blend() -> Tensor:
+        weight = tf.cast(alpha, tf.int32)
+        levels = tf.cast(pixels, tf.int32) * weight + 255 * (255 - weight) + 127
+        return tf.cast(levels // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: pixels, blend)
+
+
+def _orient(pixels: Tensor, orientation: Tensor) -> Tensor:
+    def one_of(*values: int) -> Tensor:
+        return tf.reduce_any(orientation == tf.constant(values))
+
+    pixels = tf.cond(one_of(5, 6, 7, 8), lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+    pixels = tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(pixels, [0]), lambda: pixels)
+    return tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+
+def _find_orientation(encoded: Tensor, format: Tensor) -> Tensor:
+    return tf.switch_case(format, [partial(_orientation_after_mark, encoded, name) for name in FORMATS])
+
+
+def _upright() -> Tensor:
+    return tf.constant(1)
+
+
+def _orientation_after_mark(encoded: Tensor, name: str) -> Tensor:
+    if name not in EXIF_MARKS:
+        return _upright()
+    mark, distance = EXIF_MARKS[name]
+    pieces = tf.strings.split(encoded, mark, maxsplit=1)
+    # One piece more than there may be, so that a file without the mark gives an empty block.
+    block = tf.concat([pieces, [b"", b""]], 0)[1]
+    block = _drop(block, tf.constant(distance - len(mark)))
+    if name == "WEBP":
+        block = _drop(block, tf.where(_starts(block, b"Exif\0\0"), 6, 0))
+    return _read_orientation(tf.strings.substr(block, 0, 65536))
+
+
+def _drop(text: Tensor, number: Tensor) -> Tensor:
+    return tf.strings.substr(text, tf.minimum(number, tf.strings.length(text)), tf.strings.length(text))
+
+
+def _read_orientation(tiff: Tensor) -> Tensor:
+    little, big = _starts(tiff, b"II*\0"), _starts(tiff, b"MM\0*")
+    valid = (little | big) & (tf.strings.length(tiff) >= 10)
+    return tf.cond(valid, lambda: _search_directory(tiff, little), _upright)
+
+
+def _search_directory(tiff: Tensor, little: Tensor) -> Tensor:
+    size = tf.strings.length(tiff)
+    octets = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int64)
+
+    def number(values: Tensor) -> Tensor:
+        places = 256 ** tf.range(tf.cast(tf.shape(values)[-1], tf.int64))
+        return tf.reduce_sum(values * tf.where(little, places, places[::-1]), -1)
+
+    offset = number(octets[4:8])
+
+    def search() -> Tensor:
+        start = tf.cast(offset, tf.int32)
+        room = (size - start - 2) // 12
+        count = tf.minimum(tf.cast(number(octets[start : start + 2]), tf.int32), room)
+        entries = tf.reshape(octets[start + 2 : start + 2 + 12 * count], (-1, 12))
+        wanted = (number(entries[:, :2]) == 0x0112) & (number(entries[:, 2:4]) == 3)
+        wanted = wanted & (number(entries[:, 4:8]) == 1)
+        values = tf.boolean_mask(number(entries[:, 8:10]), wanted)
+        value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
+        return tf.where((value >= 1) & (value <= 8), value, 1)
+
+    return tf.cond(offset + 2 <= tf.cast(size, tf.int64), search, _upright)
