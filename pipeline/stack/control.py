@@ -212,7 +212,7 @@ def _stop(state: StackState, names: Iterable[str]) -> int:
 def _stop_jobs(settings: Settings) -> int:
     from pipeline.engine.backends.local import stop_all_jobs
 
-    return int(stop_all_jobs(settings.home) or 0)
+    return len(stop_all_jobs(settings.home))
 
 
 def status(settings: Settings) -> dict[str, Any]:

