@@ -1,0 +1,98 @@
+"""The summary of one run: what `graft run --json` prints, but for the seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.gate import GateDecision
+from pipeline.evaluate.report import metrics_line, verdict_line
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+
+class RunState(StrEnum):
+    """How a run that did not fail ended."""
+
+    SUCCESS = "success"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+def run_uri(workspace: str, run_id: str) -> str:
+    """Return the folder of a run in the bucket."""
+    return f"{workspace}/runs/{quote(run_id, safe='')}"
+
+
+def count_work(
+    fetched: Iterable[Mapping[str, Any]],
+    dataset: Mapping[str, Any],
+    packed: Iterable[Mapping[str, Any]],
+    trained: Mapping[str, Any],
+) -> JsonDict:
+    """Add up the work of a run from what its steps counted where they did it.
+
+    A picture decoded by `clean` and again by `pack` counts once.
+    """
+    return {
+        "downloaded": sum(int(part["downloaded"]) for part in fetched),
+        "decoded": max(int(dataset["decoded"]), sum(int(part["decoded"]) for part in packed)),
+        "forwarded": int(trained["forwarded"]),
+        "cached": int(trained["cached"]),
+    }
+
+
+def build_summary(
+    *,
+    classifier: str,
+    run_id: str,
+    state: RunState,
+    dataset: Mapping[str, Any],
+    work: JsonDict,
+    evaluation: Evaluation,
+    decision: GateDecision,
+    version: str | None,
+) -> JsonDict:
+    """Return the summary; `version` is null unless the run left one behind."""
+    metrics = evaluation.candidate
+    return {
+        "classifier": classifier,
+        "run_id": run_id,
+        "state": str(state),
+        "dataset": {
+            "version": dataset["version"],
+            "pictures": dataset["pictures"],
+            "classes": dict(dataset["classes"]),
+        },
+        "work": work,
+        "evaluation": {
+            "accuracy": metrics.accuracy,
+            "accuracy_ci95": list(metrics.accuracy_ci95),
+            "loss": metrics.loss,
+            "test_pictures": metrics.test_pictures,
+            "job": evaluation.job,
+        },
+        "gate": {"accepted": decision.accepted, "reasons": list(decision.reasons)},
+        "version": version,
+    }
+
+
+def write_summary(storage: Storage, workspace: str, summary: JsonDict) -> str:
+    """Write a run's summary and return its URI."""
+    uri = f"{run_uri(workspace, summary['run_id'])}/summary.json"
+    storage.write_json(uri, summary)
+    return uri
+
+
+def run_note(state: RunState, evaluation: Evaluation, decision: GateDecision, version: str | None) -> str:
+    """Return the note that a run carries in the UI: Markdown, a few lines."""
+    outcome = {
+        RunState.SUCCESS: f"**Deployed `{version}`.**",
+        RunState.REFUSED: "**Refused by the gate; nothing was deployed.**",
+        RunState.SUPERSEDED: "**Superseded: the default changed during the run; this version was deleted.**",
+    }[state]
+    lines = [outcome, metrics_line(evaluation.candidate), evaluation.note, f"Gate: {verdict_line(decision)}"]
+    return "\n\n".join(lines)

@@ -1,0 +1,40 @@
+"""The evaluation as text for people: Markdown for the model card, one line for the run note."""
+
+from __future__ import annotations
+
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.gate import GateDecision
+from pipeline.evaluate.metrics import Metrics
+
+
+def metrics_line(metrics: Metrics) -> str:
+    """Return accuracy with its interval, loss and count in one line."""
+    low, high = metrics.accuracy_ci95
+    return (
+        f"accuracy {metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {metrics.loss:.4f}, "
+        f"{metrics.test_pictures} test pictures"
+    )
+
+
+def verdict_line(decision: GateDecision) -> str:
+    """Return what the gate said, with every reason."""
+    return "accepted" if decision.accepted else f"refused: {'; '.join(decision.reasons)}"
+
+
+def confusion_table(metrics: Metrics) -> str:
+    """Return the confusion matrix as a Markdown table: a row for each label, a column for each answer."""
+    labels = list(metrics.confusion)
+    rows = [["label", *(f"taken for {label}" for label in labels)], ["---"] * (len(labels) + 1)]
+    rows += [[label, *(str(metrics.confusion[label][other]) for other in labels)] for label in labels]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def evaluation_report(evaluation: Evaluation, decision: GateDecision | None = None) -> str:
+    """Return the Markdown section on how the model did."""
+    parts = [
+        f"Candidate: {metrics_line(evaluation.candidate)} (batch prediction job `{evaluation.job}`).",
+        f"Baseline: {evaluation.note}.",
+    ]
+    if decision is not None:
+        parts.append(f"Gate: {verdict_line(decision)}.")
+    return "\n\n".join([*parts, confusion_table(evaluation.candidate)])

@@ -1,0 +1,1 @@
+"""Calls ML Engine: one protocol, and the v1 REST API behind it."""

@@ -1,0 +1,207 @@
+"""Submit and wait, once for everybody: deterministic job ids, adoption, new attempts, deadlines."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.errors import JobConflict, JobFailed, JobTimeout, PlatformError, PlatformUnavailable
+from pipeline.ml_engine.protocol import Clock, JobState, MLEngine, SystemClock
+from pipeline.types import JsonDict
+
+log = logging.getLogger(__name__)
+
+INPUTS = ("trainingInput", "predictionInput")
+MAX_ATTEMPTS = 50
+REGION = "us-central1"
+
+
+def job_id_of(*key: object, attempt: int = 0) -> str:
+    """Return the id of the job that does the work named by a key, for the n-th time."""
+    text = "\n".join([*(str(part) for part in key), str(attempt)])
+    return f"graft_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def differing_field(existing: Any, wanted: Any, path: str = "") -> str | None:
+    """Return the dotted name of the first thing in which two inputs differ, None if they are equal."""
+    if isinstance(existing, Mapping) and isinstance(wanted, Mapping):
+        for key in sorted({*existing, *wanted}):
+            name = f"{path}.{key}" if path else str(key)
+            if (key in existing) != (key in wanted):
+                return name
+            found = differing_field(existing[key], wanted[key], name)
+            if found:
+                return found
+        return None
+    return None if existing == wanted else path
+
+
+def adopt_job(existing: JsonDict, body: JsonDict) -> JsonDict:
+    """Return an existing job if it was submitted with the body's input.
+
+    Raises:
+        JobConflict: naming the field that differs.
+    """
+    wanted = {name: body[name] for name in INPUTS if name in body}
+    field = differing_field({name: existing[name] for name in INPUTS if name in existing}, wanted)
+    if field is None:
+        return existing
+    raise JobConflict(
+        f"Job {body['jobId']} exists with another input: `{field}` differs. A job id is used up for ever in "
+        "its project; start a new run, whose jobs have other ids.",
+        job_id=body["jobId"],
+        field=field,
+    )
+
+
+def submit_job(engine: MLEngine, key: tuple[object, ...], make_body: Callable[[str], JsonDict]) -> JsonDict:
+    """Submit the job of a key, or adopt the one that is already doing, or has done, its work.
+
+    A job that failed or was cancelled is left behind: the work gets the id of the next attempt.
+
+    Args:
+        engine: Where jobs run.
+        key: What names the work, for instance (dag id, run id, task id, map index).
+        make_body: Builds the v1 job for an id.
+
+    Returns:
+        The job, new or adopted.
+
+    Raises:
+        JobConflict: if the id is taken by a job with another input.
+        PlatformError: if the API refuses, or after fifty lost attempts.
+    """
+    for attempt in range(MAX_ATTEMPTS):
+        job_id = job_id_of(*key, attempt=attempt)
+        existing = engine.get_job(job_id)
+        if existing is None:
+            return engine.create_job(make_body(job_id))
+        if not JobState(existing["state"]).is_lost:
+            log.info("adopting job %s, which is %s", job_id, existing["state"])
+            return adopt_job(existing, make_body(job_id))
+        log.info("job %s ended %s; trying the next attempt", job_id, existing["state"])
+    raise PlatformError(f"{MAX_ATTEMPTS} jobs for {key} failed; look at their logs before trying again.")
+
+
+def raise_unless_succeeded(job: JsonDict) -> JsonDict:
+    """Return a job that succeeded.
+
+    Raises:
+        JobFailed: with the job's own error message, if it ended otherwise.
+    """
+    state = JobState(job["state"])
+    if state is JobState.SUCCEEDED:
+        return job
+    raise JobFailed(
+        f"Job {job['jobId']} ended {state}: {job.get('errorMessage') or 'no message'}",
+        job_id=job["jobId"],
+        state=str(state),
+    )
+
+
+def wait_for_job(
+    engine: MLEngine,
+    job_id: str,
+    *,
+    deadline_seconds: float,
+    poll_seconds: float = 2.0,
+    clock: Clock | None = None,
+    on_state: Callable[[JobState], None] | None = None,
+) -> JsonDict:
+    """Poll a job until it ends; an engine that does not answer is asked again until the deadline.
+
+    Raises:
+        JobFailed: if it ended FAILED or CANCELLED.
+        JobTimeout: if it has not ended in time; it is left running.
+    """
+    clock = clock or SystemClock()
+    deadline = clock.now() + deadline_seconds
+    last: JobState | None = None
+    while True:
+        job = _look(engine, job_id)
+        if job is not None:
+            state = JobState(job["state"])
+            if on_state and state is not last:
+                on_state(state)
+            last = state
+            if state.is_terminal:
+                return raise_unless_succeeded(job)
+        if clock.now() >= deadline:
+            raise JobTimeout(
+                f"Job {job_id} is {last or 'unknown'} after {deadline_seconds:.0f} s; raise the deadline or "
+                "look at its log.",
+                job_id=job_id,
+            )
+        clock.sleep(poll_seconds)
+
+
+def _look(engine: MLEngine, job_id: str) -> JsonDict | None:
+    try:
+        job = engine.get_job(job_id)
+    except PlatformUnavailable as error:
+        log.warning("ML Engine does not answer (%s); asking again", error)
+        return None
+    if job is None:
+        raise PlatformError(f"There is no job {job_id} in project {engine.project}.", status=404)
+    return job
+
+
+def training_job(
+    job_id: str,
+    *,
+    package_uri: str,
+    module: str,
+    args: list[str],
+    job_dir: str,
+    runtime_version: str,
+    labels: Mapping[str, str],
+    max_running_seconds: int,
+) -> JsonDict:
+    """Build a v1 training job: one machine that installs a package and runs a module of it."""
+    return {
+        "jobId": job_id,
+        "labels": dict(labels),
+        "trainingInput": {
+            "scaleTier": "BASIC",
+            "region": REGION,
+            "packageUris": [package_uri],
+            "pythonModule": module,
+            "args": args,
+            "jobDir": job_dir,
+            "runtimeVersion": runtime_version,
+            "pythonVersion": "3.11",
+            "scheduling": {"maxRunningTime": f"{max_running_seconds}s"},
+        },
+    }
+
+
+def batch_prediction_job(
+    job_id: str,
+    *,
+    input_uris: list[str],
+    output_path: str,
+    runtime_version: str,
+    labels: Mapping[str, str],
+    model_uri: str | None = None,
+    version_name: str | None = None,
+    signature_name: str = "keyed",
+) -> JsonDict:
+    """Build a v1 batch prediction job of a model directory or of a deployed version."""
+    source: JsonDict = {"versionName": version_name} if version_name else {"uri": model_uri}
+    if not version_name:
+        source["runtimeVersion"] = runtime_version
+    return {
+        "jobId": job_id,
+        "labels": dict(labels),
+        "predictionInput": {
+            "dataFormat": "JSON",
+            "outputDataFormat": "JSON",
+            "region": REGION,
+            "inputPaths": input_uris,
+            "outputPath": output_path,
+            "signatureName": signature_name,
+            **source,
+        },
+    }

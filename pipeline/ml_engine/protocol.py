@@ -1,0 +1,126 @@
+"""What Graft asks of ML Engine, whichever service answers; resources are v1's own JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+from pipeline.types import JsonDict
+
+
+class JobState(StrEnum):
+    """States of a v1 job."""
+
+    STATE_UNSPECIFIED = "STATE_UNSPECIFIED"
+    QUEUED = "QUEUED"
+    PREPARING = "PREPARING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the job cannot succeed any more, so that its work needs a new one."""
+        return self in (JobState.FAILED, JobState.CANCELLING, JobState.CANCELLED)
+
+
+class Clock(Protocol):
+    """Time, so that tests need not wait."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class MLEngine(Protocol):
+    """The calls of ML Engine v1 that Graft makes. Errors are `PlatformError` and its kinds."""
+
+    project: str
+
+    def create_job(self, body: JsonDict) -> JsonDict:
+        """Submit a job; one with the same id and the same input is adopted instead."""
+
+    def get_job(self, job_id: str) -> JsonDict | None:
+        """Return the job, or None when there is none."""
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask a job to end; one that has ended, or never was, is left alone."""
+
+    def job_log(self, job_id: str) -> str:
+        """Return what the job wrote."""
+
+    def wait_job(
+        self,
+        job_id: str,
+        *,
+        deadline_seconds: float,
+        poll_seconds: float = 2.0,
+        clock: Clock | None = None,
+        on_state: Callable[[JobState], None] | None = None,
+    ) -> JsonDict:
+        """Return the job once it succeeded."""
+
+    def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
+        """Return the model, made if absent."""
+
+    def get_model(self, name: str) -> JsonDict | None:
+        """Return the model, or None when there is none."""
+
+    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+        """Deploy a version and wait until it is READY; an equal READY one is returned as it is."""
+
+    def get_version(self, model: str, version: str) -> JsonDict | None:
+        """Return the version, or None when there is none."""
+
+    def list_versions(self, model: str) -> list[JsonDict]:
+        """Return every version of a model; none when the model is absent."""
+
+    def set_default(self, model: str, version: str) -> JsonDict:
+        """Send the model's traffic to a version."""
+
+    def delete_version(self, model: str, version: str) -> None:
+        """Remove a version and wait until it is gone; an absent one is left alone."""
+
+    def predict(
+        self,
+        model: str,
+        instances: list[object],
+        *,
+        version: str | None = None,
+        signature_name: str | None = None,
+    ) -> list[object]:
+        """Return one prediction for each instance, from the default version unless one is named."""
+
+
+def resource_id(resource: Mapping[str, object]) -> str:
+    """Return the last part of a resource's `name`: v1 answers full names, callers send short ones."""
+    return str(resource["name"]).rpartition("/")[2]
+
+
+def default_version(model: Mapping[str, object] | None) -> str | None:
+    """Return the id of a model's default version, if it has one."""
+    version = (model or {}).get("defaultVersion")
+    return resource_id(version) if isinstance(version, Mapping) and version.get("name") else None

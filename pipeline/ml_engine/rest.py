@@ -1,0 +1,254 @@
+"""The v1 REST API as an `MLEngine`, so that any v1 service can answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipeline.errors import JobTimeout, PlatformError
+from pipeline.ml_engine.jobs import adopt_job, wait_for_job
+from pipeline.ml_engine.protocol import Clock, JobState, SystemClock
+from pipeline.ml_engine.transport import V1Transport, error_status
+from pipeline.types import JsonDict
+
+log = logging.getLogger(__name__)
+
+
+class RestMLEngine:
+    """ML Engine v1 over HTTP. Not thread-safe: make one for each thread.
+
+    Args:
+        endpoint: Base URL, with its scheme.
+        project: The project in resource names.
+        token: Bearer token.
+        timeout_seconds: For one HTTP exchange; a cold version may take long over its first prediction.
+        num_retries: How often a 429 or 5xx answer is asked again.
+        operation_seconds: How long a version may take to come up or to go.
+        clock: Paces the wait for operations.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        project: str,
+        token: str,
+        *,
+        timeout_seconds: float = 120,
+        num_retries: int = 2,
+        operation_seconds: float = 900,
+        clock: Clock | None = None,
+    ) -> None:
+        self.project = project
+        self._operation_seconds = operation_seconds
+        self._clock = clock or SystemClock()
+        self._api = V1Transport(endpoint, token, timeout_seconds=timeout_seconds, num_retries=num_retries)
+        self.endpoint = self._api.endpoint
+
+    def __repr__(self) -> str:
+        return f"RestMLEngine(endpoint={self.endpoint!r}, project={self.project!r}, token='***')"
+
+    # Jobs
+
+    def create_job(self, body: JsonDict) -> JsonDict:
+        """Submit a job; one with the same id and the same input is adopted instead.
+
+        Raises:
+            JobConflict: if the id is taken by a job with another input.
+        """
+        try:
+            return self._api.call(self._jobs().create(parent=self._parent, body=body))
+        except PlatformError as error:
+            existing = self.get_job(body["jobId"]) if error_status(error) == 409 else None
+            if existing is None:
+                raise
+            return adopt_job(existing, body)
+
+    def get_job(self, job_id: str) -> JsonDict | None:
+        """Return the job, or None when there is none."""
+        return self._api.find(self._jobs().get(name=f"{self._parent}/jobs/{job_id}"))
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask a job to end; one that has ended, or never was, is left alone."""
+        try:
+            self._api.call(self._jobs().cancel(name=f"{self._parent}/jobs/{job_id}", body={}))
+        except PlatformError as error:
+            if error_status(error) not in (400, 404):
+                raise
+            log.info("job %s needs no cancelling: %s", job_id, error)
+
+    def job_log(self, job_id: str) -> str:
+        """Return what the job wrote. An addition of Graft's engine; v1 itself has no such call."""
+        return self._api.read_text(f"{self._parent}/jobs/{job_id}:log")
+
+    def wait_job(
+        self,
+        job_id: str,
+        *,
+        deadline_seconds: float,
+        poll_seconds: float = 2.0,
+        clock: Clock | None = None,
+        on_state: Callable[[JobState], None] | None = None,
+    ) -> JsonDict:
+        """Return the job once it succeeded, see `wait_for_job`."""
+        return wait_for_job(
+            self,
+            job_id,
+            deadline_seconds=deadline_seconds,
+            poll_seconds=poll_seconds,
+            clock=clock or self._clock,
+            on_state=on_state,
+        )
+
+    # Models and versions
+
+    def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
+        """Return the model, made if absent."""
+        existing = self.get_model(name)
+        if existing is not None:
+            return existing
+        body = {"name": name, "description": description, "labels": {"made_by": "graft"}}
+        try:
+            return self._api.call(self._models().create(parent=self._parent, body=body))
+        except PlatformError as error:
+            existing = self.get_model(name) if error_status(error) == 409 else None
+            if existing is None:
+                raise
+            return existing
+
+    def get_model(self, name: str) -> JsonDict | None:
+        """Return the model, or None when there is none."""
+        return self._api.find(self._models().get(name=self._model(name)))
+
+    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+        """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
+
+        Raises:
+            PlatformError: if it does not come up, or exists with another deploymentUri.
+        """
+        name = body["name"]
+        existing = self.get_version(model, name)
+        if existing is not None and existing.get("state") == "FAILED":
+            self.delete_version(model, name)
+            existing = None
+        if existing is None:
+            try:
+                operation = self._api.call(self._versions().create(parent=self._model(model), body=body))
+                self._wait_operation(operation)
+            except PlatformError as error:
+                if error_status(error) != 409:
+                    raise
+        return self._ready_version(model, body)
+
+    def get_version(self, model: str, version: str) -> JsonDict | None:
+        """Return the version, or None when there is none."""
+        return self._api.find(self._versions().get(name=self._version(model, version)))
+
+    def list_versions(self, model: str) -> list[JsonDict]:
+        """Return every version of a model; none when the model is absent."""
+        return list(self._pages(model))
+
+    def set_default(self, model: str, version: str) -> JsonDict:
+        """Send the model's traffic to a version."""
+        return self._api.call(self._versions().setDefault(name=self._version(model, version), body={}))
+
+    def delete_version(self, model: str, version: str) -> None:
+        """Remove a version and wait until it is gone; an absent one is left alone."""
+        try:
+            operation = self._api.call(self._versions().delete(name=self._version(model, version)))
+        except PlatformError as error:
+            if error_status(error) != 404:
+                raise
+            return
+        self._wait_operation(operation)
+
+    # Prediction
+
+    def predict(
+        self,
+        model: str,
+        instances: list[object],
+        *,
+        version: str | None = None,
+        signature_name: str | None = None,
+    ) -> list[object]:
+        """Return one prediction for each instance.
+
+        Raises:
+            PlatformError: if the service refuses, or answers `{"error": ...}` as v1 does for a bad instance.
+        """
+        body: JsonDict = {"instances": instances}
+        if signature_name:
+            body["signature_name"] = signature_name
+        name = self._version(model, version) if version else self._model(model)
+        answer = self._api.call(self._api.projects.predict(name=name, body=body))
+        if "error" in answer:
+            raise PlatformError(f"Prediction by {name} failed: {answer['error']}", status=200)
+        predictions = answer.get("predictions")
+        if not isinstance(predictions, list) or len(predictions) != len(instances):
+            raise PlatformError(
+                f"{name} did not answer one prediction for each of {len(instances)} instances."
+            )
+        return predictions
+
+    # Plumbing
+
+    @property
+    def _parent(self) -> str:
+        return f"projects/{self.project}"
+
+    def _model(self, name: str) -> str:
+        return f"{self._parent}/models/{name}"
+
+    def _version(self, model: str, version: str) -> str:
+        return f"{self._model(model)}/versions/{version}"
+
+    def _jobs(self) -> Any:
+        return self._api.projects.jobs()
+
+    def _models(self) -> Any:
+        return self._api.projects.models()
+
+    def _versions(self) -> Any:
+        return self._models().versions()
+
+    def _pages(self, model: str) -> Iterator[JsonDict]:
+        request = self._versions().list(parent=self._model(model), pageSize=100)
+        while request is not None:
+            page = self._api.find(request)
+            if page is None:
+                return
+            yield from page.get("versions", [])
+            request = self._versions().list_next(request, page)
+
+    def _ready_version(self, model: str, body: JsonDict) -> JsonDict:
+        deadline = self._clock.now() + self._operation_seconds
+        while True:
+            version = self.get_version(model, body["name"])
+            state = "absent" if version is None else version.get("state", "UNKNOWN")
+            if version is not None and version.get("deploymentUri") != body["deploymentUri"]:
+                raise PlatformError(
+                    f"Version {body['name']} of {model} exists with another `deploymentUri`; delete it. "
+                    f"Received: {version.get('deploymentUri')!r}, wanted {body['deploymentUri']!r}"
+                )
+            if version is not None and state == "READY":
+                return version
+            if state not in ("CREATING", "UPDATING"):
+                why = (version or {}).get("errorMessage", "no message")
+                raise PlatformError(f"Version {body['name']} of {model} did not come up: {state}: {why}")
+            self._pause(deadline, f"version {body['name']} of {model}")
+
+    def _wait_operation(self, operation: JsonDict) -> JsonDict:
+        deadline = self._clock.now() + self._operation_seconds
+        while not operation.get("done"):
+            self._pause(deadline, f"operation {operation['name']}")
+            operation = self._api.call(self._api.projects.operations().get(name=operation["name"]))
+        if operation.get("error"):
+            error = operation["error"]
+            raise PlatformError(f"{operation['name']} failed: {error.get('message', error)}", status=200)
+        return operation
+
+    def _pause(self, deadline: float, what: str) -> None:
+        if self._clock.now() >= deadline:
+            raise JobTimeout(f"{what} took longer than {self._operation_seconds:.0f} s.")
+        self._clock.sleep(0.5)

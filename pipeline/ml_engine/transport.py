@@ -1,0 +1,115 @@
+"""HTTP to a v1 service by Google's own client: one bearer token, no proxies, errors in Graft's terms."""
+
+from __future__ import annotations
+
+import http.client
+from typing import Any
+
+import google.auth.credentials
+import google_auth_httplib2
+import httplib2  # type: ignore[import-untyped, unused-ignore]
+from googleapiclient import discovery
+from googleapiclient.errors import Error as ClientError, HttpError
+
+from pipeline.errors import PlatformError, PlatformUnavailable
+from pipeline.types import JsonDict
+
+
+class StaticToken(google.auth.credentials.Credentials):  # type: ignore[no-untyped-call, misc, unused-ignore]
+    """A bearer token that never refreshes, so that a 401 reaches the caller as what it is."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.token = token
+
+    def refresh(self, request: Any) -> None:
+        """Do nothing: the token is all there is."""
+
+    @property
+    def expired(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def valid(self) -> bool:
+        """Always."""
+        return True
+
+
+class V1Transport:
+    """The discovery client of `ml` v1, and what its failures mean. Not thread-safe.
+
+    Args:
+        endpoint: Base URL, with its scheme.
+        token: Bearer token.
+        timeout_seconds: For one HTTP exchange.
+        num_retries: How often a 429 or 5xx answer is asked again.
+    """
+
+    def __init__(self, endpoint: str, token: str, *, timeout_seconds: float, num_retries: int) -> None:
+        self.endpoint = endpoint.rstrip("/")
+        self._num_retries = num_retries
+        # proxy_info=None: httplib2 would refuse http_proxy without PySocks, whatever no_proxy says.
+        http_client = httplib2.Http(timeout=timeout_seconds, proxy_info=None)
+        self._http = google_auth_httplib2.AuthorizedHttp(StaticToken(token), http=http_client)
+        self.projects = discovery.build(
+            "ml",
+            "v1",
+            http=self._http,
+            client_options={"api_endpoint": self.endpoint},
+            static_discovery=True,
+            cache_discovery=False,
+        ).projects()
+
+    def call(self, request: Any) -> JsonDict:
+        """Send a request.
+
+        Raises:
+            PlatformUnavailable: if nothing answers, or the answer is 429 or 5xx.
+            PlatformError: if the service says no; `status` is the HTTP status.
+        """
+        try:
+            answer: JsonDict = request.execute(num_retries=self._num_retries)
+        except HttpError as error:
+            raise _error_of(error.status_code, error.reason, request.uri.partition("?")[0]) from error
+        except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        except ClientError as error:
+            raise PlatformError(f"Google's client refused to call {self.endpoint}: {error}") from error
+        return answer
+
+    def find(self, request: Any) -> JsonDict | None:
+        """Send a request whose 404 means that there is no such thing."""
+        try:
+            return self.call(request)
+        except PlatformError as error:
+            if error_status(error) == 404:
+                return None
+            raise
+
+    def read_text(self, path: str) -> str:
+        """Return the plain text at a path below `v1/`."""
+        url = f"{self.endpoint}/v1/{path}"
+        try:
+            response, content = self._http.request(url)
+        except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        if response.status != 200:
+            raise _error_of(response.status, str(response.reason), url)
+        return bytes(content).decode("utf-8", errors="replace")
+
+    def _unreachable(self, error: Exception) -> PlatformUnavailable:
+        return PlatformUnavailable(
+            f"ML Engine at {self.endpoint} does not answer: {error}. Is it running? `graft status` says."
+        )
+
+
+def error_status(error: PlatformError) -> int | None:
+    """Return the HTTP status a platform error came with."""
+    return error.details.get("status")
+
+
+def _error_of(status: int, reason: str, what: str) -> PlatformError:
+    kind = PlatformUnavailable if status == 429 or status >= 500 else PlatformError
+    hint = " Check the connection's token." if status in (401, 403) else ""
+    return kind(f"{what} answered {status}: {reason}{hint}", status=status, reason=reason)

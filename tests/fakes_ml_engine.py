@@ -1,0 +1,123 @@
+"""An ML Engine in memory: what the real one promises, without processes or HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import PlatformError, PlatformUnavailable
+from pipeline.ml_engine.jobs import adopt_job, wait_for_job
+
+JsonDict = dict[str, Any]
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.sleeps: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.time += seconds
+
+
+class FakeMLEngine:
+    """Jobs end when the test says so, or at once by `run_job`.
+
+    Args:
+        run_job: Called with each new job; what it returns is merged into the job.
+        answer: Called with (version, instance) for each online prediction.
+    """
+
+    project = "local"
+
+    def __init__(
+        self,
+        run_job: Callable[[JsonDict], JsonDict] | None = None,
+        answer: Callable[[str, JsonDict], JsonDict] | None = None,
+    ) -> None:
+        self.run_job = run_job
+        self.answer = answer
+        self.jobs: dict[str, JsonDict] = {}
+        self.models: dict[str, JsonDict] = {}
+        self.versions: dict[str, dict[str, JsonDict]] = {}
+        self.cancelled: list[str] = []
+        self.silent_calls = 0
+
+    def create_job(self, body: JsonDict) -> JsonDict:
+        job_id = body["jobId"]
+        if job_id in self.jobs:
+            return adopt_job(self.jobs[job_id], body)
+        job = self.jobs[job_id] = {**body, "state": "QUEUED"}
+        if self.run_job:
+            job.update(self.run_job(job))
+        return job
+
+    def get_job(self, job_id: str) -> JsonDict | None:
+        if self.silent_calls:
+            self.silent_calls -= 1
+            raise PlatformUnavailable("the engine does not answer")
+        return self.jobs.get(job_id)
+
+    def end(self, job_id: str, state: str, message: str = "") -> None:
+        self.jobs[job_id].update(state=state, errorMessage=message)
+
+    def cancel_job(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+    def job_log(self, job_id: str) -> str:
+        return f"log of {job_id}"
+
+    def wait_job(self, job_id: str, **arguments: Any) -> JsonDict:
+        return wait_for_job(self, job_id, **arguments)
+
+    def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
+        self.versions.setdefault(name, {})
+        return self.models.setdefault(name, {"name": f"projects/local/models/{name}"})
+
+    def get_model(self, name: str) -> JsonDict | None:
+        return self.models.get(name)
+
+    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+        name = f"projects/local/models/{model}/versions/{body['name']}"
+        version = {**body, "name": name, "state": "READY", "createTime": "2026-01-01T00:00:00Z"}
+        self.versions[model][body["name"]] = version
+        self.models[model].setdefault("defaultVersion", version)
+        return version
+
+    def get_version(self, model: str, version: str) -> JsonDict | None:
+        return self.versions.get(model, {}).get(version)
+
+    def list_versions(self, model: str) -> list[JsonDict]:
+        return list(self.versions.get(model, {}).values())
+
+    def set_default(self, model: str, version: str) -> JsonDict:
+        found = self.models[model]["defaultVersion"] = self.versions[model][version]
+        return found
+
+    def delete_version(self, model: str, version: str) -> None:
+        gone = self.versions.get(model, {}).pop(version, None)
+        if gone is None:
+            return
+        if self.models[model].get("defaultVersion") == gone:
+            if self.versions[model]:
+                self.versions[model][version] = gone
+                raise PlatformError("the default version cannot be deleted", status=400)
+            del self.models[model]["defaultVersion"]
+
+    def predict(
+        self,
+        model: str,
+        instances: list[Any],
+        *,
+        version: str | None = None,
+        signature_name: str | None = None,
+    ) -> list[Any]:
+        if self.answer is None:
+            raise PlatformError("this fake answers no prediction", status=404)
+        return [self.answer(version or "default", instance) for instance in instances]

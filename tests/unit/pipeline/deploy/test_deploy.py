@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Classifier
+from pipeline.deploy.history import read_history, record_event
+from pipeline.deploy.lineage import build_lineage, describe_version, model_card
+from pipeline.deploy.promote import Promotion, promote_version
+from pipeline.deploy.smoke_test import read_golden_instances, smoke_test, smoke_test_or_delete
+from pipeline.deploy.summary import RunState, build_summary, count_work, run_note, write_summary
+from pipeline.deploy.version import deploy_version, label_value, record_in_model, version_name
+from pipeline.errors import PlatformUnavailable, SmokeTestFailed
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.gate import GateDecision, decide_gate
+from pipeline.evaluate.metrics import Metrics
+from pipeline.evaluate.predictions import Prediction
+from pipeline.storage import Storage
+from tests.fakes_ml_engine import FakeMLEngine
+
+METRICS = Metrics(
+    accuracy=0.9, accuracy_ci95=(0.7, 0.95), loss=0.3, test_pictures=10, confusion={"a": {"a": 9, "b": 1}}
+)
+EVALUATION = Evaluation(job="graft_b", classes=("a", "b"), candidate=METRICS)
+DATASET = {
+    "dataset": "m",
+    "version": "d_1",
+    "uri": "gs://graft/datasets/m/d_1",
+    "classes": {"a": 30, "b": 20},
+    "pictures": 50,
+    "decoded": 50,
+}
+CLASSIFIER = Classifier.from_dict({"name": "m", "dataset": {"source": {"type": "sample"}}})
+
+
+def decision(min_accuracy: float = 0.5) -> GateDecision:
+    gate = CLASSIFIER.gate.model_copy(update={"min_accuracy": min_accuracy})
+    return decide_gate(METRICS, gate, baseline=None, note=EVALUATION.note)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage({"graft": tmp_path})
+
+
+def deploy(engine: FakeMLEngine, version: str) -> None:
+    deploy_version(
+        engine,
+        model="m",
+        version=version,
+        model_uri=f"gs://graft/{version}",
+        runtime_version="2.21",
+        description="d",
+        labels={},
+    )
+
+
+class TestVersion:
+    def test_name_is_the_runs_own_and_fits_ml_engine(self) -> None:
+        assert version_name("m", "run 1") == version_name("m", "run 1")
+        assert version_name("m", "run 1") != version_name("m", "run 2")
+        assert len(version_name("m", "run 1")) == len("v_") + 12
+
+    def test_labels_keep_v1s_alphabet(self) -> None:
+        assert label_value("manual__2026-01-01T00:00:00+00:00") == "manual__2026-01-01t00_00_00_00_00"
+        assert len(label_value("x" * 99)) == 63
+
+    def test_first_version_makes_the_model_and_becomes_its_default(self) -> None:
+        engine = FakeMLEngine()
+        deploy(engine, "v_1")
+        assert engine.models["m"]["defaultVersion"]["state"] == "READY"
+
+    def test_model_directory_carries_its_record(self, storage: Storage) -> None:
+        lineage = build_lineage(
+            CLASSIFIER,
+            run_id="run 1",
+            dataset=DATASET,
+            training={"job": "graft_t", "weights_uri": "gs://w", "package_uri": "gs://p"},
+            evaluation=EVALUATION,
+            decision=decision(),
+        )
+        card = model_card(CLASSIFIER, lineage, EVALUATION)
+        record_in_model(storage, "gs://graft/m", evaluation=EVALUATION.to_dict(), lineage=lineage, card=card)
+        assert describe_version(storage, "gs://graft/m") == {
+            "accuracy": 0.9,
+            "run_id": "run 1",
+            "dataset_version": "d_1",
+        }
+        text = storage.read_bytes("gs://graft/m/graft/MODEL_CARD.md").decode()
+        assert "| a | 30 |" in text
+        assert "accuracy 0.9000" in text
+        assert storage.read_json("gs://graft/m/graft/evaluation.json") == EVALUATION.to_dict()
+
+    def test_model_directory_of_somebody_else_says_nothing(self, storage: Storage) -> None:
+        assert describe_version(storage, "gs://graft/x")["run_id"] is None
+
+
+class TestPromotion:
+    def test_first_version_is_the_default_already(self) -> None:
+        engine = FakeMLEngine()
+        deploy(engine, "v_1")
+        assert promote_version(engine, model="m", version="v_1", champion=None) is Promotion.PROMOTED
+
+    def test_replaces_the_champion_it_was_compared_with_and_keeps_it(self) -> None:
+        engine = FakeMLEngine()
+        deploy(engine, "v_1")
+        deploy(engine, "v_2")
+        for _ in range(2):  # a retry finds it done
+            result = promote_version(engine, model="m", version="v_2", champion="v_1")
+            assert result is Promotion.PROMOTED
+        assert engine.models["m"]["defaultVersion"]["name"].endswith("v_2")
+        assert len(engine.list_versions("m")) == 2
+
+    @pytest.mark.parametrize("champion", ["v_0", None])
+    def test_another_default_supersedes_and_the_version_is_deleted(self, champion: str | None) -> None:
+        engine = FakeMLEngine()
+        deploy(engine, "v_1")
+        deploy(engine, "v_2")
+        for _ in range(2):
+            result = promote_version(engine, model="m", version="v_2", champion=champion)
+            assert result is Promotion.SUPERSEDED
+        assert engine.get_version("m", "v_2") is None
+        assert engine.models["m"]["defaultVersion"]["name"].endswith("v_1")
+
+
+class TestSmokeTest:
+    INSTANCES = ({"key": "k1", "inputs": {"b64": "eA=="}}, {"key": "k2", "inputs": {"b64": "eQ=="}})
+    EXPECTED = {
+        "k1": Prediction(key="k1", outputs=(0.25, 0.75), label="b"),
+        "k2": Prediction(key="k2", outputs=(0.5, 0.5), label="a"),
+    }
+
+    def run(self, engine: FakeMLEngine, **options: Any) -> Any:
+        arguments = {
+            "model": "m",
+            "version": "v_1",
+            "instances": list(self.INSTANCES),
+            "expected": self.EXPECTED,
+            "latency_budget_seconds": 1.0,
+            **options,
+        }
+        return smoke_test_or_delete(engine, **arguments)
+
+    def engine(self, shift: float = 0.0, key: str | None = None) -> FakeMLEngine:
+        def answer(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+            outputs = [value + shift for value in self.EXPECTED[instance["key"]].outputs]
+            return {"key": key or instance["key"], "outputs": outputs}
+
+        engine = FakeMLEngine(answer=answer)
+        deploy(engine, "v_1")
+        return engine
+
+    def test_equal_answers_pass(self) -> None:
+        engine = self.engine(shift=9e-4)
+        result = self.run(engine)
+        assert result.pictures == 2
+        assert result.max_difference == pytest.approx(9e-4)
+        assert engine.get_version("m", "v_1") is not None
+
+    @pytest.mark.parametrize("options", [{"shift": 2e-3}, {"key": "k9"}])
+    def test_other_answers_fail_and_delete_the_version(self, options: dict[str, Any]) -> None:
+        engine = self.engine(**options)
+        with pytest.raises(SmokeTestFailed, match="Picture k1"):
+            self.run(engine)
+        assert engine.get_version("m", "v_1") is None
+
+    def test_slow_answers_fail_but_the_first_may_warm_up(self) -> None:
+        ticks = iter([0.0, 9.0, 10.0, 10.5])
+        assert self.run(self.engine(), timer=lambda: next(ticks)).slowest_seconds == 0.5
+        slow = iter([0.0, 0.1, 1.0, 3.5])
+        engine = self.engine()
+        with pytest.raises(SmokeTestFailed, match=r"2\.50 s"):
+            self.run(engine, timer=lambda: next(slow))
+        assert engine.get_version("m", "v_1") is None
+
+    def test_an_engine_that_is_away_does_not_condemn_the_version(self) -> None:
+        def silent(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+            raise PlatformUnavailable("restarting")
+
+        engine = FakeMLEngine(answer=silent)
+        deploy(engine, "v_1")
+        with pytest.raises(PlatformUnavailable):
+            self.run(engine)
+        assert engine.get_version("m", "v_1") is not None
+
+    def test_no_golden_picture_is_a_failure(self) -> None:
+        with pytest.raises(SmokeTestFailed, match="no golden picture"):
+            smoke_test(
+                self.engine(),
+                model="m",
+                version="v_1",
+                instances=[],
+                expected={},
+                latency_budget_seconds=1,
+            )
+
+    def test_golden_pictures_are_the_first_of_each_class(self, storage: Storage) -> None:
+        keys = ["a1", "a2", "a3", "b1", "b2", "b3"]
+        for part, chosen in enumerate((keys[:4], keys[4:])):
+            lines = "\n".join(json.dumps({"key": key, "inputs": {"b64": ""}}) for key in chosen)
+            storage.write_bytes(f"gs://graft/tests/{part}", lines.encode())
+        golden = read_golden_instances(
+            storage, ["gs://graft/tests/0", "gs://graft/tests/1"], {key: key[0] for key in keys}
+        )
+        assert [instance["key"] for instance in golden] == ["a1", "a2", "b1", "b2"]
+
+
+class TestHistory:
+    def test_events_come_back_oldest_first_and_once(self, storage: Storage) -> None:
+        first = {"event": "promoted", "version": "v_1", "run_id": "r1"}
+        second = {"event": "promoted", "version": "v_2", "run_id": "r2"}
+        record_event(storage, "gs://graft", "m", second, now=datetime(2026, 1, 2, tzinfo=UTC))
+        record_event(storage, "gs://graft", "m", first, now=datetime(2026, 1, 1, tzinfo=UTC))
+        again = record_event(storage, "gs://graft", "m", first)
+        assert again["at"].startswith("2026-01-01")
+        assert [event["version"] for event in read_history(storage, "gs://graft", "m")] == ["v_1", "v_2"]
+
+    def test_classifier_without_history_has_none(self, storage: Storage) -> None:
+        assert read_history(storage, "gs://graft", "m") == []
+
+
+class TestSummary:
+    def test_work_counts_a_picture_decoded_twice_once(self) -> None:
+        work = count_work(
+            [{"downloaded": 1}, {"downloaded": 2}],
+            {"decoded": 5},
+            [{"decoded": 3}, {"decoded": 1}],
+            {"forwarded": 4, "cached": 0},
+        )
+        assert work == {"downloaded": 3, "decoded": 5, "forwarded": 4, "cached": 0}
+
+    def test_summary_is_the_command_lines_document_without_seconds(self, storage: Storage) -> None:
+        work = {"downloaded": 1, "decoded": 1, "forwarded": 1, "cached": 0}
+        summary = build_summary(
+            classifier="m",
+            run_id="manual__2026-01-01T00:00:00+00:00/x",
+            state=RunState.REFUSED,
+            dataset=DATASET,
+            work=work,
+            evaluation=EVALUATION,
+            decision=decision(min_accuracy=0.95),
+            version=None,
+        )
+        uri = write_summary(storage, "gs://graft", summary)
+        assert uri == "gs://graft/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00%2Fx/summary.json"
+        assert storage.read_json(uri) == {
+            "classifier": "m",
+            "run_id": "manual__2026-01-01T00:00:00+00:00/x",
+            "state": "refused",
+            "dataset": {"version": "d_1", "pictures": 50, "classes": {"a": 30, "b": 20}},
+            "work": work,
+            "evaluation": {
+                "accuracy": 0.9,
+                "accuracy_ci95": [0.7, 0.95],
+                "loss": 0.3,
+                "test_pictures": 10,
+                "job": "graft_b",
+            },
+            "gate": {
+                "accepted": False,
+                "reasons": ["absolute.accuracy.min: accuracy 0.9000 is below the limit 0.95"],
+            },
+            "version": None,
+        }
+
+    @pytest.mark.parametrize(
+        ("state", "words"),
+        [("success", "Deployed `v_1`"), ("refused", "Refused by the gate"), ("superseded", "Superseded")],
+    )
+    def test_note_tells_the_outcome_and_the_reasons(self, state: str, words: str) -> None:
+        note = run_note(RunState(state), EVALUATION, decision(min_accuracy=0.95), "v_1")
+        assert words in note
+        assert "absolute.accuracy.min" in note
