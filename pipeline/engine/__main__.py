@@ -1,0 +1,131 @@
+"""`python -m pipeline.engine --host 127.0.0.1 --port 8500 --home .graft`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import IO
+
+import uvicorn
+
+from pipeline.config import Settings
+from pipeline.engine.app import create_app
+from pipeline.engine.auth import Tokens, token_file
+from pipeline.engine.engine import Engine, local_parts
+from pipeline.engine.settings import EngineSettings
+from pipeline.errors import ConfigError, PipelineError, StackError
+from pipeline.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_exposure(host: str, home: Path) -> None:
+    """Check that an engine others can reach asks for a token.
+
+    Raises:
+        ConfigError: if it would be open.
+    """
+    if not is_loopback(host) and Tokens.read(token_file(home)).is_open:
+        raise ConfigError(
+            f"Refusing to listen on {host} without tokens: anyone who reaches it could run code here. "
+            f"Write {token_file(home)}, or listen on 127.0.0.1."
+        )
+
+
+def claim_home(home: Path) -> IO[str]:
+    """Hold the engine's home until the process ends.
+
+    Raises:
+        StackError: if another engine has it.
+    """
+    state = home / "engine"
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = (state / "engine.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StackError(f"Another engine runs on {home}; stop it, or use another GRAFT_HOME.") from error
+    return file
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        StackError: if the port is taken or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise StackError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port."
+        ) from error
+    return listener
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.engine", description="Serve ML Engine v1.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 chooses a free one")
+    parser.add_argument("--home", type=Path, default=None, help="GRAFT_HOME; by default the variable's value")
+    return parser.parse_args(words)
+
+
+def serve(host: str, port: int, home: Path) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    check_exposure(host, home)
+    claim = claim_home(home)
+    with claim, listen(host, port) as listener:
+        os.environ["GRAFT_HOME"] = str(home)  # Storage, jobs and settings all read it
+        settings, limits = Settings(), EngineSettings()
+        parts = local_parts(
+            home,
+            project=settings.project,
+            workspace=settings.workspace,
+            storage=Storage.from_environment(),
+            settings=limits,
+        )
+        app = create_app(Engine(parts, limits))
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
+        )
+        log.info("Listening on http://%s:%d", host, listener.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def main(words: list[str]) -> int:
+    """Run the command line; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    arguments = _arguments(words)
+    home = (arguments.home or Settings().home).expanduser().absolute()
+    try:
+        serve(arguments.host, arguments.port, home)
+    except PipelineError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""Where jobs run: the local backend; others keep the same protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class RunState(StrEnum):
+    """What a backend knows of a job it was asked to run."""
+
+    ABSENT = "absent"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    EXITED = "exited"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """What a backend needs to run a training job."""
+
+    job_id: str
+    package_uris: tuple[str, ...]
+    python_module: str
+    args: tuple[str, ...]
+    job_dir: str | None
+    max_running_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """Where a run is, and how it ended.
+
+    Args:
+        state: Where it is.
+        exit_code: 0 to 255, once EXITED.
+        timed_out: Whether it was stopped because it passed its maximum running time.
+        preparing: Whether what ended was the installation of its packages.
+        started: When its program began, in seconds of the epoch.
+        ended: When it ended.
+    """
+
+    state: RunState
+    exit_code: int | None = None
+    timed_out: bool = False
+    preparing: bool = False
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self.state in (RunState.EXITED, RunState.VANISHED)
+
+
+class Backend(Protocol):
+    """Runs training jobs that outlive the engine."""
+
+    async def start(self, job: TrainingJob) -> None:
+        """Fetch the packages and launch the job; do nothing when it was launched before."""
+
+    def status(self, job_id: str) -> RunStatus:
+        """Say where the job is."""
+
+    async def stop(self, job_id: str) -> None:
+        """End the job and everything it started; return when none of it is left."""
+
+    def log(self, job_id: str) -> bytes:
+        """Return what the job has printed so far."""

@@ -1,0 +1,108 @@
+"""One engine: its parts put together, its start and its stop."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.engine.auth import Tokens, token_file
+from pipeline.engine.backends import Backend
+from pipeline.engine.backends.local import LocalBackend
+from pipeline.engine.batch import BatchPredictor
+from pipeline.engine.jobs import Jobs
+from pipeline.engine.models import Models
+from pipeline.engine.operations import Operations
+from pipeline.engine.serving.pool import ProcessPool, WorkerPool
+from pipeline.engine.serving.router import Router
+from pipeline.engine.settings import EngineSettings
+from pipeline.engine.store import Store
+from pipeline.engine.versions import Place, Versions
+from pipeline.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParts:
+    """What an engine is made of that tests replace.
+
+    Args:
+        home: `GRAFT_HOME`; the engine's state is under `engine/` in it.
+        project: The one project it serves.
+        workspace: The bucket that versions are copied to.
+        storage: Reads and writes `gs://`.
+        backend: Runs training jobs.
+        pool: Loads models.
+    """
+
+    home: Path
+    project: str
+    workspace: str
+    storage: Storage
+    backend: Backend
+    pool: WorkerPool
+
+
+def local_parts(
+    home: Path, *, project: str, workspace: str, storage: Storage, settings: EngineSettings
+) -> EngineParts:
+    """Return the parts of an engine that runs everything on this machine."""
+    return EngineParts(
+        home=home,
+        project=project,
+        workspace=workspace,
+        storage=storage,
+        backend=LocalBackend(home, storage, grace_seconds=settings.cancel_grace_seconds),
+        pool=ProcessPool(home / "engine" / "logs", start_seconds=settings.worker_start_seconds),
+    )
+
+
+class Engine:
+    """ML Engine v1 for one project.
+
+    Args:
+        parts: What it is made of.
+        settings: Its limits.
+    """
+
+    def __init__(self, parts: EngineParts, settings: EngineSettings) -> None:
+        state = parts.home / "engine"
+        self.project = parts.project
+        self.settings = settings
+        self.tokens = Tokens.read(token_file(parts.home))
+        self.store = Store(state / "engine.db")
+        self.router = Router()
+        self.operations = Operations(self.store, parts.project)
+        self.models = Models(self.store, parts.project, self.operations, self.router)
+        place = Place(
+            project=parts.project,
+            workspace=parts.workspace,
+            cache=state / "models",
+            wait_seconds=settings.predict_wait_seconds,
+        )
+        self.versions = Versions(self.store, parts.storage, self.operations, self.router, parts.pool, place)
+        predictor = BatchPredictor(
+            parts.storage, self.router, parts.pool, project=parts.project, scratch=state / "scratch"
+        )
+        self.jobs = Jobs(self.store, parts.project, parts.backend, predictor)
+
+    async def start(self) -> None:
+        """Take up what an earlier life left: versions, operations, jobs."""
+        self.versions.recover()
+        work = {
+            "CREATE_VERSION": self.versions.finish_creation,
+            "DELETE_VERSION": self.versions.finish_deletion,
+            "DELETE_MODEL": self.models.finish_deletion,
+        }
+        for operation in self.operations.unfinished():
+            self.operations.spawn(operation, work[operation.kind])
+        self.jobs.start()
+        log.info("The engine of project %s has started.", self.project)
+
+    async def stop(self) -> None:
+        """Stop the workers; training jobs go on and are taken up at the next start."""
+        await self.jobs.stop()
+        await self.operations.stop()
+        await self.router.close()
+        self.store.close()

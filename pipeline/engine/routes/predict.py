@@ -1,0 +1,29 @@
+"""projects.predict: the body goes to the worker and its answer comes back, neither is read here."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from pipeline.engine.routes import PROJECT, TheEngine
+from pipeline.engine.serving.pool import ONLINE
+
+router = APIRouter(prefix=PROJECT)
+
+
+async def _predict(engine: TheEngine, request: Request, model: str, version: str | None) -> Response:
+    served = engine.router.find(model, version)
+    answer = await served.ask(ONLINE, await request.body())
+    return Response(answer.payload, media_type="application/json")
+
+
+@router.post("/models/{model}:predict")
+async def predict_default(engine: TheEngine, request: Request, model: str) -> Response:
+    """Predict with the default version of a model."""
+    return await _predict(engine, request, model, None)
+
+
+@router.post("/models/{model}/versions/{version}:predict")
+async def predict_version(engine: TheEngine, request: Request, model: str, version: str) -> Response:
+    """Predict with one version."""
+    return await _predict(engine, request, model, version)

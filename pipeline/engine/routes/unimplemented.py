@@ -1,0 +1,48 @@
+"""What v1 has and this engine does not have yet: 501, naming it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter
+
+from pipeline.errors import Unimplemented
+
+router = APIRouter()
+
+_PROJECT = "/v1/projects/{p}"
+_MODEL = f"{_PROJECT}/models/{{m}}"
+_VERSION = f"{_MODEL}/versions/{{v}}"
+MISSING = {
+    "projects.jobs.patch": ("PATCH", f"{_PROJECT}/jobs/{{j}}"),
+    "projects.models.patch": ("PATCH", _MODEL),
+    "projects.models.versions.patch": ("PATCH", _VERSION),
+    "projects.explain (of a model)": ("POST", f"{_MODEL}:explain"),
+    "projects.explain (of a version)": ("POST", f"{_VERSION}:explain"),
+    "projects.getConfig": ("GET", f"{_PROJECT}:getConfig"),
+    "projects.operations.list": ("GET", f"{_PROJECT}/operations"),
+    "projects.operations.cancel": ("POST", f"{_PROJECT}/operations/{{o}}:cancel"),
+    "projects.locations.list": ("GET", f"{_PROJECT}/locations"),
+    "projects.locations.get": ("GET", f"{_PROJECT}/locations/{{l}}"),
+    "projects.locations.studies": ("GET", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
+    "projects.locations.studies (changes)": ("POST", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
+    "projects.locations.studies.delete": ("DELETE", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
+    "projects.locations.operations.get": ("GET", f"{_PROJECT}/locations/{{l}}/operations/{{o}}"),
+    "projects.locations.operations.cancel": ("POST", f"{_PROJECT}/locations/{{l}}/operations/{{o}}:cancel"),
+} | {
+    f"projects.{noun}.{verb}": (method, f"{_PROJECT}/{noun}/{{n}}:{verb}")
+    for noun in ("jobs", "models")
+    for verb, method in (("getIamPolicy", "GET"), ("setIamPolicy", "POST"), ("testIamPermissions", "POST"))
+}
+
+
+def _refusal(name: str) -> Callable[[], Awaitable[Any]]:
+    async def refuse() -> Any:
+        raise Unimplemented(f"{name} is a part of ML Engine v1 that this engine does not have.")
+
+    return refuse
+
+
+for _name, (_method, _path) in MISSING.items():
+    router.add_api_route(_path, _refusal(_name), methods=[_method])

@@ -1,0 +1,189 @@
+"""Starts model workers and talks to them. This side never imports TensorFlow."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import pipeline
+from pipeline.engine.errors import FAULTS_BY_NAME
+from pipeline.engine.serving.wire import Frame, read_frame
+from pipeline.errors import FailedPrecondition, Unavailable
+
+log = logging.getLogger(__name__)
+
+ONLINE, BATCH = "online", "batch"  # what a worker has queued online goes first
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "CUDA_")
+
+
+class Servant(Protocol):
+    """One loaded model."""
+
+    closed: asyncio.Event
+
+    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        """Send one request and return the answer.
+
+        Raises:
+            EngineFault: what the worker said, or Unavailable when it died.
+        """
+
+    async def close(self) -> None:
+        """End the process."""
+
+
+class WorkerPool(Protocol):
+    """Loads models; the seam that tests fake."""
+
+    async def load(self, name: str, directory: Path) -> Servant:
+        """Start a worker for a SavedModel and wait until it is warm.
+
+        Raises:
+            FailedPrecondition: if the model cannot be loaded.
+        """
+
+
+class WorkerProcess:
+    """The engine's end of one worker.
+
+    Args:
+        name: What it serves, for logs.
+        process: The worker, with pipes as stdin and stdout.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.closed = asyncio.Event()
+        self._process = process
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Frame]] = {}
+        self.ready: asyncio.Future[Frame] = self._expect(0)
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    def _expect(self, number: int) -> asyncio.Future[Frame]:
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        return future
+
+    async def _read(self) -> None:
+        if self._process.stdout is None:
+            raise RuntimeError("a worker needs pipes")
+        try:
+            while True:
+                frame = await read_frame(self._process.stdout)
+                future = self._waiting.pop(frame.header["id"], None)
+                if future is not None and not future.done():
+                    future.set_result(frame)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            code = await self._process.wait()
+            log.info("The worker of %s ended with status %d.", self.name, code)
+        finally:
+            self.closed.set()
+            gone = Unavailable(f"The worker of {self.name} stopped; try again.")
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(gone)
+            self._waiting.clear()
+
+    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        """Send one request and return the answer."""
+        if self.closed.is_set() or self._process.stdin is None:
+            raise Unavailable(f"The worker of {self.name} stopped; try again.")
+        number = next(self._ids)
+        future = self._expect(number)
+        try:
+            self._process.stdin.write(Frame({"id": number, "kind": kind, **header}, payload).to_bytes())
+            await self._process.stdin.drain()
+        except ConnectionError as error:
+            self._waiting.pop(number, None)
+            raise Unavailable(f"The worker of {self.name} stopped; try again.") from error
+        answer = await future
+        raise_fault(answer)
+        return answer
+
+    async def close(self) -> None:
+        """End the process: it leaves at the end of its input, or is killed after two seconds."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 2)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._reading
+
+
+def raise_fault(answer: Frame) -> None:
+    """Raise the fault that a worker's answer carries, if it does."""
+    if fault := answer.header.get("fault"):
+        raise FAULTS_BY_NAME[fault["kind"]](fault["message"], field=fault.get("field"))
+
+
+def worker_environment(environ: dict[str, str]) -> dict[str, str]:
+    """Return the variables a worker sees: no secrets, and this very code."""
+    env = {
+        key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
+    }
+    source = str(Path(pipeline.__file__).resolve().parent.parent)
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": source}
+
+
+class ProcessPool:
+    """Loads each model in a process of its own.
+
+    Args:
+        logs: Directory of the workers' logs.
+        start_seconds: How long a model may take to load and warm up.
+        at_once: How many models are loaded at the same time.
+    """
+
+    def __init__(self, logs: Path, *, start_seconds: float, at_once: int = 2) -> None:
+        self._logs = logs
+        self._start_seconds = start_seconds
+        self._loading = asyncio.Semaphore(at_once)
+
+    async def load(self, name: str, directory: Path) -> WorkerProcess:
+        """Start a worker and wait until it is warm."""
+        async with self._loading:
+            worker = await self._spawn(name, directory)
+            try:
+                answer = await asyncio.wait_for(worker.ready, self._start_seconds)
+                raise_fault(answer)
+            except BaseException as error:
+                await worker.close()
+                if isinstance(error, TimeoutError):
+                    text = f"Failed to load model: not ready after {self._start_seconds:.0f} s."
+                    raise FailedPrecondition(text) from error
+                if isinstance(error, Unavailable):
+                    text = f"Failed to load model: the worker died while loading; see {self._log(name)}."
+                    raise FailedPrecondition(text) from error
+                raise
+        log.info("%s is ready in process %d.", name, worker.pid)
+        return worker
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"worker-{name.replace('/', '-')}.log"
+
+    async def _spawn(self, name: str, directory: Path) -> WorkerProcess:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with self._log(name).open("ab") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "pipeline.engine.serving.worker", str(directory)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env=worker_environment(dict(os.environ)),
+                start_new_session=True,
+            )
+        return WorkerProcess(name, process)

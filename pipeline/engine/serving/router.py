@@ -1,0 +1,137 @@
+"""Who answers a prediction: a table in memory, which `setDefault` swaps. No database on this path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.serving.pool import Servant, WorkerPool
+from pipeline.engine.serving.wire import Frame
+from pipeline.errors import FailedPrecondition, NotFound, PipelineError, Unavailable
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[], Awaitable[Path]]
+RETRY_SECONDS = (0.0, 1.0, 5.0, 30.0)  # between attempts to bring a dead worker back
+
+
+class ServedVersion:
+    """A version that stays served: a worker that dies is started again.
+
+    Args:
+        name: `model/version`.
+        fetch: Makes the local copy of its SavedModel where it is missing, and returns it.
+        pool: Who loads it.
+        wait_seconds: How long a prediction waits for a worker that is being started again.
+    """
+
+    def __init__(self, name: str, fetch: Fetch, pool: WorkerPool, *, wait_seconds: float) -> None:
+        self.name = name
+        self._fetch = fetch
+        self._pool = pool
+        self._wait_seconds = wait_seconds
+        self._servant: asyncio.Future[Servant] = asyncio.get_running_loop().create_future()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def _load(self) -> Servant:
+        return await self._pool.load(self.name, await self._fetch())
+
+    async def start(self) -> None:
+        """Load the model; from then on keep it loaded.
+
+        Raises:
+            FailedPrecondition: if it cannot be loaded.
+        """
+        self._servant.set_result(await self._load())
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep the model loaded, beginning now if it is not."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            if self._servant.done():
+                await self._servant.result().closed.wait()
+                self._servant = asyncio.get_running_loop().create_future()
+                log.warning("The worker of %s is gone; starting another.", self.name)
+            await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+            try:
+                self._servant.set_result(await self._load())
+                failures = 0
+            except PipelineError as error:
+                failures += 1
+                log.error("%s could not be loaded: %s", self.name, error.message)
+
+    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        """Pass one request to the worker, waiting for it if it is being started again.
+
+        Raises:
+            Unavailable: if it is not there in time.
+        """
+        try:
+            servant = await asyncio.wait_for(asyncio.shield(self._servant), self._wait_seconds)
+        except TimeoutError as error:
+            raise Unavailable(f"{self.name} is being loaded; try again.") from error
+        return await servant.ask(kind, payload, **header)
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._servant.done() and not self._servant.cancelled():
+            await self._servant.result().close()
+        self._servant.cancel()
+
+
+class Router:
+    """Models and versions by name."""
+
+    def __init__(self) -> None:
+        self._versions: dict[tuple[str, str], ServedVersion] = {}
+        self._defaults: dict[str, str | None] = {}
+
+    def add_model(self, model: str, default: str | None = None) -> None:
+        """Make a model known, or say which version is its default."""
+        self._defaults[model] = default
+
+    def remove_model(self, model: str) -> None:
+        """Forget a model."""
+        self._defaults.pop(model, None)
+
+    def add(self, model: str, version: str, served: ServedVersion) -> None:
+        """Send predictions of a version to a worker."""
+        self._versions[model, version] = served
+
+    def remove(self, model: str, version: str) -> ServedVersion | None:
+        """Send no more predictions to a version."""
+        return self._versions.pop((model, version), None)
+
+    def find(self, model: str, version: str | None = None) -> ServedVersion:
+        """Return who answers for a version, or for the model's default.
+
+        Raises:
+            NotFound: if there is no such model or version.
+            FailedPrecondition: if the model has no version yet.
+        """
+        if model not in self._defaults:
+            raise NotFound("The specified model was not found.", field="name")
+        version = version or self._defaults[model]
+        if version is None:
+            raise FailedPrecondition(
+                f"Model {model} has no default version; create a version first.", field="name"
+            )
+        served = self._versions.get((model, version))
+        if served is None:
+            raise NotFound("The specified version was not found or is not ready.", field="name")
+        return served
+
+    async def close(self) -> None:
+        """Stop all workers."""
+        served, self._versions = list(self._versions.values()), {}
+        await asyncio.gather(*(version.close() for version in served))

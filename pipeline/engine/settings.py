@@ -1,0 +1,25 @@
+"""What an operator of the engine may set; every variable starts with `GRAFT_ENGINE_`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class EngineSettings(BaseSettings):
+    """Limits of one engine."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAFT_ENGINE_", extra="ignore", frozen=True)
+
+    max_body_bytes: int = Field(
+        10_000_000, ge=1024, description="Largest request body; v1's own was 1,572,864."
+    )
+    cancel_grace_seconds: float = Field(
+        10, gt=0, le=600, description="How long a cancelled job may tidy up between SIGTERM and SIGKILL."
+    )
+    worker_start_seconds: float = Field(
+        180, gt=0, description="How long a model may take to load and warm up before its version fails."
+    )
+    predict_wait_seconds: float = Field(
+        50, gt=0, description="How long a prediction waits for a version that is being loaded again."
+    )

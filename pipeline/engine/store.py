@@ -1,0 +1,139 @@
+"""The engine's state: one SQLite database in WAL mode, made and upgraded by Alembic.
+
+The event loop is the only writer and each call takes well under a millisecond of SQLite's time, so a read and
+the write that follows from it need no lock: nothing awaits between them. `:predict` never comes here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), dict[str, str]: JSON(none_as_null=True)}
+
+
+class Job(Base):
+    """One job; ids are used up for ever."""
+
+    __tablename__ = "jobs"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    input: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, str]]
+    state: Mapped[str]
+    create_time: Mapped[str]
+    start_time: Mapped[str | None]
+    end_time: Mapped[str | None]
+    error_message: Mapped[str | None]
+    output: Mapped[dict[str, Any] | None]
+
+
+class Model(Base):
+    """One model: a name that versions hang on."""
+
+    __tablename__ = "models"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    body: Mapped[dict[str, Any]]
+    default_version: Mapped[str | None]
+    create_time: Mapped[str]
+
+
+class Version(Base):
+    """One version of a model."""
+
+    __tablename__ = "versions"
+    __table_args__ = (UniqueConstraint("model", "name"),)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    model: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    body: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    create_time: Mapped[str]
+    error_message: Mapped[str | None]
+
+
+class Operation(Base):
+    """One long-running change of a model or version."""
+
+    __tablename__ = "operations"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    operation_id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    model: Mapped[str]
+    version: Mapped[str | None]
+    done: Mapped[bool]
+    error: Mapped[dict[str, Any] | None]
+    response: Mapped[dict[str, Any] | None]
+    create_time: Mapped[str]
+    end_time: Mapped[str | None]
+
+
+def now() -> str:
+    """Return this moment as RFC 3339 in UTC, the wire's own spelling."""
+    return timestamp(time.time())
+
+
+def timestamp(seconds: float) -> str:
+    """Return a moment, in seconds of the epoch, as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def etag(resource: dict[str, Any]) -> str:
+    """Return a tag that changes when the resource does."""
+    digest = hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).digest()
+    return base64.b64encode(digest[:8]).decode()
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+class Store:
+    """The database of one engine.
+
+    Args:
+        path: The SQLite file; made or upgraded when it is not at the newest schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.database: Database = create_engine(f"sqlite:///{path}")
+        event.listen(self.database, "connect", _set_pragmas)
+        self._upgrade()
+        self._sessions = sessionmaker(self.database, expire_on_commit=False)
+
+    def _upgrade(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        with self.database.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def begin(self) -> AbstractContextManager[Session]:
+        """Open a transaction: committed at the end of the block, rolled back on an error."""
+        return self._sessions.begin()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.database.dispose()

@@ -1,0 +1,299 @@
+"""Versions: copied at creation, loaded and warm before they are READY, kept warm until they are deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from pipeline.engine.models import (
+    CREATING,
+    DELETING,
+    FAILED,
+    READY,
+    get_model,
+    get_version,
+    version_to_wire,
+)
+from pipeline.engine.operations import EMPTY, Operations
+from pipeline.engine.paging import Page
+from pipeline.engine.resources import VersionBody, check_name
+from pipeline.engine.runtimes import find_runtime
+from pipeline.engine.serving.pool import WorkerPool
+from pipeline.engine.serving.router import Router, ServedVersion
+from pipeline.engine.store import Model, Operation, Store, Version, now
+from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError
+from pipeline.storage import Storage
+
+log = logging.getLogger(__name__)
+
+GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where versions live.
+
+    Args:
+        project: The project in resource names.
+        workspace: The bucket that artifacts are copied to.
+        cache: Directory of local copies, one per version.
+        wait_seconds: How long a prediction waits for a version that is being loaded again.
+    """
+
+    project: str
+    workspace: str
+    cache: Path
+    wait_seconds: float
+
+
+def check_saved_model(storage: Storage, uri: str, *, field: str) -> None:
+    """Check that a directory is a SavedModel.
+
+    Raises:
+        FailedPrecondition: with ML Engine's own text.
+    """
+    found = [name for name in GRAPHS if storage.exists(f"{uri.rstrip('/')}/{name}")]
+    if len(found) != 1:
+        raise FailedPrecondition(
+            f"Deployment directory {uri} is expected to contain exactly one of the following: "
+            f"'saved_model.pb' file or 'saved_model.pbtxt' file. Found: {', '.join(found) or 'neither'}.",
+            field=field,
+        )
+
+
+def fetch_model(storage: Storage, uri: str, directory: Path) -> None:
+    """Copy a SavedModel to a local directory, which appears whole."""
+    if directory.is_dir():
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.part")
+    try:
+        storage.download_tree(uri, partial)
+        partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class Versions:
+    """The versions of one project's models.
+
+    Args:
+        store: The database.
+        storage: Where artifacts are read and copied.
+        operations: Where creations and deletions are recorded.
+        router: Told who answers.
+        pool: Who loads models.
+        place: Where versions live.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        storage: Storage,
+        operations: Operations,
+        router: Router,
+        pool: WorkerPool,
+        place: Place,
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._operations = operations
+        self._router = router
+        self._pool = pool
+        self._place = place
+
+    def _to_wire(self, version: Version, model: Model) -> dict[str, Any]:
+        return version_to_wire(self._place.project, version, is_default=model.default_version == version.name)
+
+    def _uri(self, version: Version) -> str:
+        return f"{self._place.workspace}/models/{version.model}/{version.name}"
+
+    def _directory(self, version: Version) -> Path:
+        return self._place.cache / version.model / f"{version.name}.{version.seq}"
+
+    def _serve(self, version: Version) -> ServedVersion:
+        directory = self._directory(version)
+
+        async def fetch() -> Path:
+            await asyncio.to_thread(fetch_model, self._storage, self._uri(version), directory)
+            return directory
+
+        return ServedVersion(
+            f"{version.model}/{version.name}", fetch, self._pool, wait_seconds=self._place.wait_seconds
+        )
+
+    async def create(self, model_name: str, request: Any) -> dict[str, Any]:
+        """Begin to deploy a version; the operation ends when it is warm.
+
+        Raises:
+            AlreadyExists: if the model has a version of this name.
+            FailedPrecondition: if deploymentUri holds no SavedModel.
+        """
+        body = VersionBody.read(request, where="version")
+        check_name(body.name, field="version.name")
+        find_runtime(body.runtime_version, body.python_version, where="version")
+        with self._store.begin() as session:
+            get_model(session, model_name)
+        await asyncio.to_thread(
+            check_saved_model, self._storage, body.deployment_uri, field="version.deployment_uri"
+        )
+        with self._store.begin() as session:
+            get_model(session, model_name)
+            if session.scalar(select(Version).filter_by(model=model_name, name=body.name)) is not None:
+                raise AlreadyExists("A version with the same name already exists.", field="version.name")
+            version = Version(
+                model=model_name,
+                name=body.name,
+                body={"framework": body.framework, **body.to_wire()},
+                state=CREATING,
+                create_time=now(),
+                error_message=None,
+            )
+            session.add(version)
+            operation = self._operations.add(session, "CREATE_VERSION", model_name, body.name)
+        self._operations.spawn(operation, self.finish_creation)
+        return self._operations.to_wire(operation)
+
+    async def finish_creation(self, operation: Operation) -> dict[str, Any]:
+        """Copy, load, and make READY; safe to begin again after a crash."""
+        with self._store.begin() as session:
+            version = get_version(session, operation.model, operation.version or "")
+        try:
+            served = await self._deploy(version)
+        except PipelineError as error:
+            text = f"Create Version failed. {_bad_model(error)}"
+            await self._fail(version, text)
+            raise type(error)(text) from error
+        except Exception as error:  # the edge of the task: the version must not stay CREATING
+            log.exception("Version %s could not be deployed.", version.name)
+            await self._fail(version, "Create Version failed. The engine failed; see its log.")
+            raise Internal("Create Version failed. The engine failed; see its log.") from error
+        return self._make_ready(version, served)
+
+    async def _deploy(self, version: Version) -> ServedVersion:
+        source = version.body["deploymentUri"]
+        if source.rstrip("/") != self._uri(version):
+            await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
+            await asyncio.to_thread(self._storage.copy_tree, source, self._uri(version))
+        served = self._serve(version)
+        await served.start()
+        return served
+
+    def _make_ready(self, version: Version, served: ServedVersion) -> dict[str, Any]:
+        with self._store.begin() as session:
+            row = session.get_one(Version, version.seq)
+            model = get_model(session, version.model)
+            row.state = READY
+            if model.default_version is None:
+                model.default_version = row.name
+            answer = self._to_wire(row, model)
+        self._router.add(version.model, version.name, served)
+        self._router.add_model(version.model, model.default_version)
+        return answer
+
+    async def _fail(self, version: Version, text: str) -> None:
+        with self._store.begin() as session:
+            row = session.get_one(Version, version.seq)
+            row.state, row.error_message = FAILED, text
+        await self._remove_files(version)
+
+    async def _remove_files(self, version: Version) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._directory(version), ignore_errors=True)
+        await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
+
+    def get(self, model_name: str, name: str) -> dict[str, Any]:
+        """Return one version."""
+        with self._store.begin() as session:
+            model = get_model(session, model_name)
+            return self._to_wire(get_version(session, model_name, name), model)
+
+    def list(self, model_name: str, page: Page) -> dict[str, Any]:
+        """Return the versions of a model, oldest first."""
+        with self._store.begin() as session:
+            model = get_model(session, model_name)
+            query = select(Version).filter_by(model=model_name)
+            rows = session.scalars(page.ascending(query, Version.seq)).all()
+            return page.answer("versions", rows, lambda version: self._to_wire(version, model))
+
+    def set_default(self, model_name: str, name: str) -> dict[str, Any]:
+        """Send the model's predictions to this version from now on; the old default stays warm.
+
+        Raises:
+            FailedPrecondition: if the version is not READY.
+        """
+        with self._store.begin() as session:
+            model = get_model(session, model_name)
+            version = get_version(session, model_name, name)
+            if version.state != READY:
+                raise FailedPrecondition(
+                    f"Only a READY version can become the default; it is {version.state}.", field="name"
+                )
+            model.default_version = name
+            answer = self._to_wire(version, model)
+        self._router.add_model(model_name, name)
+        return answer
+
+    def delete(self, model_name: str, name: str) -> dict[str, Any]:
+        """Begin to delete a version.
+
+        Raises:
+            FailedPrecondition: if it is the default and not the only one, or is changing already.
+        """
+        with self._store.begin() as session:
+            model = get_model(session, model_name)
+            version = get_version(session, model_name, name)
+            count = session.scalar(select(func.count()).select_from(Version).filter_by(model=model_name)) or 0
+            if model.default_version == name and count > 1:
+                raise FailedPrecondition(
+                    "The default version can be deleted only when it is the only version of the model; "
+                    "set another default first.",
+                    field="name",
+                )
+            if version.state in (CREATING, DELETING):
+                raise FailedPrecondition(
+                    f"The version cannot be deleted while it is {version.state}.", field="name"
+                )
+            version.state = DELETING
+            model.default_version = None if model.default_version == name else model.default_version
+            operation = self._operations.add(session, "DELETE_VERSION", model_name, name)
+            self._router.add_model(model_name, model.default_version)
+        self._operations.spawn(operation, self.finish_deletion)
+        return self._operations.to_wire(operation)
+
+    async def finish_deletion(self, operation: Operation) -> dict[str, Any]:
+        """Stop the worker and remove the files and the row; safe to begin again after a crash."""
+        with self._store.begin() as session:
+            version = session.scalar(select(Version).filter_by(model=operation.model, name=operation.version))
+        served = self._router.remove(operation.model, operation.version or "")
+        if served is not None:
+            await served.close()
+        if version is None:
+            return EMPTY
+        await self._remove_files(version)
+        with self._store.begin() as session:
+            session.delete(session.get_one(Version, version.seq))
+        return EMPTY
+
+    def recover(self) -> None:
+        """Bring READY versions back warm, defaults first, after a restart of the engine."""
+        with self._store.begin() as session:
+            defaults = {model.name: model.default_version for model in session.scalars(select(Model))}
+            ready = list(session.scalars(select(Version).filter_by(state=READY).order_by(Version.seq.desc())))
+        for name, default in defaults.items():
+            self._router.add_model(name, default)
+        for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
+            served = self._serve(version)
+            served.keep()
+            self._router.add(version.model, version.name, served)
+
+
+def _bad_model(error: PipelineError) -> str:
+    text = error.message
+    return f'Bad model detected with error: "{text}"' if text.startswith("Failed to load model") else text
