@@ -126,12 +126,13 @@ def ensure_secrets(home: Path) -> Secrets:
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         )
         write_private(home / "secrets.json", asdict(found))
-    _ensure_engine_token(home / "engine" / "tokens.json", found.engine_token)
+    add_engine_token(home / "engine" / "tokens.json", found.engine_token)
     write_private(home / "airflow" / "passwords.json", {USERNAME: found.airflow_password})
     return found
 
 
-def _ensure_engine_token(path: Path, token: str) -> None:
+def add_engine_token(path: Path, token: str) -> None:
+    """Put the digest of a token into the engine's token file, beside those already there."""
     digest = hashlib.sha256(token.encode()).hexdigest()
     tokens = (_read_json(path) or {"tokens": []})["tokens"]
     if not any(entry["sha256"] == digest for entry in tokens):

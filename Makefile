@@ -1,0 +1,76 @@
+# Each target does its own set-up. Settings: GRAFT_HOME, GRAFT_CLASSIFIERS, GRAFT_BUCKETS (README).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.graft-setup
+SOURCES := .ci pipeline plugins dags tests benchmarks docker
+
+# pip knows this machine's package registry; uv is told what pip was told.
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export SSL_CERT_FILE ?= $(PIP_CERT)
+unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
+$(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
+
+.PHONY: help setup demo test soak check format lint type bench up down clean lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make ./.venv with the project installed
+
+$(STAMP): requirements.txt pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or sys.exit(f"Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}. Say where it is: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt \
+	  || { echo "uv could not install; trying pip, which may know other registries"; \
+	       $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; }
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m compileall -q pipeline plugins dags
+	@touch $@
+
+demo: setup ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up
+	@$(BIN)/graft demo
+
+test: setup ## Run the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: setup ## Run the same tests at full counts
+	GRAFT_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint type test ## Lint, type-check and test; edits nothing
+
+format: setup ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lint: setup ## Check style and formatting
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+type: setup ## Check types
+	$(BIN)/mypy pipeline plugins
+
+bench: setup ## Measure, and write docs/performance.md
+	$(BIN)/python -m benchmarks
+
+up: setup ## Start the engine and Airflow
+	@$(BIN)/graft up
+
+down: setup ## End every process of the stack
+	@$(BIN)/graft down
+
+clean: ## Stop the stack; remove its state, the caches and ./.venv
+	@if test -x $(BIN)/graft; then $(BIN)/graft down; fi
+	rm -rf "$${GRAFT_HOME:-.graft}" .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+lock: setup ## Compile requirements.in into requirements.txt
+	$(BIN)/uv pip compile --quiet --python $(BIN)/python -o requirements.txt requirements.in
