@@ -1,6 +1,6 @@
 """Getting one file over HTTP: not at all when it is unchanged, else streamed, capped and checked.
 
-Proxies of the environment are not used. At most five redirects are followed, by hand, none from https to http.
+Proxies of the environment are not used. At most five redirects are followed, none from https to http.
 """
 
 from __future__ import annotations

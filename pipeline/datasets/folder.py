@@ -110,8 +110,8 @@ def _refuse_too_few(classes: list[str], listing: _Listing) -> None:
     root = listing.root
     if len(classes) < 2:
         raise EmptyDataset(
-            f"{root} has {len(classes)} class folder(s); a classifier needs at least two. Put the pictures of "
-            f"each class into a sub-folder of their own. Received: {', '.join(classes) or 'no sub-folder'}",
+            f"{root} has {len(classes)} class folder(s); a classifier needs at least two. Put the pictures "
+            f"of each class into a sub-folder of their own. Received: {classes or None}",
             path=root,
             classes=classes,
         )

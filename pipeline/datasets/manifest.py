@@ -116,8 +116,12 @@ class DatasetInfo:
 
     @classmethod
     def from_dict(cls, value: JsonDict) -> DatasetInfo:
-        """Read what `to_dict` wrote."""
-        return cls(**value)
+        """Read what `to_dict` wrote; counts come in the order of the classes again."""
+        ordered = {
+            side: {label: value[side][label] for label in value["classes"]}
+            for side in ("pictures", "train", "test")
+        }
+        return cls(**{**value, **ordered})
 
 
 def version_of(rows: Iterable[ManifestRow], classes: Sequence[str]) -> str:
