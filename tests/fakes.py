@@ -1,0 +1,143 @@
+"""Doubles of the seams of the engine: a backend that runs nothing and a pool that loads nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.backends import RunState, RunStatus, TrainingJob
+from pipeline.engine.engine import Engine, EngineParts
+from pipeline.engine.serving.instances import PredictionFailed, decode_b64, read_request
+from pipeline.engine.serving.wire import Frame
+from pipeline.engine.settings import EngineSettings
+from pipeline.errors import FailedPrecondition
+from pipeline.storage import Storage
+
+
+def wait_for(read: Callable[[], Any], *, seconds: float = 20) -> Any:
+    """Return the first true value that `read` gives."""
+    deadline = time.monotonic() + seconds
+    while not (value := read()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"nothing true after {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+class FakeBackend:
+    """Jobs that are only noted; the test says how each goes on."""
+
+    def __init__(self) -> None:
+        self.started: list[TrainingJob] = []
+        self.stopped: list[str] = []
+        self.states: dict[str, RunStatus] = {}
+        self.logs: dict[str, bytes] = {}
+
+    async def start(self, job: TrainingJob) -> None:
+        if job.job_id not in self.states:
+            self.started.append(job)
+            self.states[job.job_id] = RunStatus(state=RunState.RUNNING, started=1000.0)
+
+    def status(self, job_id: str) -> RunStatus:
+        return self.states.get(job_id, RunStatus(state=RunState.ABSENT))
+
+    def finish(self, job_id: str, code: int, **facts: Any) -> None:
+        self.states[job_id] = RunStatus(
+            state=RunState.EXITED, exit_code=code, started=1000.0, ended=1060.0, **facts
+        )
+
+    async def stop(self, job_id: str) -> None:
+        self.stopped.append(job_id)
+        if not self.status(job_id).is_over:
+            self.states[job_id] = RunStatus(state=RunState.VANISHED)
+
+    def log(self, job_id: str) -> bytes:
+        return self.logs.get(job_id, b"")
+
+
+class FakeServant:
+    """Answers with the length of what it is given; the instance "bad" fails."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = asyncio.Event()
+        self.asked: list[str] = []
+
+    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        self.asked.append(kind)
+        return self._answer_lines(payload) if kind == "batch" else self._answer_online(payload)
+
+    def _answer_online(self, payload: bytes) -> Frame:
+        request = read_request(payload)
+        try:
+            body: dict[str, Any] = {"predictions": [self._predict(item) for item in request.instances]}
+        except PredictionFailed as error:
+            body = {"error": f"Prediction failed: {error.message}"}
+        return Frame({}, json.dumps(body).encode())
+
+    def _answer_lines(self, payload: bytes) -> Frame:
+        results, errors = [], []
+        for number, line in enumerate(payload.splitlines()):
+            try:
+                results.append(self._predict(json.loads(line)))
+            except (PredictionFailed, ValueError) as error:
+                errors.append({"line": number, "error": str(error)})
+        text = "".join(json.dumps(result) + "\n" for result in results)
+        return Frame({"count": len(results), "errors": errors}, text.encode())
+
+    def _predict(self, instance: Any) -> dict[str, Any]:
+        if instance == "bad":
+            raise PredictionFailed("a bad instance")
+        return {"served_by": self.name, "size": len(decode_b64(instance))}
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+class FakePool:
+    """Loads nothing; a directory with a file `broken` cannot be loaded. `gate` holds loading back."""
+
+    def __init__(self) -> None:
+        self.loaded: list[FakeServant] = []
+        self.gate: Callable[[str], bool] = lambda name: True
+
+    async def load(self, name: str, directory: Path) -> FakeServant:
+        while not self.gate(name):
+            await asyncio.sleep(0.01)
+        if (directory / "broken").exists():
+            raise FailedPrecondition("Failed to load model: broken (Error code: 0)")
+        servant = FakeServant(name)
+        self.loaded.append(servant)
+        return servant
+
+
+class FakeParts:
+    """An engine on fakes, with real storage and a real database under a temporary home."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.home = home
+        self.backend = FakeBackend()
+        self.pool = FakePool()
+        self.storage = Storage({"graft": home / "buckets" / "graft", "other": home / "buckets" / "other"})
+        self.settings = EngineSettings(**settings)
+
+    def engine(self) -> Engine:
+        parts = EngineParts(
+            home=self.home,
+            project="p",
+            workspace="gs://graft",
+            storage=self.storage,
+            backend=self.backend,
+            pool=self.pool,
+        )
+        return Engine(parts, self.settings)
+
+    def export(self, uri: str, *names: str) -> str:
+        """Write something that looks like a SavedModel."""
+        for name in ("saved_model.pb", *names):
+            self.storage.write_bytes(f"{uri}/{name}", name.encode())
+        return uri
