@@ -7,10 +7,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from pipeline.backbones.table import BACKBONES
 from pipeline.config import RUN_PARAMS, Classifier, GateConfig, Settings, SourceConfig
+from pipeline.engine.runtimes import RUNTIMES
+from pipeline.engine.settings import EngineSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIERS_PAGE = (ROOT / "docs" / "classifiers.md").read_text()
+ENGINE_PAGE = (ROOT / "docs" / "engine.md").read_text()
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -58,3 +62,18 @@ def test_pages_link_only_to_files_that_exist() -> None:
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+@pytest.mark.parametrize("name", sorted(EngineSettings.model_fields))
+def test_every_setting_of_the_engine_is_documented(name: str) -> None:
+    assert f"`GRAFT_ENGINE_{name.upper()}`" in ENGINE_PAGE
+
+
+@pytest.mark.parametrize("name", sorted(RUNTIMES))
+def test_every_runtime_is_documented(name: str) -> None:
+    assert f"`{name}`" in ENGINE_PAGE
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_every_backbone_is_documented(name: str) -> None:
+    assert f"`{name}`" in CLASSIFIERS_PAGE or name in CLASSIFIERS_PAGE
