@@ -1,0 +1,1 @@
+"""Graft for Airflow: operators, hooks, triggers, and the DAG of a classifier."""

@@ -1,0 +1,1 @@
+"""The steps of the training DAG, one family a module."""

@@ -1,0 +1,161 @@
+"""Steps 5 and 6: evaluate what will be served, and decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from graft.operators.base import RUNTIME_VERSION, GraftOperator, MLEngineJobOperator, instance_key
+from graft.operators.dataset import as_list
+from graft.operators.outcome import finish_run, skip_what_follows
+from pipeline.config import Classifier
+from pipeline.errors import LabelMapMismatch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.types import JsonDict
+
+
+class MLEngineEvaluateModelOperator(MLEngineJobOperator):
+    """Let candidate and champion predict the same encoded test pictures in batch prediction jobs.
+
+    The champion is the model's default version at this moment. Its job id is made from the version and the
+    dataset version, so what it says of the same pictures is asked once and adopted by later runs.
+
+    Args:
+        dataset: Result of the clean step.
+        training: Result of the train step.
+        arguments: Those of `MLEngineJobOperator`.
+    """
+
+    template_fields: Sequence[str] = ("dataset", "training")
+
+    def __init__(self, *, dataset: Any, training: Any, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.dataset = dataset
+        self.training = training
+
+    def submit(self, context: Context) -> list[JsonDict]:
+        """Submit the candidate's job, and the champion's where there is one."""
+        from pipeline.ml_engine.jobs import batch_prediction_job
+        from pipeline.ml_engine.protocol import default_version
+
+        name, version = self.dataset["dataset"], self.dataset["version"]
+        index = self.storage.read_json(self.dataset["pack_index"])
+        if index["classes"] != self.training["classes"]:
+            raise LabelMapMismatch(
+                f"The model was trained on {self.training['classes']}, the dataset has {index['classes']}."
+            )
+        inputs = [test["uri"] for test in index["tests"]]
+
+        def make_body(job_id: str, **model: str) -> JsonDict:
+            return batch_prediction_job(
+                job_id,
+                input_uris=inputs,
+                output_path=f"{self.workspace}/jobs/{job_id}/predictions",
+                runtime_version=RUNTIME_VERSION,
+                labels={"classifier": name, "step": "evaluate"},
+                **model,
+            )
+
+        model_uri = self.training["model_uri"]
+        candidate = self.submit_once(
+            (*instance_key(context), model_uri), lambda job_id: make_body(job_id, model_uri=model_uri)
+        )
+        champion = default_version(self.connect().get_model(name))
+        if champion is None:
+            return [candidate]
+        return [candidate, self._submit_champion(context, champion, version, make_body)]
+
+    def _submit_champion(
+        self, context: Context, champion: str, dataset_version: str, make_body: Any
+    ) -> JsonDict:
+        engine, name = self.connect(), self.dataset["dataset"]
+        created = (engine.get_version(name, champion) or {}).get("createTime")
+        full_name = f"projects/{engine.project}/models/{name}/versions/{champion}"
+        return self.submit_once(
+            ("champion", name, champion, created, dataset_version),
+            lambda job_id: make_body(job_id, version_name=full_name),
+        )
+
+    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
+        """Join, measure, and write `evaluation.json` beside the candidate's predictions."""
+        from pipeline.evaluate.evaluation import evaluate_model
+        from pipeline.evaluate.predictions import check_counts
+        from pipeline.evaluate.report import evaluation_report
+
+        candidate, champion = jobs[0], (jobs[1] if len(jobs) > 1 else None)
+        check_counts(candidate, self.dataset["test_pictures"])
+        evaluation = evaluate_model(
+            self.storage,
+            dataset_uri=self.dataset["uri"],
+            classes=self.training["classes"],
+            candidate_job=candidate,
+            champion_version=champion["predictionInput"]["versionName"].rpartition("/")[2]
+            if champion
+            else None,
+            champion_job=champion,
+        )
+        self.log.info("%s", evaluation_report(evaluation))
+        uri = f"{self.workspace}/jobs/{evaluation.job}/evaluation.json"
+        self.storage.write_json(uri, evaluation.to_dict())
+        return {**evaluation.to_dict(), "uri": uri, "predictions": candidate["predictionInput"]["outputPath"]}
+
+
+def _version_of(job: JsonDict | None) -> str | None:
+    return str(job["predictionInput"]["versionName"]).rpartition("/")[2] if job else None
+
+
+class GateOperator(GraftOperator):
+    """Decide whether the candidate is deployed. A refusal is an outcome: green, with all after it skipped.
+
+    Args:
+        fetched: Results of the fetch step.
+        dataset: Result of the clean step.
+        packed: Results of the pack step.
+        training: Result of the train step.
+        evaluation: Result of the evaluate step.
+        arguments: Those of `GraftOperator`.
+    """
+
+    template_fields: Sequence[str] = ("fetched", "dataset", "packed", "training", "evaluation")
+
+    def __init__(
+        self, *, fetched: Any, dataset: Any, packed: Any, training: Any, evaluation: Any, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        self.fetched = fetched
+        self.dataset = dataset
+        self.packed = packed
+        self.training = training
+        self.evaluation = evaluation
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Return the decision and the run's summary so far."""
+        from pipeline.deploy.summary import RunState, build_summary, count_work
+        from pipeline.evaluate.evaluation import Evaluation
+        from pipeline.evaluate.gate import decide_gate
+
+        classifier = Classifier.from_dict(self.dataset["classifier"])
+        evaluation = Evaluation.from_dict(self.evaluation)
+        decision = decide_gate(
+            evaluation.candidate, classifier.gate, baseline=evaluation.champion, note=evaluation.note
+        )
+        summary = build_summary(
+            classifier=classifier.name,
+            run_id=context["ti"].run_id,
+            state=RunState.SUCCESS if decision.accepted else RunState.REFUSED,
+            dataset=self.dataset,
+            work=count_work(as_list(self.fetched), self.dataset, as_list(self.packed), self.training),
+            evaluation=evaluation,
+            decision=decision,
+            version=None,
+        )
+        result = {"decision": decision.to_dict(), "summary": summary}
+        if decision.accepted:
+            return result
+        self.log.warning("refused: %s", "; ".join(decision.reasons))
+        finish_run(self, context, summary, decision)
+        context["ti"].xcom_push(key="return_value", value=result)
+        raise skip_what_follows(self)

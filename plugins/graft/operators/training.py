@@ -1,0 +1,95 @@
+"""Step 4: train on ML Engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from graft.operators.base import RUNTIME_VERSION, MLEngineJobOperator, instance_key
+from pipeline.config import Classifier
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.types import JsonDict
+
+TRAINER_MODULE = "pipeline.trainer.task"
+
+
+class MLEngineTrainClassifierOperator(MLEngineJobOperator):
+    """Stage weights and the trainer package, and train a new head in a v1 training job.
+
+    Args:
+        dataset: Result of the clean step; it carries the classifier as this run has it.
+        arguments: Those of `MLEngineJobOperator`.
+    """
+
+    template_fields: Sequence[str] = ("dataset",)
+
+    def __init__(self, *, dataset: Any, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.dataset = dataset
+
+    def submit(self, context: Context) -> list[JsonDict]:
+        """Stage what the job needs and submit it."""
+        from pipeline.trainer.package import stage_package
+
+        from pipeline.backbones.table import find_backbone
+        from pipeline.backbones.weights import stage_weights
+        from pipeline.ml_engine.jobs import training_job
+
+        classifier = Classifier.from_dict(self.dataset["classifier"])
+        storage, workspace, model = self.storage, self.workspace, classifier.model
+        weights = stage_weights(
+            find_backbone(model.backbone), model.weights, storage=storage, workspace=workspace
+        )
+        package_uri = stage_package(storage, workspace)
+        args = trainer_args(classifier, self.dataset["pack_index"], weights.uri, workspace)
+
+        def make_body(job_id: str) -> JsonDict:
+            return training_job(
+                job_id,
+                package_uri=package_uri,
+                module=TRAINER_MODULE,
+                args=args,
+                job_dir=f"{workspace}/jobs/{job_id}",
+                runtime_version=RUNTIME_VERSION,
+                labels={"classifier": classifier.name, "step": "train"},
+                max_running_seconds=int(self.deadline_seconds),
+            )
+
+        return [self.submit_once(instance_key(context), make_body)]
+
+    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
+        """Return the model's place, and the work that the job itself counted."""
+        job = jobs[0]
+        given = job["trainingInput"]
+        training = self.storage.read_json(f"{given['jobDir']}/training.json")
+        return {
+            "job": job["jobId"],
+            "model_uri": f"{given['jobDir']}/model",
+            "classes": training["classes"],
+            "forwarded": training["work"]["forwarded"],
+            "cached": training["work"]["cached"],
+            "package_uri": given["packageUris"][0],
+            "package": training["package"],
+            "weights_uri": given["args"][given["args"].index("--weights") + 1],
+            "runtime_version": given["runtimeVersion"],
+        }
+
+
+def trainer_args(classifier: Classifier, pack_index: str, weights_uri: str, workspace: str) -> list[str]:
+    """Return the command line of the trainer."""
+    model = classifier.model
+    options = {
+        "--pack-index": pack_index,
+        "--weights": weights_uri,
+        "--backbone": model.backbone,
+        "--units": model.head.units,
+        "--epochs": model.epochs,
+        "--batch-size": model.batch_size,
+        "--learning-rate": model.learning_rate,
+        "--seed": model.seed,
+        "--workspace": workspace,
+    }
+    return [text for name, value in options.items() for text in (name, str(value))]

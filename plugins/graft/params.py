@@ -1,0 +1,60 @@
+"""Run parameters: the trigger form made from the classifier's own schema, and the check inside the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param
+
+from pipeline.config import RUN_PARAMS, Classifier, parameter_schema, parameter_value, with_params
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.types import JsonDict
+
+SECTIONS = {"dataset": "Pictures", "model": "Model", "gate": "Gate"}
+
+
+def build_params(classifier: Classifier) -> dict[str, Param]:
+    """Return the form of a classifier: a field for each run parameter, with the YAML's value in it."""
+    return {name: _build_param(name, parameter_value(classifier, name)) for name in RUN_PARAMS}
+
+
+def _build_param(name: str, value: Any) -> Param:
+    schema = form_schema(parameter_schema(name))
+    description = schema.pop("description", None)
+    section = SECTIONS[name.partition(".")[0]]
+    return Param(value, description=description, title=name, section=section, **schema)
+
+
+def form_schema(schema: Mapping[str, Any]) -> JsonDict:
+    """Return a field's schema as Airflow's form draws it: null is one of a list of types, not an `anyOf`."""
+    kept = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "title")}
+    for branch in schema.get("anyOf", []):
+        if branch.get("type") != "null":
+            kept.update(branch)
+    if any(branch.get("type") == "null" for branch in schema.get("anyOf", [])):
+        kept["type"] = ["null", kept["type"]]
+    return kept
+
+
+def classifier_of_run(classifier: Mapping[str, Any], context: Context) -> Classifier:
+    """Return the classifier with the run's conf applied; Airflow itself lets unknown conf keys through.
+
+    Raises:
+        ConfigError: naming the unknown key or the bad value.
+    """
+    conf = getattr(context["dag_run"], "conf", None) or {}
+    return with_params(Classifier.from_dict(classifier), conf)
+
+
+def params_table(classifier: Classifier) -> str:
+    """Return the run parameters as a Markdown table."""
+    rows = ["| parameter | default | meaning |", "| --- | --- | --- |"]
+    for name in RUN_PARAMS:
+        value = parameter_value(classifier, name)
+        description = parameter_schema(name).get("description", "")
+        rows.append(f"| `{name}` | {'' if value is None else f'`{value}`'} | {description} |")
+    return "\n".join(rows)
