@@ -127,6 +127,6 @@ def create_app(engine: Engine) -> FastAPI:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    for module in (jobs, models, predict, unimplemented):
+    for module in (unimplemented, jobs, models, predict):  # `jobs/x:getIamPolicy` is no job's name
         app.include_router(module.router)
     return app

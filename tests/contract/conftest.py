@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from pipeline.engine.app import create_app
 from tests.fakes import FakeParts, wait_for
@@ -15,6 +17,15 @@ from tests.fakes import FakeParts, wait_for
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has
     from starlette.testclient import TestClient
+
+
+def every_route(app: FastAPI) -> list[tuple[str, str]]:
+    """Every method and path of the application, with names put in."""
+    found = []
+    for route in app.routes:
+        path = re.sub(r"\{project\}|\{p\}", "p", route.path)
+        found += [(method, re.sub(r"\{[^}]*\}", "x", path)) for method in route.methods]
+    return found
 
 
 class V1Client:

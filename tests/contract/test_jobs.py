@@ -34,7 +34,11 @@ class TestCreate:
         assert job["createTime"].endswith("Z")
 
     def test_a_snake_case_body_is_read_and_echoed_as_it_came(self, v1, parts):
-        sent = {"python_module": "trainer.task", "package_uris": ["gs://graft/a.tar.gz"], "job_dir": "gs://graft/j"}
+        sent = {
+            "python_module": "trainer.task",
+            "package_uris": ["gs://graft/a.tar.gz"],
+            "job_dir": "gs://graft/j",
+        }
         job = v1("POST", "jobs", {"job_id": "tfx_1", "training_input": sent})
         assert job["jobId"] == "tfx_1"
         assert job["trainingInput"] == sent

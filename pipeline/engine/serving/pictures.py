@@ -34,8 +34,6 @@ def find_bad_pictures(values: Sequence[Any]) -> dict[int, str]:
     for index, value in enumerate(values):
         try:
             decode_picture(encoded_picture(value))
-        except UndecodableImage as error:
-            problems[index] = f"{error.reason}: {error.message}"
-        except PredictionFailed as error:
+        except (UndecodableImage, PredictionFailed) as error:
             problems[index] = error.message
     return problems
