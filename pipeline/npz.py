@@ -98,8 +98,7 @@ def _name_of(source: NpzSource) -> str:
 
 
 @contextmanager
-def _opened(source: NpzSource) -> Iterator[zipfile.ZipFile]:
-    origin = _name_of(source)
+def _opened(source: NpzSource, origin: str) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             yield archive
@@ -160,18 +159,19 @@ def _rewind(source: NpzSource) -> None:
         source.seek(0)
 
 
-def read_header(source: NpzSource) -> dict[str, ArrayHeader]:
+def read_header(source: NpzSource, *, origin: str | None = None) -> dict[str, ArrayHeader]:
     """Read what the archive holds, without the arrays.
 
     Args:
         source: A path, the bytes themselves, or an open binary file.
+        origin: What messages call it; the path by default.
 
     Raises:
         BadArchive: if it is no NPZ, holds an object array, or a size is not what a header declares.
     """
     _rewind(source)
-    origin, headers = _name_of(source), {}
-    with _opened(source) as archive:
+    origin, headers = origin or _name_of(source), {}
+    with _opened(source, origin) as archive:
         for name, info in _checked_members(archive, origin).items():
             with archive.open(info) as file:
                 headers[name] = _read_array_header(file, name, info, origin)
@@ -213,40 +213,46 @@ def _read_exactly(file: IO[bytes], num_bytes: int) -> bytearray:
     return data
 
 
-def read_npz(source: NpzSource, schema: Mapping[str, ArraySpec] | None = None) -> dict[str, NDArray[Any]]:
+def read_npz(
+    source: NpzSource, schema: Mapping[str, ArraySpec] | None = None, *, origin: str | None = None
+) -> dict[str, NDArray[Any]]:
     """Read arrays, after all headers have been checked.
 
     Args:
         source: A path, the bytes themselves, or an open binary file.
         schema: The arrays to read and what they must look like; None reads all there are.
+        origin: What messages call it; the path by default.
 
     Raises:
         BadArchive: as `read_header`, and if an array is missing or does not fit.
     """
-    headers = read_header(source)
+    origin = origin or _name_of(source)
+    headers = read_header(source, origin=origin)
     if schema is not None:
-        check_schema(headers, schema, origin=_name_of(source))
+        check_schema(headers, schema, origin=origin)
     _rewind(source)
     arrays = {}
-    with _opened(source) as archive:
+    with _opened(source, origin) as archive:
         for name in headers if schema is None else schema:
             with archive.open(f"{name}.npy") as file:
-                header = _read_array_header(file, name, archive.getinfo(f"{name}.npy"), _name_of(source))
+                header = _read_array_header(file, name, archive.getinfo(f"{name}.npy"), origin)
                 order = "F" if header.fortran_order else "C"
                 flat = np.frombuffer(_read_exactly(file, header.num_bytes), header.dtype)
                 arrays[name] = flat.reshape(header.shape, order=order)  # type: ignore[call-overload]
     return arrays
 
 
-def iterate_rows(source: NpzSource, name: str, *, rows: int = 64) -> Iterator[NDArray[Any]]:
+def iterate_rows(
+    source: NpzSource, name: str, *, rows: int = 64, origin: str | None = None
+) -> Iterator[NDArray[Any]]:
     """Read one array in order, some rows at a time, in constant memory.
 
     Raises:
         BadArchive: as `read_header`, and for an array in Fortran order, whose rows are not together.
     """
     _rewind(source)
-    origin = _name_of(source)
-    with _opened(source) as archive, archive.open(f"{name}.npy") as file:
+    origin = origin or _name_of(source)
+    with _opened(source, origin) as archive, archive.open(f"{name}.npy") as file:
         header = _read_array_header(file, name, archive.getinfo(f"{name}.npy"), origin)
         if header.fortran_order and len(header.shape) > 1:
             raise BadArchive(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
@@ -58,6 +58,14 @@ class Validators:
         return asdict(self)
 
 
+def public_url(url: str) -> str:
+    """Return the address without user and password, as logs and manifests may show it."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def _session() -> requests.Session:
     session = requests.Session()
     session.trust_env = False
@@ -77,9 +85,11 @@ def _send(session: requests.Session, method: str, url: str, headers: dict[str, s
         target = urljoin(url, response.headers["location"])
         old, new = urlsplit(url), urlsplit(target)
         if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
-            raise SourceNotFound(f"{url} redirects to {target}, which is not followed.", url=url)
+            raise SourceNotFound(
+                f"{public_url(url)} redirects to {public_url(target)}, which is not followed."
+            )
         url = target
-    raise SourceNotFound(f"{url} redirects more than {MAX_REDIRECTS} times.", url=url)
+    raise SourceNotFound(f"{public_url(url)} redirects more than {MAX_REDIRECTS} times.")
 
 
 @contextmanager
@@ -145,11 +155,12 @@ def download_if_changed(url: str, file: BinaryIO, *, known: Validators | None) -
     with _answered("GET", url, headers) as response:
         if response.status_code == 304 and headers:
             return None
-        _refuse_status(response, url)
-        received = _copy_body(response, file, url)
+        name = public_url(url)
+        _refuse_status(response, name)
+        received = _copy_body(response, file, name)
         validators = _validators(response)
         if validators.length not in (None, received) and "content-encoding" not in response.headers:
-            raise StorageError(f"{url} ended after {received} of {validators.length} bytes.", url=url)
+            raise StorageError(f"{name} ended after {received} of {validators.length} bytes.", url=name)
         return validators
 
 

@@ -61,7 +61,10 @@ class FolderSource:
 
     def _entry(self, position: int, label: str, file: str, directory: Path | None) -> SourceEntry:
         path = self._storage.local_path(file) if directory is None else Path(file)
-        facts = path.stat()
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from error
         in_bucket = urlsplit(self._uri).scheme == "gs"
         url = f"{self._uri.rstrip('/')}/{path.relative_to(directory).as_posix()}" if directory else file
         return SourceEntry(
@@ -73,15 +76,19 @@ class FolderSource:
         )
 
     def _read(self, path: Path) -> bytes:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from error
         self.transferred += 1
-        return path.read_bytes()
+        return data
 
     def _directory(self) -> Path | None:
         """Return the directory behind the URI, None for a bucket that is not a directory."""
         parts = urlsplit(self._uri)
         if parts.scheme == "gs":
             root = self._storage.directories.get(parts.netloc)
-            return None if root is None else root / parts.path.strip("/")
+            return None if root is None else root / self._uri[len(f"gs://{parts.netloc}") :].strip("/")
         path = unquote(parts.path) if parts.scheme == "file" else self._uri
         return Path(path).expanduser().absolute()
 
@@ -93,6 +100,17 @@ class FolderSource:
         if set(found) - set(classes):
             log.info("%s: not in `classes`, left out: %s", listing.root, sorted(set(found) - set(classes)))
         return classes
+
+
+def _unreadable(path: Path, error: OSError) -> SourceNotFound:
+    return SourceNotFound(
+        f"{path} cannot be read: {error.strerror}. Correct its permissions or take it out of the folder.",
+        path=str(path),
+    )
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise _unreadable(Path(error.filename), error) from error
 
 
 def _refuse_missing(classes: list[str], found: list[str], root: str) -> None:
@@ -133,9 +151,13 @@ def _list_directory(root: Path) -> _Listing:
             path=str(root),
         )
     files: dict[str, list[str]] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    for folder in folders:
         files[folder.name] = []
-        for directory, names, here in os.walk(folder):
+        for directory, names, here in os.walk(folder, onerror=_raise_unreadable):
             names[:] = [name for name in names if not name.startswith(".")]
             paths = (Path(directory) / name for name in here if not name.startswith("."))
             files[folder.name] += [str(path) for path in paths if path.is_file()]

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.fetcher import Validators, download_if_changed
+from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.source import SourceEntry
 from pipeline.errors import BadArchive, EmptyDataset, ObjectNotFound, SourceNotFound, StorageError
 from pipeline.npz import ArraySpec, check_schema, iterate_rows, read_header, read_npz
@@ -69,10 +69,11 @@ class NpzSource:
         self.notes: JsonDict = {}
         self.statements: list[str] = []
         self._uri = uri
+        self._origin = public_url(uri)
         self._classes = classes
         self._storage = storage
         note = _ArchiveNote.from_dict(previous["archive"]) if "archive" in previous else None
-        self._previous = note if note and note.uri == uri else None
+        self._previous = note if note and note.uri == self._origin else None
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every row, in order, all in the first chunk.
@@ -85,17 +86,17 @@ class NpzSource:
         if chunk:
             return
         with self._opened() as (note, file):
-            _check_labels(note.labels, self._classes, self._uri)
+            _check_labels(note.labels, self._classes, self._origin)
             self.notes = {"archive": asdict(note)}
             self.statements = note.statements
-            pictures = None if file is None else _PictureReader(file, note.scale)
+            pictures = None if file is None else _PictureReader(file, note.scale, self._origin)
             for row, label in enumerate(note.labels):
                 yield SourceEntry(
                     position=row,
                     label=self._classes[label],
-                    source_url=f"{_public(self._uri)}#{row}",
+                    source_url=f"{_absolute(self._origin)}#{row}",
                     validator=f"sha256 {note.sha256}",
-                    read=lambda row=row: _read_row(pictures, row, self._uri),  # type: ignore[misc]
+                    read=lambda row=row: _read_row(pictures, row, self._origin),  # type: ignore[misc]
                 )
 
     @contextmanager
@@ -115,18 +116,18 @@ class NpzSource:
 
     def _note_of(self, file: BinaryIO, validators: Validators | None) -> tuple[_ArchiveNote, BinaryIO | None]:
         if validators is None and self._previous is not None:
-            log.info("%s is unchanged; it was not read again", _public(self._uri))
+            log.info("%s is unchanged; it was not read again", self._origin)
             return self._previous, None
         self.transferred += 1
-        return _inspect(file, self._uri, validators or Validators()), file
+        return _inspect(file, self._origin, validators or Validators()), file
 
 
 class _PictureReader:
     """Rows as PNG files, read in order only."""
 
-    def __init__(self, file: BinaryIO, scale: float) -> None:
+    def __init__(self, file: BinaryIO, scale: float, uri: str) -> None:
         self._scale = scale
-        self._rows = enumerate(row for batch in _batches(file) for row in batch)
+        self._rows = enumerate(row for batch in _batches(file, uri) for row in batch)
 
     def read(self, wanted: int) -> bytes:
         row = next(pixels for index, pixels in self._rows if index == wanted)
@@ -155,16 +156,12 @@ def _find_file(uri: str, storage: Storage) -> Path:
     return path
 
 
-def _public(uri: str) -> str:
-    """Return the URI as manifests may show it: absolute, without user and password."""
-    parts = urlsplit(uri)
-    if parts.scheme in ("http", "https"):
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return uri if parts.scheme else Path(uri).expanduser().absolute().as_uri()
+def _absolute(uri: str) -> str:
+    return uri if urlsplit(uri).scheme else Path(uri).expanduser().absolute().as_uri()
 
 
 def _inspect(file: BinaryIO, uri: str, validators: Validators) -> _ArchiveNote:
-    headers = read_header(file)
+    headers = read_header(file, origin=uri)
     check_schema(headers, {"features": FEATURES, "labels": LABELS}, origin=uri)
     features = headers["features"]
     if features.dtype.kind == "u" and features.dtype.itemsize != 1:
@@ -203,7 +200,7 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _read_labels(file: BinaryIO, uri: str) -> list[int]:
-    labels = read_npz(file, {"labels": LABELS})["labels"]
+    labels = read_npz(file, {"labels": LABELS}, origin=uri)["labels"]
     if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.rint(labels))).all():
         raise BadArchive(
             f"{uri}: `labels` holds fractions or NaN; expected whole numbers, the class of each picture.",
@@ -233,7 +230,7 @@ def _check_labels(labels: list[int], classes: list[str], uri: str) -> None:
 def _find_scale(file: BinaryIO, uri: str) -> tuple[float, list[str]]:
     """Return what floats are multiplied by to be levels, and what is to be said about it."""
     low, high, whole = np.inf, -np.inf, True
-    for batch in _batches(file):
+    for batch in _batches(file, uri):
         if not np.isfinite(batch).all():
             raise BadArchive(f"{uri}: `features` holds NaN or infinity; expected levels 0 to 255.", uri=uri)
         low, high = min(low, float(batch.min())), max(high, float(batch.max()))
@@ -249,10 +246,10 @@ def _find_scale(file: BinaryIO, uri: str) -> tuple[float, list[str]]:
     return 1.0, [] if whole else ["features hold fractions of levels: rounded to whole ones"]
 
 
-def _batches(file: BinaryIO) -> Iterator[NDArray[np.generic]]:
-    header = read_header(file)["features"]
+def _batches(file: BinaryIO, uri: str) -> Iterator[NDArray[np.generic]]:
+    header = read_header(file, origin=uri)["features"]
     row_bytes = max(1, header.num_bytes // max(1, header.shape[0]))
-    return iterate_rows(file, "features", rows=max(1, BATCH_BYTES // row_bytes))
+    return iterate_rows(file, "features", rows=max(1, BATCH_BYTES // row_bytes), origin=uri)
 
 
 def _to_levels(row: NDArray[np.generic], scale: float) -> UInt8Image:

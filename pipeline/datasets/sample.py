@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from PIL import Image
@@ -19,7 +20,8 @@ from pipeline.datasets.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.types import JsonDict
 
-TILE_SIZE = 64  # pixels; 8 x 8 tiles a photograph
+TILE_SIZE = 64  # pixels
+TILES_A_SIDE = 8  # of a photograph's 512 pixels
 BLOCK_TILES = 2  # a group is a block of 2 x 2 tiles: neighbours stay on one side of the split
 PAGES = {
     "brick": "https://cc0textures.com/view.php?tex=Bricks25",
@@ -63,8 +65,8 @@ class SampleSource:
         validator = f"scikit-image {version('scikit-image')}, {TILE_SIZE} px"
         position = 0
         for label in self._classes:
-            side = Image.open(_find_photograph(label)).width // TILE_SIZE
-            for row, column in ((row, column) for row in range(side) for column in range(side)):
+            _find_photograph(label)
+            for row, column in product(range(TILES_A_SIDE), repeat=2):
                 yield SourceEntry(
                     position=position,
                     label=label,
@@ -80,8 +82,9 @@ class SampleSource:
                 position += 1
 
     def _open(self, label: str) -> Image.Image:
-        self.transferred += 1
-        return Image.open(_find_photograph(label)).convert("L")
+        with Image.open(_find_photograph(label)) as photograph:
+            self.transferred += 1
+            return photograph.convert("L")
 
     def _tile(self, label: str, row: int, column: int) -> bytes:
         left, top = column * TILE_SIZE, row * TILE_SIZE

@@ -1,8 +1,8 @@
 """Pack: the training pixels of a dataset version as NPZ shards, its test pictures as keyed JSONL.
 
 `plan_pack` decides which rows go into which shard and writes the pack index. `pack_shard` makes one item of
-it, in the memory of one shard. Shards are named by what they hold: those of earlier versions that still fit are
-kept, so new pictures cost new shards only. A test picture's pixels never reach a shard.
+it, in the memory of one shard. Shards are named by what they hold: those of earlier versions that still fit
+are kept, so new pictures cost new shards only. A test picture's pixels never reach a shard.
 """
 
 from __future__ import annotations
