@@ -1,4 +1,4 @@
-"""First service of compose.yaml: puts the secrets where engine and Airflow read them, then makes the tables."""
+"""First service of compose.yaml: puts the secrets where engine and Airflow read them, then makes tables."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -182,9 +181,10 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
 
 
 def _read_summary(settings: Settings, run_id: str) -> dict[str, Any]:
+    from pipeline.deploy.summary import run_uri
     from pipeline.storage import Storage
 
-    uri = f"{settings.workspace}/runs/{quote(run_id, safe='')}/summary.json"
+    uri = f"{run_uri(settings.workspace, run_id)}/summary.json"
     try:
         summary: dict[str, Any] = Storage.from_environment().read_json(uri)
     except ObjectNotFound as error:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.output import JsonOption, NameArgument, print_json, print_table, print_text
 from pipeline.cli.predict import connect_engine
 from pipeline.cli.stack import require_stack
-from pipeline.errors import ObjectNotFound
 
 if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
@@ -37,7 +36,7 @@ def versions(name: NameArgument, as_json: JsonOption = False) -> None:
 
 
 def list_versions(engine: MLEngine, storage: Storage, models: str, name: str) -> list[dict[str, Any]]:
-    """Join the engine's versions with the evaluation and lineage beside each model.
+    """Join the engine's versions with the lineage beside each model.
 
     Args:
         engine: Where the model is served.
@@ -45,30 +44,17 @@ def list_versions(engine: MLEngine, storage: Storage, models: str, name: str) ->
         models: URI of the directory that holds a directory for each version.
         name: The model.
     """
+    from pipeline.deploy.lineage import describe_version
     from pipeline.ml_engine.protocol import resource_id
 
-    rows = []
-    for resource in engine.list_versions(name):
-        version = resource_id(resource)
-        lineage = _read(storage, f"{models}/{version}/graft/lineage.json")
-        evaluation = _read(storage, f"{models}/{version}/graft/evaluation.json")
-        rows.append(
-            {
-                "version": version,
-                "state": resource.get("state"),
-                "is_default": bool(resource.get("isDefault")),
-                "created": resource.get("createTime"),
-                "accuracy": evaluation.get("accuracy"),
-                "run_id": lineage.get("run_id"),
-                "dataset_version": lineage.get("dataset_version"),
-            }
-        )
+    rows = [
+        {
+            "version": resource_id(resource),
+            "state": resource.get("state"),
+            "is_default": bool(resource.get("isDefault")),
+            "created": resource.get("createTime"),
+            **describe_version(storage, f"{models}/{resource_id(resource)}"),
+        }
+        for resource in engine.list_versions(name)
+    ]
     return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
-
-
-def _read(storage: Storage, uri: str) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = storage.read_json(uri)
-    except ObjectNotFound:
-        return {}
-    return found

@@ -134,11 +134,15 @@ def stop_processes(records: Iterable[ProcessRecord], *, grace_seconds: float) ->
         How many processes were alive.
     """
     records = list(records)
+    # Whoever has lost its leader has nobody left to end it in good order: no TERM, no waiting.
+    led = [record for record in records if record.is_alive]
     members = [process for record in records for process in session_members(record)]
-    _signal_all(members, signal.SIGTERM)
-    _wait_gone(members, records, seconds=grace_seconds)
+    ending = [process for record in led for process in session_members(record)]
+    _signal_all(ending, signal.SIGTERM)
+    _wait_gone(ending, led, seconds=grace_seconds)
     # A component may have started more processes while it was ending.
     for _ in range(5):
+        _reap(records)
         left = [process for record in records for process in session_members(record)]
         if not left:
             return len(members)

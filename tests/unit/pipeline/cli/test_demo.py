@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.stack
+from pipeline.cli import predict, run
+from pipeline.cli.demo import pick_test_pictures
+from pipeline.storage import Storage
+from tests.unit.pipeline.cli.test_predict import Engine
+from tests.unit.pipeline.cli.test_run import SUMMARY
+
+Graft = Callable[..., Any]
+ROWS = [
+    {"label": "grass", "split": "train", "status": "kept", "blob": "0"},
+    {"label": "grass", "split": "test", "status": "quarantined", "blob": "1"},
+    {"label": "grass", "split": "test", "status": "kept", "blob": "2"},
+    {"label": "brick", "split": "test", "status": "kept", "blob": "3"},
+    {"label": "brick", "split": "test", "status": "kept", "blob": "4"},
+]
+
+
+@pytest.fixture
+def storage(home: Path) -> Storage:
+    storage = Storage.from_environment()
+    manifest = "\n".join(map(json.dumps, ROWS)) + "\n"
+    storage.write_bytes("gs://graft/datasets/surfaces/d_1/manifest.jsonl", manifest.encode())
+    for row in ROWS:
+        storage.write_bytes(f"gs://graft/blobs/{row['blob']}", f"{row['label']}{row['blob']}".encode())
+    return storage
+
+
+def test_one_kept_test_picture_of_each_class_is_picked(storage: Storage) -> None:
+    picked = pick_test_pictures(storage, "gs://graft", "surfaces", "d_1")
+    assert picked == {"brick": b"brick3", "grass": b"grass2"}
+
+
+@pytest.fixture
+def stage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Everything around the demo, played."""
+    status = {
+        "engine": {"url": "http://127.0.0.1:1", "project": "local", "token": "hidden"},
+        "airflow": {"url": "http://127.0.0.1:2", "username": "admin", "password": "shown"},
+    }
+    result = SUMMARY | {"classifier": "surfaces", "version": "v_2", "seconds": {"train": 9.5}}
+    monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress: status)
+    monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: "r1")
+    monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: result)
+    monkeypatch.setattr(predict, "connect_engine", lambda status: _engine())
+    return result
+
+
+def _engine() -> Engine:
+    engine = Engine()
+    engine.ensure_model("surfaces")
+    return engine
+
+
+@pytest.mark.usefixtures("stage")
+def test_demo_tells_the_whole_story(graft: Graft) -> None:
+    outcome = graft("demo")
+    assert outcome.code == 0
+    story = (
+        "train   9.5",
+        "brick   2",
+        "95 % interval",
+        "accepted",
+        "v_2",
+        "grass        grass       0.7500",
+        "password shown",
+        "make down",
+    )
+    for part in story:
+        assert part in outcome.stdout
+
+
+def test_demo_that_the_gate_refused_predicts_nothing(graft: Graft, stage: dict[str, Any]) -> None:
+    stage.update(state="refused", version=None, gate={"accepted": False, "reasons": ["too bad"]})
+    outcome = graft("demo")
+    assert outcome.code == 3
+    assert "online predictions" not in outcome.stdout
+    assert "password shown" in outcome.stdout

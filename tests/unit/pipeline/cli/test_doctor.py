@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+import pipeline.stack
+from pipeline.cli import airflow_api
+from pipeline.config import SHIPPED_CLASSIFIERS
+
+Graft = Callable[..., Any]
+
+
+@pytest.fixture
+def findings(graft: Graft) -> Callable[[], dict[str, dict[str, str]]]:
+    def examine() -> dict[str, dict[str, str]]:
+        outcome = graft("doctor", "--json")
+        found = {finding["check"]: finding for finding in outcome.document["findings"]}
+        broken = any(finding["state"] == "broken" for finding in found.values())
+        assert outcome.code == (1 if broken else 0)
+        assert outcome.document["ok"] is not broken
+        return found
+
+    return examine
+
+
+Findings = Callable[[], dict[str, dict[str, str]]]
+
+
+def test_healthy_installation_has_nothing_broken(findings: Findings, home: Path) -> None:
+    found = findings()
+    assert {finding["state"] for finding in found.values()} <= {"ok", "note"}
+    assert found["stack"]["state"] == "note"
+    for path in SHIPPED_CLASSIFIERS.glob("*.yaml"):
+        assert found[f"classifier {path.name}"]["state"] == "ok"
+
+
+def test_examination_leaves_nothing_behind(findings: Findings, home: Path) -> None:
+    findings()
+    assert not home.exists()
+
+
+def test_text_marks_what_is_broken(graft: Graft, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: [")
+    monkeypatch.setenv("GRAFT_CLASSIFIERS", str(tmp_path))
+    outcome = graft("doctor")
+    assert outcome.code == 1
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("BROKEN  classifier bad.yaml")]
+
+
+class TestClassifiers:
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("GRAFT_CLASSIFIERS", str(tmp_path / "yaml"))
+        (tmp_path / "yaml").mkdir()
+        return tmp_path / "yaml"
+
+    def test_broken_yaml_names_file_key_and_fix(self, findings: Findings, folder: Path) -> None:
+        (folder / "a.yaml").write_text("name: a\ndataset: {source: {type: sample}}\ngates: {}\n")
+        (folder / "b.yaml").write_text("name: b\ndataset: {source: {type: sample}}\n")
+        found = findings()
+        assert found["classifier a.yaml"]["state"] == "broken"
+        detail = found["classifier a.yaml"]["detail"]
+        assert str(folder / "a.yaml") in detail
+        assert "unknown key `gates`; remove it or correct its spelling" in detail
+        assert found["classifier b.yaml"]["state"] == "ok"
+
+    def test_name_that_is_taken_is_broken(self, findings: Findings, folder: Path) -> None:
+        for name in ("a.yaml", "b.yaml"):
+            (folder / name).write_text("name: a\ndataset: {source: {type: sample}}\n")
+        found = findings()
+        assert found["classifier a.yaml"]["state"] == "ok"
+        assert "is taken by" in found["classifier b.yaml"]["detail"]
+
+    def test_missing_directory_is_broken(self, findings: Findings, folder: Path) -> None:
+        folder.rmdir()
+        assert str(folder) in findings()["classifiers"]["detail"]
+
+
+class TestMachine:
+    def test_missing_package_names_the_command(
+        self, findings: Findings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        version = importlib.metadata.version
+
+        def lost(name: str) -> str:
+            if name == "keras":
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version(name) if name != "tensorflow" else "1.0"
+
+        monkeypatch.setattr(importlib.metadata, "version", lost)
+        detail = findings()["packages"]["detail"]
+        assert "keras is missing" in detail
+        assert "tensorflow is 1.0, not ==2.21.0" in detail
+        assert "make setup" in detail
+
+    def test_other_python_is_broken(self, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+        assert "3.11 is needed" in findings()["python"]["detail"]
+
+    def test_full_disk_is_broken(self, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+        assert findings()["disk"]["state"] == "broken"
+
+    def test_bucket_that_is_a_file_is_broken(
+        self, findings: Findings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("GRAFT_BUCKETS", f"demo={tmp_path}/file")
+        found = findings()
+        assert "GRAFT_BUCKETS" in found["bucket gs://demo"]["detail"]
+        assert found["bucket gs://graft"]["state"] == "ok"
+
+    def test_setting_that_cannot_be_read_stops_no_other_check(
+        self, findings: Findings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRAFT_BUCKETS", "nonsense")
+        found = findings()
+        assert "GRAFT_BUCKETS wants" in found["buckets"]["detail"]
+        assert "stack" in found
+
+
+class TestRunningStack:
+    @pytest.fixture
+    def stack(self, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        url = httpserver.url_for("").rstrip("/")
+        found = {
+            "state": "running",
+            "engine": {"url": url},
+            "airflow": {"url": url, "username": "admin", "password": "p"},
+            "processes": [{"name": "engine", "state": "running"}],
+        }
+        monkeypatch.setattr(pipeline.stack, "status", lambda settings: found)
+        return found
+
+    def test_answers_and_import_errors_are_shown(
+        self,
+        findings: Findings,
+        stack: dict[str, Any],
+        httpserver: HTTPServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
+        httpserver.expect_request("/api/v2/monitor/health").respond_with_json({})
+        errors = [{"filename": "x.yaml", "stack_trace": "Traceback\nConfigError: bad key\n"}]
+        monkeypatch.setattr(airflow_api.AirflowApi, "import_errors", lambda self: errors)
+        found = findings()
+        assert found["engine"]["state"] == found["airflow"]["state"] == "ok"
+        assert found["Airflow import"]["detail"] == "x.yaml: ConfigError: bad key"
+
+    def test_dead_process_and_silent_engine_are_broken(
+        self, findings: Findings, stack: dict[str, Any], httpserver: HTTPServer
+    ) -> None:
+        stack["processes"][0]["state"] = "stopped"
+        httpserver.expect_request("/healthz").respond_with_data("", status=500)
+        httpserver.expect_request("/api/v2/monitor/health").respond_with_data("", status=500)
+        found = findings()
+        assert "not running: engine" in found["stack"]["detail"]
+        assert found["engine"]["state"] == found["airflow"]["state"] == "broken"

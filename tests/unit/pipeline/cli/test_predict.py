@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import predict as module
+from pipeline.cli.predict import predict_pictures
+from pipeline.errors import PlatformError
+from tests.fakes_ml_engine import FakeMLEngine
+
+Graft = Callable[..., Any]
+
+
+def answer(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+    """Answer with the picture's own bytes as its label."""
+    label = base64.b64decode(instance["inputs"]["b64"]).decode()[:5]
+    return {"key": instance["key"], "label": label, "score": 0.75, "outputs": [0.75, 0.25]}
+
+
+class Engine(FakeMLEngine):
+    """Remembers its calls, and answers in another order than it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(answer=answer)
+        self.calls: list[dict[str, Any]] = []
+        self.ensure_model("tiles")
+        self.create_version("tiles", {"name": "v_1"})
+        self.create_version("tiles", {"name": "v_2"})
+
+    def predict(self, model: str, instances: list[Any], **arguments: Any) -> list[Any]:
+        self.calls.append({"model": model, "pictures": len(instances), **arguments})
+        return super().predict(model, instances, **arguments)[::-1]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine()
+    monkeypatch.setattr(module, "require_stack", dict)
+    monkeypatch.setattr(module, "connect_engine", lambda status: engine)
+    return engine
+
+
+def test_answers_are_joined_by_key_and_keep_the_order_of_files(engine: Engine) -> None:
+    found = predict_pictures(engine, "tiles", {"b": b"grass", "a": b"brick"})
+    assert found == [
+        {"file": "b", "label": "grass", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
+        {"file": "a", "label": "brick", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
+    ]
+
+
+def test_all_pictures_go_to_the_version_that_was_default_at_the_start(engine: Engine) -> None:
+    predict_pictures(engine, "tiles", {"a": b"brick"})
+    assert engine.calls == [{"model": "tiles", "pictures": 1, "version": "v_1", "signature_name": "keyed"}]
+
+
+def test_many_pictures_are_sent_in_requests_the_engine_takes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_REQUEST_BYTES", 10)
+    pictures = {"a": b"12345", "b": b"12345", "c": b"1", "d": b"x" * 50, "e": b"1"}
+    assert [row["file"] for row in predict_pictures(engine, "tiles", pictures)] == list(pictures)
+    assert [call["pictures"] for call in engine.calls] == [2, 1, 1, 1]
+
+
+def test_model_without_a_version_says_how_to_make_one(engine: Engine) -> None:
+    with pytest.raises(PlatformError, match="graft run other"):
+        predict_pictures(engine, "other", {"a": b"brick"})
+
+
+class TestCommand:
+    def test_json_has_one_row_for_each_file(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
+        files = [tmp_path / "one.jpg", tmp_path / "two.jpg"]
+        for path, data in zip(files, (b"brick", b"grass"), strict=True):
+            path.write_bytes(data)
+        outcome = graft("predict", "tiles", *map(str, files), "--version", "v_2", "--json")
+        assert outcome.code == 0
+        assert [row["file"] for row in outcome.document] == [str(path) for path in files]
+        assert {row["version"] for row in outcome.document} == {"v_2"}
+        assert set(outcome.document[0]) == {"file", "label", "score", "outputs", "version"}
+
+    def test_text_is_a_table(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
+        (tmp_path / "one.jpg").write_bytes(b"brick")
+        lines = graft("predict", "tiles", str(tmp_path / "one.jpg")).stdout.splitlines()
+        assert lines[0].split() == ["file", "label", "score", "version"]
+        assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "v_1"]
+
+    def test_missing_file_is_a_usage_error(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
+        outcome = graft("predict", "tiles", str(tmp_path / "none.jpg"))
+        assert outcome.code == 2
+        assert engine.calls == []

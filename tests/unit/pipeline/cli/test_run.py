@@ -1,0 +1,352 @@
+"""`graft run` against a small HTTP stand-in for Airflow; the real one is in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from pipeline.cli import run as module
+from pipeline.cli.airflow_api import AirflowApi
+from pipeline.cli.output import ExitCode, UsageError
+from pipeline.config import Settings
+from pipeline.errors import ConfigError, StackError
+from pipeline.storage import Storage
+
+Graft = Callable[..., Any]
+RUN = "manual__2026-01-01T00:00:00+00:00"
+QUOTED = "manual__2026-01-01T00%3A00%3A00%2B00%3A00"
+SUMMARY = {
+    "classifier": "tiles",
+    "run_id": RUN,
+    "state": "success",
+    "dataset": {"version": "d_1", "pictures": 4, "classes": {"brick": 2, "grass": 2}},
+    "work": {"downloaded": 4, "decoded": 4, "forwarded": 2, "cached": 0},
+    "evaluation": {
+        "accuracy": 0.95,
+        "accuracy_ci95": [0.9, 0.99],
+        "loss": 0.1,
+        "test_pictures": 2,
+        "job": "graft_1",
+    },
+    "gate": {"accepted": True, "reasons": []},
+    "version": "v_1",
+}
+
+
+class Airflow:
+    """What Airflow answers; each list is given out entry by entry, its last entry for ever."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.url = server.url_for("").rstrip("/")
+        self.parsed = ["2100-01-01T00:00:00Z"]
+        self.states = ["success"]
+        self.tasks: list[list[dict[str, Any]]] = [[]]
+        self.log: list[dict[str, Any]] = []
+        self.import_errors: list[dict[str, str]] = []
+        self.confs: list[Any] = []
+        self.parse_requests = 0
+        self.logins = 0
+        server.expect_request(re.compile(".*")).respond_with_handler(self.answer)
+
+    def answer(self, request: Request) -> Response:
+        if request.path == "/auth/token":
+            self.logins += 1
+            assert request.json == {"username": "admin", "password": "secret"}
+            return self.reply({"access_token": f"t{self.logins}"}, 201)
+        if request.headers["Authorization"] != f"Bearer t{self.logins}":
+            return self.reply({"detail": "expired"}, 401)
+        return self.route(request)
+
+    def route(self, request: Request) -> Response:
+        path = request.path.removeprefix("/api/v2")
+        if request.method == "PUT":
+            self.parse_requests += 1
+            assert path == "/parseDagFile/file.token"
+            return Response(status=201)
+        if request.method == "POST":
+            self.confs.append(request.json)
+            return self.reply({"dag_run_id": RUN, "state": "queued"})
+        if path == "/dags":
+            dags = [{"relative_fileloc": "image_classifiers.py", "file_token": "file.token"}]
+            return self.reply({"dags": dags, "total_entries": 1})
+        if path == "/dags/tiles":
+            parsed = self.next(self.parsed)
+            found = {"is_stale": parsed == "stale", "last_parsed_time": parsed}
+            return self.reply(found) if parsed else self.reply({"detail": "no such dag"}, 404)
+        if path == "/importErrors":
+            return self.reply({"import_errors": self.import_errors})
+        if path.endswith("/taskInstances"):
+            tasks = self.next(self.tasks)
+            return self.reply({"task_instances": tasks, "total_entries": len(tasks)})
+        if "/logs/" in path:
+            return self.reply({"content": self.log, "continuation_token": None})
+        return self.reply({"state": self.next(self.states)})
+
+    @staticmethod
+    def next(values: list[Any]) -> Any:
+        return values.pop(0) if len(values) > 1 else values[0]
+
+    @staticmethod
+    def reply(value: Any, status: int = 200) -> Response:
+        return Response(json.dumps(value), status=status, content_type="application/json")
+
+
+def task(name: str, state: str, **extra: Any) -> dict[str, Any]:
+    times = {"start_date": "2026-01-01T00:00:00Z", "end_date": "2026-01-01T00:00:02Z"}
+    return (
+        {
+            "task_id": name,
+            "dag_id": "tiles",
+            "dag_run_id": RUN,
+            "map_index": -1,
+            "try_number": 1,
+            "state": state,
+        }
+        | times
+        | extra
+    )
+
+
+@pytest.fixture
+def classifier(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "yaml" / "tiles.yaml"
+    path.parent.mkdir()
+    path.write_text("name: tiles\ndataset: {source: {type: sample}}\n")
+    monkeypatch.setenv("GRAFT_CLASSIFIERS", str(path.parent))
+    return path
+
+
+@pytest.fixture
+def airflow(httpserver: HTTPServer, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> Airflow:
+    airflow = Airflow(httpserver)
+    status = {"airflow": {"url": airflow.url, "username": "admin", "password": "secret"}}
+    monkeypatch.setattr(module, "require_stack", lambda: status)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0)
+    Storage.from_environment().write_json(f"gs://graft/runs/{QUOTED}/summary.json", SUMMARY)
+    return airflow
+
+
+class TestParameters:
+    @pytest.fixture
+    def read(self, classifier: Path) -> Callable[..., dict[str, Any]]:
+        return lambda *params: module.read_params("tiles", list(params), Settings())
+
+    def test_values_are_yaml_scalars_under_full_names(self, read: Callable[..., dict[str, Any]]) -> None:
+        assert read("epochs=40", "split.method=random", "model.learning_rate=0.01") == {
+            "model.epochs": 40,
+            "dataset.split.method": "random",
+            "model.learning_rate": 0.01,
+        }
+
+    @pytest.mark.parametrize(
+        ("param", "message"),
+        [
+            ("epochs", "KEY=VALUE"),
+            ("=3", "KEY=VALUE"),
+            ("epoch=3", r"unknown parameter `epoch`; known: .*model\.epochs"),
+            ("seed=3", "ambiguous"),
+            ("epochs=many", r"`model\.epochs`.*valid integer"),
+            ("epochs=[", "not a YAML scalar"),
+        ],
+    )
+    def test_bad_parameter_is_a_usage_error(
+        self, read: Callable[..., dict[str, Any]], param: str, message: str
+    ) -> None:
+        with pytest.raises(UsageError, match=message):
+            read(param)
+
+    def test_path_beside_the_caller_is_made_absolute(
+        self, read: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "weights.npz").touch()
+        assert read("weights=weights.npz") == {"model.weights": f"{tmp_path}/weights.npz"}
+        assert read("weights=gs://graft/w.npz") == {"model.weights": "gs://graft/w.npz"}
+
+    def test_unknown_classifier_is_a_usage_error(self, classifier: Path) -> None:
+        with pytest.raises(UsageError, match=r"no classifier is named 'other'; known: .*tiles"):
+            module.read_params("other", [], Settings())
+
+    def test_broken_yaml_is_an_error_of_the_file(self, classifier: Path) -> None:
+        classifier.write_text("name: tiles\ndatset: {}\n")
+        with pytest.raises(ConfigError, match=r"tiles\.yaml.*`datset`") as caught:
+            module.read_params("tiles", [], Settings())
+        assert not isinstance(caught.value, UsageError)
+
+
+class TestWatching:
+    def test_successful_run_prints_its_summary_and_seconds(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.states = ["queued", "running", "success"]
+        airflow.tasks = [[], [task("fetch", "running", end_date=None)], [task("fetch", "success")]]
+        outcome = graft("run", "tiles", "--param", "epochs=2", "--json")
+        assert outcome.code == 0
+        assert outcome.document == SUMMARY | {"seconds": {"fetch": 2.0}}
+        assert airflow.confs == [{"logical_date": None, "conf": {"model.epochs": 2}}]
+        assert "fetch           running" in outcome.stderr
+
+    def test_text_tells_people_the_same(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.tasks = [[task("fetch", "success")]]
+        text = graft("run", "tiles").stdout
+        for part in (
+            "brick",
+            "0.9500 (95 % interval 0.9000 to 0.9900)",
+            "accepted",
+            "v_1",
+            "2 forwarded",
+            "2.0",
+        ):
+            assert part in text
+
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            (
+                {
+                    "state": "refused",
+                    "gate": {"accepted": False, "reasons": ["accuracy 0.4 < 0.8"]},
+                    "version": None,
+                },
+                3,
+            ),
+            ({"state": "superseded", "version": None}, 3),
+            ({}, 0),
+        ],
+        ids=["refused", "superseded", "deployed"],
+    )
+    def test_exit_code_says_whether_a_version_was_deployed(
+        self, graft: Graft, airflow: Airflow, change: dict[str, Any], code: int
+    ) -> None:
+        Storage.from_environment().write_json(f"gs://graft/runs/{QUOTED}/summary.json", SUMMARY | change)
+        outcome = graft("run", "tiles")
+        assert outcome.code == code
+        for reason in change.get("gate", {}).get("reasons", []):
+            assert reason in outcome.stdout
+
+    def test_failed_run_names_the_task_and_its_error(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.states = ["failed"]
+        airflow.tasks = [[task("fetch", "success"), task("clean", "failed"), task("pack", "upstream_failed")]]
+        airflow.log = [
+            {"event": "starting", "level": "info"},
+            {
+                "event": "failed",
+                "level": "error",
+                "error_detail": [{"exc_type": "EmptyDataset", "exc_value": "one class only"}],
+            },
+            {"event": "done", "level": "info"},
+        ]
+        outcome = graft("run", "tiles", "--json")
+        assert outcome.code == 1
+        assert set(outcome.document) == set(SUMMARY) | {"seconds", "error"}
+        assert outcome.document["state"] == "failed"
+        assert outcome.document["error"] == "clean: EmptyDataset: one class only"
+        assert "one class only" in graft("run", "tiles").stdout
+
+    def test_no_wait_returns_at_once(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.states = ["running"]
+        outcome = graft("run", "tiles", "--no-wait", "--json")
+        assert outcome.code == 0
+        assert outcome.document == {"classifier": "tiles", "run_id": RUN, "state": "queued"}
+
+    def test_interrupt_stops_watching_and_not_the_run(
+        self, graft: Graft, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(AirflowApi, "run_state", interrupted)
+        outcome = graft("run", "tiles")
+        assert outcome.code == 1
+        assert f"run {RUN} goes on" in outcome.stderr
+
+    def test_summary_in_another_bucket_is_explained(self, graft: Graft, airflow: Airflow) -> None:
+        Storage.from_environment().delete(f"gs://graft/runs/{QUOTED}/summary.json")
+        outcome = graft("run", "tiles")
+        assert outcome.code == 1
+        assert "GRAFT_BUCKETS" in outcome.stderr
+
+
+class TestNewClassifier:
+    def test_unknown_dag_asks_for_one_parse_and_waits(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.parsed = ["", "", "stale", "2100-01-01T00:00:00Z"]
+        assert graft("run", "tiles").code == 0
+        assert airflow.parse_requests == 1
+
+    def test_dag_older_than_its_yaml_is_read_again(
+        self, graft: Graft, airflow: Airflow, classifier: Path
+    ) -> None:
+        os.utime(classifier, (4e9, 4e9))
+        airflow.parsed = ["2090-01-01T00:00:00Z", "2100-01-01T00:00:00Z"]
+        assert graft("run", "tiles").code == 0
+        assert airflow.parse_requests == 1
+
+    def test_known_dag_is_not_read_again(self, graft: Graft, airflow: Airflow) -> None:
+        graft("run", "tiles")
+        assert airflow.parse_requests == 0
+
+    def test_waiting_ends_with_the_import_error(
+        self, graft: Graft, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PARSE_SECONDS", 0)
+        airflow.parsed = [""]
+        airflow.import_errors = [
+            {"filename": "/x/tiles.yaml", "stack_trace": "ConfigError: `datset`"},
+            {"filename": "/x/other.yaml", "stack_trace": "not mine"},
+        ]
+        outcome = graft("run", "tiles")
+        assert outcome.code == 1
+        assert "ConfigError: `datset`" in outcome.stderr
+        assert "not mine" not in outcome.stderr
+
+    def test_waiting_without_import_error_suggests_the_directories(
+        self, graft: Graft, airflow: Airflow, classifier: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PARSE_SECONDS", 0)
+        airflow.parsed = [""]
+        outcome = graft("run", "tiles")
+        assert outcome.code == 1
+        assert str(classifier.parent) in outcome.stderr
+
+
+class TestApi:
+    def test_expired_token_is_exchanged_once(self, airflow: Airflow) -> None:
+        api = AirflowApi(airflow.url, "admin", "secret")
+        assert api.run_state("tiles", RUN) == "success"
+        api._token = "expired"
+        assert api.run_state("tiles", RUN) == "success"
+        assert airflow.logins == 2
+
+    def test_refusal_carries_airflows_words(self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+        refuse = lambda request: airflow.reply({"detail": "epochs is not an integer"}, 400)  # noqa: E731
+        monkeypatch.setattr(airflow, "route", refuse)
+        with pytest.raises(StackError, match="400 epochs is not an integer") as caught:
+            AirflowApi(airflow.url, "admin", "secret").trigger("tiles", {})
+        assert caught.value.status == 400
+
+    def test_silent_airflow_is_a_stack_error(self) -> None:
+        with pytest.raises(StackError, match="Signing in to Airflow"):
+            AirflowApi("http://127.0.0.1:1", "admin", "secret").import_errors()
+
+    def test_task_instances_are_read_page_by_page(
+        self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        everything = [task("pack", "success", map_index=number) for number in range(230)]
+
+        def page(request: Request) -> Response:
+            start = int(request.args["offset"])
+            entries = everything[start : start + int(request.args["limit"])]
+            return airflow.reply({"task_instances": entries, "total_entries": len(everything)})
+
+        monkeypatch.setattr(airflow, "route", page)
+        assert AirflowApi(airflow.url, "admin", "secret").task_instances("tiles", RUN) == everything
+
+
+def test_exit_code_of_a_failed_run_is_one() -> None:
+    assert module.exit_code({"state": "failed", "gate": None}) is ExitCode.ERROR

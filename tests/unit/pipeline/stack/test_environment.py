@@ -1,0 +1,102 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Settings
+from pipeline.stack.environment import COMPONENTS, Component, build_components
+from pipeline.stack.state import Secrets, StackState
+
+STATE = StackState(engine_port=8101, airflow_port=8102)
+SECRETS = Secrets(
+    engine_token="engine-token",
+    airflow_password="airflow-password",
+    jwt_secret="jwt-secret",
+    api_secret_key="api-secret",
+    fernet_key="fernet-key",
+)
+
+
+@pytest.fixture
+def components(tmp_path: Path) -> dict[str, Component]:
+    settings = Settings(home=tmp_path, classifiers="mine:/other", buckets="demo=pictures")
+    return {component.name: component for component in build_components(settings, STATE, SECRETS)}
+
+
+def test_the_stack_is_the_engine_and_four_airflow_components(components: dict[str, Component]) -> None:
+    assert tuple(components) == COMPONENTS
+    subcommands = [
+        component.command[4] for component in components.values() if "airflow" in component.command
+    ]
+    assert subcommands == ["api-server", "scheduler", "dag-processor", "triggerer"]
+
+
+def test_nothing_listens_beyond_loopback(components: dict[str, Component]) -> None:
+    assert components["engine"].command[4:8] == ("--host", "127.0.0.1", "--port", "8101")
+    for name in COMPONENTS[1:]:
+        assert components[name].variables["AIRFLOW__API__HOST"] == "127.0.0.1"
+    for name in ("airflow-scheduler", "airflow-triggerer"):
+        assert "--skip-serve-logs" in components[name].command
+
+
+def test_no_secret_is_on_a_command_line(components: dict[str, Component]) -> None:
+    values = [getattr(SECRETS, name) for name in SECRETS.__dataclass_fields__]
+    commands = " ".join(" ".join(component.command) for component in components.values())
+    assert not [value for value in values if value in commands]
+
+
+def test_engine_is_told_no_secret(components: dict[str, Component]) -> None:
+    told = " ".join(components["engine"].variables.values())
+    assert not [name for name in SECRETS.__dataclass_fields__ if getattr(SECRETS, name) in told]
+
+
+def test_connections_lead_to_engine_and_airflow(components: dict[str, Component]) -> None:
+    variables = components["airflow-scheduler"].variables
+    assert json.loads(variables["AIRFLOW_CONN_ML_ENGINE_DEFAULT"]) == {
+        "conn_type": "ml_engine",
+        "host": "http://127.0.0.1:8101",
+        "password": "engine-token",
+        "extra": {"project": "local"},
+    }
+    assert json.loads(variables["AIRFLOW_CONN_GRAFT_AIRFLOW_API"]) == {
+        "conn_type": "http",
+        "host": "http://127.0.0.1:8102",
+        "login": "admin",
+        "password": "airflow-password",
+    }
+
+
+def test_relative_paths_are_made_absolute(components: dict[str, Component]) -> None:
+    variables = components["airflow-scheduler"].variables
+    assert variables["GRAFT_CLASSIFIERS"] == f"{Path.cwd()}/mine{os.pathsep}/other"
+    assert variables["GRAFT_BUCKETS"] == f"demo={Path.cwd()}/pictures"
+
+
+def test_callers_airflow_and_python_path_do_not_leak_in(
+    components: dict[str, Component], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PYTHONPATH", "GRAFT_OTHER"):
+        monkeypatch.setenv(name, "foreign")
+    monkeypatch.setenv("LANG", "kept")
+    for component in components.values():
+        environ = component.environ
+        assert "foreign" not in environ.values()
+        assert environ["LANG"] == "kept"
+
+
+def test_loopback_goes_past_a_proxy_and_other_exceptions_stay(
+    components: dict[str, Component], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "intranet,localhost")
+    environ = components["engine"].environ
+    assert environ["no_proxy"] == environ["NO_PROXY"] == "intranet,localhost,127.0.0.1"
+
+
+def test_fingerprint_changes_with_settings_only(tmp_path: Path) -> None:
+    def fingerprints(**settings: str) -> list[str]:
+        built = build_components(Settings(home=tmp_path, **settings), STATE, SECRETS)
+        return [component.fingerprint for component in built]
+
+    assert fingerprints() == fingerprints()
+    assert not set(fingerprints()) & set(fingerprints(classifiers="/mine"))

@@ -1,0 +1,100 @@
+"""The make targets and what continuous integration adds to them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = "help setup demo test soak check format lint type bench up down clean lock".split()
+
+
+class TestMakefile:
+    def test_every_target_is_there_and_none_is_a_file(self) -> None:
+        phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.M)
+        assert phony is not None
+        assert phony[1].split() == TARGETS
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_target_explains_itself(self, target: str) -> None:
+        assert re.search(rf"^{target}:.* ## \S", MAKEFILE, re.M)
+
+    @pytest.mark.parametrize("target", sorted(set(TARGETS) - {"help", "setup", "clean", "check"}))
+    def test_target_does_its_own_set_up(self, target: str) -> None:
+        assert re.search(rf"^{target}: setup ", MAKEFILE, re.M)
+
+    def test_help_lists_the_targets(self) -> None:
+        listed = subprocess.run(
+            ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        )
+        assert re.findall(r"^  make (\w+) ", listed.stdout, re.M) == TARGETS
+
+    def test_no_registry_is_named(self) -> None:
+        assert not re.search(r"https?://|pypi", MAKEFILE)
+
+
+class TestSharedData:
+    """`.ci/require_shared_data.py`, in a copy of the tree it looks at."""
+
+    TESTS = """
+import pytest
+
+@pytest.mark.shared_data
+def test_pictures():
+    {body}
+
+def test_other():
+    pytest.skip("for another reason")
+"""
+
+    def run(self, tmp_path: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
+        project = tmp_path / "project"
+        (project / ".ci").mkdir(parents=True)
+        shutil.copy(ROOT / ".ci" / "require_shared_data.py", project / ".ci")
+        (project / "pytest.ini").write_text("[pytest]\nmarkers = shared_data: pictures\n")
+        (project / "test_it.py").write_text(self.TESTS.format(body=body))
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(project / ".ci")}
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "require_shared_data", "-p", "no:cacheprovider", *options],
+            cwd=project,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @pytest.fixture
+    def _pictures(self, tmp_path: Path) -> None:
+        (tmp_path / "shared" / "data").mkdir(parents=True)
+
+    def test_skip_without_the_pictures_is_fine(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, "pytest.skip('no pictures')").returncode == 0
+
+    @pytest.mark.usefixtures("_pictures")
+    def test_skip_beside_the_pictures_fails_and_is_named(self, tmp_path: Path) -> None:
+        result = self.run(tmp_path, "pytest.skip('no pictures')")
+        assert result.returncode == 1
+        assert "shared_data tests were skipped: test_it.py::test_pictures" in result.stdout
+
+    @pytest.mark.usefixtures("_pictures")
+    def test_pictures_that_were_used_are_fine(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, "pass").returncode == 0
+
+    @pytest.mark.usefixtures("_pictures")
+    def test_pictures_that_nobody_used_fail(self, tmp_path: Path) -> None:
+        assert self.run(tmp_path, "pass", "-k", "test_other").returncode == 1
+
+
+def test_ci_runs_the_checks_through_make() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "exec make check"
+    assert "set -euo pipefail" in script.read_text()
