@@ -82,9 +82,9 @@ def check_split(members: Sequence[Member], splits: Sequence[str], classes: Seque
             continue
         num_groups = len({member.group for member in members if member.label == label})
         raise SplitError(
-            f"class {label!r} has {train} training and {test} test pictures ({train + test} pictures in "
-            f"{num_groups} groups of near duplicates, and a group stays together); it needs one of each. Add "
-            "pictures that differ, or change `dataset.split.test_fraction` or `dataset.split.seed`.",
+            f"class {label!r} has {train} training and {test} test pictures; it needs one of each. Add "
+            f"pictures of it that differ: there are {num_groups} groups of near duplicates, which stay "
+            "together. In a first version another `dataset.split.seed` may do.",
             label=label,
             train=train,
             test=test,

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.manifest import ManifestRow, RowStatus, read_dataset_info, read_manifest
+from pipeline.errors import EmptyDataset, SplitError
+from pipeline.preprocess.clean import CleanResult, build_dataset_version
+from pipeline.storage import Storage
+from tests.fakes_pictures import (
+    WORKSPACE,
+    classifier_of,
+    fetch_and_clean,
+    folder_classifier,
+    folder_of,
+    noise,
+    png,
+    storage_in,
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return storage_in(tmp_path)
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "toys", {"ant": 12, "cat": 12})
+
+
+def clean(toys: Path, storage: Storage, **split: object) -> CleanResult:
+    return fetch_and_clean(folder_classifier(toys, **split), storage)[1]
+
+
+def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
+    return read_manifest(storage, WORKSPACE, result["dataset"], result["version"])
+
+
+def versions(storage: Storage) -> list[str]:
+    return [uri for uri in storage.list_uris(f"{WORKSPACE}/datasets/toys/") if uri.endswith("/dataset.json")]
+
+
+class TestFirstVersion:
+    def test_counts_add_up_and_every_row_is_complete(self, toys: Path, storage: Storage) -> None:
+        result = clean(toys, storage)
+        assert result["classes"] == {"ant": 12, "cat": 12}
+        assert result["pictures"] == result["train_pictures"] + result["test_pictures"] == 24
+        assert result["decoded"] == 24
+        for row in rows_of(result, storage):
+            assert (row.width, row.height, row.format, row.status) == (16, 16, "PNG", RowStatus.KEPT)
+            assert row.group
+            assert row.split in ("train", "test")
+            assert len(row.phash or "") == 64
+
+    def test_id_is_of_the_pixels_blob_of_the_bytes(self, toys: Path, storage: Storage) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(noise(0)).save(buffer, "WEBP", lossless=True)
+        (toys / "ant" / "zz.webp").write_bytes(buffer.getvalue())
+        rows = [row for row in rows_of(clean(toys, storage), storage) if row.label == "ant"]
+        original, again = rows[0], rows[-1]
+        assert original.id == again.id
+        assert (again.status, again.reason) == (RowStatus.DUPLICATE, "exact_duplicate")
+        assert original.status is RowStatus.KEPT
+        assert original.blob != again.blob
+
+    def test_card_and_info_say_what_it_is(self, toys: Path, storage: Storage) -> None:
+        result = clean(toys, storage)
+        info = read_dataset_info(storage, WORKSPACE, "toys", result["version"])
+        assert info.classes == ["ant", "cat"]
+        assert info.run_id == "run 1"
+        assert sum(info.test.values()) == result["test_pictures"]
+        card = storage.read_bytes(f"{result['uri']}/README.md").decode()
+        assert result["version"] in card
+        assert "| 1 | cat | 12 |" in card
+
+
+class TestSecondRun:
+    def test_unchanged_input_decodes_nothing_and_writes_nothing(self, toys: Path, storage: Storage) -> None:
+        first = clean(toys, storage)
+        found = storage.list_uris(f"{WORKSPACE}/datasets/toys/")
+        files = {uri: storage.local_path(uri).stat().st_mtime_ns for uri in found if "/fetched/" not in uri}
+        second = clean(toys, storage)
+        assert second == {**first, "decoded": 0}
+        assert list(second["classes"]) == ["ant", "cat"]
+        assert files == {uri: storage.local_path(uri).stat().st_mtime_ns for uri in files}
+        assert len(versions(storage)) == 1
+
+    def test_the_time_of_reading_is_not_part_of_the_version(self, toys: Path, tmp_path: Path) -> None:
+        one, other = (storage_in(tmp_path / name) for name in ("one", "other"))
+        first = clean(toys, one)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.datasets.fetch.datetime", _Tomorrow)
+            second = clean(toys, other)
+        assert first["version"] == second["version"]
+        assert rows_of(first, one)[0].retrieved_at != rows_of(second, other)[0].retrieved_at
+
+    def test_ten_new_pictures_are_ten_decodes_and_move_nobody(self, toys: Path, storage: Storage) -> None:
+        first = clean(toys, storage)
+        before = {row.id: row.split for row in rows_of(first, storage)}
+        folder_of(toys, {"ant": 5, "cat": 5}, first=12)
+        second = clean(toys, storage)
+        assert second["decoded"] == 10
+        assert second["version"] != first["version"]
+        after = {row.id: row.split for row in rows_of(second, storage)}
+        assert {id: after[id] for id in before} == before
+
+    def test_bad_pictures_are_not_tried_again(self, toys: Path, storage: Storage) -> None:
+        (toys / "ant" / "bad.jpg").write_text("hello")
+        assert clean(toys, storage)["decoded"] == 25
+        assert clean(toys, storage)["decoded"] == 0
+
+    def test_a_test_picture_that_leaves_and_returns_is_a_test_picture(
+        self, toys: Path, storage: Storage
+    ) -> None:
+        before = {row.source_url: row for row in rows_of(clean(toys, storage), storage)}
+        urls = {url: row.label for url, row in before.items() if row.split == "test"}
+        stay = {label: url for url, label in urls.items()}.values()
+        hidden = {Path(url.removeprefix("file://")) for url in urls if url not in stay}
+        assert hidden
+        kept_bytes = {path: path.read_bytes() for path in hidden}
+        for path in hidden:
+            path.unlink()
+        clean(toys, storage, seed=99)
+        for path, content in kept_bytes.items():
+            path.write_bytes(content)
+        after = {row.source_url: row.split for row in rows_of(clean(toys, storage, seed=99), storage)}
+        assert {url for url, split in after.items() if split == "test"} == set(urls)
+
+    def test_a_killed_clean_is_repeated(
+        self, toys: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for dying in ("splits.jsonl", "manifest.jsonl", "README.md", "dataset.json", "latest.json"):
+            fresh = storage_in(toys.parent / dying)
+            write = fresh.write_bytes
+
+            def die(uri: str, data: bytes, dying: str = dying, write: object = write) -> None:
+                if uri.endswith(dying):
+                    raise KeyboardInterrupt
+                write(uri, data)  # type: ignore[operator]
+
+            monkeypatch.setattr(fresh, "write_bytes", die)
+            with pytest.raises(KeyboardInterrupt):
+                clean(toys, fresh)
+            monkeypatch.undo()
+            assert clean(toys, fresh)["version"] == clean(toys, storage)["version"]
+            assert len(versions(fresh)) == 1
+
+
+class _Tomorrow:
+    @staticmethod
+    def now(zone: object) -> _Tomorrow:
+        return _Tomorrow()
+
+    def isoformat(self, timespec: str) -> str:
+        return "2999-01-01T00:00:00+00:00"
+
+
+class TestBadPictures:
+    def test_are_quarantined_by_reason_and_counted(self, toys: Path, storage: Storage) -> None:
+        whole = png(noise(500, 64))
+        (toys / "ant" / "text.jpg").write_text("a text file named .jpg")
+        (toys / "ant" / "empty.png").write_bytes(b"")
+        (toys / "cat" / "cut.png").write_bytes(whole[: len(whole) // 2])
+        result = clean(toys, storage)
+        assert result["rejected"] == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
+        assert result["pictures"] == 24
+        bad = [row for row in rows_of(result, storage) if row.status is RowStatus.QUARANTINED]
+        assert {(row.id, row.split, row.group) for row in bad} == {(None, None, None)}
+
+    def test_a_class_of_nothing_else_is_an_error_that_says_why(self, toys: Path, storage: Storage) -> None:
+        for path in (toys / "cat").iterdir():
+            path.write_text("no picture")
+        with pytest.raises(EmptyDataset, match="no usable picture of 'cat'.*12 not_an_image"):
+            clean(toys, storage)
+        assert versions(storage) == []
+
+    def test_equal_pictures_under_two_labels_are_all_kept_out(self, toys: Path, storage: Storage) -> None:
+        (toys / "cat" / "same.png").write_bytes((toys / "ant" / "0003.png").read_bytes())
+        result = clean(toys, storage)
+        assert result["rejected"] == {"conflicting_labels": 2}
+        assert result["classes"] == {"ant": 11, "cat": 12}
+
+    def test_a_new_picture_between_train_and_test_is_kept_out(self, tmp_path: Path, storage: Storage) -> None:
+        bridge_of = {"ant": "train", "cat": "test"}
+        toys = folder_of(tmp_path / "toys", {"ant": 12, "cat": 12})
+        rows = rows_of(clean(toys, storage), storage)
+        ends = [next(r for r in rows if (r.label, r.split) == pair) for pair in bridge_of.items()]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "pipeline.preprocess.duplicates.NearIndex.find",
+                lambda index, phash, colour: [end.id for end in ends],
+            )
+            folder_of(toys, {"ant": 1}, first=12)
+            result = clean(toys, storage)
+        assert result["rejected"] == {"straddles_split": 1}
+        assert result["pictures"] == 24
+
+    def test_one_picture_of_a_class_is_a_split_error_and_writes_nothing(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        with pytest.raises(SplitError, match="class 'cat' has 0 training and 1 test"):
+            clean(folder_of(tmp_path / "few", {"ant": 12, "cat": 1}), storage)
+        assert versions(storage) == []
+        assert not storage.exists(f"{WORKSPACE}/datasets/toys/splits.jsonl")
+
+
+class TestSplitMethods:
+    def test_random_follows_source_order_and_may_move_pictures(self, toys: Path, storage: Storage) -> None:
+        result = clean(toys, storage, method="random", seed=42, test_fraction=0.25)
+        shuffled = np.random.RandomState(42).permutation(24)[:6]
+        tested = [row.position for row in rows_of(result, storage) if row.split == "test"]
+        assert tested == sorted(shuffled)
+        other = clean(toys, storage, method="random", seed=1, test_fraction=0.25)
+        assert other["version"] != result["version"]
+        assert other["decoded"] == 0
+
+    def test_random_leaves_the_hash_split_as_it_was(self, toys: Path, storage: Storage) -> None:
+        first = clean(toys, storage)
+        clean(toys, storage, method="random", seed=5)
+        assert clean(toys, storage)["version"] == first["version"]
+
+    def test_random_warns_of_groups_it_tears_apart(self, storage: Storage) -> None:
+        _, result = fetch_and_clean(classifier_of({"type": "sample"}, method="random"), storage)
+        assert len(result["warnings"]) == 1
+        assert "groups of near duplicates straddle the split" in result["warnings"][0]
+
+    def test_blocks_of_the_sample_stay_together_under_hash(self, storage: Storage) -> None:
+        _, result = fetch_and_clean(classifier_of({"type": "sample"}), storage)
+        sides: dict[str, set[str]] = {}
+        for row in rows_of(result, storage):
+            place = dict(part.split("=") for part in row.source_url.partition("#")[2].split("&"))
+            block = f"{row.label}/{int(place['row']) // 2}/{int(place['column']) // 2}"
+            sides.setdefault(block, set()).add(str(row.split))
+        assert len(sides) == 48
+        assert {len(found) for found in sides.values()} == {1}
+        assert result["warnings"] == []
+        assert result["test_pictures"] >= 40
+
+
+def test_chunks_of_a_fetch_make_one_version(toys: Path, storage: Storage) -> None:
+    from pipeline.datasets.fetch import fetch_pictures
+
+    classifier = folder_classifier(toys)
+    whole = clean(toys, storage)
+    parts = [
+        fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, chunk=chunk, num_chunks=3)["index"]
+        for chunk in range(3)
+    ]
+    joined = build_dataset_version(
+        classifier, storage=storage, workspace=WORKSPACE, fetched=parts[::-1], run_id="run 2"
+    )
+    assert joined["version"] == whole["version"]
