@@ -24,6 +24,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make ./.venv with the project installed
+	@:
 
 $(STAMP): requirements.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or sys.exit(f"Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}. Say where it is: make PYTHON=/path/to/python3.11")'
@@ -70,7 +71,8 @@ down: setup ## End every process of the stack
 
 clean: ## Stop the stack; remove its state, the caches and ./.venv
 	@if test -x $(BIN)/graft; then $(BIN)/graft down; fi
-	rm -rf "$${GRAFT_HOME:-.graft}" .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	@home="$${GRAFT_HOME:-.graft}"; if test -e "$$home/stack.json"; then rm -rf "$$home"; fi
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 lock: setup ## Compile requirements.in into requirements.txt
 	$(BIN)/uv pip compile --quiet --python $(BIN)/python -o requirements.txt requirements.in
