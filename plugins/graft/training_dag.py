@@ -41,7 +41,7 @@ def read_training_dag(path: str | Path) -> DAG:
     try:
         classifier = read_classifier(Path(path))
     except ConfigError as error:
-        raise ConfigError(error.message, **error.details) from None  # the import error shows no more than this
+        raise ConfigError(error.message, **error.details) from None  # all that a user needs
     return build_training_dag(classifier)
 
 

@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+import tests.airflow_environment  # noqa: F401  before any import of Airflow
