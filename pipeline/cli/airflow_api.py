@@ -34,14 +34,17 @@ class AirflowApi:
         dag: dict[str, Any] | None = self._call("GET", f"/api/v2/dags/{quote(dag_id)}", missing_is_none=True)
         return None if dag is None or dag["is_stale"] else dag
 
-    def request_parse(self, file_name: str) -> None:
-        """Ask the dag-processor to read a DAG file again now, if Airflow has ever read it."""
+    def request_parse(self, dag_id: str, bundle: str) -> None:
+        """Ask the dag-processor to read a DAG's file again now, and to look for new files in its bundle.
+
+        Any file of the bundle will do for a DAG that is not known yet. In a bundle without any, the
+        dag-processor looks for itself every few seconds.
+        """
         dags = self._call("GET", f"/api/v2/dags?{urlencode({'limit': 100})}")["dags"]
-        for dag in dags:
-            if (dag["relative_fileloc"] or "").endswith(file_name):
-                token = quote(dag["file_token"], safe="")
-                self._call("PUT", f"/api/v2/parseDagFile/{token}")
-                return
+        ours = [dag for dag in dags if dag["bundle_name"] == bundle]
+        ours.sort(key=lambda dag: dag["dag_id"] != dag_id)
+        if ours:
+            self._call("PUT", f"/api/v2/parseDagFile/{quote(ours[0]['file_token'], safe='')}")
 
     def import_errors(self) -> list[dict[str, Any]]:
         """Return what Airflow could not import: `filename` and `stack_trace`."""

@@ -28,7 +28,7 @@ from pipeline.errors import ConfigError, ObjectNotFound, StackError
 if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
 
-DAG_FILE = "image_classifiers.py"
+DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
 ENDED = ("success", "failed")
@@ -125,7 +125,7 @@ def start_run(api: AirflowApi, name: str, conf: dict[str, Any], settings: Settin
     while not _is_read(api.find_dag(name), changed):
         if not asked:
             print_note(f"asking Airflow to read {name} again")
-            api.request_parse(DAG_FILE)
+            api.request_parse(name, DAG_BUNDLE)
             asked = True
         if time.monotonic() > deadline:
             raise StackError(_unknown_dag(api, name, settings))

@@ -29,6 +29,13 @@ PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
 
 
+# One DAG file for each classifier: docs/adr/0007.
+DAG_BUNDLES = [
+    {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}},
+    {"name": "classifiers", "classpath": "graft.classifier_bundle.ClassifierBundle", "kwargs": {}},
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """One process of the stack, ready to be started."""
@@ -114,6 +121,7 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
         "API_AUTH": {"JWT_SECRET": secrets.jwt_secret},
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{database_path(settings)}"},
         "DAG_PROCESSOR": {
+            "DAG_BUNDLE_CONFIG_LIST": json.dumps(DAG_BUNDLES),
             "REFRESH_INTERVAL": 10,
             "MIN_FILE_PROCESS_INTERVAL": 10,
             "BUNDLE_REFRESH_CHECK_INTERVAL": 5,

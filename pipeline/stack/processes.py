@@ -142,8 +142,8 @@ def stop_processes(records: Iterable[ProcessRecord], *, grace_seconds: float) ->
     _wait_gone(ending, led, seconds=grace_seconds)
     # A component may have started more processes while it was ending.
     for _ in range(5):
-        _reap(records)
         left = [process for record in records for process in session_members(record)]
+        _reap(records)
         if not left:
             return len(members)
         _signal_all(left, signal.SIGKILL)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.stack.environment import AIRFLOW_COMMANDS
+from pipeline.stack.environment import AIRFLOW_COMMANDS, DAG_BUNDLES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
@@ -108,6 +108,11 @@ class TestCompose:
             for name, value in service.get("environment", {}).items():
                 if re.search("TOKEN|PASSWORD$|SECRET|FERNET|CONN_", name):
                     assert "${GRAFT_" in value, name
+
+    def test_dags_come_from_where_the_local_stack_has_them(self) -> None:
+        for name in set(SERVICES) - {"init", "engine"}:
+            bundles = SERVICES[name]["environment"]["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
+            assert json.loads(bundles) == DAG_BUNDLES
 
     def test_tables_and_tokens_are_there_before_anything_starts(self) -> None:
         done = {"condition": "service_completed_successfully"}

@@ -52,7 +52,11 @@ class Airflow:
         self.log: list[dict[str, Any]] = []
         self.import_errors: list[dict[str, str]] = []
         self.confs: list[Any] = []
-        self.parse_requests = 0
+        self.dags = [
+            {"dag_id": "rollback", "bundle_name": "dags-folder", "file_token": "rollback"},
+            {"dag_id": "other", "bundle_name": "classifiers", "file_token": "other/token"},
+        ]
+        self.parse_requests: list[str] = []
         self.logins = 0
         server.expect_request(re.compile(".*")).respond_with_handler(self.answer)
 
@@ -68,15 +72,13 @@ class Airflow:
     def route(self, request: Request) -> Response:
         path = request.path.removeprefix("/api/v2")
         if request.method == "PUT":
-            self.parse_requests += 1
-            assert path == "/parseDagFile/file.token"
+            self.parse_requests.append(path.removeprefix("/parseDagFile/"))
             return Response(status=201)
         if request.method == "POST":
             self.confs.append(request.json)
             return self.reply({"dag_run_id": RUN, "state": "queued"})
         if path == "/dags":
-            dags = [{"relative_fileloc": "image_classifiers.py", "file_token": "file.token"}]
-            return self.reply({"dags": dags, "total_entries": 1})
+            return self.reply({"dags": self.dags, "total_entries": len(self.dags)})
         if path == "/dags/tiles":
             parsed = self.next(self.parsed)
             found = {"is_stale": parsed == "stale", "last_parsed_time": parsed}
@@ -277,19 +279,26 @@ class TestNewClassifier:
     def test_unknown_dag_asks_for_one_parse_and_waits(self, graft: Graft, airflow: Airflow) -> None:
         airflow.parsed = ["", "", "stale", "2100-01-01T00:00:00Z"]
         assert graft("run", "tiles").code == 0
-        assert airflow.parse_requests == 1
+        assert airflow.parse_requests == ["other/token"]
+
+    def test_first_classifier_of_all_is_waited_for(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.parsed = ["", "2100-01-01T00:00:00Z"]
+        airflow.dags = airflow.dags[:1]
+        assert graft("run", "tiles").code == 0
+        assert airflow.parse_requests == []
 
     def test_dag_older_than_its_yaml_is_read_again(
         self, graft: Graft, airflow: Airflow, classifier: Path
     ) -> None:
         os.utime(classifier, (4e9, 4e9))
         airflow.parsed = ["2090-01-01T00:00:00Z", "2100-01-01T00:00:00Z"]
+        airflow.dags.append({"dag_id": "tiles", "bundle_name": "classifiers", "file_token": "tiles"})
         assert graft("run", "tiles").code == 0
-        assert airflow.parse_requests == 1
+        assert airflow.parse_requests == ["tiles"]
 
     def test_known_dag_is_not_read_again(self, graft: Graft, airflow: Airflow) -> None:
         graft("run", "tiles")
-        assert airflow.parse_requests == 0
+        assert airflow.parse_requests == []
 
     def test_waiting_ends_with_the_import_error(
         self, graft: Graft, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
