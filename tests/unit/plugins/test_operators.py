@@ -1,0 +1,417 @@
+"""The steps of a run, driven in order over real storage, a fake engine and made-up predictions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
+
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage import Storage
+from tests.fakes_ml_engine import FakeMLEngine
+
+CLASSES = ["cat", "dog"]
+LABELS = {"t1": "cat", "t2": "dog", "t3": "dog"}
+DATASET_URI = "gs://graft/datasets/m/d_1"
+YAML = {"name": "m", "dataset": {"source": {"type": "sample"}}, "gate": {"min_accuracy": 0.6}}
+DATASET = {
+    "dataset": "m",
+    "version": "d_1",
+    "uri": DATASET_URI,
+    "classes": {"cat": 5, "dog": 6},
+    "pictures": 11,
+    "test_pictures": 3,
+    "decoded": 11,
+    "pack_index": "gs://graft/packs/d_1/s.json",
+    "pack_items": [0, "test"],
+    "classifier": YAML,
+}
+
+
+def outputs_of(key: str, *, wrong: bool = False) -> list[float]:
+    cat = (LABELS[key] == "cat") != wrong
+    return [0.9, 0.1] if cat else [0.1, 0.9]
+
+
+def prediction(key: str, *, wrong: bool = False) -> dict[str, Any]:
+    outputs = outputs_of(key, wrong=wrong)
+    return {
+        "key": key,
+        "outputs": outputs,
+        "label": CLASSES[outputs.index(max(outputs))],
+        "score": max(outputs),
+    }
+
+
+class World:
+    """A bucket with a dataset, and an engine whose jobs do what real ones would."""
+
+    def __init__(self, storage: Storage, engine: FakeMLEngine) -> None:
+        self.storage = storage
+        self.engine = engine
+        self.wrong: dict[str, bool] = {"candidate": False, "champion": False}
+        engine.run_job = self.run_job
+        engine.answer = lambda version, instance: prediction(instance["key"])
+        rows = [
+            {"id": key, "label": label, "split": "test", "status": "kept"} for key, label in LABELS.items()
+        ]
+        storage.write_bytes(f"{DATASET_URI}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+        tests = [{"key": key, "inputs": {"b64": "eA=="}} for key in LABELS]
+        storage.write_bytes("gs://graft/tests/d_1/0", "\n".join(map(json.dumps, tests)).encode())
+        index = {"classes": CLASSES, "tests": [{"uri": "gs://graft/tests/d_1/0", "rows": 3}]}
+        storage.write_json(DATASET["pack_index"], index)
+
+    def run_job(self, job: dict[str, Any]) -> dict[str, Any]:
+        if "trainingInput" in job:
+            training = {
+                "classes": CLASSES,
+                "work": {"forwarded": 8, "cached": 0},
+                "package": {"version": "0.1.0", "file": "x"},
+            }
+            self.storage.write_json(f"{job['trainingInput']['jobDir']}/training.json", training)
+            return {"state": "SUCCEEDED"}
+        given = job["predictionInput"]
+        wrong = self.wrong["champion" if "versionName" in given else "candidate"]
+        rows = [prediction(key, wrong=wrong) for key in LABELS]
+        uri = f"{given['outputPath']}/prediction.results-00000-of-00001"
+        self.storage.write_bytes(uri, "\n".join(map(json.dumps, rows)).encode())
+        return {"state": "SUCCEEDED", "predictionOutput": {"predictionCount": "3", "errorCount": "0"}}
+
+
+@pytest.fixture
+def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch) -> World:
+    from graft.hooks.airflow_api import AirflowApiHook
+
+    notes: list[str] = []
+    monkeypatch.setattr(AirflowApiHook, "write_run_note", lambda self, dag, run, note: notes.append(note))
+    weights = SimpleNamespace(
+        stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w", digest="w")
+    )
+    package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
+    monkeypatch.setitem(sys.modules, "pipeline.backbones.weights", weights)
+    monkeypatch.setitem(sys.modules, "pipeline.trainer.package", package)
+    world = World(storage, engine)
+    world.notes = notes  # type: ignore[attr-defined]
+    return world
+
+
+@pytest.fixture
+def run_step(make_context: Callable[..., Any]) -> Callable[..., Any]:
+    """Run one task of the DAG with its templates replaced, and return its XCom."""
+    from graft.training_dag import build_training_dag
+
+    from pipeline.config import Classifier
+
+    dag = build_training_dag(Classifier.from_dict(YAML))
+
+    def run(task_id: str, conf: dict[str, Any] | None = None, **inputs: Any) -> Any:
+        task = dag.get_task(task_id)
+        if hasattr(task, "partial_kwargs"):
+            arguments = {**task.partial_kwargs, "task_id": task_id}
+            for name in ("params", "dag", "task_group", "start_date", "end_date"):
+                arguments.pop(name, None)
+            task = task.operator_class(**{**arguments, **inputs})
+        for name, value in inputs.items():
+            setattr(task, name, value)
+        return task.execute(make_context(conf, task_id=task_id))
+
+    return run
+
+
+def run_until_gate(run_step: Callable[..., Any], dataset: dict[str, Any] = DATASET) -> dict[str, Any]:
+    training = run_step("train", dataset=dataset)
+    evaluation = run_step("evaluate", dataset=dataset, training=training)
+    gate = run_step(
+        "gate",
+        fetched={"downloaded": 4},
+        dataset=dataset,
+        packed=[{"decoded": 2}, {"decoded": 3}],
+        training=training,
+        evaluation=evaluation,
+    )
+    return {"dataset": dataset, "training": training, "evaluation": evaluation, "gate": gate}
+
+
+def deploy(run_step: Callable[..., Any]) -> dict[str, Any]:
+    done = run_until_gate(run_step)
+    version = run_step("create_version", **done)
+    return {**done, "version": version}
+
+
+def pick(done: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: done[name] for name in names}
+
+
+def promote(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
+    return run_step("promote", **pick(done, "dataset", "evaluation", "gate", "version"))
+
+
+class TestWholeRun:
+    def test_first_version_is_deployed_tested_promoted_and_published(
+        self, world: World, run_step: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        from graft.operators.deployment import PublishModelOperator, model_asset
+
+        done = deploy(run_step)
+        version = done["version"]["version"]
+        smoke = run_step("smoke_test", **pick(done, "dataset", "evaluation", "version"))
+        assert (smoke["pictures"], smoke["max_difference"]) == (3, 0.0)
+        assert promote(run_step, done) == {"promotion": "promoted", "previous": None}
+        events = {model_asset("m"): SimpleNamespace(extra=None)}
+        operator = PublishModelOperator(task_id="publish", model="m", **pick(done, "gate", "version"))
+        result = operator.execute({**make_context(), "outlet_events": events})
+        assert result == {"summary": "gs://graft/runs/manual__1/summary.json", "version": version}
+        assert events[model_asset("m")].extra["accuracy"] == 1.0
+        summary = world.storage.read_json(result["summary"])
+        assert (summary["state"], summary["version"]) == ("success", version)
+        assert summary["work"] == {"downloaded": 4, "decoded": 11, "forwarded": 8, "cached": 0}
+        assert summary["evaluation"]["job"] == done["evaluation"]["job"]
+        assert f"Deployed `{version}`" in world.notes[0]  # type: ignore[attr-defined]
+        assert "first version" in world.notes[0]  # type: ignore[attr-defined]
+        lineage = world.storage.read_json(f"{done['training']['model_uri']}/graft/lineage.json")
+        assert lineage["training"]["weights_uri"] == "gs://graft/weights/w"
+
+    def test_every_result_is_small_and_plain(self, world: World, run_step: Callable[..., Any]) -> None:
+        for name, value in deploy(run_step).items():
+            assert json.loads(json.dumps(value)) == value, name
+            assert len(json.dumps(value)) < 20_000
+
+    def test_a_retried_step_repeats_no_job_and_no_version(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        first, second = deploy(run_step), deploy(run_step)
+        assert first["training"] == second["training"]
+        assert first["version"] == second["version"]
+        predicting = [job for job in world.engine.jobs.values() if "predictionInput" in job]
+        # The second evaluation finds the version it has made meanwhile as champion.
+        assert len([job for job in predicting if "uri" in job["predictionInput"]]) == 1
+        assert len(world.engine.list_versions("m")) == 1
+
+
+class TestChampion:
+    def make_champion(self, world: World) -> None:
+        world.engine.ensure_model("m")
+        world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+
+    def test_is_measured_on_the_same_pictures_and_replaced(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        self.make_champion(world)
+        world.wrong["champion"] = True
+        done = deploy(run_step)
+        assert done["evaluation"]["champion_version"] == "v_old"
+        assert done["gate"]["decision"]["baseline"]["accuracy"] == 0.0
+        assert promote(run_step, done)["previous"] == "v_old"
+        assert world.engine.models["m"]["defaultVersion"]["name"].endswith(done["version"]["version"])
+
+    def test_predicts_a_dataset_version_only_once(self, world: World, run_step: Callable[..., Any]) -> None:
+        self.make_champion(world)
+        training = run_step("train", dataset=DATASET)
+        jobs = []
+        for model_uri in ("gs://graft/a", "gs://graft/b"):
+            inputs = {"dataset": DATASET, "training": {**training, "model_uri": model_uri}}
+            jobs.append(run_step("evaluate", **inputs)["champion_job"])
+        assert jobs[0] == jobs[1]
+
+    def test_a_new_default_supersedes_the_run(self, world: World, run_step: Callable[..., Any]) -> None:
+        self.make_champion(world)
+        done = deploy(run_step)
+        world.engine.create_version("m", {"name": "v_other", "deploymentUri": "gs://graft/other"})
+        world.engine.set_default("m", "v_other")
+        with pytest.raises(DownstreamTasksSkipped) as caught:
+            promote(run_step, done)
+        assert caught.value.tasks == ["publish"]
+        summary = world.storage.read_json("gs://graft/runs/manual__1/summary.json")
+        assert (summary["state"], summary["version"]) == ("superseded", None)
+        assert summary["gate"]["accepted"] is True
+        assert world.engine.get_version("m", done["version"]["version"]) is None
+
+
+class TestGate:
+    def test_refusal_is_green_skips_what_follows_and_leaves_no_version(
+        self, world: World, run_step: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        world.wrong["candidate"] = True
+        with pytest.raises(DownstreamTasksSkipped) as caught:
+            run_until_gate(run_step)
+        assert caught.value.tasks == ["create_version", "promote", "publish", "smoke_test"]
+        summary = world.storage.read_json("gs://graft/runs/manual__1/summary.json")
+        assert (summary["state"], summary["version"]) == ("refused", None)
+        assert summary["gate"]["reasons"] == ["absolute.accuracy.min: accuracy 0.0000 is below the limit 0.6"]
+        assert "Refused by the gate" in world.notes[0]  # type: ignore[attr-defined]
+        assert world.engine.models == {}
+
+
+class TestSmokeTest:
+    def test_failure_deletes_the_version_and_fails_for_good(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        done = deploy(run_step)
+        world.engine.answer = lambda version, instance: prediction(instance["key"], wrong=True)
+        with pytest.raises(AirflowFailException, match="SmokeTestFailed: Picture t1"):
+            run_step("smoke_test", **pick(done, "dataset", "evaluation", "version"))
+        assert world.engine.list_versions("m") == []
+
+
+class TestEvaluation:
+    def test_other_counts_than_test_pictures_fail(self, world: World, run_step: Callable[..., Any]) -> None:
+        training = run_step("train", dataset=DATASET)
+        with pytest.raises(AirflowFailException, match="EvaluationError: .* 4 test pictures"):
+            run_step("evaluate", dataset={**DATASET, "test_pictures": 4}, training=training)
+
+    def test_other_classes_than_the_datasets_fail_before_any_job(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        training = {"classes": ["dog", "cat"], "model_uri": "gs://graft/m"}
+        with pytest.raises(AirflowFailException, match="LabelMapMismatch"):
+            run_step("evaluate", dataset=DATASET, training=training)
+        assert world.engine.jobs == {}
+
+
+class TestTrainingJob:
+    def train(self, make_context: Callable[..., Any], **options: Any) -> tuple[Any, Any]:
+        from graft.operators.training import MLEngineTrainClassifierOperator
+
+        operator = MLEngineTrainClassifierOperator(task_id="train", dataset=DATASET, **options)
+        return operator, make_context(task_id="train")
+
+    def test_submits_the_package_with_its_arguments(self, world: World, run_step: Callable[..., Any]) -> None:
+        job = world.engine.jobs[run_step("train", dataset=DATASET)["job"]]
+        given = job["trainingInput"]
+        assert given["pythonModule"] == "pipeline.trainer.task"
+        assert given["packageUris"] == ["gs://graft/packages/p.tar.gz"]
+        assert given["jobDir"] == f"gs://graft/jobs/{job['jobId']}"
+        options = dict(zip(given["args"][::2], given["args"][1::2], strict=True))
+        assert options["--pack-index"] == DATASET["pack_index"]
+        assert (options["--epochs"], options["--weights"]) == ("20", "gs://graft/weights/w")
+
+    def test_the_trainer_understands_its_arguments(self) -> None:
+        from graft.operators.training import trainer_args
+
+        from pipeline.config import Classifier
+        from pipeline.trainer.task import build_parser
+
+        args = trainer_args(Classifier.from_dict(YAML), "gs://i", "gs://w", "gs://graft")
+        parsed = build_parser().parse_args([*args, "--job-dir", "gs://j"])
+        assert (parsed.pack_index, parsed.units, parsed.learning_rate) == ("gs://i", 1024, 0.001)
+
+    def test_defers_until_the_job_has_ended(self, world: World, make_context: Callable[..., Any]) -> None:
+        world.engine.run_job = None
+        operator, context = self.train(make_context)
+        with pytest.raises(TaskDeferred) as caught:
+            operator.execute(context)
+        assert caught.value.method_name == "execute_complete"
+        [job_id] = world.engine.jobs
+        kwargs = caught.value.trigger.serialize()[1]
+        assert kwargs["job_ids"] == [job_id]
+        assert set(kwargs) == {"job_ids", "ml_engine_conn_id", "poll_seconds", "deadline"}
+
+    def test_goes_on_after_success(self, world: World, make_context: Callable[..., Any]) -> None:
+        operator, context = self.train(make_context)
+        [job] = operator.submit(context)
+        event = {"status": "ended", "job_ids": [job["jobId"]], "states": {}}
+        again, _ = self.train(make_context)
+        assert again.execute_complete(context, event)["forwarded"] == 8
+
+    @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
+    def test_lost_job_fails_the_task_with_the_jobs_message(
+        self, world: World, make_context: Callable[..., Any], state: str
+    ) -> None:
+        operator, context = self.train(make_context)
+        [job] = operator.submit(context)
+        world.engine.end(job["jobId"], state, "exit status 1")
+        event = {"status": "ended", "job_ids": [job["jobId"]], "states": {}}
+        with pytest.raises(AirflowFailException, match=f"JobFailed: .* ended {state}: exit status 1"):
+            operator.execute_complete(context, event)
+
+    def test_deadline_cancels_the_job(self, world: World, make_context: Callable[..., Any]) -> None:
+        operator, context = self.train(make_context)
+        event = {"status": "deadline", "job_ids": ["j"], "states": {"j": "RUNNING"}}
+        with pytest.raises(AirflowFailException, match="JobTimeout: .*RUNNING"):
+            operator.execute_complete(context, event)
+        assert world.engine.cancelled == ["j"]
+
+    def test_error_event_fails_the_task(self, world: World, make_context: Callable[..., Any]) -> None:
+        operator, context = self.train(make_context)
+        event = {"status": "error", "job_ids": ["j"], "states": {}, "message": "There is no job j"}
+        with pytest.raises(AirflowFailException, match="no job j"):
+            operator.execute_complete(context, event)
+
+    def test_waits_itself_when_not_deferrable(self, world: World, make_context: Callable[..., Any]) -> None:
+        world.engine.run_job = None
+        operator, context = self.train(make_context, deferrable=False, poll_seconds=0.01)
+        real, looks = world.engine.get_job, []
+
+        def finish_later(job_id: str) -> dict[str, Any] | None:
+            job = real(job_id)
+            looks.append(job_id)
+            if job is not None and len(looks) > 3:
+                job.update(world.run_job(job))
+            return job
+
+        world.engine.get_job = finish_later  # type: ignore[method-assign]
+        assert operator.execute(context)["forwarded"] == 8
+        assert len(looks) > 3
+
+    def test_kill_while_running_cancels_the_job(self, world: World, make_context: Callable[..., Any]) -> None:
+        world.engine.run_job = None
+        operator, context = self.train(make_context)
+        operator.submit(context)
+        operator.on_kill()
+        assert world.engine.cancelled == list(world.engine.jobs)
+
+    def test_kill_before_any_job_needs_no_engine(self, make_context: Callable[..., Any]) -> None:
+        operator, _ = self.train(make_context)
+        operator.on_kill()
+
+
+class TestConf:
+    def test_unknown_conf_key_fails_the_first_task_before_any_work(
+        self, storage: Storage, run_step: Callable[..., Any]
+    ) -> None:
+        with pytest.raises(AirflowFailException, match="ConfigError: .*`model.epoch`"):
+            run_step("fetch", {"model.epoch": 3})
+        assert storage.list_uris("gs://graft/") == []
+
+    def test_unknown_backbone_fails_the_first_task(
+        self, storage: Storage, run_step: Callable[..., Any]
+    ) -> None:
+        with pytest.raises(AirflowFailException, match="UnknownBackbone"):
+            run_step("fetch", {"model.backbone": "resnet"})
+        assert storage.list_uris("gs://graft/") == []
+
+
+class TestPacking:
+    def test_workers_share_the_plan(
+        self, storage: Storage, run_step: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        packed: list[Any] = []
+
+        def pack_shard(storage: Storage, workspace: str, index: str, item: Any) -> dict[str, Any]:
+            packed.append(item)
+            return {"decoded": 10, "written": True}
+
+        monkeypatch.setattr("pipeline.preprocess.pack.pack_shard", pack_shard)
+        dataset = {**DATASET, "pack_items": [0, 1, 2, "test"]}
+        results = [run_step("pack", dataset=dataset, worker=worker) for worker in (0, 1)]
+        assert sorted(map(str, packed)) == ["0", "1", "2", "test"]
+        assert results == [{"decoded": 20, "written": 2}] * 2
+
+
+class TestFailures:
+    def test_transient_errors_pass_so_that_airflow_tries_again(self) -> None:
+        from graft.failures import airflow_failures
+
+        with pytest.raises(StorageError), airflow_failures():
+            raise StorageError("disk busy")
+
+    def test_other_errors_end_the_task_and_name_themselves(self) -> None:
+        from graft.failures import airflow_failures
+
+        with pytest.raises(AirflowFailException, match="ConfigError: bad key"), airflow_failures():
+            raise ConfigError("bad key")
