@@ -87,12 +87,12 @@ def write_summary(storage: Storage, workspace: str, summary: JsonDict) -> str:
     return uri
 
 
-def run_note(state: RunState, evaluation: Evaluation, decision: GateDecision, version: str | None) -> str:
+def run_note(state: RunState, decision: GateDecision, version: str | None) -> str:
     """Return the note that a run carries in the UI: Markdown, a few lines."""
     outcome = {
         RunState.SUCCESS: f"**Deployed `{version}`.**",
         RunState.REFUSED: "**Refused by the gate; nothing was deployed.**",
         RunState.SUPERSEDED: "**Superseded: the default changed during the run; this version was deleted.**",
     }[state]
-    lines = [outcome, metrics_line(evaluation.candidate), evaluation.note, f"Gate: {verdict_line(decision)}"]
+    lines = [outcome, metrics_line(decision.metrics), decision.note, f"Gate: {verdict_line(decision)}"]
     return "\n\n".join(lines)

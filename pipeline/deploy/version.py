@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 
-from pipeline.ml_engine.protocol import MLEngine
+from pipeline.ml_engine.protocol import MLEngine, label_value
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -13,11 +12,6 @@ from pipeline.types import JsonDict
 def version_name(dag_id: str, run_id: str) -> str:
     """Return the version name of a run, so that a retry finds its own version."""
     return f"v_{hashlib.sha256(f'{dag_id}/{run_id}'.encode()).hexdigest()[:12]}"
-
-
-def label_value(text: str) -> str:
-    """Return text as a v1 label value: lower-case letters, digits, `_` and `-`, at most 63."""
-    return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:63]
 
 
 def record_in_model(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.errors import JobConflict, JobFailed, JobTimeout, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.protocol import Clock, JobState, MLEngine, SystemClock
+from pipeline.ml_engine.protocol import Clock, JobState, MLEngine, SystemClock, label_value
 from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def training_job(
     """Build a v1 training job: one machine that installs a package and runs a module of it."""
     return {
         "jobId": job_id,
-        "labels": dict(labels),
+        "labels": {name: label_value(value) for name, value in labels.items()},
         "trainingInput": {
             "scaleTier": "BASIC",
             "region": REGION,
@@ -194,7 +194,7 @@ def batch_prediction_job(
         source["runtimeVersion"] = runtime_version
     return {
         "jobId": job_id,
-        "labels": dict(labels),
+        "labels": {name: label_value(value) for name, value in labels.items()},
         "predictionInput": {
             "dataFormat": "JSON",
             "outputDataFormat": "JSON",

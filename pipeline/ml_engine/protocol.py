@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -124,3 +125,8 @@ def default_version(model: Mapping[str, object] | None) -> str | None:
     """Return the id of a model's default version, if it has one."""
     version = (model or {}).get("defaultVersion")
     return resource_id(version) if isinstance(version, Mapping) and version.get("name") else None
+
+
+def label_value(text: str) -> str:
+    """Return text as a v1 label value: lower-case letters, digits, `_` and `-`, at most 63."""
+    return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:63]

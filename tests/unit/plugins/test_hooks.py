@@ -74,6 +74,7 @@ class TestMLEngineConnection:
     def test_test_connection_tells_what_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from graft.hooks.ml_engine import MLEngineHook
 
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's tries
         monkeypatch.setenv(
             "AIRFLOW_CONN_E", json.dumps({"conn_type": "ml_engine", "host": "http://127.0.0.1:1"})
         )

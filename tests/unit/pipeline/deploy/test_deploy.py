@@ -13,12 +13,13 @@ from pipeline.deploy.lineage import build_lineage, describe_version, model_card
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.deploy.smoke_test import read_golden_instances, smoke_test, smoke_test_or_delete
 from pipeline.deploy.summary import RunState, build_summary, count_work, run_note, write_summary
-from pipeline.deploy.version import deploy_version, label_value, record_in_model, version_name
+from pipeline.deploy.version import deploy_version, record_in_model, version_name
 from pipeline.errors import PlatformUnavailable, SmokeTestFailed
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gate import GateDecision, decide_gate
 from pipeline.evaluate.metrics import Metrics
 from pipeline.evaluate.predictions import Prediction
+from pipeline.ml_engine.protocol import label_value
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
 
@@ -272,6 +273,6 @@ class TestSummary:
         [("success", "Deployed `v_1`"), ("refused", "Refused by the gate"), ("superseded", "Superseded")],
     )
     def test_note_tells_the_outcome_and_the_reasons(self, state: str, words: str) -> None:
-        note = run_note(RunState(state), EVALUATION, decision(min_accuracy=0.95), "v_1")
+        note = run_note(RunState(state), decision(min_accuracy=0.95), "v_1")
         assert words in note
         assert "absolute.accuracy.min" in note
