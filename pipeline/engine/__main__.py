@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -109,6 +110,7 @@ def serve(host: str, port: int, home: Path) -> None:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
         )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once it has stopped
         log.info("Listening on http://%s:%d", host, listener.getsockname()[1])
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -27,7 +27,7 @@ OPEN_PATHS = frozenset({"/healthz"})
 def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONResponse:
     """Return the envelope of a fault."""
     status = code or CODES[type(fault)].http
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else None
     return JSONResponse(error_envelope(fault, code=code), status, headers=headers)
 
 

@@ -38,7 +38,7 @@ def test_every_route_refuses_a_request_without_its_token(parts, restart):
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             answer = v1.http.request(method, path, headers=header)
             assert_envelope(answer, 401, "UNAUTHENTICATED")
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["www-authenticate"] == 'Bearer realm="ml-engine"'
     assert v1.http.get("/v1/projects/p/models", headers={"Authorization": "Bearer secret"}).json() == {}
 
 

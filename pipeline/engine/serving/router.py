@@ -67,14 +67,26 @@ class ServedVersion:
                 failures += 1
                 log.error("%s could not be loaded: %s", self.name, error.message)
 
+    async def _current(self) -> Servant:
+        while (servant := await asyncio.shield(self._servant)).closed.is_set():
+            await asyncio.sleep(0.01)  # the keeper is about to notice
+        return servant
+
     async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
         """Pass one request to the worker, waiting for it if it is being started again.
 
+        A request whose worker dies is asked once more: predictions change nothing.
+
         Raises:
-            Unavailable: if it is not there in time.
+            Unavailable: if there is no worker in time, or the second one dies too.
         """
         try:
-            servant = await asyncio.wait_for(asyncio.shield(self._servant), self._wait_seconds)
+            servant = await asyncio.wait_for(self._current(), self._wait_seconds)
+            try:
+                return await servant.ask(kind, payload, **header)
+            except Unavailable:
+                log.warning("The worker of %s died under a request.", self.name)
+            servant = await asyncio.wait_for(self._current(), self._wait_seconds)
         except TimeoutError as error:
             raise Unavailable(f"{self.name} is being loaded; try again.") from error
         return await servant.ask(kind, payload, **header)

@@ -1,0 +1,168 @@
+"""A real engine in a process of its own, and the stock client of Google's library."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import google.auth.credentials
+from googleapiclient import discovery
+
+from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.storage import Storage
+from tests.fakes import wait_for
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+print('started', sys.argv, flush=True)
+gate = Path(sys.argv[1])
+while not gate.exists():
+    time.sleep(0.05)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+class StaticToken(google.auth.credentials.Credentials):
+    """A bearer token that never expires, so that a 401 stays a 401."""
+
+    expired = False
+    valid = True
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self.token = token
+
+    def refresh(self, request: Any) -> None:
+        pass
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class EngineProcess:
+    """Starts, kills and restarts an engine on one home and one port."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.url = ""
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._services: dict[str, Any] = {}
+        self.storage = Storage({"graft": home / "buckets" / "graft"})
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("GRAFT_")}
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.engine",
+            "--port",
+            str(self.port),
+            "--home",
+            str(self.home),
+        ]
+        with (self.home / "engine.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+        self.url = f"http://127.0.0.1:{self.port}"
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "engine.log").read_text()
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        while self._services:
+            self._services.popitem()[1].close()
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        self.process = None
+        return code
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.end()
+        stop_all_jobs(self.home, grace_seconds=0)
+
+    def client(self, token: str = "any") -> Any:
+        if token not in self._services:
+            self._services[token] = discovery.build(
+                "ml",
+                "v1",
+                static_discovery=True,
+                credentials=StaticToken(token),
+                client_options={"api_endpoint": self.url},
+            )
+        return self._services[token].projects()
+
+    def write_package(self) -> str:
+        files = {
+            "setup.py": "from setuptools import setup; setup(name='tiny', version='1', packages=['tiny'])",
+            "tiny/__init__.py": "",
+            "tiny/task.py": PROGRAM,
+        }
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w:gz") as archive:
+            for name, text in files.items():
+                entry = tarfile.TarInfo(f"tiny-1/{name}")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        self.storage.write_bytes("gs://graft/packages/tiny-1.tar.gz", data.getvalue())
+        return "gs://graft/packages/tiny-1.tar.gz"
+
+    def training(self, job_id: str, gate: Path, code: int = 0, **more: Any) -> dict[str, Any]:
+        value = {
+            "packageUris": [self.write_package()],
+            "pythonModule": "tiny.task",
+            "args": [str(gate), str(code)],
+            "region": "local",
+            "runtimeVersion": "2.21",
+            **more,
+        }
+        return {"jobId": job_id, "trainingInput": value}
+
+    def wait_job(self, job_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+        jobs = self.client().jobs()
+
+        def read() -> dict[str, Any] | None:
+            job: dict[str, Any] = jobs.get(name=f"projects/local/jobs/{job_id}").execute()
+            return job if job["state"] in states else None
+
+        found: dict[str, Any] = wait_for(read, seconds=seconds)
+        return found
+
+    def deploy(self, model: str, version: str, uri: str) -> dict[str, Any]:
+        client = self.client()
+        body = {"name": version, "deploymentUri": uri, "runtimeVersion": "2.21"}
+        begun = (
+            client.models().versions().create(parent=f"projects/local/models/{model}", body=body).execute()
+        )
+
+        def read() -> dict[str, Any] | None:
+            operation: dict[str, Any] = client.operations().get(name=begun["name"]).execute()
+            return operation if operation.get("done") else None
+
+        found: dict[str, Any] = wait_for(read, seconds=90)
+        return found
