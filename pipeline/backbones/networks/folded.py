@@ -95,4 +95,5 @@ def build_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
     def network(pixels: Tensor) -> Tensor:
         return lay_out(layers, (tf.cast(pixels, tf.float32) - spec.offset) / spec.divisor)
 
-    return tf.function(network, input_signature=[tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)])
+    pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
+    return tf.function(network, input_signature=[pixels_spec], autograph=False)

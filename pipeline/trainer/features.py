@@ -1,0 +1,151 @@
+"""Pooled features of the training pictures: each picture goes through the frozen network once, ever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
+from pipeline.storage import Storage
+from pipeline.types import Float32Features, Int64Labels, JsonDict, UInt8Images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+Network = Callable[[UInt8Images], Float32Features]
+BATCH_SIZE = 16  # larger batches are no faster on two cores and hold more activations
+_LABELS = {
+    "labels": ArraySpec(kinds="i", shape=(None,), itemsize=8),
+    "ids": ArraySpec(kinds="S", shape=(None,)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFeatures:
+    """What the head is trained on.
+
+    Args:
+        features: Pooled features, one row a picture.
+        labels: Class index of each.
+        forwarded: How many pictures went through the network in this job.
+        cached: How many came from the cache.
+    """
+
+    features: Float32Features
+    labels: Int64Labels
+    forwarded: int
+    cached: int
+
+
+class FeatureCache:
+    """The features of one network on one pixel definition, kept in the bucket by picture id.
+
+    A file holds the features of one pack shard and bears its name. A shard whose rows were packed otherwise
+    before finds them in the files of other shards. Two jobs that make the same file write the same bytes.
+
+    Args:
+        storage: Where the cache is.
+        prefix: `<workspace>/features/<weights digest>/<spec digest>`.
+        feature_width: Length of a row.
+    """
+
+    def __init__(self, storage: Storage, prefix: str, feature_width: int) -> None:
+        self._storage, self._prefix, self.feature_width = storage, prefix, feature_width
+        width = ArraySpec(kinds="f", shape=(None, feature_width), itemsize=4)
+        self._schema = {"ids": _LABELS["ids"], "features": width}
+        self._places: dict[bytes, tuple[str, int]] | None = None
+
+    def uri(self, shard_digest: str) -> str:
+        """Return where the features of a pack shard are."""
+        return f"{self._prefix}/{shard_digest}.npz"
+
+    def read(self, shard_digest: str, ids: NDArray[Any]) -> Float32Features | None:
+        """Return a shard's features if the file of exactly these pictures is there."""
+        uri = self.uri(shard_digest)
+        if not self._storage.exists(uri):
+            return None
+        arrays = read_npz(self._storage.local_path(uri), self._schema)
+        if len(arrays["ids"]) != len(arrays["features"]) or not np.array_equal(arrays["ids"], ids):
+            return None
+        return arrays["features"]
+
+    def write(self, shard_digest: str, ids: NDArray[Any], features: Float32Features) -> None:
+        """Keep a finished shard; a job killed later does not forward it again."""
+        self._storage.write_bytes(self.uri(shard_digest), write_npz({"ids": ids, "features": features}))
+
+    def gather(self, ids: NDArray[Any], into: Float32Features) -> NDArray[np.bool_]:
+        """Copy what the other files hold of these pictures; say for which rows something was found."""
+        if self._places is None:
+            self._places = dict(self._index())
+        wanted: dict[str, list[tuple[int, int]]] = {}
+        for row, id in enumerate(ids):
+            if id in self._places:
+                uri, place = self._places[id]
+                wanted.setdefault(uri, []).append((row, place))
+        found = np.zeros(len(ids), np.bool_)
+        for uri, pairs in wanted.items():
+            rows, places = (list(column) for column in zip(*pairs, strict=True))
+            into[rows] = read_npz(self._storage.local_path(uri), self._schema)["features"][places]
+            found[rows] = True
+        return found
+
+    def _index(self) -> Iterator[tuple[bytes, tuple[str, int]]]:
+        for uri in self._storage.list_uris(f"{self._prefix}/"):
+            ids = read_npz(self._storage.local_path(uri), {"ids": _LABELS["ids"]})["ids"]
+            yield from ((id, (uri, place)) for place, id in enumerate(ids))
+
+
+def collect_features(
+    index: JsonDict, *, storage: Storage, cache: FeatureCache, network: Network
+) -> TrainingFeatures:
+    """Return the features of every training picture of a pack, shard by shard.
+
+    Args:
+        index: The pack index; only its `shards` are read, its `tests` never.
+        storage: Where the shards are.
+        cache: What was forwarded before.
+        network: From uint8 pixels to features.
+    """
+    features, labels, forwarded = [], [], 0
+    for shard in index["shards"]:
+        path = storage.local_path(shard["uri"])
+        rows = read_npz(path, _LABELS)
+        known = cache.read(shard["digest"], rows["ids"])
+        if known is None:
+            known = np.empty((len(rows["ids"]), cache.feature_width), np.float32)
+            missing = ~cache.gather(rows["ids"], known)
+            for start, pixels in _pixel_batches(path, missing):
+                known[start] = network(pixels)
+            forwarded += int(missing.sum())
+            cache.write(shard["digest"], rows["ids"], known)
+            logger.info("%s: %d of %d pictures forwarded", shard["uri"], missing.sum(), len(missing))
+        features.append(known)
+        labels.append(rows["labels"])
+    joined = np.concatenate(labels)
+    return TrainingFeatures(
+        features=np.concatenate(features), labels=joined, forwarded=forwarded, cached=len(joined) - forwarded
+    )
+
+
+def read_first_pixels(index: JsonDict, storage: Storage, number: int) -> UInt8Images:
+    """Return the pixels of the first pictures of a pack, at most this many, in its order."""
+    path = storage.local_path(index["shards"][0]["uri"])
+    return next(iterate_rows(path, "features", rows=number))
+
+
+def _pixel_batches(path: Any, wanted: NDArray[np.bool_]) -> Iterator[tuple[NDArray[Any], UInt8Images]]:
+    """Yield row numbers and pixels of the wanted rows, without holding more than a batch of the shard."""
+    if not wanted.any():
+        return
+    start = 0
+    for pixels in iterate_rows(path, "features", rows=BATCH_SIZE):
+        chosen = wanted[start : start + len(pixels)]
+        if chosen.any():
+            yield start + np.flatnonzero(chosen), pixels[chosen]
+        start += len(pixels)

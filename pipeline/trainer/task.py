@@ -1,0 +1,191 @@
+"""The entry point of a training job: `python -m pipeline.trainer.task --pack-index URI ... --job-dir URI`.
+
+It reads a pack index, its shards and staged weights from the bucket, and leaves `model/` and then
+`training.json` in the job directory. Killed and started again, it repeats no finished feature shard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pipeline
+from pipeline.backbones.table import BACKBONES, Backbone, find_backbone
+from pipeline.errors import EmptyDataset, LabelMapMismatch, PipelineError, WeightsMismatch
+from pipeline.pixels.spec import PixelSpec
+from pipeline.storage import Storage
+from pipeline.types import Float32Features, JsonDict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipeline.trainer.head import Head
+
+logger = logging.getLogger(__name__)
+
+_NUM_CHECKED = 2  # pictures whose exported answers are compared with the trainer's
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of a job's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.trainer.task", description=__doc__)
+    parser.add_argument("--pack-index", required=True, help="URI of the pack index")
+    parser.add_argument(
+        "--weights", required=True, help="URI of the staged weights; it ends in their SHA-256"
+    )
+    parser.add_argument("--backbone", required=True, choices=sorted(BACKBONES), help="the frozen network")
+    parser.add_argument("--units", type=int, default=1024, help="width of the hidden layer")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the features")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures in a step")
+    parser.add_argument("--learning-rate", type=float, default=0.001, help="Adam's step size")
+    parser.add_argument("--seed", type=int, default=0, help="of the head's first weights and the order")
+    parser.add_argument("--workspace", required=True, help="URI of the bucket with the feature cache")
+    parser.add_argument("--job-dir", required=True, help="URI that the model is written under")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; return the process's exit code."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    os.environ.setdefault(
+        "TF_ENABLE_ONEDNN_OPTS", "1"
+    )  # read by TensorFlow when it is imported; twice the speed
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        run_job(arguments, Storage.from_environment())
+    except PipelineError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return 1
+    return 0
+
+
+def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
+    """Train, export, check and upload; return what `training.json` says.
+
+    Raises:
+        EmptyDataset: if the pack has no training picture.
+        LabelMapMismatch: if a label has no class, or the pack was made for another backbone.
+        WeightsMismatch: if the weights' bytes are not those their name promises.
+        TrainingDiverged: if the loss is no longer a number.
+        SignatureMismatch: if the exported model answers otherwise than the trainer.
+    """
+    clock = _Clock()
+    from pipeline.trainer.features import FeatureCache, collect_features
+    from pipeline.trainer.head import HeadParameters, train_head
+
+    backbone, digest = find_backbone(arguments.backbone), arguments.weights.rpartition("/")[2]
+    index = storage.read_json(arguments.pack_index)
+    _check_index(index, backbone)
+    network = _Network(backbone, arguments.weights, digest, storage)
+    prefix = f"{arguments.workspace.rstrip('/')}/features/{digest}/{backbone.spec.digest}"
+    cache = FeatureCache(storage, prefix, backbone.feature_width)
+    found = collect_features(index, storage=storage, cache=cache, network=network)
+    _check_labels(found.labels, index)
+    clock.lap("features")
+    parameters = HeadParameters(
+        **{field.name: getattr(arguments, field.name) for field in fields(HeadParameters)}
+    )
+    head, history = train_head(found.features, found.labels, len(index["classes"]), parameters)
+    clock.lap("head")
+    job_dir = arguments.job_dir.rstrip("/")
+    _export(f"{job_dir}/model", index, network, head, found.features, storage)
+    clock.lap("export")
+    training = {
+        "history": history,
+        "work": {"forwarded": found.forwarded, "cached": found.cached},
+        "package": {"version": pipeline.__version__, "file": str(Path(pipeline.__file__).resolve())},
+        "classes": index["classes"],
+        "parameters": {"backbone": backbone.name, "weights": digest, **parameters.to_dict()},
+        "seconds": clock.seconds,
+    }
+    storage.write_json(f"{job_dir}/training.json", training)
+    logger.info("Done: %s", {key: training[key] for key in ("work", "package", "seconds")})
+    return training
+
+
+def _export(
+    target: str, index: JsonDict, network: _Network, head: Head, features: Float32Features, storage: Storage
+) -> None:
+    from pipeline.trainer.export import check_export, export_model
+    from pipeline.trainer.features import read_first_pixels
+
+    spec, classes = PixelSpec.from_dict(index["spec"]), index["classes"]
+    with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
+        model = Path(temporary) / "model"
+        export_model(model, network=network.function, head=head, spec=spec, classes=classes)
+        pixels = read_first_pixels(index, storage, _NUM_CHECKED)
+        check_export(model, pixels, head.predict(features[: len(pixels)]))
+        storage.upload_tree(model, target)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._last, self.seconds = time.perf_counter(), dict[str, float]()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now
+
+
+class _Network:
+    """The folded backbone, read and traced when it is first needed."""
+
+    def __init__(self, backbone: Backbone, uri: str, digest: str, storage: Storage) -> None:
+        self._backbone, self._uri, self._digest, self._storage = backbone, uri, digest, storage
+        self._function: Any = None
+
+    @property
+    def function(self) -> Any:
+        if self._function is None:
+            from pipeline.backbones.networks.folded import build_network
+            from pipeline.backbones.weights import read_weights
+
+            path = self._storage.local_path(self._uri)
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != self._digest:
+                raise WeightsMismatch(
+                    f"The bytes of {self._uri} have the SHA-256 {found}; stage the weights again.",
+                    uri=self._uri,
+                )
+            self._function = build_network(self._backbone.name, read_weights(path, self._backbone.name))
+        return self._function
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        features: NDArray[Any] = self.function(pixels).numpy()
+        return features
+
+
+def _check_index(index: JsonDict, backbone: Backbone) -> None:
+    if index["spec"] != backbone.spec.to_dict():
+        raise LabelMapMismatch(
+            f"The pack's pixels are not those of {backbone.name}; pack the dataset for it. "
+            f"Received: {index['spec']}",
+            backbone=backbone.name,
+        )
+    if not index["shards"]:
+        raise EmptyDataset("The pack has no training picture; add pictures or lower the test fraction.")
+
+
+def _check_labels(labels: NDArray[Any], index: JsonDict) -> None:
+    if labels.min() < 0 or labels.max() >= len(index["classes"]):
+        raise LabelMapMismatch(
+            f"A label lies outside the {len(index['classes'])} classes; pack the dataset again. "
+            f"Received: {labels.min()} to {labels.max()}",
+            classes=index["classes"],
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
