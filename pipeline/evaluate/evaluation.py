@@ -109,7 +109,7 @@ def evaluate_model(
         return evaluation
     try:
         champion = evaluate_job(storage, champion_job, labels, classes)
-        note = f"champion {champion_version}: accuracy {champion.accuracy:.4f}, loss {champion.loss:.4f}"
+        note = f"champion {champion_version}: accuracy {champion.accuracy:.4f}, loss {champion.loss:.4g}"
     except LabelMapMismatch as error:
         champion, note = (
             None,

@@ -82,7 +82,7 @@ def decide_gate(metrics: Metrics, gate: GateConfig, *, baseline: Metrics | None,
             thresholds[f"absolute.{name}.{bound}"] = threshold
             kept = value >= threshold if bound == "min" else value <= threshold
             if not kept:  # also when the value is no number
-                reasons.append(f"absolute.{name}.{bound}: {name} {value:.4f} {verb} the limit {threshold:g}")
+                reasons.append(f"absolute.{name}.{bound}: {name} {value:.6g} {verb} the limit {threshold:g}")
     return GateDecision(
         accepted=not reasons,
         reasons=tuple(reasons),

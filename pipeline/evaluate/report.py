@@ -11,7 +11,7 @@ def metrics_line(metrics: Metrics) -> str:
     """Return accuracy with its interval, loss and count in one line."""
     low, high = metrics.accuracy_ci95
     return (
-        f"accuracy {metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {metrics.loss:.4f}, "
+        f"accuracy {metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {metrics.loss:.4g}, "
         f"{metrics.test_pictures} test pictures"
     )
 

@@ -242,7 +242,7 @@ class TestGate:
         assert caught.value.tasks == ["create_version", "promote", "publish", "smoke_test"]
         summary = world.storage.read_json("gs://graft/runs/manual__1/summary.json")
         assert (summary["state"], summary["version"]) == ("refused", None)
-        assert summary["gate"]["reasons"] == ["absolute.accuracy.min: accuracy 0.0000 is below the limit 0.6"]
+        assert summary["gate"]["reasons"] == ["absolute.accuracy.min: accuracy 0 is below the limit 0.6"]
         assert "Refused by the gate" in world.notes[0]  # type: ignore[attr-defined]
         assert world.engine.models == {}
 

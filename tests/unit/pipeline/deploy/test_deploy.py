@@ -263,7 +263,7 @@ class TestSummary:
             },
             "gate": {
                 "accepted": False,
-                "reasons": ["absolute.accuracy.min: accuracy 0.9000 is below the limit 0.95"],
+                "reasons": ["absolute.accuracy.min: accuracy 0.9 is below the limit 0.95"],
             },
             "version": None,
         }

@@ -28,13 +28,13 @@ def test_gate_accepts_a_model_exactly_at_its_limits() -> None:
 @pytest.mark.parametrize(
     ("gate", "reason"),
     [
-        ({"min_accuracy": 0.95}, "absolute.accuracy.min: accuracy 0.9000 is below the limit 0.95"),
+        ({"min_accuracy": 0.95}, "absolute.accuracy.min: accuracy 0.9 is below the limit 0.95"),
         (
             {"absolute": {"accuracy": {"max": 0.8}}},
-            "absolute.accuracy.max: accuracy 0.9000 is above the limit 0.8",
+            "absolute.accuracy.max: accuracy 0.9 is above the limit 0.8",
         ),
-        ({"max_loss": 0.1}, "absolute.loss.max: loss 0.2000 is above the limit 0.1"),
-        ({"absolute": {"loss": {"min": 0.3}}}, "absolute.loss.min: loss 0.2000 is below the limit 0.3"),
+        ({"max_loss": 0.1}, "absolute.loss.max: loss 0.2 is above the limit 0.1"),
+        ({"absolute": {"loss": {"min": 0.3}}}, "absolute.loss.min: loss 0.2 is below the limit 0.3"),
         ({"min_test_pictures": 41}, "min_test_pictures: 40 test pictures, the limit is 41"),
     ],
 )
