@@ -108,11 +108,20 @@ def serve(host: str, port: int, home: Path) -> None:
         )
         app = create_app(Engine(parts, limits))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=75,
         )
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once it has stopped
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
+            signal.signal(number, lambda *_: sys.exit(0))
         log.info("Listening on http://%s:%d", host, listener.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+        if not server.started:
+            raise StackError("The engine did not start; the reason is in the lines above.")
 
 
 def main(words: list[str]) -> int:

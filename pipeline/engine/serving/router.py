@@ -96,9 +96,13 @@ class ServedVersion:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
-        if self._servant.done() and not self._servant.cancelled():
-            await self._servant.result().close()
-        self._servant.cancel()
+        servant = self._servant.result() if self._servant.done() else None
+        if servant is not None:
+            self._servant = asyncio.get_running_loop().create_future()
+        self._servant.set_exception(Unavailable(f"{self.name} is not served any more."))
+        self._servant.exception()  # nobody may be waiting for it, which is no mistake
+        if servant is not None:
+            await servant.close()
 
 
 class Router:
