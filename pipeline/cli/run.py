@@ -32,6 +32,7 @@ DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
 ENDED = ("success", "failed")
+RESULT_KEYS = ("classifier", "run_id", "state", "dataset", "work", "evaluation", "gate", "version")
 
 ParamOption = Annotated[
     list[str] | None,
@@ -192,7 +193,7 @@ def _read_summary(settings: Settings, run_id: str) -> dict[str, Any]:
             f"Run {run_id} succeeded but left no {uri}. Do GRAFT_HOME and GRAFT_BUCKETS say the same "
             "here as they did for `graft up`?"
         ) from error
-    return summary
+    return {key: summary[key] for key in RESULT_KEYS}
 
 
 def _failed_result(
@@ -200,8 +201,8 @@ def _failed_result(
 ) -> dict[str, Any]:
     failed = [instance for instance in instances if instance["state"] == "failed"]
     error = f"{failed[0]['task_id']}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
-    empty = dict.fromkeys(("dataset", "work", "evaluation", "gate", "version"))
-    return {"classifier": name, "run_id": run_id, "state": "failed", **empty, "error": error}
+    known = {"classifier": name, "run_id": run_id, "state": "failed", "error": error}
+    return dict.fromkeys(RESULT_KEYS) | known
 
 
 def _find_error(events: list[dict[str, Any]]) -> str:

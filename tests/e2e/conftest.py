@@ -1,0 +1,119 @@
+"""The real stack, started as `make demo` starts it, once for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.cli.airflow_api import AirflowApi
+from pipeline.config import PROJECT_ROOT
+from pipeline.storage import Storage
+
+GRAFT = str(Path(sys.executable).with_name("graft"))
+COMMAND_SECONDS = 420
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One GRAFT_HOME, and the command line on it."""
+
+    home: Path
+    classifiers: Path
+    demo: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GRAFT_", "AIRFLOW"))
+        }
+        return kept | {"GRAFT_HOME": str(self.home), "GRAFT_CLASSIFIERS": str(self.classifiers)}
+
+    @property
+    def storage(self) -> Storage:
+        return Storage.from_environment(self.environ)
+
+    def graft(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GRAFT, *arguments],
+            env=self.environ,
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def graft_json(self, *arguments: str, code: int = 0) -> Any:
+        result = self.graft(*arguments, "--json")
+        assert result.returncode == code, result.stdout + result.stderr
+        return json.loads(result.stdout)
+
+    def start_graft(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [GRAFT, *arguments],
+            env=self.environ,
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def engine_get(self, path: str) -> Any:
+        engine = self.graft_json("status")["engine"]
+        request = urllib.request.Request(
+            f"{engine['url']}/v1/projects/{engine['project']}/{path}",
+            headers={"Authorization": f"Bearer {engine['token']}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def airflow(self) -> AirflowApi:
+        airflow = self.graft_json("status")["airflow"]
+        return AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that works in this home or was told of it, whoever its parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                # Airflow's components rewrite their command line and environment; all were started in the home.
+                said = [*process.cmdline(), *process.environ().values(), process.cwd()]
+                told = any(str(self.home) in text for text in said)
+                if told and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack after `graft demo`: what `make demo` runs once ./.venv is there."""
+    stack = Stack(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("classifiers"))
+    try:
+        stack.demo.append(stack.graft("demo"))
+        assert stack.demo[0].returncode == 0, stack.demo[0].stdout + stack.demo[0].stderr
+        yield stack
+    finally:
+        stopped = stack.graft("down")
+    assert stopped.returncode == 0, stopped.stderr
+    wait_until(lambda: not stack.processes(), seconds=10, what="end of every process")
