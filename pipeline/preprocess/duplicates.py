@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 NEAR_BITS = 20  # of 256
 NEAR_LEVELS = 24  # of 255, in any colour of any quarter
 HASH_BITS = 256
-BANDS = (
-    NEAR_BITS + 1
-)  # two hashes that differ in NEAR_BITS bits agree in one of so many bands: nothing is missed
+# Hashes that differ in at most NEAR_BITS bits agree in one of so many bands: none is missed.
+BANDS = NEAR_BITS + 1
 BAND_BITS = HASH_BITS // BANDS
 
 

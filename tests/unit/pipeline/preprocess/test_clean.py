@@ -90,6 +90,12 @@ class TestSecondRun:
         assert files == {uri: storage.local_path(uri).stat().st_mtime_ns for uri in files}
         assert len(versions(storage)) == 1
 
+    def test_classes_keep_the_order_of_the_yaml(self, toys: Path, storage: Storage) -> None:
+        source = {"type": "folder", "uri": str(toys), "classes": ["cat", "ant"]}
+        for _ in range(2):
+            _, result = fetch_and_clean(classifier_of(source), storage)
+            assert list(result["classes"]) == ["cat", "ant"]
+
     def test_the_time_of_reading_is_not_part_of_the_version(self, toys: Path, tmp_path: Path) -> None:
         one, other = (storage_in(tmp_path / name) for name in ("one", "other"))
         first = clean(toys, one)

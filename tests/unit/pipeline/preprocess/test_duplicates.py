@@ -48,6 +48,12 @@ class TestNearIndex:
         assert index.find(f"{flipped(NEAR_BITS, seed):064x}", COLOUR) == ["a"]
         assert index.find(f"{flipped(NEAR_BITS + 1, seed):064x}", COLOUR) == []
 
+    def test_differences_spread_over_the_whole_hash_hide_nothing(self) -> None:
+        index = NearIndex()
+        index.add("a", A.phash, A.colour)
+        spread = sum(1 << (place * HASH_BITS // NEAR_BITS) for place in range(NEAR_BITS))
+        assert index.find(f"{spread:064x}", COLOUR) == ["a"]
+
     def test_same_shape_in_another_colour_is_another_picture(self) -> None:
         index = NearIndex()
         index.add("a", A.phash, A.colour)

@@ -121,6 +121,21 @@ class TestAgain:
         assert sorted([*packed_ids(second, storage), str(gone.id)]) == sorted(packed_ids(first, storage))
         assert second.index["shards"][0] == first.index["shards"][1]
 
+    def test_a_picture_that_returns_is_in_one_shard_only(self, toys: Path, storage: Storage) -> None:
+        first = plan(toys, storage)
+        rows = read_manifest(storage, WORKSPACE, "toys", first.index["version"])
+        path = Path(next(row.source_url for row in rows if row.split == "train").removeprefix("file://"))
+        content = path.read_bytes()
+        path.unlink()
+        pack_all(plan(toys, storage), storage)
+        path.write_bytes(content)
+        folder_of(toys, {"ant": 1}, first=12)
+        third = plan(toys, storage)
+        pack_all(third, storage)
+        ids = packed_ids(third, storage)
+        rows = read_manifest(storage, WORKSPACE, "toys", third.index["version"])
+        assert sorted(ids) == sorted(row.id or "" for row in rows if row.split == "train")
+
     def test_a_label_that_changed_is_packed_anew(self, toys: Path, storage: Storage) -> None:
         pack_all(plan(toys, storage), storage)
         (toys / "ant").rename(toys / "dog")

@@ -37,14 +37,15 @@ class TestHash:
             value = int(hashlib.sha256(b"5" + group.encode()).hexdigest(), 16) / 2**256
             assert (split == "test") >= (value < 0.2)
 
-    def test_too_few_are_topped_up_by_lowest_hash_to_the_rounded_share(self) -> None:
+    @pytest.mark.parametrize("salt", [str(seed) for seed in range(10)])
+    def test_too_few_are_topped_up_by_lowest_hash_to_the_rounded_share(self, salt: str) -> None:
         members = singles("a", 24)
-        order = sorted((member.group for member in members), key=lambda group: group_hash(group, "0"))
-        splits = split_of(members, fraction=0.0001)
+        order = sorted((member.group for member in members), key=lambda group: group_hash(group, salt))
+        below = [group for group in order if group_hash(group, salt) < 0.2]
+        splits = split_of(members, salt=salt)
+        assert [group for group in order if splits[group] == "test"] == order[: max(len(below), 5)]
+        splits = split_of(members, fraction=0.0001, salt=salt)
         assert [group for group in order if splits[group] == "test"] == order[:1]
-        below = [group for group in order if group_hash(group, "0") < 0.2]
-        splits = split_of(members)
-        assert [group for group in order if splits[group] == "test"] == order[: max(len(below), round(4.8))]
 
     def test_new_groups_never_move_the_old_ones(self) -> None:
         first = split_of(singles("a", 50) + singles("b", 50))
