@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from pipeline.config import Settings
 from pipeline.errors import StackError
 from pipeline.stack.environment import (
     AIRFLOW_COMMANDS,
+    API_SERVER,
     COMPONENTS,
     ENGINE,
     PYTHON,
@@ -40,6 +41,7 @@ Progress = Callable[[str], None]
 START_SECONDS = 180
 MIGRATE_SECONDS = 300
 STOP_SECONDS = 10
+PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
 
 
 def up(
@@ -67,10 +69,13 @@ def up(
     """
     with locked(settings.home):
         secrets = ensure_secrets(settings.home)
-        state = _choose_ports(load_state(settings.home), engine_port, airflow_port)
-        save_state(settings.home, state)
+        old = load_state(settings.home)
+        state = _choose_ports(old, engine_port, airflow_port)
         components = build_components(settings, state, secrets)
         due = [component for component in components if not _is_current(component, state)]
+        # Before anything is stopped, ports that are new to us; those we held ourselves, afterwards.
+        _check_ports(state, due, held=_ports(old).values())
+        save_state(settings.home, state)
         _stop(state, [component.name for component in due])
         _check_ports(state, due)
         _start(settings, state, due, on_progress)
@@ -99,17 +104,18 @@ def _is_current(component: Component, state: StackState) -> bool:
     return record is not None and record.is_alive and record.fingerprint == component.fingerprint
 
 
-def _check_ports(state: StackState, due: Iterable[Component]) -> None:
+def _ports(state: StackState) -> dict[str, int]:
+    return {ENGINE: state.engine_port, API_SERVER: state.airflow_port}
+
+
+def _check_ports(state: StackState, due: Iterable[Component], *, held: Collection[int] = ()) -> None:
     names = {component.name for component in due}
-    ports = {
-        ENGINE: ("--engine-port", state.engine_port),
-        "airflow-api-server": ("--airflow-port", state.airflow_port),
-    }
-    for name, (option, port) in ports.items():
-        if name in names and not is_port_free(port):
+    for name, port in _ports(state).items():
+        if name in names and port not in held and not is_port_free(port):
             raise StackError(
                 f"Port {port} for {name} is in use by another program. End that program "
-                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another port: `graft up {option} PORT`.",
+                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another port: "
+                f"`graft up {PORT_OPTIONS[name]} PORT`.",
                 port=port,
             )
 

@@ -87,7 +87,7 @@ class Stack:
         found = []
         for process in psutil.process_iter():
             try:
-                # Airflow's components rewrite their command line and environment; all were started in the home.
+                # Airflow's components rewrite command line and environment; all were started in the home.
                 said = [*process.cmdline(), *process.environ().values(), process.cwd()]
                 told = any(str(self.home) in text for text in said)
                 if told and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:

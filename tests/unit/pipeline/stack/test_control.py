@@ -114,6 +114,13 @@ class TestUp:
                 up(settings, engine_port=port)
         assert load_state(settings.home).processes == ()
 
+    def test_asked_for_port_in_use_stops_nothing_that_runs(self, settings: Settings) -> None:
+        first = up(settings)
+        with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(StackError, match="is in use"):
+            up(settings, engine_port=server.getsockname()[1])
+        assert status(settings) == first
+        assert up(settings) == first
+
     def test_own_port_taken_while_down_is_exchanged(self, settings: Settings) -> None:
         up(settings)
         down(settings)
