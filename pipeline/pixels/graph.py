@@ -43,11 +43,11 @@ def decode_pixels(encoded: Tensor) -> Tensor:
     Shapes:
         encoded: scalar string.  returns: (height, width, 3) uint8.
     """
-    readers = [_read_jpeg, _read_png, _read_gif, _read_webp]
+    readers = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "WEBP": _read_webp}
     format = _format_index(encoded)
     known = tf.debugging.Assert(format < len(readers), ["Not a JPEG, PNG, GIF or WebP picture."])
     with tf.control_dependencies([known]):
-        pixels = tf.switch_case(format, [partial(read, encoded) for read in readers])
+        pixels = tf.switch_case(format, [partial(readers[name], encoded) for name in FORMATS])
     return _orient(tf.ensure_shape(pixels, (None, None, 3)), _find_orientation(encoded, format))
 
 
@@ -97,11 +97,11 @@ def _read_jpeg(encoded: Tensor) -> Tensor:
 
 def _read_png(encoded: Tensor) -> Tensor:
     pixels = tf.io.decode_png(encoded, channels=4)
-    header = tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8)
-    few_bits = (header[0] < 8) & (header[1] == 0)
-    alpha = pixels[..., 3:]
-    # Gray of 1, 2 or 4 bits without a transparent colour comes with an alpha of 1, 3 or 15 that means opaque.
-    alpha = tf.where(few_bits & (alpha > 0), tf.constant(255, tf.uint8), alpha)
+    few_bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0] < 8
+    before_pixels = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
+    keyed = tf.size(tf.strings.split(before_pixels, b"tRNS", maxsplit=1)) > 1
+    # Levels of 1, 2 or 4 bits without transparency come with an alpha of 1, 3 or 15 that means opaque.
+    alpha = tf.where(few_bits & ~keyed, tf.constant(255, tf.uint8), pixels[..., 3:])
     return _lay_on_white(pixels[..., :3], alpha)
 
 

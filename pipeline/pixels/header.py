@@ -97,7 +97,7 @@ def jpeg_frame_marker(data: bytes) -> int:
     """Return the start-of-frame marker: 0xC0, 0xC1 or 0xC2 for the coding that every decoder knows.
 
     Raises:
-        EOFError: if the file ends before a frame starts.
+        EOFError: if the file ends before a frame starts, or without an end marker.
         ValueError: if the segments do not follow each other.
     """
     position = 2
@@ -109,6 +109,8 @@ def jpeg_frame_marker(data: bytes) -> int:
             position += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if data.find(b"\xff\xd9", position) < 0:
+                raise EOFError("the file has no end marker")
             return marker
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             position += 2
