@@ -57,7 +57,7 @@ class DirectoryBucket:
     def _path(self, key: str) -> Path:
         path = Path(os.path.normpath(self.root / key))
         if not path.is_relative_to(self.root):
-            raise StorageError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
+            raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
         return path
 
     def read(self, key: str) -> bytes:
@@ -73,23 +73,38 @@ class DirectoryBucket:
         path = self._path(key)
         if if_absent and path.exists():
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.parent / f".{path.name[:80]}.{uuid.uuid4().hex}.part"
         try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if not if_absent:
-                partial.replace(path)
-                return True
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                return False
+            self._write_partial(partial, data)
+            if if_absent:
+                return self._link(partial, path)
+            partial.replace(path)
             return True
+        except OSError as error:
+            raise StorageError(f"Writing {path} failed: {error}", key=key) from error
         finally:
-            partial.unlink(missing_ok=True)
+            if partial.exists():
+                partial.unlink(missing_ok=True)
+
+    def _link(self, partial: Path, path: Path) -> bool:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        return True
+
+    def _write_partial(self, partial: Path, data: bytes) -> None:
+        for is_last_try in (False, True):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return
+            except FileNotFoundError:  # a delete has just removed the folder, which was empty
+                if is_last_try:
+                    raise
 
     def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -290,7 +305,7 @@ class Storage:
         bucket, key = self._find(prefix)
         if prefix.endswith("/") and key and not key.endswith("/"):
             key += "/"
-        base = prefix[: len(prefix) - len(key)]
+        base = prefix[: len(prefix) - len(key)] if key else prefix.rstrip("/") + "/"
         return sorted(base + found for found in bucket.keys(key))
 
     def delete(self, uri: str) -> None:

@@ -76,9 +76,9 @@ class TestObjects:
 
     def test_a_key_may_not_leave_its_bucket(self, storage: Storage, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("x")
-        with pytest.raises(StorageError, match="leaves its bucket"):
+        with pytest.raises(ConfigError, match="leaves its bucket"):
             storage.read_bytes("gs://graft/../secret")
-        with pytest.raises(StorageError, match="leaves its bucket"):
+        with pytest.raises(ConfigError, match="leaves its bucket"):
             storage.write_bytes("gs://graft/a/../../secret", b"x")
 
 
@@ -160,3 +160,16 @@ class TestBuckets:
     def test_a_uri_without_a_bucket_is_refused(self, storage: Storage) -> None:
         with pytest.raises(ConfigError, match="gs://bucket/key"):
             storage.read_bytes("gs:///x")
+
+
+def test_writing_below_a_file_says_what_failed(storage: Storage) -> None:
+    storage.write_bytes("gs://graft/a", b"1")
+    for write in (storage.write_bytes, storage.create_bytes):
+        with pytest.raises(StorageError, match=r"Writing .* failed"):
+            write("gs://graft/a/b", b"2")
+
+
+def test_listing_a_whole_bucket_keeps_its_name_apart_from_the_keys(storage: Storage) -> None:
+    storage.write_bytes("gs://graft/a/b", b"1")
+    assert storage.list_uris("gs://graft") == ["gs://graft/a/b"]
+    assert storage.list_uris("gs://graft/") == ["gs://graft/a/b"]

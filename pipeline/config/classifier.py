@@ -1,0 +1,77 @@
+"""A classifier as its YAML says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.config.dataset import DatasetConfig
+from pipeline.config.gate import GateConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.strict import Strict
+from pipeline.errors import ConfigError
+
+NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names, facts/ml_engine_v1.md b.1
+
+
+class Classifier(Strict):
+    """One image classifier: its pictures, its model, its gate and its schedule."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
+        description="Letters, digits and underscores; it names the DAG and the ML Engine model."
+    )
+    description: str = Field("", description="One line that says what it tells apart.")
+    dataset: DatasetConfig = Field(description="The pictures.")
+    model: ModelConfig = Field(
+        default_factory=ModelConfig, description="The frozen network and its new head."
+    )
+    gate: GateConfig = Field(
+        default_factory=lambda: GateConfig(min_accuracy=0.8),
+        description="What a new version must reach; an accuracy of 0.8 unless said otherwise.",
+    )
+    schedule: str | None = Field(
+        None, description="When to retrain: a cron line or `@daily` and the like; null for never."
+    )
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_is_known(cls, value: str | None) -> str | None:
+        presets = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
+        if value is None or value in presets or len(value.split()) == 5:
+            return value
+        raise ValueError(f"`schedule` is a cron line of five fields or one of {', '.join(presets)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values: what goes through Airflow and into lineage."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], *, origin: str = "classifier") -> Classifier:
+        """Check a mapping and build the classifier.
+
+        Args:
+            value: The mapping, as YAML or JSON gave it.
+            origin: The file or run it came from, for the message.
+
+        Raises:
+            ConfigError: with the origin, each wrong key, and how to fix it.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(f"{origin}: {_explain(error)}", origin=origin) from error
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(piece) for piece in item["loc"]) or "(the whole file)"
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key `{key}`; remove it or correct its spelling")
+        elif item["type"] == "missing":
+            parts.append(f"`{key}` is missing; add it")
+        else:
+            parts.append(f"`{key}`: {item['msg'].removeprefix('Value error, ')}. Received: {item['input']!r}")
+    return "; ".join(parts)

@@ -1,0 +1,79 @@
+"""Classifier files: finding them and reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pipeline.config.classifier import Classifier
+from pipeline.config.settings import PROJECT_ROOT, Settings
+from pipeline.errors import ConfigError
+
+
+def read_classifier(path: Path) -> Classifier:
+    """Read one YAML file; its relative paths are looked for beside it, then in the project's root.
+
+    Raises:
+        ConfigError: naming the file, the key and the fix.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}", origin=str(path)) from error
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping with `name` and `dataset`. Received: {value!r}", origin=str(path)
+        )
+    Classifier.from_dict(value, origin=str(path))
+    for *sections, leaf in (("dataset", "source", "uri"), ("model", "weights")):
+        section = value
+        for name in sections:
+            section = section.get(name, {})
+        if section.get(leaf):
+            section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))
+    return Classifier.from_dict(value, origin=str(path))
+
+
+def absolute_uri(uri: str, bases: Sequence[Path]) -> str:
+    """Return a relative path as an absolute one under the first base that has it, anything else unchanged."""
+    path = Path(uri).expanduser()
+    if "://" in uri or uri == "imagenet" or path.is_absolute():
+        return uri if "://" in uri else str(path)
+    candidates = [Path(os.path.normpath(base.absolute() / path)) for base in bases]
+    return str(next((found for found in candidates if found.exists()), candidates[0]))
+
+
+def classifier_files(settings: Settings) -> list[Path]:
+    """Return the YAML files of every classifier directory, shipped ones first."""
+    found = []
+    for directory in settings.classifier_directories:
+        found += sorted(path for path in directory.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
+    return found
+
+
+def find_classifier(name: str, settings: Settings) -> Classifier:
+    """Return the classifier of this name.
+
+    Raises:
+        ConfigError: if no YAML has it; the message lists the names there are and the broken files.
+    """
+    known, broken = [], []
+    for path in classifier_files(settings):
+        try:
+            classifier = read_classifier(path)
+        except ConfigError as error:
+            if path.stem == name:
+                raise
+            broken.append(str(error))
+            continue
+        if classifier.name == name:
+            return classifier
+        known.append(classifier.name)
+    message = (
+        f"no classifier is named {name!r}; known: {', '.join(sorted(known)) or 'none'}. Add NAME.yaml to "
+    )
+    message += "dags/classifiers or to a directory of GRAFT_CLASSIFIERS."
+    raise ConfigError(message + ("" if not broken else f" Broken: {'; '.join(broken)}"), classifier=name)

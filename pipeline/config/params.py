@@ -1,0 +1,91 @@
+"""Run parameters: what one run may change, by the YAML's own dotted paths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.config.classifier import Classifier
+from pipeline.errors import ConfigError
+
+RUN_PARAMS = (
+    "dataset.source.uri",
+    "dataset.split.method",
+    "dataset.split.test_fraction",
+    "dataset.split.seed",
+    "model.backbone",
+    "model.weights",
+    "model.head.units",
+    "model.epochs",
+    "model.batch_size",
+    "model.learning_rate",
+    "model.seed",
+    "gate.min_accuracy",
+    "gate.max_loss",
+    "gate.min_test_pictures",
+)
+
+
+def parameter_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema and description of one dotted run parameter."""
+    model: type[BaseModel] = Classifier
+    *path, leaf = name.split(".")
+    for part in path:
+        model = model.model_fields[part].annotation  # type: ignore[assignment]
+    schema: dict[str, Any] = model.model_json_schema()["properties"][leaf]
+    return schema
+
+
+def parameter_value(classifier: Classifier, name: str) -> Any:
+    """Return the value that a dotted run parameter has in a classifier."""
+    value: Any = classifier
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _full_name(name: str) -> str:
+    found = [known for known in RUN_PARAMS if known == name or known.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(f"parameter `{name}` is ambiguous; say one of {', '.join(found)}", unknown=[name])
+    raise ConfigError(f"unknown parameter `{name}`; known: {', '.join(RUN_PARAMS)}", unknown=[name])
+
+
+def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier:
+    """Return the classifier with one run's dotted parameters applied, checked again as a whole.
+
+    A null leaves the YAML's value. A name may be shortened from the left while no other ends like it:
+    `epochs`, `split.seed`.
+
+    Raises:
+        ConfigError: for an unknown parameter (the known ones are listed) or a bad value.
+    """
+    value = classifier.to_dict()
+    value.setdefault("gate", classifier.gate.model_dump(exclude_unset=True))
+    for short, setting in params.items():
+        name = _full_name(short)
+        if setting is None or setting == parameter_value(classifier, name):
+            continue
+        *path, leaf = name.split(".")
+        section = value
+        for part in path:
+            section = section.setdefault(part, {})
+        section[leaf] = setting
+        _drop_shorthand_twin(value, name)
+    return Classifier.from_dict(value, origin=f"parameters of {classifier.name}")
+
+
+def _drop_shorthand_twin(value: dict[str, Any], name: str) -> None:
+    twins = {"gate.min_accuracy": ("accuracy", "min"), "gate.max_loss": ("loss", "max")}
+    if name not in twins:
+        return
+    metric, bound = twins[name]
+    absolute = value["gate"].get("absolute", {})
+    limit = absolute.get(metric, {})
+    limit.pop(bound, None)
+    if metric in absolute and not any(bound is not None for bound in limit.values()):
+        del absolute[metric]

@@ -1,0 +1,44 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.storage import WORKSPACE_BUCKET
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+SHIPPED_CLASSIFIERS = PROJECT_ROOT / "dags" / "classifiers"
+
+
+class Settings(BaseSettings):
+    """What the environment says; every variable starts with `GRAFT_`."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        Path(".graft"), description="Directory of all state: buckets, engine, Airflow, logs, secrets."
+    )
+    classifiers: str = Field("", description="Further directories of classifier YAML, separated by `:`.")
+    buckets: str = Field("", description="Directories that stand for buckets: `name=/directory,...`.")
+    bucket: str = Field(WORKSPACE_BUCKET, description="The bucket that holds datasets, models and runs.")
+    project: str = Field("local", description="The project in ML Engine's resource names.")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def workspace(self) -> str:
+        """URI of the bucket that holds datasets, models and runs, without a trailing slash."""
+        return f"gs://{self.bucket}"
+
+    @property
+    def classifier_directories(self) -> list[Path]:
+        """The shipped directory, then those of `GRAFT_CLASSIFIERS`."""
+        further = [Path(part).expanduser().absolute() for part in self.classifiers.split(os.pathsep) if part]
+        return [SHIPPED_CLASSIFIERS, *further]
