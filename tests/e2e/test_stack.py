@@ -91,27 +91,29 @@ class TestDemo:
 
 
 class TestServedModel:
-    def test_stock_client_with_the_articles_code_predicts_pictures_of_any_size(self, stack: Stack) -> None:
+    def test_stock_client_with_the_articles_code_predicts_pictures_of_any_size(
+        self, stack: Stack, tmp_path: Path
+    ) -> None:
         engine = stack.graft_json("status")["engine"]
-        ml = discovery.build(
+        pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        with discovery.build(
             "ml",
             "v1",
             credentials=StaticToken(engine["token"]),
             client_options={"api_endpoint": engine["url"]},
             static_discovery=True,
-        )
-        pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        for size in ((299, 299), (3000, 2000)):
-            path = stack.home / "picture.jpg"
-            Image.fromarray(pixels).resize(size).save(path)
-            picture = base64.urlsafe_b64encode(path.read_bytes()).decode()
-            body = {"instances": [{"inputs": picture}]}
-            answer = ml.projects().predict(name="projects/local/models/surfaces", body=body).execute()
-            assert list(answer) == ["predictions"]
-            ((outputs,),) = [list(prediction.values()) for prediction in answer["predictions"]]
-            assert list(answer["predictions"][0]) == ["outputs"]
-            assert len(outputs) == 3
-            assert sum(outputs) == pytest.approx(1, abs=1e-4)
+        ) as ml:
+            for size in ((299, 299), (3000, 2000)):
+                path = tmp_path / "picture.jpg"
+                Image.fromarray(pixels).resize(size).save(path)
+                picture = base64.urlsafe_b64encode(path.read_bytes()).decode()
+                body = {"instances": [{"inputs": picture}]}
+                answer = ml.projects().predict(name="projects/local/models/surfaces", body=body).execute()
+                assert list(answer) == ["predictions"]
+                (prediction,) = answer["predictions"]
+                assert list(prediction) == ["outputs"]
+                assert len(prediction["outputs"]) == len(LABELS)
+                assert sum(prediction["outputs"]) == pytest.approx(1, abs=1e-4)
 
     def test_versions_say_what_each_was_made_from(self, stack: Stack) -> None:
         versions = stack.graft_json("versions", "surfaces")
