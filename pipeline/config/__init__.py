@@ -6,6 +6,7 @@ cannot disagree. Unknown keys are errors everywhere.
 
 from pipeline.config.classifier import Classifier
 from pipeline.config.dataset import DatasetConfig, SourceConfig, SplitConfig
+from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
 from pipeline.config.gate import GateConfig, Limit
 from pipeline.config.model import HeadConfig, ModelConfig
@@ -16,8 +17,10 @@ __all__ = [
     "PROJECT_ROOT",
     "RUN_PARAMS",
     "SHIPPED_CLASSIFIERS",
+    "Action",
     "Classifier",
     "DatasetConfig",
+    "ExpectConfig",
     "GateConfig",
     "HeadConfig",
     "Limit",

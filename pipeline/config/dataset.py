@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.expect import ExpectConfig
 from pipeline.config.strict import Strict
 
 
@@ -60,4 +61,11 @@ class DatasetConfig(Strict):
     source: SourceConfig = Field(description="Where the pictures come from.")
     split: SplitConfig = Field(
         default_factory=SplitConfig, description="Which pictures test and which train."
+    )
+    merge_mirrored: bool = Field(
+        False, description="Whether a mirrored copy counts as a near duplicate of its original."
+    )
+    expect: ExpectConfig = Field(
+        default_factory=ExpectConfig,
+        description="What a dataset version may not do unnoticed, and what happens when it does.",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -19,8 +19,10 @@ class FetchedRow:
     """One fetched picture; the fields are those of `SourceEntry`, `blob` and the time.
 
     Args:
-        blob: SHA-256 of the original bytes; they are `blobs/<blob>`.
+        blob: SHA-256 of the original bytes; they are `blobs/<blob>`. Empty with a `reason`.
         retrieved_at: When the bytes were read, UTC, ISO 8601.
+        network: Whether they came from a place that anyone may write to; stricter rules hold for those.
+        reason: Why the source could not give the bytes; None if it did.
     """
 
     position: int
@@ -34,6 +36,8 @@ class FetchedRow:
     creator: str | None = None
     license: str | None = None
     license_url: str | None = None
+    network: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +48,13 @@ class FetchIndex:
         rows: The fetched pictures.
         notes: What the source wrote for its next run.
         statements: What the source found out.
+        requests: HTTP requests that reading the source took.
     """
 
     rows: list[FetchedRow] = field(default_factory=list)
     notes: JsonDict = field(default_factory=dict)
     statements: list[str] = field(default_factory=list)
+    requests: int = 0
 
 
 def index_uri(workspace: str, dataset: str, chunk: int) -> str:
@@ -58,22 +64,23 @@ def index_uri(workspace: str, dataset: str, chunk: int) -> str:
 
 def write_index(index: FetchIndex, uri: str, storage: Storage) -> None:
     """Replace an index as a whole."""
-    head = {"notes": index.notes, "statements": index.statements}
+    head = {"notes": index.notes, "statements": index.statements, "requests": index.requests}
     lines = [head, *(asdict(row) for row in index.rows)]
     storage.write_bytes(uri, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
 def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:
     """Read several chunks' indexes as one, rows in source order."""
-    joined = FetchIndex()
+    joined, requests = FetchIndex(), 0
     for uri in uris:
         lines = storage.read_bytes(uri).splitlines()
         head = json.loads(lines[0])
         joined.notes.update(head["notes"])
         joined.statements.extend(head["statements"])
         joined.rows.extend(FetchedRow(**json.loads(line)) for line in lines[1:])
+        requests += head.get("requests", 0)
     joined.rows.sort(key=lambda row: row.position)
-    return joined
+    return replace(joined, requests=requests)
 
 
 def read_previous_index(workspace: str, dataset: str, storage: Storage) -> FetchIndex:
