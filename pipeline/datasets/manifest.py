@@ -42,6 +42,7 @@ class ManifestRow:
         format: JPEG, PNG, GIF or WEBP.
         phash: 256-bit perceptual hash, hex; None for a picture too flat to have one.
         colour: Mean RGB of the four quarters, hex: near duplicates agree in it too.
+        sketch: 24 x 24 gray levels, base64: shows whether a picture is a crop of another.
         group: Pictures of one group never straddle the split; named by the id of its first-seen member.
         split: `train` or `test`; None unless kept.
         status: Kept, quarantined or a duplicate.
@@ -64,6 +65,7 @@ class ManifestRow:
     format: str | None = None
     phash: str | None = None
     colour: str | None = None
+    sketch: str | None = None
     group: str | None = None
     split: str | None = None
     reason: str | None = None

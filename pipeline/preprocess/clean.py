@@ -26,7 +26,8 @@ from pipeline.errors import EmptyDataset
 from pipeline.preprocess.card import write_version
 from pipeline.preprocess.duplicates import Grouping, Picture, SeenPicture, group_pictures
 from pipeline.preprocess.facts import FileFacts, examine_picture, recall_facts
-from pipeline.preprocess.ledger import read_ledger, write_ledger
+from pipeline.preprocess.ledger import draw_missing_sketches, read_ledger, write_ledger
+from pipeline.preprocess.near import Look
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 from pipeline.storage import Storage
 
@@ -75,7 +76,9 @@ def build_dataset_version(
     sources = {row.position: row.group for row in index.rows}
     split = classifier.dataset.split
     seen = read_ledger(storage, workspace, classifier.name) if split.method == "hash" else []
-    grouping = group_pictures(_pictures(rows, sources), seen)
+    seen = draw_missing_sketches(seen, rows, storage, workspace, classifier.name)
+    mirrored = classifier.dataset.merge_mirrored
+    grouping = group_pictures(_pictures(rows, sources), seen, mirrored=mirrored)
     rows = _quarantine_straddling(rows, grouping)
     _check_classes(rows, classes)
     rows = _split_rows(rows, classes, split, seen)
@@ -172,7 +175,11 @@ def _check_classes(rows: Sequence[ManifestRow], classes: Sequence[str]) -> None:
 
 def _pictures(rows: Sequence[ManifestRow], sources: Mapping[int, str | None]) -> list[Picture]:
     return [
-        Picture(id=row.id, source_group=sources[row.position], phash=row.phash, colour=row.colour)
+        Picture(
+            id=row.id,
+            source_group=sources[row.position],
+            look=Look(phash=row.phash, colour=row.colour, sketch=row.sketch),
+        )
         for row in rows
         if row.status is RowStatus.KEPT and row.id is not None
     ]
@@ -242,9 +249,16 @@ def _extend_ledger(
     old = {picture.id for picture in seen}
     ledger = [replace(picture, group=grouping.groups[picture.id]) for picture in seen]
     ledger += [
-        SeenPicture(id=row.id, group=row.group, split=row.split, phash=row.phash, colour=row.colour)
+        SeenPicture(
+            id=row.id,
+            group=row.group,
+            split=row.split,
+            phash=row.phash,
+            colour=row.colour,
+            sketch=row.sketch,
+        )
         for row in rows
         if row.id is not None and row.group is not None and row.split is not None and row.id not in old
     ]
-    if ledger != list(seen):
+    if ledger != read_ledger(storage, workspace, dataset):
         write_ledger(ledger, storage, workspace, dataset)

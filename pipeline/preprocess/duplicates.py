@@ -1,8 +1,6 @@
-"""Pictures that are the same, or nearly: what must not be counted twice or straddle the split.
+"""Groups of pictures that are the same, or nearly: what must not straddle the split.
 
-Exact duplicates share an id: equal pixels. Near duplicates agree in perceptual hash *and* in colour. The
-limits are tight: a wrong merge glues classes together, a missed one costs a little independence. Measured:
-different pictures of one subject differ in 44 bits or more, re-encoded and halved ones in 6 or fewer.
+Exact duplicates share an id: equal pixels. `near.py` finds the near ones.
 """
 
 from __future__ import annotations
@@ -11,12 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-NEAR_BITS = 20  # of 256
-NEAR_LEVELS = 24  # of 255, in any colour of any quarter
-HASH_BITS = 256
-# Hashes that differ in at most NEAR_BITS bits agree in one of so many bands: none is missed.
-BANDS = NEAR_BITS + 1
-BAND_BITS = HASH_BITS // BANDS
+from pipeline.preprocess.near import Look, NearIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +19,12 @@ class Picture:
     Args:
         id: Its pixels' digest.
         source_group: The source's own group, None where it has none.
-        phash: Perceptual hash, None for a flat picture: it is near nothing.
-        colour: Mean colours of the quarters.
+        look: How it looks.
     """
 
     id: str
     source_group: str | None
-    phash: str | None
-    colour: str | None
+    look: Look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,43 +36,12 @@ class SeenPicture:
     split: str
     phash: str | None
     colour: str | None
+    sketch: str | None = None
 
-
-class NearIndex:
-    """Finds the pictures near another without comparing all pairs."""
-
-    def __init__(self) -> None:
-        self._bands: list[dict[int, list[str]]] = [defaultdict(list) for _ in range(BANDS)]
-        self._signatures: dict[str, tuple[int, bytes]] = {}
-
-    def add(self, id: str, phash: str | None, colour: str | None) -> None:
-        """Remember a picture; a flat one is not remembered."""
-        if phash is None or colour is None:
-            return
-        bits = int(phash, 16)
-        self._signatures[id] = (bits, bytes.fromhex(colour))
-        for band, key in enumerate(_band_keys(bits)):
-            self._bands[band][key].append(id)
-
-    def find(self, phash: str | None, colour: str | None) -> list[str]:
-        """Return the remembered pictures near this one."""
-        if phash is None or colour is None:
-            return []
-        bits, tint = int(phash, 16), bytes.fromhex(colour)
-        keys = enumerate(_band_keys(bits))
-        candidates = dict.fromkeys(id for band, key in keys for id in self._bands[band].get(key, ()))
-        return [id for id in candidates if self._is_near(id, bits, tint)]
-
-    def _is_near(self, id: str, bits: int, tint: bytes) -> bool:
-        other_bits, other_tint = self._signatures[id]
-        if (bits ^ other_bits).bit_count() > NEAR_BITS:
-            return False
-        return max(abs(a - b) for a, b in zip(tint, other_tint, strict=True)) <= NEAR_LEVELS
-
-
-def _band_keys(bits: int) -> list[int]:
-    mask = (1 << BAND_BITS) - 1
-    return [(bits >> (band * BAND_BITS)) & mask for band in range(BANDS)]
+    @property
+    def look(self) -> Look:
+        """How it looks."""
+        return Look(phash=self.phash, colour=self.colour, sketch=self.sketch)
 
 
 @dataclass(slots=True)
@@ -132,7 +92,9 @@ class _Groups:
             self._splits[roots[0]] = known.pop()
 
 
-def group_pictures(pictures: Sequence[Picture], seen: Sequence[SeenPicture] = ()) -> Grouping:
+def group_pictures(
+    pictures: Sequence[Picture], seen: Sequence[SeenPicture] = (), *, mirrored: bool = False
+) -> Grouping:
     """Group near duplicates and the source's own groups, keeping what earlier versions decided.
 
     New pictures are taken in source order. One that is linked to a training group and to a test group of
@@ -141,13 +103,14 @@ def group_pictures(pictures: Sequence[Picture], seen: Sequence[SeenPicture] = ()
     Args:
         pictures: The version's pictures, each id once, in source order.
         seen: Pictures of earlier versions in the order they were first seen.
+        mirrored: Whether a mirrored copy is near its original.
     """
-    grouping, near = Grouping(), NearIndex()
+    grouping, near = Grouping(), NearIndex(mirrored=mirrored)
     groups = _Groups({picture.group: picture.split for picture in seen})
     for picture in seen:
         groups.open(picture.group)
         grouping.groups[picture.id] = picture.group
-        near.add(picture.id, picture.phash, picture.colour)
+        near.add(picture.id, picture.look)
     by_source: dict[str, list[str]] = defaultdict(list)
     for known in pictures:
         if known.source_group is not None and known.id in grouping.groups:
@@ -166,7 +129,7 @@ def _place(
     near: NearIndex,
     by_source: dict[str, list[str]],
 ) -> None:
-    like = near.find(picture.phash, picture.colour)
+    like = near.find(picture.look)
     grouping.near_pairs += [(other, picture.id) for other in like]
     siblings = [] if picture.source_group is None else by_source[picture.source_group]
     linked = [grouping.groups[id] for id in (*like, *siblings)]
@@ -177,4 +140,4 @@ def _place(
     groups.join([picture.id, *linked])
     grouping.groups[picture.id] = picture.id
     siblings.append(picture.id)
-    near.add(picture.id, picture.phash, picture.colour)
+    near.add(picture.id, picture.look)

@@ -12,6 +12,8 @@ from PIL import Image
 from pipeline.datasets.manifest import ManifestRow
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import REASONS, decode_picture, picture_facts
+from pipeline.preprocess.near import Look
+from pipeline.preprocess.sketch import draw_sketch
 from pipeline.types import UInt8Image
 
 HASH_SIZE = 16  # 16 x 16 = 256 bits: unlike pictures differ in about half of them
@@ -28,6 +30,7 @@ class FileFacts:
     format: str | None = None
     phash: str | None = None
     colour: str | None = None
+    sketch: str | None = None
     reason: str | None = None
 
 
@@ -37,10 +40,16 @@ def examine_picture(data: bytes) -> FileFacts:
         pixels, format = decode_picture(data), picture_facts(data).format
     except UndecodableImage as error:
         return FileFacts(reason=error.reason)
-    phash, colour = perceive_pixels(pixels)
+    look = perceive_pixels(pixels)
     height, width, _ = pixels.shape
     return FileFacts(
-        id=pixel_id(pixels), width=width, height=height, format=format, phash=phash, colour=colour
+        id=pixel_id(pixels),
+        width=width,
+        height=height,
+        format=format,
+        phash=look.phash,
+        colour=look.colour,
+        sketch=look.sketch,
     )
 
 
@@ -48,6 +57,8 @@ def recall_facts(row: ManifestRow) -> FileFacts | None:
     """Return what an earlier version's row knows of its blob, None where it knows nothing."""
     if row.id is None:
         return FileFacts(reason=row.reason) if row.reason in REASONS else None
+    if row.sketch is None:  # of a release that drew none: look again
+        return None
     return FileFacts(
         id=row.id,
         width=row.width,
@@ -55,6 +66,7 @@ def recall_facts(row: ManifestRow) -> FileFacts | None:
         format=row.format,
         phash=row.phash,
         colour=row.colour,
+        sketch=row.sketch,
     )
 
 
@@ -65,11 +77,11 @@ def pixel_id(pixels: UInt8Image) -> str:
     return digest.hexdigest()
 
 
-def perceive_pixels(pixels: UInt8Image) -> tuple[str | None, str]:
-    """Return the perceptual hash (None for a flat picture) and the four quarters' mean colours, in hex."""
+def perceive_pixels(pixels: UInt8Image) -> Look:
+    """Return how a picture looks; a flat one has no perceptual hash."""
     image = Image.fromarray(pixels)
     colour = image.resize((2, 2), Image.Resampling.BOX).tobytes().hex()
     gray = image.convert("L").resize((64, 64), Image.Resampling.LANCZOS)
-    if np.asarray(gray).std() < FLAT_LEVELS:
-        return None, colour
-    return str(imagehash.phash(gray, hash_size=HASH_SIZE, highfreq_factor=4)), colour
+    is_flat = np.asarray(gray).std() < FLAT_LEVELS
+    phash = None if is_flat else str(imagehash.phash(gray, hash_size=HASH_SIZE, highfreq_factor=4))
+    return Look(phash=phash, colour=colour, sketch=draw_sketch(pixels))

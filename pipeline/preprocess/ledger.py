@@ -7,11 +7,13 @@ leaves the source and comes back finds its old side. It is written before the ve
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 
+from pipeline.datasets.manifest import ManifestRow, iterate_manifest
 from pipeline.errors import ObjectNotFound
 from pipeline.preprocess.duplicates import SeenPicture
+from pipeline.preprocess.facts import examine_picture
 from pipeline.storage import Storage
 
 
@@ -33,3 +35,32 @@ def write_ledger(seen: Sequence[SeenPicture], storage: Storage, workspace: str, 
     """Replace the ledger as a whole."""
     lines = (json.dumps(asdict(picture), sort_keys=True) for picture in seen)
     storage.write_bytes(ledger_uri(workspace, dataset), "".join(f"{line}\n" for line in lines).encode())
+
+
+def draw_missing_sketches(
+    seen: Sequence[SeenPicture],
+    rows: Iterable[ManifestRow],
+    storage: Storage,
+    workspace: str,
+    dataset: str,
+) -> list[SeenPicture]:
+    """Return the ledger with the sketches that an earlier release did not draw.
+
+    They come from the rows just examined or, for pictures that left the source, from their blobs. A picture
+    whose blob is gone as well keeps the facts it has.
+    """
+    bare = {picture.id for picture in seen if picture.sketch is None and picture.phash is not None}
+    if not bare:
+        return list(seen)
+    drawn = {row.id: row.sketch for row in rows if row.id in bare}
+    uris = storage.list_uris(f"{workspace}/datasets/{dataset}/")
+    for uri in (uri for uri in uris if uri.endswith("/manifest.jsonl")):
+        for row in iterate_manifest(uri, storage):
+            if row.id not in bare or row.id in drawn:
+                continue
+            blob = f"{workspace}/blobs/{row.blob}"
+            if storage.exists(blob):
+                drawn[row.id] = examine_picture(storage.read_bytes(blob)).sketch
+    return [
+        replace(picture, sketch=drawn[picture.id]) if picture.id in drawn else picture for picture in seen
+    ]

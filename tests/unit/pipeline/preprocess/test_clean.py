@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,7 @@ class TestBadPictures:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 "pipeline.preprocess.duplicates.NearIndex.find",
-                lambda index, phash, colour: [end.id for end in ends],
+                lambda index, look: [end.id for end in ends],
             )
             folder_of(toys, {"ant": 1}, first=12)
             result = clean(toys, storage)
@@ -261,3 +262,25 @@ def test_chunks_of_a_fetch_make_one_version(toys: Path, storage: Storage) -> Non
         classifier, storage=storage, workspace=WORKSPACE, fetched=parts[::-1], run_id="run 2"
     )
     assert joined["version"] == whole["version"]
+
+
+class TestLedgersOfAnEarlierRelease:
+    def strip(self, uri: str, storage: Storage) -> None:
+        """Take out what an earlier release did not know."""
+        rows = [json.loads(line) for line in storage.read_bytes(uri).splitlines()]
+        for row in rows:
+            del row["sketch"]
+        storage.write_bytes(uri, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+
+    def test_facts_are_found_again_and_nobody_moves(self, toys: Path, storage: Storage) -> None:
+        first = clean(toys, storage)
+        ledger = f"{WORKSPACE}/datasets/toys/splits.jsonl"
+        before = storage.read_bytes(ledger)
+        for uri in (ledger, f"{first['uri']}/manifest.jsonl"):
+            self.strip(uri, storage)
+        (toys / "ant" / "0000.png").unlink()
+        second = clean(toys, storage)
+        assert second["decoded"] == 23
+        assert storage.read_bytes(ledger) == before
+        splits = {row.id: row.split for row in rows_of(first, storage)}
+        assert all(splits[row.id] == row.split for row in rows_of(second, storage))

@@ -1,33 +1,25 @@
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
-from skimage import data
 
-from pipeline.preprocess.duplicates import (
-    HASH_BITS,
-    NEAR_BITS,
-    NearIndex,
-    Picture,
-    SeenPicture,
-    group_pictures,
-)
-from pipeline.preprocess.facts import perceive_pixels
+from pipeline.preprocess.duplicates import Picture, SeenPicture, group_pictures
+from pipeline.preprocess.near import HASH_BITS, SAME_BITS, Look
+from pipeline.preprocess.split import Member, split_by_hash
 
 COLOUR = "80" * 12
 
 
-def picture(id: str, bits: int | None = None, *, group: str | None = None, colour: str = COLOUR) -> Picture:
+def picture(id: str, bits: int | None = None, *, group: str | None = None) -> Picture:
     phash = None if bits is None else f"{bits:064x}"
-    return Picture(id=id, source_group=group, phash=phash, colour=colour)
+    return Picture(id=id, source_group=group, look=Look(phash=phash, colour=COLOUR, sketch=None))
 
 
 def seen(picture: Picture, group: str, split: str) -> SeenPicture:
-    return SeenPicture(id=picture.id, group=group, split=split, phash=picture.phash, colour=picture.colour)
+    look = picture.look
+    return SeenPicture(id=picture.id, group=group, split=split, phash=look.phash, colour=look.colour)
 
 
 def flipped(count: int, seed: int = 0) -> int:
@@ -37,64 +29,7 @@ def flipped(count: int, seed: int = 0) -> int:
 
 A = picture("a", 0)
 FAR = picture("far", flipped(128))
-NEAR_A = picture("near a", flipped(NEAR_BITS))
-
-
-class TestNearIndex:
-    @pytest.mark.parametrize("seed", range(50))
-    def test_finds_all_within_the_limit_and_none_beyond(self, seed: int) -> None:
-        index = NearIndex()
-        index.add("a", A.phash, A.colour)
-        assert index.find(f"{flipped(NEAR_BITS, seed):064x}", COLOUR) == ["a"]
-        assert index.find(f"{flipped(NEAR_BITS + 1, seed):064x}", COLOUR) == []
-
-    def test_differences_spread_over_the_whole_hash_hide_nothing(self) -> None:
-        index = NearIndex()
-        index.add("a", A.phash, A.colour)
-        spread = sum(1 << (place * HASH_BITS // NEAR_BITS) for place in range(NEAR_BITS))
-        assert index.find(f"{spread:064x}", COLOUR) == ["a"]
-
-    def test_same_shape_in_another_colour_is_another_picture(self) -> None:
-        index = NearIndex()
-        index.add("a", A.phash, A.colour)
-        assert index.find(A.phash, "80" * 11 + "a0") == []
-
-    def test_flat_pictures_are_near_nothing(self) -> None:
-        red, blue = (np.full((8, 8, 3), level, np.uint8) for level in ((255, 0, 0), (0, 0, 255)))
-        assert perceive_pixels(red)[0] is None
-        assert perceive_pixels(blue)[0] is None
-        assert len(set(group_pictures([picture("x"), picture("y")]).groups.values())) == 2
-
-
-def photograph(name: str) -> Image.Image:
-    return Image.fromarray(getattr(data, name)()).convert("RGB")
-
-
-def saved_badly(image: Image.Image) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=50)
-    return Image.open(buffer).convert("RGB")
-
-
-class TestRealPictures:
-    @pytest.mark.parametrize("name", ["astronaut", "coffee", "brick", "camera"])
-    def test_halved_recompressed_and_brightened_copies_are_near(self, name: str) -> None:
-        original = photograph(name)
-        half = original.resize((original.width // 2, original.height // 2), Image.Resampling.BILINEAR)
-        bright = ImageEnhance.Brightness(original).enhance(1.05)
-        index = NearIndex()
-        index.add(name, *perceive_pixels(np.asarray(original)))
-        for copy in (half, saved_badly(original), bright):
-            assert index.find(*perceive_pixels(np.asarray(copy))) == [name]
-
-    def test_tiles_of_one_texture_are_not_merged(self) -> None:
-        bricks = np.asarray(photograph("brick"))
-        tiles = [bricks[y : y + 64, x : x + 64] for y in range(0, 512, 64) for x in range(0, 512, 64)]
-        pictures = []
-        for number, tile in enumerate(tiles):
-            phash, colour = perceive_pixels(tile)
-            pictures.append(Picture(id=str(number), source_group=None, phash=phash, colour=colour))
-        assert len(set(group_pictures(pictures).groups.values())) == 64
+NEAR_A = picture("near a", flipped(SAME_BITS))
 
 
 class TestGroups:
@@ -107,7 +42,7 @@ class TestGroups:
 
     def test_the_name_stays_when_the_first_member_leaves(self) -> None:
         old = [seen(A, "a", "test"), seen(NEAR_A, "a", "test")]
-        newcomer = picture("new", flipped(NEAR_BITS - 4))
+        newcomer = picture("new", flipped(SAME_BITS - 4))
         assert group_pictures([NEAR_A, newcomer], old).groups["new"] == "a"
 
     def test_a_picture_near_one_that_left_joins_its_side(self) -> None:
@@ -131,12 +66,12 @@ class TestStraddling:
         assert grouping.groups == {"a": "a", "far": "far"}
 
     def test_it_links_nothing_itself(self) -> None:
-        friend = picture("friend", flipped(NEAR_BITS) ^ flipped(20, 9))
+        friend = picture("friend", flipped(SAME_BITS) ^ flipped(20, 9))
         grouping = group_pictures([A, self.FAR_IN_G, self.BRIDGE, friend], self.OLD)
         assert grouping.groups["friend"] == "friend"
 
     def test_a_new_group_takes_the_side_it_meets_first(self) -> None:
-        first = picture("first", flipped(NEAR_BITS), group="g")
+        first = picture("first", flipped(SAME_BITS), group="g")
         second = replace(FAR, id="second", source_group="g")
         grouping = group_pictures([A, FAR, first, second], self.OLD)
         assert grouping.groups["first"] == "a"
@@ -147,3 +82,52 @@ class TestStraddling:
         grouping = group_pictures([A, FAR, NEAR_A], old)
         assert grouping.straddling == set()
         assert grouping.groups["near a"] == "far"
+
+
+class TestManyAdditions:
+    """Versions that grow at random, with pictures near several others, under the split of `clean`."""
+
+    @staticmethod
+    def chain(random: np.random.Generator, bases: list[int]) -> int:
+        """Return a hash near one of the pictures so far, or one on its own."""
+        base = bases[int(random.integers(len(bases)))] if bases and random.random() < 0.7 else None
+        return (
+            flipped(128, int(random.integers(1 << 30)))
+            if base is None
+            else base ^ flipped(int(random.integers(SAME_BITS)), int(random.integers(1 << 30)))
+        )
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_no_group_ever_straddles_the_split(self, seed: int) -> None:
+        random, bases, pictures = np.random.default_rng(seed), [], []
+        ledger: list[SeenPicture] = []
+        bridges = merges = 0
+        for _ in range(5):
+            for _ in range(40):
+                bases.append(self.chain(random, bases))
+                group = f"g{random.integers(30)}" if random.random() < 0.3 else None
+                pictures.append(picture(f"p{len(pictures)}", bases[-1], group=group))
+            grouping = group_pictures(pictures, ledger)
+            bridges += len(grouping.straddling)
+            kept = [each for each in pictures if each.id in grouping.groups]
+            members = [Member(label="x", group=grouping.groups[each.id]) for each in kept]
+            known = {old.group: old.split for old in ledger}
+            splits = split_by_hash(members, ["x"], known=known, fraction=0.3, salt=str(seed))
+            before = {old.id: old.split for old in ledger}
+            merges += sum(grouping.groups[old.id] != old.group for old in ledger)
+            ledger = [replace(old, group=grouping.groups[old.id]) for old in ledger]
+            ledger += [
+                seen(each, grouping.groups[each.id], splits[grouping.groups[each.id]])
+                for each in kept
+                if each.id not in before
+            ]
+            sides: dict[str, set[str]] = {}
+            for old in ledger:
+                sides.setdefault(old.group, set()).add(old.split)
+            assert {len(found) for found in sides.values()} == {1}
+            placed = {old.id: old.split for old in ledger}
+            assert {id: placed[id] for id in before} == before
+            kept_pairs = [pair for pair in grouping.near_pairs if pair[0] in placed and pair[1] in placed]
+            assert all(placed[one] == placed[other] for one, other in kept_pairs)
+        assert bridges
+        assert merges
