@@ -72,7 +72,7 @@ class Engine:
         self.settings = settings
         self.tokens = Tokens.read(token_file(parts.home))
         self.store = Store(state / "engine.db")
-        self.router = Router()
+        self.router = Router(num_warm=settings.warm_versions)
         self.operations = Operations(self.store, parts.project)
         self.models = Models(self.store, parts.project, self.operations, self.router)
         place = Place(

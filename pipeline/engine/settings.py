@@ -23,3 +23,6 @@ class EngineSettings(BaseSettings):
     predict_wait_seconds: float = Field(
         50, gt=0, description="How long a prediction waits for a version that is being loaded again."
     )
+    warm_versions: int = Field(
+        2, ge=0, description="How many versions stay loaded besides the defaults; others load when asked."
+    )

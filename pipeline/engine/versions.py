@@ -282,16 +282,14 @@ class Versions:
         return EMPTY
 
     def recover(self) -> None:
-        """Bring READY versions back warm, defaults first, after a restart of the engine."""
+        """Serve READY versions again after a restart: defaults at once, others when they are asked."""
         with self._store.begin() as session:
             defaults = {model.name: model.default_version for model in session.scalars(select(Model))}
             ready = list(session.scalars(select(Version).filter_by(state=READY).order_by(Version.seq.desc())))
         for name, default in defaults.items():
             self._router.add_model(name, default)
         for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
-            served = self._serve(version)
-            served.keep()
-            self._router.add(version.model, version.name, served)
+            self._router.add(version.model, version.name, self._serve(version))
 
 
 def _bad_model(error: PipelineError) -> str:

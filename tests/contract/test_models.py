@@ -281,7 +281,10 @@ class TestRestart:
         assert v1("POST", "models/m:predict", {"instances": ["x"]})["predictions"] == [
             {"served_by": "m/v2", "size": 1}
         ]
-        assert len(parts.pool.loaded) == 4
+        assert [servant.name for servant in parts.pool.loaded[2:]] == ["m/v2"]
+        assert v1("POST", "models/m/versions/v1:predict", {"instances": ["x"]})["predictions"] == [
+            {"served_by": "m/v1", "size": 1}
+        ]
 
     def test_a_creation_that_was_cut_off_is_finished(self, restart, parts, uri):
         v1 = restart()

@@ -19,7 +19,7 @@ RETRY_SECONDS = (0.0, 1.0, 5.0, 30.0)  # between attempts to bring a dead worker
 
 
 class ServedVersion:
-    """A version that stays served: a worker that dies is started again.
+    """A version that stays served: a worker that dies is started again, one that sleeps wakes when asked.
 
     Args:
         name: `model/version`.
@@ -35,6 +35,14 @@ class ServedVersion:
         self._wait_seconds = wait_seconds
         self._servant: asyncio.Future[Servant] = asyncio.get_running_loop().create_future()
         self._keeping: asyncio.Task[None] | None = None
+        self._in_flight = 0
+        self._is_closed = False
+        self.last_used = 0.0
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the model is loaded, or being loaded."""
+        return self._keeping is not None
 
     async def _load(self) -> Servant:
         return await self._pool.load(self.name, await self._fetch())
@@ -50,7 +58,15 @@ class ServedVersion:
 
     def keep(self) -> None:
         """Keep the model loaded, beginning now if it is not."""
-        self._keeping = asyncio.create_task(self._keep())
+        self.last_used = asyncio.get_running_loop().time()
+        if self._keeping is None and not self._is_closed:
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def sleep(self) -> None:
+        """Unload the model until it is asked again, unless it is busy."""
+        if not self._in_flight and self.is_awake:
+            log.info("%s sleeps until it is asked.", self.name)
+            await self._unload()
 
     async def _keep(self) -> None:
         failures = 0
@@ -80,6 +96,14 @@ class ServedVersion:
         Raises:
             Unavailable: if there is no worker in time, or the second one dies too.
         """
+        self._in_flight += 1
+        try:
+            return await self._ask(kind, payload, **header)
+        finally:
+            self._in_flight -= 1
+
+    async def _ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        self.keep()
         try:
             servant = await asyncio.wait_for(self._current(), self._wait_seconds)
             try:
@@ -91,30 +115,50 @@ class ServedVersion:
             raise Unavailable(f"{self.name} is being loaded; try again.") from error
         return await servant.ask(kind, payload, **header)
 
-    async def close(self) -> None:
-        """Stop serving."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+    async def _unload(self) -> None:
+        keeping, self._keeping = self._keeping, None
         servant = self._servant.result() if self._servant.done() else None
         if servant is not None:
             self._servant = asyncio.get_running_loop().create_future()
-        self._servant.set_exception(Unavailable(f"{self.name} is not served any more."))
-        self._servant.exception()  # nobody may be waiting for it, which is no mistake
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
         if servant is not None:
             await servant.close()
 
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._unload()
+        self._servant.set_exception(Unavailable(f"{self.name} is not served any more."))
+        self._servant.exception()  # nobody may be waiting for it, which is no mistake
+
 
 class Router:
-    """Models and versions by name."""
+    """Models and versions by name.
 
-    def __init__(self) -> None:
+    The default version of each model stays loaded. Of the others only those used last do: each costs a
+    process, and a model that is retrained every day would fill the memory.
+
+    Args:
+        num_warm: How many versions that are no default stay loaded, over all models.
+    """
+
+    def __init__(self, *, num_warm: int) -> None:
+        self._num_warm = num_warm
         self._versions: dict[tuple[str, str], ServedVersion] = {}
         self._defaults: dict[str, str | None] = {}
+        self._trimming: set[asyncio.Task[None]] = set()
 
     def add_model(self, model: str, default: str | None = None) -> None:
         """Make a model known, or say which version is its default."""
         self._defaults[model] = default
+        served = self._versions.get((model, default or ""))
+        if served is not None:
+            served.keep()
+        self._trim()
 
     def remove_model(self, model: str) -> None:
         """Forget a model."""
@@ -123,6 +167,23 @@ class Router:
     def add(self, model: str, version: str, served: ServedVersion) -> None:
         """Send predictions of a version to a worker."""
         self._versions[model, version] = served
+        if self._defaults.get(model) == version:
+            served.keep()
+        self._trim()
+
+    def _trim(self) -> None:
+        task = asyncio.create_task(self._unload_unused())
+        self._trimming.add(task)
+        task.add_done_callback(self._trimming.discard)
+
+    async def _unload_unused(self) -> None:
+        others = [
+            served
+            for (model, version), served in self._versions.items()
+            if served.is_awake and self._defaults.get(model) != version
+        ]
+        unused = sorted(others, key=lambda served: served.last_used, reverse=True)[self._num_warm :]
+        await asyncio.gather(*(served.sleep() for served in unused))
 
     def remove(self, model: str, version: str) -> ServedVersion | None:
         """Send no more predictions to a version."""
@@ -145,6 +206,9 @@ class Router:
         served = self._versions.get((model, version))
         if served is None:
             raise NotFound("The specified version was not found or is not ready.", field="name")
+        if not served.is_awake:
+            served.keep()
+            self._trim()
         return served
 
     async def close(self) -> None:
