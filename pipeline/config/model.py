@@ -29,5 +29,5 @@ class ModelConfig(Strict):
     batch_size: int = Field(32, ge=1, le=65_536, description="Pictures in one training step.")
     learning_rate: float = Field(0.001, gt=0, le=10, description="Step size of the Adam optimiser.")
     seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="Seeds the head's first weights and the order of pictures."
+        42, ge=0, le=2**31 - 1, description="Seeds the head's first weights and the order of pictures."
     )

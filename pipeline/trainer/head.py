@@ -29,7 +29,7 @@ class HeadParameters:
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 0.001
-    seed: int = 0
+    seed: int = 42
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""

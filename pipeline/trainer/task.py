@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=20, help="passes over the features")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a step")
     parser.add_argument("--learning-rate", type=float, default=0.001, help="Adam's step size")
-    parser.add_argument("--seed", type=int, default=0, help="of the head's first weights and the order")
+    parser.add_argument("--seed", type=int, default=42, help="of the head's first weights and the order")
     parser.add_argument("--workspace", required=True, help="URI of the bucket with the feature cache")
     parser.add_argument("--job-dir", required=True, help="URI that the model is written under")
     return parser
