@@ -178,14 +178,14 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
     seconds = {stage.name: stage.seconds for stage in stages if stage.seconds is not None}
     if state == "failed":
         return _failed_result(api, name, run_id, instances) | {"seconds": seconds}
-    return _read_summary(settings, run_id) | {"seconds": seconds}
+    return _read_summary(settings, name, run_id) | {"seconds": seconds}
 
 
-def _read_summary(settings: Settings, run_id: str) -> dict[str, Any]:
+def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
     from pipeline.deploy.summary import run_uri
     from pipeline.storage import Storage
 
-    uri = f"{run_uri(settings.workspace, run_id)}/summary.json"
+    uri = f"{run_uri(settings.workspace, name, run_id)}/summary.json"
     try:
         summary: dict[str, Any] = Storage.from_environment().read_json(uri)
     except ObjectNotFound as error:

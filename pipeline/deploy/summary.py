@@ -22,9 +22,9 @@ class RunState(StrEnum):
     SUPERSEDED = "superseded"
 
 
-def run_uri(workspace: str, run_id: str) -> str:
-    """Return the folder of a run in the bucket."""
-    return f"{workspace}/runs/{quote(run_id, safe='')}"
+def run_uri(workspace: str, classifier: str, run_id: str) -> str:
+    """Return the folder of a run in the bucket; run ids are unique within one classifier only."""
+    return f"{workspace}/runs/{classifier}/{quote(run_id, safe='')}"
 
 
 def count_work(
@@ -82,7 +82,7 @@ def build_summary(
 
 def write_summary(storage: Storage, workspace: str, summary: JsonDict) -> str:
     """Write a run's summary and return its URI."""
-    uri = f"{run_uri(workspace, summary['run_id'])}/summary.json"
+    uri = f"{run_uri(workspace, summary['classifier'], summary['run_id'])}/summary.json"
     storage.write_json(uri, summary)
     return uri
 

@@ -165,7 +165,7 @@ class TestWholeRun:
         events = {model_asset("m"): SimpleNamespace(extra=None)}
         operator = PublishModelOperator(task_id="publish", model="m", **pick(done, "gate", "version"))
         result = operator.execute({**make_context(), "outlet_events": events})
-        assert result == {"summary": "gs://graft/runs/manual__1/summary.json", "version": version}
+        assert result == {"summary": "gs://graft/runs/m/manual__1/summary.json", "version": version}
         assert events[model_asset("m")].extra["accuracy"] == 1.0
         summary = world.storage.read_json(result["summary"])
         assert (summary["state"], summary["version"]) == ("success", version)
@@ -226,7 +226,7 @@ class TestChampion:
         with pytest.raises(DownstreamTasksSkipped) as caught:
             promote(run_step, done)
         assert caught.value.tasks == ["publish"]
-        summary = world.storage.read_json("gs://graft/runs/manual__1/summary.json")
+        summary = world.storage.read_json("gs://graft/runs/m/manual__1/summary.json")
         assert (summary["state"], summary["version"]) == ("superseded", None)
         assert summary["gate"]["accepted"] is True
         assert world.engine.get_version("m", done["version"]["version"]) is None
@@ -240,7 +240,7 @@ class TestGate:
         with pytest.raises(DownstreamTasksSkipped) as caught:
             run_until_gate(run_step)
         assert caught.value.tasks == ["create_version", "promote", "publish", "smoke_test"]
-        summary = world.storage.read_json("gs://graft/runs/manual__1/summary.json")
+        summary = world.storage.read_json("gs://graft/runs/m/manual__1/summary.json")
         assert (summary["state"], summary["version"]) == ("refused", None)
         assert summary["gate"]["reasons"] == ["absolute.accuracy.min: accuracy 0 is below the limit 0.6"]
         assert "Refused by the gate" in world.notes[0]  # type: ignore[attr-defined]

@@ -132,7 +132,7 @@ def airflow(httpserver: HTTPServer, classifier: Path, monkeypatch: pytest.Monkey
     status = {"airflow": {"url": airflow.url, "username": "admin", "password": "secret"}}
     monkeypatch.setattr(module, "require_stack", lambda: status)
     monkeypatch.setattr(module, "POLL_SECONDS", 0)
-    Storage.from_environment().write_json(f"gs://graft/runs/{QUOTED}/summary.json", SUMMARY)
+    Storage.from_environment().write_json(f"gs://graft/runs/tiles/{QUOTED}/summary.json", SUMMARY)
     return airflow
 
 
@@ -226,7 +226,7 @@ class TestWatching:
     def test_exit_code_says_whether_a_version_was_deployed(
         self, graft: Graft, airflow: Airflow, change: dict[str, Any], code: int
     ) -> None:
-        Storage.from_environment().write_json(f"gs://graft/runs/{QUOTED}/summary.json", SUMMARY | change)
+        Storage.from_environment().write_json(f"gs://graft/runs/tiles/{QUOTED}/summary.json", SUMMARY | change)
         outcome = graft("run", "tiles")
         assert outcome.code == code
         for reason in change.get("gate", {}).get("reasons", []):
@@ -269,7 +269,7 @@ class TestWatching:
         assert f"run {RUN} goes on" in outcome.stderr
 
     def test_summary_in_another_bucket_is_explained(self, graft: Graft, airflow: Airflow) -> None:
-        Storage.from_environment().delete(f"gs://graft/runs/{QUOTED}/summary.json")
+        Storage.from_environment().delete(f"gs://graft/runs/tiles/{QUOTED}/summary.json")
         outcome = graft("run", "tiles")
         assert outcome.code == 1
         assert "GRAFT_BUCKETS" in outcome.stderr

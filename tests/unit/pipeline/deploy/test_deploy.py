@@ -247,7 +247,7 @@ class TestSummary:
             version=None,
         )
         uri = write_summary(storage, "gs://graft", summary)
-        assert uri == "gs://graft/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00%2Fx/summary.json"
+        assert uri == "gs://graft/runs/m/manual__2026-01-01T00%3A00%3A00%2B00%3A00%2Fx/summary.json"
         assert storage.read_json(uri) == {
             "classifier": "m",
             "run_id": "manual__2026-01-01T00:00:00+00:00/x",
