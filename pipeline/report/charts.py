@@ -1,0 +1,133 @@
+"""Charts as inline SVG that takes the colours of the page, so that it reads in light and in dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+INK = "#010203"  # stands for the page's own text colour
+SERIES = tuple(f"#0102{number:02x}" for number in range(16, 24))  # stand for --series-1, --series-2, ...
+_DASHES = ("-", "--", "-.", ":")  # so that lines differ by more than their colour
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # labels are text
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
+}
+
+
+def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch: int | None) -> str:
+    """Return `loss` or `accuracy` over the epochs, of training and validation pictures."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, key in enumerate((name, f"val_{name}")):
+            if key in history:
+                label = "validation" if number else "training"
+                epochs = range(1, len(history[key]) + 1)
+                axes.plot(epochs, history[key], _DASHES[number], color=SERIES[number], label=label)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=INK, alpha=0.5, linestyle=":", label="kept")
+        _finish(axes, x="epoch", y=name)
+
+    return _svg(draw, f"learning-{name}", size=(4.4, 3.0))
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Return how often the model was right where it was how sure."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], ":", color=INK, alpha=0.6, label="as sure as right")
+        sizes = [12 + 120 * row["pictures"] / sum(item["pictures"] for item in bins) for row in bins]
+        confidence, accuracy = ([row[name] for row in bins] for name in ("confidence", "accuracy"))
+        axes.plot(confidence, accuracy, "-", color=SERIES[0])
+        axes.scatter(confidence, accuracy, s=sizes, color=SERIES[0], label="pictures (area: how many)")
+        _finish(axes, x="probability of the answer", y="share that was right")
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.04))
+
+    return _svg(draw, "reliability", size=(4.4, 3.2))
+
+
+def coverage(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return how accurate the answers are when the least sure ones are withheld."""
+    known = [row for row in rows if row["accuracy"] is not None]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot(
+            [row["coverage"] for row in known],
+            [row["accuracy"] for row in known],
+            "-o",
+            ms=3,
+            color=SERIES[0],
+        )
+        _finish(axes, x="share of pictures answered", y="accuracy of the answers", legend=False)
+        axes.set(xlim=(0, 1.02))
+
+    return _svg(draw, "coverage", size=(4.4, 3.2))
+
+
+def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Return precision over recall, a line for each class."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (label, points) in enumerate(curves.items()):
+            recall, precision = zip(*points, strict=True)
+            style = _DASHES[number % len(_DASHES)]
+            axes.plot(recall, precision, style, color=SERIES[number % len(SERIES)], label=_plain(label))
+        _finish(axes, x="recall", y="precision")
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.04))
+
+    return _svg(draw, "precision-recall", size=(4.4, 3.2))
+
+
+def _plain(label: str) -> str:
+    """Return a label short enough for a legend, and not hidden from it by its first character."""
+    short = label if len(label) <= 24 else f"{label[:23]}…"
+    return short.lstrip("_") or "-"
+
+
+def _finish(axes: Any, *, x: str, y: str, legend: bool = True) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.15)
+    if legend:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _svg(draw: Callable[[Any], None], name: str, *, size: tuple[float, float]) -> str:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(buffer.getvalue(), name)
+
+
+def _inline(svg: str, name: str) -> str:
+    """Return the drawing alone: no prologue, ids of its own, the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', svg)
+    svg = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(INK, "currentColor")
+    for number, colour in enumerate(SERIES, start=1):
+        svg = svg.replace(colour, f"var(--series-{number})")
+    width = re.search(r'viewBox="0 0 ([\d.]+)', svg)
+    size = f'style="max-width: {float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    return re.sub(r"<svg ", f'<svg aria-hidden="true" focusable="false" {size} ', svg, count=1)

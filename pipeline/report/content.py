@@ -1,0 +1,239 @@
+"""What a report says, as plain values: numbers, cards and drawings for the page to lay out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report import charts
+from pipeline.report.features import read_features
+from pipeline.report.gallery import Gallery
+from pipeline.report.inputs import ReportInputs
+from pipeline.report.ranking import Answer, rank_answers
+from pipeline.report.thumbnails import Thumbnails
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+MAX_CLASSES_DRAWN = 8  # lines in one drawing
+MAX_CLASSES_TABLED = 20  # columns of the confusion matrix
+CHARTS = ("reliability", "coverage", "precision_recall", "loss", "accuracy")
+SIDES = ("pictures", "train", "test")
+FEW_PICTURES = 30  # below this the figures of a class say little
+HEADLINE = (
+    ("accuracy", "Accuracy"),
+    ("loss", "Log loss"),
+    ("macro_f1", "Macro F1"),
+    ("weighted_f1", "Weighted F1"),
+    ("roc_auc", "ROC area"),
+    ("pr_auc", "Precision-recall area"),
+    ("brier", "Brier score"),
+    ("ece", "Calibration error (ECE)"),
+)
+
+
+def build_content(inputs: ReportInputs, storage: Storage, workspace: str) -> JsonDict:
+    """Return everything that the page shows, section by section; a section without data is empty."""
+    answers = rank_answers(inputs)
+    train = {id: row for id, row in inputs.rows.items() if row.split == "train"}
+    cached = read_features(storage, inputs.record.get("features", ()), wanted=train)
+    gallery = Gallery(inputs, answers, Thumbnails(storage, workspace))
+    comparison = inputs.evaluation.get("comparison") or {}
+    return {
+        "title": inputs.classifier["name"],
+        "description": inputs.classifier.get("description", ""),
+        "run_id": inputs.run_id,
+        "verdict": describe_verdict(inputs.decision),
+        "headline": describe_headline(inputs.evaluation),
+        "baseline": majority_share(inputs.evaluation["candidate"]),
+        "comparison": comparison,
+        "champion": inputs.evaluation.get("champion_version"),
+        "champion_saw": inputs.evaluation.get("champion_saw"),
+        "shared": inputs.evaluation.get("shared"),
+        "gained": gallery.changed(comparison.get("gained", ())),
+        "lost": gallery.changed(comparison.get("lost", ())),
+        "classes": describe_classes(inputs.evaluation["candidate"]),
+        "few_pictures": FEW_PICTURES,
+        "confusion": describe_confusion(inputs.evaluation["candidate"]),
+        "confused": gallery.confused(),
+        "worst": gallery.worst(cached),
+        "wrong": sum(not answer.is_right for answer in answers),
+        "issues": gallery.label_issues(cached),
+        "training_pictures": len(train),
+        "explained": gallery.explained(),
+        "charts": draw_charts(inputs, answers),
+        "coverage": inputs.evaluation["candidate"].get("coverage", []),
+        "ece": (inputs.evaluation["candidate"].get("scores") or {}).get("ece"),
+        "slices": inputs.evaluation.get("slices") or {},
+        "data": describe_data(inputs),
+        "history": describe_history(inputs.record),
+        "provenance": describe_provenance(inputs),
+    }
+
+
+def describe_verdict(decision: Mapping[str, Any]) -> JsonDict:
+    """Return the gate's word and every rule behind it."""
+    override = decision.get("override")
+    thresholds = [{"key": key, "limit": limit} for key, limit in decision.get("thresholds", {}).items()]
+    fields = ("key", "verdict", "value", "limit", "interval", "subject")
+    rules = [{name: rule.get(name) for name in fields} for rule in decision.get("rules") or thresholds]
+    word = "Accepted" if decision["accepted"] else "Refused"
+    return {
+        "accepted": decision["accepted"],
+        "word": "Accepted by override" if override else word,
+        "reasons": list(decision["reasons"]),
+        "note": decision.get("note", ""),
+        "override": override,
+        "rules": rules,
+    }
+
+
+def describe_headline(evaluation: Mapping[str, Any]) -> list[JsonDict]:
+    """Return the metrics that are there, of candidate and champion, with intervals."""
+    candidate, champion = evaluation["candidate"], evaluation.get("champion") or {}
+    differences = (evaluation.get("comparison") or {}).get("differences", {})
+    rows = []
+    for name, title in HEADLINE:
+        value, interval = _metric(candidate, name)
+        if value is not None:
+            rows.append(
+                {
+                    "name": name,
+                    "title": title,
+                    "value": value,
+                    "interval": interval,
+                    "champion": _metric(champion, name)[0],
+                    "difference": differences.get(name),
+                }
+            )
+    return rows
+
+
+def _metric(metrics: Mapping[str, Any], name: str) -> tuple[float | None, Sequence[float] | None]:
+    if name in metrics:
+        return metrics[name], metrics.get(f"{name}_ci95") or (metrics.get("intervals") or {}).get(name)
+    return (metrics.get("scores") or {}).get(name), (metrics.get("intervals") or {}).get(name)
+
+
+def majority_share(metrics: Mapping[str, Any]) -> float:
+    """Return the accuracy of always saying the most frequent class."""
+    supports = [sum(row.values()) for row in metrics["confusion"].values()]
+    return float(max(supports) / sum(supports))
+
+
+def describe_classes(metrics: Mapping[str, Any]) -> list[JsonDict]:
+    """Return the row of each class: measured, or else counted from the confusion matrix."""
+    measured = metrics.get("per_class") or {}
+    rows = []
+    for label, row in metrics["confusion"].items():
+        support, hits = sum(row.values()), row.get(label, 0)
+        answered = sum(other.get(label, 0) for other in metrics["confusion"].values())
+        counted = {
+            "support": support,
+            "precision": hits / answered if answered else None,
+            "recall": hits / support if support else None,
+            "f1": 2 * hits / (answered + support) if answered + support else None,
+        }
+        rows.append({"label": label, **counted, **measured.get(label, {})})
+    return rows
+
+
+def describe_confusion(metrics: Mapping[str, Any]) -> JsonDict | None:
+    """Return the confusion matrix with the share of each row; None where it is too wide to read."""
+    confusion = metrics["confusion"]
+    if len(confusion) > MAX_CLASSES_TABLED:
+        return None
+    return {
+        "labels": list(confusion),
+        "rows": [
+            {
+                "label": label,
+                "cells": [
+                    {
+                        "count": row[other],
+                        "share": row[other] / max(sum(row.values()), 1),
+                        "right": other == label,
+                    }
+                    for other in confusion
+                ],
+            }
+            for label, row in confusion.items()
+        ],
+    }
+
+
+def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, str]:
+    """Return the drawings there is data for, by name."""
+    candidate, history = inputs.evaluation["candidate"], inputs.record.get("history")
+    drawn = dict.fromkeys(CHARTS, "")
+    if candidate.get("reliability"):
+        drawn["reliability"] = charts.reliability(candidate["reliability"])
+    if candidate.get("coverage"):
+        drawn["coverage"] = charts.coverage(candidate["coverage"])
+    curves = precision_recall_curves(answers, inputs.classes)
+    if curves:
+        drawn["precision_recall"] = charts.precision_recall(curves)
+    if history:
+        for name in ("loss", "accuracy"):
+            drawn[name] = charts.learning_curve(history, name, inputs.record.get("best_epoch"))
+    return drawn
+
+
+def precision_recall_curves(
+    answers: Sequence[Answer], classes: Sequence[str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Return (recall, precision) of the first classes, as the threshold on their probability falls."""
+    curves = {}
+    for index, label in enumerate(classes[:MAX_CLASSES_DRAWN]):
+        total = sum(answer.label == label for answer in answers)
+        ordered = sorted(answers, key=lambda answer: -answer.row["outputs"][index])
+        points, hits = [], 0
+        for number, answer in enumerate(ordered, start=1):
+            if answer.label == label:
+                hits += 1
+                points.append((hits / total, hits / number))
+        if points:
+            curves[label] = [(0.0, points[0][1]), *points]
+    return curves
+
+
+def describe_data(inputs: ReportInputs) -> JsonDict:
+    """Return the dataset's counts, what was kept out and under which licences the pictures are."""
+    info = inputs.info
+    licences = Counter(row.license or "not stated" for row in inputs.rows.values())
+    return {
+        "version": inputs.dataset["version"],
+        "classes": [
+            {
+                "label": label,
+                **{side: info.get(side, {}).get(label) for side in SIDES},
+            }
+            for label in info.get("classes", inputs.classes)
+        ],
+        "rejected": sorted(info.get("rejected", {}).items(), key=lambda item: (-item[1], item[0])),
+        "licences": licences.most_common(),
+        "warnings": info.get("warnings", []),
+    }
+
+
+def describe_history(record: Mapping[str, Any]) -> JsonDict:
+    """Return what training said of itself."""
+    return {
+        key: record.get(key)
+        for key in ("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start")
+    }
+
+
+def describe_provenance(inputs: ReportInputs) -> list[tuple[str, Any]]:
+    """Return what the run was made of, for whoever wants it again."""
+    training, record = inputs.training, inputs.record
+    return [
+        ("Run", inputs.run_id),
+        ("Dataset version", inputs.dataset["version"]),
+        ("Training job", training.get("job")),
+        ("Evaluation job", inputs.evaluation.get("job")),
+        ("Weights", training.get("weights_uri")),
+        ("Trainer package", training.get("package_uri")),
+        ("Runtime", training.get("runtime_version")),
+        *((f"Parameter {name}", value) for name, value in (record.get("parameters") or {}).items()),
+    ]

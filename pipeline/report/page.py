@@ -1,0 +1,57 @@
+"""The page: Jinja with everything escaped, and a policy that lets it load nothing and run nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.types import JsonDict
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_HIDDEN = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def render_page(content: JsonDict) -> str:
+    """Return the report as one HTML document.
+
+    Nothing that a picture, a file name or a label says can become mark-up: all values are escaped, links are
+    http(s) alone, and the content security policy allows no script, no request and no form.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, number=number, interval=interval, visible=visible)
+    drawings = {name: Markup(svg) for name, svg in content["charts"].items()}
+    style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    template = environment.get_template("report.html")
+    return template.render({**content, "charts": drawings, "style": style}) + "\n"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as per cent, a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def number(value: Any) -> str:
+    """Return a number with at most four digits of interest, a dash where there is none."""
+    if isinstance(value, int) or not isinstance(value, float):
+        return "–" if value is None else str(value)
+    return f"{value:.4g}"
+
+
+def interval(value: Sequence[float] | None) -> str:
+    """Return an interval, a dash where there is none."""
+    return "–" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
+
+
+def visible(text: Any) -> str:
+    """Return text without the characters that hide or turn round what stands beside them."""
+    return "".join(character for character in str(text) if character not in _HIDDEN)

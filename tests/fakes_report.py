@@ -1,0 +1,161 @@
+"""A finished run as its steps leave it in a bucket, small and made up, for tests of the report."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.datasets.manifest import ManifestRow, RowStatus, write_manifest
+from pipeline.npz import write_npz
+from pipeline.storage import Storage
+
+WORKSPACE = "gs://graft"
+CLASSES = ["ant", "bee"]
+DATASET = {
+    "dataset": "toys",
+    "version": "d_1",
+    "uri": f"{WORKSPACE}/datasets/toys/d_1",
+    "classifier": {"name": "toys", "description": "Ants and bees."},
+}
+TRAINING = {
+    "job": "train_1",
+    "model_uri": f"{WORKSPACE}/jobs/train_1/model",
+    "classes": CLASSES,
+    "weights_uri": f"{WORKSPACE}/weights/w",
+    "package_uri": f"{WORKSPACE}/packages/p.tar.gz",
+    "runtime_version": "2.21",
+}
+DECISION = {
+    "accepted": True,
+    "reasons": [],
+    "thresholds": {"absolute.accuracy.min": 0.6},
+    "note": "first version",
+}
+WIDTH = 6
+
+
+class ReportWorld:
+    """A bucket with 24 training and 6 test pictures, one of them answered wrongly, one label flipped.
+
+    Args:
+        folder: Where the bucket is.
+        names: File names by picture id, instead of `<id>.png`.
+        extra: Further manifest fields for every row.
+    """
+
+    def __init__(
+        self, folder: Path, *, names: dict[str, str] | None = None, extra: dict[str, Any] | None = None
+    ) -> None:
+        self.storage = Storage({"graft": folder})
+        self.names, self.extra = names or {}, extra or {}
+        self.rows = [self._row(number) for number in range(30)]
+        write_manifest(self.rows, f"{DATASET['uri']}/manifest.jsonl", self.storage)
+        self._write_info()
+        self._write_training()
+        self.evaluation = self._write_evaluation()
+
+    def arguments(self, **changes: Any) -> dict[str, Any]:
+        """What `write_report` is called with."""
+        given = {
+            "run_id": "manual__1",
+            "dataset": DATASET,
+            "training": TRAINING,
+            "evaluation": self.evaluation,
+            "decision": DECISION,
+        }
+        return {**given, **changes}
+
+    def _row(self, number: int) -> ManifestRow:
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 30, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        blob = hashlib.sha256(buffer.getvalue()).hexdigest()
+        self.storage.write_bytes(f"{WORKSPACE}/blobs/{blob}", buffer.getvalue())
+        id = f"p{number:02d}"
+        given: dict[str, Any] = {
+            "id": id,
+            "blob": blob,
+            "label": CLASSES[number % 2],
+            "position": number,
+            "source_url": f"file:///pictures/{self.names.get(id, f'{id}.png')}",
+            "retrieved_at": "2026-01-01",
+            "status": RowStatus.KEPT,
+            "split": "train" if number < 24 else "test",
+            "group": id,
+        }
+        return ManifestRow(**{**given, **self.extra})
+
+    def features_of(self, number: int) -> Any:
+        """What the network would make of a picture; picture 4 is an ant that is a bee."""
+        is_bee = number % 2 == 1 or number == 4
+        noise = np.random.default_rng(number).uniform(0, 0.2, WIDTH)
+        return (noise + np.eye(WIDTH)[1 if is_bee else 0]).astype(np.float32)
+
+    def _write_info(self) -> None:
+        info = {
+            "classes": CLASSES,
+            "pictures": {"ant": 15, "bee": 15},
+            "train": {"ant": 12, "bee": 12},
+            "test": {"ant": 3, "bee": 3},
+            "rejected": {"truncated": 2},
+            "warnings": [],
+        }
+        self.storage.write_json(f"{DATASET['uri']}/dataset.json", info)
+
+    def _write_training(self) -> None:
+        uri = f"{WORKSPACE}/features/w/s/shard.npz"
+        ids = np.array([row.id for row in self.rows[:24]], "S64")
+        features = np.stack([self.features_of(number) for number in range(24)])
+        self.storage.write_bytes(uri, write_npz({"ids": ids, "features": features}))
+        history = {
+            "loss": [0.7, 0.4],
+            "accuracy": [0.5, 0.9],
+            "val_loss": [0.6, 0.5],
+            "val_accuracy": [0.7, 0.8],
+        }
+        record = {"features": [uri], "history": history, "best_epoch": 2, "parameters": {"units": 4}}
+        self.storage.write_json(f"{WORKSPACE}/jobs/train_1/training.json", record)
+
+    def _write_evaluation(self) -> dict[str, Any]:
+        output_path = f"{WORKSPACE}/jobs/eval_1/predictions"
+        answers = [self._answer(number) for number in range(24, 30)]
+        lines = "".join(json.dumps(answer) + "\n" for answer in answers)
+        self.storage.write_bytes(f"{output_path}/prediction.results-00000-of-00001", lines.encode())
+        metrics = {
+            "accuracy": 5 / 6,
+            "accuracy_ci95": [0.44, 0.97],
+            "loss": 0.4,
+            "test_pictures": 6,
+            "confusion": {"ant": {"ant": 2, "bee": 1}, "bee": {"ant": 0, "bee": 3}},
+        }
+        record = {"job": "eval_1", "candidate": metrics, "champion": None, "champion_version": None}
+        uri = f"{WORKSPACE}/jobs/eval_1/evaluation.json"
+        self.storage.write_json(uri, record)
+        return {**record, "uri": uri, "predictions": output_path}
+
+    def _answer(self, number: int) -> dict[str, Any]:
+        says_bee = number % 2 == 1 or number == 26
+        direction = self.features_of(number)
+        scaled = np.round(direction / direction.max() * 255).astype(np.uint8)
+        return {
+            "key": f"p{number:02d}",
+            "outputs": [0.1, 0.9] if says_bee else [0.8, 0.2],
+            "label": CLASSES[says_bee],
+            "score": 0.9 if says_bee else 0.8,
+            "features": base64.b64encode(scaled.tobytes()).decode(),
+            "activation": np.random.default_rng(number).normal(size=(7, 7)).tolist(),
+        }
+
+    def relabel(self, old: str, new: str) -> None:
+        """Give a class another name everywhere but in the training result."""
+        uris = [f"{DATASET['uri']}/manifest.jsonl", f"{DATASET['uri']}/dataset.json", self.evaluation["uri"]]
+        for uri in uris:
+            text = self.storage.read_bytes(uri).decode()
+            self.storage.write_bytes(uri, text.replace(json.dumps(old), json.dumps(new)).encode())

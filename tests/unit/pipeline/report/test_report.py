@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.report.build import copy_report, write_report
+from pipeline.report.gallery import picture_name, web_link
+from tests.fakes_report import TRAINING, WORKSPACE, ReportWorld
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, attribute: str) -> list[str]:
+        return [attributes[attribute] or "" for _, attributes in self.tags if attribute in attributes]
+
+
+def report_of(world: ReportWorld, **changes: Any) -> str:
+    uri = write_report(world.storage, WORKSPACE, **world.arguments(**changes))
+    assert uri == f"{WORKSPACE}/jobs/eval_1/report.html"
+    return world.storage.read_bytes(uri).decode()
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return report_of(ReportWorld(tmp_path_factory.mktemp("bucket")))
+
+
+class TestOneFile:
+    def test_the_same_run_gives_the_same_bytes(self, html: str, tmp_path: Path) -> None:
+        assert report_of(ReportWorld(tmp_path)) == html
+
+    def test_nothing_is_loaded_and_nothing_runs(self, html: str) -> None:
+        page = Page(html)
+        assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.tags}
+        assert all(value.startswith("data:image/jpeg;base64,") for value in page.values("src"))
+        assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+        assert "url(http" not in html
+        [policy] = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policy is not None
+        assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+
+    def test_no_id_is_there_twice_and_every_reference_has_its_target(self, html: str) -> None:
+        ids = Page(html).values("id")
+        assert len(ids) == len(set(ids))
+        assert set(re.findall(r'(?:href="|url\()#([\w.-]+)', html)) <= set(ids)
+
+    def test_drawings_take_the_colours_of_the_page(self, html: str) -> None:
+        assert "currentColor" in html
+        assert "var(--series-1)" in html
+        assert "#010203" not in html
+
+    def test_is_copied_beside_the_model(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        html = report_of(world)
+        copy_report(world.storage, WORKSPACE, evaluation_job="eval_1", model_uri=TRAINING["model_uri"])
+        assert world.storage.read_bytes(f"{TRAINING['model_uri']}/graft/report.html").decode() == html
+
+
+class TestContent:
+    def test_the_verdict_comes_first(self, html: str) -> None:
+        assert html.index("Accepted</h2>") < html.index(">Figures</h2>") < html.index(">Worst mistakes</h2>")
+
+    def test_a_mistake_shows_its_map_and_the_training_pictures_like_it(self, html: str) -> None:
+        section = html.split('id="worst"')[1].split("</section>")[0]
+        assert section.count("p26.png") == 2  # alternative text and name
+        assert "What spoke for bee" in section
+        assert section.count("cosine") == 3
+
+    def test_the_flipped_label_is_suspected(self, html: str) -> None:
+        section = html.split('id="labels"')[1].split("</section>")[0]
+        assert "1 of 24 training pictures" in Page(section).text
+        assert "p04.png" in section
+
+    def test_counts_reasons_and_licences_are_shown(self, html: str) -> None:
+        text = Page(html.split('id="data"')[1]).text
+        assert "truncated: 2" in text
+        assert "not stated: 30" in text
+
+    def test_a_refusal_shows_every_reason_and_rule(self, tmp_path: Path) -> None:
+        rule = {"key": "change.loss.max_drop", "verdict": "failed", "value": 0.4, "limit": 0.1}
+        decision = {"accepted": False, "reasons": ["a: one", "b: two"], "note": "n", "rules": [rule]}
+        text = Page(report_of(ReportWorld(tmp_path), decision=decision)).text
+        for part in ("Refused", "a: one", "b: two", "change.loss.max_drop", "failed"):
+            assert part in text
+
+    def test_an_override_names_person_and_reason(self, tmp_path: Path) -> None:
+        decision = {
+            "accepted": True,
+            "reasons": ["a: one"],
+            "override": {"by": "Ada", "reason": "known drift"},
+        }
+        text = Page(report_of(ReportWorld(tmp_path), decision=decision)).text
+        assert "Accepted by override" in text
+        assert "Ada: known drift" in text
+
+    def test_gained_and_lost_pictures_are_shown(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        record = world.storage.read_json(world.evaluation["uri"])
+        comparison = {
+            "pictures": 6,
+            "gained": ["p24", "p25"],
+            "lost": ["p26"],
+            "difference": 0.1667,
+            "interval": [-0.3, 0.5],
+            "p_value": 1.0,
+            "differences": {"accuracy": {"value": 0.1667, "ci95": [-0.3, 0.5]}},
+        }
+        found = {
+            **record,
+            "comparison": comparison,
+            "champion": record["candidate"],
+            "champion_version": "v_1",
+        }
+        world.storage.write_json(world.evaluation["uri"], found)
+        section = report_of(world).split('id="changed"')[1].split("</section>")[0]
+        assert "only the candidate is right (2)" in section
+        assert "p26.png" in section.split("Lost")[1]
+
+    def test_says_so_when_neither_features_nor_maps_are_there(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        for uri in world.storage.list_uris(f"{WORKSPACE}/features/"):
+            world.storage.delete(uri)
+        world.storage.delete(f"{WORKSPACE}/jobs/train_1/training.json")
+        assert "Not examined" in Page(report_of(world)).text
+
+
+class TestHostileText:
+    def test_titles_names_and_licences_render_as_text(self, tmp_path: Path) -> None:
+        extra = {"creator": HOSTILE, "license": HOSTILE, "page_url": "javascript:alert(3)"}
+        world = ReportWorld(tmp_path, names={"p26": f"%3Cb%3E{HOSTILE}.png"}, extra=extra)
+        dataset = {**world.arguments()["dataset"]}
+        dataset["classifier"] = {"name": "toys", "description": HOSTILE}
+        page = Page(report_of(world, dataset=dataset, run_id=HOSTILE))
+        assert "script" not in {tag for tag, _ in page.tags}
+        assert page.values("onerror") == []
+        assert all("javascript" not in value for value in page.values("href"))
+        assert HOSTILE in page.text
+
+    def test_a_hostile_label_is_text_in_drawings_too(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        label = "_$\\frac</text><script>alert(1)</script>"
+        world.relabel("bee", label)
+        page = Page(report_of(world, training={**TRAINING, "classes": ["ant", label]}))
+        assert "script" not in {tag for tag, _ in page.tags}
+
+    def test_characters_that_turn_text_round_are_left_out(self, tmp_path: Path) -> None:
+        html = report_of(ReportWorld(tmp_path), run_id="gpj.\u202eexe")
+        assert "\u202e" not in html
+
+    @pytest.mark.parametrize(
+        "url", ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "http://[", "", None]
+    )
+    def test_only_web_addresses_become_links(self, url: str | None) -> None:
+        assert web_link(url) is None
+
+    def test_web_addresses_become_links(self) -> None:
+        assert web_link("https://example.org/a b") == "https://example.org/a b"
+
+    def test_a_picture_is_named_by_the_end_of_its_address(self) -> None:
+        assert picture_name("file:///a/b%20c.jpg") == "b c.jpg"
+        assert picture_name("gs://x/set.npz#12") == "set.npz#12"
+        assert picture_name("sample:brick") == "brick"
