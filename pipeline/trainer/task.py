@@ -79,14 +79,15 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         TrainingDiverged: if the loss is no longer a number.
         SignatureMismatch: if the exported model answers otherwise than the trainer.
     """
-    clock = _Clock()
     from pipeline.trainer.features import FeatureCache, collect_features
     from pipeline.trainer.head import HeadParameters, train_head
 
+    clock = _Clock()
     backbone, digest = find_backbone(arguments.backbone), arguments.weights.rpartition("/")[2]
     index = storage.read_json(arguments.pack_index)
     _check_index(index, backbone)
     network = _Network(backbone, arguments.weights, digest, storage)
+    clock.lap("load")
     prefix = f"{arguments.workspace.rstrip('/')}/features/{digest}/{backbone.spec.digest}"
     cache = FeatureCache(storage, prefix, backbone.feature_width)
     found = collect_features(index, storage=storage, cache=cache, network=network)
@@ -107,6 +108,7 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         "classes": index["classes"],
         "parameters": {"backbone": backbone.name, "weights": digest, **parameters.to_dict()},
         "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
     }
     storage.write_json(f"{job_dir}/training.json", training)
     logger.info("Done: %s", {key: training[key] for key in ("work", "package", "seconds")})
@@ -129,38 +131,35 @@ def _export(
 
 
 class _Clock:
+    """Wall and CPU seconds of each part; the CPU's are of all threads."""
+
     def __init__(self) -> None:
-        self._last, self.seconds = time.perf_counter(), dict[str, float]()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = round(now - self._last, 3)
-        self._last = now
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.seconds[name] = round(wall - self._wall, 3)
+        self.cpu_seconds[name] = round(cpu - self._cpu, 3)
+        self._wall, self._cpu = wall, cpu
 
 
 class _Network:
-    """The folded backbone, read and traced when it is first needed."""
+    """The folded backbone, its weights checked."""
 
     def __init__(self, backbone: Backbone, uri: str, digest: str, storage: Storage) -> None:
-        self._backbone, self._uri, self._digest, self._storage = backbone, uri, digest, storage
-        self._function: Any = None
+        from pipeline.backbones.networks.folded import build_network
+        from pipeline.backbones.weights import read_weights
 
-    @property
-    def function(self) -> Any:
-        if self._function is None:
-            from pipeline.backbones.networks.folded import build_network
-            from pipeline.backbones.weights import read_weights
-
-            path = self._storage.local_path(self._uri)
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self._digest:
-                raise WeightsMismatch(
-                    f"The bytes of {self._uri} have the SHA-256 {found}; stage the weights again.",
-                    uri=self._uri,
-                )
-            self._function = build_network(self._backbone.name, read_weights(path, self._backbone.name))
-        return self._function
+        path = storage.local_path(uri)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise WeightsMismatch(
+                f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
+            )
+        self.function = build_network(backbone.name, read_weights(path, backbone.name))
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
         features: NDArray[Any] = self.function(pixels).numpy()

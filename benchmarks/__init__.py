@@ -1,0 +1,1 @@
+"""What Graft claims of speed and accuracy, measured as ratios within one run."""
