@@ -43,8 +43,8 @@ SECTION = """## Training the article's head
 | backbone | run | part | the recipe as written | ours | ratio | goal |
 |---|---|---|---|---|---|---|"""
 NOTES = """*The recipe as written*: the frozen network stays inside `model.fit`, which runs it on every
-picture in every epoch; four batches are timed and scaled to the 100 of 20 epochs, the rest (imports, decoding,
-building, tracing, exporting) is measured whole. *Ours*: the training job of the DAG; *computing* is the
+picture in every epoch; four batches are timed and scaled to the 100 of 20 epochs, the rest (imports,
+decoding, building, tracing, exporting) is measured whole. *Ours*: the training job of the DAG; *computing* is the
 network's forward passes (or reading cached features) and the head, *job* is process start to uploaded
 SavedModel, its check included. *Cached*: the job run again when every picture's features are in the bucket.
 InceptionV3 has random weights here, which cost what trained ones cost. The goals are for the article's
@@ -139,9 +139,13 @@ def weights_of(name: str, home: Path) -> str:
     import numpy as np
 
     random = np.random.default_rng(0)
-    arrays = {
-        key: random.uniform(0.01, 0.1, shape).astype(np.float32) for key, shape in weight_shapes(name).items()
-    }
+    arrays = {}
+    for key, shape in weight_shapes(name).items():
+        if key.endswith("kernel"):
+            values = random.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)  # He: keeps the scale
+        else:
+            values = np.full(shape, float(key.endswith(("variance", "gamma"))))
+        arrays[key] = values.astype(np.float32)
     path = home / "random.npz"
     path.write_bytes(write_npz(arrays))
     return str(path)
