@@ -8,6 +8,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     UndecodableImage              one picture cannot be read (reason is a quarantine reason)
     BadArchive                    an NPZ that does not keep the format
     SplitError                    a class without both a training and a test picture
+    ExpectationFailed             the data gate, set to fail, holds the dataset version back
   PreprocessError                 packing went wrong
     ShardShapeError               arrays of one shard disagree
     LabelMapMismatch              two label lists that must be equal differ
@@ -92,6 +93,10 @@ class BadArchive(DatasetError):
 
 class SplitError(DatasetError):
     """A class without both a training and a test picture."""
+
+
+class ExpectationFailed(DatasetError):
+    """The data gate, set to fail, holds the dataset version back; `findings` say why."""
 
 
 class PreprocessError(PipelineError):

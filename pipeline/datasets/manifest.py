@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import ObjectNotFound
 from pipeline.storage import Storage
@@ -28,7 +29,7 @@ class ManifestRow:
 
     Args:
         id: SHA-256 of the decoded pixels and their shape; None where they cannot be decoded.
-        blob: SHA-256 of the original bytes.
+        blob: SHA-256 of the original bytes; empty where the source could not give them.
         label: Its class.
         position: Its place in source order.
         source_url: Where the bytes came from.
@@ -47,6 +48,7 @@ class ManifestRow:
         split: `train` or `test`; None unless kept.
         status: Kept, quarantined or a duplicate.
         reason: Why it is not kept; None if it is.
+        decision: What a person decided about it: `delete`, or `relabel from` its source's label.
     """
 
     blob: str
@@ -69,6 +71,7 @@ class ManifestRow:
     group: str | None = None
     split: str | None = None
     reason: str | None = None
+    decision: str | None = None
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -97,6 +100,12 @@ class DatasetInfo:
         run_id: The run that made the version.
         created_at: When, UTC.
         warnings: What a user should know about it.
+        found: Pictures that the source named, kept or not.
+        licenses: Kept pictures by licence.
+        mix: Kept pictures by where they came from.
+        requests: HTTP requests that the run took to read the source.
+        previous: The version that the data gate compared it with.
+        expect: What the data gate said in the run that made the version.
     """
 
     dataset: str
@@ -111,6 +120,12 @@ class DatasetInfo:
     run_id: str
     created_at: str
     warnings: list[str] = field(default_factory=list)
+    found: int = 0
+    licenses: dict[str, int] = field(default_factory=dict)
+    mix: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    previous: str | None = None
+    expect: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -145,9 +160,14 @@ def version_uri(workspace: str, dataset: str, version: str) -> str:
     return f"{workspace}/datasets/{dataset}/{version}"
 
 
+def format_manifest(rows: Iterable[ManifestRow]) -> bytes:
+    """Return rows as JSONL."""
+    return b"".join(_canonical(row.to_dict()) for row in rows)
+
+
 def write_manifest(rows: Iterable[ManifestRow], uri: str, storage: Storage) -> None:
     """Write rows as JSONL; the file appears whole."""
-    storage.write_bytes(uri, b"".join(_canonical(row.to_dict()) for row in rows))
+    storage.write_bytes(uri, format_manifest(rows))
 
 
 def iterate_manifest(uri: str, storage: Storage) -> Iterator[ManifestRow]:
@@ -170,9 +190,43 @@ def read_dataset_info(storage: Storage, workspace: str, dataset: str, version: s
 
 
 def read_latest_version(storage: Storage, workspace: str, dataset: str) -> str | None:
-    """Return the version that the last `clean` ended with, None before the first."""
+    """Return the last version that the data gate let through, None before the first."""
+    return _read_latest(storage, workspace, dataset).get("version")
+
+
+def read_held_version(storage: Storage, workspace: str, dataset: str) -> str | None:
+    """Return the version that the data gate held back since the latest, None if there is none."""
+    return _read_latest(storage, workspace, dataset).get("held")
+
+
+def _read_latest(storage: Storage, workspace: str, dataset: str) -> dict[str, str]:
     try:
-        latest: str = storage.read_json(f"{workspace}/datasets/{dataset}/latest.json")["version"]
+        latest: dict[str, str] = storage.read_json(f"{workspace}/datasets/{dataset}/latest.json")
     except ObjectNotFound:
-        return None
+        return {}
     return latest
+
+
+def write_latest_version(
+    storage: Storage, workspace: str, dataset: str, version: str, *, held: bool = False
+) -> None:
+    """Let `latest.json` name a version as the latest, or as held back beside the latest."""
+    old = _read_latest(storage, workspace, dataset)
+    new = {**old, "held": version} if held else {"version": version}
+    if new != old:
+        storage.write_json(f"{workspace}/datasets/{dataset}/latest.json", new)
+
+
+def list_versions(storage: Storage, workspace: str, dataset: str) -> list[str]:
+    """Return the finished versions of a dataset, oldest first."""
+    found = []
+    for uri in storage.list_uris(f"{workspace}/datasets/{dataset}/"):
+        if uri.endswith("/dataset.json"):
+            found.append((storage.read_json(uri)["created_at"], uri.split("/")[-2]))
+    return [version for _, version in sorted(found)]
+
+
+def source_of(row: ManifestRow) -> str:
+    """Return where a picture comes from: a host, a bucket, or the kind of address without one."""
+    parts = urlsplit(row.source_url)
+    return parts.netloc.rpartition("@")[2] or parts.scheme

@@ -1,4 +1,4 @@
-"""Write a dataset version: its manifest, what it is as a whole, and a card for people."""
+"""Write a dataset version: its manifest, what it is as a whole, and cards for people and machines."""
 
 from __future__ import annotations
 
@@ -10,47 +10,21 @@ from pipeline.config import Classifier
 from pipeline.datasets.manifest import (
     DatasetInfo,
     ManifestRow,
+    format_manifest,
     read_dataset_info,
-    read_latest_version,
+    source_of,
     version_uri,
-    write_manifest,
 )
+from pipeline.errors import ObjectNotFound
+from pipeline.preprocess.attribution import UNKNOWN, escape_markdown, render_attribution
+from pipeline.preprocess.croissant import MANIFEST, build_croissant
+from pipeline.preprocess.decisions import decisions_uri
+from pipeline.preprocess.page import render_page
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
 
 
-def write_version(
-    rows: Sequence[ManifestRow],
-    classes: Sequence[str],
-    warnings: Sequence[str],
-    *,
-    version: str,
-    classifier: Classifier,
-    storage: Storage,
-    workspace: str,
-    run_id: str,
-) -> DatasetInfo:
-    """Write the version unless it is there, then let `latest.json` name it.
-
-    `dataset.json` comes last: a folder without it was left by a killed run and is written again.
-
-    Returns:
-        What the version is; that of the run which made it, if it was there.
-    """
-    folder = version_uri(workspace, classifier.name, version)
-    if storage.exists(f"{folder}/dataset.json"):
-        info = read_dataset_info(storage, workspace, classifier.name, version)
-    else:
-        info = _describe(rows, classes, warnings, version=version, classifier=classifier, run_id=run_id)
-        write_manifest(rows, f"{folder}/manifest.jsonl", storage)
-        storage.write_bytes(f"{folder}/README.md", render_card(info, rows).encode())
-        storage.write_json(f"{folder}/dataset.json", info.to_dict())
-    if read_latest_version(storage, workspace, classifier.name) != version:
-        storage.write_json(f"{workspace}/datasets/{classifier.name}/latest.json", {"version": version})
-    return info
-
-
-def _describe(
+def describe_version(
     rows: Sequence[ManifestRow],
     classes: Sequence[str],
     warnings: Sequence[str],
@@ -58,8 +32,11 @@ def _describe(
     version: str,
     classifier: Classifier,
     run_id: str,
+    requests: int,
 ) -> DatasetInfo:
-    sides = Counter((row.label, row.split) for row in rows)
+    """Return what a version is as a whole."""
+    kept = [row for row in rows if row.split is not None]
+    sides = Counter((row.label, row.split) for row in kept)
     reasons = Counter(row.reason for row in rows if row.reason is not None)
     return DatasetInfo(
         dataset=classifier.name,
@@ -74,12 +51,44 @@ def _describe(
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=list(warnings),
+        found=len(rows),
+        licenses=dict(sorted(Counter(row.license or UNKNOWN for row in kept).items())),
+        mix=dict(sorted(Counter(map(source_of, kept)).items())),
+        requests=requests,
     )
+
+
+def write_version(
+    info: DatasetInfo, rows: Sequence[ManifestRow], *, storage: Storage, workspace: str
+) -> DatasetInfo:
+    """Write the version unless it is there.
+
+    `dataset.json` comes last: a folder without it was left by a killed run and is written again.
+
+    Returns:
+        What the version is; that of the run which made it, if it was there.
+    """
+    folder = version_uri(workspace, info.dataset, info.version)
+    if storage.exists(f"{folder}/dataset.json"):
+        return read_dataset_info(storage, workspace, info.dataset, info.version)
+    manifest = format_manifest(rows)
+    storage.write_bytes(f"{folder}/{MANIFEST}", manifest)
+    storage.write_json(f"{folder}/croissant.json", build_croissant(info, rows, manifest))
+    storage.write_bytes(f"{folder}/ATTRIBUTION.md", render_attribution(info, rows).encode())
+    storage.write_bytes(f"{folder}/card.html", render_page(info, rows, storage, workspace).encode())
+    storage.write_bytes(f"{folder}/README.md", render_card(info, rows).encode())
+    try:
+        decisions = storage.read_bytes(decisions_uri(workspace, info.dataset))
+        storage.write_bytes(f"{folder}/decisions.csv", decisions)
+    except ObjectNotFound:
+        pass
+    storage.write_json(f"{folder}/dataset.json", info.to_dict())
+    return info
 
 
 def render_card(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
     """Return the dataset card as Markdown."""
-    licences = Counter(row.license or "not stated" for row in rows if row.split is not None)
+    decided = Counter(row.decision for row in rows if row.decision is not None)
     lines = [
         f"# {info.dataset}, version {info.version}",
         "",
@@ -97,8 +106,13 @@ def render_card(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
         "",
         "Kept out: " + (", ".join(f"{n} {reason}" for reason, n in info.rejected.items()) or "none") + ".",
         "",
-        "Licences: " + ", ".join(f"{name} ({n})" for name, n in sorted(licences.items())) + ".",
+        "Licences: " + ", ".join(f"{escape_markdown(name)} ({n})" for name, n in info.licenses.items()) + ".",
         "",
-        *(f"* Note: {warning}." for warning in info.warnings),
+        *(f"Decided: {n} {escape_markdown(decision)}.\n" for decision, n in sorted(decided.items())),
+        *(f"* Data gate: {escape_markdown(reason)}." for reason in info.expect.get("reasons", [])),
+        *(f"* Note: {escape_markdown(warning)}." for warning in info.warnings),
+        "",
+        "With contact sheets: `card.html`. Who made the pictures: `ATTRIBUTION.md`. For machines: "
+        "`croissant.json` (Croissant 1.0), `manifest.jsonl`.",
     ]
     return "\n".join(lines).rstrip() + "\n"

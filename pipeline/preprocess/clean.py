@@ -1,7 +1,7 @@
 """Clean: decode every new picture once, keep out what harms, split, and write the dataset version.
 
 The version's id is the digest of its rows: the same pictures give the same version, which is written once.
-Blobs known from the last version are not decoded again.
+Blobs known from the last versions are not decoded again.
 """
 
 from __future__ import annotations
@@ -9,29 +9,50 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TypedDict
+from dataclasses import asdict, fields, replace
+from typing import Any, TypedDict
 
 from pipeline.config import Classifier, SplitConfig
 from pipeline.datasets.index import FetchedRow, read_indexes
 from pipeline.datasets.manifest import (
+    DatasetInfo,
     ManifestRow,
     RowStatus,
+    read_dataset_info,
+    read_held_version,
     read_latest_version,
     read_manifest,
     version_of,
     version_uri,
+    write_latest_version,
 )
-from pipeline.errors import EmptyDataset
-from pipeline.preprocess.card import write_version
+from pipeline.errors import EmptyDataset, ExpectationFailed
+from pipeline.preprocess.card import describe_version, write_version
+from pipeline.preprocess.decisions import (
+    apply_decisions,
+    apply_takedowns,
+    decisions_uri,
+    read_decisions,
+    read_takedowns,
+)
 from pipeline.preprocess.duplicates import Grouping, Picture, SeenPicture, group_pictures
+from pipeline.preprocess.expect import DataOutcome, Expectations, Snapshot, check_expectations
 from pipeline.preprocess.facts import FileFacts, examine_picture, recall_facts
+from pipeline.preprocess.health import find_warnings
 from pipeline.preprocess.ledger import draw_missing_sketches, read_ledger, write_ledger
 from pipeline.preprocess.near import Look
-from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
+from pipeline.preprocess.reasons import STRADDLES_SPLIT
+from pipeline.preprocess.rules import apply_network_rules, mark_exact_duplicates, quarantine
+from pipeline.preprocess.split import Member, check_split, split_at_random, split_by_hash
 from pipeline.storage import Storage
+from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
+
+_SHARED_FIELDS = {each.name for each in fields(FetchedRow)} & {each.name for each in fields(ManifestRow)} - {
+    "reason",
+    "group",
+}
 
 
 class CleanResult(TypedDict):
@@ -47,6 +68,8 @@ class CleanResult(TypedDict):
     rejected: dict[str, int]
     decoded: int
     warnings: list[str]
+    expect: JsonDict
+    new: bool
 
 
 def build_dataset_version(
@@ -64,36 +87,44 @@ def build_dataset_version(
         fetched: The fetch index of every chunk.
         run_id: The run, for the dataset's lineage.
 
+    Returns:
+        What the version is. `expect` is what the data gate said; where that is `skip`, the version is there
+        to be looked at but is not the latest one. `new` says that no run before has ended with it.
+
     Raises:
         EmptyDataset: if there are fewer than two classes, or a class keeps no picture.
         SplitError: if a class has no training or no test picture.
+        ExpectationFailed: if the data gate is set to fail; the version is there to be looked at.
     """
     index = read_indexes(fetched, storage)
+    name, split = classifier.name, classifier.dataset.split
     classes = classifier.dataset.source.classes or sorted({row.label for row in index.rows})
-    rows, decoded = _examine_rows(index.rows, classifier.name, storage, workspace)
-    rows = _mark_exact_duplicates(rows)
+    rows, decoded = _examine_rows(index.rows, name, storage, workspace)
+    rows, seen, warnings = _apply_decisions(rows, classes, name, storage, workspace)
+    rows = mark_exact_duplicates(apply_network_rules(rows, {r.position for r in index.rows if r.network}))
     _check_classes(rows, classes)
+    seen = draw_missing_sketches(seen, rows, storage, workspace, name) if split.method == "hash" else []
     sources = {row.position: row.group for row in index.rows}
-    split = classifier.dataset.split
-    seen = read_ledger(storage, workspace, classifier.name) if split.method == "hash" else []
-    seen = draw_missing_sketches(seen, rows, storage, workspace, classifier.name)
-    mirrored = classifier.dataset.merge_mirrored
-    grouping = group_pictures(_pictures(rows, sources), seen, mirrored=mirrored)
+    grouping = group_pictures(_pictures(rows, sources), seen, mirrored=classifier.dataset.merge_mirrored)
     rows = _quarantine_straddling(rows, grouping)
     _check_classes(rows, classes)
     rows = _split_rows(rows, classes, split, seen)
-    warnings = [*index.statements, *_warnings(rows, grouping, split)]
-    version = version_of(rows, classes)
+    warnings = [
+        *index.statements,
+        *warnings,
+        *find_warnings(rows, grouping, is_random_split=split.method == "random"),
+    ]
     if split.method == "hash":
-        _extend_ledger(rows, grouping, seen, storage=storage, workspace=workspace, dataset=classifier.name)
-    info = write_version(
-        rows, classes, warnings, version=version, classifier=classifier, storage=storage, workspace=workspace,
-        run_id=run_id,
+        _extend_ledger(rows, grouping, seen, storage=storage, workspace=workspace, dataset=name)
+    info = describe_version(
+        rows, classes, warnings, version=version_of(rows, classes), classifier=classifier, run_id=run_id,
+        requests=index.requests,
     )  # fmt: skip
+    info, verdict, is_new = _publish_version(info, rows, classifier, storage, workspace)
     result = CleanResult(
-        dataset=classifier.name,
-        version=version,
-        uri=version_uri(workspace, classifier.name, version),
+        dataset=name,
+        version=info.version,
+        uri=version_uri(workspace, name, info.version),
         classes=info.pictures,
         pictures=sum(info.pictures.values()),
         test_pictures=sum(info.test.values()),
@@ -101,9 +132,56 @@ def build_dataset_version(
         rejected=info.rejected,
         decoded=decoded,
         warnings=warnings,
+        expect=verdict.to_dict(),
+        new=is_new,
     )
     log.info("%s", result)
     return result
+
+
+def _apply_decisions(
+    rows: Sequence[ManifestRow], classes: Sequence[str], dataset: str, storage: Storage, workspace: str
+) -> tuple[list[ManifestRow], list[SeenPicture], list[str]]:
+    """Return the rows as people want them, the ledger without what they took down, and warnings."""
+    takedowns = read_takedowns(storage, workspace, dataset)
+    decisions = read_decisions(storage, workspace, dataset)
+    gone = {takedown.id for takedown in takedowns}
+    seen = [picture for picture in read_ledger(storage, workspace, dataset) if picture.id not in gone]
+    rows = apply_takedowns(rows, takedowns)
+    decided, warnings = apply_decisions(rows, decisions, classes, decisions_uri(workspace, dataset))
+    return decided, seen, warnings
+
+
+def _publish_version(
+    info: DatasetInfo,
+    rows: Sequence[ManifestRow],
+    classifier: Classifier,
+    storage: Storage,
+    workspace: str,
+) -> tuple[DatasetInfo, Expectations, bool]:
+    """Write the version; let it be the latest unless the data gate holds it back."""
+    name, version = info.dataset, info.version
+    latest = read_latest_version(storage, workspace, name)
+    was_held = read_held_version(storage, workspace, name) == version
+    before = None
+    if latest is not None and latest != version:
+        before = Snapshot.of(read_dataset_info(storage, workspace, name, latest))
+    verdict = check_expectations(Snapshot.of(info), before, classifier.dataset.expect)
+    info = replace(info, previous=latest if before else None, expect=verdict.to_dict())
+    stored = write_version(info, rows, storage=storage, workspace=workspace)
+    if stored.run_id == info.run_id and latest == version:  # a second try: the first said it
+        verdict = Expectations.from_dict(stored.expect)
+    write_latest_version(storage, workspace, name, version, held=verdict.outcome.is_held)
+    if verdict.outcome is DataOutcome.FAIL:
+        raise ExpectationFailed(
+            f"Dataset version {version} is not what `dataset.expect` asks for: {'; '.join(verdict.reasons)}. "
+            "It is there to be looked at and nothing was trained. Correct the source, or let this run "
+            "through with the rule as a parameter, such as dataset.expect.class_loss=warn.",
+            version=version,
+            findings=list(verdict.reasons),
+        )
+    is_new = not verdict.outcome.is_held and (stored.run_id == info.run_id or was_held)
+    return stored, verdict, is_new
 
 
 def _examine_rows(
@@ -112,52 +190,30 @@ def _examine_rows(
     known = _known_facts(dataset, storage, workspace)
     rows, decoded = [], 0
     for row in fetched:
-        if row.blob not in known:
+        if row.reason is None and row.blob not in known:
             known[row.blob] = examine_picture(storage.read_bytes(f"{workspace}/blobs/{row.blob}"))
             decoded += 1
-        rows.append(_manifest_row(row, known[row.blob]))
+        facts = known[row.blob] if row.reason is None else FileFacts(reason=row.reason)
+        rows.append(_manifest_row(row, facts))
     return rows, decoded
 
 
 def _known_facts(dataset: str, storage: Storage, workspace: str) -> dict[str, FileFacts]:
-    version = read_latest_version(storage, workspace, dataset)
-    rows = [] if version is None else read_manifest(storage, workspace, dataset, version)
-    found = {row.blob: recall_facts(row) for row in rows}
-    return {blob: facts for blob, facts in found.items() if facts is not None}
+    """Return what the latest version, and one held back since, know of their blobs."""
+    known = {}
+    for read in (read_latest_version, read_held_version):
+        version = read(storage, workspace, dataset)
+        for row in [] if version is None else read_manifest(storage, workspace, dataset, version):
+            facts = recall_facts(row) if row.blob else None
+            if facts is not None:
+                known[row.blob] = facts
+    return known
 
 
 def _manifest_row(row: FetchedRow, facts: FileFacts) -> ManifestRow:
-    return ManifestRow(
-        blob=row.blob,
-        label=row.label,
-        position=row.position,
-        source_url=row.source_url,
-        page_url=row.page_url,
-        creator=row.creator,
-        license=row.license,
-        license_url=row.license_url,
-        retrieved_at=row.retrieved_at,
-        status=RowStatus.QUARANTINED if facts.reason else RowStatus.KEPT,
-        **asdict(facts),
-    )
-
-
-def _mark_exact_duplicates(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Keep the first of equal pictures; where their labels differ, keep none: nobody knows which is right."""
-    labels: dict[str, set[str]] = {}
-    for row in rows:
-        if row.id is not None:
-            labels.setdefault(row.id, set()).add(row.label)
-    marked, taken = [], set()
-    for row in rows:
-        if row.id is not None and len(labels[row.id]) > 1:
-            row = replace(row, status=RowStatus.QUARANTINED, reason="conflicting_labels")
-        elif row.id in taken:
-            row = replace(row, status=RowStatus.DUPLICATE, reason="exact_duplicate")
-        elif row.id is not None:
-            taken.add(row.id)
-        marked.append(row)
-    return marked
+    given: dict[str, Any] = {name: getattr(row, name) for name in _SHARED_FIELDS}
+    status = RowStatus.QUARANTINED if facts.reason else RowStatus.KEPT
+    return ManifestRow(**given, **asdict(facts), status=status)
 
 
 def _check_classes(rows: Sequence[ManifestRow], classes: Sequence[str]) -> None:
@@ -189,7 +245,7 @@ def _quarantine_straddling(rows: Sequence[ManifestRow], grouping: Grouping) -> l
     placed = []
     for row in rows:
         if row.status is RowStatus.KEPT and row.id in grouping.straddling:
-            row = replace(row, status=RowStatus.QUARANTINED, reason="straddles_split")
+            row = quarantine(row, STRADDLES_SPLIT)
         elif row.status is RowStatus.KEPT and row.id is not None:
             row = replace(row, group=grouping.groups[row.id])
         placed.append(row)
@@ -212,29 +268,6 @@ def _split_rows(
     check_split(members, splits, classes)
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     return [replace(row, split=by_position.get(row.position)) for row in rows]
-
-
-def _warnings(rows: Sequence[ManifestRow], grouping: Grouping, config: SplitConfig) -> list[str]:
-    labels = {row.id: row.label for row in rows if row.split is not None}
-    disputed = sum(
-        labels[one] != labels[other]
-        for one, other in grouping.near_pairs
-        if one in labels and other in labels
-    )
-    warnings = []
-    if disputed:
-        warnings.append(f"{disputed} pairs of near duplicates carry different labels")
-    sides: dict[str, set[str | None]] = {}
-    for row in rows:
-        if row.group is not None:
-            sides.setdefault(row.group, set()).add(row.split)
-    straddling = sum(found == {TRAIN, TEST} for found in sides.values())
-    if config.method == "random" and straddling:
-        warnings.append(
-            f"{straddling} groups of near duplicates straddle the split, so the test is easier than it "
-            "should be; `split: {method: hash}` keeps groups together"
-        )
-    return warnings
 
 
 def _extend_ledger(

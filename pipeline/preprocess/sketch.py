@@ -81,8 +81,8 @@ def fit_sketches(
     possible = np.ones(count, bool)
     for _ in range(STEPS):
         warped = _warp(source, move)
-        down, right = np.gradient(warped, axis=(1, 2))
-        parts: tuple[NDArray[Any], ...] = (
+        down, right = np.gradient(warped, axis=1), np.gradient(warped, axis=2)
+        parts = (
             warped,
             np.ones_like(warped),
             right,

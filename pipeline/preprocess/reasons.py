@@ -1,0 +1,33 @@
+"""Why a picture is not kept: the closed list of reasons, each with its meaning.
+
+A source adds its own reasons for what it could not download; they are kept as it gives them.
+"""
+
+from __future__ import annotations
+
+EXACT_DUPLICATE = "exact_duplicate"
+CONFLICTING_LABELS = "conflicting_labels"
+STRADDLES_SPLIT = "straddles_split"
+PLACEHOLDER = "placeholder"
+TOO_SMALL = "too_small"
+DELETED = "deleted"
+TAKEN_DOWN = "taken_down"
+
+REASONS = {
+    "empty_file": "the file has no bytes",
+    "not_an_image": "the bytes are no picture, whatever the name says",
+    "unsupported_format": "a picture, but no JPEG, PNG, GIF or WebP; or an animated WebP",
+    "unsupported_mode": "a coding or colour mode that decoders do not agree on",
+    "truncated": "the file ends before the picture does",
+    "corrupt": "the data of the picture is damaged",
+    "too_many_pixels": "more than 50 megapixels",
+    TOO_SMALL: "from the network, and a side is shorter than 64 pixels",
+    PLACEHOLDER: "from the network, and three or more addresses gave the same bytes",
+    CONFLICTING_LABELS: "the same pixels under two labels: nobody knows which is right",
+    EXACT_DUPLICATE: "the same pixels as an earlier picture of its class, which is kept",
+    STRADDLES_SPLIT: "a near duplicate of a training picture and of a test picture",
+    DELETED: "`decisions.csv` says so",
+    TAKEN_DOWN: "`graft dataset forget`",
+}
+# Not counted as quarantined: nothing is wrong with these pictures, or a person took them out.
+NOT_QUARANTINE = frozenset({EXACT_DUPLICATE, DELETED, TAKEN_DOWN})
