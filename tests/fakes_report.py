@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -149,7 +148,7 @@ class ReportWorld:
             "outputs": [0.1, 0.9] if says_bee else [0.8, 0.2],
             "label": CLASSES[says_bee],
             "score": 0.9 if says_bee else 0.8,
-            "features": base64.b64encode(scaled.tobytes()).decode(),
+            "features": scaled.tolist(),
             "activation": np.random.default_rng(number).normal(size=(7, 7)).tolist(),
         }
 

@@ -51,7 +51,7 @@ class PackPlan:
 
     Args:
         index_uri: The pack index.
-        index: Its content: `dataset`, `version`, `spec`, `classes`, `shards`, `tests`.
+        index: Its content: `dataset`, `version`, `spec`, `classes`, `shards`, `tests`, `groups`.
         items: What `pack_shard` is to be called with: the shards that are not there yet, and `"test"`.
     """
 
@@ -101,6 +101,7 @@ def plan_pack(storage: Storage, workspace: str, dataset: str, version: str, spec
         "classes": info.classes,
         "shards": shards,
         "tests": _name_tests(num_tests, version, workspace),
+        "groups": _write_groups(info, storage, workspace),
     }
     if not storage.exists(index_uri) or storage.read_json(index_uri) != index:
         storage.write_json(index_uri, index)
@@ -187,6 +188,16 @@ def _earlier_shards(info: DatasetInfo, spec: PixelSpec, storage: Storage, worksp
         if storage.exists(index_uri):
             found.update(dict.fromkeys(entry["uri"] for entry in storage.read_json(index_uri)["shards"]))
     return list(found)
+
+
+def _write_groups(info: DatasetInfo, storage: Storage, workspace: str) -> str:
+    """Write which training pictures share a group, for the trainer's validation split; return where."""
+    uri = f"{workspace}/packs/{info.version}/groups.json"
+    if not storage.exists(uri):
+        rows = _split_rows(info.dataset, info.version, storage, workspace)
+        groups = {row.id: row.group for row in rows if row.split == TRAIN and row.group != row.id}
+        storage.write_json(uri, groups)
+    return uri
 
 
 def _name_shard(rows: Sequence[_ShardRow], spec: PixelSpec, workspace: str) -> JsonDict:

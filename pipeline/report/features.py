@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,6 @@ from pipeline.errors import ObjectNotFound
 from pipeline.npz import ArraySpec, read_npz
 from pipeline.storage import Storage
 from pipeline.types import Float32Features
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_PICTURES = 20_000  # 100 MB of features; the report says when there are more
 _SCHEMA = {"ids": ArraySpec(kinds="S", shape=(None,)), "features": ArraySpec(kinds="f", shape=(None, None))}
@@ -54,20 +50,16 @@ def read_features(
     return CachedFeatures(ids=tuple(ids), features=np.concatenate(parts))
 
 
-def read_direction(encoded: str) -> NDArray[np.float32]:
-    """Return the direction of a picture's features, which `explained` writes as base64 of bytes."""
-    return np.frombuffer(base64.b64decode(encoded), np.uint8).astype(np.float32)
-
-
 def nearest_pictures(
-    cached: CachedFeatures, directions: Mapping[str, NDArray[np.float32]], number: int
+    cached: CachedFeatures, directions: Mapping[str, Sequence[float]], number: int
 ) -> dict[str, list[tuple[str, float]]]:
     """Return for each test picture the training pictures most like it, with the cosine between."""
     if not directions:
         return {}
     lengths = np.maximum(np.linalg.norm(cached.features, axis=1), 1e-12)
     found = {}
-    for key, direction in directions.items():
+    for key, values in directions.items():
+        direction = np.asarray(values, np.float32)
         cosines = cached.features @ (direction / max(float(np.linalg.norm(direction)), 1e-12)) / lengths
         nearest = np.argsort(-cosines, kind="stable")[:number]
         found[key] = [(cached.ids[row], float(cosines[row])) for row in nearest]

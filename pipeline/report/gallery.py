@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.datasets.manifest import ManifestRow
-from pipeline.report.features import CachedFeatures, nearest_pictures, read_direction
+from pipeline.report.features import CachedFeatures, nearest_pictures
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
 from pipeline.report.ranking import Answer, confused_pairs, examples_by_class
@@ -40,9 +40,7 @@ class Gallery:
     def worst(self, cached: CachedFeatures | None) -> list[JsonDict]:
         """Return the pictures of the largest losses, with what they resemble among the training pictures."""
         worst = [answer for answer in self._answers if not answer.is_right][:NUM_WORST]
-        directions = {
-            answer.key: read_direction(answer.row["features"]) for answer in worst if "features" in answer.row
-        }
+        directions = {answer.key: answer.row["features"] for answer in worst if "features" in answer.row}
         near = nearest_pictures(cached, directions, NUM_NEIGHBOURS) if cached else {}
         return [
             {

@@ -22,7 +22,13 @@ TOLERANCE = 1e-3
 
 
 def export_model(
-    directory: Path, *, network: Any, head: Head, spec: PixelSpec, classes: Sequence[str]
+    directory: Path,
+    *,
+    network: Any,
+    head: Head,
+    spec: PixelSpec,
+    classes: Sequence[str],
+    reject_below: float = 0.0,
 ) -> None:
     """Write the SavedModel, and `graft/labels.json` and `graft/head.weights.npz` beside it.
 
@@ -30,16 +36,19 @@ def export_model(
         `serving_default`: `inputs` string, encoded pictures or base64 text -> `outputs`.
         `keyed`: `key` and `inputs` strings -> `key`, `outputs`, `label`, `score`.
         `pixels`: `inputs` uint8 (batch, height, width, 3) -> `outputs`.
+        `explained`: as `keyed`, never rejecting, and `features` (the direction of the pooled features, uint8)
+            and `activation` (rows, columns): how much each place spoke for the most probable class.
 
     Args:
         directory: Where to; made if absent.
-        network: The folded backbone, a `tf.function` of uint8 pixels.
+        network: The folded backbone with its feature map, a `tf.function` of uint8 pixels.
         head: The trained head.
         spec: The pixels the backbone is fed.
         classes: The label of each class.
+        reject_below: `keyed` answers with an empty label where no class is this probable.
     """
     module = tf.Module()
-    signatures = _signatures(network, head, spec, classes)
+    signatures = _signatures(network, head, spec, classes, reject_below)
     tf.saved_model.save(module, str(directory), signatures=signatures)
     (directory / "graft").mkdir(exist_ok=True)
     labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
@@ -79,12 +88,13 @@ def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs)
             )
 
 
-def _signatures(network: Any, head: Head, spec: PixelSpec, classes: Sequence[str]) -> dict[str, Any]:
-    strings = tf.TensorSpec((None,), tf.string)
+def _signatures(
+    network: Any, head: Head, spec: PixelSpec, classes: Sequence[str], reject_below: float
+) -> dict[str, Any]:
+    strings, labels = tf.TensorSpec((None,), tf.string), tf.constant(list(classes))
 
     def classify(pixels: Tensor) -> Tensor:
-        hidden = tf.nn.relu(tf.matmul(network(pixels), head.hidden_kernel) + head.hidden_bias)
-        return tf.nn.softmax(tf.matmul(hidden, head.output_kernel) + head.output_bias)
+        return _apply_head(network(pixels)[0], head)[0]
 
     pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
     classify = _trace(classify, pixels_spec)
@@ -105,8 +115,22 @@ def _signatures(network: Any, head: Head, spec: PixelSpec, classes: Sequence[str
 
     def serve_keyed(key: Tensor, inputs: Tensor) -> dict[str, Tensor]:
         outputs = classify(decode(inputs))
-        label = tf.gather(tf.constant(list(classes)), tf.argmax(outputs, 1))
-        return {"key": key, "outputs": outputs, "label": label, "score": tf.reduce_max(outputs, 1)}
+        score = tf.reduce_max(outputs, 1)
+        label = tf.where(score < reject_below, "", tf.gather(labels, tf.argmax(outputs, 1)))
+        return {"key": key, "outputs": outputs, "label": label, "score": score}
+
+    def explain(key: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        pooled, feature_map = network(decode(inputs))
+        outputs, hidden = _apply_head(pooled, head)
+        best = tf.argmax(outputs, 1)
+        return {
+            "key": key,
+            "outputs": outputs,
+            "label": tf.gather(labels, best),
+            "score": tf.reduce_max(outputs, 1),
+            "features": _direction(pooled),
+            "activation": _activation(feature_map, hidden, best, head),
+        }
 
     named = {name: tf.TensorSpec((None,), tf.string, name=name) for name in ("key", "inputs")}
     pixels_input = tf.TensorSpec(pixels_spec.shape, tf.uint8, name="inputs")
@@ -114,7 +138,32 @@ def _signatures(network: Any, head: Head, spec: PixelSpec, classes: Sequence[str
         "serving_default": _trace(serve, named["inputs"]),
         "keyed": _trace(serve_keyed, named["key"], named["inputs"]),
         "pixels": _trace(from_pixels, pixels_input),
+        "explained": _trace(explain, named["key"], named["inputs"]),
     }
+
+
+def _apply_head(pooled: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    hidden = tf.nn.relu(tf.matmul(pooled, head.hidden_kernel) + head.hidden_bias)
+    return tf.nn.softmax(tf.matmul(hidden, head.output_kernel) + head.output_bias), hidden
+
+
+def _direction(pooled: Tensor) -> Tensor:
+    """Scale each row's features to 255; what is negative, which neither backbone makes, would become 0."""
+    largest = tf.maximum(tf.reduce_max(pooled, 1, keepdims=True), 1e-12)
+    return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
+
+
+def _activation(feature_map: Tensor, hidden: Tensor, best: Tensor, head: Head) -> Tensor:
+    """Return the class-activation map of each picture.
+
+    For one picture the head is linear in the pooled features, through the hidden units that are above zero,
+    and those features are means over places: so each place's share of the logit is known exactly. The map's
+    mean, and a constant of the biases, are the logit of the class minus the mean of all logits.
+    """
+    against_mean = head.output_kernel - head.output_kernel.mean(1, keepdims=True)
+    towards = tf.gather(against_mean.T, best) * tf.cast(hidden > 0, tf.float32)
+    weights = tf.matmul(towards, head.hidden_kernel, transpose_b=True)
+    return tf.einsum("bhwk,bk->bhw", feature_map, weights)
 
 
 def _trace(function: Any, *arguments: Any) -> Any:

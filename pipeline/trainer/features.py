@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Network = Callable[[UInt8Images], Float32Features]
+Alteration = Callable[[UInt8Images, Any], UInt8Images]
 BATCH_SIZE = 16  # larger batches are no faster on two cores and hold more activations
 _LABELS = {
     "labels": ArraySpec(kinds="i", shape=(None,), itemsize=8),
@@ -33,12 +34,14 @@ class TrainingFeatures:
     Args:
         features: Pooled features, one row a picture.
         labels: Class index of each.
+        ids: Id of each.
         forwarded: How many pictures went through the network in this job.
         cached: How many came from the cache.
     """
 
     features: Float32Features
     labels: Int64Labels
+    ids: tuple[str, ...]
     forwarded: int
     cached: int
 
@@ -102,7 +105,12 @@ class FeatureCache:
 
 
 def collect_features(
-    index: JsonDict, *, storage: Storage, cache: FeatureCache, network: Network
+    index: JsonDict,
+    *,
+    storage: Storage,
+    cache: FeatureCache,
+    network: Network,
+    alter: Alteration | None = None,
 ) -> TrainingFeatures:
     """Return the features of every training picture of a pack, shard by shard.
 
@@ -111,8 +119,10 @@ def collect_features(
         storage: Where the shards are.
         cache: What was forwarded before.
         network: From uint8 pixels to features.
+        alter: Changes the pixels before the network sees them; it needs a cache of its own.
     """
     features, labels, forwarded = [], [], 0
+    ids: list[str] = []
     for shard in index["shards"]:
         path = storage.local_path(shard["uri"])
         rows = read_npz(path, _LABELS)
@@ -121,16 +131,26 @@ def collect_features(
             known = np.empty((len(rows["ids"]), cache.feature_width), np.float32)
             missing = ~cache.gather(rows["ids"], known)
             for start, pixels in _pixel_batches(path, missing):
-                known[start] = network(pixels)
+                known[start] = network(pixels if alter is None else alter(pixels, rows["ids"][start]))
             forwarded += int(missing.sum())
             cache.write(shard["digest"], rows["ids"], known)
             logger.info("%s: %d of %d pictures forwarded", shard["uri"], missing.sum(), len(missing))
         features.append(known)
         labels.append(rows["labels"])
+        ids += [id.decode() for id in rows["ids"]]
     joined = np.concatenate(labels)
     return TrainingFeatures(
-        features=np.concatenate(features), labels=joined, forwarded=forwarded, cached=len(joined) - forwarded
+        features=np.concatenate(features),
+        labels=joined,
+        ids=tuple(ids),
+        forwarded=forwarded,
+        cached=len(joined) - forwarded,
     )
+
+
+def read_labels(shard_uri: str, storage: Storage) -> Int64Labels:
+    """Return the labels of a pack shard."""
+    return read_npz(storage.local_path(shard_uri), {"labels": _LABELS["labels"]})["labels"]
 
 
 def read_first_pixels(index: JsonDict, storage: Storage, number: int) -> UInt8Images:

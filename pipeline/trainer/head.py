@@ -8,28 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from pipeline.errors import TrainingDiverged
+from pipeline.trainer.adam import Adam
 from pipeline.types import Float32Features, Float32Outputs, Int64Labels, JsonDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # keras.optimizers.Adam
+Pictures: TypeAlias = "tuple[Float32Features, Int64Labels]"
+History: TypeAlias = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadParameters:
-    """How the head is made and trained."""
+    """How the head is made and trained.
+
+    Args:
+        units: Width of the hidden layer.
+        epochs: Passes over the pictures, at most.
+        batch_size: Pictures in a step.
+        learning_rate: Adam's.
+        seed: Of the first weights and of the order.
+        patience: Stop after so many epochs without a better validation loss; 0 never does.
+        class_weights: `none`, or `balanced`: a class counts as much as any other, however few its pictures.
+    """
 
     units: int = 1024
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 0.001
     seed: int = 42
+    patience: int = 0
+    class_weights: str = "none"
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -53,6 +67,10 @@ class Head:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the weights by name."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def copy(self) -> Head:
+        """Return a head that training this one does not change."""
+        return Head(**{name: array.copy() for name, array in self.arrays().items()})
 
     def predict(self, features: Float32Features) -> Float32Outputs:
         """Return class probabilities.
@@ -81,45 +99,93 @@ def initial_head(feature_width: int, num_classes: int, *, units: int, seed: int)
 
 
 def train_head(
-    features: Float32Features, labels: Int64Labels, num_classes: int, parameters: HeadParameters
-) -> tuple[Head, dict[str, list[float]]]:
+    features: Float32Features,
+    labels: Int64Labels,
+    num_classes: int,
+    parameters: HeadParameters,
+    *,
+    validation: Pictures | None = None,
+    start: Head | None = None,
+) -> tuple[Head, History]:
     """Train a head; the same input and seed give the same head on the same machine.
+
+    With validation pictures the head of the epoch of the least validation loss is returned.
 
     Args:
         features: Pooled features of the training pictures.
         labels: Class index of each.
         num_classes: Width of the output.
         parameters: Sizes and rates.
+        validation: Features and labels that judge each epoch and train none.
+        start: The head to begin from, instead of a new one; it is changed.
 
     Shapes:
         features: (num_images, feature_width) float32.  labels: (num_images,) int64.
 
     Returns:
-        The head, and `loss` and `accuracy` of each epoch as Keras's `History` has them.
+        The head, and `loss` and `accuracy` of each epoch as Keras's `History` has them; with validation
+        pictures `val_loss` and `val_accuracy` too.
 
     Raises:
         TrainingDiverged: when the loss is no longer a number.
     """
-    head = initial_head(features.shape[1], num_classes, units=parameters.units, seed=parameters.seed)
-    optimizer = _Adam(head, parameters.learning_rate)
+    head = start or initial_head(features.shape[1], num_classes, units=parameters.units, seed=parameters.seed)
+    optimizer = Adam(head.arrays(), parameters.learning_rate)
+    weights = balance_classes(labels, num_classes) if parameters.class_weights == "balanced" else None
     order = np.random.default_rng([parameters.seed, 1])
-    history: dict[str, list[float]] = {"loss": [], "accuracy": []}
+    history: History = {"loss": [], "accuracy": []}
+    best = head
     for epoch in range(parameters.epochs):
         loss, correct = 0.0, 0
         for rows in _batches(order.permutation(len(labels)), parameters.batch_size):
-            batch_loss, batch_correct = _step(head, optimizer, features[rows], labels[rows])
+            batch_loss, batch_correct = _step(head, optimizer, features[rows], labels[rows], weights)
             loss += batch_loss * len(rows)
             correct += batch_correct
-        if not np.isfinite(loss):
-            raise TrainingDiverged(
-                f"The loss of epoch {epoch + 1} is {loss}; lower `model.learning_rate`. "
-                f"Received: {parameters.learning_rate}",
-                epoch=epoch + 1,
-                loss=loss,
-            )
-        history["loss"].append(loss / len(labels))
-        history["accuracy"].append(correct / len(labels))
-    return head, history
+        _check_loss(loss, epoch, parameters)
+        _note(history, "", loss / len(labels), correct / len(labels))
+        if validation is not None:
+            _note(history, "val_", *_judge(head, *validation))
+            if best_epoch(history) == epoch + 1:
+                best = head.copy()
+            elif parameters.patience and epoch + 1 - best_epoch(history) >= parameters.patience:
+                break
+    return (head if validation is None else best), history
+
+
+def best_epoch(history: History) -> int:
+    """Return the epoch, from 1, whose head is kept: the least validation loss, else the last."""
+    losses = history.get("val_loss")
+    return int(np.argmin(losses)) + 1 if losses else len(history["loss"])
+
+
+def balance_classes(labels: Int64Labels, num_classes: int) -> NDArray[np.float32]:
+    """Return the weight of each class: inverse to its pictures, 1 on average over them."""
+    counts = np.bincount(labels, minlength=num_classes)
+    present = counts > 0
+    weights = np.zeros(num_classes, np.float32)
+    weights[present] = len(labels) / (present.sum() * counts[present])
+    return weights
+
+
+def _note(history: History, prefix: str, loss: float, accuracy: float) -> None:
+    for name, value in (("loss", loss), ("accuracy", accuracy)):
+        history.setdefault(prefix + name, []).append(value)
+
+
+def _check_loss(loss: float, epoch: int, parameters: HeadParameters) -> None:
+    if not np.isfinite(loss):
+        raise TrainingDiverged(
+            f"The loss of epoch {epoch + 1} is {loss}; lower `model.learning_rate`. "
+            f"Received: {parameters.learning_rate}",
+            epoch=epoch + 1,
+            loss=loss,
+        )
+
+
+def _judge(head: Head, features: Float32Features, labels: Int64Labels) -> tuple[float, float]:
+    outputs = head.predict(features)
+    own = np.maximum(outputs[np.arange(len(labels)), labels], 1e-7)
+    return float(-np.log(own).mean()), float((outputs.argmax(1) == labels).mean())
 
 
 def _batches(order: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
@@ -127,15 +193,24 @@ def _batches(order: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
         yield order[start : start + size]
 
 
-def _step(head: Head, optimizer: _Adam, features: Float32Features, labels: Int64Labels) -> tuple[float, int]:
+def _step(
+    head: Head,
+    optimizer: Adam,
+    features: Float32Features,
+    labels: Int64Labels,
+    weights: NDArray[np.float32] | None,
+) -> tuple[float, int]:
     hidden = np.maximum(features @ head.hidden_kernel + head.hidden_bias, 0)
     outputs = _softmax(hidden @ head.output_kernel + head.output_bias)
     rows = np.arange(len(labels))
-    loss = float(-np.log(np.maximum(outputs[rows, labels], 1e-7)).mean())  # Keras clips there too
+    losses = -np.log(np.maximum(outputs[rows, labels], 1e-7))  # Keras clips there too
     correct = int((outputs.argmax(1) == labels).sum())
     slope = outputs
     slope[rows, labels] -= 1
     slope /= len(labels)
+    if weights is not None:
+        losses = losses * weights[labels]
+        slope *= weights[labels][:, None]
     hidden_slope = (slope @ head.output_kernel.T) * (hidden > 0)
     optimizer.update(
         {
@@ -145,38 +220,10 @@ def _step(head: Head, optimizer: _Adam, features: Float32Features, labels: Int64
             "output_bias": slope.sum(0),
         }
     )
-    return loss, correct
+    return float(losses.mean()), correct
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(logits - logits.max(1, keepdims=True))
     result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
     return result
-
-
-class _Adam:
-    """Keras's Adam, in place: the moments and one scratch array are all it allocates."""
-
-    def __init__(self, head: Head, learning_rate: float) -> None:
-        self._variables = head.arrays()
-        self._moments = {name: (np.zeros_like(a), np.zeros_like(a)) for name, a in self._variables.items()}
-        self._learning_rate, self._step = learning_rate, 0
-
-    def update(self, gradients: dict[str, NDArray[np.float32]]) -> None:
-        self._step += 1
-        correction = (1 - _BETA_2**self._step) ** 0.5 / (1 - _BETA_1**self._step)
-        rate = np.float32(self._learning_rate * correction)
-        for name, gradient in gradients.items():
-            mean, square = self._moments[name]
-            mean *= np.float32(_BETA_1)
-            square *= np.float32(_BETA_2)
-            scratch = gradient * np.float32(1 - _BETA_1)
-            mean += scratch
-            np.multiply(gradient, gradient, out=scratch)
-            scratch *= np.float32(1 - _BETA_2)
-            square += scratch
-            np.sqrt(square, out=scratch)
-            scratch += np.float32(_EPSILON)
-            np.divide(mean, scratch, out=scratch)
-            scratch *= rate
-            self._variables[name] -= scratch

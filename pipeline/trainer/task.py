@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NUM_CHECKED = 2  # pictures whose exported answers are compared with the trainer's
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of a job's arguments."""
@@ -48,6 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a step")
     parser.add_argument("--learning-rate", type=float, default=0.001, help="Adam's step size")
     parser.add_argument("--seed", type=int, default=42, help="of the head's first weights and the order")
+    parser.add_argument("--validation-fraction", type=float, default=0.0, help="of the pictures, by group")
+    parser.add_argument("--patience", type=int, default=0, help="epochs without a better validation loss")
+    parser.add_argument("--class-weights", default="none", choices=["none", "balanced"], help="of the loss")
+    parser.add_argument("--views", type=int, default=0, help="altered copies of each picture")
+    parser.add_argument("--views-seed", type=int, default=0, help="of what the copies are altered by")
+    parser.add_argument("--warm-start", default="", help="URI of the model whose head is begun from")
+    parser.add_argument("--reject-below", type=float, default=0.0, help="no label below this probability")
     parser.add_argument("--workspace", required=True, help="URI of the bucket with the feature cache")
     parser.add_argument("--job-dir", required=True, help="URI that the model is written under")
     return parser
@@ -80,30 +85,39 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         TrainingDiverged: if the loss is no longer a number.
         SignatureMismatch: if the exported model answers otherwise than the trainer.
     """
-    from pipeline.trainer.features import FeatureCache, collect_features
-    from pipeline.trainer.head import HeadParameters, train_head
+    from pipeline.trainer.head import HeadParameters, best_epoch, train_head
+    from pipeline.trainer.pictures import check_labels, collect_pictures
 
     clock = _Clock()
     backbone, digest = find_backbone(arguments.backbone), arguments.weights.rpartition("/")[2]
     index = storage.read_json(arguments.pack_index)
     _check_index(index, backbone)
+    check_labels(index, storage)
     network = _Network(backbone, arguments.weights, digest, storage)
     clock.lap("load")
     prefix = f"{arguments.workspace.rstrip('/')}/features/{digest}/{backbone.spec.digest}"
-    cache = FeatureCache(storage, prefix, backbone.feature_width)
-    found = collect_features(index, storage=storage, cache=cache, network=network)
-    _check_labels(found.labels, index)
+    found = collect_pictures(index, arguments, storage=storage, prefix=prefix, network=network)
     clock.lap("features")
     parameters = HeadParameters(
         **{field.name: getattr(arguments, field.name) for field in fields(HeadParameters)}
     )
-    head, history = train_head(found.features, found.labels, len(index["classes"]), parameters)
+    start, begun_from = _read_start(arguments, index, backbone, storage)
+    head, history = train_head(
+        *found.training, len(index["classes"]), parameters, validation=found.validation, start=start
+    )
     clock.lap("head")
     job_dir = arguments.job_dir.rstrip("/")
-    _export(f"{job_dir}/model", index, network, head, found.features, storage)
+    _export(f"{job_dir}/model", index, network, head, found.first, arguments.reject_below, storage)
     clock.lap("export")
     training = {
         "history": history,
+        "epochs_run": len(history["loss"]),
+        "best_epoch": best_epoch(history),
+        "validation": found.describe_validation(),
+        "augmentation": {"views": arguments.views, "seed": arguments.views_seed} if arguments.views else None,
+        "class_weights": parameters.class_weights,
+        "warm_start": begun_from,
+        "features": found.feature_uris,
         "work": {"forwarded": found.forwarded, "cached": found.cached},
         "package": {"version": pipeline.__version__, "file": str(Path(pipeline.__file__).resolve())},
         "classes": index["classes"],
@@ -116,8 +130,31 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
     return training
 
 
+def _read_start(
+    arguments: argparse.Namespace, index: JsonDict, backbone: Backbone, storage: Storage
+) -> tuple[Head | None, JsonDict | None]:
+    if not arguments.warm_start:
+        return None, None
+    from pipeline.trainer.warm_start import read_start
+
+    return read_start(
+        storage,
+        arguments.warm_start,
+        index["classes"],
+        feature_width=backbone.feature_width,
+        units=arguments.units,
+        seed=arguments.seed,
+    )
+
+
 def _export(
-    target: str, index: JsonDict, network: _Network, head: Head, features: Float32Features, storage: Storage
+    target: str,
+    index: JsonDict,
+    network: _Network,
+    head: Head,
+    first: Float32Features,
+    reject_below: float,
+    storage: Storage,
 ) -> None:
     from pipeline.trainer.export import check_export, export_model
     from pipeline.trainer.features import read_first_pixels
@@ -125,9 +162,16 @@ def _export(
     spec, classes = PixelSpec.from_dict(index["spec"]), index["classes"]
     with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
         model = Path(temporary) / "model"
-        export_model(model, network=network.function, head=head, spec=spec, classes=classes)
-        pixels = read_first_pixels(index, storage, _NUM_CHECKED)
-        check_export(model, pixels, head.predict(features[: len(pixels)]))
+        export_model(
+            model,
+            network=network.function,
+            head=head,
+            spec=spec,
+            classes=classes,
+            reject_below=reject_below,
+        )
+        pixels = read_first_pixels(index, storage, len(first))
+        check_export(model, pixels, head.predict(first))
         storage.upload_tree(model, target)
 
 
@@ -150,7 +194,7 @@ class _Network:
     """The folded backbone, its weights checked."""
 
     def __init__(self, backbone: Backbone, uri: str, digest: str, storage: Storage) -> None:
-        from pipeline.backbones.networks.folded import build_network
+        from pipeline.backbones.networks.folded import build_mapped_network
         from pipeline.backbones.weights import read_weights
 
         path = storage.local_path(uri)
@@ -160,10 +204,10 @@ class _Network:
             raise WeightsMismatch(
                 f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
             )
-        self.function = build_network(backbone.name, read_weights(path, backbone.name))
+        self.function = build_mapped_network(backbone.name, read_weights(path, backbone.name))
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        features: NDArray[Any] = self.function(pixels).numpy()
+        features: NDArray[Any] = self.function(pixels)[0].numpy()
         return features
 
 
@@ -176,15 +220,6 @@ def _check_index(index: JsonDict, backbone: Backbone) -> None:
         )
     if not index["shards"]:
         raise EmptyDataset("The pack has no training picture; add pictures or lower the test fraction.")
-
-
-def _check_labels(labels: NDArray[Any], index: JsonDict) -> None:
-    if labels.min() < 0 or labels.max() >= len(index["classes"]):
-        raise LabelMapMismatch(
-            f"A label lies outside the {len(index['classes'])} classes; pack the dataset again. "
-            f"Received: {labels.min()} to {labels.max()}",
-            classes=index["classes"],
-        )
 
 
 if __name__ == "__main__":

@@ -116,6 +116,38 @@ class TestWhatAJobLeavesBehind:
         assert heads[0] == heads[1]
 
 
+@pytest.fixture(scope="module")
+def training(job: Job) -> dict[str, Any]:
+    options = "--units 32 --epochs 30 --patience 2 --validation-fraction 0.25 --views 1"
+    options += " --class-weights balanced --reject-below 1.1 --warm-start gs://graft/jobs/1/model"
+    arguments = [*job.arguments[:-1], "gs://graft/jobs/3"]
+    return run_job(parse(arguments, *options.split()), job.storage)
+
+
+class TestOptions:
+    def test_views_are_forwarded_once_and_counted(self, training: dict[str, Any]) -> None:
+        assert training["work"] == {"forwarded": 16, "cached": 16}
+        assert training["validation"] == {"training": 24, "validation": 4}
+
+    def test_the_best_epoch_is_kept_and_training_stops_after_it(self, training: dict[str, Any]) -> None:
+        losses = training["history"]["val_loss"]
+        assert training["best_epoch"] == 1 + losses.index(min(losses))
+        assert training["epochs_run"] == len(losses)
+
+    def test_the_head_begins_from_the_earlier_one(self, training: dict[str, Any], job: Job) -> None:
+        assert training["warm_start"] == {"model_uri": "gs://graft/jobs/1/model", "classes": CLASSES}
+        assert training["history"]["loss"][0] < job.training["history"]["loss"][0]
+
+    def test_a_rejected_picture_has_no_label_but_all_else(self, training: dict[str, Any], job: Job) -> None:
+        model = tf.saved_model.load(str(job.model.parents[1] / "3" / "model"))
+        picture = tf.constant(pictures()[:1])
+        keyed = model.signatures["keyed"](key=tf.constant(["a"]), inputs=picture)
+        explained = model.signatures["explained"](key=tf.constant(["a"]), inputs=picture)
+        assert keyed["label"].numpy().tolist() == [b""]
+        assert explained["label"].numpy()[0].decode() in CLASSES
+        assert np.array_equal(keyed["score"].numpy(), explained["score"].numpy())
+
+
 class TestSignatures:
     def test_all_answer_as_the_trainer_does_on_the_same_bytes(self, job: Job, signatures: Any) -> None:
         encoded = pictures()
@@ -153,7 +185,33 @@ class TestSignatures:
             "serving_default": ({"inputs": ("string", 1)}, {"outputs": "float32"}),
             "keyed": ({"key": ("string", 1), "inputs": ("string", 1)}, strings),
             "pixels": ({"inputs": ("uint8", 4)}, {"outputs": "float32"}),
+            "explained": (
+                {"key": ("string", 1), "inputs": ("string", 1)},
+                {**strings, "features": "uint8", "activation": "float32"},
+            ),
         }
+
+    def test_the_map_of_explained_adds_up_to_the_logit(self, job: Job, signatures: Any) -> None:
+        encoded = pictures()
+        answer = signatures["explained"](key=tf.constant(["k"] * len(encoded)), inputs=tf.constant(encoded))
+        pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
+        weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
+        pooled = build_network("efficientnet_lite0", weights)(pixels).numpy().astype(np.float64)
+        head = Head(**read_npz(job.model / "graft" / "head.weights.npz"))
+        before = pooled @ head.hidden_kernel + head.hidden_bias
+        logits = np.maximum(before, 0) @ head.output_kernel + head.output_bias
+        assert np.abs(answer["outputs"].numpy() - head.predict(pooled.astype(np.float32))).max() < 1e-3
+        for row, activation in enumerate(answer["activation"].numpy()):
+            best = logits[row].argmax()
+            towards = head.output_kernel[:, best] - head.output_kernel.mean(1)
+            constant = ((before[row] > 0) * head.hidden_bias) @ towards
+            constant += head.output_bias[best] - head.output_bias.mean()
+            assert activation.shape == (7, 7)
+            expected = logits[row, best] - logits[row].mean()
+            assert activation.mean() + constant == pytest.approx(expected, rel=0.02, abs=0.02)
+            direction = answer["features"].numpy()[row].astype(np.float64)
+            cosine = direction @ pooled[row] / np.linalg.norm(direction) / np.linalg.norm(pooled[row])
+            assert cosine > 0.999
 
     def test_base64_text_gives_what_the_bytes_give(self, signatures: Any) -> None:
         picture = pictures()[0]

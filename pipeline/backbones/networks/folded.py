@@ -67,6 +67,13 @@ class _FoldedLayers:
         return left + right
 
 
+class _MappedLayers(_FoldedLayers):
+    """Layers that end in the pooled features and the map they were pooled from."""
+
+    def global_average(self, value: Tensor) -> Tensor:
+        return super().global_average(value), value
+
+
 def fold_batch_norm(
     weights: Mapping[str, NDArray[Any]], name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -89,8 +96,21 @@ def build_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
     Shapes:
         pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
     """
-    spec = find_backbone(backbone).spec
-    layers, lay_out = _FoldedLayers(weights), ARCHITECTURES[backbone]
+    return _trace(backbone, _FoldedLayers(weights))
+
+
+def build_mapped_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the same network with a second output: the feature map whose mean the pooled features are.
+
+    Shapes:
+        pixels: (batch, height, width, 3) uint8.
+        returns: (batch, feature_width) and (batch, rows, columns, feature_width) float32.
+    """
+    return _trace(backbone, _MappedLayers(weights))
+
+
+def _trace(backbone: str, layers: _FoldedLayers) -> Any:
+    spec, lay_out = find_backbone(backbone).spec, ARCHITECTURES[backbone]
 
     def network(pixels: Tensor) -> Tensor:
         return lay_out(layers, (tf.cast(pixels, tf.float32) - spec.offset) / spec.divisor)

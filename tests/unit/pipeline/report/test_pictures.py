@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.npz import write_npz
-from pipeline.report.features import nearest_pictures, read_direction, read_features
+from pipeline.report.features import nearest_pictures, read_features
 from pipeline.report.thumbnails import overlay_activation
 from pipeline.storage import Storage
 
@@ -34,8 +33,7 @@ def test_nearest_are_those_of_the_same_direction(tmp_path: Path) -> None:
         storage, ["gs://graft/gone.npz", "gs://graft/f.npz"], wanted={"a": 1, "b": 1, "c": 1}
     )
     assert cached is not None
-    direction = read_direction(base64.b64encode(bytes([0, 255, 12])).decode())
-    found = nearest_pictures(cached, {"t": direction}, 2)["t"]
+    found = nearest_pictures(cached, {"t": [0, 255, 12]}, 2)["t"]
     assert [id for id, _ in found] == ["b", "c"]
     assert found[0][1] > 0.999
 
