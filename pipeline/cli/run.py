@@ -193,7 +193,8 @@ def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
             f"Run {run_id} succeeded but left no {uri}. Do GRAFT_HOME and GRAFT_BUCKETS say the same "
             "here as they did for `graft up`?"
         ) from error
-    return {key: summary[key] for key in RESULT_KEYS}
+    said = {"expect": summary["expect"]} if "expect" in summary else {}
+    return {key: summary[key] for key in RESULT_KEYS} | said
 
 
 def _failed_result(
@@ -216,11 +217,12 @@ def _find_error(events: list[dict[str, Any]]) -> str:
 
 
 def exit_code(result: dict[str, Any]) -> ExitCode:
-    """Return 0 for a deployed version, 3 for one that was refused or superseded, 1 for a failed run."""
+    """Return 0 for a deployed version, 1 for a failed run, 3 for one that ended well without a version."""
     if result["state"] == "failed":
         return ExitCode.ERROR
     refused = result["gate"] is not None and not result["gate"]["accepted"]
-    return ExitCode.NOT_DEPLOYED if refused or result["state"] == "superseded" else ExitCode.OK
+    ended = refused or result["state"] in ("superseded", "skipped")
+    return ExitCode.NOT_DEPLOYED if ended else ExitCode.OK
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -231,6 +233,8 @@ def print_result(result: dict[str, Any]) -> None:
     if dataset := result["dataset"]:
         print_text(f"  dataset    {dataset['version']}: {dataset['pictures']} pictures")
         print_table(("class", "pictures"), dataset["classes"].items())
+    for reason in result.get("expect", {}).get("reasons", []):
+        print_text(f"  data gate  {reason}")
     if work := result["work"]:
         print_text("  work       " + ", ".join(f"{count} {name}" for name, count in work.items()))
     if evaluation := result["evaluation"]:

@@ -20,6 +20,7 @@ class RunState(StrEnum):
     SUCCESS = "success"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
+    SKIPPED = "skipped"
 
 
 def run_uri(workspace: str, classifier: str, run_id: str) -> str:
@@ -62,11 +63,7 @@ def build_summary(
         "classifier": classifier,
         "run_id": run_id,
         "state": str(state),
-        "dataset": {
-            "version": dataset["version"],
-            "pictures": dataset["pictures"],
-            "classes": dict(dataset["classes"]),
-        },
+        "dataset": _describe_dataset(dataset),
         "work": work,
         "evaluation": {
             "accuracy": metrics.accuracy,
@@ -77,7 +74,44 @@ def build_summary(
         },
         "gate": {"accepted": decision.accepted, "reasons": list(decision.reasons)},
         "version": version,
+        **_say_expectations(dataset),
     }
+
+
+def build_skipped_summary(
+    *, classifier: str, run_id: str, dataset: Mapping[str, Any], work: JsonDict
+) -> JsonDict:
+    """Return the summary of a run that the data gate ended: nothing was trained or evaluated."""
+    return {
+        "classifier": classifier,
+        "run_id": run_id,
+        "state": str(RunState.SKIPPED),
+        "dataset": _describe_dataset(dataset),
+        "work": work,
+        "evaluation": None,
+        "gate": None,
+        "version": None,
+        **_say_expectations(dataset),
+    }
+
+
+def _describe_dataset(dataset: Mapping[str, Any]) -> JsonDict:
+    return {
+        "version": dataset["version"],
+        "pictures": dataset["pictures"],
+        "classes": dict(dataset["classes"]),
+    }
+
+
+def _say_expectations(dataset: Mapping[str, Any]) -> JsonDict:
+    """Return what the data gate said, nothing where it was content."""
+    said = dataset.get("expect") or {}
+    return {"expect": said} if said.get("reasons") else {}
+
+
+def data_gate_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the data gate said, a line a rule."""
+    return [f"Data gate: {reason}" for reason in summary.get("expect", {}).get("reasons", [])]
 
 
 def write_summary(storage: Storage, workspace: str, summary: JsonDict) -> str:

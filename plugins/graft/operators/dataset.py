@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset, AssetAlias
+
 from graft.operators.base import GraftOperator
+from graft.operators.outcome import finish_skipped_run, skip_what_follows
 from graft.params import classifier_of_run
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ class FetchPicturesOperator(GraftOperator):
 class BuildDatasetVersionOperator(GraftOperator):
     """Decode, deduplicate and split what was fetched, and plan its shards.
 
+    A new dataset version is an event of the dataset's asset; an old one is none, so the outlet is an alias.
+    Where the data gate is set to skip, the run ends here: green, with all after it skipped.
+
     Args:
         classifier: The YAML's content.
         fetched: Results of the fetch step.
@@ -61,7 +67,7 @@ class BuildDatasetVersionOperator(GraftOperator):
     template_fields: Sequence[str] = ("fetched",)
 
     def __init__(self, *, classifier: Mapping[str, Any], fetched: Any, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        super().__init__(outlets=[dataset_alias(classifier["name"])], **arguments)
         self.classifier = classifier
         self.fetched = fetched
 
@@ -80,16 +86,40 @@ class BuildDatasetVersionOperator(GraftOperator):
             fetched=[part["index"] for part in as_list(self.fetched)],
             run_id=context["ti"].run_id,
         )
-        for warning in dataset["warnings"]:
+        for warning in (*dataset["warnings"], *dataset["expect"]["reasons"]):
             self.log.warning(warning)
         spec = find_backbone(classifier.model.backbone).spec
         plan = plan_pack(storage, workspace, dataset["dataset"], dataset["version"], spec)
-        return {
+        result = {
             **dataset,
             "pack_index": plan.index_uri,
             "pack_items": list(plan.items),
             "classifier": classifier.to_dict(),
         }
+        if dataset["expect"]["outcome"] == "skip":
+            self._end_run(context, result)
+        if dataset["new"]:
+            self._tell_of_version(context, result)
+        return result
+
+    def _end_run(self, context: Context, dataset: dict[str, Any]) -> None:
+        from pipeline.deploy.summary import build_skipped_summary, count_work
+
+        summary = build_skipped_summary(
+            classifier=dataset["dataset"],
+            run_id=context["ti"].run_id,
+            dataset=dataset,
+            work=count_work(as_list(self.fetched), dataset, [], {"forwarded": 0, "cached": 0}),
+        )
+        finish_skipped_run(self, context, summary)
+        context["ti"].xcom_push(key="return_value", value=dataset)
+        raise skip_what_follows(self)
+
+    def _tell_of_version(self, context: Context, dataset: dict[str, Any]) -> None:
+        names = ("version", "uri", "pictures", "test_pictures", "classes", "rejected")
+        extra = {"run_id": context["ti"].run_id, **{name: dataset[name] for name in names}}
+        name = dataset["dataset"]
+        context["outlet_events"][dataset_alias(name)].add(dataset_asset(name), extra=extra)
 
 
 class PackShardsOperator(GraftOperator):
@@ -133,3 +163,13 @@ def as_list(value: Any) -> list[Mapping[str, Any]]:
         return [value]
     items: Iterable[Mapping[str, Any]] = value
     return list(items)
+
+
+def dataset_asset(name: str) -> Asset:
+    """Return the asset that stands for a classifier's pictures."""
+    return Asset(name=f"{name} dataset", uri=f"graft://datasets/{name}", group="dataset")
+
+
+def dataset_alias(name: str) -> AssetAlias:
+    """Return the alias through which a run tells of a new dataset version, if it made one."""
+    return AssetAlias(name=f"{name} dataset versions", group="dataset")

@@ -219,9 +219,19 @@ class TestWatching:
                 3,
             ),
             ({"state": "superseded", "version": None}, 3),
+            (
+                {
+                    "state": "skipped",
+                    "evaluation": None,
+                    "gate": None,
+                    "version": None,
+                    "expect": {"outcome": "skip", "reasons": ["class_loss (skip): cat vanished"]},
+                },
+                3,
+            ),
             ({}, 0),
         ],
-        ids=["refused", "superseded", "deployed"],
+        ids=["refused", "superseded", "skipped", "deployed"],
     )
     def test_exit_code_says_whether_a_version_was_deployed(
         self, graft: Graft, airflow: Airflow, change: dict[str, Any], code: int
@@ -229,8 +239,9 @@ class TestWatching:
         Storage.from_environment().write_json(f"gs://graft/runs/tiles/{QUOTED}/summary.json", SUMMARY | change)
         outcome = graft("run", "tiles")
         assert outcome.code == code
-        for reason in change.get("gate", {}).get("reasons", []):
-            assert reason in outcome.stdout
+        for said in (change.get("gate"), change.get("expect")):
+            for reason in (said or {}).get("reasons", []):
+                assert reason in outcome.stdout
 
     def test_failed_run_names_the_task_and_its_error(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["failed"]
