@@ -8,7 +8,7 @@ from pipeline.config.classifier import Classifier
 from pipeline.config.dataset import DatasetConfig, SourceConfig, SplitConfig
 from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
-from pipeline.config.gate import GateConfig, Limit
+from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
 from pipeline.config.model import HeadConfig, ModelConfig
 from pipeline.config.params import RUN_PARAMS, parameter_schema, parameter_value, with_params
 from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
@@ -24,8 +24,10 @@ __all__ = [
     "GateConfig",
     "HeadConfig",
     "Limit",
+    "MetricName",
     "ModelConfig",
     "Settings",
+    "SliceRule",
     "SourceConfig",
     "SplitConfig",
     "absolute_uri",

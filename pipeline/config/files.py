@@ -27,7 +27,13 @@ def read_classifier(path: Path) -> Classifier:
         raise ConfigError(
             f"{path}: expected a mapping with `name` and `dataset`. Received: {value!r}", origin=str(path)
         )
-    Classifier.from_dict(value, origin=str(path))
+    gate = Classifier.from_dict(value, origin=str(path)).gate
+    if gate.override_by is not None:
+        raise ConfigError(
+            f"{path}: `gate.override_by` and `gate.override_reason` are parameters of one run, not of a "
+            "file: an override that stands is no gate. Remove them.",
+            origin=str(path),
+        )
     for *sections, leaf in (("dataset", "source", "uri"), ("model", "weights")):
         section = value
         for name in sections:

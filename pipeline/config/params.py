@@ -29,6 +29,8 @@ RUN_PARAMS = (
     "gate.min_accuracy",
     "gate.max_loss",
     "gate.min_test_pictures",
+    "gate.override_by",
+    "gate.override_reason",
 )
 
 

@@ -61,7 +61,10 @@ def model_card(classifier: Classifier, lineage: Mapping[str, Any], evaluation: E
 
 
 def describe_version(storage: Storage, model_uri: str) -> JsonDict:
-    """Return `accuracy`, `run_id` and `dataset_version` of a model directory; null where it does not say."""
+    """Return `accuracy`, `run_id` and `dataset_version` of a model directory; null where it does not say.
+
+    A version that somebody took in spite of its gate has `override` too.
+    """
     try:
         lineage = storage.read_json(f"{model_uri}/graft/lineage.json")
     except ObjectNotFound:
@@ -70,4 +73,5 @@ def describe_version(storage: Storage, model_uri: str) -> JsonDict:
         "accuracy": lineage["gate"]["metrics"]["accuracy"],
         "run_id": lineage["run_id"],
         "dataset_version": lineage["dataset"]["version"],
+        **({"override": override} if (override := lineage["gate"].get("override")) else {}),
     }

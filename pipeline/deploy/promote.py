@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from enum import StrEnum
 
+from pipeline.deploy.turns import take_turn
+from pipeline.errors import StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version
+from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -17,28 +20,38 @@ class Promotion(StrEnum):
     SUPERSEDED = "superseded"
 
 
-def promote_version(engine: MLEngine, *, model: str, version: str, champion: str | None) -> Promotion:
+def promote_version(
+    engine: MLEngine, storage: Storage, workspace: str, *, model: str, version: str, champion: str | None
+) -> Promotion:
     """Make a version the default if the default still is the champion that it was compared with.
 
-    The first version of a model already is the default: v1 makes it so. v1 has no compare-and-set, so a
-    default changed between the look and `setDefault` is overwritten; one run at a time keeps that to people
-    and rollbacks.
+    The first version of a model already is the default: v1 makes it so. Promotions of a model take turns, so
+    of two that were compared with the same champion the second finds the first and is superseded. A person
+    who calls `setDefault` past Graft takes no turn.
 
     Args:
         engine: Where the model lives.
+        storage: Where turns are taken.
+        workspace: The bucket of the classifier.
         model: Name of the model.
         version: The candidate.
         champion: The default version when the candidate was evaluated, None when there was none.
 
     Returns:
         PROMOTED, or SUPERSEDED with the candidate deleted.
+
+    Raises:
+        StorageError: if ML Engine was so slow that the turn ran out; safe to retry.
     """
-    current = default_version(engine.get_model(model))
-    if current == version:
-        return Promotion.PROMOTED
-    if current == champion:
-        engine.set_default(model, version)
-        return Promotion.PROMOTED
+    with take_turn(storage, workspace, model) as turn:
+        current = default_version(engine.get_model(model))
+        if current == version:
+            return Promotion.PROMOTED
+        if current == champion:
+            if not turn.is_safe:
+                raise StorageError(f"The turn to promote {version} of {model} ran out; try again.")
+            engine.set_default(model, version)
+            return Promotion.PROMOTED
     log.warning("default of %s is %s, no longer %s: %s is superseded", model, current, champion, version)
     engine.delete_version(model, version)
     return Promotion.SUPERSEDED

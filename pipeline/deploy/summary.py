@@ -72,7 +72,11 @@ def build_summary(
             "test_pictures": metrics.test_pictures,
             "job": evaluation.job,
         },
-        "gate": {"accepted": decision.accepted, "reasons": list(decision.reasons)},
+        "gate": {
+            "accepted": decision.accepted,
+            "reasons": list(decision.reasons),
+            **({"override": decision.override} if decision.override else {}),
+        },
         "version": version,
         **_say_expectations(dataset),
     }

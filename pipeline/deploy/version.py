@@ -14,6 +14,13 @@ def version_name(dag_id: str, run_id: str) -> str:
     return f"v_{hashlib.sha256(f'{dag_id}/{run_id}'.encode()).hexdigest()[:12]}"
 
 
+def model_uris(engine: MLEngine, workspace: str, model: str, version: str) -> list[str]:
+    """Return where a version's model directory may be: our engine's copy, then what it was deployed from."""
+    copied = f"{workspace}/models/{model}/{version}"
+    deployed = (engine.get_version(model, version) or {}).get("deploymentUri")
+    return [copied, str(deployed).rstrip("/")] if deployed else [copied]
+
+
 def record_in_model(
     storage: Storage, model_uri: str, *, evaluation: JsonDict, lineage: JsonDict, card: str
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from pipeline.config import GateConfig
+from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.metrics import Metrics
+from pipeline.evaluate.rules import Rule, Verdict, judge_rules
 from pipeline.types import JsonDict
 
 
@@ -16,11 +18,13 @@ class GateDecision:
 
     Args:
         accepted: Whether the model may be deployed.
-        reasons: Each rule that failed, led by its key; empty when accepted.
+        reasons: Each rule that failed, led by its key; empty unless refused or overridden.
         metrics: The candidate's.
-        thresholds: The rules.
+        thresholds: The limits by key.
         baseline: The champion's metrics on the same pictures, None when there is nothing to compare with.
         note: What the baseline is, or why there is none.
+        rules: Every rule with its value, limit, interval and verdict.
+        override: Who took the version in spite of the reasons, and why; None unless somebody did.
     """
 
     accepted: bool
@@ -29,6 +33,8 @@ class GateDecision:
     thresholds: JsonDict
     baseline: Metrics | None
     note: str
+    rules: tuple[Rule, ...] = field(default=())
+    override: dict[str, str] | None = None
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -39,11 +45,13 @@ class GateDecision:
             "thresholds": self.thresholds,
             "baseline": self.baseline.to_dict() if self.baseline else None,
             "note": self.note,
+            "rules": [rule.to_dict() for rule in self.rules],
+            "override": self.override,
         }
 
     @classmethod
     def from_dict(cls, value: JsonDict) -> GateDecision:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote, now or before there were rules."""
         metrics, baseline = Metrics.from_dict(value["metrics"]), value["baseline"]
         return cls(
             accepted=value["accepted"],
@@ -52,42 +60,57 @@ class GateDecision:
             thresholds=value["thresholds"],
             baseline=Metrics.from_dict(baseline) if baseline else None,
             note=value["note"],
+            rules=tuple(Rule.from_dict(rule) for rule in value.get("rules", ())),
+            override=value.get("override"),
         )
 
 
-def decide_gate(metrics: Metrics, gate: GateConfig, *, baseline: Metrics | None, note: str) -> GateDecision:
-    """Hold a candidate's metrics against the gate's rules.
+def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
+    """Hold a candidate's evaluation against the gate's rules.
+
+    Rules on the champion are skipped, and say so, while there is none to compare with; where no other rule
+    has been judged then, they fail: a gate never passes what it has not looked at.
 
     Args:
-        metrics: Of the candidate.
-        gate: The rules of the classifier.
-        baseline: The champion's metrics on the same pictures, if there are any.
-        note: What the baseline is, or why there is none.
+        evaluation: Of the candidate and its champion.
+        gate: The rules of the classifier, with the override of this run if it has one.
 
     Returns:
-        The decision with every rule that failed, not only the first.
+        The decision with every rule, and every one that failed, not only the first.
     """
-    reasons = []
-    thresholds: dict[str, Any] = {"min_test_pictures": gate.min_test_pictures}
-    if metrics.test_pictures < gate.min_test_pictures:
-        reasons.append(
-            f"min_test_pictures: {metrics.test_pictures} test pictures, the limit is {gate.min_test_pictures}"
-        )
-    for name, limit in sorted(gate.limits.items()):
-        value = getattr(metrics, name)
-        bounds = (("min", limit.min, "is below"), ("max", limit.max, "is above"))
-        for bound, threshold, verb in bounds:
-            if threshold is None:
-                continue
-            thresholds[f"absolute.{name}.{bound}"] = threshold
-            kept = value >= threshold if bound == "min" else value <= threshold
-            if not kept:  # also when the value is no number
-                reasons.append(f"absolute.{name}.{bound}: {name} {value:.6g} {verb} the limit {threshold:g}")
+    rules = [*judge_rules(evaluation, gate)]
+    if not any(rule.counts for rule in rules):
+        rules = [
+            rule.failed("no other rule looks at this model") if rule.is_skipped else rule for rule in rules
+        ]
+    rules += _judge_first_version(evaluation, gate)
+    failed = [rule for rule in rules if rule.verdict is Verdict.FAILED]
+    override = _find_override(failed, gate)
     return GateDecision(
-        accepted=not reasons,
-        reasons=tuple(reasons),
-        metrics=metrics,
-        thresholds=thresholds,
-        baseline=baseline,
-        note=note,
+        accepted=not failed or override is not None,
+        reasons=tuple(rule.text for rule in failed),
+        metrics=evaluation.candidate.headline(),
+        thresholds={rule.key: rule.limit for rule in rules if rule.limit is not None},
+        baseline=evaluation.champion.headline() if evaluation.champion else None,
+        note=evaluation.note,
+        rules=tuple(rules),
+        override=override,
     )
+
+
+def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    if evaluation.champion_version is not None or gate.first_version == "absolute_only":
+        return
+    text = {
+        "require_approval": "a first version needs a person: run again with gate.override_by and "
+        "gate.override_reason",
+        "refuse": "this gate takes no first version from a run",
+    }[gate.first_version]
+    yield Rule(key="first_version", verdict=Verdict.FAILED, text=f"first_version: {text}")
+
+
+def _find_override(failed: list[Rule], gate: GateConfig) -> dict[str, str] | None:
+    forbidden = gate.first_version == "refuse" and any(rule.key == "first_version" for rule in failed)
+    if not failed or forbidden or gate.override_by is None or gate.override_reason is None:
+        return None
+    return {"by": gate.override_by.strip(), "reason": gate.override_reason.strip()}

@@ -1,12 +1,12 @@
-"""Accuracy with its interval, mean negative log-likelihood, and who is taken for whom."""
+"""What is said of a model on the test pictures: the numbers, their intervals, and who is taken for whom."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from pipeline.errors import EvaluationError, LabelMapMismatch
+from pipeline.errors import EvaluationError
 from pipeline.evaluate.predictions import Prediction
 from pipeline.types import JsonDict
 
@@ -16,7 +16,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """How a model did on the test pictures.
+    """How a model did on the test pictures. docs/evaluation.md defines every number.
 
     Args:
         accuracy: Share of pictures whose most probable class is their label.
@@ -24,6 +24,11 @@ class Metrics:
         loss: Mean negative log-likelihood of the labels.
         test_pictures: How many pictures were tested.
         confusion: For each label, how many of its pictures were taken for each class.
+        scores: The other metrics by name; None where one is undefined on these pictures.
+        intervals: 95 % intervals, by metric; a group bootstrap's.
+        per_class: For each label its support, precision, recall, F1, areas and their intervals.
+        reliability: Bins of confidence: how sure the model was and how often it was right.
+        coverage: Thresholds of confidence: how many pictures it answers and how often it is right then.
     """
 
     accuracy: float
@@ -31,6 +36,35 @@ class Metrics:
     loss: float
     test_pictures: int
     confusion: dict[str, dict[str, int]]
+    scores: dict[str, float | None] = field(default_factory=dict)
+    intervals: dict[str, list[float] | None] = field(default_factory=dict)
+    per_class: dict[str, JsonDict] = field(default_factory=dict)
+    reliability: list[JsonDict] = field(default_factory=list)
+    coverage: list[JsonDict] = field(default_factory=list)
+
+    def value_of(self, name: str) -> float | None:
+        """Return a metric by its name; None where it is undefined or was not measured."""
+        headline = {"accuracy": self.accuracy, "loss": self.loss}
+        return headline[name] if name in headline else self.scores.get(name)
+
+    def interval_of(self, name: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a metric, None where there is none."""
+        if name == "accuracy":
+            return self.accuracy_ci95
+        found = self.intervals.get(name)
+        return None if found is None else (found[0], found[1])
+
+    def headline(self) -> Metrics:
+        """Return the numbers alone, without what is long: what travels between the steps of a run."""
+        return Metrics(
+            accuracy=self.accuracy,
+            accuracy_ci95=self.accuracy_ci95,
+            loss=self.loss,
+            test_pictures=self.test_pictures,
+            confusion=self.confusion,
+            scores=self.scores,
+            intervals=self.intervals,
+        )
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -38,12 +72,12 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, value: JsonDict) -> Metrics:
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote, now or before there were scores."""
         low, high = value["accuracy_ci95"]
         return cls(**{**value, "accuracy_ci95": (low, high)})
 
 
-def wilson_interval(hits: int, total: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(hits: float, total: float, z: float = Z_95) -> tuple[float, float]:
     """Return Wilson's score interval of a share; 95 % unless told otherwise.
 
     Raises:
@@ -58,14 +92,12 @@ def wilson_interval(hits: int, total: int, z: float = Z_95) -> tuple[float, floa
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def negative_log_likelihood(outputs: Sequence[float], index: int) -> float:
-    """Return minus the logarithm of a class's probability, normalised and clipped as Keras does."""
-    probability = outputs[index] / math.fsum(outputs)
-    return -math.log(min(max(probability, EPSILON), 1 - EPSILON))
-
-
 def compute_metrics(
-    predictions: Mapping[str, Prediction], labels: Mapping[str, str], classes: Sequence[str]
+    predictions: Mapping[str, Prediction],
+    labels: Mapping[str, str],
+    classes: Sequence[str],
+    *,
+    groups: Mapping[str, str] | None = None,
 ) -> Metrics:
     """Compare predictions with labels; both have the same keys.
 
@@ -73,40 +105,15 @@ def compute_metrics(
         predictions: What the model said, by picture.
         labels: The truth, by picture.
         classes: Label of output 0, of output 1, ...
+        groups: Group of each picture, for the intervals; each picture is its own unless given.
 
     Raises:
         LabelMapMismatch: if the model's outputs or label names are not those of `classes`.
-        EvaluationError: if an output is not a finite number.
+        EvaluationError: if there is no picture, or an output is not a finite number.
     """
-    position = {label: index for index, label in enumerate(classes)}
-    confusion = {label: dict.fromkeys(classes, 0) for label in classes}
-    losses = []
-    for key, label in labels.items():
-        prediction = predictions[key]
-        _check(prediction, classes)
-        confusion[label][prediction.label] += 1
-        losses.append(negative_log_likelihood(prediction.outputs, position[label]))
-    hits = sum(confusion[label][label] for label in classes)
-    return Metrics(
-        accuracy=hits / len(labels),
-        accuracy_ci95=wilson_interval(hits, len(labels)),
-        loss=math.fsum(losses) / len(losses),
-        test_pictures=len(labels),
-        confusion=confusion,
+    from pipeline.evaluate.answers import collect_answers
+    from pipeline.evaluate.measure import measure
+
+    return measure(
+        collect_answers(predictions, labels, model_classes=classes, classes=classes, groups=groups)
     )
-
-
-def _check(prediction: Prediction, classes: Sequence[str]) -> None:
-    outputs = prediction.outputs
-    if len(outputs) != len(classes):
-        raise LabelMapMismatch(
-            f"The model has {len(outputs)} outputs, the dataset {len(classes)} classes: {list(classes)}"
-        )
-    if not all(math.isfinite(value) for value in outputs):
-        raise EvaluationError(f"The outputs for picture {prediction.key} are not numbers: {outputs}")
-    best = classes[max(range(len(outputs)), key=outputs.__getitem__)]
-    if prediction.label != best:
-        raise LabelMapMismatch(
-            f"For picture {prediction.key} the model says {prediction.label!r} where the dataset's classes "
-            f"{list(classes)} make it {best!r}: the two label lists differ."
-        )

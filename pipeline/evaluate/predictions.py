@@ -21,12 +21,28 @@ class Prediction:
     Args:
         key: Id of the picture.
         outputs: Probability of each class, in the model's order.
-        label: The most probable class by name, as the model itself says it.
+        label: The most probable class by name, as the model itself says it; None if it would rather not say.
     """
 
     key: str
     outputs: tuple[float, ...]
-    label: str
+    label: str | None
+
+
+def read_test_rows(storage: Storage, dataset_uri: str) -> dict[str, JsonDict]:
+    """Return the manifest row of each test picture of a dataset version, by picture id.
+
+    Raises:
+        EvaluationError: if the version has no test picture.
+    """
+    rows = {}
+    for line in storage.read_bytes(f"{dataset_uri}/manifest.jsonl").splitlines():
+        row = json.loads(line)
+        if row["status"] == "kept" and row["split"] == "test":
+            rows[row["id"]] = row
+    if not rows:
+        raise EvaluationError(f"{dataset_uri} has no test picture.", dataset_uri=dataset_uri)
+    return rows
 
 
 def read_test_labels(storage: Storage, dataset_uri: str) -> dict[str, str]:
@@ -35,14 +51,7 @@ def read_test_labels(storage: Storage, dataset_uri: str) -> dict[str, str]:
     Raises:
         EvaluationError: if the version has no test picture.
     """
-    labels = {}
-    for line in storage.read_bytes(f"{dataset_uri}/manifest.jsonl").splitlines():
-        row = json.loads(line)
-        if row["status"] == "kept" and row["split"] == "test":
-            labels[row["id"]] = row["label"]
-    if not labels:
-        raise EvaluationError(f"{dataset_uri} has no test picture.", dataset_uri=dataset_uri)
-    return labels
+    return {key: row["label"] for key, row in read_test_rows(storage, dataset_uri).items()}
 
 
 def check_counts(job: Mapping[str, Any], test_pictures: int) -> None:
@@ -106,7 +115,7 @@ def join_predictions(rows: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> 
             doubled.append(key)
         else:
             outputs = tuple(float(value) for value in row["outputs"])
-            joined[key] = Prediction(key=key, outputs=outputs, label=row["label"])
+            joined[key] = Prediction(key=key, outputs=outputs, label=row.get("label"))
     missing = sorted(wanted - set(joined))
     problems = [
         f"{len(keys)} {name} ({', '.join(map(str, keys[:SHOWN]))}{', ...' if len(keys) > SHOWN else ''})"

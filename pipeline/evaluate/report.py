@@ -17,8 +17,12 @@ def metrics_line(metrics: Metrics) -> str:
 
 
 def verdict_line(decision: GateDecision) -> str:
-    """Return what the gate said, with every reason."""
-    return "accepted" if decision.accepted else f"refused: {'; '.join(decision.reasons)}"
+    """Return what the gate said, with every reason and who took the version in spite of them."""
+    reasons = "; ".join(decision.reasons)
+    if decision.override:
+        who, why = decision.override["by"], decision.override["reason"]
+        return f"refused, but overridden by {who} ({why}): {reasons}"
+    return "accepted" if decision.accepted else f"refused: {reasons}"
 
 
 def confusion_table(metrics: Metrics) -> str:

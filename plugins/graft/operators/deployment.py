@@ -14,6 +14,8 @@ from pipeline.config import Classifier
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.types import JsonDict
+
 
 class MLEngineCreateVersionOperator(GraftOperator):
     """Put evaluation, lineage and card beside the model and deploy it under the run's own version name.
@@ -39,20 +41,22 @@ class MLEngineCreateVersionOperator(GraftOperator):
         """Return the version's name once it is READY."""
         from pipeline.deploy.lineage import build_lineage, model_card
         from pipeline.deploy.version import deploy_version, record_in_model, version_name
-        from pipeline.evaluate.evaluation import Evaluation
+        from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.gate import GateDecision
-        from pipeline.evaluate.report import metrics_line
+        from pipeline.report.build import copy_report
+        from pipeline.evaluate.report import metrics_line, verdict_line
 
         run_id = context["ti"].run_id
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        evaluation = Evaluation.from_dict(self.evaluation)
+        evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+        decision = GateDecision.from_dict(self.gate["decision"])
         lineage = build_lineage(
             classifier,
             run_id=run_id,
             dataset=self.dataset,
             training=self.training,
             evaluation=evaluation,
-            decision=GateDecision.from_dict(self.gate["decision"]),
+            decision=decision,
         )
         model_uri = self.training["model_uri"]
         record_in_model(
@@ -62,13 +66,14 @@ class MLEngineCreateVersionOperator(GraftOperator):
             lineage=lineage,
             card=model_card(classifier, lineage, evaluation),
         )
+        copy_report(self.storage, self.workspace, evaluation_job=evaluation.job, model_uri=model_uri)
         version = deploy_version(
             self.connect(),
             model=classifier.name,
             version=version_name(context["ti"].dag_id, run_id),
             model_uri=model_uri,
             runtime_version=self.training["runtime_version"],
-            description=f"Run {run_id}: {metrics_line(evaluation.candidate)}",
+            description=f"Run {run_id}: {metrics_line(evaluation.candidate)}; gate: {verdict_line(decision)}",
             labels={"run": run_id, "dataset": self.dataset["version"], "job": self.training["job"]},
         )
         return {
@@ -112,7 +117,7 @@ class MLEngineSmokeTestVersionOperator(GraftOperator):
         from pipeline.deploy.smoke_test import read_golden_instances, smoke_test_or_delete
         from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 
-        storage = self.storage
+        storage, gate = self.storage, Classifier.from_dict(self.dataset["classifier"]).gate
         labels = read_test_labels(storage, self.dataset["uri"])
         tests = storage.read_json(self.dataset["pack_index"])["tests"]
         rows = read_predictions(storage, self.evaluation["predictions"])
@@ -123,6 +128,7 @@ class MLEngineSmokeTestVersionOperator(GraftOperator):
             instances=read_golden_instances(storage, [test["uri"] for test in tests], labels),
             expected=join_predictions(rows, labels),
             latency_budget_seconds=self.latency_budget_seconds,
+            p95_budget_ms=gate.latency_ms.p95 if gate.latency_ms else None,
         )
         return result.to_dict()
 
@@ -158,7 +164,9 @@ class MLEnginePromoteVersionOperator(GraftOperator):
 
         model, version = self.version["model"], self.version["version"]
         champion = self.evaluation["champion_version"]
-        promotion = promote_version(self.connect(), model=model, version=version, champion=champion)
+        promotion = promote_version(
+            self.connect(), self.storage, self.workspace, model=model, version=version, champion=champion
+        )
         event = {
             "event": str(promotion),
             "version": version,
@@ -166,6 +174,7 @@ class MLEnginePromoteVersionOperator(GraftOperator):
             "run_id": context["ti"].run_id,
             "dataset_version": self.dataset["version"],
             "accuracy": self.evaluation["candidate"]["accuracy"],
+            "decided_by": decided_by(self.gate["decision"]),
         }
         record_event(self.storage, self.workspace, model, event)
         result = {"promotion": str(promotion), "previous": champion}
@@ -204,10 +213,17 @@ class PublishModelOperator(GraftOperator):
             "version": summary["version"],
             "run_id": summary["run_id"],
             "dataset_version": summary["dataset"]["version"],
+            "decided_by": decided_by(self.gate["decision"]),
             **{name: summary["evaluation"][name] for name in ("accuracy", "loss", "test_pictures")},
         }
         uri = finish_run(self, context, summary, GateDecision.from_dict(self.gate["decision"]))
         return {"summary": uri, "version": summary["version"]}
+
+
+def decided_by(decision: JsonDict) -> str:
+    """Return who let the version through: the gate, or the person who overrode it."""
+    override = decision.get("override")
+    return str(override["by"]) if override else "gate"
 
 
 def model_asset(name: str) -> Asset:

@@ -14,6 +14,7 @@ from pipeline.errors import LabelMapMismatch
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.evaluate.champion import Champion
     from pipeline.types import JsonDict
 
 
@@ -61,16 +62,14 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
         model_uri = self.training["model_uri"]
         candidate = self.submit_once(
-            (*instance_key(context), model_uri), lambda job_id: make_body(job_id, model_uri=model_uri)
+            (*instance_key(context), model_uri), lambda job_id: make_body(job_id, model_uri=model_uri, signature_name="explained")
         )
         champion = default_version(self.connect().get_model(name))
-        if champion is None:
+        if champion is None or self._labels_of(champion) is None:  # who could join its answers?
             return [candidate]
-        return [candidate, self._submit_champion(context, champion, version, make_body)]
+        return [candidate, self._submit_champion(champion, version, make_body)]
 
-    def _submit_champion(
-        self, context: Context, champion: str, dataset_version: str, make_body: Any
-    ) -> JsonDict:
+    def _submit_champion(self, champion: str, dataset_version: str, make_body: Any) -> JsonDict:
         engine, name = self.connect(), self.dataset["dataset"]
         created = (engine.get_version(name, champion) or {}).get("createTime")
         full_name = f"projects/{engine.project}/models/{name}/versions/{champion}"
@@ -79,8 +78,34 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
             lambda job_id: make_body(job_id, version_name=full_name),
         )
 
+    def _model_uris(self, version: str) -> list[str]:
+        from pipeline.deploy.version import model_uris
+
+        return model_uris(self.connect(), self.workspace, self.dataset["dataset"], version)
+
+    def _labels_of(self, version: str) -> tuple[str, ...] | None:
+        from pipeline.evaluate.champion import read_labels
+
+        return read_labels(self.storage, self._model_uris(version))
+
+    def _find_champion(self, job: JsonDict | None) -> Champion | None:
+        """Return the version that the job asked, or the one that serves and cannot be asked.
+
+        A default that came after `submit` is neither: the promotion will find it and end `superseded`.
+        """
+        from pipeline.evaluate.champion import Champion, read_champion
+        from pipeline.ml_engine.protocol import default_version
+
+        if job is not None:
+            version = _version_of(job)
+            return read_champion(self.storage, version, job, self._model_uris(version))
+        serving = default_version(self.connect().get_model(self.dataset["dataset"]))
+        if serving is None or self._labels_of(serving) is not None:
+            return None
+        return Champion(version=serving)
+
     def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
-        """Join, measure, and write `evaluation.json` beside the candidate's predictions."""
+        """Join, measure, compare, and write `evaluation.json` beside the candidate's predictions."""
         from pipeline.evaluate.evaluation import evaluate_model
         from pipeline.evaluate.predictions import check_counts
         from pipeline.evaluate.report import evaluation_report
@@ -92,19 +117,18 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
             dataset_uri=self.dataset["uri"],
             classes=self.training["classes"],
             candidate_job=candidate,
-            champion_version=champion["predictionInput"]["versionName"].rpartition("/")[2]
-            if champion
-            else None,
-            champion_job=champion,
+            champion=self._find_champion(champion),
+            slices=[rule.by for rule in Classifier.from_dict(self.dataset["classifier"]).gate.slices],
         )
         self.log.info("%s", evaluation_report(evaluation))
         uri = f"{self.workspace}/jobs/{evaluation.job}/evaluation.json"
         self.storage.write_json(uri, evaluation.to_dict())
-        return {**evaluation.to_dict(), "uri": uri, "predictions": candidate["predictionInput"]["outputPath"]}
+        brief = evaluation.headline().to_dict()
+        return {**brief, "uri": uri, "predictions": candidate["predictionInput"]["outputPath"]}
 
 
-def _version_of(job: JsonDict | None) -> str | None:
-    return str(job["predictionInput"]["versionName"]).rpartition("/")[2] if job else None
+def _version_of(job: JsonDict) -> str:
+    return str(job["predictionInput"]["versionName"]).rpartition("/")[2]
 
 
 class GateOperator(GraftOperator):
@@ -134,14 +158,15 @@ class GateOperator(GraftOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         """Return the decision and the run's summary so far."""
         from pipeline.deploy.summary import RunState, build_summary, count_work
-        from pipeline.evaluate.evaluation import Evaluation
+        from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.gate import decide_gate
+        from pipeline.report.build import write_report
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        evaluation = Evaluation.from_dict(self.evaluation)
-        decision = decide_gate(
-            evaluation.candidate, classifier.gate, baseline=evaluation.champion, note=evaluation.note
-        )
+        evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+        decision = decide_gate(evaluation, classifier.gate)
+        for rule in decision.rules:
+            self.log.info("%s: %s", rule.verdict, rule.text)
         summary = build_summary(
             classifier=classifier.name,
             run_id=context["ti"].run_id,
@@ -152,7 +177,18 @@ class GateOperator(GraftOperator):
             decision=decision,
             version=None,
         )
+        summary["report"] = write_report(
+            self.storage,
+            self.workspace,
+            run_id=context["ti"].run_id,
+            dataset=self.dataset,
+            training=self.training,
+            evaluation=self.evaluation,
+            decision=decision.to_dict(),
+        )
         result = {"decision": decision.to_dict(), "summary": summary}
+        if decision.override:
+            self.log.warning("overridden by %(by)s: %(reason)s", decision.override)
         if decision.accepted:
             return result
         self.log.warning("refused: %s", "; ".join(decision.reasons))

@@ -68,7 +68,15 @@ class TestRefusals:
             ({"model": {"epochs": 0}}, r"`model\.epochs`.*Received: 0"),
             ({"gate": {}}, "the gate has no rule"),
             ({"gate": {"absolute": {"accuracy": {}}}}, "a limit needs `min` or `max`"),
-            ({"gate": {"absolute": {"f1": {"min": 1}}}}, "'accuracy' or 'loss'"),
+            ({"gate": {"absolute": {"f1": {"min": 1}}}}, "'accuracy', 'loss', 'macro_f1'"),
+            ({"gate": {"change": {"loss": {}}}}, "a change needs `max_drop` or `max_relative_drop`"),
+            ({"gate": {"non_inferiority": {"margin": 0}}}, r"`gate\.non_inferiority\.margin`"),
+            ({"gate": {"slices": ["size"]}}, "the gate has no rule"),
+            ({"gate": {"slices": [{"by": "size", "most": 1}]}}, r"unknown key `gate\.slices\.0\.most`"),
+            ({"gate": {"slices": "size", "size_mb": 9}}, r"`gate\.slices`"),
+            ({"gate": {"first_version": "refuse"}}, "the gate has no rule"),
+            ({"gate": {"size_mb": 9, "override_by": "Ada"}}, "needs both `override_by`"),
+            ({"gate": {"size_mb": 9, "override_by": "Ada", "override_reason": " "}}, "needs both"),
             ({"gate": {"min_accuracy": 0.9, "absolute": {"accuracy": {"min": 0.8}}}}, "say the same thing"),
             ({"schedule": "sometimes"}, "cron line of five fields or one of @once"),
         ],
@@ -91,6 +99,38 @@ class TestGate:
             "accuracy": (0.9, 1.0),
             "loss": (None, 0.3),
         }
+
+    @pytest.mark.parametrize(
+        "gate",
+        [
+            {"change": {"ece": {"max_relative_drop": 0.1}}},
+            {"non_inferiority": {"margin": 0.02}},
+            {"per_class": {"recall": {"min": 0.5}}},
+            {"slices": ["label", {"by": "size", "min": 0.5}]},
+            {"latency_ms": {"p95": 50}},
+            {"size_mb": 30},
+        ],
+    )
+    def test_each_kind_of_rule_is_enough(self, gate: dict[str, Any]) -> None:
+        config = classifier_of(gate=gate).gate
+        assert config.limits == {}
+        assert classifier_of(gate=config.model_dump(exclude_unset=True)).gate == config
+
+    def test_a_slice_may_be_a_name(self) -> None:
+        gate = classifier_of(gate={"slices": ["license"], "min_accuracy": 0.5}).gate
+        assert [(rule.by, rule.has_limit) for rule in gate.slices] == [("license", False)]
+
+    def test_an_override_is_of_one_run_and_not_of_a_file(self, tmp_path: Path) -> None:
+        base = Classifier.from_dict(SMALL)
+        override = {"gate.override_by": "Ada", "gate.override_reason": "demo"}
+        assert with_params(base, override).gate.override_by == "Ada"
+        with pytest.raises(ConfigError, match="needs both"):
+            with_params(base, {"gate.override_by": "Ada"})
+        path = tmp_path / "toys.yaml"
+        gate = {"min_accuracy": 0.5, "override_by": "Ada", "override_reason": "always"}
+        path.write_text(yaml.safe_dump(changed(gate=gate)))
+        with pytest.raises(ConfigError, match="parameters of one run, not of a file"):
+            read_classifier(path)
 
     def test_a_number_of_pictures_alone_is_a_rule(self) -> None:
         assert classifier_of(gate={"min_test_pictures": 5}).gate.limits == {}

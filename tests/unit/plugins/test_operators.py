@@ -83,6 +83,13 @@ class World:
         return {"state": "SUCCEEDED", "predictionOutput": {"predictionCount": "3", "errorCount": "0"}}
 
 
+def write_small_report(storage: Storage, workspace: str, **given: Any) -> str:
+    """Leave what the report is made of in its place: these pictures have no bytes to show."""
+    uri = f"{workspace}/jobs/{given['evaluation']['job']}/report.html"
+    storage.write_bytes(uri, json.dumps(given).encode())
+    return uri
+
+
 @pytest.fixture
 def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch) -> World:
     from graft.hooks.airflow_api import AirflowApiHook
@@ -93,6 +100,7 @@ def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatc
         stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w", digest="w")
     )
     package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
+    monkeypatch.setattr("pipeline.report.build.write_report", write_small_report)
     monkeypatch.setitem(sys.modules, "pipeline.backbones.weights", weights)
     monkeypatch.setitem(sys.modules, "pipeline.trainer.package", package)
     world = World(storage, engine)
@@ -173,6 +181,9 @@ class TestWholeRun:
         assert summary["evaluation"]["job"] == done["evaluation"]["job"]
         assert f"Deployed `{version}`" in world.notes[0]  # type: ignore[attr-defined]
         assert "first version" in world.notes[0]  # type: ignore[attr-defined]
+        assert summary["report"] == f"gs://graft/jobs/{done['evaluation']['job']}/report.html"
+        report = json.loads(world.storage.read_bytes(f"{done['training']['model_uri']}/graft/report.html"))
+        assert report["decision"]["accepted"] is True
         lineage = world.storage.read_json(f"{done['training']['model_uri']}/graft/lineage.json")
         assert lineage["training"]["weights_uri"] == "gs://graft/weights/w"
 
@@ -194,9 +205,11 @@ class TestWholeRun:
 
 
 class TestChampion:
-    def make_champion(self, world: World) -> None:
+    def make_champion(self, world: World, labels: list[str] | None = CLASSES) -> None:
         world.engine.ensure_model("m")
         world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+        if labels:
+            world.storage.write_json("gs://graft/models/m/v_old/graft/labels.json", labels)
 
     def test_is_measured_on_the_same_pictures_and_replaced(
         self, world: World, run_step: Callable[..., Any]
@@ -208,6 +221,30 @@ class TestChampion:
         assert done["gate"]["decision"]["baseline"]["accuracy"] == 0.0
         assert promote(run_step, done)["previous"] == "v_old"
         assert world.engine.models["m"]["defaultVersion"]["name"].endswith(done["version"]["version"])
+
+    def test_without_our_metadata_is_not_asked_and_not_compared(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        self.make_champion(world, labels=None)
+        done = deploy(run_step)
+        predicting = [job for job in world.engine.jobs.values() if "predictionInput" in job]
+        assert [job for job in predicting if "versionName" in job["predictionInput"]] == []
+        assert done["evaluation"]["champion_version"] == "v_old"
+        assert "carries no metadata" in done["gate"]["decision"]["note"]
+        assert promote(run_step, done)["previous"] == "v_old"
+
+    def test_that_came_after_the_evaluation_began_supersedes_the_run(
+        self, world: World, run_step: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.make_champion(world)
+        answers = iter([None])  # what `submit` sees; `complete` and the promotion see the champion
+        real = world.engine.get_model
+        monkeypatch.setattr(world.engine, "get_model", lambda name: next(answers, real(name)))
+        done = deploy(run_step)
+        assert done["evaluation"]["champion_version"] is None
+        with pytest.raises(DownstreamTasksSkipped):
+            promote(run_step, done)
+        assert world.engine.get_version("m", done["version"]["version"]) is None
 
     def test_predicts_a_dataset_version_only_once(self, world: World, run_step: Callable[..., Any]) -> None:
         self.make_champion(world)
@@ -247,6 +284,31 @@ class TestGate:
         assert world.engine.models == {}
 
 
+class TestOverride:
+    def test_is_recorded_with_the_version_and_told_to_everybody(
+        self, world: World, run_step: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        from graft.operators.deployment import PublishModelOperator, model_asset
+
+        world.wrong["candidate"] = True
+        gate = {**YAML["gate"], "override_by": "Ada", "override_reason": "demo"}  # type: ignore[dict-item]
+        dataset = {**DATASET, "classifier": {**YAML, "gate": gate}}
+        done = run_until_gate(run_step, dataset)
+        assert done["gate"]["decision"]["override"] == {"by": "Ada", "reason": "demo"}
+        done["version"] = run_step("create_version", **done)
+        version = world.engine.get_version("m", done["version"]["version"])
+        assert version is not None
+        assert "overridden by Ada (demo)" in version["description"]
+        promote(run_step, done)
+        events = {model_asset("m"): SimpleNamespace(extra=None)}
+        operator = PublishModelOperator(task_id="publish", model="m", **pick(done, "gate", "version"))
+        operator.execute({**make_context(), "outlet_events": events})
+        assert events[model_asset("m")].extra["decided_by"] == "Ada"
+        [history] = [uri for uri in world.storage.list_uris("gs://graft/classifiers/m/history/")]
+        assert world.storage.read_json(history)["decided_by"] == "Ada"
+        assert "overridden by Ada (demo)" in world.notes[0]  # type: ignore[attr-defined]
+
+
 class TestSmokeTest:
     def test_failure_deletes_the_version_and_fails_for_good(
         self, world: World, run_step: Callable[..., Any]
@@ -271,6 +333,35 @@ class TestEvaluation:
         with pytest.raises(AirflowFailException, match="LabelMapMismatch"):
             run_step("evaluate", dataset=DATASET, training=training)
         assert world.engine.jobs == {}
+
+
+class TestWarmStart:
+    DATASET = {**DATASET, "classifier": {**YAML, "model": {"warm_start": True}}}
+
+    def submit(self, world: World, run_step: Callable[..., Any]) -> list[str]:
+        job = world.engine.jobs[run_step("train", dataset=self.DATASET)["job"]]
+        return list(job["trainingInput"]["args"])
+
+    def test_begins_from_the_champion_on_the_same_weights(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        world.storage.write_json(
+            "gs://graft/old/graft/lineage.json", {"training": {"weights_uri": "gs://graft/weights/w"}}
+        )
+        world.engine.ensure_model("m")
+        world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+        args = self.submit(world, run_step)
+        assert args[args.index("--warm-start") + 1] == "gs://graft/old"
+
+    def test_begins_anew_without_a_champion(self, world: World, run_step: Callable[..., Any]) -> None:
+        assert "--warm-start" not in self.submit(world, run_step)
+
+    def test_begins_anew_where_the_champion_has_another_backbone_or_says_nothing(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        world.engine.ensure_model("m")
+        world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+        assert "--warm-start" not in self.submit(world, run_step)
 
 
 class TestTrainingJob:

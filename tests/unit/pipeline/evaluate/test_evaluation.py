@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import EvaluationError, PredictionJoinError
-from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation, evaluate_model
+from pipeline.evaluate.champion import Champion, read_champion, read_labels
+from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation, evaluate_model, read_evaluation
 from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 from pipeline.evaluate.report import confusion_table, evaluation_report
 from pipeline.storage import Storage
@@ -44,8 +45,13 @@ def write_job(storage: Storage, job_id: str, *files: list[dict[str, Any]], **out
     return {"jobId": job_id, "predictionInput": {"outputPath": path}, "predictionOutput": count}
 
 
-def evaluate(storage: Storage, job: dict[str, Any], **champion: Any) -> Evaluation:
-    return evaluate_model(storage, dataset_uri=DATASET, classes=CLASSES, candidate_job=job, **champion)
+def evaluate(storage: Storage, job: dict[str, Any], **more: Any) -> Evaluation:
+    return evaluate_model(storage, dataset_uri=DATASET, classes=CLASSES, candidate_job=job, **more)
+
+
+def champion_of(job: dict[str, Any], classes: tuple[str, ...] | None = CLASSES, **more: Any) -> Champion:
+    path = job["predictionInput"]["outputPath"]
+    return Champion(version="v_1", job=job["jobId"], output_path=path, classes=classes, **more)
 
 
 class TestJoin:
@@ -104,22 +110,104 @@ class TestChampion:
         evaluation = evaluate(storage, job)
         assert (evaluation.champion, evaluation.note) == (None, FIRST_VERSION)
 
-    def test_champion_is_measured_on_the_same_pictures(self, storage: Storage) -> None:
+    def test_champion_is_measured_and_compared_on_the_same_pictures(self, storage: Storage) -> None:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
         champion = write_job(storage, "b", [row("t1", 0.9), row("t2", 0.8)])
-        evaluation = evaluate(storage, candidate, champion_version="v_1", champion_job=champion)
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion))
         assert evaluation.champion is not None
+        assert evaluation.comparison is not None
         assert (evaluation.candidate.accuracy, evaluation.champion.accuracy) == (1.0, 0.5)
+        assert (evaluation.comparison.gained, evaluation.comparison.lost) == (("t2",), ())
+        assert evaluation.comparison.differences["accuracy"]["value"] == 0.5
         assert "champion v_1: accuracy 0.5" in evaluation.note
-        assert Evaluation.from_dict(json.loads(json.dumps(evaluation.to_dict()))) == evaluation
+        assert evaluation.shared is None
+        assert evaluation.slices["label"]["dog"]["champion"]["accuracy"] == 0.0
+        text = json.dumps(evaluation.to_dict(), allow_nan=False)
+        assert Evaluation.from_dict(json.loads(text)) == evaluation
 
-    def test_champion_of_other_classes_is_not_compared(self, storage: Storage) -> None:
+    def test_class_that_the_champion_does_not_know_is_its_miss(self, storage: Storage) -> None:
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        champion = write_job(storage, "b", [row("t1", 0.9), row("t2", 0.2, "bird")])
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion, ("cat", "bird")))
+        assert evaluation.champion is not None
+        assert evaluation.champion.accuracy == 0.5
+        assert evaluation.champion.confusion["dog"] == {"cat": 0, "dog": 0, "bird": 1}
+        assert "it does not know dog, whose pictures count as its misses" in evaluation.note
+        assert evaluation.shared is not None
+        assert (evaluation.shared["classes"], evaluation.shared["pictures"]) == (["cat"], 1)
+        assert evaluation.shared["champion"]["accuracy"] == 1.0
+
+    def test_champion_with_the_classes_in_another_order_is_joined_by_name(self, storage: Storage) -> None:
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        champion = write_job(storage, "b", [row("t1", 0.1, "cat"), row("t2", 0.8, "dog")])
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion, ("dog", "cat")))
+        assert evaluation.champion is not None
+        assert evaluation.champion.accuracy == 1.0
+
+    def test_no_class_in_common_leaves_nothing_shared(self, storage: Storage) -> None:
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        champion = write_job(storage, "b", [row("t1", 0.9, "fish"), row("t2", 0.2, "bird")])
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion, ("fish", "bird")))
+        assert evaluation.shared == {"classes": [], "pictures": 0, "candidate": None, "champion": None}
+
+    def test_champion_without_our_metadata_is_not_compared_and_that_is_said(self, storage: Storage) -> None:
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        evaluation = evaluate(storage, candidate, champion=Champion(version="v_1"))
+        assert (evaluation.champion, evaluation.champion_version) == (None, "v_1")
+        assert "carries no metadata of Graft's" in evaluation.note
+        assert "only absolute rules are judged" in evaluation.note
+
+    def test_champion_that_contradicts_its_labels_is_not_compared(self, storage: Storage) -> None:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
         champion = write_job(storage, "b", [row("t1", 0.9, "bird"), row("t2", 0.8, "bird")])
-        evaluation = evaluate(storage, candidate, champion_version="v_1", champion_job=champion)
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion))
         assert evaluation.champion is None
-        assert evaluation.champion_version == "v_1"
-        assert "knows other classes" in evaluation.note
+        assert "answers otherwise than its graft/labels.json says" in evaluation.note
+
+    def test_champion_trained_on_todays_test_pictures_is_found_out(self, storage: Storage) -> None:
+        old = [
+            {"id": "t1", "label": "cat", "split": "train", "status": "kept"},
+            {"id": "t2", "label": "dog", "split": "test", "status": "kept"},
+        ]
+        uri = "gs://graft/datasets/d/d_0"
+        storage.write_bytes(f"{uri}/manifest.jsonl", "\n".join(map(json.dumps, old)).encode())
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        evaluation = evaluate(storage, candidate, champion=champion_of(candidate, dataset_uri=uri))
+        assert evaluation.champion_saw == 1
+        assert "trained on 1 of today's 2 test pictures" in evaluation.note
+        gone = champion_of(candidate, dataset_uri="gs://graft/datasets/d/gone")
+        assert evaluate(storage, candidate, champion=gone).champion_saw is None
+
+    def test_what_a_version_says_of_itself_is_read_from_its_directory(self, storage: Storage) -> None:
+        storage.write_json("gs://graft/deployed/graft/labels.json", ["cat", "dog"])
+        storage.write_json("gs://graft/deployed/graft/lineage.json", {"dataset": {"uri": DATASET}})
+        job = write_job(storage, "b", [row("t1", 0.9)])
+        places = ["gs://graft/copied", "gs://graft/deployed"]
+        champion = read_champion(storage, "v_1", job, places)
+        assert (champion.classes, champion.dataset_uri, champion.job) == (CLASSES, DATASET, "b")
+        assert read_labels(storage, places[:1]) is None
+
+
+class TestFile:
+    def test_headline_is_small_and_read_back(self, storage: Storage) -> None:
+        job = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        evaluation = evaluate(storage, job, champion=champion_of(job))
+        brief = evaluation.headline()
+        assert (brief.candidate.accuracy, brief.comparison, brief.slices) == (1.0, None, {})
+        assert Evaluation.from_dict(json.loads(json.dumps(brief.to_dict()))) == brief
+
+    def test_size_and_speed_of_the_model_are_measured(self, storage: Storage) -> None:
+        job = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        storage.write_bytes("gs://graft/m/saved_model.pb", b"x" * 3000)
+        job["predictionInput"]["uri"] = "gs://graft/m"
+        job |= {"startTime": "2026-01-01T00:00:00Z", "endTime": "2026-01-01T00:00:03Z"}
+        evaluation = evaluate(storage, job)
+        assert (evaluation.size_mb, evaluation.batch_ms_per_picture) == (0.003, 1500.0)
+
+    def test_of_a_later_graft_is_refused(self, storage: Storage) -> None:
+        storage.write_json("gs://graft/e.json", {"schema": 99})
+        with pytest.raises(EvaluationError, match="schema 99; this Graft knows up to 2"):
+            read_evaluation(storage, "gs://graft/e.json")
 
 
 def test_report_shows_candidate_baseline_and_confusion(storage: Storage) -> None:

@@ -1,0 +1,96 @@
+"""Turns: one promotion of a classifier at a time, whichever machine it runs on.
+
+v1's `setDefault` has no compare-and-set, so "look at the default, then set it" needs a lock. It is made of
+what every bucket can do: create an object only if it is absent. Turn `n` belongs to whoever creates
+`promotions/n.json`, which is possible once turn `n - 1` has an `n - 1.done` beside it. A holder that died
+leaves its turn open; after `abandon_seconds` the next one may be taken. A holder that is slower than half of
+that must not act any more, which `Turn.is_safe` says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.errors import StorageError
+from pipeline.ml_engine.protocol import Clock, SystemClock
+from pipeline.storage import Storage
+
+log = logging.getLogger(__name__)
+
+ABANDON_SECONDS = 600.0
+POLL_SECONDS = 0.1
+KEPT_TURNS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The right to change what serves.
+
+    Args:
+        number: Its place in the order of promotions.
+        began: When it was taken.
+        clock: Tells how long ago that is.
+        abandon_seconds: After which others may believe that the holder died.
+    """
+
+    number: int
+    began: float
+    clock: Clock
+    abandon_seconds: float
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether nobody else can have the next turn yet."""
+        return self.clock.now() - self.began < self.abandon_seconds / 2
+
+
+@contextmanager
+def take_turn(
+    storage: Storage,
+    workspace: str,
+    classifier: str,
+    *,
+    clock: Clock | None = None,
+    abandon_seconds: float = ABANDON_SECONDS,
+) -> Iterator[Turn]:
+    """Wait for the right to change what a classifier serves, and give it back.
+
+    Raises:
+        StorageError: if no turn came within twice the time after which one counts as abandoned.
+    """
+    clock = clock or SystemClock()
+    folder = f"{workspace}/classifiers/{classifier}/promotions"
+    deadline = clock.now() + 2 * abandon_seconds
+    while (number := _claim(storage, folder, clock, abandon_seconds)) is None:
+        if clock.now() > deadline:
+            raise StorageError(f"No turn to promote {classifier} within {2 * abandon_seconds:.0f} s.")
+        clock.sleep(POLL_SECONDS)
+    try:
+        yield Turn(number=number, began=clock.now(), clock=clock, abandon_seconds=abandon_seconds)
+    finally:
+        storage.create_bytes(f"{folder}/{number:09d}.done", b"")
+        _forget(storage, folder, number - KEPT_TURNS)
+
+
+def _claim(storage: Storage, folder: str, clock: Clock, abandon_seconds: float) -> int | None:
+    names = {uri.rpartition("/")[2] for uri in storage.list_uris(f"{folder}/")}
+    last = max((int(name.partition(".")[0]) for name in names), default=0)
+    if last and f"{last:09d}.done" not in names:
+        taken = storage.read_json(f"{folder}/{last:09d}.json")["at"]
+        if clock.now() - taken < abandon_seconds:
+            return None
+        log.warning("turn %d of %s was abandoned by its holder", last, folder)
+    claim = json.dumps({"at": clock.now(), "holder": uuid.uuid4().hex}).encode()
+    won = storage.create_bytes(f"{folder}/{last + 1:09d}.json", claim)
+    return last + 1 if won else None
+
+
+def _forget(storage: Storage, folder: str, last: int) -> None:
+    for uri in storage.list_uris(f"{folder}/"):
+        if int(uri.rpartition("/")[2].partition(".")[0]) <= last:
+            storage.delete(uri)

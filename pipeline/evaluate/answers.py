@@ -1,0 +1,117 @@
+"""A model's answers as arrays, with classes joined by their name and never by their position."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import EvaluationError, LabelMapMismatch
+from pipeline.evaluate.predictions import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a model said of the test pictures.
+
+    Args:
+        keys: Ids of the pictures.
+        classes: Every label that is true of a picture or known to the model.
+        truth: (pictures,) position of each picture's label in `classes`.
+        probabilities: (pictures, classes) of each class; 0 for one that the model does not know.
+        predicted: (pictures,) position of the most probable class.
+        groups: (pictures,) number of each picture's group, from 0 without gaps.
+    """
+
+    keys: tuple[str, ...]
+    classes: tuple[str, ...]
+    truth: Any
+    probabilities: Any
+    predicted: Any
+    groups: Any
+
+    @property
+    def correct(self) -> Any:
+        """(pictures,) whether the most probable class is the label."""
+        return self.predicted == self.truth
+
+    @property
+    def confidence(self) -> Any:
+        """(pictures,) probability of the most probable class."""
+        return self.probabilities.max(axis=1)
+
+    def select(self, mask: Any) -> Answers:
+        """Return the answers for some of the pictures."""
+        chosen = np.flatnonzero(mask)
+        return Answers(
+            keys=tuple(self.keys[index] for index in chosen),
+            classes=self.classes,
+            truth=self.truth[chosen],
+            probabilities=self.probabilities[chosen],
+            predicted=self.predicted[chosen],
+            groups=np.unique(self.groups[chosen], return_inverse=True)[1],
+        )
+
+
+def collect_answers(
+    predictions: Mapping[str, Prediction],
+    labels: Mapping[str, str],
+    *,
+    model_classes: Sequence[str],
+    classes: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+) -> Answers:
+    """Return a model's answers for all labelled pictures.
+
+    Args:
+        predictions: What the model said, by picture; the keys of `labels`.
+        labels: The truth, by picture.
+        model_classes: The model's own labels: of output 0, of output 1, ...
+        classes: The dataset's labels. Those that only the model knows come after them.
+        groups: Group of each picture; each is its own unless given.
+
+    Raises:
+        LabelMapMismatch: if outputs or label names are not those of `model_classes`.
+        EvaluationError: if there is no picture, or an output is not a finite number.
+    """
+    if not labels:
+        raise EvaluationError("There is no test picture to evaluate on.")
+    together = tuple(dict.fromkeys((*classes, *model_classes)))
+    position = {label: index for index, label in enumerate(together)}
+    columns = [position[label] for label in model_classes]
+    keys = tuple(labels)
+    outputs = np.array([_checked(predictions[key], model_classes) for key in keys], dtype=np.float64)
+    probabilities = np.zeros((len(keys), len(together)))
+    probabilities[:, columns] = outputs / outputs.sum(axis=1, keepdims=True)
+    names = [groups[key] if groups else key for key in keys]
+    return Answers(
+        keys=keys,
+        classes=together,
+        truth=np.array([position[labels[key]] for key in keys]),
+        probabilities=probabilities,
+        predicted=np.array(columns)[outputs.argmax(axis=1)],
+        groups=np.unique(np.array(names), return_inverse=True)[1],
+    )
+
+
+def _checked(prediction: Prediction, classes: Sequence[str]) -> tuple[float, ...]:
+    outputs = prediction.outputs
+    if len(outputs) != len(classes):
+        raise LabelMapMismatch(
+            f"The model has {len(outputs)} outputs, its list of classes has {len(classes)} classes: "
+            f"{list(classes)}"
+        )
+    if not all(math.isfinite(value) and value >= 0 for value in outputs) or not sum(outputs) > 0:
+        raise EvaluationError(
+            f"The outputs for picture {prediction.key} are not numbers that make probabilities: {outputs}"
+        )
+    best = classes[outputs.index(max(outputs))]
+    if prediction.label and prediction.label != best:  # none: the model would rather not say
+        raise LabelMapMismatch(
+            f"For picture {prediction.key} the model says {prediction.label!r} where its classes "
+            f"{list(classes)} make it {best!r}: the two label lists differ."
+        )
+    return outputs

@@ -1,0 +1,181 @@
+"""Two models on the same pictures: who gained, who lost, and how sure one can be of the difference.
+
+Accuracies are compared in pairs. Only the pictures on which exactly one model is right tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
+
+from pipeline.types import JsonDict
+
+STEPS = 60  # of bisection: finer than a float needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A candidate against its champion.
+
+    Args:
+        pictures: How many both were tested on.
+        gained: Pictures that only the candidate gets right.
+        lost: Pictures that only the champion gets right.
+        difference: Accuracy of the candidate minus that of the champion.
+        interval: Tango's 95 % interval of it, widened by the design effect.
+        p_value: Of the exact McNemar test that both are equally good.
+        design_effect: How many times more the difference varies because pictures come in groups.
+        differences: Candidate minus champion by metric: `value`, and `ci95` by paired group bootstrap.
+    """
+
+    pictures: int
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    design_effect: float = 1.0
+    differences: dict[str, JsonDict] = field(default_factory=dict)
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        listed = {"gained": list(self.gained), "lost": list(self.lost), "interval": list(self.interval)}
+        return {**asdict(self), **listed}
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> Comparison:
+        """Read what `to_dict` wrote."""
+        low, high = value["interval"]
+        listed = {"gained": tuple(value["gained"]), "lost": tuple(value["lost"]), "interval": (low, high)}
+        return cls(**{**value, **listed})
+
+
+def compare_pairs(
+    keys: Sequence[str],
+    candidate: Sequence[bool],
+    champion: Sequence[bool],
+    *,
+    groups: Sequence[Hashable],
+    differences: Mapping[str, JsonDict] | None = None,
+) -> Comparison:
+    """Compare two models picture by picture.
+
+    Args:
+        keys: Ids of the pictures.
+        candidate: Whether the candidate is right on each.
+        champion: Whether the champion is.
+        groups: Group of near duplicates of each.
+        differences: What else is known of the difference; see `Comparison`.
+    """
+    pairs = list(zip(keys, candidate, champion, strict=True))
+    gained = tuple(key for key, one, other in pairs if one and not other)
+    lost = tuple(key for key, one, other in pairs if other and not one)
+    effect = design_effect([int(one) - int(other) for _, one, other in pairs], groups)
+    return Comparison(
+        pictures=len(pairs),
+        gained=gained,
+        lost=lost,
+        difference=(len(gained) - len(lost)) / len(pairs),
+        interval=difference_interval(len(gained), len(lost), len(pairs), confidence=0.95, effect=effect),
+        p_value=mcnemar_p_value(len(gained), len(lost)),
+        design_effect=effect,
+        differences=dict(differences or {}),
+    )
+
+
+def mcnemar_p_value(gained: int, lost: int) -> float:
+    """Return the two-sided exact p value that a picture told apart is as often gained as lost."""
+    total = gained + lost
+    tail = ways = 1
+    for count in range(min(gained, lost)):
+        ways = ways * (total - count) // (count + 1)
+        tail += ways
+    return min(1.0, float(2 * tail / 2**total))
+
+
+def design_effect(differences: Sequence[int], groups: Sequence[Hashable]) -> float:
+    """Return by what factor grouping raises the variance of a mean difference; at least 1.
+
+    Args:
+        differences: For each picture 1 if gained, -1 if lost, else 0.
+        groups: Group of each picture.
+    """
+    total = len(differences)
+    mean = sum(differences) / total
+    sums: dict[Hashable, float] = {}
+    sizes: dict[Hashable, int] = {}
+    for value, group in zip(differences, groups, strict=True):
+        sums[group] = sums.get(group, 0.0) + value - mean
+        sizes[group] = sizes.get(group, 0) + 1
+    alone = sum((value - mean) ** 2 for value in differences)
+    if alone == 0:  # nothing tells them apart, so nothing tells how alike a group's members are
+        return sum(size**2 for size in sizes.values()) / total
+    return max(1.0, sum(value**2 for value in sums.values()) / alone)
+
+
+def difference_interval(
+    gained: float, lost: float, pictures: float, *, confidence: float, effect: float = 1.0
+) -> tuple[float, float]:
+    """Return Tango's score interval of a paired difference of shares.
+
+    Unlike a bootstrap's, it does not shrink to a point when no picture tells the models apart.
+
+    Args:
+        gained: Pictures that only the first model gets right.
+        lost: Pictures that only the second gets right.
+        pictures: All of them.
+        confidence: Of the two-sided interval.
+        effect: The design effect: so many pictures count as one.
+    """
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    gained, lost, pictures = gained / effect, lost / effect, pictures / effect
+    low = _solve(gained, lost, pictures, quantile)
+    high = -_solve(lost, gained, pictures, quantile)
+    return low, high
+
+
+def _solve(gained: float, lost: float, pictures: float, quantile: float) -> float:
+    """Return the smallest difference that the score test does not reject."""
+    low, high = -1.0, (gained - lost) / pictures
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if gained - lost - pictures * middle > quantile * math.sqrt(
+            pictures * _null_variance(gained, lost, pictures, middle)
+        ):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _null_variance(gained: float, lost: float, pictures: float, difference: float) -> float:
+    """Return the variance of one picture's difference as if `difference` were true (Tango 1998)."""
+    a = 2 * pictures
+    b = (2 * pictures - gained + lost) * difference - gained - lost
+    c = -lost * difference * (1 - difference)
+    share_lost = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    return max(0.0, 2 * share_lost + difference * (1 - difference))
+
+
+def refusal_risk(
+    told_apart: float, pictures: float, *, margin: float, confidence: float, effect: float = 1.0
+) -> float:
+    """Return how probably the non-inferiority rule refuses a model that is exactly as good as its champion.
+
+    Args:
+        told_apart: Pictures on which exactly one model is right.
+        pictures: All of them.
+        margin: Of the rule.
+        confidence: Of the rule's one-sided bound.
+        effect: The design effect.
+    """
+    told_apart, pictures = told_apart / effect, pictures / effect
+    quantile = NormalDist().inv_cdf(confidence)
+    null = math.sqrt(_null_variance(told_apart / 2, told_apart / 2, pictures, -margin) / pictures)
+    shortfall = quantile * null - margin
+    spread = math.sqrt(told_apart) / pictures
+    if spread == 0:
+        return float(shortfall > 0)
+    return NormalDist().cdf(shortfall / spread)

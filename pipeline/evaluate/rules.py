@@ -1,0 +1,309 @@
+"""Each rule of a gate, held against an evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from pipeline.config import GateConfig, SliceRule
+from pipeline.config.gate import LOWER_IS_BETTER, NonInferiority
+from pipeline.evaluate.compare import Comparison, difference_interval, refusal_risk
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.metrics import Metrics
+from pipeline.types import JsonDict
+
+DIGITS = 6
+
+
+class Verdict(StrEnum):
+    """What came of one rule."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule and what came of it.
+
+    Args:
+        key: Where the rule is in the gate's configuration, e.g. `absolute.accuracy.min`.
+        verdict: Passed, failed, skipped (there is nothing to judge) or pending (a later step judges).
+        text: The rule for people, led by its key.
+        value: What was measured.
+        limit: What was asked.
+        interval: Of the value, where one is known; 95 % unless the text says otherwise.
+        subject: The class or slice that it is about.
+        counts: Whether the rule is about what was measured, so that a gate with it has looked at the model.
+    """
+
+    key: str
+    verdict: Verdict
+    text: str
+    value: float | None = None
+    limit: float | None = None
+    interval: tuple[float, float] | None = None
+    subject: str | None = None
+    counts: bool = False
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether there was nothing to judge."""
+        return self.verdict is Verdict.SKIPPED
+
+    def failed(self, why: str) -> Rule:
+        """Return the rule as failed for another reason."""
+        return replace(self, verdict=Verdict.FAILED, text=f"{self.text}, and {why}")
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        interval = None if self.interval is None else list(self.interval)
+        return {**asdict(self), "verdict": self.verdict.value, "interval": interval}
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> Rule:
+        """Read a rule from plain JSON values."""
+        interval = value["interval"]
+        return cls(
+            **{
+                **value,
+                "verdict": Verdict(value["verdict"]),
+                "interval": None if interval is None else (interval[0], interval[1]),
+            }
+        )
+
+
+def judge_rules(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    """Yield every rule of a gate with its verdict, in the order of the documentation."""
+    yield _judge_count(evaluation, gate)
+    yield from _judge_absolute(evaluation, gate)
+    yield from _judge_change(evaluation, gate)
+    if gate.non_inferiority is not None:
+        yield _judge_non_inferiority(evaluation, gate.non_inferiority)
+    yield from _judge_classes(evaluation, gate)
+    for rule in gate.slices:
+        yield from _judge_slices(evaluation, rule)
+    if gate.size_mb is not None:
+        yield _judge_bound("size_mb", "the model's megabytes", evaluation.size_mb, "max", gate.size_mb)
+    if gate.latency_ms is not None:
+        yield Rule(
+            key="latency_ms.p95",
+            verdict=Verdict.PENDING,
+            text="latency_ms.p95: judged by the smoke test, before the version gets traffic",
+            limit=gate.latency_ms.p95,
+            counts=True,
+        )
+
+
+def _judge_count(evaluation: Evaluation, gate: GateConfig) -> Rule:
+    tested, limit = evaluation.candidate.test_pictures, gate.min_test_pictures
+    return Rule(
+        key="min_test_pictures",
+        verdict=Verdict.PASSED if tested >= limit else Verdict.FAILED,
+        text=f"min_test_pictures: {tested} test pictures, the limit is {limit}",
+        value=tested,
+        limit=limit,
+        counts="min_test_pictures" in gate.model_fields_set,
+    )
+
+
+def _judge_bound(
+    key: str,
+    name: str,
+    value: float | None,
+    bound: str,
+    limit: float,
+    *,
+    interval: tuple[float, float] | None = None,
+    subject: str | None = None,
+) -> Rule:
+    """Hold one value against one bound; a value that is undefined or no number fails."""
+    subject_text = f" of {subject}" if subject is not None else ""
+    if value is None or math.isnan(value):
+        said = "is undefined on these pictures"
+        return Rule(
+            key=key,
+            verdict=Verdict.FAILED,
+            text=f"{key}: {name}{subject_text} {said}; the limit is {limit:g}",
+            limit=limit,
+            subject=subject,
+            counts=True,
+        )
+    kept = value >= limit if bound == "min" else value <= limit
+    relation = {
+        ("min", True): "is not below",
+        ("min", False): "is below",
+        ("max", True): "is not above",
+        ("max", False): "is above",
+    }[bound, kept]
+    return Rule(
+        key=key,
+        verdict=Verdict.PASSED if kept else Verdict.FAILED,
+        text=f"{key}: {name}{subject_text} {value:.{DIGITS}g} {relation} the limit {limit:g}",
+        value=value,
+        limit=limit,
+        interval=interval,
+        subject=subject,
+        counts=True,
+    )
+
+
+def _judge_absolute(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    metrics = evaluation.candidate
+    for name, limit in sorted(gate.limits.items()):
+        for bound, threshold in (("min", limit.min), ("max", limit.max)):
+            if threshold is not None:
+                yield _judge_bound(
+                    f"absolute.{name}.{bound}",
+                    name,
+                    metrics.value_of(name),
+                    bound,
+                    threshold,
+                    interval=metrics.interval_of(name),
+                )
+
+
+def _skip(key: str, limit: float, evaluation: Evaluation) -> Rule:
+    return Rule(key=key, verdict=Verdict.SKIPPED, text=f"{key}: not judged, {evaluation.note}", limit=limit)
+
+
+def _judge_change(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    for name, drop in sorted(gate.change.items()):
+        for bound in ("max_drop", "max_relative_drop"):
+            limit = getattr(drop, bound)
+            if limit is None:
+                continue
+            key = f"change.{name}.{bound}"
+            champion = evaluation.champion
+            if champion is None:
+                yield _skip(key, limit, evaluation)
+            else:
+                yield _judge_drop(evaluation, champion, name, (bound, limit))
+
+
+def _judge_drop(evaluation: Evaluation, champion: Metrics, name: str, given: tuple[str, float]) -> Rule:
+    bound, limit = given
+    one, other = evaluation.candidate.value_of(name), champion.value_of(name)
+    value, interval = None, None
+    if one is not None and other is not None:
+        sign = 1 if name in LOWER_IS_BETTER else -1
+        value = sign * (one - other)
+        interval = _drop_interval(evaluation.comparison, name, sign)
+        if bound == "max_relative_drop":
+            value, interval = _relative(value, other), None
+    return _judge_bound(
+        f"change.{name}.{bound}",
+        f"the drop of {name}{' as a share' if bound == 'max_relative_drop' else ''}",
+        value,
+        "max",
+        limit,
+        interval=interval,
+    )
+
+
+def _relative(drop: float, base: float) -> float | None:
+    if base == 0:
+        return None if drop > 0 else 0.0
+    return drop / abs(base)
+
+
+def _drop_interval(comparison: Comparison | None, name: str, sign: int) -> tuple[float, float] | None:
+    if comparison is None:
+        return None
+    found = comparison.interval
+    if name != "accuracy":
+        measured = comparison.differences.get(name, {}).get("ci95")
+        if measured is None:
+            return None
+        found = (measured[0], measured[1])
+    low, high = sorted((sign * found[0], sign * found[1]))
+    return low, high
+
+
+def _judge_non_inferiority(evaluation: Evaluation, rule: NonInferiority) -> Rule:
+    """Pass if the one-sided lower bound of the paired difference of accuracies is within the margin."""
+    key, found = "non_inferiority", evaluation.comparison
+    if found is None:
+        return _skip(key, -rule.margin, evaluation)
+    gained, lost, effect = len(found.gained), len(found.lost), found.design_effect
+    low, high = difference_interval(
+        gained, lost, found.pictures, confidence=2 * rule.confidence - 1, effect=effect
+    )
+    risk = refusal_risk(
+        gained + lost, found.pictures, margin=rule.margin, confidence=rule.confidence, effect=effect
+    )
+    kept = low >= -rule.margin
+    return Rule(
+        key=key,
+        verdict=Verdict.PASSED if kept else Verdict.FAILED,
+        text=f"{key}: accuracy differs by {found.difference:+.4f} from the champion's, with "
+        f"{rule.confidence:.4g} confidence by at least {low:+.4f}, which is {'not ' if kept else ''}below "
+        f"the margin {-rule.margin:g}; with these {found.pictures} pictures a model just as good as the "
+        f"champion is refused {100 * risk:.0f} % of the time",
+        value=found.difference,
+        limit=-rule.margin,
+        interval=(low, high),
+        counts=True,
+    )
+
+
+def _judge_classes(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    for name, limit in sorted(gate.per_class.items()):
+        for label in evaluation.classes:
+            row = evaluation.candidate.per_class.get(label, {})
+            value, interval = row.get(name), row.get(f"{name}_ci95")
+            if value is None and name == "precision" and row.get("support"):
+                value = 0.0  # there are pictures of the class, and the model never says it
+            yield _judge_bound(
+                f"per_class.{name}.min",
+                name,
+                value,
+                "min",
+                limit.min,
+                interval=None if interval is None else (interval[0], interval[1]),
+                subject=label,
+            )
+
+
+def _judge_slices(evaluation: Evaluation, rule: SliceRule) -> Iterator[Rule]:
+    for bound in ("min", "max", "max_drop"):
+        limit, parts = getattr(rule, bound), evaluation.slices.get(rule.by, {})
+        if limit is None:
+            continue
+        for value, measured in parts.items():
+            yield _judge_slice(evaluation, rule, (f"{rule.by}={value}", measured), bound)
+        if not parts:
+            yield _judge_bound(f"slices.{rule.by}.{rule.metric}.{bound}", rule.metric, None, bound, limit)
+
+
+def _judge_slice(evaluation: Evaluation, rule: SliceRule, part: tuple[str, JsonDict], bound: str) -> Rule:
+    subject, measured = part
+    key, limit = f"slices.{rule.by}.{rule.metric}.{bound}", getattr(rule, bound)
+    if measured["pictures"] < rule.min_pictures:
+        return Rule(
+            key=key,
+            verdict=Verdict.SKIPPED,
+            text=f"{key}: not judged, {subject} has only {measured['pictures']} pictures",
+            limit=limit,
+            subject=subject,
+        )
+    if bound != "max_drop":
+        interval = measured["accuracy_ci95"] if rule.metric == "accuracy" else None
+        return _judge_bound(
+            key,
+            rule.metric,
+            measured[rule.metric],
+            bound,
+            limit,
+            interval=None if interval is None else (interval[0], interval[1]),
+            subject=subject,
+        )
+    if "champion" not in measured:
+        return replace(_skip(key, limit, evaluation), subject=subject)
+    sign = 1 if rule.metric in LOWER_IS_BETTER else -1
+    drop = sign * (measured[rule.metric] - measured["champion"][rule.metric])
+    return _judge_bound(key, f"the drop of {rule.metric}", drop, "max", limit, subject=subject)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binomtest
+
+from pipeline.evaluate.compare import (
+    Comparison,
+    compare_pairs,
+    design_effect,
+    difference_interval,
+    mcnemar_p_value,
+    refusal_risk,
+)
+
+counts = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 300)).map(
+    lambda case: (case[0], case[1], case[0] + case[1] + case[2])
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemars_p_value_equals_scipys(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar_p_value(gained, lost) == pytest.approx(expected, abs=1e-9)
+
+
+def test_mcnemars_p_value_survives_many_pictures() -> None:
+    assert mcnemar_p_value(3000, 2000) == pytest.approx(binomtest(2000, 5000).pvalue, rel=1e-9)
+    assert mcnemar_p_value(2500, 2500) == 1.0
+
+
+def likelihood(share_lost: float, delta: float, gained: int, lost: int, same: int) -> float:
+    share_gained = share_lost + delta
+    rest = 1 - share_gained - share_lost
+    terms = ((gained, share_gained), (lost, share_lost), (same, rest))
+    return -sum(count * math.log(max(share, 1e-300)) for count, share in terms if count)
+
+
+def score(delta: float, gained: int, lost: int, pictures: int) -> float:
+    """The score statistic with its nuisance parameter found by search, not by Tango's formula."""
+    low, high = max(0.0, -delta), (1 - delta) / 2
+    same = pictures - gained - lost
+    found = minimize_scalar(
+        likelihood, args=(delta, gained, lost, same), bounds=(low, high), method="bounded",
+        options={"xatol": 1e-13},
+    ).x  # fmt: skip
+    variance = pictures * (2 * found + delta * (1 - delta))
+    return float((gained - lost - pictures * delta) / math.sqrt(max(variance, 1e-300)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts, st.sampled_from([0.9, 0.95, 0.99]))
+def test_interval_inverts_the_score_test(case: tuple[int, int, int], confidence: float) -> None:
+    gained, lost, pictures = case
+    low, high = difference_interval(gained, lost, pictures, confidence=confidence)
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    for bound, sign in ((low, 1), (high, -1)):
+        if -0.999 < bound < 0.999:
+            assert score(bound, *case) == pytest.approx(sign * quantile, abs=2e-3)
+
+
+def test_interval_of_equal_answers_is_not_a_point() -> None:
+    low, high = difference_interval(0, 0, 20, confidence=0.9)
+    quantile = NormalDist().inv_cdf(0.95)
+    expected = quantile**2 / (20 + quantile**2)
+    assert (low, high) == pytest.approx((-expected, expected))
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        # Tango (1998), and the tables of Newcombe (1998) that compare intervals of paired differences.
+        ((12, 2, 50), (0.0569, 0.3404)),
+        ((1, 0, 14), (-0.1564, 0.3185)),
+    ],
+)
+def test_interval_agrees_with_published_figures(
+    case: tuple[int, int, int], expected: tuple[float, float]
+) -> None:
+    low, high = difference_interval(*case, confidence=0.95)
+    exact = [
+        brentq(lambda delta: score(delta, *case) - 1.959964, -0.99, (case[0] - case[1]) / case[2]),
+        brentq(lambda delta: score(delta, *case) + 1.959964, (case[0] - case[1]) / case[2], 0.99),
+    ]
+    assert (low, high) == pytest.approx(exact, abs=1e-4)
+    assert (low, high) == pytest.approx(expected, abs=6e-3)
+
+
+@given(counts, st.floats(1, 9))
+def test_interval_turns_with_its_models_and_widens_with_the_design_effect(
+    case: tuple[int, int, int], effect: float
+) -> None:
+    gained, lost, pictures = case
+    low, high = difference_interval(gained, lost, pictures, confidence=0.95)
+    turned = difference_interval(lost, gained, pictures, confidence=0.95)
+    assert turned == pytest.approx((-high, -low), abs=1e-12)
+    assert -1 <= low <= (gained - lost) / pictures <= high <= 1
+    wide = difference_interval(gained, lost, pictures, confidence=0.95, effect=effect)
+    assert wide[0] <= low + 1e-12
+    assert wide[1] >= high - 1e-12
+    same = difference_interval(gained / effect, lost / effect, pictures / effect, confidence=0.95)
+    assert wide == same
+
+
+class TestDesignEffect:
+    def test_single_pictures_have_none(self) -> None:
+        assert design_effect([1, -1, 0, 0, 1], range(5)) == 1.0
+
+    def test_groups_that_go_together_count_as_one(self) -> None:
+        assert design_effect([1] * 5 + [-1] * 5 + [0] * 10, [index // 5 for index in range(20)]) == 5.0
+
+    def test_groups_that_cancel_out_count_no_more_than_single_pictures(self) -> None:
+        assert design_effect([1, -1] * 10, [index // 2 for index in range(20)]) == 1.0
+
+    def test_without_differences_the_groups_sizes_count(self) -> None:
+        assert design_effect([0] * 6, [0, 0, 0, 1, 1, 2]) == (9 + 4 + 1) / 6
+
+    def test_is_the_ratio_of_variances(self) -> None:
+        values, groups = [1, 1, 0, -1, 0, 0, 1], [0, 0, 0, 1, 1, 2, 2]
+        centred = np.array(values) - np.mean(values)
+        sums = [centred[np.array(groups) == group].sum() for group in range(3)]
+        expected = sum(value**2 for value in sums) / (centred**2).sum()
+        assert design_effect(values, groups) == pytest.approx(max(1, expected))
+
+
+class TestRefusalRisk:
+    @pytest.mark.parametrize(
+        ("told_apart", "pictures", "margin"), [(60, 600, 0.03), (100, 1000, 0.02), (20, 200, 0.05)]
+    )
+    def test_is_what_happens_to_equally_good_models(
+        self, told_apart: int, pictures: int, margin: float
+    ) -> None:
+        random = np.random.default_rng(0)
+        share = told_apart / pictures
+        drawn = random.multinomial(pictures, [share / 2, share / 2, 1 - share], size=1500)
+        refused = [
+            difference_interval(gained, lost, pictures, confidence=0.9)[0] < -margin
+            for gained, lost, _ in drawn
+        ]
+        stated = refusal_risk(told_apart, pictures, margin=margin, confidence=0.95)
+        assert np.mean(refused) == pytest.approx(stated, abs=0.04)
+
+    def test_without_differences_is_all_or_nothing(self) -> None:
+        assert refusal_risk(0, 20, margin=0.05, confidence=0.95) == 1.0
+        assert refusal_risk(0, 2000, margin=0.05, confidence=0.95) == 0.0
+
+    def test_groups_raise_it(self) -> None:
+        alone = refusal_risk(20, 400, margin=0.03, confidence=0.95)
+        together = refusal_risk(20, 400, margin=0.03, confidence=0.95, effect=3)
+        assert alone < together
+        assert together == refusal_risk(20 / 3, 400 / 3, margin=0.03, confidence=0.95)
+
+
+class TestComparison:
+    KEYS = ("a", "b", "c", "d", "e")
+
+    def compare(self, **more: object) -> Comparison:
+        candidate, champion = [True, True, False, True, False], [False, True, True, False, False]
+        groups = more.pop("groups", self.KEYS)
+        return compare_pairs(self.KEYS, candidate, champion, groups=groups, **more)  # type: ignore[arg-type]
+
+    def test_lists_what_was_gained_and_lost(self) -> None:
+        found = self.compare()
+        assert (found.pictures, found.gained, found.lost) == (5, ("a", "d"), ("c",))
+        assert found.difference == pytest.approx(0.2)
+        assert found.p_value == mcnemar_p_value(2, 1)
+        assert found.interval == difference_interval(2, 1, 5, confidence=0.95)
+        assert found.design_effect == 1.0
+        assert found.differences == {}
+
+    def test_counts_groups(self) -> None:
+        found = self.compare(groups=["x", "y", "z", "x", "y"], differences={"loss": {"value": 1}})
+        assert found.design_effect > 1
+        assert found.interval == difference_interval(2, 1, 5, confidence=0.95, effect=found.design_effect)
+        assert found.differences == {"loss": {"value": 1}}
+
+    def test_survives_json(self) -> None:
+        found = self.compare(differences={"loss": {"value": 0.1, "ci95": [0.0, 0.2]}})
+        assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+    def test_pictures_must_be_the_same(self) -> None:
+        with pytest.raises(ValueError, match="shorter"):
+            compare_pairs(("a", "b"), [True], [True, False], groups=[0, 1])
