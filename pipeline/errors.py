@@ -6,7 +6,9 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     SourceNotFound                the place a source names is not there
     EmptyDataset                  no usable picture, one class only, or a class without pictures
     UndecodableImage              one picture cannot be read (reason is a quarantine reason)
-    BadArchive                    an NPZ that does not keep the format
+    BadArchive                    an NPZ, zip or tar that does not keep the format
+    FetchRefused                  one address gives no picture (reason is a fetch reason)
+    SourceRefused                 an image search said no: key, quota, or nothing found
     SplitError                    a class without both a training and a test picture
     ExpectationFailed             the data gate, set to fail, holds the dataset version back
   PreprocessError                 packing went wrong
@@ -88,7 +90,17 @@ class UndecodableImage(DatasetError):
 
 
 class BadArchive(DatasetError):
-    """An NPZ that does not keep the format."""
+    """An NPZ, zip or tar that does not keep the format."""
+
+
+class FetchRefused(DatasetError):
+    """One address gives no picture; `reason` is a fetch reason."""
+
+    reason: str
+
+
+class SourceRefused(DatasetError):
+    """An image search said no: a wrong key, an exhausted quota, or nothing found."""
 
 
 class SplitError(DatasetError):

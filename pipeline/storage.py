@@ -326,6 +326,15 @@ class Storage:
             raise ObjectNotFound(f"There is no object {uri}.", uri=uri)
         return path
 
+    def scratch_path(self, uri: str) -> Path:
+        """Return a path of this machine for work in progress: beside the objects where a directory holds them.
+
+        What is there is no object. In a remote bucket it is a cache, which another machine does not see.
+        """
+        parts = urlsplit(uri)
+        root = self.directories.get(parts.netloc) or self._cache / "scratch" / parts.netloc
+        return root / uri[len(f"gs://{parts.netloc}") :].strip("/")
+
     def download_tree(self, prefix: str, directory: Path) -> None:
         """Copy every object under a prefix into a directory."""
         prefix = prefix.rstrip("/") + "/"

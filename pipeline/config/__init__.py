@@ -5,22 +5,25 @@ cannot disagree. Unknown keys are errors everywhere.
 """
 
 from pipeline.config.classifier import Classifier
-from pipeline.config.dataset import DatasetConfig, SourceConfig, SplitConfig
+from pipeline.config.dataset import DatasetConfig, FetchConfig, SplitConfig
 from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
 from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
 from pipeline.config.model import HeadConfig, ModelConfig
 from pipeline.config.params import RUN_PARAMS, parameter_schema, parameter_value, with_params
 from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
+from pipeline.config.sources import SOURCE_SECTIONS, SourceConfig, SourceSection
 
 __all__ = [
     "PROJECT_ROOT",
     "RUN_PARAMS",
+    "SOURCE_SECTIONS",
     "SHIPPED_CLASSIFIERS",
     "Action",
     "Classifier",
     "DatasetConfig",
     "ExpectConfig",
+    "FetchConfig",
     "GateConfig",
     "HeadConfig",
     "Limit",
@@ -29,6 +32,7 @@ __all__ = [
     "Settings",
     "SliceRule",
     "SourceConfig",
+    "SourceSection",
     "SplitConfig",
     "absolute_uri",
     "classifier_files",

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pipeline.config.dataset import DatasetConfig
 from pipeline.config.gate import GateConfig
 from pipeline.config.model import ModelConfig
+from pipeline.config.serving import ServingConfig
 from pipeline.config.strict import Strict
 from pipeline.errors import ConfigError
 
@@ -30,6 +31,9 @@ class Classifier(Strict):
     gate: GateConfig = Field(
         default_factory=lambda: GateConfig(min_accuracy=0.8),
         description="What a new version must reach; an accuracy of 0.8 unless said otherwise.",
+    )
+    serving: ServingConfig = Field(
+        default_factory=ServingConfig, description="How a deployed version answers."
     )
     schedule: str | None = Field(
         None, description="When to retrain: a cron line or `@daily` and the like; null for never."
@@ -67,7 +71,7 @@ class Classifier(Strict):
 def _explain(error: ValidationError) -> str:
     parts = []
     for item in error.errors():
-        key = ".".join(str(piece) for piece in item["loc"]) or "(the whole file)"
+        key = _spell_key(item["loc"]) or "(the whole file)"
         if item["type"] == "extra_forbidden":
             parts.append(f"unknown key `{key}`; remove it or correct its spelling")
         elif item["type"] == "missing":
@@ -75,3 +79,13 @@ def _explain(error: ValidationError) -> str:
         else:
             parts.append(f"`{key}`: {item['msg'].removeprefix('Value error, ')}. Received: {item['input']!r}")
     return "; ".join(parts)
+
+
+def _spell_key(location: tuple[int | str, ...]) -> str:
+    """Return a key as the YAML spells it: pydantic names the type of a source in between."""
+    pieces = list(location)
+    if pieces[:2] == ["dataset", "source"]:
+        del pieces[2:3]
+    elif pieces[:2] == ["dataset", "sources"]:
+        del pieces[3:4]
+    return ".".join(str(piece) for piece in pieces)

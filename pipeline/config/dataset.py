@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.expect import ExpectConfig
+from pipeline.config.sources import SourceConfig
 from pipeline.config.strict import Strict
 
 
-class SourceConfig(Strict):
-    """Where the pictures come from."""
+class FetchConfig(Strict):
+    """How pictures are downloaded."""
 
-    type: Literal["folder", "npz", "sample"] = Field(
-        description="`folder`: a sub-folder per class. `npz`: arrays `features` and `labels`. "
-        "`sample`: the pictures that come with Graft."
+    chunks: int = Field(2, ge=1, le=64, description="Tasks that share the work of one run.")
+    concurrency: int = Field(16, ge=1, le=64, description="Downloads at the same time in one task.")
+    requests_per_second: float = Field(
+        20.0, gt=0, description="Requests that one host gets in a second, from all tasks together."
     )
-    uri: str | None = Field(
-        None,
-        description="A path, `file://`, `gs://bucket/prefix` or, for `npz`, `http(s)://` address.",
+    max_picture_bytes: int = Field(
+        15_000_000, ge=1024, le=100_000_000, description="A larger picture file is refused."
     )
-    classes: list[str] | None = Field(
-        None,
-        description="The label of class 0, of class 1, ... `npz` needs it; others take the names found.",
+    deadline_seconds: float = Field(120.0, gt=0, description="A picture that takes longer is refused.")
+    min_bytes_per_second: int = Field(
+        1024, ge=0, description="A slower server is refused, after the first five seconds."
     )
-
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> SourceConfig:
-        if self.type == "sample" and self.uri is not None:
-            raise ValueError(
-                "a `sample` source takes no `uri`; use `type: folder` or `type: npz` for your own pictures"
-            )
-        if self.type != "sample" and not self.uri:
-            raise ValueError(f"a `{self.type}` source needs `uri`")
-        if self.type == "npz" and not self.classes:
-            raise ValueError("an `npz` source needs `classes`: the label of class 0, of class 1, ...")
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"`classes` has a label twice: {self.classes}")
-        if self.classes is not None and len(self.classes) < 2:
-            raise ValueError(f"a classifier needs at least two classes; `classes` has {len(self.classes)}")
-        return self
+    honour_opt_outs: bool = Field(
+        True, description="Whether pictures marked `noai` or `noindex` by X-Robots-Tag are left alone."
+    )
 
 
 class SplitConfig(Strict):
@@ -58,7 +48,13 @@ class SplitConfig(Strict):
 class DatasetConfig(Strict):
     """The pictures of a classifier."""
 
-    source: SourceConfig = Field(description="Where the pictures come from.")
+    source: SourceConfig | None = Field(None, description="Where the pictures come from.")
+    sources: list[SourceConfig] | None = Field(
+        None, min_length=1, description="Several places that pictures come from, instead of `source`."
+    )
+    fetch: FetchConfig = Field(
+        default_factory=FetchConfig, description="How pictures are downloaded from the network."
+    )
     split: SplitConfig = Field(
         default_factory=SplitConfig, description="Which pictures test and which train."
     )
@@ -69,3 +65,43 @@ class DatasetConfig(Strict):
         default_factory=ExpectConfig,
         description="What a dataset version may not do unnoticed, and what happens when it does.",
     )
+
+    @model_validator(mode="after")
+    def _has_pictures_of_two_classes(self) -> DatasetConfig:
+        if self.source is not None and self.sources is not None:
+            raise ValueError("`dataset.source` and `dataset.sources` say the same thing; keep one of them")
+        if self.source is None and self.sources is None:
+            raise ValueError("`dataset.source` is missing; add it, or several as a list `dataset.sources`")
+        declared = [source.declared_classes for source in self.all_sources]
+        labels = {label for labels in declared for label in labels or []}
+        if None not in declared and len(labels) < 2:
+            raise ValueError(
+                "a classifier needs at least two classes; `classes`, `label` and `queries` name "
+                f"{', '.join(sorted(labels)) or 'none'}"
+            )
+        return self
+
+    @property
+    def all_sources(self) -> list[SourceConfig]:
+        """The sources, be it one or several."""
+        return [self.source] if self.source is not None else list(self.sources or [])
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether any source downloads pictures one by one."""
+        return any(source.is_network for source in self.all_sources)
+
+    def order_classes(self, found: Iterable[str]) -> list[str]:
+        """Return the labels in class order: those the sources name, as they name them, then others sorted."""
+        named = dict.fromkeys(label for source in self.all_sources for label in source.declared_classes or [])
+        return [*named, *sorted(set(found) - {*named, ""})]
+
+    def describe_sources(self) -> dict[str, Any]:
+        """Return the source as its section says it, or the types and the list of several; no passwords."""
+        said = [source.model_dump(mode="json", exclude_none=True) for source in self.all_sources]
+        for section in said:
+            if "uri" in section:
+                section["uri"] = re.sub(r"(?<=://)[^/@]*@", "", section["uri"])
+        if len(said) == 1:
+            return said[0]
+        return {"type": ", ".join(section["type"] for section in said), "sources": said}

@@ -34,10 +34,9 @@ def read_classifier(path: Path) -> Classifier:
             "file: an override that stands is no gate. Remove them.",
             origin=str(path),
         )
-    for *sections, leaf in (("dataset", "source", "uri"), ("model", "weights")):
-        section = value
-        for name in sections:
-            section = section.get(name, {})
+    dataset = value["dataset"]
+    sources = [source for source in (dataset.get("source"), *(dataset.get("sources") or [])) if source]
+    for section, leaf in (*((source, "uri") for source in sources), (value.get("model", {}), "weights")):
         if section.get(leaf):
             section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))
     return Classifier.from_dict(value, origin=str(path))

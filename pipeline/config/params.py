@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -36,19 +36,32 @@ RUN_PARAMS = (
 
 def parameter_schema(name: str) -> dict[str, Any]:
     """Return the JSON schema and description of one dotted run parameter."""
-    model: type[BaseModel] = Classifier
+    models: list[type[BaseModel]] = [Classifier]
     *path, leaf = name.split(".")
     for part in path:
-        model = model.model_fields[part].annotation  # type: ignore[assignment]
-    schema: dict[str, Any] = model.model_json_schema()["properties"][leaf]
+        models = list(_sections(models[0].model_fields[part].annotation))
+    holders = [model for model in models if leaf in model.model_fields]
+    schema: dict[str, Any] = holders[0].model_json_schema()["properties"][leaf]
+    if len(models) > 1:  # a source's section depends on its type: not every one has the key
+        schema = {
+            "anyOf": [{"type": schema["type"]}, {"type": "null"}],
+            "description": schema["description"],
+        }
     return schema
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
 
 
 def parameter_value(classifier: Classifier, name: str) -> Any:
     """Return the value that a dotted run parameter has in a classifier."""
     value: Any = classifier
     for part in name.split("."):
-        value = getattr(value, part)
+        value = getattr(value, part, None)  # a source of another type, or several, have no such key
     return value
 
 

@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     classifiers: str = Field("", description="Further directories of classifier YAML, separated by `:`.")
     buckets: str = Field("", description="Directories that stand for buckets: `name=/directory,...`.")
     bucket: str = Field(WORKSPACE_BUCKET, description="The bucket that holds datasets, models and runs.")
+    fetch_allow: str = Field(
+        "", description="Private places that downloads may reach, and odd ports: `host:port,...`."
+    )
+    fetch_contact: str = Field("", description="Address or page that the User-Agent of downloads names.")
+    fetch_pool: str = Field("", description="Airflow pool that `fetch` tasks take a slot of; it must exist.")
     project: str = Field("local", description="The project in ML Engine's resource names.")
 
     @field_validator("home")

@@ -34,15 +34,27 @@ class FolderSource:
         uri: A path, `file://` or `gs://bucket/prefix`.
         classes: Exactly these sub-folders, in this order; None takes all, sorted by name.
         storage: Reads `gs://` URIs.
+        label: The class of every file, at any depth; sub-folders mean nothing then.
+        is_alone: Whether the dataset has no other source, so that this one needs two classes.
     """
 
-    def __init__(self, uri: str, *, classes: list[str] | None, storage: Storage) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        classes: list[str] | None,
+        storage: Storage,
+        label: str | None = None,
+        is_alone: bool = True,
+    ) -> None:
         self.transferred = 0
         self.notes: JsonDict = {}
         self.statements: list[str] = []
         self._uri = uri
-        self._classes = classes
+        self._classes = classes if label is None else [label]
         self._storage = storage
+        self._label = label
+        self._min_classes = 2 if is_alone and label is None else 1
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every num_chunks-th file, sorted by class and name.
@@ -53,6 +65,10 @@ class FolderSource:
         """
         directory = self._directory()
         listing = _list_directory(directory) if directory else _list_bucket(self._uri, self._storage)
+        if self._label is not None:
+            loose = _loose_files(directory) if directory else []
+            files = [*loose, *(file for files in listing.files.values() for file in files)]
+            listing = _Listing(listing.root, {self._label: files})
         classes = self._checked_classes(listing)
         places = [(label, file) for label in classes for file in sorted(listing.files[label])]
         for position, (label, file) in enumerate(places):
@@ -96,7 +112,7 @@ class FolderSource:
         found = sorted(listing.files)
         classes = found if self._classes is None else self._classes
         _refuse_missing(classes, found, listing.root)
-        _refuse_too_few(classes, listing)
+        _refuse_too_few(classes, listing, self._min_classes)
         if set(found) - set(classes):
             log.info("%s: not in `classes`, left out: %s", listing.root, sorted(set(found) - set(classes)))
         return classes
@@ -124,9 +140,9 @@ def _refuse_missing(classes: list[str], found: list[str], root: str) -> None:
         )
 
 
-def _refuse_too_few(classes: list[str], listing: _Listing) -> None:
+def _refuse_too_few(classes: list[str], listing: _Listing, min_classes: int) -> None:
     root = listing.root
-    if len(classes) < 2:
+    if len(classes) < min_classes:
         raise EmptyDataset(
             f"{root} has {len(classes)} class folder(s); a classifier needs at least two. Put the pictures "
             f"of each class into a sub-folder of their own. Received: {classes or None}",
@@ -162,6 +178,10 @@ def _list_directory(root: Path) -> _Listing:
             paths = (Path(directory) / name for name in here if not name.startswith("."))
             files[folder.name] += [str(path) for path in paths if path.is_file()]
     return _Listing(str(root), files)
+
+
+def _loose_files(root: Path) -> list[str]:
+    return [str(path) for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]
 
 
 def _list_bucket(uri: str, storage: Storage) -> _Listing:

@@ -21,6 +21,10 @@ class FetchedRow:
     Args:
         blob: SHA-256 of the original bytes; they are `blobs/<blob>`. Empty with a `reason`.
         retrieved_at: When the bytes were read, UTC, ISO 8601.
+        attribution: What is to be said of it where it is shown.
+        etag: What its server calls this state of the file.
+        last_modified: When its server says that the file was made.
+        source_type: The `type` of its source.
         network: Whether they came from a place that anyone may write to; stricter rules hold for those.
         reason: Why the source could not give the bytes; None if it did.
     """
@@ -36,6 +40,10 @@ class FetchedRow:
     creator: str | None = None
     license: str | None = None
     license_url: str | None = None
+    attribution: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    source_type: str = ""
     network: bool = False
     reason: str | None = None
 
@@ -62,11 +70,25 @@ def index_uri(workspace: str, dataset: str, chunk: int) -> str:
     return f"{workspace}/datasets/{dataset}/fetched/{chunk:05d}.jsonl"
 
 
-def write_index(index: FetchIndex, uri: str, storage: Storage) -> None:
-    """Replace an index as a whole."""
+def write_index(
+    index: FetchIndex, uri: str, storage: Storage, *, lines: Iterable[bytes] | None = None
+) -> None:
+    """Replace an index as a whole.
+
+    Args:
+        index: Its head and rows.
+        uri: Where it goes.
+        storage: Writes it.
+        lines: The rows, as `format_row` has them, where they are not in the index.
+    """
     head = {"notes": index.notes, "statements": index.statements, "requests": index.requests}
-    lines = [head, *(asdict(row) for row in index.rows)]
-    storage.write_bytes(uri, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    rows = map(format_row, index.rows) if lines is None else lines
+    storage.write_bytes(uri, b"".join([json.dumps(head).encode() + b"\n", *rows]))
+
+
+def format_row(row: FetchedRow) -> bytes:
+    """Return a row as its line of an index."""
+    return json.dumps(asdict(row)).encode() + b"\n"
 
 
 def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:

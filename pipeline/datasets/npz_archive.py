@@ -62,15 +62,25 @@ class NpzSource:
         classes: The label of class 0, of class 1, and so on.
         storage: Reads everything but HTTP.
         previous: The notes of the last run.
+        label: The class of every row, whatever the archive says.
     """
 
-    def __init__(self, uri: str, *, classes: list[str], storage: Storage, previous: JsonDict) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        classes: list[str],
+        storage: Storage,
+        previous: JsonDict,
+        label: str | None = None,
+    ) -> None:
         self.transferred = 0
         self.notes: JsonDict = {}
         self.statements: list[str] = []
         self._uri = uri
         self._origin = public_url(uri)
         self._classes = classes
+        self._label = label
         self._storage = storage
         note = _ArchiveNote.from_dict(previous["archive"]) if "archive" in previous else None
         self._previous = note if note and note.uri == self._origin else None
@@ -86,14 +96,15 @@ class NpzSource:
         if chunk:
             return
         with self._opened() as (note, file):
-            _check_labels(note.labels, self._classes, self._origin)
+            if self._label is None:
+                _check_labels(note.labels, self._classes, self._origin)
             self.notes = {"archive": asdict(note)}
             self.statements = note.statements
             pictures = None if file is None else _PictureReader(file, note.scale, self._origin)
             for row, label in enumerate(note.labels):
                 yield SourceEntry(
                     position=row,
-                    label=self._classes[label],
+                    label=self._classes[label] if self._label is None else self._label,
                     source_url=f"{_absolute(self._origin)}#{row}",
                     validator=f"sha256 {note.sha256}",
                     read=lambda row=row: _read_row(pictures, row, self._origin),  # type: ignore[misc]

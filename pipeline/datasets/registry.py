@@ -1,27 +1,68 @@
-"""From a `source` section to the source itself."""
+"""From a source's section to the source itself."""
 
 from __future__ import annotations
 
-from pipeline.config import SourceConfig
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.config import SourceSection
+from pipeline.config.sources import ClassedSection
+from pipeline.datasets.archive import ArchiveSource
+from pipeline.datasets.flickr import FlickrSource
 from pipeline.datasets.folder import FolderSource
+from pipeline.datasets.google_custom_search import GoogleSource
 from pipeline.datasets.npz_archive import NpzSource
+from pipeline.datasets.openverse import OpenverseSource
 from pipeline.datasets.sample import SampleSource
-from pipeline.datasets.source import ImageSource
-from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.datasets.source import ImageSource, SourceContext
+from pipeline.datasets.url_list import UrlListSource
+from pipeline.datasets.web_page import WebPageSource
+from pipeline.datasets.wikimedia_commons import WikimediaSource
 
 
-def open_source(config: SourceConfig, *, storage: Storage, previous: JsonDict) -> ImageSource:
-    """Make the source that a classifier names; nothing is read yet.
+def _open_folder(section: Any, context: SourceContext) -> ImageSource:
+    return FolderSource(
+        section.uri,
+        classes=section.classes,
+        label=section.label,
+        storage=context.storage,
+        is_alone=context.is_alone,
+    )
+
+
+def _open_npz(section: Any, context: SourceContext) -> ImageSource:
+    return NpzSource(
+        section.uri,
+        classes=section.classes or [],
+        label=section.label,
+        storage=context.storage,
+        previous=context.previous,
+    )
+
+
+def _open_sample(section: Any, context: SourceContext) -> ImageSource:
+    return SampleSource(classes=section.classes, label=section.label)
+
+
+SOURCES: dict[str, Callable[[Any, SourceContext], ImageSource]] = {
+    "archive": ArchiveSource,
+    "flickr": FlickrSource,
+    "folder": _open_folder,
+    "google_custom_search": GoogleSource,
+    "npz": _open_npz,
+    "openverse": OpenverseSource,
+    "sample": _open_sample,
+    "url_list": UrlListSource,
+    "web_page": WebPageSource,
+    "wikimedia_commons": WikimediaSource,
+}
+
+
+def open_source(section: SourceSection | ClassedSection, context: SourceContext) -> ImageSource:
+    """Make the source that a section describes; nothing is read yet.
 
     Args:
-        config: The `source` section.
-        storage: Reads paths and `gs://` URIs.
-        previous: The notes that the same source left the last time, empty before the first.
+        section: One of the sections of `pipeline.config.sources`.
+        context: What the source is given to work with.
     """
-    if config.type == "sample":
-        return SampleSource(classes=config.classes)
-    uri = config.uri or ""
-    if config.type == "folder":
-        return FolderSource(uri, classes=config.classes, storage=storage)
-    return NpzSource(uri, classes=config.classes or [], storage=storage, previous=previous)
+    return SOURCES[section.type](section, context)  # type: ignore[union-attr]

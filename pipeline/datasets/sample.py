@@ -37,13 +37,15 @@ class SampleSource:
 
     Args:
         classes: Which of brick, grass and gravel, in which order; None for all three.
+        label: The class of all of them.
     """
 
-    def __init__(self, *, classes: list[str] | None) -> None:
+    def __init__(self, *, classes: list[str] | None, label: str | None = None) -> None:
         self.transferred = 0
         self.notes: JsonDict = {}
         self.statements: list[str] = []
         self._classes = sorted(PAGES) if classes is None else classes
+        self._label = label
         self._photograph = lru_cache(maxsize=1)(self._open)
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
@@ -69,7 +71,7 @@ class SampleSource:
             for row, column in product(range(TILES_A_SIDE), repeat=2):
                 yield SourceEntry(
                     position=position,
-                    label=label,
+                    label=self._label or label,
                     source_url=f"skimage:data/{label}.png#row={row}&column={column}",
                     validator=validator,
                     read=lambda label=label, row=row, column=column: self._tile(label, row, column),  # type: ignore[misc]

@@ -46,7 +46,7 @@ def describe_version(
         train={label: sides[label, TRAIN] for label in classes},
         test={label: sides[label, TEST] for label in classes},
         rejected=dict(sorted(reasons.items())),
-        source=classifier.dataset.source.model_dump(mode="json", exclude_none=True),
+        source=classifier.dataset.describe_sources(),
         split=classifier.dataset.split.model_dump(mode="json"),
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -98,7 +98,7 @@ def build_dataset_version(
     """
     index = read_indexes(fetched, storage)
     name, split = classifier.name, classifier.dataset.split
-    classes = classifier.dataset.source.classes or sorted({row.label for row in index.rows})
+    classes = classifier.dataset.order_classes(row.label for row in index.rows)
     rows, decoded = _examine_rows(index.rows, name, storage, workspace)
     rows, seen, warnings = _apply_decisions(rows, classes, name, storage, workspace)
     rows = mark_exact_duplicates(apply_network_rules(rows, {r.position for r in index.rows if r.network}))

@@ -23,12 +23,12 @@ from graft.operators.deployment import (
 from graft.operators.evaluation import GateOperator, MLEngineEvaluateModelOperator
 from graft.operators.training import MLEngineTrainClassifierOperator
 from graft.params import build_params, params_table
-from pipeline.config import Classifier, read_classifier
+from pipeline.config import Classifier, Settings, read_classifier
 from pipeline.errors import ConfigError
 
 TAGS = ("graft", "image classifier")
 NUM_PACKERS = 2
-FOLDER_CHUNKS = 2  # the other sources are one file or come with Graft: reading them in parts saves nothing
+DEFAULT_POOL = "default_pool"
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 
 
@@ -69,11 +69,14 @@ def _build_tasks(classifier: Classifier) -> None:
         result_of(task_id)
         for task_id in ("fetch", "clean", "pack", "train", "evaluate", "gate", "create_version")
     )
-    num_chunks = FOLDER_CHUNKS if classifier.dataset.source.type == "folder" else 1
+    num_chunks = count_chunks(classifier)
     chain(
-        FetchPicturesOperator.partial(task_id="fetch", classifier=yaml, num_chunks=num_chunks).expand(
-            chunk=list(range(num_chunks))
-        ),
+        FetchPicturesOperator.partial(
+            task_id="fetch",
+            classifier=yaml,
+            num_chunks=num_chunks,
+            pool=Settings().fetch_pool or DEFAULT_POOL,
+        ).expand(chunk=list(range(num_chunks))),
         BuildDatasetVersionOperator(task_id="clean", classifier=yaml, fetched=fetched),
         PackShardsOperator.partial(task_id="pack", dataset=dataset, num_workers=NUM_PACKERS).expand(
             worker=list(range(NUM_PACKERS))
@@ -99,6 +102,13 @@ def _build_tasks(classifier: Classifier) -> None:
         ),
         PublishModelOperator(task_id="publish", model=classifier.name, gate=gate, version=version),
     )
+
+
+def count_chunks(classifier: Classifier) -> int:
+    """Return how many tasks fetch: as `dataset.fetch.chunks` says where there is work to share, else one."""
+    sources = classifier.dataset.all_sources
+    can_share = len(sources) > 1 or classifier.dataset.uses_network or sources[0].type == "folder"
+    return classifier.dataset.fetch.chunks if can_share else 1
 
 
 def result_of(task_id: str) -> str:

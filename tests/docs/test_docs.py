@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.backbones.table import BACKBONES
-from pipeline.config import RUN_PARAMS, Classifier, GateConfig, Settings, SourceConfig
+from pipeline.config import RUN_PARAMS, SOURCE_SECTIONS, Classifier, GateConfig, Settings
 from pipeline.engine.runtimes import RUNTIMES
 from pipeline.engine.settings import EngineSettings
 
@@ -51,7 +51,18 @@ def test_the_example_in_the_readme_is_valid() -> None:
     assert Classifier.from_dict(yaml.safe_load(text)).schedule == "@weekly"
 
 
-@pytest.mark.parametrize("model", [Classifier, SourceConfig, GateConfig, Settings])
+@pytest.mark.parametrize("type", sorted(SOURCE_SECTIONS))
+def test_every_source_has_an_example_and_its_keys_are_documented(type: str) -> None:
+    section = CLASSIFIERS_PAGE.split(f"### `{type}`")[1].split("\n## ")[0].split("\n### ")[0]
+    example = yaml.safe_load(section.split("```yaml")[1].split("```")[0])
+    sources = [*example, {"type": "sample"}]
+    assert example[0]["type"] == type
+    assert Classifier.from_dict({"name": "m", "dataset": {"sources": sources}}).dataset.sources
+    for key in SOURCE_SECTIONS[type].model_fields:
+        assert f"`{key}`" in CLASSIFIERS_PAGE.split("## Sources")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("model", [Classifier, *SOURCE_SECTIONS.values(), GateConfig, Settings])
 def test_every_field_has_a_description_for_the_form(model: type[BaseModel]) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []
 

@@ -44,6 +44,7 @@ class FetchPicturesOperator(GraftOperator):
         find_backbone(classifier.model.backbone)
         result = fetch_pictures(
             classifier,
+            find_secret=find_connection_secret,
             storage=self.storage,
             workspace=self.workspace,
             chunk=self.chunk,
@@ -155,6 +156,24 @@ class PackShardsOperator(GraftOperator):
             "decoded": sum(result["decoded"] for result in results),
             "written": sum(bool(result["written"]) for result in results),
         }
+
+
+def find_connection_secret(connection: str) -> str:
+    """Return the key that an Airflow connection holds as its password.
+
+    Raises:
+        ConfigError: if there is no such connection, or it has no password.
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowException
+
+    from pipeline.datasets.secrets import require_secret
+
+    try:
+        secret = BaseHook.get_connection(connection).password
+    except AirflowException:
+        secret = None
+    return require_secret(secret, connection)
 
 
 def as_list(value: Any) -> list[Mapping[str, Any]]:

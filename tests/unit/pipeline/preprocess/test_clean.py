@@ -101,7 +101,7 @@ class TestSecondRun:
         one, other = (storage_in(tmp_path / name) for name in ("one", "other"))
         first = clean(toys, one)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.datasets.fetch.datetime", _Tomorrow)
+            patch.setattr("pipeline.datasets.download.datetime", _Tomorrow)
             second = clean(toys, other)
         assert first["version"] == second["version"]
         assert rows_of(first, one)[0].retrieved_at != rows_of(second, other)[0].retrieved_at

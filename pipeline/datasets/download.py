@@ -1,0 +1,178 @@
+"""Downloads of many pictures at the same time.
+
+The result is the same whoever is faster, and however often the process was killed in between.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from pipeline.datasets.fetcher import PictureFetcher, Validators
+from pipeline.datasets.index import FetchedRow
+from pipeline.datasets.journal import Journal, JournalLine
+from pipeline.datasets.source import SourceEntry
+from pipeline.errors import FetchRefused
+
+NUM_LOCKS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one entry.
+
+    Args:
+        entry: The entry.
+        line: Blob or reason, validators and time.
+        num_bytes: Transferred for it; 0 where nothing was.
+    """
+
+    entry: SourceEntry
+    line: JournalLine
+    num_bytes: int = 0
+
+
+def utc_now() -> str:
+    """Return the time as rows state it; `SOURCE_DATE_EPOCH` makes it repeatable, as in other builds."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    return now.isoformat(timespec="seconds")
+
+
+class Downloads:
+    """Gets the pictures of entries by URL.
+
+    An address that the journal knows is not asked again. One that the last index knows is asked for changes,
+    if its server gave something to ask with, else it is taken as it is.
+
+    Args:
+        fetcher: Gets one picture.
+        journal: What was done before this process was started.
+        known: Rows of the last index by address, their blobs still there.
+        has_blob: Says whether a blob is there.
+        concurrency: Downloads at the same time.
+    """
+
+    def __init__(
+        self,
+        fetcher: PictureFetcher,
+        journal: Journal,
+        known: Mapping[str, FetchedRow],
+        *,
+        has_blob: Callable[[str], bool],
+        concurrency: int,
+    ) -> None:
+        self._fetcher = fetcher
+        self._journal = journal
+        self._known = known
+        self._has_blob = has_blob
+        self._concurrency = concurrency
+        self._accepted: Counter[str] = Counter()
+        self._limit: int | None = None
+        # One address may stand in two classes: its downloads take turns, because they share a part file.
+        self._locks = [threading.Lock() for _ in range(NUM_LOCKS)]
+
+    def is_full(self, label: str) -> bool:
+        """Say whether a class of the source at hand has as many pictures as are wanted."""
+        return self._limit is not None and self._accepted[label] >= self._limit
+
+    def begin(self, limit: int | None) -> None:
+        """Count from zero, for the next source."""
+        self._accepted.clear()
+        self._limit = limit
+
+    def run(self, entries: Iterable[SourceEntry]) -> Iterator[Outcome]:
+        """Yield outcomes as they come, in no order.
+
+        With a limit, a class gets the first so many of its entries that are good: an entry is asked for only
+        while those before it, taken or under way, are too few. So the choice depends on nobody's speed.
+        """
+        running: dict[Future[Outcome], str] = {}
+        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="graft-fetch")
+        try:
+            for entry in entries:
+                yield from self._collect(running, until=partial(self._is_decided, entry.label, running))
+                if not self.is_full(entry.label):
+                    running[pool.submit(self._get, entry)] = entry.label
+                yield from self._collect(running, until=lambda: len(running) < 2 * self._concurrency)
+            yield from self._collect(running, until=lambda: not running)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _is_decided(self, label: str, running: Mapping[Future[Outcome], str]) -> bool:
+        if self._limit is None or self.is_full(label):
+            return True
+        under_way = sum(other == label for other in running.values())
+        return self._accepted[label] + under_way < self._limit
+
+    def _collect(
+        self, running: dict[Future[Outcome], str], *, until: Callable[[], bool]
+    ) -> Iterator[Outcome]:
+        while not until():
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                label = running.pop(future)
+                outcome = future.result()
+                self._accepted[label] += outcome.line.blob is not None
+                yield outcome
+
+    def _get(self, entry: SourceEntry) -> Outcome:
+        with self._locks[hash(entry.source_url) % NUM_LOCKS]:
+            return self._find_out(entry)
+
+    def _find_out(self, entry: SourceEntry) -> Outcome:
+        url = entry.source_url
+        done = self._journal.lines.get(url)
+        if done is not None and (done.blob is None or self._has_blob(done.blob)):
+            return Outcome(entry=entry, line=done)
+        if entry.refused is not None:
+            return Outcome(entry=entry, line=JournalLine(url=url, reason=str(entry.refused)))
+        row = self._known.get(url)
+        validators = Validators(etag=row.etag, last_modified=row.last_modified) if row else Validators()
+        if row is not None and not validators.prove_something:
+            return Outcome(entry=entry, line=_line_of(row))
+        outcome = self._fetch(entry, row, validators)
+        self._journal.write(outcome.line)
+        return outcome
+
+    def _fetch(self, entry: SourceEntry, row: FetchedRow | None, validators: Validators) -> Outcome:
+        url = entry.source_url
+        try:
+            found = self._fetcher.fetch(
+                entry.url or url,
+                known=validators,
+                min_side=entry.min_side,
+                obeys_robots=entry.obeys_robots,
+            )
+        except FetchRefused as error:
+            line = JournalLine(url=url, reason=str(error.reason), retrieved_at=utc_now(), time=time.time())
+            return Outcome(entry=entry, line=line)
+        if found.kept is None and row is not None:
+            return Outcome(entry=entry, line=_line_of(row))
+        line = JournalLine(
+            url=url,
+            blob=found.kept,
+            etag=found.validators.etag,
+            last_modified=found.validators.last_modified,
+            retrieved_at=utc_now(),
+            time=time.time(),
+        )
+        return Outcome(entry=entry, line=line, num_bytes=found.num_bytes)
+
+
+def _line_of(row: FetchedRow) -> JournalLine:
+    return JournalLine(
+        url=row.source_url,
+        blob=row.blob,
+        etag=row.etag,
+        last_modified=row.last_modified,
+        retrieved_at=row.retrieved_at,
+        time=time.time(),
+    )

@@ -1,0 +1,23 @@
+"""Getting files over HTTP: safely, politely, and not at all when they are unchanged.
+
+Every request goes to an address that was checked (`addresses`) on the connection that is used (`connection`),
+at the pace its host bears (`hosts`), and its answer is read within limits (`body`).
+"""
+
+from pipeline.datasets.fetcher.client import HttpClient, public_url
+from pipeline.datasets.fetcher.picture import FetchedPicture, PictureFetcher
+from pipeline.datasets.fetcher.policy import FetchPolicy
+from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.fetcher.validators import Validators
+from pipeline.datasets.fetcher.whole import download_if_changed
+
+__all__ = [
+    "FetchPolicy",
+    "FetchReason",
+    "FetchedPicture",
+    "HttpClient",
+    "PictureFetcher",
+    "Validators",
+    "download_if_changed",
+    "public_url",
+]

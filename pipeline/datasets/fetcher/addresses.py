@@ -1,0 +1,126 @@
+"""Which addresses may be asked: the guard against requests to private places (SSRF).
+
+A host name proves nothing, because its owner decides what it resolves to, and may change it between a check
+and the connection. So a name is resolved once, every answer is checked, and the connection goes to a
+checked answer.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from urllib.parse import SplitResult, urlsplit
+
+from pipeline.datasets.fetcher.policy import DEFAULT_PORTS, FetchPolicy
+from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.errors import FetchRefused
+
+MAX_URL_LENGTH = 4096
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str, int], list[str]]
+
+
+def resolve_host(host: str, port: int) -> list[str]:
+    """Return every address that the system knows for a host."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_public(text: str) -> bool:
+    """Say whether an address belongs to the public internet, whatever it is wrapped in."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # an address with a scope, such as fe80::1%eth0
+        return False
+    return all(_is_public(part) for part in _unwrap(address))
+
+
+def _unwrap(address: Address) -> list[Address]:
+    if not isinstance(address, ipaddress.IPv6Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address.sixtofour is not None:
+        return [address, address.sixtofour]
+    if address in _NAT64:
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    return [address]
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address in _LOCAL_NAT64):
+        return False
+    return address.is_global and not (
+        address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
+    )
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of an `http(s)` address.
+
+    Raises:
+        FetchRefused: `bad_url`, if it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    bad = any(character <= " " or character in "\\\x7f" for character in url)
+    if (
+        bad
+        or len(url) > MAX_URL_LENGTH
+        or parts.scheme not in DEFAULT_PORTS
+        or not parts.hostname
+        or port == 0
+    ):
+        raise FetchRefused(f"{url[:200]!r} is no http(s) address.", reason=FetchReason.BAD_URL)
+    try:
+        if not parts.hostname.isascii():
+            parts.hostname.encode("idna")
+    except UnicodeError:
+        raise FetchRefused(f"{url[:200]!r} names no possible host.", reason=FetchReason.BAD_URL) from None
+    return parts
+
+
+def check_port(parts: SplitResult, policy: FetchPolicy) -> None:
+    """Refuse every port but the usual ones, unless it was opened.
+
+    Raises:
+        FetchRefused: `port_not_allowed`.
+    """
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    if port not in DEFAULT_PORTS.values() and not is_opened(parts.hostname or "", port, policy):
+        raise FetchRefused(
+            f"{parts.hostname}:{port} is not asked: only ports 80 and 443 are, unless GRAFT_FETCH_ALLOW "
+            "opens another.",
+            reason=FetchReason.PORT_NOT_ALLOWED,
+        )
+
+
+def is_opened(host: str, port: int, policy: FetchPolicy) -> bool:
+    """Say whether the user opened this very host and port."""
+    return (host.lower(), port) in policy.allowed
+
+
+def find_addresses(host: str, port: int, policy: FetchPolicy, resolve: Resolver = resolve_host) -> list[str]:
+    """Resolve a host once and return its addresses, all of them checked.
+
+    Raises:
+        FetchRefused: `unknown_host`, or `private_address` if any answer is not public.
+    """
+    try:
+        addresses = resolve(host, port)
+    except (OSError, UnicodeError) as error:
+        raise FetchRefused(f"{host} is not known: {error}.", reason=FetchReason.UNKNOWN_HOST) from error
+    private = [address for address in addresses if not is_public(address)]
+    if (private or not addresses) and not is_opened(host, port, policy):
+        raise FetchRefused(
+            f"{host}:{port} is at {', '.join(private)}, which is no public address; GRAFT_FETCH_ALLOW can "
+            "open it.",
+            reason=FetchReason.PRIVATE_ADDRESS,
+        )
+    return addresses
