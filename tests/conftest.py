@@ -16,6 +16,7 @@ MARKED_FOLDERS = {"integration": "integration", "e2e": "e2e"}
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a training job
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.model_selection import train_test_split
 
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.preprocess.split import split_at_random
 from pipeline.storage import Storage
 from pipeline.trainer.head import Head, HeadParameters, train_head
 
@@ -39,7 +39,8 @@ def features(network: Any, shared_data: Path) -> tuple[Any, Any]:
 
 def train_split(features: tuple[Any, Any], seed: int) -> tuple[Head, float, float]:
     values, labels = features
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed)
+    splits = np.array(split_at_random(len(labels), fraction=0.2, seed=seed))
+    train, test = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "test")  # as a pack has them
     head, _ = train_head(values[train], labels[train], 2, HeadParameters())
     outputs = head.predict(values[test])
     loss = -np.log(outputs[np.arange(len(test)), labels[test]]).mean()
