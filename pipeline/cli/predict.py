@@ -16,6 +16,7 @@ from pipeline.errors import PlatformError
 if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
 
+NO_LABEL = "(none of these)"
 MAX_REQUEST_BYTES = 6_000_000  # of pictures; base64 makes four bytes of three, and the engine takes 10 MB
 
 FilesArgument = Annotated[
@@ -36,7 +37,8 @@ def predict(
         print_json(answers)
         return
     columns = ("file", "label", "score", "version")
-    print_table(columns, [[answer[column] for column in columns] for answer in answers])
+    shown = [{**answer, "label": answer["label"] or NO_LABEL} for answer in answers]
+    print_table(columns, [[answer[column] for column in columns] for answer in shown])
 
 
 def connect_engine(status: dict[str, Any]) -> MLEngine:
@@ -78,7 +80,9 @@ def predict_pictures(
 
 
 def _answer(file: str, answer: Mapping[str, Any], version: str) -> dict[str, Any]:
-    return {"file": file, **{key: answer[key] for key in ("label", "score", "outputs")}, "version": version}
+    label = answer["label"] or None  # a SavedModel can only say "": none of these
+    rest = {key: answer[key] for key in ("score", "outputs")}
+    return {"file": file, "label": label, **rest, "version": version}
 
 
 def _batches(pictures: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

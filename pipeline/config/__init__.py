@@ -9,12 +9,16 @@ from pipeline.config.dataset import DatasetConfig, FetchConfig, SplitConfig
 from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
 from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
-from pipeline.config.model import HeadConfig, ModelConfig
+from pipeline.config.model import AugmentationConfig, EarlyStoppingConfig, HeadConfig, ModelConfig
 from pipeline.config.params import RUN_PARAMS, parameter_schema, parameter_value, with_params
+from pipeline.config.serving import ServingConfig
 from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
 from pipeline.config.sources import SOURCE_SECTIONS, SourceConfig, SourceSection
 
 __all__ = [
+    "AugmentationConfig",
+    "EarlyStoppingConfig",
+    "ServingConfig",
     "PROJECT_ROOT",
     "RUN_PARAMS",
     "SOURCE_SECTIONS",

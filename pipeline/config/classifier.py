@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pipeline.config.dataset import DatasetConfig
 from pipeline.config.gate import GateConfig
 from pipeline.config.model import ModelConfig
+from pipeline.config.serving import ServingConfig
 from pipeline.config.strict import Strict
 from pipeline.errors import ConfigError
 
@@ -30,6 +31,9 @@ class Classifier(Strict):
     gate: GateConfig = Field(
         default_factory=lambda: GateConfig(min_accuracy=0.8),
         description="What a new version must reach; an accuracy of 0.8 unless said otherwise.",
+    )
+    serving: ServingConfig = Field(
+        default_factory=ServingConfig, description="How a deployed version answers."
     )
     schedule: str | None = Field(
         None, description="When to retrain: a cron line or `@daily` and the like; null for never."

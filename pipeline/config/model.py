@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from pipeline.config.strict import Strict
 
@@ -13,6 +15,26 @@ class HeadConfig(Strict):
     units: int = Field(
         1024, ge=1, le=16384, description="Width of the hidden layer between features and classes."
     )
+
+
+class EarlyStoppingConfig(Strict):
+    """When training ends before its last epoch."""
+
+    patience: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Stop after so many epochs without a better validation loss; 0: never.",
+    )
+
+
+class AugmentationConfig(Strict):
+    """Altered copies of each training picture, always the same ones, so that their features are cached."""
+
+    views: int = Field(
+        0, ge=0, le=32, description="Altered copies of each picture: flipped, cropped, lighter or darker."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed alters them otherwise.")
 
 
 class ModelConfig(Strict):
@@ -31,3 +53,29 @@ class ModelConfig(Strict):
     seed: int = Field(
         42, ge=0, le=2**31 - 1, description="Seeds the head's first weights and the order of pictures."
     )
+    validation_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the training pictures that judges each epoch; the best epoch is kept. 0: none.",
+    )
+    early_stopping: EarlyStoppingConfig = Field(
+        default_factory=EarlyStoppingConfig, description="When training ends before its last epoch."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="`balanced`: a class counts as much as any other, however few its pictures."
+    )
+    augmentation: AugmentationConfig = Field(
+        default_factory=AugmentationConfig, description="Altered copies of each training picture."
+    )
+    warm_start: bool = Field(
+        False, description="Begin from the head of the version that serves, if its backbone is the same."
+    )
+
+    @model_validator(mode="after")
+    def _patience_needs_a_judge(self) -> ModelConfig:
+        if self.early_stopping.patience and not self.validation_fraction:
+            raise ValueError(
+                "`early_stopping.patience` needs pictures that judge: set `validation_fraction`, e.g. 0.15"
+            )
+        return self

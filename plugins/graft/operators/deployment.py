@@ -43,8 +43,8 @@ class MLEngineCreateVersionOperator(GraftOperator):
         from pipeline.deploy.version import deploy_version, record_in_model, version_name
         from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.gate import GateDecision
-        from pipeline.report.build import copy_report
         from pipeline.evaluate.report import metrics_line, verdict_line
+        from pipeline.report.build import copy_report
 
         run_id = context["ti"].run_id
         classifier = Classifier.from_dict(self.dataset["classifier"])

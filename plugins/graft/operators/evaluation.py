@@ -62,7 +62,8 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
         model_uri = self.training["model_uri"]
         candidate = self.submit_once(
-            (*instance_key(context), model_uri), lambda job_id: make_body(job_id, model_uri=model_uri, signature_name="explained")
+            (*instance_key(context), model_uri),
+            lambda job_id: make_body(job_id, model_uri=model_uri, signature_name="explained"),
         )
         champion = default_version(self.connect().get_model(name))
         if champion is None or self._labels_of(champion) is None:  # who could join its answers?

@@ -32,11 +32,10 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     def submit(self, context: Context) -> list[JsonDict]:
         """Stage what the job needs and submit it."""
-        from pipeline.trainer.package import stage_package
-
         from pipeline.backbones.table import find_backbone
         from pipeline.backbones.weights import stage_weights
         from pipeline.ml_engine.jobs import training_job
+        from pipeline.trainer.package import stage_package
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
         storage, workspace, model = self.storage, self.workspace, classifier.model
@@ -45,6 +44,9 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         )
         package_uri = stage_package(storage, workspace)
         args = trainer_args(classifier, self.dataset["pack_index"], weights.uri, workspace)
+        start = self._find_start(classifier, weights.uri) if model.warm_start else None
+        if start is not None:
+            args += ["--warm-start", start]
 
         def make_body(job_id: str) -> JsonDict:
             return training_job(
@@ -59,6 +61,27 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             )
 
         return [self.submit_once(instance_key(context), make_body)]
+
+    def _find_start(self, classifier: Classifier, weights_uri: str) -> str | None:
+        """Return the directory of the model that serves, if its head fits these weights."""
+        from pipeline.errors import ObjectNotFound
+        from pipeline.ml_engine.protocol import default_version
+
+        engine, name = self.connect(), classifier.name
+        champion = default_version(engine.get_model(name))
+        version = engine.get_version(name, champion) if champion else None
+        if version is None:
+            self.log.info("no version serves, so the head begins anew")
+            return None
+        uri = str(version["deploymentUri"])
+        try:
+            lineage = self.storage.read_json(f"{uri}/graft/lineage.json")
+        except ObjectNotFound:
+            lineage = {}
+        if lineage.get("training", {}).get("weights_uri") != weights_uri:
+            self.log.warning("version %s has not this run's backbone, so the head begins anew", champion)
+            return None
+        return uri
 
     def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
         """Return the model's place, and the work that the job itself counted."""
@@ -90,6 +113,12 @@ def trainer_args(classifier: Classifier, pack_index: str, weights_uri: str, work
         "--batch-size": model.batch_size,
         "--learning-rate": model.learning_rate,
         "--seed": model.seed,
+        "--validation-fraction": model.validation_fraction,
+        "--patience": model.early_stopping.patience,
+        "--class-weights": model.class_weights,
+        "--views": model.augmentation.views,
+        "--views-seed": model.augmentation.seed,
+        "--reject-below": classifier.serving.reject_below,
         "--workspace": workspace,
     }
     return [text for name, value in options.items() for text in (name, str(value))]

@@ -52,6 +52,16 @@ def test_answers_are_joined_by_key_and_keep_the_order_of_files(engine: Engine) -
     ]
 
 
+def test_a_rejected_picture_has_the_label_null(engine: Engine) -> None:
+    engine.answer = lambda version, instance: {
+        "key": instance["key"],
+        "label": "",
+        "score": 0.4,
+        "outputs": [0.4],
+    }
+    assert predict_pictures(engine, "tiles", {"a": b"x"})[0]["label"] is None
+
+
 def test_all_pictures_go_to_the_version_that_was_default_at_the_start(engine: Engine) -> None:
     predict_pictures(engine, "tiles", {"a": b"brick"})
     assert engine.calls == [{"model": "tiles", "pictures": 1, "version": "v_1", "signature_name": "keyed"}]
@@ -87,6 +97,20 @@ class TestCommand:
         lines = graft("predict", "tiles", str(tmp_path / "one.jpg")).stdout.splitlines()
         assert lines[0].split() == ["file", "label", "score", "version"]
         assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "v_1"]
+
+    def test_a_rejected_picture_says_none_of_these(
+        self, graft: Graft, engine: Engine, tmp_path: Path
+    ) -> None:
+        engine.answer = lambda version, instance: {
+            "key": instance["key"],
+            "label": "",
+            "score": 0.0,
+            "outputs": [0.0],
+        }
+        (tmp_path / "one.jpg").write_bytes(b"x")
+        lines = graft("predict", "tiles", str(tmp_path / "one.jpg")).stdout.splitlines()
+        assert "(none of these)" in lines[1]
+        assert "0.0000" in lines[1]
 
     def test_missing_file_is_a_usage_error(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
         outcome = graft("predict", "tiles", str(tmp_path / "none.jpg"))

@@ -1,0 +1,18 @@
+"""The `serving` section: how a deployed version answers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.config.strict import Strict
+
+
+class ServingConfig(Strict):
+    """How a deployed version answers."""
+
+    reject_below: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="No label (none of these) where no class is this probable; 0 always gives one.",
+    )

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.config import Classifier, with_params
+from pipeline.errors import ConfigError
+
+YAML = {"name": "m", "dataset": {"source": {"type": "sample"}}}
+
+
+def test_every_training_option_is_neutral_by_default() -> None:
+    model = Classifier.from_dict(YAML).model
+    assert (model.validation_fraction, model.early_stopping.patience) == (0, 0)
+    assert (model.class_weights, model.augmentation.views, model.warm_start) == ("none", 0, False)
+    assert Classifier.from_dict(YAML).serving.reject_below == 0
+
+
+def test_patience_without_a_judge_is_an_error_that_names_the_fix() -> None:
+    with pytest.raises(ConfigError, match="set `validation_fraction`"):
+        Classifier.from_dict({**YAML, "model": {"early_stopping": {"patience": 3}}})
+
+
+def test_a_run_may_set_options_by_their_short_names() -> None:
+    params = {"validation_fraction": 0.2, "patience": 4, "views": 2, "reject_below": 0.6}
+    found = with_params(Classifier.from_dict(YAML), params)
+    assert found.model.early_stopping.patience == 4
+    assert found.model.augmentation.views == 2
+    assert found.serving.reject_below == 0.6
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_a_threshold_is_a_probability(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"serving.reject_below"):
+        Classifier.from_dict({**YAML, "serving": {"reject_below": value}})
