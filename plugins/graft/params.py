@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipeline.types import JsonDict
 
-SECTIONS = {"dataset": "Pictures", "model": "Model", "gate": "Gate"}
+SECTIONS = {"dataset": "Pictures", "model": "Model", "gate": "Gate", "serving": "Serving"}
 
 
 def build_params(classifier: Classifier) -> dict[str, Param]:
