@@ -236,7 +236,8 @@ class TestWatching:
     def test_exit_code_says_whether_a_version_was_deployed(
         self, graft: Graft, airflow: Airflow, change: dict[str, Any], code: int
     ) -> None:
-        Storage.from_environment().write_json(f"gs://graft/runs/tiles/{QUOTED}/summary.json", SUMMARY | change)
+        uri = f"gs://graft/runs/tiles/{QUOTED}/summary.json"
+        Storage.from_environment().write_json(uri, SUMMARY | change)
         outcome = graft("run", "tiles")
         assert outcome.code == code
         for said in (change.get("gate"), change.get("expect")):
