@@ -42,9 +42,9 @@ class Watchdog:
         self._work.set()
         return number
 
-    def release(self, number: int) -> None:
-        """Watch no longer."""
-        self._waiting.pop(number, None)
+    def release(self, number: int) -> bool:
+        """Watch no longer, and say whether the time was kept."""
+        return self._waiting.pop(number, None) is not None
 
     def close(self) -> None:
         """End the thread."""
@@ -61,8 +61,8 @@ class Watchdog:
             now = time.monotonic()
             for number, (deadline, connection) in list(self._waiting.items()):
                 if now > deadline:
-                    self.release(number)
-                    _shut_down(connection)
+                    if self.release(number):
+                        _shut_down(connection)
             self._closed.wait(WATCH_SECONDS)
 
 
@@ -85,7 +85,16 @@ class GuardedAdapter(HTTPAdapter):
         self._policy = policy
         self._resolve = resolve
         self.watchdog = Watchdog()
-        retry = Retry(connect=1, read=False, redirect=False, status=0, other=0, backoff_factor=0.2)
+        # Answers of 429 and 503 are waited for in `client`: there the pauses are a host's, not a thread's.
+        retry = Retry(
+            connect=1,
+            read=False,
+            redirect=False,
+            status=0,
+            other=0,
+            backoff_factor=0.2,
+            respect_retry_after_header=False,
+        )
         super().__init__(pool_connections=64, pool_maxsize=policy.config.concurrency, max_retries=retry)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -99,9 +108,12 @@ class GuardedAdapter(HTTPAdapter):
             def getresponse(self) -> Any:
                 number = watchdog.watch(self.sock, policy.header_seconds)
                 try:
-                    return super().getresponse()
+                    response = super().getresponse()
                 finally:
-                    watchdog.release(number)
+                    is_late = not watchdog.release(number)
+                if is_late:  # cut off headers look like whole ones
+                    raise TimeoutError("the headers did not come in time")
+                return response
 
         class GuardedTls(Guarded, HTTPSConnection):
             pass
