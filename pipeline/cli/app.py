@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipeline.cli import demo, doctor, predict, run, stack, versions
+from pipeline.cli import dataset, demo, doctor, predict, run, stack, versions
 from pipeline.cli.output import ExitCode, UsageError, print_json, print_note
 from pipeline.errors import PipelineError
 
@@ -32,6 +32,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(dataset.dataset)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,6 +37,7 @@ class ManifestRow:
         creator: Who made it.
         license: Name of its licence.
         license_url: Where the licence is to be read.
+        attribution: What is to be said of it where it is shown, as its source words it.
         retrieved_at: When the bytes were read; not part of the version.
         width: Columns of the decoded picture, upright.
         height: Rows of the decoded picture, upright.
@@ -62,6 +63,7 @@ class ManifestRow:
     creator: str | None = None
     license: str | None = None
     license_url: str | None = None
+    attribution: str | None = None
     width: int | None = None
     height: int | None = None
     format: str | None = None

@@ -35,7 +35,7 @@ def render_attribution(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
     lines = [f"# Attribution of {escape_markdown(info.dataset)}, version {info.version}", ""]
     for licence, found in sorted(by_licence.items()):
         lines += [f"## {escape_markdown(licence)} ({len(found)} pictures)", ""]
-        known = [row for row in found if row.creator or row.page_url or row.license]
+        known = [row for row in found if row.creator or row.page_url or row.license or row.attribution]
         lines += [_attribute(row) for row in known]
         lines += _count_unknown([row for row in found if row not in known])
         lines.append("")
@@ -49,6 +49,8 @@ def _attribute(row: ManifestRow) -> str:
     url = web_address(row.license_url)
     stated = f"[{licence}]({url})" if url else licence
     creator = escape_markdown(row.creator) if row.creator else "an unnamed creator"
+    if row.attribution:
+        return f"* {place}: {escape_markdown(row.attribution)}; {stated}; picture `{(row.id or '')[:16]}`"
     return f"* {place}, by {creator}, {stated}; picture `{(row.id or '')[:16]}`"
 
 

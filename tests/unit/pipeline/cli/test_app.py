@@ -11,7 +11,7 @@ from pipeline.errors import StackError
 from pipeline.stack.state import ensure_secrets
 
 Graft = Callable[..., Any]
-COMMANDS = ("up", "down", "status", "run", "predict", "versions", "doctor", "demo")
+COMMANDS = ("up", "down", "status", "run", "predict", "versions", "dataset", "doctor", "demo")
 HEAVY = (
     "tensorflow",
     "keras",

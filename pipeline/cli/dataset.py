@@ -1,0 +1,199 @@
+"""`graft dataset`: look at a classifier's pictures, compare versions, export one, take a picture down."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.output import (
+    JsonOption,
+    NameArgument,
+    UsageError,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+)
+
+if TYPE_CHECKING:
+    from pipeline.datasets.manifest import DatasetInfo
+    from pipeline.storage import Storage
+
+SHOWN = 20
+
+dataset = typer.Typer(
+    name="dataset",
+    help="Look at a classifier's pictures, compare versions, export one, take a picture down.",
+    no_args_is_help=True,
+)
+VersionOption = Annotated[
+    str | None, typer.Option("--version", metavar="VERSION", help="The latest one by default.")
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="HEIGHTxWIDTH", help="Pixels; what the classifier's backbone takes by default."),
+]
+
+
+@dataset.command()
+def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption = False) -> None:
+    """Show what a dataset version holds, what was kept out and why."""
+    storage, workspace = _open()
+    info = _read_info(storage, workspace, name, version)
+    said = {
+        "version": info.version,
+        "pictures": sum(info.pictures.values()),
+        "classes": info.pictures,
+        "rejected": info.rejected,
+        "licenses": info.licenses,
+        "requests": info.requests,
+    }
+    print_json(said) if as_json else _print_info(info, storage, workspace)
+
+
+def _print_info(info: DatasetInfo, storage: Storage, workspace: str) -> None:
+    from pipeline.datasets.manifest import version_uri
+
+    print_text(f"{info.dataset} {info.version}: {sum(info.pictures.values())} of {info.found} pictures found")
+    rows = [(label, info.pictures[label], info.train[label], info.test[label]) for label in info.classes]
+    print_table(("class", "pictures", "training", "test"), rows)
+    for title, counts in (("kept out", info.rejected), ("licence", info.licenses), ("source", info.mix)):
+        if counts:
+            print_table((title, "pictures"), counts.items())
+    for reason in info.expect.get("reasons", []):
+        print_text(f"  data gate: {reason}")
+    for warning in info.warnings:
+        print_text(f"  warning: {warning}")
+    card = f"{version_uri(workspace, info.dataset, info.version)}/card.html"
+    if storage.exists(card):
+        print_text(f"  card: {storage.local_path(card)}")
+
+
+@dataset.command()
+def diff(
+    name: NameArgument,
+    old: Annotated[str | None, typer.Argument(help="The version before the new one by default.")] = None,
+    new: Annotated[str | None, typer.Argument(help="The latest version by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two versions: pictures added, removed, moved over the split, relabelled."""
+    from pipeline.datasets.manifest import read_manifest
+    from pipeline.preprocess.diff import diff_versions
+
+    storage, workspace = _open()
+    newer = _read_info(storage, workspace, name, new)
+    before = old or newer.previous
+    if before is None:
+        raise UsageError(f"{newer.version} is the first version of {name}; there is nothing to compare with.")
+    older = _read_info(storage, workspace, name, before)
+    versions = (older.version, newer.version)
+    changes = diff_versions(*(read_manifest(storage, workspace, name, each) for each in versions)).to_dict()
+    if as_json:
+        print_json({"old": older.version, "new": newer.version, **changes})
+        return
+    print_text(f"{name}: {older.version} to {newer.version}")
+    for kind, entries in changes.items():
+        print_text(f"  {kind}: {len(entries)}")
+        for entry in entries[:SHOWN]:
+            change = f", {entry['from']} to {entry['to']}" if "from" in entry else ""
+            why = f", {entry['reason']}" if entry.get("reason") else ""
+            print_text(f"    {entry['id'][:16]} {entry['label']}{change}{why}  {entry['source_url']}")
+        if len(entries) > SHOWN:
+            print_text(f"    and {len(entries) - SHOWN} more; --json lists them all")
+
+
+@dataset.command()
+def export(
+    name: NameArgument,
+    target: Annotated[str, typer.Argument(help="A directory, or gs://bucket/prefix.")],
+    version: VersionOption = None,
+    size: SizeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as train-00000-of-0000N.npz and test-... with its labels and attribution."""
+    from pipeline.preprocess.export import export_version
+
+    storage, workspace = _open()
+    info = _read_info(storage, workspace, name, version)
+    height, width = _read_size(size) if size else _backbone_size(name)
+    place = target if "://" in target else str(Path(target).expanduser().absolute())
+    done = export_version(storage, workspace, name, info.version, target=place, height=height, width=width)
+    if as_json:
+        print_json(done)
+        return
+    print_text(f"{done['train']} training and {done['test']} test pictures of {info.version} in {place}:")
+    for file in done["files"]:
+        print_text(f"  {file}")
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 10_000 for part in parts):
+        raise UsageError(f"--size wants HEIGHTxWIDTH or one side of a square, in pixels. Received: {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _backbone_size(name: str) -> tuple[int, int]:
+    from pipeline.backbones.table import find_backbone
+    from pipeline.config import Settings, find_classifier
+    from pipeline.errors import ConfigError
+
+    try:
+        spec = find_backbone(find_classifier(name, Settings()).model.backbone).spec
+    except ConfigError as error:
+        raise UsageError(f"{error} Without its YAML, say --size HEIGHTxWIDTH.") from error
+    return spec.height, spec.width
+
+
+@dataset.command()
+def forget(
+    name: NameArgument,
+    picture: Annotated[
+        str, typer.Argument(metavar="PICTURE|URL", help="Its id, digest (8 characters or more) or address.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Take a picture down: the next version is without it. Lists the model versions it went into."""
+    from pipeline.deploy.affected import find_affected_versions
+    from pipeline.errors import ConfigError
+    from pipeline.preprocess.takedown import forget_picture
+
+    storage, workspace = _open()
+    try:
+        forgotten = forget_picture(storage, workspace, name, picture)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    affected = find_affected_versions(storage, workspace, name, forgotten.versions)
+    if as_json:
+        print_json({**asdict(forgotten), "models": affected})
+        return
+    print_text(f"Taken down: {', '.join(forgotten.ids or forgotten.urls)}. The next run leaves it out.")
+    for version, side in forgotten.versions.items():
+        print_text(f"  dataset version {version} holds it ({side}) and stays as it is")
+    for model in affected:
+        print_text(f"  model version {model['version']} was made with it ({model['used_for']})")
+    for other in forgotten.alike:
+        print_note(f"  a near duplicate stays: {other}")
+
+
+def _open() -> tuple[Storage, str]:
+    from pipeline.config import Settings
+    from pipeline.storage import Storage
+
+    return Storage.from_environment(), Settings().workspace
+
+
+def _read_info(storage: Storage, workspace: str, name: str, version: str | None) -> DatasetInfo:
+    from pipeline.datasets.manifest import list_versions, read_dataset_info, read_latest_version
+    from pipeline.errors import ObjectNotFound
+
+    chosen = version or read_latest_version(storage, workspace, name)
+    known = list_versions(storage, workspace, name)
+    if chosen is None or chosen not in known:
+        listed = f"its versions are {', '.join(known)}" if known else "it has none"
+        asked = f"no version {chosen}" if chosen else "no version that the data gate let through"
+        raise ObjectNotFound(f"{name} has {asked}; {listed}. Make one with `graft run {name}`.")
+    return read_dataset_info(storage, workspace, name, chosen)

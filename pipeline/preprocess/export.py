@@ -1,0 +1,98 @@
+"""Export: a dataset version as NPZ files that any program can read, in the memory of one file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.datasets.manifest import ManifestRow, iterate_manifest, read_dataset_info, version_uri
+from pipeline.errors import ConfigError
+from pipeline.npz import write_npz
+from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.pixels.spec import PixelSpec
+from pipeline.preprocess.split import TEST, TRAIN
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+log = logging.getLogger(__name__)
+
+FILE_ROWS = 256
+COPIED = ("manifest.jsonl", "ATTRIBUTION.md", "croissant.json", "card.html")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    name: str
+    rows: Sequence[ManifestRow]
+
+
+def export_version(
+    storage: Storage, workspace: str, dataset: str, version: str, *, target: str, height: int, width: int
+) -> JsonDict:
+    """Write a version as `train-00000-of-0000N.npz`, `test-...`, its labels, manifest and attribution.
+
+    Args:
+        storage: Where versions and blobs are.
+        workspace: `gs://bucket` of both.
+        dataset: The classifier's name.
+        version: The dataset version.
+        target: A directory or `gs://bucket/prefix`; it may hold an earlier export of the same shape.
+        height: Rows of the exported pictures.
+        width: Columns of the exported pictures.
+
+    Shapes:
+        features: (n, height, width, 3) uint8.  labels: (n,) int64.  ids: (n,) ASCII.
+
+    Returns:
+        `version`, `target`, `files`, and the pictures in `train` and `test`.
+
+    Raises:
+        ConfigError: if the target holds NPZ files that are not of this export.
+    """
+    info = read_dataset_info(storage, workspace, dataset, version)
+    folder, target = version_uri(workspace, dataset, version), target.rstrip("/")
+    rows = [row for row in iterate_manifest(f"{folder}/manifest.jsonl", storage) if row.split is not None]
+    files = list(_plan_files(rows))
+    _check_target(storage, target, {file.name for file in files})
+    numbers = {label: number for number, label in enumerate(info.classes)}
+    spec = PixelSpec(height=height, width=width, offset=0.0, divisor=1.0)
+    for file in files:
+        features = np.empty((len(file.rows), height, width, 3), np.uint8)
+        for place, row in enumerate(file.rows):
+            pixels = decode_picture(storage.read_bytes(f"{workspace}/blobs/{row.blob}"))
+            features[place] = resize_picture(pixels, spec)
+        labels = np.array([numbers[row.label] for row in file.rows], np.int64)
+        ids = np.array([row.id for row in file.rows], "S64")
+        data = write_npz({"features": features, "labels": labels, "ids": ids})
+        storage.write_bytes(f"{target}/{file.name}", data)
+        log.info("%s: %d pictures, %d bytes", file.name, len(file.rows), len(data))
+    storage.write_json(f"{target}/labels.json", info.classes)
+    for name in COPIED:
+        if storage.exists(f"{folder}/{name}"):
+            storage.write_bytes(f"{target}/{name}", storage.read_bytes(f"{folder}/{name}"))
+    counts = {side: sum(row.split == side for row in rows) for side in (TRAIN, TEST)}
+    return {"version": version, "target": target, "files": [file.name for file in files], **counts}
+
+
+def _plan_files(rows: Sequence[ManifestRow]) -> Iterator[_File]:
+    for side in (TRAIN, TEST):
+        chosen = [row for row in rows if row.split == side]
+        starts = range(0, len(chosen), FILE_ROWS)
+        for number, start in enumerate(starts):
+            name = f"{side}-{number:05d}-of-{len(starts):05d}.npz"
+            yield _File(name=name, rows=chosen[start : start + FILE_ROWS])
+
+
+def _check_target(storage: Storage, target: str, names: set[str]) -> None:
+    """Refuse a target where a reader of `train-*` would find pictures of another export."""
+    found = {uri.rpartition("/")[2] for uri in storage.list_uris(f"{target}/")}
+    others = sorted(name for name in found - names if name.endswith(".npz"))
+    if others:
+        raise ConfigError(
+            f"{target} holds {', '.join(others[:3])}, which this export does not write; choose another "
+            "directory or remove them.",
+            target=target,
+        )
