@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -138,9 +138,11 @@ class Downloads:
         validators = Validators(etag=row.etag, last_modified=row.last_modified) if row else Validators()
         if row is not None and not validators.prove_something:
             return Outcome(entry=entry, line=_line_of(row))
+        before = self._fetcher.num_requests_of_thread
         outcome = self._fetch(entry, row, validators)
-        self._journal.write(outcome.line)
-        return outcome
+        line = replace(outcome.line, requests=self._fetcher.num_requests_of_thread - before)
+        self._journal.write(line)
+        return replace(outcome, line=line)
 
     def _fetch(self, entry: SourceEntry, row: FetchedRow | None, validators: Validators) -> Outcome:
         url = entry.source_url

@@ -132,15 +132,14 @@ class _ChunkFetch:
         self._statements: list[str] = []
         self._new_notes: JsonDict = {}
         self._transferred = 0
+        self._requests = 0
 
     def run(self) -> FetchResult:
         for number, section in enumerate(self._classifier.dataset.all_sources):
             self._fetch_source(number, section)
         name, storage = self._classifier.name, self._storage
         uri = index_uri(self._workspace, name, self._chunk)
-        head = FetchIndex(
-            notes=self._new_notes, statements=self._statements, requests=self._client.num_requests
-        )
+        head = FetchIndex(notes=self._new_notes, statements=self._statements, requests=self._requests)
         write_index(head, uri, storage, lines=(line for _, line in sorted(self._rows)))
         self._journal.drop()
         _drop_indexes_beyond(self._num_chunks, storage, self._workspace, name)
@@ -152,7 +151,7 @@ class _ChunkFetch:
             "downloaded": self._transferred,
             "reused": self._progress.reused,
             "refused": refused,
-            "requests": self._client.num_requests,
+            "requests": self._requests,
         }
 
     def _fetch_source(self, number: int, section: SourceConfig) -> None:
@@ -188,6 +187,7 @@ class _ChunkFetch:
 
     def _add_download(self, outcome: Outcome, first: int, source_type: str) -> None:
         line = outcome.line
+        self._requests += line.requests
         self._progress.note(reason=line.reason, is_new=outcome.num_bytes > 0, num_bytes=outcome.num_bytes)
         self._add(_row(outcome.entry, line, first, source_type, network=True))
 

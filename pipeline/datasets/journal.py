@@ -31,6 +31,7 @@ class JournalLine:
         retrieved_at: When it was read.
         reason: The fetch reason, if there is no picture.
         time: Seconds since 1970.
+        requests: How many it took.
     """
 
     url: str
@@ -40,6 +41,7 @@ class JournalLine:
     retrieved_at: str = ""
     reason: str | None = None
     time: float = 0.0
+    requests: int = 0
 
 
 class Journal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class HttpClient:
             retry_after_cap=policy.retry_after_cap,
             sleep=sleep,
         )
-        self.num_requests = 0
+        self._counts = threading.local()
         self._adapter = GuardedAdapter(policy, resolve)
 
     def __enter__(self) -> HttpClient:
@@ -72,6 +73,12 @@ class HttpClient:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def num_requests_of_thread(self) -> int:
+        """How many requests the thread that asks has sent."""
+        count: int = getattr(self._counts, "requests", 0)
+        return count
 
     def close(self) -> None:
         """Close every connection."""
@@ -197,7 +204,7 @@ class HttpClient:
         start = time.monotonic()
         try:
             prepared = requests.Request(method, url, headers=sent).prepare()
-            self.num_requests += 1
+            self._counts.requests = self.num_requests_of_thread + 1
             return self._adapter.send(
                 prepared, stream=True, timeout=(policy.connect_seconds, policy.read_seconds)
             )

@@ -71,6 +71,11 @@ class PictureFetcher:
         self._check_robots = check_robots
         self._large = threading.Semaphore(LARGE_AT_ONCE)
 
+    @property
+    def num_requests_of_thread(self) -> int:
+        """How many requests the thread that asks has sent."""
+        return self._client.num_requests_of_thread
+
     def fetch(
         self, url: str, *, known: Validators, min_side: int = 1, obeys_robots: bool = False
     ) -> FetchedPicture:
