@@ -55,7 +55,7 @@ class Downloads:
     Args:
         fetcher: Gets one picture.
         journal: What was done before this process was started.
-        known: Rows of the last index by address, their blobs still there.
+        known: Rows of the last index by address: their blobs still there, or refused for what they are.
         has_blob: Says whether a blob is there.
         concurrency: Downloads at the same time.
     """
@@ -135,6 +135,8 @@ class Downloads:
         if entry.refused is not None:
             return Outcome(entry=entry, line=JournalLine(url=url, reason=str(entry.refused)))
         row = self._known.get(url)
+        if row is not None and row.reason is not None and row.validator != entry.validator:
+            row = None  # it was refused by another rule
         validators = Validators(etag=row.etag, last_modified=row.last_modified) if row else Validators()
         if row is not None and not validators.prove_something:
             return Outcome(entry=entry, line=_line_of(row))
@@ -154,7 +156,15 @@ class Downloads:
                 obeys_robots=entry.obeys_robots,
             )
         except FetchRefused as error:
-            line = JournalLine(url=url, reason=str(error.reason), retrieved_at=utc_now(), time=time.time())
+            said: Validators = error.details.get("validators", Validators())
+            line = JournalLine(
+                url=url,
+                reason=str(error.reason),
+                etag=said.etag,
+                last_modified=said.last_modified,
+                retrieved_at=utc_now(),
+                time=time.time(),
+            )
             return Outcome(entry=entry, line=line)
         if found.kept is None and row is not None:
             return Outcome(entry=entry, line=_line_of(row))
@@ -172,7 +182,8 @@ class Downloads:
 def _line_of(row: FetchedRow) -> JournalLine:
     return JournalLine(
         url=row.source_url,
-        blob=row.blob,
+        blob=row.blob or None,
+        reason=row.reason,
         etag=row.etag,
         last_modified=row.last_modified,
         retrieved_at=row.retrieved_at,

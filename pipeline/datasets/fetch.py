@@ -107,7 +107,10 @@ class _ChunkFetch:
         name = classifier.name
         previous = read_previous_index(workspace, name, storage)
         known = [row for row in previous.rows if row.blob and self._has_blob(row.blob)]
-        is_whole = len(known) == sum(row.reason is None for row in previous.rows)
+        is_whole = len(known) == sum(bool(row.blob) for row in previous.rows)
+        refused = [
+            row for row in previous.rows if row.network and row.reason and (row.etag or row.last_modified)
+        ]
         self._notes = previous.notes if is_whole else {}
         self._known = {(row.source_url, row.validator): row for row in known if not row.network}
         scratch = storage.scratch_path(f"{workspace}/datasets/{name}/journal")
@@ -123,7 +126,7 @@ class _ChunkFetch:
                 check_robots=Robots(self._client).check,
             ),
             self._journal,
-            {row.source_url: row for row in known if row.network},
+            {row.source_url: row for row in (*known, *refused) if row.network},
             has_blob=self._has_blob,
             concurrency=policy.config.concurrency,
         )

@@ -216,7 +216,10 @@ def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     member = archive.extractfile(info)
     if member is None:
         raise _refusal(FetchReason.MEMBER_IS_LINK, info.name)
-    data = _read_capped(member, info.name, info.size)
+    try:
+        data = _read_capped(member, info.name, info.size)
+    except _DAMAGE as error:
+        raise _refusal(FetchReason.MEMBER_DAMAGED, info.name) from error
     if len(data) != info.size:
         raise _refusal(FetchReason.MEMBER_DAMAGED, info.name)
     return data

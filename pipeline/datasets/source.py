@@ -20,7 +20,7 @@ class SourceEntry:
         position: Its place in source order, over all chunks.
         label: Its class.
         source_url: Where its bytes are; with `validator` it decides whether they must be read again.
-        validator: Changes when the bytes may have changed; empty where the server is asked.
+        validator: Changes when the bytes may have changed; of a `url`, when another rule holds.
         read: Reads the bytes of the picture file, or refuses it by `FetchRefused`; None if there is a `url`.
         url: Where the picture is to be downloaded from.
         obeys_robots: Whether robots.txt has a say.

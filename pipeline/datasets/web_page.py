@@ -57,7 +57,7 @@ class WebPageSource:
                         position=len(seen),
                         label=self._section.label or "",
                         source_url=public_url(url),
-                        validator="",
+                        validator=f"min_side {self._section.min_side}",
                         url=url,
                         page_url=public_url(page),
                         obeys_robots=True,

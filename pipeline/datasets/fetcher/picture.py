@@ -118,7 +118,10 @@ class PictureFetcher:
         with self._room_for(part.num_bytes):
             data = part.read()
             part.drop()
-            check_picture(data, min_side=min_side)
+            try:
+                check_picture(data, min_side=min_side)
+            except FetchRefused as error:  # the server can say the next time that it is still the same file
+                raise FetchRefused(error.message, reason=error.reason, validators=validators) from error
             return FetchedPicture(kept=self._keep(data), validators=validators, num_bytes=len(data))
 
     def _check_answer(self, response: requests.Response) -> None:
