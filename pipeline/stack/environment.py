@@ -134,7 +134,15 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
         for section, values in sections.items()
         for key, value in values.items()
     }
-    return variables | {"AIRFLOW_HOME": str(home)} | _connections(settings, state, secrets)
+    downloads = {
+        "GRAFT_FETCH_ALLOW": settings.fetch_allow,
+        "GRAFT_FETCH_CONTACT": settings.fetch_contact,
+        "GRAFT_FETCH_POOL": settings.fetch_pool,
+    }
+    # The keys of image searches are connections of the user's own.
+    theirs = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
+    ours = {"AIRFLOW_HOME": str(home)} | _connections(settings, state, secrets)
+    return variables | downloads | theirs | ours
 
 
 def _connections(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:

@@ -100,3 +100,17 @@ def test_fingerprint_changes_with_settings_only(tmp_path: Path) -> None:
 
     assert fingerprints() == fingerprints()
     assert not set(fingerprints()) & set(fingerprints(classifiers="/mine"))
+
+
+def test_settings_of_downloads_and_the_users_connections_reach_airflow_and_not_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLICKR_DEFAULT", "http://:key@flickr")
+    monkeypatch.setenv("AIRFLOW_CONN_ML_ENGINE_DEFAULT", "http://elsewhere")
+    settings = Settings(home=tmp_path, fetch_allow="127.0.0.1:8000", fetch_contact="me@example.org")
+    engine, scheduler = (build_components(settings, STATE, SECRETS)[number].environ for number in (0, 2))
+    assert scheduler["GRAFT_FETCH_ALLOW"] == "127.0.0.1:8000"
+    assert scheduler["GRAFT_FETCH_CONTACT"] == "me@example.org"
+    assert scheduler["AIRFLOW_CONN_FLICKR_DEFAULT"] == "http://:key@flickr"
+    assert "elsewhere" not in scheduler["AIRFLOW_CONN_ML_ENGINE_DEFAULT"]
+    assert "AIRFLOW_CONN_FLICKR_DEFAULT" not in engine
