@@ -9,7 +9,6 @@ from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gate import GateDecision
-from pipeline.evaluate.report import evaluation_report
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -33,31 +32,6 @@ def build_lineage(
         "champion": evaluation.champion_version,
         "gate": decision.to_dict(),
     }
-
-
-def model_card(classifier: Classifier, lineage: Mapping[str, Any], evaluation: Evaluation) -> str:
-    """Return the Markdown card of a version."""
-    dataset, training = lineage["dataset"], lineage["training"]
-    counts = "\n".join(f"| {label} | {count} |" for label, count in dataset["classes"].items())
-    decision = GateDecision.from_dict(lineage["gate"])
-    return f"""# {classifier.name}
-
-{classifier.description or "An image classifier."}
-
-* Run: `{lineage["run_id"]}`, training job `{training["job"]}`
-* Backbone: {classifier.model.backbone}, weights `{training["weights_uri"]}`, frozen
-* Head: {classifier.model.head.units} units, {classifier.model.epochs} epochs, seed {classifier.model.seed}
-* Code: `{training["package_uri"]}`
-* Dataset version: `{dataset["version"]}` (`{dataset["uri"]}`: each picture's source and licence)
-
-| class | pictures |
-| --- | --- |
-{counts}
-
-## How it did
-
-{evaluation_report(evaluation, decision)}
-"""
 
 
 def describe_version(storage: Storage, model_uri: str) -> JsonDict:

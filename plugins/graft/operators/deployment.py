@@ -39,7 +39,9 @@ class MLEngineCreateVersionOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return the version's name once it is READY."""
-        from pipeline.deploy.lineage import build_lineage, model_card
+        from pipeline.backbones.table import find_backbone
+        from pipeline.deploy.card import count_licences, model_card
+        from pipeline.deploy.lineage import build_lineage
         from pipeline.deploy.version import deploy_version, record_in_model, version_name
         from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.gate import GateDecision
@@ -64,7 +66,13 @@ class MLEngineCreateVersionOperator(GraftOperator):
             model_uri,
             evaluation=evaluation.to_dict(),
             lineage=lineage,
-            card=model_card(classifier, lineage, evaluation),
+            card=model_card(
+                classifier,
+                lineage,
+                evaluation,
+                weights_license=find_backbone(classifier.model.backbone).license,
+                licences=count_licences(self.storage, self.dataset["uri"]),
+            ),
         )
         copy_report(self.storage, self.workspace, evaluation_job=evaluation.job, model_uri=model_uri)
         version = deploy_version(

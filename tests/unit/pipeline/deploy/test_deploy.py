@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.config import Classifier
+from pipeline.deploy.card import count_licences, front_matter, model_card
 from pipeline.deploy.history import read_history, record_event
-from pipeline.deploy.lineage import build_lineage, describe_version, model_card
+from pipeline.deploy.lineage import build_lineage, describe_version
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.deploy.smoke_test import read_golden_instances, smoke_test, smoke_test_or_delete
 from pipeline.deploy.summary import RunState, build_summary, count_work, run_note, write_summary
@@ -36,6 +38,7 @@ DATASET = {
     "pictures": 50,
     "decoded": 50,
 }
+CARD: dict[str, Any] = {"weights_license": "Apache-2.0", "licences": {"CC0": 20, "not stated": 3}}
 CLASSIFIER = Classifier.from_dict({"name": "m", "dataset": {"source": {"type": "sample"}}})
 
 
@@ -85,7 +88,7 @@ class TestVersion:
             evaluation=EVALUATION,
             decision=decision(),
         )
-        card = model_card(CLASSIFIER, lineage, EVALUATION)
+        card = model_card(CLASSIFIER, lineage, EVALUATION, **CARD)
         record_in_model(storage, "gs://graft/m", evaluation=EVALUATION.to_dict(), lineage=lineage, card=card)
         assert describe_version(storage, "gs://graft/m") == {
             "accuracy": 0.9,
@@ -94,6 +97,11 @@ class TestVersion:
         }
         text = storage.read_bytes("gs://graft/m/graft/MODEL_CARD.md").decode()
         assert "| a | 30 |" in text
+        assert "| CC0 | 20 |" in text
+        front = yaml.safe_load(text.split("---\n")[1])
+        assert (front["license"], front["pipeline_tag"]) == ("apache-2.0", "image-classification")
+        [result] = front["model-index"][0]["results"]
+        assert result["metrics"][0] == {"type": "accuracy", "value": 0.9}
         assert "accuracy 0.9000" in text
         assert storage.read_json("gs://graft/m/graft/evaluation.json") == EVALUATION.to_dict()
 
@@ -267,10 +275,25 @@ class TestOverride:
             evaluation=EVALUATION,
             decision=taken,
         )
-        card = model_card(CLASSIFIER, lineage, EVALUATION)
+        card = model_card(CLASSIFIER, lineage, EVALUATION, **CARD)
         assert "overridden by Ada (the camera was broken): absolute.accuracy.min" in card
         record_in_model(storage, "gs://graft/m", evaluation={}, lineage=lineage, card=card)
         assert describe_version(storage, "gs://graft/m")["override"]["by"] == "Ada"
+
+
+def test_a_hostile_name_stays_inside_its_value_in_the_front_matter() -> None:
+    dataset = {"dataset": "x\n---\nevil: yes", "version": "d"}
+    text = front_matter(CLASSIFIER, EVALUATION, dataset, "MIT")
+    assert yaml.safe_load(text.removeprefix("---\n").removesuffix("---\n"))["datasets"] == [
+        dataset["dataset"]
+    ]
+
+
+def test_licences_are_counted_the_most_frequent_first(storage: Storage) -> None:
+    rows = [("MIT", "train"), ("MIT", "test"), (None, "train"), ("CC0", None)]
+    lines = (json.dumps({"license": name, "split": split}) for name, split in rows)
+    storage.write_bytes("gs://graft/d/manifest.jsonl", "\n".join(lines).encode())
+    assert list(count_licences(storage, "gs://graft/d").items()) == [("MIT", 2), ("not stated", 1)]
 
 
 class TestHistory:

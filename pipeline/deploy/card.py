@@ -1,0 +1,140 @@
+"""The model card: front matter as the Hugging Face hub reads it, and a page for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.config import Classifier
+from pipeline.evaluate.evaluation import Evaluation
+from pipeline.evaluate.gate import GateDecision
+from pipeline.evaluate.report import evaluation_report
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+TAGS = ("image-classification", "transfer-learning", "tensorflow", "saved-model", "graft")
+
+
+def count_licences(storage: Storage, dataset_uri: str) -> dict[str, int]:
+    """Return how many of a dataset version's pictures are under which licence, the most frequent first."""
+    rows = map(json.loads, storage.read_bytes(f"{dataset_uri}/manifest.jsonl").splitlines())
+    kept = (row.get("license") or "not stated" for row in rows if row["split"] is not None)
+    return dict(Counter(kept).most_common())
+
+
+def model_card(
+    classifier: Classifier,
+    lineage: Mapping[str, Any],
+    evaluation: Evaluation,
+    *,
+    weights_license: str,
+    licences: Mapping[str, int],
+) -> str:
+    """Return the Markdown card of a version.
+
+    Args:
+        classifier: The classifier as the run had it.
+        lineage: What the version is made of.
+        evaluation: How it did.
+        weights_license: Licence of the backbone's weights.
+        licences: Training and test pictures by licence.
+    """
+    dataset, training = lineage["dataset"], lineage["training"]
+    counts = "\n".join(f"| {label} | {count} |" for label, count in dataset["classes"].items())
+    kinds = "\n".join(f"| {name} | {count} |" for name, count in licences.items())
+    decision = GateDecision.from_dict(lineage["gate"])
+    return f"""{front_matter(classifier, evaluation, dataset, weights_license)}
+# {classifier.name}
+
+{classifier.description or "An image classifier."}
+
+## Intended use
+
+Telling {", ".join(dataset["classes"])} apart in single pictures like those it was trained on. It knows
+no other class: any picture gets one of these labels{_rejection(classifier)}. It has not been judged for
+decisions about people.
+
+## Limits
+
+* The figures below hold for pictures like the test pictures; [report.html](report.html) has them by
+  class, source and size, the worst mistakes, and the labels that are in doubt.
+* Probabilities are those of the softmax; the report's reliability diagram says how far to trust them.
+
+## What it is made of
+
+* Run: `{lineage["run_id"]}`, training job `{training["job"]}`
+* Backbone: {classifier.model.backbone}, weights `{training["weights_uri"]}` ({weights_license}), frozen
+* Head: {classifier.model.head.units} units, {classifier.model.epochs} epochs, seed {classifier.model.seed}
+* Code: `{training["package_uri"]}`
+* Dataset version: `{dataset["version"]}` (`{dataset["uri"]}`: each picture's source and licence)
+
+| class | pictures |
+| --- | --- |
+{counts}
+
+| licence | pictures |
+| --- | --- |
+{kinds}
+
+## How it did
+
+{evaluation_report(evaluation, decision)}
+
+## How to load it
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("path/to/this/directory")
+answer = model.signatures["keyed"](key=tf.constant(["a"]), inputs=tf.constant([open("a.jpg", "rb").read()]))
+print(answer["label"].numpy(), answer["score"].numpy())
+```
+"""
+
+
+def front_matter(
+    classifier: Classifier, evaluation: Evaluation, dataset: Mapping[str, Any], weights_license: str
+) -> str:
+    """Return the YAML block with which a card on the Hugging Face hub begins."""
+    metrics = evaluation.candidate
+    values: JsonDict = {"accuracy": metrics.accuracy, "f1": metrics.scores.get("macro_f1")}
+    about = {
+        "license": weights_license.lower(),
+        "library_name": "tensorflow",
+        "pipeline_tag": "image-classification",
+        "tags": list(TAGS),
+        "base_model": classifier.model.backbone,
+        "datasets": [dataset["dataset"]],
+        "metrics": [name for name, value in values.items() if value is not None],
+        "model-index": [
+            {
+                "name": classifier.name,
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {
+                            "type": "imagefolder",
+                            "name": dataset["dataset"],
+                            "revision": dataset["version"],
+                            "split": "test",
+                        },
+                        "metrics": [
+                            {"type": name, "value": round(value, 6)}
+                            for name, value in values.items()
+                            if value is not None
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _rejection(classifier: Classifier) -> str:
+    threshold = classifier.serving.reject_below
+    return f", or none below a probability of {threshold:g}" if threshold else ""
