@@ -1,0 +1,83 @@
+"""Features of the shared real pictures, for benchmarks that train heads: made once, kept in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.storage import Storage
+from pipeline.trainer.views import View, make_views
+
+BACKBONE = find_backbone("efficientnet_lite0")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealPictures:
+    """A set of real pictures.
+
+    Args:
+        classes: Names of the sub-folders.
+        labels: Class index of each picture.
+        features: Pooled features of each.
+        views: The same of each altered copy, by view.
+    """
+
+    classes: list[str]
+    labels: Any
+    features: Any
+    views: list[Any]
+
+
+def read_pictures(name: str, *, views: int = 0) -> RealPictures:
+    """Read one of the shared sets and run the network over it, and over its altered copies."""
+    folders = sorted(path for path in (DATA / name).iterdir() if path.is_dir())
+    paths = [(path, label) for label, folder in enumerate(folders) for path in sorted(folder.iterdir())]
+    pixels = np.stack([resize_picture(decode_picture(path.read_bytes()), BACKBONE.spec) for path, _ in paths])
+    ids = np.array([path.name for path, _ in paths], "S64")
+    network = load_network()
+    return RealPictures(
+        classes=[folder.name for folder in folders],
+        labels=np.array([label for _, label in paths]),
+        features=forward(network, pixels, ids),
+        views=[forward(network, pixels, ids, view) for view in make_views(views, 0)],
+    )
+
+
+def load_network() -> Any:
+    """Return the default backbone with its ImageNet weights."""
+    from pipeline.backbones.networks.folded import build_network
+
+    with tempfile.TemporaryDirectory(prefix="graft-bench-") as temporary:
+        storage = Storage({"graft": Path(temporary)})
+        staged = stage_weights(BACKBONE, "imagenet", storage=storage, workspace="gs://graft")
+        return build_network(BACKBONE.name, read_weights(storage.local_path(staged.uri), BACKBONE.name))
+
+
+def forward(network: Any, pixels: Any, ids: Any, view: View | None = None) -> Any:
+    """Return the features of pictures, altered by a view if one is given."""
+    parts = []
+    for start in range(0, len(pixels), BATCH):
+        rows = slice(start, start + BATCH)
+        parts.append(network(view(pixels[rows], ids[rows]) if view else pixels[rows]).numpy())
+    return np.concatenate(parts)
+
+
+def split_by_class(labels: Any, seed: int, test_fraction: float = 0.3) -> tuple[Any, Any]:
+    """Return the rows that train and that test, the same share of each class."""
+    random = np.random.default_rng(seed)
+    train, test = [], []
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        count = round(test_fraction * len(rows))
+        test.append(rows[:count])
+        train.append(rows[count:])
+    return np.concatenate(train), np.concatenate(test)
