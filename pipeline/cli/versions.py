@@ -31,6 +31,12 @@ def versions(name: NameArgument, as_json: JsonOption = False) -> None:
         print_json(found)
     elif found:
         print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in found])
+        for row in found:
+            if override := row.get("override"):
+                print_text(
+                    f"  {row['version']} was refused by its gate, but {override['by']} took it: "
+                    f"{override['reason']}"
+                )
     else:
         print_text(f"{name} has no version yet. Make one with `graft run {name}`.")
 

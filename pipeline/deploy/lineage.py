@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Classifier
+from pipeline.config import PROJECT_ROOT, Classifier
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gate import GateDecision
@@ -31,7 +32,16 @@ def build_lineage(
         "evaluation_job": evaluation.job,
         "champion": evaluation.champion_version,
         "gate": decision.to_dict(),
+        "requirements": _read_requirements(),
     }
+
+
+def _read_requirements() -> JsonDict | None:
+    """Return the digest of the full lock; None where Graft runs without its repository."""
+    path = PROJECT_ROOT / "requirements.txt"
+    if not path.is_file():
+        return None
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def describe_version(storage: Storage, model_uri: str) -> JsonDict:

@@ -1,0 +1,96 @@
+"""`graft lineage` and `graft reproduce`: where a version comes from, and whether it comes out again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.output import (
+    ExitCode,
+    JsonOption,
+    NameArgument,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+)
+from pipeline.cli.predict import connect_engine
+from pipeline.cli.stack import require_stack
+
+VersionArgument = Annotated[
+    str | None, typer.Argument(metavar="[VERSION]", help="The version; the one that serves unless given.")
+]
+GivenVersion = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
+
+
+def lineage(name: NameArgument, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """Tell where a version comes from: run, gate decision, pictures, weights, code, parameters."""
+    from pipeline.config import Settings
+    from pipeline.deploy.trace import trace_version
+    from pipeline.storage import Storage
+
+    found = trace_version(
+        connect_engine(require_stack()), Storage.from_environment(), Settings().workspace, name, version
+    )
+    print_json(found) if as_json else print_lineage(found)
+
+
+def print_lineage(found: dict[str, Any]) -> None:
+    """Print a version's lineage for people, the latest step first."""
+    gate, dataset = found["gate"], found["dataset"]
+    low, high = found["evaluation"]["accuracy_ci95"]
+    print_text(f"{found['model']} {found['version']}{' (serves)' if found['is_default'] else ''}")
+    rows = [
+        ("run", found["run_id"]),
+        ("decided by", gate["decided_by"] + (f": {gate['override']['reason']}" if gate["override"] else "")),
+        ("gate", "; ".join(gate["reasons"]) or "accepted"),
+        ("baseline", gate["note"]),
+        ("accuracy", f"{found['evaluation']['accuracy']:.4f} ({low:.4f} to {high:.4f})"),
+        ("dataset", f"{dataset['version']}, {_counts(dataset['splits'])}"),
+        ("sources", _counts(dataset["sources"])),
+        ("licences", _counts(dataset["licenses"])),
+        ("manifest", dataset["manifest"]),
+        ("weights", found["weights"]["sha256"]),
+        ("package", found["package"]["sha256"]),
+        ("requirements", (found["requirements"] or {}).get("sha256", "not recorded")),
+        ("training job", found["training"]["job"]),
+        ("parameters", " ".join(found["training"]["args"] or ["job is gone"])),
+        *((event["event"], event["at"]) for event in found["history"]),
+    ]
+    for title, text in rows:
+        print_text(f"  {title:<13} {text}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def reproduce(name: NameArgument, version: GivenVersion, as_json: JsonOption = False) -> None:
+    """Train and evaluate a version again from its exact input, and say whether the metrics agree."""
+    import uuid
+
+    from pipeline.config import Settings
+    from pipeline.deploy.reproduce import reproduce_version
+    from pipeline.storage import Storage
+
+    print_note(f"training and evaluating {version} of {name} again; nothing is deployed")
+    found = reproduce_version(
+        connect_engine(require_stack()),
+        Storage.from_environment(),
+        Settings().workspace,
+        model=name,
+        version=version,
+        attempt=uuid.uuid4().hex,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        print_text(f"{version} of {name}: the metrics {'agree exactly' if found['agrees'] else 'DIFFER'}")
+        columns = ("recorded", "reproduced")
+        print_table(
+            ("metric", *columns),
+            [(metric, *(repr(found[side][metric]) for side in columns)) for metric in found["recorded"]],
+        )
+        print_text(f"  largest difference of an output: {found['largest_output_difference']:.3g}")
+    raise typer.Exit(ExitCode.OK if found["agrees"] else ExitCode.ERROR)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline.deploy.promote import Promotion, promote_version
+from pipeline.deploy.turns import KEPT_TURNS, take_turn
+from pipeline.errors import StorageError
+from pipeline.storage import Storage
+from tests.fakes_ml_engine import FakeClock, FakeMLEngine
+
+FOLDER = "gs://graft/classifiers/m/promotions/"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage({"graft": tmp_path})
+
+
+def test_turns_are_counted_and_old_ones_forgotten(storage: Storage) -> None:
+    for expected in range(1, 2 * KEPT_TURNS):
+        with take_turn(storage, "gs://graft", "m") as turn:
+            assert turn.number == expected
+    assert len(storage.list_uris(FOLDER)) == 2 * KEPT_TURNS
+
+
+def test_only_one_holds_the_turn(storage: Storage) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal inside, most
+        with take_turn(storage, "gs://graft", "m") as turn:
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            with lock:
+                inside -= 1
+        return turn.number
+
+    with ThreadPoolExecutor(6) as pool:
+        numbers = list(pool.map(work, range(18)))
+    assert most == 1
+    assert sorted(numbers) == list(range(1, 19))
+
+
+def test_turn_of_a_dead_holder_is_taken_after_a_while(storage: Storage) -> None:
+    clock = FakeClock()
+    dead = take_turn(storage, "gs://graft", "m", clock=clock, abandon_seconds=30)
+    dead.__enter__()
+    with take_turn(storage, "gs://graft", "m", clock=clock, abandon_seconds=30) as turn:
+        assert turn.number == 2
+        assert clock.now() >= 1030
+
+
+def test_waiting_ends(storage: Storage) -> None:
+    clock = FakeClock()
+    with take_turn(storage, "gs://graft", "m", clock=clock, abandon_seconds=1e9):
+        other = FakeClock()
+        other.time = clock.time - 1e6  # a clock so far behind that no turn looks old
+        waiting = take_turn(storage, "gs://graft", "m", clock=other, abandon_seconds=1)
+        with pytest.raises(StorageError, match="No turn to promote m within 2 s"):
+            waiting.__enter__()
+
+
+def test_holder_that_was_too_slow_must_not_act(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, clock = FakeMLEngine(), FakeClock()
+    engine.ensure_model("m")
+    for version in ("v_1", "v_2"):
+        engine.create_version("m", {"name": version})
+    monkeypatch.setattr("pipeline.deploy.turns.SystemClock", lambda: clock)
+    real = engine.get_model
+
+    def slow(name: str) -> dict[str, object] | None:
+        clock.sleep(400)
+        return real(name)
+
+    monkeypatch.setattr(engine, "get_model", slow)
+    with pytest.raises(StorageError, match="ran out; try again"):
+        promote_version(engine, storage, "gs://graft", model="m", version="v_2", champion="v_1")
+    assert engine.models["m"]["defaultVersion"]["name"].endswith("v_1")
+    monkeypatch.setattr(engine, "get_model", real)
+    promoted = promote_version(engine, storage, "gs://graft", model="m", version="v_2", champion="v_1")
+    assert promoted is Promotion.PROMOTED
