@@ -72,13 +72,16 @@ FIELDS = {
 }
 
 
-def build_croissant(info: DatasetInfo, rows: Sequence[ManifestRow], manifest: bytes) -> JsonDict:
+def build_croissant(
+    info: DatasetInfo, rows: Sequence[ManifestRow], manifest: bytes, *, folder: str
+) -> JsonDict:
     """Return the Croissant description of a dataset version.
 
     Args:
         info: What the version is.
         rows: Its pictures.
         manifest: The bytes of its manifest.
+        folder: The URI of the version.
     """
     licences = {web_address(row.license_url) or row.license for row in rows if row.split is not None}
     return {
@@ -88,7 +91,7 @@ def build_croissant(info: DatasetInfo, rows: Sequence[ManifestRow], manifest: by
         "description": f"Pictures of {', '.join(info.classes)} for training and testing an image classifier; "
         f"version {info.version}, {sum(info.pictures.values())} pictures.",
         "conformsTo": CONFORMS_TO,
-        "url": f"gs://datasets/{info.dataset}/{info.version}",
+        "url": folder,
         "version": f"1.0.0+{info.version.replace('_', '-')}",
         "datePublished": info.created_at,
         "license": sorted(licence for licence in licences if licence) or ["not stated"],

@@ -52,7 +52,8 @@ class NearIndex:
     def __init__(self, *, mirrored: bool = False) -> None:
         self._mirrored = mirrored
         self._ids: list[str] = []
-        self._hashes: NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
+        # A row for each word of the hash, a column for each picture: the sweep is over long rows.
+        self._hashes: NDArray[np.uint64] = np.empty((_WORDS, 0), np.uint64)
         self._colours: NDArray[np.uint8] = np.empty((0, 12), np.uint8)
         self._sketches: NDArray[np.uint8] = np.empty((0, SIDE, SIDE), np.uint8)
         self._drawn: NDArray[np.bool_] = np.empty(0, bool)
@@ -62,10 +63,10 @@ class NearIndex:
         if look.phash is None or look.colour is None:
             return
         place = len(self._ids)
-        if place == len(self._hashes):
+        if place == len(self._drawn):
             self._grow(max(64, 2 * place))
         self._ids.append(id)
-        self._hashes[place] = _pack(int(look.phash, 16))
+        self._hashes[:, place] = _pack(int(look.phash, 16))
         self._colours[place] = _levels(look.colour)
         self._drawn[place] = look.sketch is not None
         if look.sketch is not None:
@@ -86,13 +87,17 @@ class NearIndex:
 
     def _near(self, hash: NDArray[Any], colour: NDArray[Any], sketch: NDArray[Any] | None) -> set[int]:
         count = len(self._ids)
-        differing = np.bitwise_count(self._hashes[:count] ^ hash).sum(axis=1)
+        differing = np.zeros(count, np.uint16)
+        for words, word in zip(self._hashes, hash, strict=True):
+            differing += np.bitwise_count(words[:count] ^ word)
         same = np.flatnonzero(differing <= SAME_BITS)
         apart = np.abs(self._colours[same].astype(int) - colour.astype(int)).max(axis=1, initial=0)
         found = set(same[apart <= SAME_LEVELS].tolist())
         if sketch is None:
             return found
         like = np.flatnonzero((differing <= LIKE_BITS) & self._drawn[:count])
+        if not len(like):
+            return found
         like = like[correlate(self._sketches[like], sketch) >= MIN_CORRELATION]
         return found | set(like[self._fits(like, colour, sketch)].tolist())
 
@@ -107,7 +112,10 @@ class NearIndex:
         return fits
 
     def _grow(self, size: int) -> None:
-        for name in ("_hashes", "_colours", "_sketches", "_drawn"):
+        hashes = np.zeros((_WORDS, size), np.uint64)
+        hashes[:, : len(self._ids)] = self._hashes
+        self._hashes = hashes
+        for name in ("_colours", "_sketches", "_drawn"):
             old = getattr(self, name)
             new = np.zeros((size, *old.shape[1:]), old.dtype)
             new[: len(old)] = old

@@ -118,6 +118,7 @@ class TestCroissant:
         assert {"name", "description", "license", "url", "version", "datePublished"} <= set(card)
         assert re.fullmatch(r"\d+\.\d+\.\d+(\+[0-9A-Za-z-]+)?", card["version"])
         assert {"cr", "sc", "dct", "@vocab", "recordSet", "field", "source"} <= set(card["@context"])
+        assert card["url"] == result["uri"]
         [file] = card["distribution"]
         manifest = storage.read_bytes(f"{result['uri']}/{file['contentUrl']}")
         assert file["@type"] == "cr:FileObject"
