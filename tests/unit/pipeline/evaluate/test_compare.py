@@ -177,6 +177,7 @@ class TestComparison:
 
     def test_counts_groups(self) -> None:
         found = self.compare(groups=["x", "y", "z", "x", "y"], differences={"loss": {"value": 1}})
+        assert found.design_effect == design_effect([1, 0, -1, 1, 0], ["x", "y", "z", "x", "y"])
         assert found.design_effect > 1
         assert found.interval == difference_interval(2, 1, 5, confidence=0.95, effect=found.design_effect)
         assert found.differences == {"loss": {"value": 1}}

@@ -269,6 +269,19 @@ TABLE = [
     ),
     Case("a small slice is not judged", SLICED, slices(min=0.7, min_pictures=5)),
     Case(
+        "a slice of just enough pictures is judged",
+        SLICED,
+        slices(min=0.7, min_pictures=4),
+        ["slices.source.accuracy.min"],
+    ),
+    Case(
+        "a person overrides any rule of a later version",
+        BETTER,
+        {"min_test_pictures": 41, "first_version": "refuse", **PERSON},
+        ["min_test_pictures"],
+        accepted=True,
+    ),
+    Case(
         "only small slices judge nothing",
         SLICED,
         slices(min=0.7, min_pictures=50),
@@ -461,6 +474,7 @@ class TestReasons:
             f"change.loss.max_drop: not judged, {FIRST_VERSION}",
             f"non_inferiority: not judged, {FIRST_VERSION}",
         ]
+        assert [rule.limit for rule in rules if rule.is_skipped] == [0, -0.1]
         [reason] = decide(evaluation(), **sure(0.1)).reasons
         assert (
             reason == f"non_inferiority: not judged, {FIRST_VERSION}, and no other rule looks at this model"
