@@ -171,10 +171,12 @@ def evaluate_model(
 
     Raises:
         EvaluationError: if predictions and test pictures do not fit.
+        ConfigError: if there is no column to slice by.
     """
     from pipeline.evaluate.measure import measure
-    from pipeline.evaluate.slices import measure_slices
+    from pipeline.evaluate.slices import check_columns, measure_slices
 
+    check_columns(slices)
     tested = TestSet(rows=read_test_rows(storage, dataset_uri), classes=tuple(classes))
     check_counts(candidate_job, len(tested.rows))
     answers = tested.ask(storage, candidate_job["predictionInput"]["outputPath"], classes)

@@ -25,6 +25,7 @@ from graft.operators.training import MLEngineTrainClassifierOperator
 from graft.params import build_params, params_table
 from pipeline.config import Classifier, Settings, read_classifier
 from pipeline.errors import ConfigError
+from pipeline.evaluate.slices import check_columns
 
 TAGS = ("graft", "image classifier")
 NUM_PACKERS = 2
@@ -40,6 +41,7 @@ def read_training_dag(path: str | Path) -> DAG:
     """
     try:
         classifier = read_classifier(Path(path))
+        check_columns(rule.by for rule in classifier.gate.slices)
     except ConfigError as error:
         raise ConfigError(error.message, **error.details) from None  # all that a user needs
     return build_training_dag(classifier)

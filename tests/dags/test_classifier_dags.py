@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import RUN_PARAMS
+from pipeline.errors import ConfigError
 from tests.airflow_environment import airflow_variables
 
 GOOD = "name: {name}\ndataset: {{source: {{type: sample}}}}\n"
@@ -211,3 +212,14 @@ print("HEAVY", sorted(heavy & (set(sys.modules) - before)))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environ
     )
     assert "HEAVY []" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+
+
+def test_slice_by_a_column_that_pictures_do_not_have_is_an_import_error(tmp_path: Path) -> None:
+    from graft.training_dag import read_training_dag
+
+    path = tmp_path / "tiles.yaml"
+    path.write_text(
+        "name: tiles\ndataset: {source: {type: sample}}\ngate: {slices: [camera], min_accuracy: 0.5}\n"
+    )
+    with pytest.raises(ConfigError, match="no column `camera`"):
+        read_training_dag(path)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import EvaluationError, PredictionJoinError
+from pipeline.config import GateConfig
+from pipeline.errors import ConfigError, EvaluationError, PredictionJoinError
 from pipeline.evaluate.champion import Champion, read_champion, read_labels
 from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation, evaluate_model, read_evaluation
+from pipeline.evaluate.gate import GateDecision, decide_gate
 from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 from pipeline.evaluate.report import confusion_table, evaluation_report
 from pipeline.storage import Storage
@@ -186,6 +188,54 @@ class TestChampion:
         champion = read_champion(storage, "v_1", job, places)
         assert (champion.classes, champion.dataset_uri, champion.job) == (CLASSES, DATASET, "b")
         assert read_labels(storage, places[:1]) is None
+
+
+class TestFlippedLabels:
+    """The always-on part of what a real run shows: a model trained on wrong labels, and its champion."""
+
+    RULES = {
+        "min_accuracy": 0.1,
+        "change": {"accuracy": {"max_drop": 0.03}},
+        "non_inferiority": {"margin": 0.05},
+    }
+
+    def decide(self, storage: Storage, *, wrong: int) -> GateDecision:
+        keys = [f"p{index:03d}" for index in range(100)]
+        rows = [
+            {"id": key, "label": CLASSES[index % 2], "split": "test", "status": "kept"}
+            for index, key in enumerate(keys)
+        ]
+        storage.write_bytes(f"{DATASET}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+
+        def answers(misses: int) -> list[dict[str, Any]]:
+            right = [0.9 if index % 2 == 0 else 0.1 for index in range(100)]
+            return [
+                row(key, 1 - value if index < misses else value)
+                for index, (key, value) in enumerate(zip(keys, right, strict=True))
+            ]
+
+        candidate = write_job(storage, "a", answers(wrong))
+        champion = write_job(storage, "b", answers(2))
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion))
+        return decide_gate(evaluation, GateConfig.model_validate(self.RULES))
+
+    def test_are_refused_by_the_champion_rules_alone(self, storage: Storage) -> None:
+        decision = self.decide(storage, wrong=30)
+        assert not decision.accepted
+        assert [reason.partition(":")[0] for reason in decision.reasons] == [
+            "change.accuracy.max_drop",
+            "non_inferiority",
+        ]
+        assert decision.rules[1].verdict == "passed"  # the floor
+
+    def test_a_model_as_good_as_the_champion_passes(self, storage: Storage) -> None:
+        assert self.decide(storage, wrong=2).accepted
+
+
+def test_a_column_that_pictures_do_not_have_is_named(storage: Storage) -> None:
+    job = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+    with pytest.raises(ConfigError, match="no column `camera`"):
+        evaluate(storage, job, slices=["camera"])
 
 
 class TestFile:

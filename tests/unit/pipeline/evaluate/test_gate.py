@@ -214,6 +214,17 @@ TABLE = [
     Case("less confidence takes fewer pictures", SMALL, sure(0.05, confidence=0.8)),
     Case("pictures of few groups count for less", GROUPED, sure(0.05), ["non_inferiority"]),
     Case("a better model passes", BETTER, sure(0.05)),
+    Case(
+        "a judged comparison lets small slices be skipped",
+        evaluation(metrics(), metrics(), comparison=pairs(8, 4, 40), slices=SLICED.slices),
+        {**sure(0.05), **slices(min=0.7, min_pictures=50)},
+    ),
+    Case(
+        "an undefined metric has been looked at, so skipped rules do not fail beside it",
+        evaluation(metrics(roc_auc=None)),
+        {**absolute("roc_auc", min=0.5), **sure(0.05)},
+        ["absolute.roc_auc.min"],
+    ),
     Case("a worse model fails", WORSE, sure(0.05), ["non_inferiority"]),
     Case("non-inferiority alone refuses a first version", evaluation(), sure(0.5), ["non_inferiority"]),
     Case(
