@@ -35,8 +35,6 @@ RUN_PARAMS = (
     "gate.min_accuracy",
     "gate.max_loss",
     "gate.min_test_pictures",
-    "gate.override_by",
-    "gate.override_reason",
     "serving.reject_below",
     "gate.override_by",
     "gate.override_reason",
