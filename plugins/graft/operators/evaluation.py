@@ -178,7 +178,7 @@ class GateOperator(GraftOperator):
             decision=decision,
             version=None,
         )
-        summary["report"] = write_report(
+        report = write_report(
             self.storage,
             self.workspace,
             run_id=context["ti"].run_id,
@@ -187,7 +187,8 @@ class GateOperator(GraftOperator):
             evaluation=self.evaluation,
             decision=decision.to_dict(),
         )
-        result = {"decision": decision.to_dict(), "summary": summary}
+        self.log.info("report: %s", report)
+        result = {"decision": decision.to_dict(), "summary": summary, "report": report}
         if decision.override:
             self.log.warning("overridden by %(by)s: %(reason)s", decision.override)
         if decision.accepted:

@@ -181,7 +181,7 @@ class TestWholeRun:
         assert summary["evaluation"]["job"] == done["evaluation"]["job"]
         assert f"Deployed `{version}`" in world.notes[0]  # type: ignore[attr-defined]
         assert "first version" in world.notes[0]  # type: ignore[attr-defined]
-        assert summary["report"] == f"gs://graft/jobs/{done['evaluation']['job']}/report.html"
+        assert done["gate"]["report"] == f"gs://graft/jobs/{done['evaluation']['job']}/report.html"
         report = json.loads(world.storage.read_bytes(f"{done['training']['model_uri']}/graft/report.html"))
         assert report["decision"]["accepted"] is True
         lineage = world.storage.read_json(f"{done['training']['model_uri']}/graft/lineage.json")
