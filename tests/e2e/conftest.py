@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ class Stack:
 
     home: Path
     classifiers: Path
+    gallery_port: int
     demo: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
 
     @property
@@ -37,7 +39,11 @@ class Stack:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("GRAFT_", "AIRFLOW"))
         }
-        return kept | {"GRAFT_HOME": str(self.home), "GRAFT_CLASSIFIERS": str(self.classifiers)}
+        return kept | {
+            "GRAFT_HOME": str(self.home),
+            "GRAFT_CLASSIFIERS": str(self.classifiers),
+            "GRAFT_FETCH_ALLOW": f"127.0.0.1:{self.gallery_port}",
+        }
 
     @property
     def storage(self) -> Storage:
@@ -105,10 +111,17 @@ def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> An
     return found
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack after `graft demo`: what `make demo` runs once ./.venv is there."""
-    stack = Stack(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("classifiers"))
+    stack = Stack(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("classifiers"), _free_port())
     try:
         stack.demo.append(stack.graft("demo"))
         assert stack.demo[0].returncode == 0, stack.demo[0].stdout + stack.demo[0].stderr
