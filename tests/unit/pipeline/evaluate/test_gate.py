@@ -213,6 +213,17 @@ TABLE = [
     Case("a wide margin takes few pictures", SMALL, sure(0.15)),
     Case("less confidence takes fewer pictures", SMALL, sure(0.05, confidence=0.8)),
     Case("pictures of few groups count for less", GROUPED, sure(0.05), ["non_inferiority"]),
+    Case(
+        "a gain over a champion's zero passes a relative drop",
+        evaluation(metrics(0.9), metrics(0.0)),
+        change("accuracy", max_relative_drop=0),
+    ),
+    Case(
+        "an area that is undefined for a class fails",
+        evaluation(metrics(classes={"dog": {"roc_auc": None}})),
+        {"per_class": {"roc_auc": {"min": 0}}},
+        ["per_class.roc_auc.min"],
+    ),
     Case("a better model passes", BETTER, sure(0.05)),
     Case(
         "a judged comparison lets small slices be skipped",
