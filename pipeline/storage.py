@@ -327,7 +327,7 @@ class Storage:
         return path
 
     def scratch_path(self, uri: str) -> Path:
-        """Return a path of this machine for work in progress: beside the objects where a directory holds them.
+        """Return a path of this machine for work in progress: beside the objects, where they are files.
 
         What is there is no object. In a remote bucket it is a cache, which another machine does not see.
         """
