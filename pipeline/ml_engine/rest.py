@@ -48,6 +48,10 @@ class RestMLEngine:
     def __repr__(self) -> str:
         return f"RestMLEngine(endpoint={self.endpoint!r}, project={self.project!r}, token='***')"
 
+    def close(self) -> None:
+        """Close the connections that are kept open; the next call opens them again."""
+        self._api.close()
+
     # Jobs
 
     def create_job(self, body: JsonDict) -> JsonDict:

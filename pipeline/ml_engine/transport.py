@@ -50,8 +50,8 @@ class V1Transport:
         self.endpoint = endpoint.rstrip("/")
         self._num_retries = num_retries
         # proxy_info=None: httplib2 would refuse http_proxy without PySocks, whatever no_proxy says.
-        http_client = httplib2.Http(timeout=timeout_seconds, proxy_info=None)
-        self._http = google_auth_httplib2.AuthorizedHttp(StaticToken(token), http=http_client)
+        self._connections = httplib2.Http(timeout=timeout_seconds, proxy_info=None)
+        self._http = google_auth_httplib2.AuthorizedHttp(StaticToken(token), http=self._connections)
         self.projects = discovery.build(
             "ml",
             "v1",
@@ -60,6 +60,10 @@ class V1Transport:
             static_discovery=True,
             cache_discovery=False,
         ).projects()
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._connections.close()
 
     def call(self, request: Any) -> JsonDict:
         """Send a request.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ MARKER = "9.9.9"
 
 
 @pytest.fixture(scope="module")
-def engine(stack: Stack) -> RestMLEngine:
+def engine(stack: Stack) -> Iterator[RestMLEngine]:
     status = stack.graft_json("status")["engine"]
-    return RestMLEngine(status["url"], status["project"], status["token"])
+    with closing(RestMLEngine(status["url"], status["project"], status["token"])) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def engine(parts: FakeParts) -> Iterator[RestMLEngine]:
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_for(lambda: server.started)
-    yield RestMLEngine(f"http://127.0.0.1:{config.port}", "p", "any")
+    with closing(RestMLEngine(f"http://127.0.0.1:{config.port}", "p", "any")) as engine:
+        yield engine
     server.should_exit = True
     thread.join(20)
 
