@@ -1,6 +1,6 @@
 """Pixels on the host: Pillow decodes and resizes. `graph.py` is the same definition in TensorFlow.
 
-Both decode a file to equal pixels and resize them to within one level. A file on which they cannot agree is
+Both decode a file to equal pixels and resize them to equal levels. A file on which they cannot agree is
 refused here, with its reason, by the dataset's cleaning and by the engine alike.
 """
 
