@@ -55,8 +55,11 @@ class FakeBackend:
         if not self.status(job_id).is_over:
             self.states[job_id] = RunStatus(state=RunState.VANISHED)
 
-    def log(self, job_id: str) -> bytes:
-        return self.logs.get(job_id, b"")
+    def log_size(self, job_id: str) -> int:
+        return len(self.logs.get(job_id, b""))
+
+    def log(self, job_id: str, start: int, length: int) -> bytes:
+        return self.logs.get(job_id, b"")[start : start + length]
 
 
 class FakeServant:

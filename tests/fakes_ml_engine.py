@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
+from pipeline.ml_engine.protocol import JobLog, JobState
 
 JsonDict = dict[str, Any]
 
@@ -72,6 +73,17 @@ class FakeMLEngine:
 
     def job_log(self, job_id: str) -> str:
         return f"log of {job_id}"
+
+    def read_job_log(self, job_id: str, *, offset: int = 0, limit: int = 65_536) -> JobLog:
+        data = self.job_log(job_id).encode()
+        start = max(0, len(data) + offset) if offset < 0 else offset
+        piece = data[start : start + limit]
+        ended = JobState(self.jobs[job_id]["state"]).is_terminal
+        return JobLog(
+            text=piece.decode(),
+            next_offset=start + len(piece),
+            is_complete=ended and start + len(piece) >= len(data),
+        )
 
     def wait_job(self, job_id: str, **arguments: Any) -> JsonDict:
         return wait_for_job(self, job_id, **arguments)

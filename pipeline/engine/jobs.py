@@ -12,6 +12,7 @@ from sqlalchemy import case, select
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
 from pipeline.engine.batch import BatchPredictor, check_prediction_input
 from pipeline.engine.errors import as_fault, fault_text
+from pipeline.engine.joblog import LogRange, log_piece
 from pipeline.engine.paging import Page
 from pipeline.engine.resources import (
     JobBody,
@@ -71,9 +72,9 @@ def job_to_wire(job: Job) -> dict[str, Any]:
     return wire | {"etag": etag(wire)}
 
 
-def failure_text(status: RunStatus, log_text: bytes) -> str:
+def failure_text(status: RunStatus, log_tail: bytes) -> str:
     """Return what users of ML Engine know from a failed job, with the end of its log."""
-    tail = log_text[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+    tail = log_tail.decode(errors="replace").strip()
     if status.state == RunState.VANISHED:
         text = (
             "The job's processes are gone and left no exit code: they were killed, or the machine restarted."
@@ -165,12 +166,14 @@ class Jobs:
             rows = session.scalars(page.descending(select(Job), Job.seq)).all()
         return page.answer("jobs", rows, job_to_wire)
 
-    def log(self, job_id: str) -> bytes:
-        """Return what a training job has printed so far; nothing before it starts."""
-        job = self._row(job_id)
-        if job.kind == Kind.PREDICTION or job.state == JobState.QUEUED:
-            return b""
-        return self._backend.log(job_id)
+    def log(self, job_id: str, part: LogRange) -> dict[str, Any]:
+        """Return a piece of what a training job has printed so far; a batch prediction prints nothing."""
+        job = self._row(job_id)  # before the log is read: once a job has ended, nothing is added
+        size = self._backend.log_size(job_id) if job.kind == Kind.TRAINING else 0
+        start = part.start(size)
+        data = self._backend.log(job_id, start, part.limit)
+        is_last = JobState(job.state).is_terminal and start + len(data) >= size
+        return log_piece(data, start, is_last=is_last)
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Begin to cancel a job.
@@ -259,8 +262,12 @@ class Jobs:
             return {"state": JobState.CANCELLED, "error_message": text, **times}
         if status.state == RunState.EXITED and status.exit_code == 0:
             return {"state": JobState.SUCCEEDED, **times}
-        text = failure_text(status, self._backend.log(job.job_id))
+        text = failure_text(status, self._log_tail(job.job_id))
         return {"state": JobState.FAILED, "error_message": text, **times}
+
+    def _log_tail(self, job_id: str) -> bytes:
+        start = max(0, self._backend.log_size(job_id) - LOG_TAIL_BYTES)
+        return self._backend.log(job_id, start, LOG_TAIL_BYTES)
 
     async def _predict(self, job: Job) -> dict[str, Any]:
         value = PredictionInput.read(job.input, where="prediction_input")

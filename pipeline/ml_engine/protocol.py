@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -32,6 +33,21 @@ class JobState(StrEnum):
     def is_lost(self) -> bool:
         """Whether the job cannot succeed any more, so that its work needs a new one."""
         return self in (JobState.FAILED, JobState.CANCELLING, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLog:
+    """A piece of a job's log.
+
+    Args:
+        text: What was printed; empty when there is nothing new.
+        next_offset: Where the next piece begins, in bytes.
+        is_complete: Whether the job has ended and nothing follows.
+    """
+
+    text: str
+    next_offset: int
+    is_complete: bool
 
 
 class Clock(Protocol):
@@ -71,7 +87,13 @@ class MLEngine(Protocol):
         """Ask a job to end; one that has ended, or never was, is left alone."""
 
     def job_log(self, job_id: str) -> str:
-        """Return what the job wrote."""
+        """Return all that the job has printed so far."""
+
+    def read_job_log(self, job_id: str, *, offset: int = 0, limit: int = 65_536) -> JobLog:
+        """Return a piece of what the job has printed, from a byte on; a negative one counts from the end.
+
+        Begin again at `next_offset` until `is_complete`: the job has ended and all of it was read.
+        """
 
     def wait_job(
         self,

@@ -8,11 +8,13 @@ from typing import Any
 
 from pipeline.errors import JobTimeout, PlatformError
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
-from pipeline.ml_engine.protocol import Clock, JobState, SystemClock
+from pipeline.ml_engine.protocol import Clock, JobLog, JobState, SystemClock
 from pipeline.ml_engine.transport import V1Transport, error_status
 from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
+
+MAX_LOG_BYTES = 1_048_576  # the most that the engine reads at a time
 
 
 class RestMLEngine:
@@ -82,8 +84,20 @@ class RestMLEngine:
             log.info("job %s needs no cancelling: %s", job_id, error)
 
     def job_log(self, job_id: str) -> str:
-        """Return what the job wrote. An addition of Graft's engine; v1 itself has no such call."""
-        return self._api.read_text(f"{self._parent}/jobs/{job_id}:log")
+        """Return all that the job has printed so far."""
+        text, piece = "", self.read_job_log(job_id, limit=MAX_LOG_BYTES)
+        while piece.text:
+            text += piece.text
+            piece = self.read_job_log(job_id, offset=piece.next_offset, limit=MAX_LOG_BYTES)
+        return text
+
+    def read_job_log(self, job_id: str, *, offset: int = 0, limit: int = 65_536) -> JobLog:
+        """Return a piece of what the job has printed. An addition of Graft's engine: v1 has no such call."""
+        path = f"{self._parent}/jobs/{job_id}:log?offset={offset}&limit={limit}"
+        answer = self._api.read_json(path)
+        return JobLog(
+            text=answer["log"], next_offset=int(answer["nextOffset"]), is_complete=answer["complete"]
+        )
 
     def wait_job(
         self,

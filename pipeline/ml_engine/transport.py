@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 from typing import Any
 
 import google.auth.credentials
@@ -91,21 +92,29 @@ class V1Transport:
                 return None
             raise
 
-    def read_text(self, path: str) -> str:
-        """Return the plain text at a path below `v1/`."""
+    def read_json(self, path: str) -> JsonDict:
+        """Return what an addition of Graft's engine to v1 answers at a path below `v1/`."""
         url = f"{self.endpoint}/v1/{path}"
         try:
             response, content = self._http.request(url)
         except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         if response.status != 200:
-            raise _error_of(response.status, str(response.reason), url)
-        return bytes(content).decode("utf-8", errors="replace")
+            raise _error_of(response.status, _reason(response, content), url.partition("?")[0])
+        answer: JsonDict = json.loads(content)
+        return answer
 
     def _unreachable(self, error: Exception) -> PlatformUnavailable:
         return PlatformUnavailable(
             f"ML Engine at {self.endpoint} does not answer: {error}. Is it running? `graft status` says."
         )
+
+
+def _reason(response: Any, content: bytes) -> str:
+    try:
+        return str(json.loads(content)["error"]["message"])
+    except (ValueError, TypeError, KeyError):  # not this engine: a proxy's page
+        return str(response.reason)
 
 
 def error_status(error: PlatformError) -> int | None:

@@ -146,13 +146,45 @@ class TestLife:
             v1.wait_state(f"j{number}", "SUCCEEDED")
         assert [job.job_id for job in parts.backend.started] == ["j1", "j2", "j3"]
 
-    def test_the_log_is_plain_text(self, v1, parts):
+
+class TestLog:
+    def test_a_client_follows_it_by_its_offsets_until_it_is_complete(self, v1, parts):
         v1("POST", "jobs", JOB)
         v1.wait_state("j1", "RUNNING")
-        parts.backend.logs["j1"] = "épo 1\n".encode()
-        answer = v1.http.get("/v1/projects/p/jobs/j1:log")
-        assert answer.text == "épo 1\n"
-        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert v1("GET", "jobs/j1:log") == {"log": "", "nextOffset": "0", "complete": False}
+        parts.backend.logs["j1"] = "épo 1\né".encode()[:-1]  # half a character is not shown yet
+        piece = v1("GET", "jobs/j1:log")
+        assert piece == {"log": "épo 1\n", "nextOffset": "7", "complete": False}
+        parts.backend.logs["j1"] = "épo 1\népo 2\n".encode()
+        parts.backend.finish("j1", 0)
+        v1.wait_state("j1", "SUCCEEDED")
+        first = v1("GET", "jobs/j1:log", params={"offset": piece["nextOffset"], "limit": 4})
+        assert first == {"log": "épo", "nextOffset": "11", "complete": False}
+        last = v1("GET", "jobs/j1:log", params={"offset": first["nextOffset"]})
+        assert last == {"log": " 2\n", "nextOffset": "14", "complete": True}
+
+    def test_a_negative_offset_is_its_end(self, v1, parts):
+        v1("POST", "jobs", JOB)
+        parts.backend.logs["j1"] = b"0123456789"
+        assert v1("GET", "jobs/j1:log", params={"offset": -3})["log"] == "789"
+        assert v1("GET", "jobs/j1:log", params={"offset": -30})["log"] == "0123456789"
+        assert v1("GET", "jobs/j1:log", params={"offset": 30})["nextOffset"] == "10"
+
+    def test_bytes_that_are_no_text_are_shown_as_such(self, v1, parts):
+        v1("POST", "jobs", JOB)
+        parts.backend.logs["j1"] = b"a\xff\x00b"
+        assert v1("GET", "jobs/j1:log")["log"] == "a\ufffd\x00b"
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("offset", "x"), ("offset", "1.5"), ("limit", "0"), ("limit", "1048577")]
+    )
+    def test_a_bad_range_is_named(self, v1, name, value):
+        v1("POST", "jobs", JOB)
+        error = v1.error("GET", "jobs/j1:log", code=400, params={name: value})
+        assert error["details"][0]["fieldViolations"][0]["field"] == name
+
+    def test_an_unknown_job_is_404(self, v1):
+        v1.error("GET", "jobs/none:log", code=404)
 
 
 class TestCancel:

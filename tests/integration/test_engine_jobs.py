@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import urllib.request
 
@@ -106,7 +107,9 @@ def test_the_log_and_the_errors_reach_the_stock_client(engine, tmp_path):
     jobs.create(parent="projects/local", body=body).execute()
     engine.wait_job("j1", "SUCCEEDED")
     with urllib.request.urlopen(f"{engine.url}/v1/projects/local/jobs/j1:log", timeout=10) as answer:
-        assert "'--job-dir', 'gs://graft/jobs/j1'" in answer.read().decode()
+        piece = json.load(answer)
+    assert "'--job-dir', 'gs://graft/jobs/j1'" in piece["log"]
+    assert piece["complete"]
     with pytest.raises(HttpError) as caught:
         jobs.create(parent="projects/local", body=body).execute()
     assert caught.value.status_code == 409

@@ -67,5 +67,8 @@ class Backend(Protocol):
     async def stop(self, job_id: str) -> None:
         """End the job and everything it started; return when none of it is left."""
 
-    def log(self, job_id: str) -> bytes:
-        """Return what the job has printed so far."""
+    def log_size(self, job_id: str) -> int:
+        """Return how many bytes the job has printed so far."""
+
+    def log(self, job_id: str, start: int, length: int) -> bytes:
+        """Return some of what the job has printed."""

@@ -197,10 +197,19 @@ class LocalBackend:
         """End the job and everything it started."""
         await asyncio.to_thread(end_job, self._directory(job_id), self._grace_seconds)
 
-    def log(self, job_id: str) -> bytes:
-        """Return what the job has printed so far; nothing before it starts."""
+    def log_size(self, job_id: str) -> int:
+        """Return how many bytes the job has printed so far; none before it starts."""
         try:
-            return (self._directory(job_id) / "log.txt").read_bytes()
+            return (self._directory(job_id) / "log.txt").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def log(self, job_id: str, start: int, length: int) -> bytes:
+        """Return some of what the job has printed; nothing before it starts."""
+        try:
+            with (self._directory(job_id) / "log.txt").open("rb") as file:
+                file.seek(start)
+                return file.read(length)
         except FileNotFoundError:
             return b""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
 
+from pipeline.engine.joblog import LogRange
 from pipeline.engine.routes import PROJECT, TheEngine, ThePage, read_json
 from pipeline.errors import Unimplemented
 
@@ -28,9 +28,11 @@ async def list_jobs(engine: TheEngine, page: ThePage, request: Request) -> dict[
 
 
 @router.get("/{job}:log")
-async def read_log(engine: TheEngine, job: str) -> Response:
-    """Return what a training job has printed: an addition of ours to v1."""
-    return Response(engine.jobs.log(job), media_type="text/plain; charset=utf-8")
+async def read_log(
+    engine: TheEngine, job: str, offset: str | None = None, limit: str | None = None
+) -> dict[str, Any]:
+    """Return a piece of what a training job has printed: an addition of ours to v1."""
+    return engine.jobs.log(job, LogRange.read(offset, limit))
 
 
 @router.get("/{job}")

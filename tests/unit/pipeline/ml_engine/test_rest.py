@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from pipeline.errors import JobConflict, JobTimeout, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.protocol import default_version, resource_id
+from pipeline.ml_engine.protocol import JobLog, default_version, resource_id
 from pipeline.ml_engine.rest import RestMLEngine
 from tests.fakes_ml_engine import FakeClock
 
@@ -77,11 +77,26 @@ class TestJobs:
         engine.cancel_job("j")
         assert len(httpserver.log) == 1
 
-    def test_reads_the_log(self, engine: RestMLEngine, httpserver: HTTPServer) -> None:
-        httpserver.expect_request(
-            "/v1/projects/p/jobs/j:log", headers={"Authorization": "Bearer secret"}
-        ).respond_with_data("epoch 1\n")
-        assert engine.job_log("j") == "epoch 1\n"
+    def test_reads_the_log_in_pieces(self, engine: RestMLEngine, httpserver: HTTPServer) -> None:
+        pieces = {"0": ("epoch 1\n", "8", False), "8": ("epoch 2\n", "16", True), "16": ("", "16", True)}
+        for offset, (text, following, complete) in pieces.items():
+            httpserver.expect_request(
+                "/v1/projects/p/jobs/j:log",
+                query_string={"offset": offset, "limit": "1048576"},
+                headers={"Authorization": "Bearer secret"},
+            ).respond_with_json({"log": text, "nextOffset": following, "complete": complete})
+        assert engine.job_log("j") == "epoch 1\nepoch 2\n"
+        piece = engine.read_job_log("j", offset=8, limit=1_048_576)
+        assert piece == JobLog(text="epoch 2\n", next_offset=16, is_complete=True)
+
+    def test_the_log_of_an_unknown_job_is_an_error(
+        self, engine: RestMLEngine, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/v1/projects/p/jobs/j:log").respond_with_handler(
+            answers(error(404, "no such job"))
+        )
+        with pytest.raises(PlatformError, match="no such job"):
+            engine.read_job_log("j")
 
 
 class TestFailures:

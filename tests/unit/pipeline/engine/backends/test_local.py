@@ -79,18 +79,22 @@ def start(backend: LocalBackend, work: TrainingJob) -> None:
     asyncio.run(backend.start(work))
 
 
+def log(backend: LocalBackend) -> bytes:
+    return backend.log("j1", 0, backend.log_size("j1"))
+
+
 def wait_over(backend: LocalBackend):
     return wait_for(lambda: (status := backend.status("j1")).is_over and status)
 
 
 def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp_path):
     assert backend.status("j1").state == RunState.ABSENT
-    assert backend.log("j1") == b""
+    assert backend.log_size("j1") == 0
     start(backend, job("exit", "0"))
     status = wait_over(backend)
     assert (status.state, status.exit_code, status.preparing) == (RunState.EXITED, 0, False)
     assert status.started <= status.ended
-    text = backend.log("j1").decode()
+    text = log(backend).decode()
     assert f"file {tmp_path}/engine/jobs/j1/site/tiny/task.py" in text
     assert "args ['exit', '0', '--job-dir', 'gs://graft/jobs/j1']" in text
 
@@ -107,7 +111,7 @@ def test_a_package_that_does_not_install_ends_while_preparing(backend, storage):
     status = wait_over(backend)
     assert status.preparing
     assert status.exit_code == 1
-    assert "no way" in backend.log("j1").decode()
+    assert "no way" in log(backend).decode()
 
 
 def test_a_missing_or_unknown_package_never_starts(backend):
@@ -120,7 +124,7 @@ def test_a_missing_or_unknown_package_never_starts(backend):
 
 def test_stopping_ends_what_ignores_the_signal_and_what_left_the_session(backend, tmp_path):
     start(backend, job("deaf"))
-    wait_for(lambda: b"waiting" in backend.log("j1"))
+    wait_for(lambda: b"waiting" in log(backend))
     directory = tmp_path / "engine" / "jobs" / "j1"
     assert len(marked_processes(directory)) == 3  # the supervisor, the program, and what it started
     asyncio.run(backend.stop("j1"))
@@ -137,7 +141,7 @@ def test_a_job_past_its_time_is_ended_by_its_supervisor(backend):
 
 def test_a_killed_supervisor_is_seen_as_vanished(backend, tmp_path):
     start(backend, job("wait"))
-    wait_for(lambda: b"waiting" in backend.log("j1"))
+    wait_for(lambda: b"waiting" in log(backend))
     assert backend.status("j1").state == RunState.RUNNING
     directory = tmp_path / "engine" / "jobs" / "j1"
     for process in marked_processes(directory):
@@ -148,7 +152,7 @@ def test_a_killed_supervisor_is_seen_as_vanished(backend, tmp_path):
 
 def test_stop_all_jobs_leaves_no_process(backend, tmp_path):
     start(backend, job("wait"))
-    wait_for(lambda: b"waiting" in backend.log("j1"))
+    wait_for(lambda: b"waiting" in log(backend))
     assert stop_all_jobs(tmp_path, grace_seconds=1) == ["j1"]
     assert marked_processes(tmp_path / "engine" / "jobs" / "j1") == []
     assert stop_all_jobs(tmp_path) == []
