@@ -24,6 +24,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   EvaluationError                 predictions do not join with the test pictures
     PredictionJoinError           a missing, doubled or unknown key
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
+  RollbackRefused                 nothing to roll back to, or nobody says why
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
     UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
@@ -161,6 +162,10 @@ class PredictionJoinError(EvaluationError):
 
 class SmokeTestFailed(PipelineError):
     """Online answers differ from the evaluated ones, or come too slowly."""
+
+
+class RollbackRefused(PipelineError):
+    """There is no version to roll back to, it is not READY, or nobody says why."""
 
 
 class StorageError(PipelineError):

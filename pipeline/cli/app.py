@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipeline.cli import dataset, demo, doctor, lineage, predict, run, stack, versions
+from pipeline.cli import dataset, demo, doctor, lineage, predict, rollback, run, stack, versions
 from pipeline.cli.output import ExitCode, UsageError, print_json, print_note
 from pipeline.errors import PipelineError
 
@@ -28,6 +28,8 @@ for command in (
     run.run,
     predict.predict,
     versions.versions,
+    rollback.rollback,
+    rollback.history,
     lineage.lineage,
     lineage.reproduce,
     doctor.doctor,

@@ -43,7 +43,7 @@ def print_lineage(found: dict[str, Any]) -> None:
     print_text(f"{found['model']} {found['version']}{' (serves)' if found['is_default'] else ''}")
     rows = [
         ("run", found["run_id"]),
-        ("decided by", gate["decided_by"] + (f": {gate['override']['reason']}" if gate["override"] else "")),
+        ("decided by", _say_who(gate)),
         ("gate", "; ".join(gate["reasons"]) or "accepted"),
         ("baseline", gate["note"]),
         ("accuracy", f"{found['evaluation']['accuracy']:.4f} ({low:.4f} to {high:.4f})"),
@@ -60,6 +60,11 @@ def print_lineage(found: dict[str, Any]) -> None:
     ]
     for title, text in rows:
         print_text(f"  {title:<13} {text}")
+
+
+def _say_who(gate: dict[str, Any]) -> str:
+    person = gate["approval"] or gate["override"] or {}
+    return str(gate["decided_by"]) + (f": {person['reason']}" if person.get("reason") else "")
 
 
 def _counts(counts: dict[str, int]) -> str:

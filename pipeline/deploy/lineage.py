@@ -22,8 +22,12 @@ def build_lineage(
     training: Mapping[str, Any],
     evaluation: Evaluation,
     decision: GateDecision,
+    approval: JsonDict | None = None,
 ) -> JsonDict:
-    """Return what a version is made of: its run, pictures, weights, code, parameters and verdict."""
+    """Return what a version is made of: its run, pictures, weights, code, parameters and verdict.
+
+    `approval` is what a person said of it, see `pipeline.deploy.approval`; None where nobody was asked.
+    """
     return {
         "classifier": classifier.to_dict(),
         "run_id": run_id,
@@ -32,6 +36,7 @@ def build_lineage(
         "evaluation_job": evaluation.job,
         "champion": evaluation.champion_version,
         "gate": decision.to_dict(),
+        "approval": approval,
         "requirements": _read_requirements(),
     }
 
@@ -47,7 +52,7 @@ def _read_requirements() -> JsonDict | None:
 def describe_version(storage: Storage, model_uri: str) -> JsonDict:
     """Return `accuracy`, `run_id` and `dataset_version` of a model directory; null where it does not say.
 
-    A version that somebody took in spite of its gate has `override` too.
+    A version that somebody took in spite of its gate has `override` too, an approved one `approval`.
     """
     try:
         lineage = storage.read_json(f"{model_uri}/graft/lineage.json")
@@ -58,4 +63,5 @@ def describe_version(storage: Storage, model_uri: str) -> JsonDict:
         "run_id": lineage["run_id"],
         "dataset_version": lineage["dataset"]["version"],
         **({"override": override} if (override := lineage["gate"].get("override")) else {}),
+        **({"approval": approval} if (approval := lineage.get("approval")) else {}),
     }

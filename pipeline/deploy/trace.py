@@ -46,7 +46,7 @@ def trace_version(
     """
     name, uri, lineage = read_lineage(engine, storage, workspace, model, version)
     gate, training, dataset = lineage["gate"], lineage["training"], lineage["dataset"]
-    override = gate.get("override")
+    override, approval = gate.get("override"), lineage.get("approval")
     job = engine.get_job(training["job"]) or {}
     return {
         "model": model,
@@ -56,8 +56,9 @@ def trace_version(
         "run_id": lineage["run_id"],
         "gate": {
             "accepted": gate["accepted"],
-            "decided_by": override["by"] if override else "gate",
+            "decided_by": (approval or override or {"by": "gate"})["by"],
             "override": override,
+            "approval": approval,
             "reasons": gate["reasons"],
             "rules": gate.get("rules", []),
             "note": gate["note"],

@@ -1,0 +1,74 @@
+"""`graft rollback` and `graft history`: an older version gets the traffic, and what served when."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
+from pipeline.cli.predict import connect_engine
+from pipeline.cli.stack import require_stack
+
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", metavar="VERSION", help="The version; the one that served before unless given."),
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the deployment history.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who wants it; your user name unless given.")]
+COLUMNS = ("at", "event", "version", "previous", "run_id", "by", "reason")
+
+
+def rollback(
+    name: NameArgument,
+    reason: ReasonOption,
+    to: ToOption = None,
+    by: ByOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an older version of a classifier the traffic, at once."""
+    from pipeline.config import Settings
+    from pipeline.deploy.rollback import rollback_version
+    from pipeline.storage import Storage
+
+    if not reason.strip():
+        raise UsageError("--reason wants a few words on why, for those who read the history.")
+    done = rollback_version(
+        connect_engine(require_stack()),
+        Storage.from_environment(),
+        Settings().workspace,
+        model=name,
+        to=to,
+        by=by or getpass.getuser(),
+        reason=reason,
+    )
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        print_text(f"{name} serves {done.version}, no longer {done.previous}.")
+
+
+def history(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Tell what served when, by which run, and who approved or rolled back and why."""
+    from pipeline.config import Settings
+    from pipeline.deploy.history import read_history, serving_periods
+    from pipeline.storage import Storage
+
+    events = read_history(Storage.from_environment(), Settings().workspace, name)
+    found = {"classifier": name, "events": events, "served": serving_periods(events)}
+    print_json(found) if as_json else print_history(found)
+
+
+def print_history(found: dict[str, Any]) -> None:
+    """Print events and serving periods for people, the latest first."""
+    if not found["events"]:
+        name = found["classifier"]
+        print_text(f"Nothing was deployed of {name} yet. Make a version with `graft run {name}`.")
+        return
+    rows = [{**event, "by": event.get("by") or event.get("decided_by")} for event in found["events"]]
+    print_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in reversed(rows)])
+    print_text()
+    columns = ("version", "since", "until")
+    served = [{**period, "until": period["until"] or "now"} for period in reversed(found["served"])]
+    print_table(("served", "since", "until"), [[period[column] for column in columns] for period in served])
