@@ -9,6 +9,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 STAMP := .venv/.graft-setup
+# The stack's tests mostly wait: one process more than cores; each takes up to 2 GB.
+TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.
@@ -42,10 +45,10 @@ demo: setup ## Start the stack, train and deploy `surfaces`, predict; leaves the
 	@$(BIN)/graft demo
 
 test: setup ## Run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
-	GRAFT_SOAK=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)
 
 check: lint type test ## Lint, type-check and test; edits nothing
 

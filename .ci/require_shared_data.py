@@ -36,5 +36,6 @@ class _Watch:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the watch."""
-    config.pluginmanager.register(_Watch(), "require_shared_data_watch")
+    """Register the watch, but not in the processes among which the tests are spread."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Watch(), "require_shared_data_watch")

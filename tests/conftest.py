@@ -21,7 +21,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a training job
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        path = item.path.relative_to(ROOT / "tests")
+        folder = path.parts[0]
+        # Of the processes that `make test` starts one keeps the stack, and each file stays in one.
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else path.as_posix()))
         if folder in MARKED_FOLDERS:
             item.add_marker(MARKED_FOLDERS[folder])
 

@@ -89,6 +89,11 @@ def test_other():
         assert self.run(tmp_path, "pass").returncode == 0
 
     @pytest.mark.usefixtures("_pictures")
+    @pytest.mark.parametrize(("body", "code"), [("pass", 0), ("pytest.skip('no pictures')", 1)])
+    def test_tests_spread_over_processes_are_watched_too(self, tmp_path: Path, body: str, code: int) -> None:
+        assert self.run(tmp_path, body, "-n", "2").returncode == code
+
+    @pytest.mark.usefixtures("_pictures")
     def test_pictures_that_nobody_used_fail(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "pass", "-k", "test_other").returncode == 1
 
