@@ -95,6 +95,9 @@ class FakeMLEngine:
     def get_model(self, name: str) -> JsonDict | None:
         return self.models.get(name)
 
+    def list_models(self) -> list[JsonDict]:
+        return list(self.models.values())
+
     def create_version(self, model: str, body: JsonDict) -> JsonDict:
         name = f"projects/local/models/{model}/versions/{body['name']}"
         version = {**body, "name": name, "state": "READY", "createTime": "2026-01-01T00:00:00Z"}

@@ -112,6 +112,9 @@ class MLEngine(Protocol):
     def get_model(self, name: str) -> JsonDict | None:
         """Return the model, or None when there is none."""
 
+    def list_models(self) -> list[JsonDict]:
+        """Return every model of the project."""
+
     def create_version(self, model: str, body: JsonDict) -> JsonDict:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is."""
 

@@ -138,6 +138,16 @@ class RestMLEngine:
         """Return the model, or None when there is none."""
         return self._api.find(self._models().get(name=self._model(name)))
 
+    def list_models(self) -> list[JsonDict]:
+        """Return every model of the project."""
+        found: list[JsonDict] = []
+        request = self._models().list(parent=self._parent, pageSize=100)
+        while request is not None:
+            page = self._api.call(request)
+            found += page.get("models", [])
+            request = self._models().list_next(request, page)
+        return found
+
     def create_version(self, model: str, body: JsonDict) -> JsonDict:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
 

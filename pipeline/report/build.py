@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.deploy.summary import run_uri
 from pipeline.report.content import build_content
 from pipeline.report.inputs import read_inputs
 from pipeline.report.page import render_page
@@ -28,6 +29,9 @@ def write_report(
 ) -> str:
     """Build the report of a run from the results of its steps, and write it beside the evaluation.
 
+    The run's own folder gets `evaluated.json`, which says where the report is, and what the gate said; the
+    suspected labels are there as data too, for people to decide on.
+
     Returns:
         Its URI.
     """
@@ -35,7 +39,23 @@ def write_report(
         storage, run_id=run_id, dataset=dataset, training=training, evaluation=evaluation, decision=decision
     )
     uri = report_uri(workspace, evaluation["job"])
-    storage.write_bytes(uri, render_page(build_content(inputs, storage, workspace)).encode())
+    content = build_content(inputs, storage, workspace)
+    storage.write_bytes(uri, render_page(content).encode())
+    issues = content["issues"] and {name: content["issues"][name] for name in ("examined", "count", "found")}
+    folder = run_uri(workspace, dataset["classifier"]["name"], run_id)
+    storage.write_json(
+        f"{folder}/evaluated.json",
+        {
+            "run_id": run_id,
+            "dataset": {name: dataset[name] for name in ("dataset", "version")},
+            "evaluation_job": evaluation["job"],
+            "accuracy": evaluation["candidate"]["accuracy"],
+            "accepted": decision["accepted"],
+            "reasons": list(decision["reasons"]),
+            "report": uri,
+            "label_issues": issues,
+        },
+    )
     return uri
 
 

@@ -88,7 +88,10 @@ class Gallery:
         ]
 
     def label_issues(self, cached: CachedFeatures | None) -> JsonDict | None:
-        """Return the training pictures whose label the others contradict; None without cached features."""
+        """Return the training pictures whose label the others contradict; None without cached features.
+
+        `found` has all of them, as picture ids with labels; `pictures` the first ones as cards.
+        """
         if cached is None or len(cached.ids) < 2 * len(self._inputs.classes):
             return None
         import numpy as np
@@ -98,19 +101,17 @@ class Gallery:
         labels = np.array([position[row.label] for row in rows])
         groups = [row.group or cached.ids[number] for number, row in enumerate(rows)]
         probabilities = cross_validated_probabilities(cached.features, labels, len(position), groups=groups)
-        issues = find_label_issues(probabilities, labels)
-        return {
-            "examined": len(rows),
-            "count": len(issues),
-            "pictures": [
-                {
-                    **self._card(rows[issue.row]),
-                    "predicted": self._inputs.classes[issue.suggested],
-                    "self_confidence": issue.self_confidence,
-                }
-                for issue in issues[:NUM_ISSUES]
-            ],
-        }
+        found: list[JsonDict] = [
+            {
+                "id": cached.ids[issue.row],
+                "label": rows[issue.row].label,
+                "predicted": self._inputs.classes[issue.suggested],
+                "self_confidence": issue.self_confidence,
+            }
+            for issue in find_label_issues(probabilities, labels)
+        ]
+        shown = [{**self._card(self._inputs.rows[issue["id"]]), **issue} for issue in found[:NUM_ISSUES]]
+        return {"examined": len(rows), "count": len(found), "found": found, "pictures": shown}
 
     def _answered(self, answer: Answer) -> JsonDict:
         card = self._card(self._inputs.rows[answer.key])

@@ -32,10 +32,14 @@ ROOMS = {
     "datasets": {"errors", "types", "storage", "npz", "pixels", "config"},
     "preprocess": {"errors", "types", "storage", "npz", "pixels", "config", "datasets"},
     "evaluate": {"errors", "types", "storage", "config", "datasets", "preprocess"},
-    "report": {"errors", "types", "storage", "npz", "pixels", "datasets"},
+    "report": {"errors", "types", "storage", "npz", "pixels", "datasets", "deploy"},
     "ml_engine": {"errors", "types"},
     "deploy": {"errors", "types", "storage", "config", "ml_engine", "evaluate", "datasets", "preprocess"},
     "engine": {"errors", "types", "storage", "config", "pixels"},
+    "pages": {
+        *("errors", "types", "storage", "config", "datasets", "preprocess", "pixels", "evaluate", "report"),
+        *("ml_engine", "deploy"),
+    },
     "stack": {"errors", "types", "config", "storage", "engine"},
 }
 

@@ -42,6 +42,12 @@ def engine(httpserver: HTTPServer) -> RestMLEngine:
     return RestMLEngine(url, "p", "secret", num_retries=0, operation_seconds=5, clock=FakeClock())
 
 
+def test_models_are_listed_page_by_page(engine: RestMLEngine, httpserver: HTTPServer) -> None:
+    pages = answers({"models": [{"name": "a"}], "nextPageToken": "1"}, {"models": [{"name": "b"}]})
+    httpserver.expect_request("/v1/projects/p/models").respond_with_handler(pages)
+    assert [model["name"] for model in engine.list_models()] == ["a", "b"]
+
+
 class TestJobs:
     def test_submits_with_the_bearer_token(self, engine: RestMLEngine, httpserver: HTTPServer) -> None:
         httpserver.expect_request(

@@ -44,6 +44,18 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report_of(ReportWorld(tmp_path_factory.mktemp("bucket")))
 
 
+def test_the_run_says_where_its_report_is_and_which_labels_are_in_doubt(tmp_path: Path) -> None:
+    world = ReportWorld(tmp_path)
+    report_of(world)
+    said = world.storage.read_json(f"{WORKSPACE}/runs/toys/manual__1/evaluated.json")
+    assert said["report"] == f"{WORKSPACE}/jobs/eval_1/report.html"
+    assert said["dataset"] == {"dataset": "toys", "version": "d_1"}
+    assert said["accepted"]
+    [issue] = said["label_issues"]["found"]
+    assert (issue["id"], issue["label"], issue["predicted"]) == ("p04", "ant", "bee")
+    assert said["label_issues"]["examined"] == 24
+
+
 class TestOneFile:
     def test_the_same_run_gives_the_same_bytes(self, html: str, tmp_path: Path) -> None:
         assert report_of(ReportWorld(tmp_path)) == html

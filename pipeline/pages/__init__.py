@@ -1,0 +1,1 @@
+"""What the pages in Airflow show, as plain values read from the bucket and the engine; knows no Airflow."""
