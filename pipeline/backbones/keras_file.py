@@ -52,6 +52,29 @@ def read_keras_file(path: Path, backbone: str) -> dict[str, NDArray[Any]]:
     return _name_weights(layers, backbone, path)
 
 
+def read_classifier_layer(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return kernel and bias of the last layer of a legacy Keras file, `predictions`.
+
+    Raises:
+        WeightsMismatch: if the file is no HDF5 or has no such layer.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            root = file.get("model_weights", file)
+            if "predictions" in root:
+                kernel, bias = _read_arrays(root["predictions"], keras_3=False)
+                return kernel, bias
+    except OSError as error:
+        raise WeightsMismatch(f"{path} cannot be read as HDF5: {error}.", path=str(path)) from error
+    raise WeightsMismatch(
+        f"{path} has no layer `predictions`: it is a network without its classifier layer. Give a file saved "
+        "with `include_top=True`.",
+        path=str(path),
+    )
+
+
 def _read_layers(file: Any) -> dict[str, Any]:
     """Return the arrays of each layer, by kind, in the order of the layers' numbers."""
     layout = "layers" if "layers" in file else "model_weights" if "model_weights" in file else "root"

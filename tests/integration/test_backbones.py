@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from skimage import data as photographs
 
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
+from pipeline.backbones.imagenet import read_imagenet_weights
 from pipeline.backbones.networks.folded import build_network
+from pipeline.backbones.networks.inside import describe_layers, imagenet_logits
 from pipeline.backbones.networks.keras_model import build_keras_model
 from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
@@ -123,3 +129,55 @@ class TestInceptionV3:
     def test_it_has_the_applications_weights(self, inception: Any) -> None:
         counted = sum(int(np.prod(shape)) for shape in weight_shapes("inception_v3").values())
         assert counted == inception.count_params()
+
+
+class TestLookingInside:
+    def test_logits_of_the_whole_network_are_the_reference_to_1e_4(self) -> None:
+        golden = json.loads(GOLDEN.read_text())
+        whole = read_imagenet_weights(LITE0)
+        logits = imagenet_logits("efficientnet_lite0", whole, np.stack([crop(name) for name in PHOTOGRAPHS]))
+        for name, found in zip(PHOTOGRAPHS, logits, strict=True):
+            assert np.abs(found - golden[name]).max() < 1e-4
+
+    def test_photographs_are_named_on_the_command_line(self, tmp_path: Path) -> None:
+        files = [tmp_path / f"{name}.png" for name in PHOTOGRAPHS]
+        for name, file in zip(PHOTOGRAPHS, files, strict=True):
+            Image.fromarray(getattr(photographs, name)()).save(file)
+        graft = Path(sys.executable).with_name("graft")
+        done = subprocess.run(
+            [graft, "classify", *files, "--json"], capture_output=True, text=True, check=True
+        )
+        found = [[row["label"] for row in picture["top"]] for picture in json.loads(done.stdout)]
+        assert [len(labels) for labels in found] == [5, 5, 5]
+        assert found[0][0] == "espresso"
+        assert found[1][0] == "Egyptian cat"
+        assert "missile" in found[2][:2]
+
+    def test_layers_are_keras_ones_and_the_pooled_one_is_told(self) -> None:
+        found = describe_layers("efficientnet_lite0")
+        assert [row["index"] for row in found] == list(range(len(found)))
+        (pooled,) = [row for row in found if row["name"] == "pooled"]
+        assert pooled["type"] == "GlobalAveragePooling2D"
+        assert pooled["output_shape"] == [None, LITE0.feature_width]
+        assert sum(row["parameters"] for row in found) == 3_413_024  # what the checkpoint's trunk has
+
+    @KERAS_SAVES
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # Keras's, of the legacy format
+    def test_a_given_keras_file_with_its_classifier_layer_is_the_applications_network(
+        self, tmp_path: Path, inception: Any
+    ) -> None:
+        whole = keras.Sequential([inception, keras.layers.Dense(1000, name="predictions")])
+        pixels = np.random.default_rng(0).integers(0, 256, (1, 299, 299, 3)).astype(np.uint8)
+        expected = whole((pixels.astype(np.float32) - 127.5) / 127.5).numpy()
+        model = keras.Model(inception.input, whole.layers[-1](inception.output))
+        model.save(tmp_path / "whole.h5")
+        weights = read_imagenet_weights(INCEPTION, str(tmp_path / "whole.h5"))
+        found = imagenet_logits("inception_v3", weights, pixels)
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+    @KERAS_SAVES
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_a_file_without_the_classifier_layer_is_refused(self, tmp_path: Path, inception: Any) -> None:
+        inception.save(tmp_path / "notop.h5")
+        with pytest.raises(WeightsMismatch, match="no layer `predictions`"):
+            read_imagenet_weights(INCEPTION, str(tmp_path / "notop.h5"))

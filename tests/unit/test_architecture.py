@@ -35,6 +35,9 @@ ROOMS = {
     "report": {"errors", "types", "storage", "npz", "pixels", "datasets", "deploy"},
     "ml_engine": {"errors", "types"},
     "deploy": {"errors", "types", "storage", "config", "ml_engine", "evaluate", "datasets", "preprocess"},
+    "inside": {
+        *("errors", "types", "storage", "pixels", "backbones", "datasets", "report", "ml_engine", "deploy"),
+    },
     "engine": {"errors", "types", "storage", "config", "pixels"},
     "pages": {
         *("errors", "types", "storage", "config", "datasets", "preprocess", "pixels", "evaluate", "report"),
@@ -139,7 +142,7 @@ def test_airflow_sees_one_plugin_file_and_ignores_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline.config", "pipeline.cli", "pipeline.stack", "pipeline.engine.app"]
+    "module", ["pipeline.config", "pipeline.cli", "pipeline.stack", "pipeline.engine.app", "pipeline.inside"]
 )
 def test_light_module_loads_no_heavy_library(module: str) -> None:
     heavy = ("tensorflow", "keras", "airflow", "sklearn", "skimage")

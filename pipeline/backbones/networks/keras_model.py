@@ -13,6 +13,7 @@ from pipeline.backbones.table import find_backbone
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+POOLED = "pooled"  # the layer that a new head is put on
 _KERAS_NAMES = {"kernel": "kernel", "gamma": "gamma", "beta": "beta", "mean": "moving_mean"}
 _KERAS_NAMES["variance"] = "moving_variance"
 
@@ -63,7 +64,7 @@ class _KerasLayers:
         return keras.layers.AveragePooling2D(3, strides=1, padding="same")(value)
 
     def global_average(self, value: Any) -> Any:
-        return keras.layers.GlobalAveragePooling2D()(value)
+        return keras.layers.GlobalAveragePooling2D(name=POOLED)(value)
 
     def concat(self, values: Sequence[Any]) -> Any:
         return keras.layers.Concatenate()(list(values))

@@ -36,7 +36,7 @@ class TestStaging:
         self, storage: Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         staged = stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE)
-        monkeypatch.setattr(module, "_find_imagenet", None)
+        monkeypatch.setattr(module, "find_imagenet_file", None)
         monkeypatch.setattr(module, "_convert", None)
         assert stage_weights(LITE0, "imagenet", storage=storage, workspace=WORKSPACE) == staged
 
