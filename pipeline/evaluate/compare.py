@@ -6,6 +6,7 @@ Accuracies are compared in pairs. Only the pictures on which exactly one model i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
@@ -105,13 +106,11 @@ def design_effect(differences: Sequence[int], groups: Sequence[Hashable]) -> flo
     total = len(differences)
     mean = sum(differences) / total
     sums: dict[Hashable, float] = {}
-    sizes: dict[Hashable, int] = {}
     for value, group in zip(differences, groups, strict=True):
         sums[group] = sums.get(group, 0.0) + value - mean
-        sizes[group] = sizes.get(group, 0) + 1
     alone = sum((value - mean) ** 2 for value in differences)
     if alone == 0:  # nothing tells them apart, so nothing tells how alike a group's members are
-        return sum(size**2 for size in sizes.values()) / total
+        return sum(size**2 for size in Counter(groups).values()) / total
     return max(1.0, sum(value**2 for value in sums.values()) / alone)
 
 

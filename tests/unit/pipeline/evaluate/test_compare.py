@@ -36,14 +36,14 @@ def test_mcnemars_p_value_survives_many_pictures() -> None:
     assert mcnemar_p_value(2500, 2500) == 1.0
 
 
-def likelihood(share_lost: float, delta: float, gained: int, lost: int, same: int) -> float:
+def likelihood(share_lost: float, delta: float, gained: float, lost: float, same: float) -> float:
     share_gained = share_lost + delta
     rest = 1 - share_gained - share_lost
     terms = ((gained, share_gained), (lost, share_lost), (same, rest))
     return -sum(count * math.log(max(share, 1e-300)) for count, share in terms if count)
 
 
-def score(delta: float, gained: int, lost: int, pictures: int) -> float:
+def score(delta: float, gained: float, lost: float, pictures: float) -> float:
     """The score statistic with its nuisance parameter found by search, not by Tango's formula."""
     low, high = max(0.0, -delta), (1 - delta) / 2
     same = pictures - gained - lost
@@ -93,6 +93,19 @@ def test_interval_agrees_with_published_figures(
     assert (low, high) == pytest.approx(expected, abs=6e-3)
 
 
+def test_interval_of_a_single_group_inverts_the_score_test_of_a_single_picture() -> None:
+    found = difference_interval(4, 7, 11, confidence=0.95, effect=11)
+    case = (4 / 11, 7 / 11, 1)
+    low = brentq(lambda delta: score(delta, *case) - 1.959964, -0.9999, -3 / 11)
+    high = brentq(lambda delta: score(delta, *case) + 1.959964, -3 / 11, 0.9999)
+    assert found == pytest.approx((low, high), abs=1e-4)
+
+
+def test_interval_stays_within_what_a_difference_can_be() -> None:
+    assert difference_interval(0, 29, 29, confidence=0.95, effect=1.5)[0] == -1
+    assert difference_interval(29, 0, 29, confidence=0.95, effect=1.5)[1] == 1
+
+
 @given(counts, st.floats(1, 9))
 def test_interval_turns_with_its_models_and_widens_with_the_design_effect(
     case: tuple[int, int, int], effect: float
@@ -121,6 +134,10 @@ class TestDesignEffect:
 
     def test_without_differences_the_groups_sizes_count(self) -> None:
         assert design_effect([0] * 6, [0, 0, 0, 1, 1, 2]) == (9 + 4 + 1) / 6
+
+    def test_every_picture_needs_a_group(self) -> None:
+        with pytest.raises(ValueError, match="shorter"):
+            design_effect([1, 0, -1], ["a", "b"])
 
     def test_is_the_ratio_of_variances(self) -> None:
         values, groups = [1, 1, 0, -1, 0, 0, 1], [0, 0, 0, 1, 1, 2, 2]

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from pipeline.config import GateConfig
+from pipeline.evaluate.compare import difference_interval
 from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation
 from pipeline.evaluate.gate import GateDecision, decide_gate
 from pipeline.evaluate.rules import Verdict
@@ -333,6 +334,22 @@ TABLE = [
     Case("a model of unknown size fails", evaluation(), {"size_mb": 20}, ["size_mb"]),
     Case("latency is left to the smoke test", evaluation(), {"latency_ms": {"p95": 50}}),
     Case(
+        "latency is a rule of its own for a first version",
+        evaluation(),
+        {"latency_ms": {"p95": 50}, **change("accuracy", max_drop=0)},
+    ),
+    Case(
+        "a bound exactly at the margin passes",
+        WORSE,
+        sure(-difference_interval(2, 6, 40, confidence=2 * 0.95 - 1)[0]),
+    ),
+    Case(
+        "a class that was not measured fails",
+        replace(evaluation(), classes=("cat", "dog", "emu")),
+        {"per_class": {"recall": {"min": 0}}},
+        ["per_class.recall.min"],
+    ),
+    Case(
         "a first version passes its absolute rules",
         evaluation(),
         {"min_accuracy": 0.9, "first_version": "absolute_only"},
@@ -478,6 +495,27 @@ class TestReasons:
         assert decision.reasons == (
             "absolute.roc_auc.min: roc_auc is undefined on these pictures; the limit is 0.5",
         )
+        assert (decision.rules[-1].limit, decision.rules[-1].value) == (0.5, None)
+
+    def test_of_a_class_without_pictures_name_it(self) -> None:
+        rule = decide(NO_RECALL, per_class={"recall": {"min": 0.5}}).rules[-1]
+        assert rule.text == (
+            "per_class.recall.min: recall of dog is undefined on these pictures; the limit is 0.5"
+        )
+        assert (rule.subject, rule.limit, rule.value) == ("dog", 0.5, None)
+
+    @pytest.mark.parametrize(("bound", "limit"), [("min", 0.1), ("max", 0.9)])
+    def test_of_a_slice_that_was_not_measured_name_its_metric(self, bound: str, limit: float) -> None:
+        assert decide(evaluation(), **slices(**{bound: limit})).reasons == (
+            f"slices.source.accuracy.{bound}: accuracy is undefined on these pictures; the limit is {limit}",
+        )
+
+    def test_of_a_slice_whose_champion_is_unknown_name_it(self) -> None:
+        found = evaluation(slices={"source": {"web": part(0.9)}})
+        rule = decide(found, min_accuracy=0.5, **slices(max_drop=0.1)).rules[-1]
+        assert rule.text == f"slices.source.accuracy.max_drop: not judged, {FIRST_VERSION}"
+        assert (rule.key, rule.subject) == ("slices.source.accuracy.max_drop", "source=web")
+        assert (rule.limit, rule.verdict) == (0.1, Verdict.SKIPPED)
 
     def test_of_non_inferiority_tell_difference_bound_margin_and_the_risk(self) -> None:
         decision = decide(WORSE, **sure(0.05))
@@ -489,6 +527,12 @@ class TestReasons:
         passed = decide(SAME, **sure(0.01)).rules[1]
         assert "which is not below the margin -0.01; with these 1000 pictures" in passed.text
         assert "is refused 0 % of the time" in passed.text
+
+    def test_of_non_inferiority_count_groups_as_one(self) -> None:
+        [reason] = decide(GROUPED, **sure(0.05)).reasons
+        alone = decide(evaluation(metrics(), metrics(), comparison=pairs(0, 0, 200)), **sure(0.05))
+        assert reason.endswith("just as good as the champion is refused 100 % of the time")
+        assert alone.rules[-1].text.endswith("just as good as the champion is refused 0 % of the time")
 
     def test_of_skipped_rules_tell_why(self) -> None:
         rules = decide(evaluation(), min_accuracy=0.5, **change("loss", max_drop=0), **sure(0.1)).rules
@@ -512,14 +556,15 @@ class TestReasons:
         [
             (
                 "require_approval",
-                "first_version: a first version needs a person: run again with gate.override_by",
+                "first_version: a first version needs a person: run again with gate.override_by and "
+                "gate.override_reason",
             ),
             ("refuse", "first_version: this gate takes no first version from a run"),
         ],
     )
     def test_of_a_first_version_tell_what_to_do(self, first: str, words: str) -> None:
         [reason] = decide(evaluation(), min_accuracy=0.5, first_version=first).reasons
-        assert reason.startswith(words)
+        assert reason == words
 
 
 class TestRules:
@@ -580,6 +625,11 @@ class TestRules:
         rules = decide(found, **change("macro_f1", max_drop=1)).rules
         assert rules[-1].interval == (-0.1, 0.3)
 
+    def test_a_slices_rise_of_the_loss_is_its_value(self) -> None:
+        found = evaluation(champion=metrics(), slices={"source": {"web": part(0.5, champion={"loss": 0.2})}})
+        rule = decide(found, **slices(metric="loss", max_drop=0.1)).rules[-1]
+        assert rule.value == pytest.approx(0.3)
+
     def test_come_in_the_order_of_the_documentation(self) -> None:
         decision = decide(
             evaluation(size_mb=1.0), latency_ms={"p95": 9}, size_mb=3, per_class={"f1": {"min": 0}},
@@ -611,6 +661,14 @@ class TestDecision:
         decision = decide(evaluation(), min_accuracy=0.95, override_by=" Ada ", override_reason=" broken ")
         assert decision.override == {"by": "Ada", "reason": "broken"}
         assert decision.reasons == ("absolute.accuracy.min: accuracy 0.9 is below the limit 0.95",)
+        assert GateDecision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
+
+    @pytest.mark.parametrize("missing", ["override_by", "override_reason"])
+    def test_takes_no_override_without_a_person_and_a_reason(self, missing: str) -> None:
+        gate = GateConfig.model_validate({"min_accuracy": 0.95, **PERSON})
+        unchecked = gate.model_copy(update={missing: None})
+        decision = decide_gate(evaluation(), unchecked)
+        assert (decision.accepted, decision.override) == (False, None)
 
     def test_from_before_there_were_rules_is_read(self) -> None:
         old = decide(evaluation(), min_accuracy=0.95).to_dict()
