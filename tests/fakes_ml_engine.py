@@ -68,6 +68,9 @@ class FakeMLEngine:
     def end(self, job_id: str, state: str, message: str = "") -> None:
         self.jobs[job_id].update(state=state, errorMessage=message)
 
+    def list_jobs(self) -> list[JsonDict]:
+        return list(self.jobs.values())[::-1]
+
     def cancel_job(self, job_id: str) -> None:
         self.cancelled.append(job_id)
 
@@ -91,6 +94,16 @@ class FakeMLEngine:
     def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
         self.versions.setdefault(name, {})
         return self.models.setdefault(name, {"name": f"projects/local/models/{name}"})
+
+    def create_model(self, body: JsonDict) -> JsonDict:
+        self.versions.setdefault(body["name"], {})
+        return self.models.setdefault(body["name"], {**body, "name": f"projects/local/models/{body['name']}"})
+
+    def delete_model(self, name: str) -> None:
+        if self.versions.get(name):
+            raise PlatformError(f"model {name} has versions", status=400)
+        self.models.pop(name, None)
+        self.versions.pop(name, None)
 
     def get_model(self, name: str) -> JsonDict | None:
         return self.models.get(name)

@@ -43,7 +43,7 @@ def promote_version(
     Raises:
         StorageError: if ML Engine was so slow that the turn ran out; safe to retry.
     """
-    with take_turn(storage, workspace, model) as turn:
+    with take_turn(storage, workspace, model, holder=f"promote {version}") as turn:
         current = default_version(engine.get_model(model))
         if current == version:
             return Promotion.PROMOTED

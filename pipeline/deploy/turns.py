@@ -4,7 +4,9 @@ v1's `setDefault` has no compare-and-set, so "look at the default, then set it" 
 what every bucket can do: create an object only if it is absent. Turn `n` belongs to whoever creates
 `promotions/n.json`, which is possible once turn `n - 1` has an `n - 1.done` beside it. A holder that died
 leaves its turn open; after `abandon_seconds` the next one may be taken. A holder that is slower than half of
-that must not act any more, which `Turn.is_safe` says.
+that must not act any more, which `Turn.is_safe` says. Whoever gives a name takes its own open turn over at
+once: the retry of a task that was killed need not wait, and the killed one, should it live on, sees that its
+turn is another's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,17 +38,19 @@ class Turn:
         began: When it was taken.
         clock: Tells how long ago that is.
         abandon_seconds: After which others may believe that the holder died.
+        is_mine: Whether nobody of the same name has taken it over.
     """
 
     number: int
     began: float
     clock: Clock
     abandon_seconds: float
+    is_mine: Callable[[], bool]
 
     @property
     def is_safe(self) -> bool:
-        """Whether nobody else can have the next turn yet."""
-        return self.clock.now() - self.began < self.abandon_seconds / 2
+        """Whether nobody else can have this turn or the next one yet."""
+        return self.clock.now() - self.began < self.abandon_seconds / 2 and self.is_mine()
 
 
 @contextmanager
@@ -55,10 +59,19 @@ def take_turn(
     workspace: str,
     classifier: str,
     *,
+    holder: str = "",
     clock: Clock | None = None,
     abandon_seconds: float = ABANDON_SECONDS,
 ) -> Iterator[Turn]:
     """Wait for the right to change what a classifier serves, and give it back.
+
+    Args:
+        storage: Where turns are taken.
+        workspace: The bucket of the classifier.
+        classifier: Whose turn it is.
+        holder: Name of the work, which its next try has too.
+        clock: Paces the wait.
+        abandon_seconds: After which another's open turn counts as abandoned.
 
     Raises:
         StorageError: if no turn came within twice the time after which one counts as abandoned.
@@ -66,27 +79,43 @@ def take_turn(
     clock = clock or SystemClock()
     folder = f"{workspace}/classifiers/{classifier}/promotions"
     deadline = clock.now() + 2 * abandon_seconds
-    while (number := _claim(storage, folder, clock, abandon_seconds)) is None:
+    claim = {"holder": holder or uuid.uuid4().hex, "try": uuid.uuid4().hex}
+    while (number := _claim(storage, folder, claim, clock, abandon_seconds)) is None:
         if clock.now() > deadline:
             raise StorageError(f"No turn to promote {classifier} within {2 * abandon_seconds:.0f} s.")
         clock.sleep(POLL_SECONDS)
+    uri = f"{folder}/{number:09d}.json"
+    turn = Turn(
+        number=number,
+        began=clock.now(),
+        clock=clock,
+        abandon_seconds=abandon_seconds,
+        is_mine=lambda: bool(storage.read_json(uri)["try"] == claim["try"]),
+    )
     try:
-        yield Turn(number=number, began=clock.now(), clock=clock, abandon_seconds=abandon_seconds)
+        yield turn
     finally:
-        storage.create_bytes(f"{folder}/{number:09d}.done", b"")
-        _forget(storage, folder, number - KEPT_TURNS)
+        if turn.is_mine():
+            storage.create_bytes(f"{folder}/{number:09d}.done", b"")
+            _forget(storage, folder, number - KEPT_TURNS)
 
 
-def _claim(storage: Storage, folder: str, clock: Clock, abandon_seconds: float) -> int | None:
+def _claim(
+    storage: Storage, folder: str, claim: Mapping[str, str], clock: Clock, abandon_seconds: float
+) -> int | None:
     names = {uri.rpartition("/")[2] for uri in storage.list_uris(f"{folder}/")}
     last = max((int(name.partition(".")[0]) for name in names), default=0)
+    stamped = {"at": clock.now(), **claim}
     if last and f"{last:09d}.done" not in names:
-        taken = storage.read_json(f"{folder}/{last:09d}.json")["at"]
-        if clock.now() - taken < abandon_seconds:
+        taken = storage.read_json(f"{folder}/{last:09d}.json")
+        if taken["holder"] == claim["holder"]:
+            log.info("turn %d of %s is this work's own; an earlier try left it open", last, folder)
+            storage.write_json(f"{folder}/{last:09d}.json", stamped)
+            return last
+        if clock.now() - taken["at"] < abandon_seconds:
             return None
         log.warning("turn %d of %s was abandoned by its holder", last, folder)
-    claim = json.dumps({"at": clock.now(), "holder": uuid.uuid4().hex}).encode()
-    won = storage.create_bytes(f"{folder}/{last + 1:09d}.json", claim)
+    won = storage.create_bytes(f"{folder}/{last + 1:09d}.json", json.dumps(stamped).encode())
     return last + 1 if won else None
 
 

@@ -56,7 +56,14 @@ def adopt_job(existing: JsonDict, body: JsonDict) -> JsonDict:
     )
 
 
-def submit_job(engine: MLEngine, key: tuple[object, ...], make_body: Callable[[str], JsonDict]) -> JsonDict:
+def submit_job(
+    engine: MLEngine,
+    key: tuple[object, ...],
+    make_body: Callable[[str], JsonDict],
+    *,
+    make_id: Callable[[int], str] | None = None,
+    on_adopt: Callable[[str], None] | None = None,
+) -> JsonDict:
     """Submit the job of a key, or adopt the one that is already doing, or has done, its work.
 
     A job that failed or was cancelled is left behind: the work gets the id of the next attempt.
@@ -65,6 +72,8 @@ def submit_job(engine: MLEngine, key: tuple[object, ...], make_body: Callable[[s
         engine: Where jobs run.
         key: What names the work, for instance (dag id, run id, task id, map index).
         make_body: Builds the v1 job for an id.
+        make_id: Makes the id of the n-th attempt; from the key unless given.
+        on_adopt: Told the id of a job that was there already.
 
     Returns:
         The job, new or adopted.
@@ -74,12 +83,14 @@ def submit_job(engine: MLEngine, key: tuple[object, ...], make_body: Callable[[s
         PlatformError: if the API refuses, or after fifty lost attempts.
     """
     for attempt in range(MAX_ATTEMPTS):
-        job_id = job_id_of(*key, attempt=attempt)
+        job_id = make_id(attempt) if make_id else job_id_of(*key, attempt=attempt)
         existing = engine.get_job(job_id)
         if existing is None:
             return engine.create_job(make_body(job_id))
         if not JobState(existing["state"]).is_lost:
             log.info("adopting job %s, which is %s", job_id, existing["state"])
+            if on_adopt:
+                on_adopt(job_id)
             return adopt_job(existing, make_body(job_id))
         log.info("job %s ended %s; trying the next attempt", job_id, existing["state"])
     raise PlatformError(f"{MAX_ATTEMPTS} jobs for {key} failed; look at their logs before trying again.")

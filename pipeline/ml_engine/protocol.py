@@ -83,6 +83,9 @@ class MLEngine(Protocol):
     def get_job(self, job_id: str) -> JsonDict | None:
         """Return the job, or None when there is none."""
 
+    def list_jobs(self) -> list[JsonDict]:
+        """Return every job of the project, newest first."""
+
     def cancel_job(self, job_id: str) -> None:
         """Ask a job to end; one that has ended, or never was, is left alone."""
 
@@ -108,6 +111,12 @@ class MLEngine(Protocol):
 
     def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
         """Return the model, made if absent."""
+
+    def create_model(self, body: JsonDict) -> JsonDict:
+        """Create a model; one of this name is returned as it is."""
+
+    def delete_model(self, name: str) -> None:
+        """Remove a model that has no version; an absent one is left alone."""
 
     def get_model(self, name: str) -> JsonDict | None:
         """Return the model, or None when there is none."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipeline.errors import JobTimeout, PlatformError
+from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
 from pipeline.ml_engine.protocol import Clock, JobLog, JobState, SystemClock
 from pipeline.ml_engine.transport import V1Transport, error_status
@@ -74,6 +74,10 @@ class RestMLEngine:
         """Return the job, or None when there is none."""
         return self._api.find(self._jobs().get(name=f"{self._parent}/jobs/{job_id}"))
 
+    def list_jobs(self) -> list[JsonDict]:
+        """Return every job of the project, newest first."""
+        return list(self._pages(self._jobs(), "jobs", self._parent))
+
     def cancel_job(self, job_id: str) -> None:
         """Ask a job to end; one that has ended, or never was, is left alone."""
         try:
@@ -125,11 +129,14 @@ class RestMLEngine:
         existing = self.get_model(name)
         if existing is not None:
             return existing
-        body = {"name": name, "description": description, "labels": {"made_by": "graft"}}
+        return self.create_model({"name": name, "description": description, "labels": {"made_by": "graft"}})
+
+    def create_model(self, body: JsonDict) -> JsonDict:
+        """Create a model; one of this name is returned as it is."""
         try:
             return self._api.call(self._models().create(parent=self._parent, body=body))
         except PlatformError as error:
-            existing = self.get_model(name) if error_status(error) == 409 else None
+            existing = self.get_model(body["name"]) if error_status(error) == 409 else None
             if existing is None:
                 raise
             return existing
@@ -140,13 +147,17 @@ class RestMLEngine:
 
     def list_models(self) -> list[JsonDict]:
         """Return every model of the project."""
-        found: list[JsonDict] = []
-        request = self._models().list(parent=self._parent, pageSize=100)
-        while request is not None:
-            page = self._api.call(request)
-            found += page.get("models", [])
-            request = self._models().list_next(request, page)
-        return found
+        return list(self._pages(self._models(), "models", self._parent))
+
+    def delete_model(self, name: str) -> None:
+        """Remove a model that has no version; an absent one is left alone."""
+        try:
+            operation = self._api.call(self._models().delete(name=self._model(name)))
+        except PlatformError as error:
+            if error_status(error) != 404:
+                raise
+            return
+        self._wait_operation(operation)
 
     def create_version(self, model: str, body: JsonDict) -> JsonDict:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
@@ -174,7 +185,7 @@ class RestMLEngine:
 
     def list_versions(self, model: str) -> list[JsonDict]:
         """Return every version of a model; none when the model is absent."""
-        return list(self._pages(model))
+        return list(self._pages(self._versions(), "versions", self._model(model)))
 
     def set_default(self, model: str, version: str) -> JsonDict:
         """Send the model's traffic to a version."""
@@ -240,14 +251,14 @@ class RestMLEngine:
     def _versions(self) -> Any:
         return self._models().versions()
 
-    def _pages(self, model: str) -> Iterator[JsonDict]:
-        request = self._versions().list(parent=self._model(model), pageSize=100)
+    def _pages(self, collection: Any, name: str, parent: str) -> Iterator[JsonDict]:
+        request = collection.list(parent=parent, pageSize=100)
         while request is not None:
             page = self._api.find(request)
             if page is None:
                 return
-            yield from page.get("versions", [])
-            request = self._versions().list_next(request, page)
+            yield from page.get(name, [])
+            request = collection.list_next(request, page)
 
     def _ready_version(self, model: str, body: JsonDict) -> JsonDict:
         deadline = self._clock.now() + self._operation_seconds
@@ -270,11 +281,19 @@ class RestMLEngine:
         deadline = self._clock.now() + self._operation_seconds
         while not operation.get("done"):
             self._pause(deadline, f"operation {operation['name']}")
-            operation = self._api.call(self._api.projects.operations().get(name=operation["name"]))
+            operation = self._look_again(operation)
         if operation.get("error"):
             error = operation["error"]
             raise PlatformError(f"{operation['name']} failed: {error.get('message', error)}", status=200)
         return operation
+
+    def _look_again(self, operation: JsonDict) -> JsonDict:
+        """Return the operation as it is now, or as it was: one goes on after a restart of the service."""
+        try:
+            return self._api.call(self._api.projects.operations().get(name=operation["name"]))
+        except PlatformUnavailable as error:
+            log.warning("ML Engine does not answer (%s); asking again", error)
+            return operation
 
     def _pause(self, deadline: float, what: str) -> None:
         if self._clock.now() >= deadline:

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONNECTION = "ml_engine_default"
 DEFAULT_PROJECT = "local"
+CONNECTION_TYPES = ("ml_engine", "http", "generic")  # the last two: forms of an Airflow without our provider
 
 
 class MLEngineHook(BaseHook):
@@ -26,6 +28,7 @@ class MLEngineHook(BaseHook):
 
     Args:
         ml_engine_conn_id: The connection.
+        project: The project, where it is not the connection's.
     """
 
     conn_name_attr = "ml_engine_conn_id"
@@ -33,36 +36,42 @@ class MLEngineHook(BaseHook):
     conn_type = "ml_engine"
     hook_name = "ML Engine"
 
-    def __init__(self, ml_engine_conn_id: str = DEFAULT_CONNECTION) -> None:
+    def __init__(self, ml_engine_conn_id: str = DEFAULT_CONNECTION, *, project: str | None = None) -> None:
         super().__init__()
         self.ml_engine_conn_id = ml_engine_conn_id
+        self.project = project
 
     def get_conn(self) -> MLEngine:
         """Return the engine of the connection, for use in one thread."""
-        return connect(self.get_connection(self.ml_engine_conn_id))
+        return connect(self.get_connection(self.ml_engine_conn_id), self.project)
 
     async def get_async_conn(self) -> MLEngine:
         """Return the engine from the triggerer's event loop, where the connection must be awaited."""
         connection = await self.aget_connection(self.ml_engine_conn_id)
-        return await asyncio.to_thread(connect, connection)
+        return await asyncio.to_thread(connect, connection, self.project)
 
     def test_connection(self) -> tuple[bool, str]:
         """Say whether the engine answers with this connection's token."""
         try:
             self.get_conn().get_model("graft_connection_test")
-        except Exception as error:
+        except (PipelineError, AirflowException) as error:
             return False, str(error)
         return True, "ML Engine answers."
 
 
-def connect(connection: Connection) -> MLEngine:
+def connect(connection: Connection, project: str | None = None) -> MLEngine:
     """Make the client that a connection describes.
 
     Raises:
-        ConfigError: if it has no host.
+        ConfigError: if it is of another type, or has no host.
     """
     from pipeline.ml_engine.rest import RestMLEngine
 
+    if connection.conn_type not in CONNECTION_TYPES:
+        raise ConfigError(
+            f"Connection {connection.conn_id} is of type {connection.conn_type!r}; expected `ml_engine` with "
+            "the endpoint as host and a bearer token as password. Google's own service is switched off."
+        )
     host = connection.host
     if not host:
         raise ConfigError(
@@ -72,5 +81,5 @@ def connect(connection: Connection) -> MLEngine:
     if "://" not in host:
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'http'}://{host}{port}"
-    project = connection.extra_dejson.get("project", DEFAULT_PROJECT)
+    project = project or connection.extra_dejson.get("project") or DEFAULT_PROJECT
     return RestMLEngine(host, project, connection.password or "")

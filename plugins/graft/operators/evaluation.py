@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from graft.operators.base import RUNTIME_VERSION, GraftOperator, MLEngineJobOperator, instance_key
+from graft.operators.base import RUNTIME_VERSION, GraftOperator
 from graft.operators.dataset import as_list
+from graft.operators.jobs import MLEngineJobOperator, instance_key
 from graft.operators.outcome import finish_run, skip_what_follows
 from pipeline.config import Classifier
 from pipeline.errors import LabelMapMismatch
@@ -61,6 +62,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
             )
 
         model_uri = self.training["model_uri"]
+        self.own(context)
         candidate = self.submit_once(
             (*instance_key(context), model_uri),
             lambda job_id: make_body(job_id, model_uri=model_uri, signature_name="explained"),
@@ -68,6 +70,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         champion = default_version(self.connect().get_model(name))
         if champion is None or self._labels_of(champion) is None:  # who could join its answers?
             return [candidate]
+        self.own(context, shared=True)
         return [candidate, self._submit_champion(champion, version, make_body)]
 
     def _submit_champion(self, champion: str, dataset_version: str, make_body: Any) -> JsonDict:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from graft.operators.base import RUNTIME_VERSION, MLEngineJobOperator, instance_key
+from graft.operators.base import RUNTIME_VERSION
+from graft.operators.jobs import MLEngineJobOperator, instance_key
 from pipeline.config import Classifier
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
                 job_dir=f"{workspace}/jobs/{job_id}",
                 runtime_version=RUNTIME_VERSION,
                 labels={"classifier": classifier.name, "step": "train"},
-                max_running_seconds=int(self.deadline_seconds),
+                max_running_seconds=int(self.wait_seconds),
             )
 
+        self.own(context)
         return [self.submit_once(instance_key(context), make_body)]
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str | None:

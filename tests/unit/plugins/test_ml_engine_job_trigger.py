@@ -35,7 +35,7 @@ def add_jobs(engine: FakeMLEngine, a: str, b: str) -> None:
 def test_serialises_its_exact_path_and_arguments() -> None:
     path, kwargs = make_trigger(deadline=123.0).serialize()
     assert path == "graft.triggers.ml_engine_job.MLEngineJobTrigger"
-    assert kwargs == {**KWARGS, "deadline": 123.0}
+    assert kwargs == {**KWARGS, "deadline": 123.0, "project": None, "cancel_on_kill": True}
     json.dumps(kwargs)
     module, _, name = path.rpartition(".")
     again = getattr(importlib.import_module(module), name)(**kwargs)
@@ -124,6 +124,11 @@ def test_kill_cancels_every_job_even_if_one_cannot_be(engine: FakeMLEngine) -> N
     engine.cancel_job = cancel  # type: ignore[method-assign]
     asyncio.run(make_trigger().on_kill())
     assert engine.cancelled == ["a", "b"]
+
+
+def test_kill_leaves_the_jobs_alone_where_the_operator_says_so(engine: FakeMLEngine) -> None:
+    asyncio.run(make_trigger(cancel_on_kill=False).on_kill())
+    assert engine.cancelled == []
 
 
 def test_connection_is_found_from_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,20 @@ def test_turn_of_a_dead_holder_is_taken_after_a_while(storage: Storage) -> None:
         assert clock.now() >= 1030
 
 
+def test_next_try_takes_the_turn_that_its_killed_try_left_open(storage: Storage) -> None:
+    killed = take_turn(storage, "gs://graft", "m", holder="promote v_1")
+    old = killed.__enter__()
+    assert old.is_safe
+    with take_turn(storage, "gs://graft", "m", holder="promote v_1") as turn:
+        assert turn.number == 1
+        assert turn.is_safe
+        assert not old.is_safe, "the killed try, should it live on, must not act any more"
+        killed.__exit__(None, None, None)
+        assert storage.list_uris(FOLDER) == [f"{FOLDER}000000001.json"], "nor end the turn of its next try"
+    with take_turn(storage, "gs://graft", "m", holder="promote v_1") as turn:
+        assert turn.number == 2
+
+
 def test_waiting_ends(storage: Storage) -> None:
     clock = FakeClock()
     with take_turn(storage, "gs://graft", "m", clock=clock, abandon_seconds=1e9):
