@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -118,6 +119,10 @@ class BatchPredictor:
         self._pool = pool
         self._project = project
         self._scratch = scratch
+
+    def clean(self) -> None:
+        """Remove what jobs of an engine that was killed left unfinished."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     async def run(self, job_id: str, value: PredictionInput) -> dict[str, Any]:
         """Run one job and return its `predictionOutput`."""

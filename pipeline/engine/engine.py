@@ -13,6 +13,7 @@ from pipeline.engine.batch import BatchPredictor
 from pipeline.engine.jobs import Jobs
 from pipeline.engine.models import Models
 from pipeline.engine.operations import Operations
+from pipeline.engine.runner import JobRunner, Kind
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
@@ -85,7 +86,9 @@ class Engine:
         predictor = BatchPredictor(
             parts.storage, self.router, parts.pool, project=parts.project, scratch=state / "scratch"
         )
-        self.jobs = Jobs(self.store, parts.project, parts.backend, predictor)
+        slots = {Kind.TRAINING: settings.training_slots, Kind.PREDICTION: settings.prediction_slots}
+        self.runner = JobRunner(self.store, parts.backend, predictor, slots)
+        self.jobs = Jobs(self.store, parts.project, parts.backend, self.runner)
 
     async def start(self) -> None:
         """Take up what an earlier life left: versions, operations, jobs."""
@@ -97,12 +100,12 @@ class Engine:
         }
         for operation in self.operations.unfinished():
             self.operations.spawn(operation, work[operation.kind])
-        self.jobs.start()
+        self.runner.start()
         log.info("The engine of project %s has started.", self.project)
 
     async def stop(self) -> None:
         """Stop the workers; training jobs go on and are taken up at the next start."""
-        await self.jobs.stop()
+        await self.runner.stop()
         await self.operations.stop()
         await self.router.close()
         self.store.close()

@@ -15,6 +15,7 @@ NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,127}")  # facts b.1: jobs, models and
 NAME_RULE = (
     "A name should start with a letter and contain only letters, numbers and underscores, 128 at most."
 )
+MIN_WAIT_SECONDS = 1800  # v1's own: a queue is given half an hour at least
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 VERSION_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/versions/([^/]+))?")
 
@@ -49,6 +50,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def _wait_time(text: str) -> str:
+    if seconds_of(_duration(text)) < MIN_WAIT_SECONDS:
+        raise ValueError(f"expected at least '{MIN_WAIT_SECONDS}s'. Received: {text!r}")
+    return text
+
+
 def _module(text: str) -> str:
     if not MODULE.fullmatch(text):
         raise ValueError(f"expected a dotted module name, such as 'trainer.task'. Received: {text!r}")
@@ -58,6 +65,7 @@ def _module(text: str) -> str:
 BucketUri = Annotated[str, AfterValidator(_bucket_uri)]
 InputPath = Annotated[str, AfterValidator(_input_path)]
 Duration = Annotated[str, AfterValidator(_duration)]
+WaitTime = Annotated[str, AfterValidator(_wait_time)]
 Module = Annotated[str, AfterValidator(_module)]
 Labels = Annotated[dict[str, str], Field(max_length=64)]
 
@@ -113,8 +121,13 @@ def _first_violation(error: ValidationError, where: str) -> InvalidArgument:
 class Scheduling(Wire):
     """`trainingInput.scheduling`."""
 
-    later = frozenset({"max_wait_time", "priority"})
     max_running_time: Duration = "604800s"
+    max_wait_time: WaitTime | None = None
+    priority: int = Field(0, ge=0, le=1000)
+
+    def start_before(self, created: float) -> float | None:
+        """Return when a job made at a moment has waited too long, in seconds of the epoch."""
+        return None if self.max_wait_time is None else created + seconds_of(self.max_wait_time)
 
 
 class TrainingInput(Wire):

@@ -14,6 +14,8 @@ class EngineSettings(BaseSettings):
     max_body_bytes: int = Field(
         10_000_000, ge=1024, description="Largest request body; v1's own was 1,572,864."
     )
+    training_slots: int = Field(1, ge=1, description="How many training jobs run at a time.")
+    prediction_slots: int = Field(1, ge=1, description="How many batch prediction jobs run at a time.")
     cancel_grace_seconds: float = Field(
         10, gt=0, le=600, description="How long a cancelled job may tidy up between SIGTERM and SIGKILL."
     )

@@ -44,6 +44,8 @@ class Job(Base):
     end_time: Mapped[str | None]
     error_message: Mapped[str | None]
     output: Mapped[dict[str, Any] | None]
+    priority: Mapped[int]
+    start_before: Mapped[float | None]
 
 
 class Model(Base):

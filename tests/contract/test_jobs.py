@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from googleapiclient import discovery
 
+from pipeline.engine import resources
 from pipeline.engine.backends import RunState, RunStatus
+from pipeline.engine.settings import EngineSettings
 
 TRAINING = {
     "region": "us-central1",
@@ -80,6 +82,9 @@ class TestCreate:
             (training(runtimeVersion="1.2"), "training_input.runtime_version"),
             (training(pythonVersion="3.5"), "training_input.python_version"),
             (training(scheduling={"maxRunningTime": "1h"}), "training_input.scheduling.max_running_time"),
+            (training(scheduling={"maxWaitTime": "1799s"}), "training_input.scheduling.max_wait_time"),
+            (training(scheduling={"priority": 1001}), "training_input.scheduling.priority"),
+            (training(scheduling={"priority": -1}), "training_input.scheduling.priority"),
             (training(args="--a"), "training_input.args"),
             ([], "job"),
         ],
@@ -134,6 +139,48 @@ class TestLife:
         v1.wait_state("j1", "RUNNING")
         parts.backend.finish("j1", 143, timed_out=True)
         assert "maxRunningTime of 60 s" in v1.wait_state("j1", "CANCELLED")["errorMessage"]
+
+    def test_a_position_in_the_queue_is_told_and_the_more_urgent_go_first(self, v1, parts):
+        v1("POST", "jobs", JOB)
+        v1.wait_state("j1", "RUNNING")
+        for job_id, priority in (("low", 1), ("high", 1000), ("none", None), ("low2", 1)):
+            scheduling = {} if priority is None else {"priority": priority}
+            v1("POST", "jobs", {**training(scheduling=scheduling), "jobId": job_id})
+        listed = {job["jobId"]: job.get("jobPosition") for job in v1("GET", "jobs")["jobs"]}
+        assert listed == {"j1": None, "high": "1", "low": "2", "low2": "3", "none": "4"}
+        assert v1("GET", "jobs/low2")["jobPosition"] == "3"
+        for job_id in ("j1", "high", "low", "low2", "none"):
+            v1.wait_state(job_id, "RUNNING")
+            parts.backend.finish(job_id, 0)
+            v1.wait_state(job_id, "SUCCEEDED")
+        assert [job.job_id for job in parts.backend.started] == ["j1", "high", "low", "low2", "none"]
+
+    def test_a_job_that_waits_too_long_is_cancelled_with_a_reason(self, v1, parts, monkeypatch):
+        v1("POST", "jobs", JOB)
+        v1.wait_state("j1", "RUNNING")
+        monkeypatch.setattr(resources, "MIN_WAIT_SECONDS", 0.1)
+        v1("POST", "jobs", {**training(scheduling={"maxWaitTime": "0.2s"}), "jobId": "j2"})
+        v1("POST", "jobs", {**training(scheduling={"maxWaitTime": "60s"}), "jobId": "j3"})
+        assert "maxWaitTime of 0.2s" in v1.wait_state("j2", "CANCELLED")["errorMessage"]
+        assert v1("GET", "jobs/j3")["jobPosition"] == "1"
+        assert v1("GET", "jobs/j1")["state"] == "RUNNING"
+
+    def test_as_many_jobs_run_at_a_time_as_there_are_slots(self, restart, parts):
+        parts.settings = EngineSettings(training_slots=2)
+        v1 = restart()
+        for number in (1, 2, 3):
+            v1("POST", "jobs", {**JOB, "jobId": f"j{number}"})
+        v1.wait_state("j1", "RUNNING")
+        v1.wait_state("j2", "RUNNING")
+        assert v1("GET", "jobs/j3")["state"] == "QUEUED"
+        parts.settings = EngineSettings(training_slots=1)
+        v1 = restart()  # what runs goes on, whatever the slots
+        parts.backend.finish("j1", 0)
+        v1.wait_state("j1", "SUCCEEDED")
+        assert v1("GET", "jobs/j2")["state"] == "RUNNING"
+        assert v1("GET", "jobs/j3")["state"] == "QUEUED"
+        parts.backend.finish("j2", 0)
+        v1.wait_state("j3", "RUNNING")
 
     def test_one_training_job_runs_at_a_time_in_the_order_they_came(self, v1, parts):
         for number in (1, 2, 3):

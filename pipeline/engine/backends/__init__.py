@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class RunState(StrEnum):
@@ -19,7 +19,17 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """What a backend needs to run a training job."""
+    """What a backend needs to run a training job.
+
+    Args:
+        job_id: Its id, used once for ever.
+        package_uris: What is installed.
+        python_module: What is run.
+        args: Its command line.
+        job_dir: Added to it as `--job-dir`.
+        max_running_seconds: When it is stopped, counted from the start of its program.
+        training_input: The job as its client wrote it, for `TF_CONFIG`.
+    """
 
     job_id: str
     package_uris: tuple[str, ...]
@@ -27,6 +37,7 @@ class TrainingJob:
     args: tuple[str, ...]
     job_dir: str | None
     max_running_seconds: float
+    training_input: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,7 @@ class RunStatus:
         state: Where it is.
         exit_code: 0 to 255, once EXITED.
         timed_out: Whether it was stopped because it passed its maximum running time.
+        problem: What the supervisor says of the end, if it brought it about.
         preparing: Whether what ended was the installation of its packages.
         started: When its program began, in seconds of the epoch.
         ended: When it ended.
@@ -45,6 +57,7 @@ class RunStatus:
     state: RunState
     exit_code: int | None = None
     timed_out: bool = False
+    problem: str = ""
     preparing: bool = False
     started: float | None = None
     ended: float | None = None

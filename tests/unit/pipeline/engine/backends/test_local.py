@@ -71,6 +71,7 @@ def job(*args: str, **changes) -> TrainingJob:
         "args": args,
         "job_dir": "gs://graft/jobs/j1",
         "max_running_seconds": 600.0,
+        "training_input": {"pythonModule": "tiny.task"},
     }
     return TrainingJob(**{**values, **changes})
 
