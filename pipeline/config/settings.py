@@ -23,6 +23,7 @@ class Settings(BaseSettings):
         Path(".graft"), description="Directory of all state: buckets, engine, Airflow, logs, secrets."
     )
     classifiers: str = Field("", description="Further directories of classifier YAML, separated by `:`.")
+    dags: str = Field("", description="Further directories of DAG files for our Airflow, separated by `:`.")
     buckets: str = Field("", description="Directories that stand for buckets: `name=/directory,...`.")
     bucket: str = Field(WORKSPACE_BUCKET, description="The bucket that holds datasets, models and runs.")
     fetch_allow: str = Field(
@@ -45,5 +46,13 @@ class Settings(BaseSettings):
     @property
     def classifier_directories(self) -> list[Path]:
         """The shipped directory, then those of `GRAFT_CLASSIFIERS`."""
-        further = [Path(part).expanduser().absolute() for part in self.classifiers.split(os.pathsep) if part]
-        return [SHIPPED_CLASSIFIERS, *further]
+        return [SHIPPED_CLASSIFIERS, *_directories(self.classifiers)]
+
+    @property
+    def dag_directories(self) -> list[Path]:
+        """The directories of `GRAFT_DAGS`."""
+        return _directories(self.dags)
+
+
+def _directories(text: str) -> list[Path]:
+    return [Path(part).expanduser().absolute() for part in text.split(os.pathsep) if part]

@@ -29,9 +29,10 @@ PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
 
 
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 # One DAG file for each classifier: docs/adr/0007.
-DAG_BUNDLES = [
-    {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}},
+DAG_BUNDLES: list[dict[str, object]] = [
+    {"name": "dags-folder", "classpath": LOCAL_BUNDLE, "kwargs": {}},
     {"name": "classifiers", "classpath": "graft.classifier_bundle.ClassifierBundle", "kwargs": {}},
 ]
 
@@ -110,6 +111,8 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
             "FERNET_KEY": secrets.fernet_key,
             "MIN_SERIALIZED_DAG_UPDATE_INTERVAL": 5,
+            # Whoever may press Test may also write connections, and may thus reach all that a task can.
+            "TEST_CONNECTION": "Enabled",
         },
         "API": {
             "HOST": LOOPBACK,
@@ -121,12 +124,17 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
         "API_AUTH": {"JWT_SECRET": secrets.jwt_secret},
         "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{database_path(settings)}"},
         "DAG_PROCESSOR": {
-            "DAG_BUNDLE_CONFIG_LIST": json.dumps(DAG_BUNDLES),
+            "DAG_BUNDLE_CONFIG_LIST": json.dumps(dag_bundles(settings)),
             "REFRESH_INTERVAL": 10,
             "MIN_FILE_PROCESS_INTERVAL": 10,
             "BUNDLE_REFRESH_CHECK_INTERVAL": 5,
         },
-        "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": 0.5},
+        # A killed worker or scheduler is noticed within about a minute instead of five.
+        "SCHEDULER": {
+            "SCHEDULER_IDLE_SLEEP_TIME": 0.5,
+            "TASK_INSTANCE_HEARTBEAT_TIMEOUT": 60,
+            "ORPHANED_TASKS_CHECK_INTERVAL": 30,
+        },
         "LOGGING": {"COLORED_CONSOLE_LOG": False},
     }
     variables = {
@@ -143,6 +151,15 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
     theirs = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
     ours = {"AIRFLOW_HOME": str(home)} | _connections(settings, state, secrets)
     return variables | downloads | theirs | ours
+
+
+def dag_bundles(settings: Settings) -> list[dict[str, object]]:
+    """Return where DAG files come from: our folder, the classifiers, the directories of `GRAFT_DAGS`."""
+    theirs: list[dict[str, object]] = [
+        {"name": f"dags-{number}", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(path)}}
+        for number, path in enumerate(settings.dag_directories)
+    ]
+    return [*DAG_BUNDLES, *theirs]
 
 
 def _connections(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:

@@ -44,6 +44,7 @@ ROOMS = {
         *("ml_engine", "deploy"),
     },
     "stack": {"errors", "types", "config", "storage", "engine"},
+    "provider": {"types"},
 }
 
 

@@ -114,3 +114,11 @@ def test_settings_of_downloads_and_the_users_connections_reach_airflow_and_not_t
     assert scheduler["AIRFLOW_CONN_FLICKR_DEFAULT"] == "http://:key@flickr"
     assert "elsewhere" not in scheduler["AIRFLOW_CONN_ML_ENGINE_DEFAULT"]
     assert "AIRFLOW_CONN_FLICKR_DEFAULT" not in engine
+
+
+def test_directories_of_dag_files_are_bundles_of_their_own(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, dags=f"{tmp_path}/a:{tmp_path}/b")
+    variables = build_components(settings, STATE, SECRETS)[1].variables
+    bundles = json.loads(variables["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [bundle["name"] for bundle in bundles] == ["dags-folder", "classifiers", "dags-0", "dags-1"]
+    assert bundles[-1]["kwargs"] == {"path": f"{tmp_path}/b"}
