@@ -37,6 +37,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   EngineFault                     raised inside our engine; status codes: engine/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable  Internal
+    Aborted  Cancelled
 """
 
 from __future__ import annotations
@@ -232,6 +233,14 @@ class InvalidArgument(EngineFault):
 
 class FailedPrecondition(EngineFault):
     """The system is not in the state the request needs."""
+
+
+class Aborted(EngineFault):
+    """The resource was changed since the client read it."""
+
+
+class Cancelled(EngineFault):
+    """The operation was cancelled by a client."""
 
 
 class Unauthenticated(EngineFault):

@@ -126,7 +126,7 @@ class FakeParts:
         self.backend = FakeBackend()
         self.pool = FakePool()
         self.storage = Storage({"graft": home / "buckets" / "graft", "other": home / "buckets" / "other"})
-        self.settings = EngineSettings(**settings)
+        self.settings = EngineSettings(requests_per_minute=1_000_000, **settings)
 
     def engine(self) -> Engine:
         parts = EngineParts(

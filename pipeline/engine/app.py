@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.engine.auth import Tokens
+from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.errors import CODES, as_fault, error_envelope
-from pipeline.engine.routes import jobs, models, predict, unimplemented
+from pipeline.engine.routes import jobs, models, operations, predict, projects, unimplemented
 from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
@@ -27,12 +27,14 @@ OPEN_PATHS = frozenset({"/healthz"})
 def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONResponse:
     """Return the envelope of a fault."""
     status = code or CODES[type(fault)].http
-    headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else None
+    headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else {}
+    if wait := fault.details.get("retry_after_seconds"):
+        headers["Retry-After"] = str(wait)
     return JSONResponse(error_envelope(fault, code=code), status, headers=headers)
 
 
 class Gate:
-    """Refuses, before anything is read, requests without a token and bodies that are too large.
+    """Refuses, before anything is read, requests without the right token and bodies that are too large.
 
     Args:
         app: What is behind the gate.
@@ -53,7 +55,8 @@ class Gate:
         headers = dict(scope["headers"])
         try:
             if scope["path"] not in OPEN_PATHS:
-                self._tokens.check(headers.get(b"authorization", b"").decode("latin-1"))
+                given = headers.get(b"authorization", b"").decode("latin-1")
+                self._tokens.check(given, role_for(scope["method"], scope["path"]))
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
         except EngineFault as fault:
             await fault_response(fault)(scope, receive, send)
@@ -127,6 +130,7 @@ def create_app(engine: Engine) -> FastAPI:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    for module in (unimplemented, jobs, models, predict):  # `jobs/x:getIamPolicy` is no job's name
+    # First what is unimplemented: `jobs/x:getIamPolicy` is no job's name.
+    for module in (unimplemented, jobs, models, operations, projects, predict):
         app.include_router(module.router)
     return app

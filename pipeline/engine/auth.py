@@ -1,6 +1,7 @@
 """Bearer tokens: only their SHA-256 is kept, and comparisons take the same time whatever they are given.
 
-`GRAFT_HOME/engine/tokens.json` is `{"tokens": [{"sha256": "<hex>", "name": "..."}]}`. Without the file the
+`GRAFT_HOME/engine/tokens.json` is `{"tokens": [{"sha256": "<hex>", "name": "...", "role": "reader"}]}`.
+Each role may do what the one before it may; without `role` a token is a deployer's. Without the file the
 engine is open, and refuses to listen anywhere but on loopback.
 """
 
@@ -9,9 +10,35 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
-from pipeline.errors import ConfigError, Unauthenticated
+from pipeline.errors import ConfigError, PermissionDenied, Unauthenticated
+
+DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+JOBS = re.compile(r"/v1/projects/[^/]+/jobs(?:$|[/:])")
+
+
+class Role(StrEnum):
+    """Who may do what, from the least to the most."""
+
+    READER = "reader"  # read everything, predict
+    TRAINER = "trainer"  # and create, change and cancel jobs
+    DEPLOYER = "deployer"  # and change models and versions
+
+    def includes(self, other: Role) -> bool:
+        """Say whether this role may do what the other may."""
+        ranks = list(Role)
+        return ranks.index(self) >= ranks.index(other)
+
+
+def role_for(method: str, path: str) -> Role:
+    """Return the least role that may send a request; what is not known is the deployer's."""
+    if method in ("GET", "HEAD", "OPTIONS") or (method == "POST" and path.endswith((":predict", ":explain"))):
+        return Role.READER
+    return Role.TRAINER if JOBS.match(path) else Role.DEPLOYER
 
 
 def token_file(home: Path) -> Path:
@@ -28,51 +55,58 @@ class Tokens:
     """The tokens an engine takes; none at all means that it is open.
 
     Args:
-        digests: SHA-256 of each token, in hex.
+        roles: The role of each token, by its SHA-256 in hex.
     """
 
-    def __init__(self, digests: list[str]) -> None:
-        self._digests = [digest.lower() for digest in digests]
+    def __init__(self, roles: Mapping[str, Role]) -> None:
+        self._roles = {digest.lower(): role for digest, role in roles.items()}
 
     @property
     def is_open(self) -> bool:
         """Whether requests need no token."""
-        return not self._digests
+        return not self._roles
 
     @classmethod
     def read(cls, path: Path) -> Tokens:
         """Read a token file; a missing one means an open engine.
 
         Raises:
-            ConfigError: if the file is there but holds no token.
+            ConfigError: if the file is there but holds no token, or an unknown role.
         """
         try:
-            digests = [row["sha256"] for row in json.loads(path.read_text())["tokens"]]
+            rows = json.loads(path.read_text())["tokens"]
+            roles = {row["sha256"]: Role(row.get("role", Role.DEPLOYER)) for row in rows}
         except FileNotFoundError:
-            return cls([])
-        except (ValueError, TypeError, KeyError) as error:
+            return cls({})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(_how_to(path, f"not readable: {error!r}")) from error
-        if not digests or not all(isinstance(digest, str) and len(digest) == 64 for digest in digests):
+        if not roles or not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in roles):
             raise ConfigError(_how_to(path, "it has no SHA-256 digest"))
-        return cls(digests)
+        return cls(roles)
 
-    def check(self, authorization: str) -> None:
+    def check(self, authorization: str, needed: Role = Role.READER) -> None:
         """Check an `Authorization` header.
 
         Raises:
             Unauthenticated: if it carries none of the tokens.
+            PermissionDenied: if its token's role is not enough.
         """
         if self.is_open:
             return
         scheme, _, token = authorization.partition(" ")
         given = token_digest(token.strip())
-        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
+        matches = [role for digest, role in self._roles.items() if hmac.compare_digest(given, digest)]
+        if scheme.lower() != "bearer" or not matches:
             raise Unauthenticated(
                 "Request had invalid authentication credentials. Expected the header "
                 "`Authorization: Bearer TOKEN` with a token of this engine."
             )
+        if not matches[0].includes(needed):
+            raise PermissionDenied(f"This needs a token of role {needed}; the one given is a {matches[0]}'s.")
 
 
 def _how_to(path: Path, problem: str) -> str:
-    return f'{path}: {problem}; expected {{"tokens": [{{"sha256": "<64 hex digits>", "name": "..."}}]}}.'
+    return (
+        f'{path}: {problem}; expected {{"tokens": [{{"sha256": "<64 hex digits>", "name": "...", '
+        f'"role": "{"|".join(Role)}"}}]}}.'
+    )

@@ -13,6 +13,7 @@ from pipeline.engine.batch import BatchPredictor
 from pipeline.engine.jobs import Jobs
 from pipeline.engine.models import Models
 from pipeline.engine.operations import Operations
+from pipeline.engine.quotas import Quotas
 from pipeline.engine.runner import JobRunner, Kind
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
@@ -71,16 +72,28 @@ class Engine:
         state = parts.home / "engine"
         self.project = parts.project
         self.settings = settings
+        self.quotas = Quotas(
+            {
+                "jobs.create": settings.job_creations_per_minute,
+                "management": settings.requests_per_minute,
+                "predict": settings.predictions_per_minute,
+            }
+        )
         self.tokens = Tokens.read(token_file(parts.home))
         self.store = Store(state / "engine.db")
         self.router = Router(num_warm=settings.warm_versions)
         self.operations = Operations(self.store, parts.project)
-        self.models = Models(self.store, parts.project, self.operations, self.router)
+        self.models = Models(
+            self.store, parts.project, self.operations, self.router, max_models=settings.max_models
+        )
         place = Place(
             project=parts.project,
             workspace=parts.workspace,
             cache=state / "models",
             wait_seconds=settings.predict_wait_seconds,
+            max_versions=settings.max_versions,
+            max_changes=settings.max_version_changes,
+            max_files=settings.max_version_files,
         )
         self.versions = Versions(self.store, parts.storage, self.operations, self.router, parts.pool, place)
         predictor = BatchPredictor(

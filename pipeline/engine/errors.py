@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import (
+    Aborted,
     AlreadyExists,
+    Cancelled,
     EngineFault,
     FailedPrecondition,
     Internal,
@@ -46,7 +48,9 @@ CODES: dict[type[EngineFault], Code] = {
     PermissionDenied: Code(403, "PERMISSION_DENIED", 7),
     NotFound: Code(404, "NOT_FOUND", 5),
     AlreadyExists: Code(409, "ALREADY_EXISTS", 6),
+    Aborted: Code(409, "ABORTED", 10),
     ResourceExhausted: Code(429, "RESOURCE_EXHAUSTED", 8),
+    Cancelled: Code(499, "CANCELLED", 1),
     Internal: Code(500, "INTERNAL", 13),
     Unimplemented: Code(501, "UNIMPLEMENTED", 12),
     Unavailable: Code(503, "UNAVAILABLE", 14),

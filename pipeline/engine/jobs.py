@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from pipeline.engine.backends import Backend
 from pipeline.engine.batch import check_prediction_input
+from pipeline.engine.fields import check_name
 from pipeline.engine.joblog import LogRange, log_piece
 from pipeline.engine.paging import Page
 from pipeline.engine.resources import (
@@ -16,12 +17,12 @@ from pipeline.engine.resources import (
     PredictionInput,
     Scheduling,
     TrainingInput,
-    check_name,
     raw_input,
 )
 from pipeline.engine.runner import JobRunner, JobState, Kind, queued
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.store import Job, Store, etag, now
+from pipeline.engine.updates import JOB_FIELDS, read_update
 from pipeline.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 
 CANCELLED_BY_USER = "The job was cancelled by a client."
@@ -39,7 +40,12 @@ def job_to_wire(job: Job) -> dict[str, Any]:
         wire["predictionOutput"] = job.output
     if job.kind == Kind.TRAINING and job.state == JobState.SUCCEEDED:
         wire["trainingOutput"] = job.output or {}
-    return wire | {"etag": etag(wire)}
+    return wire | {"etag": job_etag(job)}
+
+
+def job_etag(job: Job) -> str:
+    """Return a tag that changes when a client changes the job."""
+    return etag({"jobId": job.job_id, "createTime": job.create_time, "labels": job.labels})
 
 
 class Jobs:
@@ -119,6 +125,21 @@ class Jobs:
             rows = session.scalars(page.descending(select(Job), Job.seq)).all()
         positions = self._positions()
         return page.answer("jobs", rows, lambda job: self._to_wire(job, positions))
+
+    def patch(self, job_id: str, request: Any, mask: str | None) -> dict[str, Any]:
+        """Replace the labels of a job; nothing else of it can be changed.
+
+        Raises:
+            Aborted: if the mask names `etag`, and the request's is not the job's.
+        """
+        update = read_update(request, mask, JOB_FIELDS, where="job")
+        with self._store.begin() as session:
+            job = session.scalar(select(Job).filter_by(job_id=job_id))
+            if job is None:
+                raise NotFound("The specified job was not found.", field="name")
+            update.check_etag(job_etag(job), is_asked=update.names_etag)
+            job.labels = update.apply({"labels": job.labels}).get("labels", {})
+        return self._to_wire(job, self._positions())
 
     def _positions(self) -> dict[str, int]:
         """Return the place of every queued job in its queue, from 1."""

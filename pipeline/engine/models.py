@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from pipeline.engine.fields import check_name
 from pipeline.engine.operations import EMPTY, Operations
 from pipeline.engine.paging import Page
-from pipeline.engine.resources import ModelBody, check_name, model_path, version_path
+from pipeline.engine.resources import ModelBody, model_path, version_path
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import Model, Operation, Store, Version, etag, now
-from pipeline.errors import AlreadyExists, FailedPrecondition, NotFound
+from pipeline.engine.updates import MODEL_FIELDS, Update, read_update
+from pipeline.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 
 READY, CREATING, FAILED, DELETING = "READY", "CREATING", "FAILED", "DELETING"
+SetDefault = Callable[[str], object]
 
 
 def get_model(session: Session, name: str) -> Model:
@@ -51,9 +55,19 @@ def version_to_wire(project: str, version: Version, *, is_default: bool) -> dict
     }
     if is_default:
         wire["isDefault"] = True
-    if version.error_message:
-        wire["errorMessage"] = version.error_message
-    return wire | {"etag": etag(wire)}
+    optional = {"errorMessage": version.error_message, "lastUseTime": version.last_use_time}
+    wire |= {key: value for key, value in optional.items() if value}
+    return wire | {"etag": version_etag(version)}
+
+
+def version_etag(version: Version) -> str:
+    """Return a tag that changes when a client changes the version."""
+    return etag({"body": version.body, "createTime": version.create_time})
+
+
+def model_etag(model: Model) -> str:
+    """Return a tag that changes when a client changes the model or its default version."""
+    return etag({"body": model.body, "createTime": model.create_time, "default": model.default_version})
 
 
 class Models:
@@ -64,13 +78,17 @@ class Models:
         project: The project in resource names.
         operations: Where deletions are recorded.
         router: Told which models there are.
+        max_models: How many there may be.
     """
 
-    def __init__(self, store: Store, project: str, operations: Operations, router: Router) -> None:
+    def __init__(
+        self, store: Store, project: str, operations: Operations, router: Router, *, max_models: int
+    ) -> None:
         self._store = store
         self._project = project
         self._operations = operations
         self._router = router
+        self._max_models = max_models
 
     def to_wire(self, session: Session, model: Model) -> dict[str, Any]:
         """Return the v1 resource of a model."""
@@ -78,7 +96,7 @@ class Models:
         if model.default_version:
             version = get_version(session, model.name, model.default_version)
             wire["defaultVersion"] = version_to_wire(self._project, version, is_default=True)
-        return wire | {"etag": etag(wire)}
+        return wire | {"etag": model_etag(model)}
 
     def create(self, request: Any) -> dict[str, Any]:
         """Create a model, at once.
@@ -91,6 +109,11 @@ class Models:
         with self._store.begin() as session:
             if session.scalar(select(Model).filter_by(name=body.name)) is not None:
                 raise AlreadyExists("A model with the same name already exists.", field="model.name")
+            if (session.scalar(select(func.count()).select_from(Model)) or 0) >= self._max_models:
+                raise ResourceExhausted(
+                    f"The project has {self._max_models} models, the most it may have; delete one, or raise "
+                    "GRAFT_ENGINE_MAX_MODELS."
+                )
             wire = {"regions": body.regions, **body.to_wire()}
             model = Model(name=body.name, body=wire, default_version=None, create_time=now())
             session.add(model)
@@ -108,6 +131,35 @@ class Models:
             rows = session.scalars(page.ascending(select(Model), Model.seq)).all()
             return page.answer("models", rows, lambda model: self.to_wire(session, model))
 
+    def patch(self, name: str, request: Any, mask: str | None, set_default: SetDefault) -> dict[str, Any]:
+        """Change a model's description, labels or default version; the operation has ended already.
+
+        Args:
+            name: The model.
+            request: The new values.
+            mask: Which of them to take.
+            set_default: Makes a version the default, with the rules there are for that.
+
+        Raises:
+            Aborted: if the request carries an etag that is not the model's.
+        """
+        update = read_update(request, mask, MODEL_FIELDS, where="model")
+        with self._store.begin() as session:
+            model = get_model(session, name)
+            update.check_etag(model_etag(model), is_asked=update.names_etag or update.etag is not None)
+        if "default_version.name" in update.paths:
+            set_default(_default_name(self._project, name, update))
+        with self._store.begin() as session:
+            model = get_model(session, name)
+            model.body = {
+                key: item for key, item in update.apply(model.body).items() if key != "defaultVersion"
+            }
+            answer = self.to_wire(session, model)
+            operation = self._operations.add(
+                session, "UPDATE_MODEL", name, None, labels=model.body.get("labels"), response=answer
+            )
+        return self._operations.to_wire(operation)
+
     def delete(self, name: str) -> dict[str, Any]:
         """Delete a model without versions.
 
@@ -122,11 +174,19 @@ class Models:
                     f"The model has {count} version(s); delete them before the model.", field="name"
                 )
             session.delete(model)
-            operation = self._operations.add(session, "DELETE_MODEL", name, None)
+            labels = model.body.get("labels")
+            operation = self._operations.add(
+                session, "DELETE_MODEL", name, None, labels=labels, response=EMPTY
+            )
         self._router.remove_model(name)
-        self._operations.finish(operation, response=EMPTY)
-        return self._operations.get(operation.operation_id)
+        return self._operations.to_wire(operation)
 
     async def finish_deletion(self, operation: Operation) -> dict[str, Any]:
         """Finish a deletion that an earlier life of the engine began: the row is gone already."""
         return EMPTY
+
+
+def _default_name(project: str, model: str, update: Update) -> str:
+    """Return the version that an update names, by its name or its full one."""
+    name = str(update.values.get("defaultVersion", {}).get("name", ""))
+    return name.removeprefix(version_path(project, model, ""))

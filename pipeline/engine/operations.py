@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline.engine.errors import as_fault, operation_error
+from pipeline.engine.paging import Page
 from pipeline.engine.resources import model_path, version_path
 from pipeline.engine.store import Operation, Store, now
-from pipeline.errors import Internal, NotFound, PipelineError
+from pipeline.errors import Cancelled, Internal, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
 
 METADATA_TYPE = "type.googleapis.com/google.cloud.ml.v1.OperationMetadata"
 EMPTY = {"@type": "type.googleapis.com/google.protobuf.Empty"}
 Work = Callable[[Operation], Awaitable[dict[str, Any]]]
+Result = TypeVar("Result")
+
+
+def project_number(project: str) -> str:
+    """Return the number of a project: the same for the same name, as there is nobody to give one out."""
+    return str(10**11 + zlib.crc32(project.encode()))
 
 
 class Operations:
@@ -35,6 +43,7 @@ class Operations:
         self._store = store
         self._project = project
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cancellable: dict[str, asyncio.Task[Any]] = {}
 
     def to_wire(self, operation: Operation) -> dict[str, Any]:
         """Return the v1 resource."""
@@ -44,11 +53,16 @@ class Operations:
             "startTime": operation.create_time,
             "operationType": operation.kind,
             "modelName": model_path(self._project, operation.model),
+            "projectNumber": project_number(self._project),
         }
         if operation.end_time:
             metadata["endTime"] = operation.end_time
         if operation.version:
             metadata["version"] = {"name": version_path(self._project, operation.model, operation.version)}
+        if operation.labels:
+            metadata["labels"] = operation.labels
+        if operation.is_cancellation_requested:
+            metadata["isCancellationRequested"] = True
         wire: dict[str, Any] = {
             "name": f"projects/{self._project}/operations/{operation.operation_id}",
             "metadata": metadata,
@@ -60,38 +74,84 @@ class Operations:
             wire |= {"done": True, **outcome}
         return wire
 
-    def add(self, session: Session, kind: str, model: str, version: str | None) -> Operation:
-        """Record an operation that begins."""
+    def add(
+        self,
+        session: Session,
+        kind: str,
+        model: str,
+        version: str | None,
+        *,
+        labels: dict[str, str] | None = None,
+        response: dict[str, Any] | None = None,
+    ) -> Operation:
+        """Record an operation that begins; one with a response has ended already."""
         operation = Operation(
             operation_id=f"{kind.lower()}_{model}_{uuid.uuid4().hex[:16]}",
             kind=kind,
             model=model,
             version=version,
-            done=False,
+            labels=labels or None,
+            is_cancellation_requested=False,
+            done=response is not None,
             error=None,
-            response=None,
+            response=response,
             create_time=now(),
-            end_time=None,
+            end_time=None if response is None else now(),
         )
         session.add(operation)
         return operation
 
     def get(self, name: str) -> dict[str, Any]:
-        """Return one operation.
+        """Return one operation."""
+        with self._store.begin() as session:
+            return self.to_wire(_find(session, name))
 
-        Raises:
-            NotFound: if there is none.
+    def cancel(self, name: str) -> dict[str, Any]:
+        """Ask an operation to end, which it does if what it waits for can be given up.
+
+        One that has ended stays as it is, and so does a deletion: what is deleted is gone.
         """
         with self._store.begin() as session:
-            operation = session.scalar(select(Operation).filter_by(operation_id=name))
-        if operation is None:
-            raise NotFound("The specified operation was not found.", field="name")
-        return self.to_wire(operation)
+            operation = _find(session, name)
+            if operation.done:
+                return {}
+            operation.is_cancellation_requested = True
+        if task := self._cancellable.get(name):
+            task.cancel()
+        return {}
+
+    async def cancellable(self, operation: Operation, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do a part of an operation's work that a client may cancel.
+
+        Raises:
+            Cancelled: if a client did.
+        """
+        name = operation.operation_id
+        task = asyncio.create_task(work)
+        self._cancellable[name] = task
+        try:
+            with self._store.begin() as session:
+                if _find(session, name).is_cancellation_requested:
+                    task.cancel()
+            await asyncio.wait([task])
+        finally:
+            del self._cancellable[name]
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            raise Cancelled("The operation was cancelled by a client.")
+        return task.result()
 
     def unfinished(self) -> list[Operation]:
         """Return what an earlier life of the engine left open, oldest first."""
         with self._store.begin() as session:
             return list(session.scalars(select(Operation).filter_by(done=False).order_by(Operation.seq)))
+
+    def list(self, page: Page) -> dict[str, Any]:
+        """Return the operations, newest first."""
+        with self._store.begin() as session:
+            rows = session.scalars(page.descending(select(Operation), Operation.seq)).all()
+        return page.answer("operations", rows, self.to_wire)
 
     def spawn(self, operation: Operation, work: Work) -> None:
         """Do the work in the background and finish the operation with its result or its error."""
@@ -125,3 +185,10 @@ class Operations:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _find(session: Session, name: str) -> Operation:
+    operation = session.scalar(select(Operation).filter_by(operation_id=name))
+    if operation is None:
+        raise NotFound("The specified operation was not found.", field="name")
+    return operation

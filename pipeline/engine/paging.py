@@ -1,4 +1,4 @@
-"""Pages of a list: `pageSize`, `pageToken`, and `{}` when there is nothing."""
+"""Pages of a list: `pageSize`, `pageToken`, `filter`, and `{}` when there is nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from pipeline.engine.filters import Matches, read_filter
 from pipeline.errors import InvalidArgument
 
 DEFAULT_SIZE, MAX_SIZE = 20, 100
+MAX_SCANNED = 1000  # rows that a filter looks at for one page: others wait meanwhile
 
 
 class Row(Protocol):
@@ -33,13 +35,15 @@ class Page:
     Args:
         size: Rows in the answer.
         token: The `seq` of the last row of the page before; 0 for the first page.
+        matches: Says which rows are asked for; None for all.
     """
 
     size: int = DEFAULT_SIZE
     token: int = 0
+    matches: Matches | None = None
 
     @classmethod
-    def read(cls, size: str | None, token: str | None) -> Page:
+    def read(cls, size: str | None, token: str | None, filter_text: str | None = None) -> Page:
         """Read the query parameters.
 
         Raises:
@@ -51,23 +55,39 @@ class Page:
             raise InvalidArgument(
                 "The page token is not one that an earlier answer gave.", field="page_token"
             )
-        return cls(size=min(int((size or "0")[:9]) or DEFAULT_SIZE, MAX_SIZE), token=int(token or 0))
+        return cls(
+            size=min(int((size or "0")[:9]) or DEFAULT_SIZE, MAX_SIZE),
+            token=int(token or 0),
+            matches=read_filter(filter_text),
+        )
+
+    @property
+    def _num_scanned(self) -> int:
+        return self.size if self.matches is None else MAX_SCANNED
 
     def ascending(self, query: Query[AnyRow], seq: InstrumentedAttribute[int]) -> Query[AnyRow]:
         """Return the query for this page, oldest rows first, and one row more than it shows."""
-        return query.where(seq > self.token).order_by(seq).limit(self.size + 1)
+        return query.where(seq > self.token).order_by(seq).limit(self._num_scanned + 1)
 
     def descending(self, query: Query[AnyRow], seq: InstrumentedAttribute[int]) -> Query[AnyRow]:
         """Return the query for this page, newest rows first."""
         query = query.where(seq < self.token) if self.token else query
-        return query.order_by(seq.desc()).limit(self.size + 1)
+        return query.order_by(seq.desc()).limit(self._num_scanned + 1)
 
     def answer(
         self, name: str, rows: Sequence[AnyRow], to_wire: Callable[[AnyRow], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return the v1 answer: nothing found is an empty object."""
-        if not rows:
-            return {}
-        shown = rows[: self.size]
-        answer: dict[str, Any] = {name: [to_wire(row) for row in shown]}
-        return answer if len(rows) <= self.size else answer | {"nextPageToken": str(shown[-1].seq)}
+        """Return the v1 answer: nothing found is an empty object.
+
+        A page of a filtered list may be short, or even empty, and still have a next one.
+        """
+        shown: list[dict[str, Any]] = []
+        last = 0
+        for row in rows[: self._num_scanned]:
+            if len(shown) == self.size:
+                break
+            wire, last = to_wire(row), row.seq
+            if self.matches is None or self.matches(wire):
+                shown.append(wire)
+        answer: dict[str, Any] = {name: shown} if shown else {}
+        return answer | ({"nextPageToken": str(last)} if rows and rows[-1].seq != last else {})

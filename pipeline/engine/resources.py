@@ -1,126 +1,33 @@
-"""The wire: what requests may hold (camelCase or snake_case) and how resources are named."""
+"""The resources of v1 as they are asked for, and how they are named."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic import Field, model_validator
+from pydantic.alias_generators import to_snake
 
-from pipeline.errors import InvalidArgument, Unimplemented
-
-NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,127}")  # facts b.1: jobs, models and versions
-NAME_RULE = (
-    "A name should start with a letter and contain only letters, numbers and underscores, 128 at most."
+from pipeline.engine.fields import (
+    BucketUri,
+    Duration,
+    InputPath,
+    Labels,
+    Module,
+    WaitTime,
+    Wire,
+    seconds_of,
 )
-MIN_WAIT_SECONDS = 1800  # v1's own: a queue is given half an hour at least
-MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
 VERSION_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/versions/([^/]+))?")
-
-
-def check_name(name: str, *, field: str) -> str:
-    """Return the name if it keeps ML Engine's rule.
-
-    Raises:
-        InvalidArgument: naming the field and the rule.
-    """
-    if not NAME.fullmatch(name):
-        raise InvalidArgument(f"{NAME_RULE} Received: {name!r}", field=field)
-    return name
-
-
-def _bucket_uri(uri: str) -> str:
-    bucket, _, key = uri.removeprefix("gs://").partition("/")
-    if not uri.startswith("gs://") or not bucket or ".." in key.split("/"):
-        raise ValueError(f"expected gs://bucket/object; nothing else is read. Received: {uri!r}")
-    return uri
-
-
-def _input_path(uri: str) -> str:
-    if "*" in uri[:-1]:
-        raise ValueError(f"only one trailing * is allowed. Received: {uri!r}")
-    return _bucket_uri(uri)
-
-
-def _duration(text: str) -> str:
-    if not re.fullmatch(r"\d{1,12}(\.\d{1,9})?s", text) or seconds_of(text) <= 0:
-        raise ValueError(f"expected seconds, such as '7200s'. Received: {text!r}")
-    return text
-
-
-def _wait_time(text: str) -> str:
-    if seconds_of(_duration(text)) < MIN_WAIT_SECONDS:
-        raise ValueError(f"expected at least '{MIN_WAIT_SECONDS}s'. Received: {text!r}")
-    return text
-
-
-def _module(text: str) -> str:
-    if not MODULE.fullmatch(text):
-        raise ValueError(f"expected a dotted module name, such as 'trainer.task'. Received: {text!r}")
-    return text
-
-
-BucketUri = Annotated[str, AfterValidator(_bucket_uri)]
-InputPath = Annotated[str, AfterValidator(_input_path)]
-Duration = Annotated[str, AfterValidator(_duration)]
-WaitTime = Annotated[str, AfterValidator(_wait_time)]
-Module = Annotated[str, AfterValidator(_module)]
-Labels = Annotated[dict[str, str], Field(max_length=64)]
-
-
-def seconds_of(duration: str) -> float:
-    """Return the seconds of `"7200s"`."""
-    return float(duration.removesuffix("s"))
-
-
-class Wire(BaseModel):
-    """One object of a request; unknown keys are errors, known ones we do not have are 501."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-    later: ClassVar[frozenset[str]] = frozenset()
-    output_only: ClassVar[frozenset[str]] = frozenset()
-
-    @classmethod
-    def read(cls, value: Any, *, where: str) -> Self:
-        """Check one object of a request.
-
-        Raises:
-            InvalidArgument: naming the first field that is wrong.
-            Unimplemented: naming a field of v1 that this engine does not have.
-        """
-        if not isinstance(value, Mapping):
-            raise InvalidArgument(f"Expected a JSON object. Received: {value!r}", field=where)
-        for key in value:
-            if to_snake(str(key)) in cls.later:
-                field = f"{where}.{to_snake(str(key))}"
-                raise Unimplemented("This engine does not have this part of ML Engine v1.", field=field)
-        kept = {key: item for key, item in value.items() if to_snake(str(key)) not in cls.output_only}
-        try:
-            return cls.model_validate(kept)
-        except ValidationError as error:
-            raise _first_violation(error, where) from error
-
-    def to_wire(self) -> dict[str, Any]:
-        """Return what was set, in lowerCamelCase."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-def _first_violation(error: ValidationError, where: str) -> InvalidArgument:
-    first = error.errors()[0]
-    path = ".".join([where, *(to_snake(str(part)) for part in first["loc"])])
-    if first["type"] == "extra_forbidden":
-        name = path.rpartition(".")[2]
-        return InvalidArgument(
-            f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', field=path
-        )
-    return InvalidArgument(first["msg"].removeprefix("Value error, "), field=path)
+TABLE = r"^[A-Za-z0-9_-]+[.:][A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
 
 
 class Scheduling(Wire):
     """`trainingInput.scheduling`."""
 
+    inside = "scheduling"
     max_running_time: Duration = "604800s"
     max_wait_time: WaitTime | None = None
     priority: int = Field(0, ge=0, le=1000)
@@ -138,6 +45,7 @@ class TrainingInput(Wire):
         "parameter_server_type parameter_server_count evaluator_config evaluator_type evaluator_count "
         "network service_account encryption_config use_chief_in_tf_config enable_web_access".split()
     )
+    later_values = {"scale_tier": ("STANDARD_1", "PREMIUM_1", "BASIC_TPU")}
     scale_tier: Literal["BASIC", "BASIC_GPU", "CUSTOM"] = "BASIC"
     master_type: str | None = None
     package_uris: list[BucketUri] = Field(min_length=1, max_length=100)
@@ -149,10 +57,20 @@ class TrainingInput(Wire):
     job_dir: BucketUri | None = None
     scheduling: Scheduling = Scheduling()
 
+    @model_validator(mode="after")
+    def _machine(self) -> Self:
+        if (self.scale_tier == "CUSTOM") != bool(self.master_type):
+            raise ValueError("masterType must be set if, and only if, scaleTier is CUSTOM.")
+        return self
+
 
 class PredictionInput(Wire):
     """`job.predictionInput`: JSON lines in, JSON lines out."""
 
+    later_values = {
+        "data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
+        "output_data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
+    }
     data_format: Literal["JSON", "TEXT"]
     input_paths: list[InputPath] = Field(min_length=1)
     output_path: BucketUri
@@ -184,30 +102,91 @@ class ModelBody(Wire):
     """The body of models.create."""
 
     output_only = frozenset({"default_version", "etag"})
-    later = frozenset({"online_prediction_logging", "online_prediction_console_logging"})
     name: str
     description: str = ""
     regions: list[str] = Field(["us-central1"], max_length=1)
+    online_prediction_logging: bool = False
+    online_prediction_console_logging: bool = False
     labels: Labels = {}
 
 
-class VersionBody(Wire):
-    """The body of versions.create."""
+class Metric(Wire):
+    """One of `version.autoScaling.metrics`."""
 
-    output_only = frozenset({"create_time", "last_use_time", "state", "error_message", "is_default", "etag"})
-    later = frozenset(
-        "auto_scaling manual_scaling package_uris prediction_class accelerator_config container routes "
-        "service_account request_logging_config explanation_config last_migration_model_id "
-        "last_migration_time".split()
-    )
-    name: str
+    name: Literal["CPU_USAGE", "GPU_DUTY_CYCLE"]
+    target: int = Field(60, ge=1, le=100)
+
+
+class AutoScaling(Wire):
+    """`version.autoScaling`."""
+
+    inside = "auto_scaling"
+    min_nodes: int = Field(0, ge=0, le=1000)
+    max_nodes: int = Field(1, ge=1, le=1000)
+    metrics: list[Metric] = []
+
+
+class ManualScaling(Wire):
+    """`version.manualScaling`."""
+
+    inside = "manual_scaling"
+    nodes: int = Field(1, ge=1, le=1000)
+
+
+class RequestLoggingConfig(Wire):
+    """`version.requestLoggingConfig`: which predictions are kept, and under which name."""
+
+    inside = "request_logging_config"
+    sampling_percentage: float = Field(0, ge=0, le=1)
+    bigquery_table_name: str = Field(pattern=TABLE)
+
+
+class VersionPatch(Wire):
+    """What may be changed of a version."""
+
     description: str = ""
+    labels: Labels = {}
+    auto_scaling: AutoScaling | None = None
+    manual_scaling: ManualScaling | None = None
+    request_logging_config: RequestLoggingConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_scaling(self) -> Self:
+        if self.auto_scaling and self.manual_scaling:
+            raise ValueError("autoScaling and manualScaling exclude each other.")
+        return self
+
+
+class VersionBody(VersionPatch):
+    """The body of versions.create; `requestLoggingConfig` has no effect there, as in v1."""
+
+    output_only = frozenset(
+        "create_time last_use_time state error_message is_default etag request_logging_config "
+        "last_migration_model_id last_migration_time".split()
+    )
+    later = frozenset(
+        "package_uris prediction_class accelerator_config container routes service_account "
+        "explanation_config".split()
+    )
+    later_values = {"framework": ("SCIKIT_LEARN", "XGBOOST")}
+    name: str
     deployment_uri: BucketUri
     runtime_version: str | None = None
     python_version: str | None = None
-    framework: Literal["TENSORFLOW"] = "TENSORFLOW"
+    framework: Literal["TENSORFLOW", "FRAMEWORK_UNSPECIFIED"] = "TENSORFLOW"
     machine_type: str | None = None
-    labels: Labels = {}
+
+
+def min_nodes(version: Mapping[str, Any]) -> int | None:
+    """Return how many nodes of a version stay up; 0 lets it load on demand, None leaves it to the engine.
+
+    Args:
+        version: The resource, in lowerCamelCase.
+    """
+    if "manualScaling" in version:
+        return int(version["manualScaling"].get("nodes", 1))
+    nodes: int | None = version.get("autoScaling", {}).get("minNodes")
+    return nodes
 
 
 Body = TypeVar("Body", bound=Wire)

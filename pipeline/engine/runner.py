@@ -14,7 +14,8 @@ from sqlalchemy import Select, func, select
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
 from pipeline.engine.batch import BatchPredictor
 from pipeline.engine.errors import as_fault, fault_text
-from pipeline.engine.resources import PredictionInput, TrainingInput, seconds_of
+from pipeline.engine.fields import seconds_of
+from pipeline.engine.resources import PredictionInput, TrainingInput
 from pipeline.engine.store import Job, Store, now, timestamp
 from pipeline.errors import PipelineError
 

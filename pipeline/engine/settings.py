@@ -16,6 +16,19 @@ class EngineSettings(BaseSettings):
     )
     training_slots: int = Field(1, ge=1, description="How many training jobs run at a time.")
     prediction_slots: int = Field(1, ge=1, description="How many batch prediction jobs run at a time.")
+    max_json_depth: int = Field(64, ge=8, le=200, description="How deeply a request's JSON may be nested.")
+    max_instances: int = Field(10_000, ge=1, description="Most instances in one online prediction.")
+    max_models: int = Field(100, ge=1, description="Most models of the project.")
+    max_versions: int = Field(200, ge=1, description="Most versions of the project, over all models.")
+    max_version_changes: int = Field(
+        10, ge=1, description="Most versions that are being created or deleted at the same time."
+    )
+    max_version_files: int = Field(1000, ge=1, description="Most files of a version.")
+    job_creations_per_minute: int = Field(60, ge=1, description="Most jobs created in a minute.")
+    requests_per_minute: int = Field(
+        6000, ge=1, description="Most requests in a minute that are no predictions; v1's own was 300."
+    )
+    predictions_per_minute: int = Field(600_000, ge=1, description="Most online predictions in a minute.")
     cancel_grace_seconds: float = Field(
         10, gt=0, le=600, description="How long a cancelled job may tidy up between SIGTERM and SIGKILL."
     )

@@ -71,6 +71,7 @@ class Version(Base):
     state: Mapped[str]
     create_time: Mapped[str]
     error_message: Mapped[str | None]
+    last_use_time: Mapped[str | None]
 
 
 class Operation(Base):
@@ -82,6 +83,8 @@ class Operation(Base):
     kind: Mapped[str]
     model: Mapped[str]
     version: Mapped[str | None]
+    labels: Mapped[dict[str, str] | None]
+    is_cancellation_requested: Mapped[bool]
     done: Mapped[bool]
     error: Mapped[dict[str, Any] | None]
     response: Mapped[dict[str, Any] | None]

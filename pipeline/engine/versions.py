@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.alias_generators import to_snake
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
+from pipeline.engine.fields import check_name
 from pipeline.engine.models import (
     CREATING,
     DELETING,
@@ -19,16 +22,18 @@ from pipeline.engine.models import (
     READY,
     get_model,
     get_version,
+    version_etag,
     version_to_wire,
 )
 from pipeline.engine.operations import EMPTY, Operations
 from pipeline.engine.paging import Page
-from pipeline.engine.resources import VersionBody, check_name
+from pipeline.engine.resources import VersionBody, VersionPatch
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router, ServedVersion
 from pipeline.engine.store import Model, Operation, Store, Version, now
-from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError
+from pipeline.engine.updates import VERSION_FIELDS, read_update
+from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError, ResourceExhausted
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -45,20 +50,31 @@ class Place:
         workspace: The bucket that artifacts are copied to.
         cache: Directory of local copies, one per version.
         wait_seconds: How long a prediction waits for a version that is being loaded again.
+        max_versions: How many there may be in the project.
+        max_changes: How many may be created and deleted at the same time.
+        max_files: How many files a version may have.
     """
 
     project: str
     workspace: str
     cache: Path
     wait_seconds: float
+    max_versions: int
+    max_changes: int
+    max_files: int
 
 
-def check_saved_model(storage: Storage, uri: str, *, field: str) -> None:
+def check_saved_model(storage: Storage, uri: str, *, field: str, max_files: int = 1000) -> None:
     """Check that a directory is a SavedModel.
 
     Raises:
-        FailedPrecondition: with ML Engine's own text.
+        FailedPrecondition: with ML Engine's own text, or if it has too many files.
     """
+    count = len(storage.list_uris(f"{uri.rstrip('/')}/"))
+    if count > max_files:
+        raise FailedPrecondition(
+            f"Deployment directory {uri} has {count} files; {max_files} are allowed.", field=field
+        )
     found = [name for name in GRAPHS if storage.exists(f"{uri.rstrip('/')}/{name}")]
     if len(found) != 1:
         raise FailedPrecondition(
@@ -142,12 +158,17 @@ class Versions:
         with self._store.begin() as session:
             get_model(session, model_name)
         await asyncio.to_thread(
-            check_saved_model, self._storage, body.deployment_uri, field="version.deployment_uri"
+            check_saved_model,
+            self._storage,
+            body.deployment_uri,
+            field="version.deployment_uri",
+            max_files=self._place.max_files,
         )
         with self._store.begin() as session:
             get_model(session, model_name)
             if session.scalar(select(Version).filter_by(model=model_name, name=body.name)) is not None:
                 raise AlreadyExists("A version with the same name already exists.", field="version.name")
+            self._check_quotas(session)
             version = Version(
                 model=model_name,
                 name=body.name,
@@ -155,18 +176,39 @@ class Versions:
                 state=CREATING,
                 create_time=now(),
                 error_message=None,
+                last_use_time=None,
             )
             session.add(version)
-            operation = self._operations.add(session, "CREATE_VERSION", model_name, body.name)
+            operation = self._operations.add(
+                session, "CREATE_VERSION", model_name, body.name, labels=body.labels
+            )
         self._operations.spawn(operation, self.finish_creation)
         return self._operations.to_wire(operation)
+
+    def _check_quotas(self, session: Session) -> None:
+        count = session.scalar(select(func.count()).select_from(Version)) or 0
+        if count >= self._place.max_versions:
+            raise ResourceExhausted(
+                f"The project has {count} versions, the most it may have; delete one, or raise "
+                "GRAFT_ENGINE_MAX_VERSIONS."
+            )
+        self._check_changes(session)
+
+    def _check_changes(self, session: Session) -> None:
+        changing = Version.state.in_((CREATING, DELETING))
+        count = session.scalar(select(func.count()).select_from(Version).where(changing)) or 0
+        if count >= self._place.max_changes:
+            raise ResourceExhausted(
+                f"{count} versions are being created or deleted, the most that may be at the same time; "
+                "try again."
+            )
 
     async def finish_creation(self, operation: Operation) -> dict[str, Any]:
         """Copy, load, and make READY; safe to begin again after a crash."""
         with self._store.begin() as session:
             version = get_version(session, operation.model, operation.version or "")
         try:
-            served = await self._deploy(version)
+            served = await self._deploy(version, operation)
         except PipelineError as error:
             text = f"Create Version failed. {_bad_model(error)}"
             await self._fail(version, text)
@@ -177,13 +219,13 @@ class Versions:
             raise Internal("Create Version failed. The engine failed; see its log.") from error
         return self._make_ready(version, served)
 
-    async def _deploy(self, version: Version) -> ServedVersion:
+    async def _deploy(self, version: Version, operation: Operation) -> ServedVersion:
         source = version.body["deploymentUri"]
         if source.rstrip("/") != self._uri(version):
             await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
             await asyncio.to_thread(self._storage.copy_tree, source, self._uri(version))
         served = self._serve(version)
-        await served.start()
+        await self._operations.cancellable(operation, served.start())
         return served
 
     def _make_ready(self, version: Version, served: ServedVersion) -> dict[str, Any]:
@@ -240,6 +282,32 @@ class Versions:
         self._router.add_model(model_name, name)
         return answer
 
+    def patch(self, model_name: str, name: str, request: Any, mask: str | None) -> dict[str, Any]:
+        """Change what may be changed of a version; the operation has ended already.
+
+        Raises:
+            Aborted: if the request carries an etag that is not the version's.
+            FailedPrecondition: while the version is being created or deleted.
+        """
+        update = read_update(request, mask, VERSION_FIELDS, where="version")
+        with self._store.begin() as session:
+            model = get_model(session, model_name)
+            version = get_version(session, model_name, name)
+            update.check_etag(version_etag(version), is_asked=update.names_etag or update.etag is not None)
+            if version.state in (CREATING, DELETING):
+                raise FailedPrecondition(
+                    f"The version cannot be changed while it is {version.state}.", field="name"
+                )
+            body = update.apply(version.body)
+            changeable = {key: body[key] for key in body if to_snake(key) in VersionPatch.model_fields}
+            VersionPatch.read(changeable, where="version")  # together, too, they must make sense
+            version.body = body
+            answer = self._to_wire(version, model)
+            operation = self._operations.add(
+                session, "UPDATE_VERSION", model_name, name, labels=body.get("labels"), response=answer
+            )
+        return self._operations.to_wire(operation)
+
     def delete(self, model_name: str, name: str) -> dict[str, Any]:
         """Begin to delete a version.
 
@@ -260,9 +328,12 @@ class Versions:
                 raise FailedPrecondition(
                     f"The version cannot be deleted while it is {version.state}.", field="name"
                 )
+            self._check_changes(session)
             version.state = DELETING
             model.default_version = None if model.default_version == name else model.default_version
-            operation = self._operations.add(session, "DELETE_VERSION", model_name, name)
+            operation = self._operations.add(
+                session, "DELETE_VERSION", model_name, name, labels=version.body.get("labels")
+            )
             self._router.add_model(model_name, model.default_version)
         self._operations.spawn(operation, self.finish_deletion)
         return self._operations.to_wire(operation)

@@ -47,6 +47,9 @@ def test_every_route_answers_nonsense_with_the_envelope(v1):
     assert len(found) > 30
     for method, path in found:
         answer = v1.http.request(method, path, content=b"{nonsense", params={"pageSize": "x"})
+        if path.endswith(":getConfig"):  # reads nothing
+            assert answer.status_code == 200
+            continue
         assert answer.status_code in (400, 404, 501), (method, path, answer.text)
         assert_envelope(answer, answer.status_code, answer.json()["error"]["status"])
 

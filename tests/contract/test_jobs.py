@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from googleapiclient import discovery
 
-from pipeline.engine import resources
+from pipeline.engine import fields
 from pipeline.engine.backends import RunState, RunStatus
 from pipeline.engine.settings import EngineSettings
 
@@ -158,7 +158,7 @@ class TestLife:
     def test_a_job_that_waits_too_long_is_cancelled_with_a_reason(self, v1, parts, monkeypatch):
         v1("POST", "jobs", JOB)
         v1.wait_state("j1", "RUNNING")
-        monkeypatch.setattr(resources, "MIN_WAIT_SECONDS", 0.1)
+        monkeypatch.setattr(fields, "MIN_WAIT_SECONDS", 0.1)
         v1("POST", "jobs", {**training(scheduling={"maxWaitTime": "0.2s"}), "jobId": "j2"})
         v1("POST", "jobs", {**training(scheduling={"maxWaitTime": "60s"}), "jobId": "j3"})
         assert "maxWaitTime of 0.2s" in v1.wait_state("j2", "CANCELLED")["errorMessage"]
@@ -284,8 +284,20 @@ class TestList:
     def test_bad_paging_is_400(self, v1, params):
         v1.error("GET", "jobs", code=400, params=params)
 
-    def test_a_filter_is_501(self, v1):
-        assert "filter" in v1.error("GET", "jobs", code=501, params={"filter": "jobId:a*"})["message"]
+    def test_a_filter_picks_jobs_and_pages_go_on_through_it(self, v1):
+        for number in range(6):
+            v1("POST", "jobs", {**JOB, "jobId": f"{'rnn' if number % 2 else 'cnn'}_{number}"})
+        seen, token = [], ""
+        while True:
+            params = {"pageSize": 2, "pageToken": token, "filter": "jobId:rnn* AND NOT state:FAILED"}
+            page = v1("GET", "jobs", params=params)
+            seen.append([job["jobId"] for job in page.get("jobs", [])])
+            if not (token := page.get("nextPageToken", "")):
+                break
+        assert seen == [["rnn_5", "rnn_3"], ["rnn_1"]]
+        assert v1("GET", "jobs", params={"filter": "jobId:gan*"}) == {}
+        error = v1.error("GET", "jobs", code=400, params={"filter": "jobId rnn"})
+        assert error["details"][0]["fieldViolations"][0]["field"] == "filter"
 
 
 class TestRestart:
@@ -401,13 +413,18 @@ class TestBatchPrediction:
             ({"uri": None}, "prediction_input"),
             ({"uri": None, "modelName": "m"}, "prediction_input.model_name"),
             ({"uri": None, "versionName": "projects/q/models/m/versions/v"}, "prediction_input.version_name"),
-            ({"dataFormat": "TF_RECORD"}, "prediction_input.data_format"),
             ({"runtimeVersion": "1.4"}, "prediction_input.runtime_version"),
         ],
     )
     def test_a_bad_field_is_named(self, v1, changes, field):
         error = v1.error("POST", "jobs", self.body(**changes), code=400)
         assert error["details"][0]["fieldViolations"][0]["field"] == field
+
+    @pytest.mark.parametrize("format", ["TF_RECORD", "TF_RECORD_GZIP"])
+    def test_a_format_of_v1_that_is_missing_is_501_and_named(self, v1, format):
+        error = v1.error("POST", "jobs", self.body(dataFormat=format), code=501)
+        text = f"Field: prediction_input.data_format Error: This engine does not have {format}."
+        assert error["message"] == text
 
     def test_int64_fields_come_as_strings_or_numbers(self, v1, parts):
         parts.export("gs://graft/m")

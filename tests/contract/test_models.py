@@ -172,9 +172,13 @@ class TestVersions:
             ({}, "version.deployment_uri", 400),
             ({"name": "v-1"}, "version.name", 400),
             ({"runtimeVersion": "1.4"}, "version.runtime_version", 400),
-            ({"framework": "XGBOOST"}, "version.framework", 400),
+            ({"framework": "XGBOOST"}, "version.framework", 501),
+            ({"framework": "CAFFE"}, "version.framework", 400),
+            ({"predictionClass": "a.B"}, "version.prediction_class", 501),
+            ({"autoScaling": {"minNodes": -1}}, "version.auto_scaling.min_nodes", 400),
+            ({"autoScaling": {"minNode": 1}}, "version.auto_scaling.min_node", 400),
+            ({"autoScaling": {}, "manualScaling": {}}, "version", 400),
             ({"nonsense": 1}, "version.nonsense", 400),
-            ({"autoScaling": {"minNodes": 1}}, "version.auto_scaling", 501),
         ],
     )
     def test_a_bad_field_is_named(self, v1, uri, body, field, code):

@@ -7,23 +7,20 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from pipeline.engine.joblog import LogRange
-from pipeline.engine.routes import PROJECT, TheEngine, ThePage, read_json
-from pipeline.errors import Unimplemented
+from pipeline.engine.routes import MANAGED, PROJECT, TheEngine, TheMask, ThePage, counted, read_json
 
-router = APIRouter(prefix=f"{PROJECT}/jobs")
+router = APIRouter(prefix=f"{PROJECT}/jobs", dependencies=MANAGED)
 
 
-@router.post("")
+@router.post("", dependencies=[counted("jobs.create")])
 async def create(engine: TheEngine, request: Request) -> dict[str, Any]:
     """jobs.create."""
     return engine.jobs.create(await read_json(request))
 
 
 @router.get("")
-async def list_jobs(engine: TheEngine, page: ThePage, request: Request) -> dict[str, Any]:
+async def list_jobs(engine: TheEngine, page: ThePage) -> dict[str, Any]:
     """jobs.list, newest first."""
-    if request.query_params.get("filter"):
-        raise Unimplemented("This engine does not filter lists yet.", field="filter")
     return engine.jobs.list(page)
 
 
@@ -39,6 +36,12 @@ async def read_log(
 async def get(engine: TheEngine, job: str) -> dict[str, Any]:
     """jobs.get."""
     return engine.jobs.get(job)
+
+
+@router.patch("/{job}")
+async def patch(engine: TheEngine, job: str, request: Request, mask: TheMask = None) -> dict[str, Any]:
+    """jobs.patch: its labels."""
+    return engine.jobs.patch(job, await read_json(request), mask)
 
 
 @router.post("/{job}:cancel")

@@ -1,21 +1,16 @@
-"""projects.models, projects.models.versions and projects.operations."""
+"""projects.models and projects.models.versions."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 
-from pipeline.engine.routes import PROJECT, TheEngine, ThePage, read_json
-from pipeline.errors import Unimplemented
+from pipeline.engine.routes import MANAGED, PROJECT, TheEngine, TheMask, ThePage, read_json
 
-router = APIRouter(prefix=PROJECT)
+router = APIRouter(prefix=PROJECT, dependencies=MANAGED)
 VERSIONS = "/models/{model}/versions"
-
-
-def _refuse_filter(request: Request) -> None:
-    if request.query_params.get("filter"):
-        raise Unimplemented("This engine does not filter lists yet.", field="filter")
 
 
 @router.post("/models")
@@ -25,9 +20,8 @@ async def create_model(engine: TheEngine, request: Request) -> dict[str, Any]:
 
 
 @router.get("/models")
-async def list_models(engine: TheEngine, page: ThePage, request: Request) -> dict[str, Any]:
+async def list_models(engine: TheEngine, page: ThePage) -> dict[str, Any]:
     """models.list."""
-    _refuse_filter(request)
     return engine.models.list(page)
 
 
@@ -35,6 +29,15 @@ async def list_models(engine: TheEngine, page: ThePage, request: Request) -> dic
 async def get_model(engine: TheEngine, model: str) -> dict[str, Any]:
     """models.get."""
     return engine.models.get(model)
+
+
+@router.patch("/models/{model}")
+async def patch_model(
+    engine: TheEngine, model: str, request: Request, mask: TheMask = None
+) -> dict[str, Any]:
+    """models.patch: description, labels, and which version is the default."""
+    body = await read_json(request)
+    return engine.models.patch(model, body, mask, partial(engine.versions.set_default, model))
 
 
 @router.delete("/models/{model}")
@@ -50,9 +53,8 @@ async def create_version(engine: TheEngine, model: str, request: Request) -> dic
 
 
 @router.get(VERSIONS)
-async def list_versions(engine: TheEngine, model: str, page: ThePage, request: Request) -> dict[str, Any]:
+async def list_versions(engine: TheEngine, model: str, page: ThePage) -> dict[str, Any]:
     """versions.list."""
-    _refuse_filter(request)
     return engine.versions.list(model, page)
 
 
@@ -68,13 +70,15 @@ async def set_default(engine: TheEngine, model: str, version: str) -> dict[str, 
     return engine.versions.set_default(model, version)
 
 
+@router.patch(VERSIONS + "/{version}")
+async def patch_version(
+    engine: TheEngine, model: str, version: str, request: Request, mask: TheMask = None
+) -> dict[str, Any]:
+    """versions.patch: description, labels, scaling, and which predictions are logged."""
+    return engine.versions.patch(model, version, await read_json(request), mask)
+
+
 @router.delete(VERSIONS + "/{version}")
 async def delete_version(engine: TheEngine, model: str, version: str) -> dict[str, Any]:
     """versions.delete."""
     return engine.versions.delete(model, version)
-
-
-@router.get("/operations/{operation}")
-async def get_operation(engine: TheEngine, operation: str) -> dict[str, Any]:
-    """operations.get."""
-    return engine.operations.get(operation)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from pipeline.engine.routes import PROJECT, TheEngine
+from pipeline.engine.depth import check_depth
+from pipeline.engine.routes import PROJECT, TheEngine, counted
 from pipeline.engine.serving.pool import ONLINE
 
-router = APIRouter(prefix=PROJECT)
+router = APIRouter(prefix=PROJECT, dependencies=[counted("predict")])
 
 
 async def _predict(engine: TheEngine, request: Request, model: str, version: str | None) -> Response:
     served = engine.router.find(model, version)
-    answer = await served.ask(ONLINE, await request.body())
+    body = await request.body()
+    check_depth(body, engine.settings.max_json_depth)
+    answer = await served.ask(ONLINE, body)
     return Response(answer.payload, media_type="application/json")
 
 

@@ -15,16 +15,8 @@ _PROJECT = "/v1/projects/{p}"
 _MODEL = f"{_PROJECT}/models/{{m}}"
 _VERSION = f"{_MODEL}/versions/{{v}}"
 MISSING = {
-    "projects.jobs.patch": ("PATCH", f"{_PROJECT}/jobs/{{j}}"),
-    "projects.models.patch": ("PATCH", _MODEL),
-    "projects.models.versions.patch": ("PATCH", _VERSION),
     "projects.explain (of a model)": ("POST", f"{_MODEL}:explain"),
     "projects.explain (of a version)": ("POST", f"{_VERSION}:explain"),
-    "projects.getConfig": ("GET", f"{_PROJECT}:getConfig"),
-    "projects.operations.list": ("GET", f"{_PROJECT}/operations"),
-    "projects.operations.cancel": ("POST", f"{_PROJECT}/operations/{{o}}:cancel"),
-    "projects.locations.list": ("GET", f"{_PROJECT}/locations"),
-    "projects.locations.get": ("GET", f"{_PROJECT}/locations/{{l}}"),
     "projects.locations.studies": ("GET", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
     "projects.locations.studies (changes)": ("POST", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
     "projects.locations.studies.delete": ("DELETE", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
