@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import TrainingDiverged
+from pipeline.light.head import Head, softmax
 from pipeline.trainer.adam import Adam
-from pipeline.types import Float32Features, Float32Outputs, Int64Labels, JsonDict
+from pipeline.types import Float32Features, Int64Labels, JsonDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,38 +49,6 @@ class HeadParameters:
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """The trained layers.
-
-    Shapes:
-        hidden_kernel: (feature_width, units).  hidden_bias: (units,).
-        output_kernel: (units, classes).  output_bias: (classes,).  All float32.
-    """
-
-    hidden_kernel: NDArray[np.float32]
-    hidden_bias: NDArray[np.float32]
-    output_kernel: NDArray[np.float32]
-    output_bias: NDArray[np.float32]
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the weights by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def copy(self) -> Head:
-        """Return a head that training this one does not change."""
-        return Head(**{name: array.copy() for name, array in self.arrays().items()})
-
-    def predict(self, features: Float32Features) -> Float32Outputs:
-        """Return class probabilities.
-
-        Shapes:
-            features: (num_images, feature_width).  returns: (num_images, classes).
-        """
-        hidden = np.maximum(features @ self.hidden_kernel + self.hidden_bias, 0)
-        return _softmax(hidden @ self.output_kernel + self.output_bias)
 
 
 def initial_head(feature_width: int, num_classes: int, *, units: int, seed: int) -> Head:
@@ -201,7 +170,7 @@ def _step(
     weights: NDArray[np.float32] | None,
 ) -> tuple[float, int]:
     hidden = np.maximum(features @ head.hidden_kernel + head.hidden_bias, 0)
-    outputs = _softmax(hidden @ head.output_kernel + head.output_bias)
+    outputs = softmax(hidden @ head.output_kernel + head.output_bias)
     rows = np.arange(len(labels))
     losses = -np.log(np.maximum(outputs[rows, labels], 1e-7))  # Keras clips there too
     correct = int((outputs.argmax(1) == labels).sum())
@@ -221,9 +190,3 @@ def _step(
         }
     )
     return float(losses.mean()), correct
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
-    return result

@@ -17,7 +17,10 @@ import pipeline
 from pipeline.storage import Storage
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
-CLOSURE = ("__init__.py", "errors.py", "types.py", "storage.py", "npz.py", "pixels", "backbones", "trainer")
+CLOSURE = (
+    *("__init__.py", "errors.py", "types.py", "storage.py", "npz.py"),
+    *("pixels", "backbones", "light", "trainer"),
+)
 MODULE = "pipeline.trainer.task"
 _MTIME = 315_532_800  # 1980-01-01, the first day that zip can tell
 

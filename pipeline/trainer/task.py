@@ -28,7 +28,7 @@ from pipeline.types import Float32Features, JsonDict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.trainer.head import Head
+    from pipeline.light.head import Head
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
     )
     clock.lap("head")
     job_dir = arguments.job_dir.rstrip("/")
-    _export(f"{job_dir}/model", index, network, head, found.first, arguments.reject_below, storage)
+    light = _export(f"{job_dir}/model", index, network, head, found.first, arguments, storage)
     clock.lap("export")
     training = {
         "history": history,
@@ -119,6 +119,7 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         "warm_start": begun_from,
         "features": found.feature_uris,
         "work": {"forwarded": found.forwarded, "cached": found.cached},
+        "light": light,
         "package": {"version": pipeline.__version__, "file": str(Path(pipeline.__file__).resolve())},
         "classes": index["classes"],
         "parameters": {"backbone": backbone.name, "weights": digest, **parameters.to_dict()},
@@ -153,11 +154,12 @@ def _export(
     network: _Network,
     head: Head,
     first: Float32Features,
-    reject_below: float,
+    arguments: argparse.Namespace,
     storage: Storage,
-) -> None:
+) -> JsonDict:
     from pipeline.trainer.export import check_export, export_model
     from pipeline.trainer.features import read_first_pixels
+    from pipeline.trainer.light import add_light_form, comparison_pixels, converted_uri
 
     spec, classes = PixelSpec.from_dict(index["spec"]), index["classes"]
     with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
@@ -168,11 +170,21 @@ def _export(
             head=head,
             spec=spec,
             classes=classes,
-            reject_below=reject_below,
+            reject_below=arguments.reject_below,
         )
-        pixels = read_first_pixels(index, storage, len(first))
-        check_export(model, pixels, head.predict(first))
+        pixels = comparison_pixels(read_first_pixels(index, storage, len(first)))
+        light = add_light_form(
+            model,
+            network.function,
+            uri=converted_uri(arguments.workspace, network.digest, spec),
+            storage=storage,
+            pixels=pixels,
+            expected=check_export(model, pixels, head.predict(first)),
+            spec=spec,
+            reject_below=arguments.reject_below,
+        )
         storage.upload_tree(model, target)
+    return dict(light.parity)
 
 
 class _Clock:
@@ -204,6 +216,7 @@ class _Network:
             raise WeightsMismatch(
                 f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
             )
+        self.digest = digest
         self.function = build_mapped_network(backbone.name, read_weights(path, backbone.name))
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:

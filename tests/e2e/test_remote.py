@@ -88,9 +88,9 @@ def test_50_served_outputs_equal_the_trainers_on_the_same_bytes(
     from pipeline.backbones.networks.folded import build_network
     from pipeline.backbones.table import find_backbone
     from pipeline.backbones.weights import read_weights
+    from pipeline.light.head import Head
     from pipeline.pixels.graph import decode_and_resize
     from pipeline.pixels.host import decode_picture, resize_picture
-    from pipeline.trainer.head import Head
 
     storage, pictures = stack.storage, varied_pictures()
     model = f"gs://graft/models/surfaces/{version}/graft"

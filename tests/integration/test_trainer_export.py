@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,19 @@ import tensorflow as tf
 from PIL import Image
 from skimage import data as photographs
 
-from pipeline.backbones.networks.folded import build_network
+from pipeline.backbones.networks.folded import build_mapped_network, build_network
 from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
-from pipeline.errors import SignatureMismatch
+from pipeline.errors import NotLight, SignatureMismatch
+from pipeline.light.head import Head
+from pipeline.light.manifest import NETWORK, read_manifest
+from pipeline.light.network import LightModel
 from pipeline.npz import read_npz, write_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
 from pipeline.trainer.export import check_export
-from pipeline.trainer.head import Head
+from pipeline.trainer.light import add_light_form, comparison_pixels, convert_network
 from pipeline.trainer.task import run_job
 from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
 
@@ -146,6 +150,54 @@ class TestOptions:
         assert keyed["label"].numpy().tolist() == [b""]
         assert explained["label"].numpy()[0].decode() in CLASSES
         assert np.array_equal(keyed["score"].numpy(), explained["score"].numpy())
+
+
+class TestLightForm:
+    def test_it_answers_as_the_saved_model_does(self, job: Job, signatures: Any) -> None:
+        encoded = pictures()
+        pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
+        model = LightModel(job.model, read_manifest(job.model), threads=2)
+        expected = signatures["explained"](key=tf.constant(["k"] * len(encoded)), inputs=tf.constant(encoded))
+        outputs, explanation = model.explain(pixels)
+        assert np.abs(outputs - expected["outputs"].numpy()).max() < 1e-4
+        assert np.abs(model.predict(pixels[:3]) - outputs[:3]).max() < 1e-5
+        assert np.abs(explanation.activation - expected["activation"].numpy()).max() < 1e-3
+        levels = explanation.features.astype(int) - expected["features"].numpy()
+        assert np.abs(levels).max() <= 1
+        labels = [model.label(row, may_reject=True)[0] for row in outputs]
+        assert labels == [label.decode() for label in expected["label"].numpy()]
+
+    def test_the_job_says_how_far_it_is_from_tensorflow(self, job: Job) -> None:
+        assert job.training["light"] == read_manifest(job.model).parity
+        assert job.training["light"]["pictures"] == 3
+        assert 0 <= job.training["light"]["largest_difference"] < 1e-5
+
+    def test_the_backbone_is_converted_once_for_its_weights(self, job: Job) -> None:
+        kept = job.storage.list_uris("gs://graft/light/")
+        assert len(kept) == 1
+        assert job.storage.read_bytes(kept[0]) == (job.model / NETWORK).read_bytes()
+
+    def test_a_kept_backbone_of_other_weights_is_converted_again(
+        self, job: Job, signatures: Any, tmp_path: Path
+    ) -> None:
+        weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
+        changed = {name: array * 1.5 if "stem" in name else array for name, array in weights.items()}
+        storage = Storage({"graft": tmp_path / "bucket"})
+        uri = "gs://graft/light/kept.tflite"
+        storage.write_bytes(uri, convert_network(build_mapped_network("efficientnet_lite0", changed)))
+        model = tmp_path / "model"
+        shutil.copytree(job.model, model)
+        pixels = comparison_pixels(np.zeros((1, 224, 224, 3), np.uint8))
+        expected = signatures["pixels"](inputs=tf.constant(pixels))["outputs"].numpy()
+        given = {"pixels": pixels, "expected": expected}
+        network = build_mapped_network("efficientnet_lite0", weights)
+        more = {"uri": uri, "storage": storage, "spec": SPEC, "reject_below": 0.0}
+        assert add_light_form(model, network, **given, **more).is_equal
+        assert (model / NETWORK).read_bytes() != storage.read_bytes(uri)
+        given["expected"] = expected + 0.01
+        assert not add_light_form(model, network, **given, **more).is_equal
+        with pytest.raises(NotLight, match="differ from TensorFlow's by more than 0.0001"):
+            read_manifest(model)
 
 
 class TestSignatures:

@@ -28,7 +28,8 @@ ROOMS = {
     "config": {"errors", "types", "storage"},
     "pixels": {"errors", "types"},
     "backbones": {"errors", "types", "storage", "npz", "pixels"},
-    "trainer": {"errors", "types", "storage", "npz", "pixels", "backbones"},
+    "light": {"errors", "types", "npz", "pixels"},
+    "trainer": {"errors", "types", "storage", "npz", "pixels", "backbones", "light"},
     "datasets": {"errors", "types", "storage", "npz", "pixels", "config"},
     "preprocess": {"errors", "types", "storage", "npz", "pixels", "config", "datasets"},
     "evaluate": {"errors", "types", "storage", "config", "datasets", "preprocess"},
@@ -38,7 +39,7 @@ ROOMS = {
     "inside": {
         *("errors", "types", "storage", "pixels", "backbones", "datasets", "report", "ml_engine", "deploy"),
     },
-    "engine": {"errors", "types", "storage", "config", "pixels"},
+    "engine": {"errors", "types", "storage", "config", "pixels", "light"},
     "pages": {
         *("errors", "types", "storage", "config", "datasets", "preprocess", "pixels", "evaluate", "report"),
         *("ml_engine", "deploy"),

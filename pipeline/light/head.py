@@ -1,0 +1,91 @@
+"""The head, Dense(units, relu) -> Dense(classes, softmax), in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.types import Float32Features, Float32Outputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The trained layers.
+
+    Shapes:
+        hidden_kernel: (feature_width, units).  hidden_bias: (units,).
+        output_kernel: (units, classes).  output_bias: (classes,).  All float32.
+    """
+
+    hidden_kernel: NDArray[np.float32]
+    hidden_bias: NDArray[np.float32]
+    output_kernel: NDArray[np.float32]
+    output_bias: NDArray[np.float32]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the weights by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def copy(self) -> Head:
+        """Return a head that training this one does not change."""
+        return Head(**{name: array.copy() for name, array in self.arrays().items()})
+
+    def hide(self, features: Float32Features) -> NDArray[np.float32]:
+        """Return the hidden units' values.
+
+        Shapes:
+            features: (num_images, feature_width).  returns: (num_images, units).
+        """
+        hidden: NDArray[np.float32] = np.maximum(features @ self.hidden_kernel + self.hidden_bias, 0)
+        return hidden
+
+    def classify(self, hidden: NDArray[np.float32]) -> Float32Outputs:
+        """Return class probabilities.
+
+        Shapes:
+            hidden: (num_images, units).  returns: (num_images, classes).
+        """
+        return softmax(hidden @ self.output_kernel + self.output_bias)
+
+    def predict(self, features: Float32Features) -> Float32Outputs:
+        """Return class probabilities.
+
+        Shapes:
+            features: (num_images, feature_width).  returns: (num_images, classes).
+        """
+        return self.classify(self.hide(features))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities; each row's largest logit is taken away first, so that none overflows."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+    return result
+
+
+def feature_direction(pooled: Float32Features) -> NDArray[np.uint8]:
+    """Scale each row's features to 255, as the SavedModel's `explained` does."""
+    largest = np.maximum(pooled.max(1, keepdims=True), 1e-12)
+    direction: NDArray[np.uint8] = np.rint(np.maximum(pooled, 0) / largest * 255).astype(np.uint8)
+    return direction
+
+
+def class_activation(
+    feature_map: NDArray[np.float32], hidden: NDArray[np.float32], best: NDArray[Any], head: Head
+) -> NDArray[np.float32]:
+    """Return how much each place spoke for a class, as the SavedModel's `explained` does.
+
+    Shapes:
+        feature_map: (num_images, rows, columns, feature_width).  hidden: (num_images, units).
+        best: (num_images,) class indices.  returns: (num_images, rows, columns).
+    """
+    against_mean = head.output_kernel - head.output_kernel.mean(1, keepdims=True)
+    towards = against_mean.T[best] * (hidden > 0)
+    weights = towards @ head.hidden_kernel.T
+    result: NDArray[np.float32] = np.einsum("bhwk,bk->bhw", feature_map, weights)
+    return result
