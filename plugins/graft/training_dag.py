@@ -15,7 +15,7 @@ from graft.operators.dataset import (
     PackShardsOperator,
 )
 from graft.operators.deployment import (
-    MLEngineCreateVersionOperator,
+    MLEngineDeployClassifierOperator,
     MLEnginePromoteVersionOperator,
     MLEngineSmokeTestVersionOperator,
     PublishModelOperator,
@@ -93,7 +93,7 @@ def _build_tasks(classifier: Classifier) -> None:
             training=training,
             evaluation=evaluation,
         ),
-        MLEngineCreateVersionOperator(
+        MLEngineDeployClassifierOperator(
             task_id="create_version", dataset=dataset, training=training, evaluation=evaluation, gate=gate
         ),
         MLEngineSmokeTestVersionOperator(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -12,6 +12,7 @@ from graft.failures import airflow_failures
 from graft.hooks.ml_engine import DEFAULT_CONNECTION, MLEngineHook
 from graft.links import ClassifierLink
 from pipeline.config import Settings
+from pipeline.errors import ConfigError
 from pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
 
 RUNTIME_VERSION = "2.21"
+REFUSED = {
+    "delegate_to": "a bearer token acts for nobody else",
+}
 
 
 class GraftOperator(BaseOperator):
@@ -27,8 +31,13 @@ class GraftOperator(BaseOperator):
 
     Args:
         ml_engine_conn_id: The connection to ML Engine, for the steps that call it.
+        gcp_conn_id: The same by the name it had in Google's provider; goes before the other.
         project_id: The project, where it is not the connection's.
+        impersonation_chain: Taken, and named in the log: who acts is decided by the connection's token.
         arguments: Those of every operator.
+
+    Raises:
+        ConfigError: for an argument of the old operators that means nothing here.
     """
 
     operator_extra_links: ClassVar[Sequence[BaseOperatorLink]] = (ClassifierLink(),)  # type: ignore[misc]
@@ -37,15 +46,24 @@ class GraftOperator(BaseOperator):
         self,
         *,
         ml_engine_conn_id: str = DEFAULT_CONNECTION,
+        gcp_conn_id: str | None = None,
         project_id: str | None = None,
+        impersonation_chain: str | Sequence[str] | None = None,
         **arguments: Any,
     ) -> None:
+        refuse_arguments(type(self).__name__, arguments)
         super().__init__(**arguments)
-        self.ml_engine_conn_id = ml_engine_conn_id
+        self.ml_engine_conn_id = gcp_conn_id or ml_engine_conn_id
         self.project_id = project_id
+        self.impersonation_chain = impersonation_chain
 
     def execute(self, context: Context) -> Any:
         """Run the step; an error that another try would repeat ends the task at once."""
+        if self.impersonation_chain:
+            self.log.warning(
+                "`impersonation_chain` has no effect: the token of connection %s decides who acts",
+                self.ml_engine_conn_id,
+            )
         with airflow_failures():
             return self.perform(context)
 
@@ -66,3 +84,17 @@ class GraftOperator(BaseOperator):
     def workspace(self) -> str:
         """The bucket of datasets, models and runs."""
         return Settings().workspace
+
+
+def refuse_arguments(operator: str, arguments: Mapping[str, Any]) -> None:
+    """Check that no argument is one that the old operators had and that means nothing here.
+
+    Raises:
+        ConfigError: naming the argument, the reason and what to do.
+    """
+    for name, reason in REFUSED.items():
+        if arguments.get(name) is not None:
+            raise ConfigError(
+                f"{operator}: `{name}` means nothing here: {reason}. Received: {arguments[name]!r}",
+                argument=name,
+            )

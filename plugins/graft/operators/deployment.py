@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.types import JsonDict
 
 
-class MLEngineCreateVersionOperator(GraftOperator):
+class MLEngineDeployClassifierOperator(GraftOperator):
     """Put evaluation, lineage and card beside the model and deploy it under the run's own version name.
 
     Args:
