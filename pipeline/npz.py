@@ -285,5 +285,6 @@ def write_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
                 )
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
             with archive.open(info, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+                file.write(array.reshape(-1).view(np.uint8).data)  # NumPy's own writer copies in chunks
     return buffer.getvalue()

@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from queue import SimpleQueue
 
 from pipeline.datasets.fetcher import PictureFetcher, Validators
 from pipeline.datasets.index import FetchedRow
@@ -95,14 +96,17 @@ class Downloads:
         while those before it, taken or under way, are too few. So the choice depends on nobody's speed.
         """
         running: dict[Future[Outcome], str] = {}
+        done: SimpleQueue[Future[Outcome]] = SimpleQueue()
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="graft-fetch")
         try:
             for entry in entries:
-                yield from self._collect(running, until=partial(self._is_decided, entry.label, running))
+                yield from self._collect(running, done, until=partial(self._is_decided, entry.label, running))
                 if not self.is_full(entry.label):
-                    running[pool.submit(self._get, entry)] = entry.label
-                yield from self._collect(running, until=lambda: len(running) < 2 * self._concurrency)
-            yield from self._collect(running, until=lambda: not running)
+                    future = pool.submit(self._get, entry)
+                    running[future] = entry.label
+                    future.add_done_callback(done.put)
+                yield from self._collect(running, done, until=lambda: len(running) < 2 * self._concurrency)
+            yield from self._collect(running, done, until=lambda: not running)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -113,15 +117,18 @@ class Downloads:
         return self._accepted[label] + under_way < self._limit
 
     def _collect(
-        self, running: dict[Future[Outcome], str], *, until: Callable[[], bool]
+        self,
+        running: dict[Future[Outcome], str],
+        done: SimpleQueue[Future[Outcome]],
+        *,
+        until: Callable[[], bool],
     ) -> Iterator[Outcome]:
         while not until():
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                label = running.pop(future)
-                outcome = future.result()
-                self._accepted[label] += outcome.line.blob is not None
-                yield outcome
+            future = done.get()
+            label = running.pop(future)
+            outcome = future.result()
+            self._accepted[label] += outcome.line.blob is not None
+            yield outcome
 
     def _get(self, entry: SourceEntry) -> Outcome:
         with self._locks[hash(entry.source_url) % NUM_LOCKS]:

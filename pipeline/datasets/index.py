@@ -7,8 +7,8 @@ line holds the source's notes, the others one `FetchedRow` each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -46,6 +46,9 @@ class FetchedRow:
     source_type: str = ""
     network: bool = False
     reason: str | None = None
+
+
+_FIELDS = tuple(field.name for field in fields(FetchedRow))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,8 @@ def write_index(
 
 def format_row(row: FetchedRow) -> bytes:
     """Return a row as its line of an index."""
-    return json.dumps(asdict(row)).encode() + b"\n"
+    values = {name: getattr(row, name) for name in _FIELDS}  # `asdict` copies deeply, and takes most of a row
+    return json.dumps(values).encode() + b"\n"
 
 
 def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:
@@ -103,6 +107,14 @@ def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:
         requests += head.get("requests", 0)
     joined.rows.sort(key=lambda row: row.position)
     return replace(joined, requests=requests)
+
+
+def iterate_rows(uri: str, storage: Storage) -> Iterator[FetchedRow]:
+    """Yield the rows of one chunk's index in source order, one in memory at a time."""
+    with storage.local_path(uri).open("rb") as file:
+        next(file)
+        for line in file:
+            yield FetchedRow(**json.loads(line))
 
 
 def read_previous_index(workspace: str, dataset: str, storage: Storage) -> FetchIndex:

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +42,9 @@ class JournalLine:
     reason: str | None = None
     time: float = 0.0
     requests: int = 0
+
+
+_FIELDS = tuple(field.name for field in fields(JournalLine))
 
 
 class Journal:
@@ -76,7 +79,7 @@ class Journal:
 
     def write(self, line: JournalLine) -> None:
         """Add a line."""
-        data = json.dumps(asdict(line)).encode() + b"\n"
+        data = json.dumps({name: getattr(line, name) for name in _FIELDS}).encode() + b"\n"
         with self._lock:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)

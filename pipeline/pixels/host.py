@@ -93,12 +93,23 @@ def decode_picture(data: bytes) -> UInt8Image:
     Raises:
         UndecodableImage: with one of `REASONS` as its `reason`.
     """
-    image, format = _open(data)
-    try:
-        pixels = _READERS[format](image, data)
-    except _DAMAGE as error:
-        _refuse_damage(error)
-    return np.ascontiguousarray(orient_pixels(pixels, find_orientation(data, format)))
+    shown, orientation = _read(data)
+    return np.ascontiguousarray(orient_pixels(np.asarray(shown), orientation))
+
+
+def decode_resized(data: bytes, spec: PixelSpec) -> UInt8Image:
+    """Decode a file and resize its picture: `decode_picture`, then `resize_picture`, with fewer copies.
+
+    Shapes:
+        returns (spec.height, spec.width, 3) uint8.
+
+    Raises:
+        UndecodableImage: with one of `REASONS` as its `reason`.
+    """
+    shown, orientation = _read(data)
+    if isinstance(shown, Image.Image) and orientation == 1:
+        return _resize(shown, spec)
+    return resize_picture(orient_pixels(np.asarray(shown), orientation), spec)
 
 
 def resize_picture(pixels: UInt8Image, spec: PixelSpec) -> UInt8Image:
@@ -109,7 +120,10 @@ def resize_picture(pixels: UInt8Image, spec: PixelSpec) -> UInt8Image:
     Shapes:
         pixels: (height, width, 3) uint8.  returns: (spec.height, spec.width, 3) uint8.
     """
-    image = Image.fromarray(pixels)
+    return _resize(Image.fromarray(pixels), spec)
+
+
+def _resize(image: Image.Image, spec: PixelSpec) -> UInt8Image:
     for size in ((spec.width, image.height), (spec.width, spec.height)):
         image = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(image)
@@ -172,7 +186,17 @@ def _open(data: bytes) -> tuple[Image.Image, str]:
     return image, format
 
 
-def _read_jpeg(image: Image.Image, data: bytes) -> UInt8Image:
+def _read(data: bytes) -> tuple[Image.Image | UInt8Image, int]:
+    """Return the stored picture, as RGB, and how it is to be turned."""
+    image, format = _open(data)
+    try:
+        shown = _READERS[format](image, data)
+    except _DAMAGE as error:
+        _refuse_damage(error)
+    return shown, find_orientation(data, format)
+
+
+def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image | UInt8Image:
     marker = jpeg_frame_marker(data)
     if marker not in (0xC0, 0xC1, 0xC2):
         _refuse("unsupported_mode", f"The JPEG uses a rare coding (marker {marker:#x})")
@@ -188,7 +212,8 @@ def _read_jpeg(image: Image.Image, data: bytes) -> UInt8Image:
         return pixels
     if image.mode not in ("L", "RGB"):
         _refuse("unsupported_mode", f"The JPEG has the colour mode {image.mode}")
-    return np.asarray(image.convert("RGB"))
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _read_png(image: Image.Image, data: bytes) -> UInt8Image:

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.datasets.manifest import ManifestRow, iterate_manifest, read_dataset_info, version_uri
 from pipeline.errors import ConfigError
 from pipeline.npz import write_npz
-from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.pixels.host import decode_resized
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
@@ -62,8 +62,8 @@ def export_version(
     for file in files:
         features = np.empty((len(file.rows), height, width, 3), np.uint8)
         for place, row in enumerate(file.rows):
-            pixels = decode_picture(storage.read_bytes(f"{workspace}/blobs/{row.blob}"))
-            features[place] = resize_picture(pixels, spec)
+            data = storage.read_bytes(f"{workspace}/blobs/{row.blob}")
+            features[place] = decode_resized(data, spec)
         labels = np.array([numbers[row.label] for row in file.rows], np.int64)
         ids = np.array([row.id for row in file.rows], "S64")
         data = write_npz({"features": features, "labels": labels, "ids": ids})

@@ -25,7 +25,7 @@ from pipeline.datasets.manifest import (
     version_uri,
 )
 from pipeline.npz import write_npz
-from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.pixels.host import decode_resized
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
@@ -134,8 +134,8 @@ def pack_shard(storage: Storage, workspace: str, index_uri: str, item: PackItem)
     spec = PixelSpec.from_dict(index["spec"])
     features = np.empty((len(rows), spec.height, spec.width, 3), np.uint8)
     for number, row in enumerate(rows):
-        pixels = decode_picture(storage.read_bytes(f"{workspace}/blobs/{row.blob}"))
-        features[number] = resize_picture(pixels, spec)
+        data = storage.read_bytes(f"{workspace}/blobs/{row.blob}")
+        features[number] = decode_resized(data, spec)
     labels = np.array([row.label for row in rows], np.int64)
     ids = np.array([row.id for row in rows], "S64")
     data = write_npz({"features": features, "labels": labels, "ids": ids})

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.datasets.fetch import FetchResult, fetch_pictures
 from pipeline.datasets.folder import FolderSource
-from pipeline.datasets.index import read_indexes
+from pipeline.datasets.index import iterate_rows, read_indexes
 from pipeline.errors import EmptyDataset
 from pipeline.storage import Storage
 from tests.fakes_pictures import (
@@ -48,6 +48,7 @@ class TestFolder:
         result = fetch_folder(toys, storage)
         assert counts(result) == (6, 6, 0)
         rows = read_indexes([result["index"]], storage).rows
+        assert list(iterate_rows(result["index"], storage)) == rows
         assert storage.read_bytes(f"{WORKSPACE}/blobs/{rows[0].blob}") == (toys / "ant/0000.png").read_bytes()
         assert len(storage.list_uris(f"{WORKSPACE}/blobs/")) == 6
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import UndecodableImage
-from pipeline.pixels.host import REASONS, decode_picture, picture_facts, resize_picture
+from pipeline.pixels.host import REASONS, decode_picture, decode_resized, picture_facts, resize_picture
 from pipeline.pixels.spec import PixelSpec
 
 SPEC = PixelSpec(height=6, width=4, offset=0, divisor=1)
@@ -173,6 +173,23 @@ class TestResize:
     def test_a_picture_of_the_right_size_is_left_alone(self) -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
         assert np.array_equal(resize_picture(pixels, SPEC), pixels)
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_decoding_and_resizing_at_once_is_the_same(self, mode: str, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encode(gradient(mode), "JPEG", exif=exif)
+        assert np.array_equal(decode_resized(data, SPEC), resize_picture(decode_picture(data), SPEC))
+
+    @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
+    def test_decoding_and_resizing_at_once_is_the_same_for(self, format: str) -> None:
+        data = encode(gradient("P" if format == "GIF" else "RGBA"), format)
+        assert np.array_equal(decode_resized(data, SPEC), resize_picture(decode_picture(data), SPEC))
+
+    def test_a_damaged_picture_is_not_resized(self) -> None:
+        with pytest.raises(UndecodableImage, match="truncated"):
+            decode_resized(encode(gradient(), "JPEG")[:300], SPEC)
 
 
 def triangle(size: int, target: int) -> np.ndarray[Any, Any]:
