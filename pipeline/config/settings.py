@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     )
     fetch_contact: str = Field("", description="Address or page that the User-Agent of downloads names.")
     fetch_pool: str = Field("", description="Airflow pool that `fetch` tasks take a slot of; it must exist.")
+    keep_versions: int = Field(
+        3, ge=2, description="How many versions that served `engine_sweep` keeps, the default among them."
+    )
+    keep_days: float = Field(
+        30, ge=1, description="How long `engine_sweep` keeps folders of jobs that no version needs."
+    )
     project: str = Field("local", description="The project in ML Engine's resource names.")
 
     @field_validator("home")

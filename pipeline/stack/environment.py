@@ -88,6 +88,8 @@ def graft_variables(settings: Settings) -> dict[str, str]:
         "GRAFT_BUCKETS": ",".join(f"{name}={path}" for name, path in buckets.items()),
         "GRAFT_BUCKET": settings.bucket,
         "GRAFT_PROJECT": settings.project,
+        "GRAFT_KEEP_VERSIONS": str(settings.keep_versions),
+        "GRAFT_KEEP_DAYS": str(settings.keep_days),
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_ENABLE_ONEDNN_OPTS": "1",

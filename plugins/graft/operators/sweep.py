@@ -1,0 +1,121 @@
+"""What the `engine_sweep` DAG does: end jobs that no task wants, and collect what nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from graft.hooks.airflow_api import AirflowApiHook
+from graft.operators.base import GraftOperator
+from graft.ownership import AIRFLOW, DAG, TASK, deployment, digest
+from pipeline.config import Settings
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.types import JsonDict
+
+
+class CancelUnwantedJobsOperator(GraftOperator):
+    """Cancel the jobs of this Airflow whose tasks are gone or have ended: what a lost `on_kill` left running.
+
+    Args:
+        arguments: Those of `GraftOperator`.
+    """
+
+    def perform(self, context: Context) -> list[str]:
+        """Return the ids of the jobs it cancelled."""
+        from pipeline.ml_engine.protocol import JobState
+
+        mine, engine = require_deployment(), self.connect()
+        # The jobs before the tasks: a job is made by a task that is there already.
+        jobs = [job for job in engine.list_jobs() if not JobState(job["state"]).is_terminal]
+        tasks = AirflowApiHook().unfinished_tasks()
+        unwanted = [job["jobId"] for job in jobs if not is_wanted(job.get("labels", {}), mine, tasks)]
+        for job_id in unwanted:
+            self.log.warning("no task wants job %s any more; cancelling it", job_id)
+            engine.cancel_job(job_id)
+        return unwanted
+
+
+class CollectGarbageOperator(GraftOperator):
+    """Delete versions that never came to serve or served long ago, and the folders of old jobs.
+
+    Args:
+        grace_minutes: How long a version that never served stays.
+        arguments: Those of `GraftOperator`.
+    """
+
+    template_fields: Sequence[str] = ("grace_minutes",)
+
+    def __init__(self, *, grace_minutes: Any = 60, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.grace_minutes = grace_minutes
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Return what it deleted."""
+        return {"versions": self._collect_versions(), "jobs": self._collect_jobs()}
+
+    def _collect_versions(self) -> dict[str, list[str]]:
+        from pipeline.deploy.sweep import delete_versions, find_old_versions
+        from pipeline.deploy.version import version_name
+        from pipeline.ml_engine.protocol import resource_id
+
+        engine, storage, deleted = self.connect(), self.storage, {}
+        models = engine.list_models()
+        live = {version_name(run["dag_id"], run["dag_run_id"]) for run in AirflowApiHook().unfinished_runs()}
+        for model in models:
+            name = resource_id(model)
+            old = find_old_versions(
+                engine,
+                storage,
+                self.workspace,
+                model,
+                live=live,
+                keep=Settings().keep_versions,
+                grace=timedelta(minutes=float(self.grace_minutes)),
+                now=datetime.now(UTC),
+            )
+            if gone := delete_versions(engine, name, old):
+                deleted[name] = gone
+        return deleted
+
+    def _collect_jobs(self) -> list[str]:
+        from pipeline.deploy.sweep import delete_job_folders, find_needed_jobs, find_old_jobs
+
+        engine, storage, workspace = self.connect(), self.storage, self.workspace
+        jobs = engine.list_jobs()
+        old = find_old_jobs(
+            jobs,
+            needed=find_needed_jobs(engine, storage, workspace, jobs),
+            mark=(AIRFLOW, require_deployment()),
+            before=datetime.now(UTC) - timedelta(days=Settings().keep_days),
+        )
+        return delete_job_folders(storage, workspace, old)
+
+
+def require_deployment() -> str:
+    """Return what tells this Airflow's jobs from others'.
+
+    Raises:
+        ConfigError: if it has no name to go by.
+    """
+    mine = deployment()
+    if not mine:
+        raise ConfigError(
+            "`[api] base_url` is not set, so jobs of this Airflow cannot be told from those of another one "
+            "on the same engine; set it to the API server's address."
+        )
+    return mine
+
+
+def is_wanted(labels: JsonDict, mine: str, tasks: Sequence[JsonDict]) -> bool:
+    """Say whether a job is another's, or some task that has not ended wants it."""
+    if labels.get(AIRFLOW) != mine:
+        return True
+    if TASK in labels:
+        wanted = {digest(ti["dag_id"], ti["dag_run_id"], ti["task_id"], ti["map_index"]) for ti in tasks}
+        return labels[TASK] in wanted
+    return labels.get(DAG, "") in {digest(ti["dag_id"]) for ti in tasks}

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.deploy.history import record_event
+from pipeline.deploy.sweep import (
+    delete_job_folders,
+    delete_versions,
+    find_needed_jobs,
+    find_old_jobs,
+    find_old_versions,
+)
+from pipeline.storage import Storage
+from tests.fakes_ml_engine import FakeMLEngine
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LABELS = {"run": "r", "dataset": "d", "job": "j"}
+MARK = ("graft_airflow", "mine")
+
+
+def version_id(number: int) -> str:
+    return f"v_{number:012x}"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage({"graft": tmp_path})
+
+
+@pytest.fixture
+def engine() -> FakeMLEngine:
+    engine = FakeMLEngine()
+    engine.ensure_model("m")
+    return engine
+
+
+def add_versions(engine: FakeMLEngine, *numbers: int, **changes: Any) -> None:
+    for number in numbers:
+        engine.create_version("m", {"name": version_id(number), "labels": LABELS, **changes})
+
+
+def serve(engine: FakeMLEngine, storage: Storage, *numbers: int, event: str = "promoted") -> None:
+    for number in numbers:
+        engine.set_default("m", version_id(number))
+        said = {"event": event, "version": version_id(number), "run_id": f"{event} {number}"}
+        record_event(storage, "gs://graft", "m", said)
+
+
+def find(engine: FakeMLEngine, storage: Storage, **changes: Any) -> list[str]:
+    given: dict[str, Any] = {"live": (), "keep": 2, "grace": timedelta(hours=1), "now": NOW}
+    model = engine.models["m"]
+    return find_old_versions(engine, storage, "gs://graft", model, **{**given, **changes})
+
+
+class TestVersions:
+    def test_those_that_served_before_the_kept_ones_go(self, engine: FakeMLEngine, storage: Storage) -> None:
+        add_versions(engine, 1, 2, 3, 4)
+        serve(engine, storage, 1, 2, 3, 4)
+        assert find(engine, storage) == [version_id(1), version_id(2)]
+        assert find(engine, storage, keep=3) == [version_id(1)]
+
+    def test_what_a_rollback_goes_to_stays_after_a_rollback_too(
+        self, engine: FakeMLEngine, storage: Storage
+    ) -> None:
+        add_versions(engine, 1, 2, 3, 4)
+        serve(engine, storage, 1, 2, 3, 4)
+        serve(engine, storage, 3, event="rolled_back")
+        old = find(engine, storage)
+        assert version_id(2) not in old, "the next rollback goes there"
+        assert version_id(3) not in old
+
+    def test_one_that_never_served_goes_after_the_grace(self, engine: FakeMLEngine, storage: Storage) -> None:
+        add_versions(engine, 1, 2)  # made at midnight
+        serve(engine, storage, 1)
+        assert find(engine, storage) == [version_id(2)]
+        assert find(engine, storage, grace=timedelta(hours=13)) == []
+        assert find(engine, storage, live=[version_id(2)], grace=timedelta(0)) == []
+
+    def test_others_versions_and_busy_ones_are_left_alone(
+        self, engine: FakeMLEngine, storage: Storage
+    ) -> None:
+        add_versions(engine, 1)
+        engine.create_version("m", {"name": "mine", "labels": LABELS})
+        engine.create_version("m", {"name": version_id(7)})
+        add_versions(engine, 8)
+        engine.versions["m"][version_id(8)]["state"] = "CREATING"
+        assert find(engine, storage) == []
+
+    def test_one_that_became_the_default_meanwhile_is_not_deleted(
+        self, engine: FakeMLEngine, storage: Storage
+    ) -> None:
+        add_versions(engine, 1, 2, 3)
+        serve(engine, storage, 3)
+        assert delete_versions(engine, "m", [version_id(2), version_id(3)]) == [version_id(2)]
+        assert set(engine.versions["m"]) == {version_id(1), version_id(3)}
+
+
+class TestJobs:
+    def job(
+        self, job_id: str, *, state: str = "SUCCEEDED", age_days: int = 60, **fields: Any
+    ) -> dict[str, Any]:
+        ended = (NOW - timedelta(days=age_days)).isoformat().replace("+00:00", "Z")
+        labels = {MARK[0]: MARK[1]}
+        return {
+            "jobId": job_id,
+            "state": state,
+            "createTime": ended,
+            "endTime": ended,
+            "labels": labels,
+            **fields,
+        }
+
+    def test_only_old_ended_jobs_of_ours_that_nobody_needs(self) -> None:
+        jobs = [
+            self.job("old"),
+            self.job("failed", state="FAILED"),
+            self.job("young", age_days=2),
+            self.job("running", state="RUNNING"),
+            self.job("needed"),
+            self.job("others", labels={MARK[0]: "theirs"}),
+            self.job("notebook", labels={}),
+        ]
+        found = find_old_jobs(jobs, needed={"needed"}, mark=MARK, before=NOW - timedelta(days=30))
+        assert found == ["old", "failed"]
+
+    def test_versions_need_what_they_are_made_of_and_compared_by(
+        self, engine: FakeMLEngine, storage: Storage
+    ) -> None:
+        lineage = {"training": {"job": "trained"}, "evaluation_job": "evaluated"}
+        storage.write_json(f"gs://graft/models/m/{version_id(1)}/graft/lineage.json", lineage)
+        add_versions(engine, 1, deploymentUri="gs://graft/jobs/made/model")
+        asked = {"versionName": f"projects/local/models/m/versions/{version_id(1)}"}
+        gone = {"versionName": f"projects/local/models/m/versions/{version_id(2)}"}
+        jobs = [self.job("asked", predictionInput=asked), self.job("gone", predictionInput=gone)]
+        needed = find_needed_jobs(engine, storage, "gs://graft", jobs)
+        assert needed == {"trained", "evaluated", "made", "asked"}
+
+    def test_folders_are_deleted_whole_and_no_others(self, storage: Storage) -> None:
+        for uri in ("jobs/a/model/x", "jobs/a/training.json", "jobs/ab/model/x"):
+            storage.write_bytes(f"gs://graft/{uri}", b"x")
+        assert delete_job_folders(storage, "gs://graft", ["a", "b"]) == ["a"]
+        assert storage.list_uris("gs://graft/") == ["gs://graft/jobs/ab/model/x"]
