@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.datasets.manifest import read_manifest
 from pipeline.npz import read_npz
-from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.pixels.host import decode_picture, decode_resized, resize_picture
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess import pack
 from pipeline.preprocess.pack import PackPlan, pack_shard, plan_pack
@@ -195,10 +195,13 @@ class TestTestPictures:
         tested = {row.id for row in rows if row.split == "test"}
         blobs = {storage.read_bytes(f"{WORKSPACE}/blobs/{r.blob}") for r in rows if r.split == "test"}
         opened = []
-        monkeypatch.setattr(pack, "decode_picture", lambda data: opened.append(data) or decode_picture(data))
+        monkeypatch.setattr(
+            pack, "decode_resized", lambda data, spec: opened.append(data) or decode_resized(data, spec)
+        )
         pack_all(made, storage)
         assert tested
         assert not tested & set(packed_ids(made, storage))
+        assert opened
         assert not blobs & set(opened)
 
     def test_more_than_a_file_holds_go_on_in_the_next(self, tmp_path: Path, storage: Storage) -> None:
