@@ -25,6 +25,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   EvaluationError                 predictions do not join with the test pictures
     PredictionJoinError           a missing, doubled or unknown key
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
+  ApprovalMissing                 a version that needs a person's approval has none
   RollbackRefused                 nothing to roll back to, or nobody says why
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
@@ -168,6 +169,10 @@ class PredictionJoinError(EvaluationError):
 
 class SmokeTestFailed(PipelineError):
     """Online answers differ from the evaluated ones, or come too slowly."""
+
+
+class ApprovalMissing(PipelineError):
+    """A version that needs a person's approval has none."""
 
 
 class RollbackRefused(PipelineError):

@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STAGES = (
-    *("fetch", "clean", "pack", "train", "evaluate", "gate"),
+    *("settle", "fetch", "clean", "pack", "train", "evaluate", "gate", "approve"),
     *("create_version", "smoke_test", "promote", "publish"),
 )
 # Of several mapped task instances the first state in this order is the stage's.
 PRECEDENCE = (
-    *("failed", "upstream_failed", "running", "deferred", "up_for_retry", "up_for_reschedule", "restarting"),
-    *("queued", "scheduled", "removed", "success", "skipped"),
+    *("failed", "upstream_failed", "running", "deferred", "awaiting_input"),
+    *(
+        "up_for_retry",
+        "up_for_reschedule",
+        "restarting",
+        "queued",
+        "scheduled",
+        "removed",
+        "success",
+        "skipped",
+    ),
 )
 COLOURS = {
     "success": "green",
@@ -29,6 +38,7 @@ COLOURS = {
     "upstream_failed": "red",
     "running": "cyan",
     "deferred": "cyan",
+    "awaiting_input": "yellow",
 }
 
 

@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -32,23 +33,35 @@ DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
 ENDED = ("success", "failed")
+AWAITING = "awaiting_input"
+IF_CHANGED = "retrain.unchanged=skip"
 RESULT_KEYS = ("classifier", "run_id", "state", "dataset", "work", "evaluation", "gate", "version")
 
 ParamOption = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="KEY=VALUE", help="Change one value for this run, e.g. model.epochs=40."),
 ]
+IfChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--if-changed", help="Train only if pictures or parameters are not those of the serving version."
+    ),
+]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the run and return at once.")]
 
 
 def run(
-    name: NameArgument, param: ParamOption = None, no_wait: NoWaitOption = False, as_json: JsonOption = False
+    name: NameArgument,
+    param: ParamOption = None,
+    if_changed: IfChangedOption = False,
+    no_wait: NoWaitOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a classifier: fetch, train, evaluate, gate, deploy. Ctrl-C stops watching, not the run."""
     from pipeline.config import Settings
 
     settings = Settings()
-    conf = read_params(name, param or [], settings)
+    conf = read_params(name, [*(param or []), *([IF_CHANGED] if if_changed else [])], settings)
     api = connect_airflow(require_stack())
     run_id = start_run(api, name, conf, settings)
     if no_wait:
@@ -166,12 +179,16 @@ def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
 def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> dict[str, Any]:
     """Show a run until it ends, and return what `graft run --json` prints."""
     print_note(f"run {run_id} of {name}")
+    asked = False
     with RunProgress() as progress:
         while True:
             state = api.run_state(name, run_id)
             instances = api.task_instances(name, run_id)
             stages = summarise_stages(instances)
             progress.show(stages)
+            if not asked and any(stage.state == AWAITING for stage in stages):
+                asked = True
+                print_note(f"a person is waited for: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
             if state in ENDED:
                 break
             time.sleep(POLL_SECONDS)
@@ -193,7 +210,9 @@ def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
             f"Run {run_id} succeeded but left no {uri}. Do GRAFT_HOME and GRAFT_BUCKETS say the same "
             "here as they did for `graft up`?"
         ) from error
-    said = {"expect": summary["expect"]} if "expect" in summary else {}
+    if reason := summary.get("reason"):
+        print_note(reason)
+    said = {key: summary[key] for key in ("skipped", "expect") if key in summary}
     return {key: summary[key] for key in RESULT_KEYS} | said
 
 
@@ -217,11 +236,13 @@ def _find_error(events: list[dict[str, Any]]) -> str:
 
 
 def exit_code(result: dict[str, Any]) -> ExitCode:
-    """Return 0 for a deployed version, 1 for a failed run, 3 for one that ended well without a version."""
+    """Return 0 for a version that serves, 1 for a failed run, 3 for one that ended well without a version."""
     if result["state"] == "failed":
         return ExitCode.ERROR
     refused = result["gate"] is not None and not result["gate"]["accepted"]
-    ended = refused or result["state"] in ("superseded", "skipped")
+    if result.get("skipped"):
+        return ExitCode.OK  # what serves is what this run would have made
+    ended = refused or result["state"] in ("superseded", "rejected", "skipped")
     return ExitCode.NOT_DEPLOYED if ended else ExitCode.OK
 
 
@@ -247,5 +268,8 @@ def print_result(result: dict[str, Any]) -> None:
         print_text(f"  gate       {'accepted' if gate['accepted'] else 'refused'}")
         for reason in gate["reasons"]:
             print_text(f"             {reason}")
+        if said := gate.get("approval"):
+            verb = "approved" if said["approved"] else "rejected"
+            print_text(f"  {verb:<9}  by {said['by']}: {said['reason'] or 'no reason given'}")
     print_text(f"  version    {result['version'] or 'none'}")
     print_table(("stage", "seconds"), [(name, f"{spent:.1f}") for name, spent in result["seconds"].items()])

@@ -6,11 +6,14 @@ cannot disagree. Unknown keys are errors everywhere.
 
 from pipeline.config.classifier import Classifier
 from pipeline.config.dataset import DatasetConfig, FetchConfig, SplitConfig
+from pipeline.config.deploy import DeployConfig
 from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
 from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
 from pipeline.config.model import AugmentationConfig, EarlyStoppingConfig, HeadConfig, ModelConfig
+from pipeline.config.notify import NotifyConfig, Outcome
 from pipeline.config.params import RUN_PARAMS, parameter_schema, parameter_value, with_params
+from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
 from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
 from pipeline.config.sources import SOURCE_SECTIONS, SourceConfig, SourceSection
@@ -25,13 +28,18 @@ __all__ = [
     "SHIPPED_CLASSIFIERS",
     "Action",
     "Classifier",
+    "ON_DATASET_CHANGE",
     "DatasetConfig",
+    "DeployConfig",
     "ExpectConfig",
     "FetchConfig",
     "GateConfig",
     "HeadConfig",
     "Limit",
     "MetricName",
+    "NotifyConfig",
+    "Outcome",
+    "RetrainConfig",
     "ModelConfig",
     "Settings",
     "SliceRule",

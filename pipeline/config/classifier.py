@@ -8,8 +8,11 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config.dataset import DatasetConfig
+from pipeline.config.deploy import DeployConfig
 from pipeline.config.gate import GateConfig
 from pipeline.config.model import ModelConfig
+from pipeline.config.notify import NotifyConfig
+from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
 from pipeline.config.strict import Strict
 from pipeline.errors import ConfigError
@@ -35,17 +38,35 @@ class Classifier(Strict):
     serving: ServingConfig = Field(
         default_factory=ServingConfig, description="How a deployed version answers."
     )
+    deploy: DeployConfig = Field(
+        default_factory=DeployConfig, description="Who lets a version through that passed its gate."
+    )
     schedule: str | None = Field(
-        None, description="When to retrain: a cron line or `@daily` and the like; null for never."
+        None,
+        description="When to retrain: a cron line, `@daily` and the like, or `on_dataset_change`: at an "
+        "event of new pictures; null for never.",
+    )
+    retrain: RetrainConfig = Field(
+        default_factory=RetrainConfig, description="What a run does when there is nothing new."
+    )
+    notify: list[NotifyConfig] = Field(
+        default_factory=lambda: [NotifyConfig(to="log")],
+        description="Who is told what came of a run; a line in Airflow's log unless said otherwise.",
     )
 
     @field_validator("schedule")
     @classmethod
     def _schedule_is_known(cls, value: str | None) -> str | None:
         presets = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
-        if value is None or value in presets or len(value.split()) == 5:
+        known = (*presets, ON_DATASET_CHANGE)
+        if value is None or value in known or len(value.split()) == 5:
             return value
-        raise ValueError(f"`schedule` is a cron line of five fields or one of {', '.join(presets)}")
+        raise ValueError(f"`schedule` is a cron line of five fields or one of {', '.join(known)}")
+
+    @property
+    def asks_a_person(self) -> bool:
+        """Whether a version may need a person's approval."""
+        return self.deploy.require_approval or self.gate.first_version == "require_approval"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: what goes through Airflow and into lineage."""

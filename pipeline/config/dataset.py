@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,10 @@ class DatasetConfig(Strict):
     )
     split: SplitConfig = Field(
         default_factory=SplitConfig, description="Which pictures test and which train."
+    )
+    as_of: Annotated[str, Field(pattern=r"^d_[0-9a-f]+$")] | None = Field(
+        None,
+        description="A dataset version to train on as it is, instead of what the sources have now.",
     )
     merge_mirrored: bool = Field(
         False, description="Whether a mirrored copy counts as a near duplicate of its original."

@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 
 RUN_PARAMS = (
     "dataset.source.uri",
+    "dataset.as_of",
     "dataset.split.method",
     "dataset.split.test_fraction",
     "dataset.split.seed",
@@ -36,6 +37,7 @@ RUN_PARAMS = (
     "gate.max_loss",
     "gate.min_test_pictures",
     "serving.reject_below",
+    "retrain.unchanged",
     "gate.override_by",
     "gate.override_reason",
 )

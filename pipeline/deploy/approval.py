@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pipeline.deploy.history import HistoryEvent, record_event
+from pipeline.config import Classifier
+from pipeline.deploy.history import HistoryEvent, read_history, record_event
+from pipeline.errors import ApprovalMissing
+from pipeline.evaluate.gate import GateDecision
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -57,3 +60,46 @@ def record_approval(
     return record_event(
         storage, workspace, model, {"event": str(event), "version": version, "run_id": run_id, **said}
     )
+
+
+def find_approval(storage: Storage, workspace: str, model: str, run_id: str) -> Approval | None:
+    """Return what was said in a run, the last word of several; None where nobody was asked."""
+    decided = (HistoryEvent.APPROVED, HistoryEvent.REJECTED)
+    found = [
+        event
+        for event in read_history(storage, workspace, model)
+        if event["event"] in decided and event["run_id"] == run_id
+    ]
+    if not found:
+        return None
+    last = found[-1]
+    return Approval(
+        approved=last["event"] == HistoryEvent.APPROVED,
+        by=last["by"],
+        reason=last["reason"],
+        at=last["decided_at"],
+    )
+
+
+def needs_approval(classifier: Classifier, decision: GateDecision) -> bool:
+    """Return whether a version that passed its gate needs a person's approval."""
+    return classifier.deploy.require_approval or decision.waits_for_person
+
+
+def check_approval(
+    storage: Storage, workspace: str, classifier: Classifier, decision: GateDecision, run_id: str
+) -> Approval | None:
+    """Return the approval under which a run may deploy; None where it needs none.
+
+    Raises:
+        ApprovalMissing: if it needs one and nobody gave it, for instance because the step that asks was
+            left out or set to success by hand.
+    """
+    approval = find_approval(storage, workspace, classifier.name, run_id)
+    if needs_approval(classifier, decision) and not (approval and approval.approved):
+        raise ApprovalMissing(
+            f"A version of {classifier.name} needs a person's approval, and run {run_id} has none: "
+            f"{approval.line if approval else 'nobody was asked'}. Clear the task `approve` and answer it.",
+            run_id=run_id,
+        )
+    return approval

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from pipeline.deploy.approval import Approval
+from pipeline.deploy.guard import NothingNew
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gate import GateDecision
 from pipeline.evaluate.report import metrics_line, verdict_line
@@ -19,6 +21,7 @@ class RunState(StrEnum):
 
     SUCCESS = "success"
     REFUSED = "refused"
+    REJECTED = "rejected"
     SUPERSEDED = "superseded"
     SKIPPED = "skipped"
 
@@ -99,6 +102,30 @@ def build_skipped_summary(
     }
 
 
+def build_unchanged_summary(
+    *, classifier: str, run_id: str, dataset: Mapping[str, Any], work: JsonDict, found: NothingNew
+) -> JsonDict:
+    """Return the summary of a run that had nothing new to train on; the model in it is the champion."""
+    gate, metrics = found.lineage["gate"], found.lineage["gate"]["metrics"]
+    names = ("accuracy", "accuracy_ci95", "loss", "test_pictures")
+    return {
+        "classifier": classifier,
+        "run_id": run_id,
+        "state": str(RunState.SKIPPED),
+        "skipped": True,
+        "reason": f"nothing new: {found.reason}",
+        "dataset": _describe_dataset(dataset),
+        "work": work,
+        "evaluation": {
+            **{name: metrics[name] for name in names},
+            "job": found.lineage["evaluation_job"],
+        },
+        "gate": {"accepted": gate["accepted"], "reasons": gate["reasons"]},
+        "version": found.champion,
+        **_say_expectations(dataset),
+    }
+
+
 def _describe_dataset(dataset: Mapping[str, Any]) -> JsonDict:
     return {
         "version": dataset["version"],
@@ -125,12 +152,35 @@ def write_summary(storage: Storage, workspace: str, summary: JsonDict) -> str:
     return uri
 
 
-def run_note(state: RunState, decision: GateDecision, version: str | None) -> str:
+def run_note(
+    state: RunState, decision: GateDecision, version: str | None, approval: Approval | None = None
+) -> str:
     """Return the note that a run carries in the UI: Markdown, a few lines."""
     outcome = {
         RunState.SUCCESS: f"**Deployed `{version}`.**",
         RunState.REFUSED: "**Refused by the gate; nothing was deployed.**",
+        RunState.REJECTED: "**Rejected; nothing was deployed.**",
         RunState.SUPERSEDED: "**Superseded: the default changed during the run; this version was deleted.**",
     }[state]
     lines = [outcome, metrics_line(decision.metrics), decision.note, f"Gate: {verdict_line(decision)}"]
+    if approval is not None:
+        lines.append(f"Approval: {approval.line}")
     return "\n\n".join(lines)
+
+
+def outcome_line(summary: Mapping[str, Any]) -> str:
+    """Return in one line what came of a run."""
+    state, gate = RunState(summary["state"]), summary["gate"] or {}
+    said = gate.get("approval") or {}
+    if state is RunState.SUCCESS:
+        low, high = summary["evaluation"]["accuracy_ci95"]
+        accuracy = summary["evaluation"]["accuracy"]
+        return f"deployed {summary['version']}, accuracy {accuracy:.4f} ({low:.4f} to {high:.4f})"
+    if state is RunState.SKIPPED:
+        reasons = [summary["reason"]] if "reason" in summary else data_gate_lines(summary)
+        return f"skipped: {'; '.join(reasons)}"
+    return {
+        RunState.REFUSED: f"refused by the gate: {'; '.join(gate.get('reasons', []))}",
+        RunState.REJECTED: f"rejected by {said.get('by')}: {said.get('reason') or 'no reason given'}",
+        RunState.SUPERSEDED: "superseded: another version became the default during the run",
+    }[state]

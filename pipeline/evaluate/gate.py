@@ -11,6 +11,8 @@ from pipeline.evaluate.metrics import Metrics
 from pipeline.evaluate.rules import Rule, Verdict, judge_rules
 from pipeline.types import JsonDict
 
+FIRST_VERSION = "first_version"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateDecision:
@@ -35,6 +37,11 @@ class GateDecision:
     note: str
     rules: tuple[Rule, ...] = field(default=())
     override: dict[str, str] | None = None
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it is accepted only if a person approves."""
+        return any(rule.key == FIRST_VERSION and rule.verdict is Verdict.PENDING for rule in self.rules)
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
@@ -99,18 +106,22 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
 
 
 def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    key = FIRST_VERSION
     if evaluation.champion_version is not None or gate.first_version == "absolute_only":
         return
-    text = {
-        "require_approval": "a first version needs a person: run again with gate.override_by and "
-        "gate.override_reason",
-        "refuse": "this gate takes no first version from a run",
-    }[gate.first_version]
-    yield Rule(key="first_version", verdict=Verdict.FAILED, text=f"first_version: {text}")
+    if gate.first_version == "refuse":
+        text = f"{key}: this gate takes no first version from a run"
+        yield Rule(key=key, verdict=Verdict.FAILED, text=text)
+    elif gate.override_by is not None:
+        text = f"{key}: a first version needs a person"
+        yield Rule(key=key, verdict=Verdict.FAILED, text=text)
+    else:
+        text = f"{key}: waits for a person's approval, as the first version of a model"
+        yield Rule(key=key, verdict=Verdict.PENDING, text=text)
 
 
 def _find_override(failed: list[Rule], gate: GateConfig) -> dict[str, str] | None:
-    forbidden = gate.first_version == "refuse" and any(rule.key == "first_version" for rule in failed)
+    forbidden = gate.first_version == "refuse" and any(rule.key == FIRST_VERSION for rule in failed)
     if not failed or forbidden or gate.override_by is None or gate.override_reason is None:
         return None
     return {"by": gate.override_by.strip(), "reason": gate.override_reason.strip()}

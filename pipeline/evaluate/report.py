@@ -42,3 +42,42 @@ def evaluation_report(evaluation: Evaluation, decision: GateDecision | None = No
     if decision is not None:
         parts.append(f"Gate: {verdict_line(decision)}.")
     return "\n\n".join([*parts, confusion_table(evaluation.candidate)])
+
+
+def comparison_table(evaluation: Evaluation) -> str:
+    """Return candidate and champion side by side as a Markdown table."""
+    champion = evaluation.champion
+    version = evaluation.champion_version or "none serves"
+    rows = [["metric", "candidate", f"champion ({version})"], ["---"] * 3]
+    for name in ("accuracy", "loss", "macro_f1"):
+        values = [
+            _say(metrics.value_of(name)) if metrics else "-" for metrics in (evaluation.candidate, champion)
+        ]
+        rows.append([name.replace("_", " "), *values])
+    intervals = [
+        "{:.4f} to {:.4f}".format(*metrics.accuracy_ci95) if metrics else "-"
+        for metrics in (evaluation.candidate, champion)
+    ]
+    rows.insert(3, ["accuracy, 95 % interval", *intervals])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _say(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def approval_question(evaluation: Evaluation, decision: GateDecision, *, report: str) -> str:
+    """Return what a person who is to approve a version needs to know: Markdown.
+
+    Args:
+        evaluation: Of the candidate and the champion.
+        decision: What the gate said.
+        report: Address of the run's report.
+    """
+    parts = [comparison_table(evaluation)]
+    if evaluation.comparison is not None:
+        gained, lost = len(evaluation.comparison.gained), len(evaluation.comparison.lost)
+        parts.append(f"Only the candidate is right on {gained} pictures, only the champion on {lost}.")
+    parts += [f"Baseline: {evaluation.note}.", f"Gate: {verdict_line(decision)}."]
+    parts += [f"* {rule.verdict}: {rule.text}" for rule in decision.rules]
+    return "\n\n".join([*parts, f"Report: `{report}`, and the tab of this run that shows it."])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
+from pipeline.backbones.table import BACKBONES
 from pipeline.config import RUN_PARAMS, Classifier, parameter_schema, parameter_value, with_params
 
 if TYPE_CHECKING:
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
 
     from pipeline.types import JsonDict
 
-SECTIONS = {"dataset": "Pictures", "model": "Model", "gate": "Gate", "serving": "Serving"}
+SECTIONS = {
+    "dataset": "Pictures",
+    "model": "Model",
+    "serving": "Serving",
+    "gate": "Gate",
+    "retrain": "When nothing is new",
+}
 
 
 def build_params(classifier: Classifier) -> dict[str, Param]:
@@ -25,6 +32,8 @@ def build_params(classifier: Classifier) -> dict[str, Param]:
 def _build_param(name: str, value: Any) -> Param:
     schema = form_schema(parameter_schema(name))
     description = schema.pop("description", None)
+    if name == "model.backbone":
+        schema["enum"] = sorted(BACKBONES)
     section = SECTIONS[name.partition(".")[0]]
     return Param(value, description=description, title=name, section=section, **schema)
 

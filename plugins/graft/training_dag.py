@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset, BaseOperator
 from airflow.sdk.bases.operator import chain
 
+from graft.dag_page import describe_dag
+from graft.notifications import build_notifiers
 from graft.operators.dataset import (
     BuildDatasetVersionOperator,
     FetchPicturesOperator,
     PackShardsOperator,
+    source_asset,
 )
 from graft.operators.deployment import (
     MLEngineDeployClassifierOperator,
@@ -21,16 +24,18 @@ from graft.operators.deployment import (
     PublishModelOperator,
 )
 from graft.operators.evaluation import GateOperator, MLEngineEvaluateModelOperator
+from graft.operators.quiet import WaitForQuietOperator
 from graft.operators.training import MLEngineTrainClassifierOperator
-from graft.params import build_params, params_table
-from pipeline.config import Classifier, Settings, read_classifier
-from pipeline.errors import ConfigError
+from graft.params import build_params
+from pipeline.backbones.table import find_backbone
+from pipeline.config import ON_DATASET_CHANGE, Classifier, Settings, read_classifier
+from pipeline.errors import ConfigError, UnknownBackbone
 from pipeline.evaluate.slices import check_columns
 
 TAGS = ("graft", "image classifier")
 NUM_PACKERS = 2
 DEFAULT_POOL = "default_pool"
-RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 
 
 def read_training_dag(path: str | Path) -> DAG:
@@ -42,6 +47,9 @@ def read_training_dag(path: str | Path) -> DAG:
     try:
         classifier = read_classifier(Path(path))
         check_columns(rule.by for rule in classifier.gate.slices)
+        find_backbone(classifier.model.backbone)
+    except UnknownBackbone as error:
+        raise ConfigError(f"{path}: {error.message}", origin=str(path)) from None
     except ConfigError as error:
         raise ConfigError(error.message, **error.details) from None  # all that a user needs
     return build_training_dag(classifier)
@@ -49,16 +57,17 @@ def read_training_dag(path: str | Path) -> DAG:
 
 def build_training_dag(classifier: Classifier) -> DAG:
     """Build the DAG of a classifier; its id is the classifier's name."""
+    notifiers = build_notifiers(classifier.notify)
     with DAG(
         dag_id=classifier.name,
         description=classifier.description or None,
-        schedule=classifier.schedule,
+        schedule=schedule_of(classifier),
         catchup=False,
         max_active_runs=1,
         params=build_params(classifier),
         tags=list(TAGS),
         doc_md=describe_dag(classifier),
-        default_args=RETRIES,
+        default_args={**RETRIES, "on_success_callback": notifiers, "on_failure_callback": notifiers},
         render_template_as_native_obj=True,
     ) as dag:
         _build_tasks(classifier)
@@ -72,7 +81,11 @@ def _build_tasks(classifier: Classifier) -> None:
         for task_id in ("fetch", "clean", "pack", "train", "evaluate", "gate", "create_version")
     )
     num_chunks = count_chunks(classifier)
+    by_event = classifier.schedule == ON_DATASET_CHANGE
+    settle = [WaitForQuietOperator(task_id="settle", classifier=yaml)] if by_event else []
+    approve = [_approve(classifier, dataset, gate, evaluation)] if classifier.asks_a_person else []
     chain(
+        *settle,
         FetchPicturesOperator.partial(
             task_id="fetch",
             classifier=yaml,
@@ -93,6 +106,7 @@ def _build_tasks(classifier: Classifier) -> None:
             training=training,
             evaluation=evaluation,
         ),
+        *approve,
         MLEngineDeployClassifierOperator(
             task_id="create_version", dataset=dataset, training=training, evaluation=evaluation, gate=gate
         ),
@@ -106,6 +120,22 @@ def _build_tasks(classifier: Classifier) -> None:
     )
 
 
+def _approve(classifier: Classifier, dataset: str, gate: str, evaluation: str) -> BaseOperator:
+    # Only here, because the module costs parsing time that no other classifier needs to pay.
+    from graft.operators.approval import MLEngineApproveVersionOperator
+
+    return MLEngineApproveVersionOperator(
+        task_id="approve", classifier=classifier, dataset=dataset, gate=gate, evaluation=evaluation
+    )
+
+
+def schedule_of(classifier: Classifier) -> str | list[Asset] | None:
+    """Return when Airflow starts runs by itself: a cron line, or events of the source's asset."""
+    if classifier.schedule == ON_DATASET_CHANGE:
+        return [source_asset(classifier.name)]
+    return classifier.schedule
+
+
 def count_chunks(classifier: Classifier) -> int:
     """Return how many tasks fetch: as `dataset.fetch.chunks` says where there is work to share, else one."""
     sources = classifier.dataset.all_sources
@@ -116,31 +146,3 @@ def count_chunks(classifier: Classifier) -> int:
 def result_of(task_id: str) -> str:
     """Return the template of a task's result: unlike an `XComArg` it draws no further edge into the graph."""
     return f"{{{{ ti.xcom_pull(task_ids={task_id!r}) }}}}"
-
-
-def describe_dag(classifier: Classifier) -> str:
-    """Return the DAG's page in the UI: what it does, its parameters, how to start it."""
-    body = json.dumps({"logical_date": None, "conf": {"model.epochs": classifier.model.epochs}})
-    return f"""# {classifier.name}
-
-{classifier.description or "An image classifier."}
-
-Fetches pictures, cleans and packs them, trains a head on {classifier.model.backbone} on ML Engine, evaluates
-what will be served, and gives a version that passes the gate the traffic of model `{classifier.name}`.
-A run that the gate refuses is green; its note says why.
-
-## Parameters of one run
-
-{params_table(classifier)}
-
-## Start a run
-
-```bash
-graft run {classifier.name} --param model.epochs={classifier.model.epochs}
-
-TOKEN=$(curl -s -X POST "$AIRFLOW_URL/auth/token" -H 'Content-Type: application/json' \\
-  -d "{{\\"username\\": \\"$USERNAME\\", \\"password\\": \\"$PASSWORD\\"}}" | jq -r .access_token)
-curl -X POST "$AIRFLOW_URL/api/v2/dags/{classifier.name}/dagRuns" \\
-  -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{body}'
-```
-"""

@@ -90,10 +90,61 @@ schedule: "@weekly"
         "maximum": 10,
     }
     assert dag.params.get_param("dataset.split.method").schema["enum"] == ["hash", "random"]
+    assert "inception_v3" in dag.params.get_param("model.backbone").schema["enum"]
+    assert dag.params.get_param("retrain.unchanged").schema["enum"] == ["auto", "skip", "train"]
     assert dag.params.get_param("gate.max_loss").schema["type"] == ["null", "number"]
     assert "curl -X POST" in dag.doc_md
     assert "| `model.epochs` | `7` |" in dag.doc_md
     assert {task.retries for task in dag.tasks} == {2}
+
+
+def test_approval_is_asked_between_gate_and_deployment(folder: Path, parse: Callable[[], Any]) -> None:
+    rules = {"always": "deploy: {require_approval: true}", "first": "gate: {first_version: require_approval}"}
+    for name, rule in rules.items():
+        text = GOOD.format(name=name) + rule.replace("{first", "{min_accuracy: 0.5, first") + "\n"
+        (folder / f"{name}.yaml").write_text(text)
+    dags = parse().dags
+    for name in rules:
+        edges = {task.task_id: set(task.downstream_task_ids) for task in dags[name].tasks}
+        assert edges == {**EDGES, "gate": {"approve"}, "approve": {"create_version"}}
+        assert "hitlDetails" in dags[name].doc_md
+    assert "hitlDetails" not in dags["surfaces"].doc_md
+
+
+def test_events_of_new_pictures_start_runs_that_settle_first(folder: Path, parse: Callable[[], Any]) -> None:
+    (folder / "eager.yaml").write_text(GOOD.format(name="eager") + "schedule: on_dataset_change\n")
+    dag = parse().dags["eager"]
+    edges = {task.task_id: set(task.downstream_task_ids) for task in dag.tasks}
+    assert edges == {**EDGES, "settle": {"fetch"}}
+    [asset] = dag.timetable.asset_condition.objects
+    assert (asset.name, asset.uri) == ("eager source", "graft://sources/eager")
+    assert "/api/v2/assets/events" in dag.doc_md
+    assert dag.max_active_runs == 1
+
+
+def test_page_of_a_scheduled_dag_tells_how_to_backfill(folder: Path, parse: Callable[[], Any]) -> None:
+    (folder / "weekly.yaml").write_text(GOOD.format(name="weekly") + "schedule: '0 3 * * 1'\n")
+    page = parse().dags["weekly"].doc_md
+    assert "It also runs by the schedule `0 3 * * 1`; where nothing is new" in page
+    assert "/api/v2/backfills" in page
+
+
+def test_every_command_of_the_page_is_one_that_a_shell_understands(
+    folder: Path, parse: Callable[[], Any]
+) -> None:
+    import shlex
+
+    text = "deploy: {require_approval: true}\nschedule: on_dataset_change\n"
+    (folder / "all.yaml").write_text(GOOD.format(name="all") + text)
+    page = parse().dags["all"].doc_md
+    blocks = [block.partition("```")[0] for block in page.split("```bash\n")[1:]]
+    assert len(blocks) == 4
+    bodies = []
+    for block in blocks:
+        words = shlex.split(block, comments=True)
+        bodies += [word for previous, word in zip(words, words[1:], strict=False) if previous == "-d"]
+    parsed = [json.loads(body) for body in bodies if "$" not in body]
+    assert {"logical_date": None, "conf": {"model.epochs": 20}} in parsed
 
 
 def test_a_classifier_without_schedule_never_runs_by_itself(parse: Callable[[], Any]) -> None:
@@ -118,6 +169,10 @@ class TestBrokenYaml:
             ("name: bad\n", "`dataset` is missing; add it"),
             ("name: [\n", "not readable as YAML"),
             ("just text\n", "expected a mapping"),
+            (
+                "name: bad\ndataset: {source: {type: sample}}\nmodel: {backbone: resnet}\n",
+                "set `model.backbone` to one of: efficientnet_lite0",
+            ),
             ('name: bad\ndescription: """\ndataset: 1\n', "not readable as YAML"),
         ],
     )

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias
 
 from graft.operators.base import GraftOperator
-from graft.operators.outcome import finish_skipped_run, skip_what_follows
+from graft.operators.outcome import finish_skipped_run, finish_unchanged_run, skip_what_follows
 from graft.params import classifier_of_run
+from graft.run_request import dataset_version_of_run, skips_unchanged
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from pipeline.config import Classifier
 
 
 class FetchPicturesOperator(GraftOperator):
@@ -42,6 +45,10 @@ class FetchPicturesOperator(GraftOperator):
 
         classifier = classifier_of_run(self.classifier, context)
         find_backbone(classifier.model.backbone)
+        pinned = dataset_version_of_run(classifier, context, self.storage, self.workspace)
+        if pinned is not None:
+            self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
+            return {"index": None, "downloaded": 0}
         result = fetch_pictures(
             classifier,
             find_secret=find_connection_secret,
@@ -57,7 +64,8 @@ class BuildDatasetVersionOperator(GraftOperator):
     """Decode, deduplicate and split what was fetched, and plan its shards.
 
     A new dataset version is an event of the dataset's asset; an old one is none, so the outlet is an alias.
-    Where the data gate is set to skip, the run ends here: green, with all after it skipped.
+    Where the data gate is set to skip, the run ends here: green, with all after it skipped. So does a run by
+    schedule, event or backfill that has nothing new to train on.
 
     Args:
         classifier: The YAML's content.
@@ -77,16 +85,21 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.backbones.table import find_backbone
         from pipeline.preprocess.clean import build_dataset_version
         from pipeline.preprocess.pack import plan_pack
+        from pipeline.preprocess.recall import recall_dataset_version
 
         classifier = classifier_of_run(self.classifier, context)
         storage, workspace = self.storage, self.workspace
-        dataset = build_dataset_version(
-            classifier,
-            storage=storage,
-            workspace=workspace,
-            fetched=[part["index"] for part in as_list(self.fetched)],
-            run_id=context["ti"].run_id,
-        )
+        pinned = dataset_version_of_run(classifier, context, storage, workspace)
+        if pinned is not None:
+            dataset = recall_dataset_version(storage, workspace, classifier.name, pinned)
+        else:
+            dataset = build_dataset_version(
+                classifier,
+                storage=storage,
+                workspace=workspace,
+                fetched=[part["index"] for part in as_list(self.fetched)],
+                run_id=context["ti"].run_id,
+            )
         for warning in (*dataset["warnings"], *dataset["expect"]["reasons"]):
             self.log.warning(warning)
         spec = find_backbone(classifier.model.backbone).spec
@@ -101,6 +114,8 @@ class BuildDatasetVersionOperator(GraftOperator):
             self._end_run(context, result)
         if dataset["new"]:
             self._tell_of_version(context, result)
+        if skips_unchanged(classifier, context):
+            self._end_run_if_unchanged(context, classifier, result)
         return result
 
     def _end_run(self, context: Context, dataset: dict[str, Any]) -> None:
@@ -113,6 +128,26 @@ class BuildDatasetVersionOperator(GraftOperator):
             work=count_work(as_list(self.fetched), dataset, [], {"forwarded": 0, "cached": 0}),
         )
         finish_skipped_run(self, context, summary)
+        context["ti"].xcom_push(key="return_value", value=dataset)
+        raise skip_what_follows(self)
+
+    def _end_run_if_unchanged(
+        self, context: Context, classifier: Classifier, dataset: dict[str, Any]
+    ) -> None:
+        from pipeline.deploy.guard import find_nothing_new
+        from pipeline.deploy.summary import build_unchanged_summary, count_work
+
+        found = find_nothing_new(self.connect(), self.storage, self.workspace, classifier, dataset["version"])
+        if found is None:
+            return
+        summary = build_unchanged_summary(
+            classifier=classifier.name,
+            run_id=context["ti"].run_id,
+            dataset=dataset,
+            work=count_work(as_list(self.fetched), dataset, [], {"forwarded": 0, "cached": 0}),
+            found=found,
+        )
+        finish_unchanged_run(self, context, summary)
         context["ti"].xcom_push(key="return_value", value=dataset)
         raise skip_what_follows(self)
 
@@ -192,3 +227,8 @@ def dataset_asset(name: str) -> Asset:
 def dataset_alias(name: str) -> AssetAlias:
     """Return the alias through which a run tells of a new dataset version, if it made one."""
     return AssetAlias(name=f"{name} dataset versions", group="dataset")
+
+
+def source_asset(name: str) -> Asset:
+    """Return the asset of where a classifier's pictures come from; an event says that there are new ones."""
+    return Asset(name=f"{name} source", uri=f"graft://sources/{name}", group="source")

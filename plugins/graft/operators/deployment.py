@@ -14,6 +14,7 @@ from pipeline.config import Classifier
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.deploy.approval import Approval
     from pipeline.types import JsonDict
 
 
@@ -40,6 +41,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         """Return the version's name once it is READY."""
         from pipeline.backbones.table import find_backbone
+        from pipeline.deploy.approval import check_approval
         from pipeline.deploy.card import count_licences, model_card
         from pipeline.deploy.lineage import build_lineage
         from pipeline.deploy.version import deploy_version, record_in_model, version_name
@@ -52,6 +54,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         classifier = Classifier.from_dict(self.dataset["classifier"])
         evaluation = read_evaluation(self.storage, self.evaluation["uri"])
         decision = GateDecision.from_dict(self.gate["decision"])
+        approval = check_approval(self.storage, self.workspace, classifier, decision, run_id)
         lineage = build_lineage(
             classifier,
             run_id=run_id,
@@ -59,6 +62,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
             training=self.training,
             evaluation=evaluation,
             decision=decision,
+            approval=approval.to_dict() if approval else None,
         )
         model_uri = self.training["model_uri"]
         record_in_model(
@@ -81,7 +85,8 @@ class MLEngineDeployClassifierOperator(GraftOperator):
             version=version_name(context["ti"].dag_id, run_id),
             model_uri=model_uri,
             runtime_version=self.training["runtime_version"],
-            description=f"Run {run_id}: {metrics_line(evaluation.candidate)}; gate: {verdict_line(decision)}",
+            description=f"Run {run_id}: {metrics_line(evaluation.candidate)}; gate: {verdict_line(decision)}"
+            + (f"; {approval.line}" if approval else ""),
             labels={"run": run_id, "dataset": self.dataset["version"], "job": self.training["job"]},
         )
         return {
@@ -165,6 +170,7 @@ class MLEnginePromoteVersionOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return how the promotion ended and which version was default before."""
+        from pipeline.deploy.approval import find_approval
         from pipeline.deploy.history import record_event
         from pipeline.deploy.promote import Promotion, promote_version
         from pipeline.deploy.summary import RunState
@@ -175,6 +181,7 @@ class MLEnginePromoteVersionOperator(GraftOperator):
         promotion = promote_version(
             self.connect(), self.storage, self.workspace, model=model, version=version, champion=champion
         )
+        approval = find_approval(self.storage, self.workspace, model, context["ti"].run_id)
         event = {
             "event": str(promotion),
             "version": version,
@@ -182,14 +189,14 @@ class MLEnginePromoteVersionOperator(GraftOperator):
             "run_id": context["ti"].run_id,
             "dataset_version": self.dataset["version"],
             "accuracy": self.evaluation["candidate"]["accuracy"],
-            "decided_by": decided_by(self.gate["decision"]),
+            "decided_by": decided_by(self.gate["decision"], approval),
         }
         record_event(self.storage, self.workspace, model, event)
         result = {"promotion": str(promotion), "previous": champion}
         if promotion is Promotion.PROMOTED:
             return result
         summary = {**self.gate["summary"], "state": str(RunState.SUPERSEDED)}
-        finish_run(self, context, summary, GateDecision.from_dict(self.gate["decision"]))
+        finish_run(self, context, summary, GateDecision.from_dict(self.gate["decision"]), approval)
         context["ti"].xcom_push(key="return_value", value=result)
         raise skip_what_follows(self)
 
@@ -214,23 +221,27 @@ class PublishModelOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return where the summary is."""
+        from pipeline.deploy.approval import find_approval
         from pipeline.evaluate.gate import GateDecision
 
+        approval = find_approval(self.storage, self.workspace, self.model, context["ti"].run_id)
         summary = {**self.gate["summary"], "version": self.version["version"]}
         context["outlet_events"][model_asset(self.model)].extra = {
             "version": summary["version"],
             "run_id": summary["run_id"],
             "dataset_version": summary["dataset"]["version"],
-            "decided_by": decided_by(self.gate["decision"]),
+            "decided_by": decided_by(self.gate["decision"], approval),
             **{name: summary["evaluation"][name] for name in ("accuracy", "loss", "test_pictures")},
         }
-        uri = finish_run(self, context, summary, GateDecision.from_dict(self.gate["decision"]))
+        uri = finish_run(self, context, summary, GateDecision.from_dict(self.gate["decision"]), approval)
         return {"summary": uri, "version": summary["version"]}
 
 
-def decided_by(decision: JsonDict) -> str:
-    """Return who let the version through: the gate, or the person who overrode it."""
+def decided_by(decision: JsonDict, approval: Approval | None) -> str:
+    """Return who let the version through: the gate, the person who overrode it, or the one who approved."""
     override = decision.get("override")
+    if approval is not None:
+        return approval.by
     return str(override["by"]) if override else "gate"
 
 

@@ -229,9 +229,11 @@ class TestWatching:
                 },
                 3,
             ),
+            ({"state": "rejected", "version": None}, 3),
+            ({"state": "skipped", "skipped": True, "reason": "nothing new: `v_1` serves"}, 0),
             ({}, 0),
         ],
-        ids=["refused", "superseded", "skipped", "deployed"],
+        ids=["refused", "superseded", "skipped", "rejected", "nothing new", "deployed"],
     )
     def test_exit_code_says_whether_a_version_was_deployed(
         self, graft: Graft, airflow: Airflow, change: dict[str, Any], code: int
@@ -240,9 +242,34 @@ class TestWatching:
         Storage.from_environment().write_json(uri, SUMMARY | change)
         outcome = graft("run", "tiles")
         assert outcome.code == code
+        assert change.get("reason", "") in outcome.stderr
         for said in (change.get("gate"), change.get("expect")):
             for reason in (said or {}).get("reasons", []):
                 assert reason in outcome.stdout
+
+    def test_run_with_nothing_new_says_skipped_and_what_the_champion_is(
+        self, graft: Graft, airflow: Airflow
+    ) -> None:
+        uri = f"gs://graft/runs/tiles/{QUOTED}/summary.json"
+        change = {"state": "skipped", "skipped": True, "reason": "nothing new: `v_1` serves"}
+        Storage.from_environment().write_json(uri, SUMMARY | change)
+        found = graft("run", "tiles", "--if-changed", "--json").document
+        assert airflow.confs[-1]["conf"] == {"retrain.unchanged": "skip"}
+        assert found.pop("seconds") == {}
+        assert found == SUMMARY | {"state": "skipped", "skipped": True}
+
+    def test_a_person_that_is_waited_for_is_said_once_with_the_place(
+        self, graft: Graft, airflow: Airflow
+    ) -> None:
+        uri = f"gs://graft/runs/tiles/{QUOTED}/summary.json"
+        approval = {"approved": True, "by": "Ada", "reason": "", "at": "2026-01-01T00:00:00Z"}
+        gate = {"accepted": True, "reasons": [], "approval": approval}
+        Storage.from_environment().write_json(uri, SUMMARY | {"gate": gate})
+        airflow.states = ["running", "running", "success"]
+        airflow.tasks = [[task("approve", "awaiting_input")]]
+        outcome = graft("run", "tiles")
+        assert outcome.stderr.count(f"a person is waited for: {airflow.url}/dags/tiles/runs/{QUOTED}") == 1
+        assert "approved   by Ada: no reason given" in outcome.stdout
 
     def test_failed_run_names_the_task_and_its_error(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["failed"]

@@ -358,7 +358,6 @@ TABLE = [
         "a first version waits for a person",
         evaluation(),
         {"min_accuracy": 0.9, "first_version": "require_approval"},
-        ["first_version"],
     ),
     Case(
         "a person lets a first version in",
@@ -551,20 +550,18 @@ class TestReasons:
         assert rules[-1].text == "slices.source.accuracy.min: not judged, source=zoo has only 4 pictures"
         assert (rules[-1].subject, rules[-1].limit, rules[-1].verdict) == ("source=zoo", 0.5, Verdict.SKIPPED)
 
-    @pytest.mark.parametrize(
-        ("first", "words"),
-        [
-            (
-                "require_approval",
-                "first_version: a first version needs a person: run again with gate.override_by and "
-                "gate.override_reason",
-            ),
-            ("refuse", "first_version: this gate takes no first version from a run"),
-        ],
-    )
-    def test_of_a_first_version_tell_what_to_do(self, first: str, words: str) -> None:
-        [reason] = decide(evaluation(), min_accuracy=0.5, first_version=first).reasons
-        assert reason == words
+    def test_of_a_first_version_tell_what_to_do(self) -> None:
+        [reason] = decide(evaluation(), min_accuracy=0.5, first_version="refuse").reasons
+        assert reason == "first_version: this gate takes no first version from a run"
+
+    def test_of_a_first_version_that_waits_for_a_person_are_none_yet(self) -> None:
+        decision = decide(evaluation(), min_accuracy=0.5, first_version="require_approval")
+        assert (decision.accepted, decision.waits_for_person) == (True, True)
+        assert decision.rules[-1].text.startswith("first_version: waits for a person's approval")
+        assert GateDecision.from_dict(decision.to_dict()).waits_for_person
+        for first in (evaluation(), BETTER):
+            gate = {"min_accuracy": 0.5, "first_version": "require_approval", **PERSON}
+            assert not decide(first, **gate).waits_for_person
 
 
 class TestRules:

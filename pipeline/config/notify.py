@@ -1,0 +1,37 @@
+"""The `notify` section: who is told what came of a run."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from pipeline.config.strict import Strict
+
+Outcome: TypeAlias = Literal["success", "refused", "rejected", "superseded", "skipped", "failed", "approval"]
+USUAL: tuple[Outcome, ...] = ("success", "refused", "rejected", "superseded", "failed", "approval")
+
+
+class NotifyConfig(Strict):
+    """One place that is told what came of a run."""
+
+    to: Literal["log", "webhook"] = Field(
+        description="`log`: a line in Airflow's log. `webhook`: a JSON document by HTTP POST."
+    )
+    connection: str | None = Field(
+        None, description="For `webhook`: the Airflow connection that holds the address."
+    )
+    about: list[Outcome] = Field(
+        default_factory=lambda: list(USUAL),
+        min_length=1,
+        description="What is told: success, refused, rejected, superseded, skipped, failed, approval (a "
+        "person is waited for). All but skipped unless said otherwise.",
+    )
+
+    @model_validator(mode="after")
+    def _webhook_has_a_connection(self) -> NotifyConfig:
+        if (self.to == "webhook") != (self.connection is not None):
+            raise ValueError(
+                "`connection` names the Airflow connection of a `webhook`, which needs one; `log` has none"
+            )
+        return self

@@ -1,0 +1,139 @@
+"""Step 7: ask a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
+from airflow.sdk import Param
+
+from graft.failures import airflow_failures
+from graft.notifications import NEWS, build_notifiers, make_news
+from graft.operators.outcome import finish_run, skip_what_follows
+from pipeline.config import Classifier, Settings
+from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.deploy.approval import Approval
+    from pipeline.evaluate.gate import GateDecision
+
+REASON = Param(
+    "",
+    type="string",
+    title="Why",
+    description="Recorded with the version; empty for no reason given.",
+    source="task",  # those of the DAG are no part of the answer
+)
+
+
+class MLEngineApproveVersionOperator(ApprovalOperator):
+    """Wait for a person to approve the candidate; nothing is deployed without it.
+
+    The question has the candidate's and the champion's figures and the address of the report. A run waits
+    without a slot and without the triggerer. A rejection is an outcome: green, with all after it skipped.
+    Where nobody has to be asked, the step ends at once.
+
+    Args:
+        classifier: The classifier; its `deploy` section says how long to wait, for whom, and what then.
+        dataset: Result of the clean step.
+        gate: Result of the gate step.
+        evaluation: Result of the evaluate step.
+        arguments: Those of `ApprovalOperator`.
+    """
+
+    template_fields: Sequence[str] = ("subject", "body", "dataset", "gate", "evaluation")
+
+    def __init__(
+        self, *, classifier: Classifier, dataset: Any, gate: Any, evaluation: Any, **arguments: Any
+    ) -> None:
+        deploy = classifier.deploy
+        arguments["params"] = {"reason": REASON}  # instead of those that Airflow hands down from the DAG
+        super().__init__(
+            subject=f"Deploy a new version of {classifier.name}?",
+            defaults=self.APPROVE if deploy.on_timeout == "approve" else self.REJECT,
+            response_timeout=timedelta(hours=deploy.approval_hours),
+            assigned_users=[{"id": name, "name": name} for name in deploy.approvers] or None,
+            notifiers=build_notifiers(classifier.notify),
+            **arguments,
+        )
+        self.dataset = dataset
+        self.gate = gate
+        self.evaluation = evaluation
+
+    @property
+    def storage(self) -> Storage:
+        """The buckets, as the environment maps them."""
+        return Storage.from_environment()
+
+    @property
+    def workspace(self) -> str:
+        """The bucket of datasets, models and runs."""
+        return Settings().workspace
+
+    def execute(self, context: Context) -> Any:
+        """Ask, unless nobody has to be asked."""
+        from pipeline.deploy.approval import needs_approval
+        from pipeline.evaluate.evaluation import read_evaluation
+        from pipeline.evaluate.report import approval_question
+
+        with airflow_failures():
+            decision = self._decision()
+            if not needs_approval(Classifier.from_dict(self.dataset["classifier"]), decision):
+                self.log.info("no approval is needed")
+                return {"approval": None}
+            evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+            self.body = approval_question(evaluation, decision, report=self.gate["report"])
+        ti = context["ti"]
+        text = f"a new version waits for approval, accuracy {evaluation.candidate.accuracy:.4f}"
+        page = f"/tasks/{ti.task_id}/required_actions"
+        context[NEWS] = make_news("approval", text, ti.dag_id, ti.run_id, page=page)  # type: ignore[literal-required]
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Record what was said, and end the run if it was no."""
+        from pipeline.deploy.approval import record_approval
+        from pipeline.deploy.summary import RunState
+        from pipeline.deploy.version import version_name
+
+        answer = HITLOperator.execute_complete(self, context, event)
+        ti = context["ti"]
+        with airflow_failures():
+            approval = read_answer(answer, self.APPROVE)
+            self.log.info("%s", approval.line)
+            record_approval(
+                self.storage,
+                self.workspace,
+                self.dataset["dataset"],
+                version=version_name(ti.dag_id, ti.run_id),
+                run_id=ti.run_id,
+                approval=approval,
+            )
+            result = {"approval": approval.to_dict()}
+            if approval.approved:
+                return result
+            summary = {**self.gate["summary"], "state": str(RunState.REJECTED)}
+            finish_run(self, context, summary, self._decision(), approval)
+        ti.xcom_push(key="return_value", value=result)
+        raise skip_what_follows(self)
+
+    def _decision(self) -> GateDecision:
+        from pipeline.evaluate.gate import GateDecision
+
+        return GateDecision.from_dict(self.gate["decision"])
+
+
+def read_answer(answer: Mapping[str, Any], yes: str) -> Approval:
+    """Return Airflow's answer as an approval; nobody has answered where the time was up."""
+    from pipeline.deploy.approval import TIMEOUT, Approval
+
+    user = answer["responded_by_user"]
+    return Approval(
+        approved=answer["chosen_options"] == [yes],
+        by=str(user["name"] or user["id"]) if user else TIMEOUT,
+        reason=str((answer["params_input"] or {}).get("reason") or "").strip(),
+        at=answer["responded_at"].isoformat(),
+    )
