@@ -108,6 +108,9 @@ class FakeMLEngine:
     def get_model(self, name: str) -> JsonDict | None:
         return self.models.get(name)
 
+    def close(self) -> None:
+        return
+
     def list_models(self) -> list[JsonDict]:
         return list(self.models.values())
 

@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     keep_days: float = Field(
         30, ge=1, description="How long `engine_sweep` keeps folders of jobs that no version needs."
     )
+    users: str = Field(
+        "",
+        description="Further people of Airflow: `name:role,...`; viewer, user, op or admin.",
+    )
     project: str = Field("local", description="The project in ML Engine's resource names.")
 
     @field_validator("home")

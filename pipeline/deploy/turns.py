@@ -59,6 +59,7 @@ def take_turn(
     workspace: str,
     classifier: str,
     *,
+    subject: str = "promotions",
     holder: str = "",
     clock: Clock | None = None,
     abandon_seconds: float = ABANDON_SECONDS,
@@ -69,6 +70,7 @@ def take_turn(
         storage: Where turns are taken.
         workspace: The bucket of the classifier.
         classifier: Whose turn it is.
+        subject: What is changed in turns: what serves, unless it names something else.
         holder: Name of the work, which its next try has too.
         clock: Paces the wait.
         abandon_seconds: After which another's open turn counts as abandoned.
@@ -77,12 +79,13 @@ def take_turn(
         StorageError: if no turn came within twice the time after which one counts as abandoned.
     """
     clock = clock or SystemClock()
-    folder = f"{workspace}/classifiers/{classifier}/promotions"
+    folder = f"{workspace}/classifiers/{classifier}/{subject}"
     deadline = clock.now() + 2 * abandon_seconds
     claim = {"holder": holder or uuid.uuid4().hex, "try": uuid.uuid4().hex}
     while (number := _claim(storage, folder, claim, clock, abandon_seconds)) is None:
         if clock.now() > deadline:
-            raise StorageError(f"No turn to promote {classifier} within {2 * abandon_seconds:.0f} s.")
+            seconds = 2 * abandon_seconds
+            raise StorageError(f"No turn for the {subject} of {classifier} within {seconds:.0f} s.")
         clock.sleep(POLL_SECONDS)
     uri = f"{folder}/{number:09d}.json"
     turn = Turn(

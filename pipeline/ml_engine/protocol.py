@@ -149,6 +149,9 @@ class MLEngine(Protocol):
     ) -> list[object]:
         """Return one prediction for each instance, from the default version unless one is named."""
 
+    def close(self) -> None:
+        """Close the connections that are kept open; the next call opens them again."""
+
 
 def resource_id(resource: Mapping[str, object]) -> str:
     """Return the last part of a resource's `name`: v1 answers full names, callers send short ones."""

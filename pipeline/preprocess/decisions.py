@@ -100,6 +100,30 @@ def _read_decision(row: dict[str, str | None], line: int, uri: str) -> Decision:
     return Decision(line=line, picture=picture, action=action, label=label)  # type: ignore[arg-type]
 
 
+def decide_picture(
+    storage: Storage, workspace: str, dataset: str, picture: str, action: Action | None, *, label: str = ""
+) -> None:
+    """Write a decision about a picture in place of any earlier one that names it so; `None` leaves none.
+
+    All other lines stay as they are. Callers take turns: the file is read and written whole.
+
+    Raises:
+        ConfigError: if the file cannot be read, or the decision is none.
+    """
+    others = [each for each in read_decisions(storage, workspace, dataset) if each.picture != picture]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for each in others:
+        writer.writerow({"picture": each.picture, "action": each.action, "label": each.label})
+    uri = decisions_uri(workspace, dataset)
+    if action is not None:
+        row = {"picture": picture, "action": action, "label": label}
+        _read_decision({**row}, len(others) + 2, uri)
+        writer.writerow(row)
+    storage.write_bytes(uri, text.getvalue().encode())
+
+
 def names_picture(name: str, row: ManifestRow) -> bool:
     """Say whether a person's name for a picture means this row."""
     if name in (row.source_url, row.page_url):

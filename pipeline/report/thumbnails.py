@@ -33,20 +33,34 @@ class Thumbnails:
 
     def plain(self, row: ManifestRow) -> str:
         """Return a picture as a small JPEG: re-encoded, so that nothing of the file itself is passed on."""
-        return _data_uri(self._read(row))
+        return data_uri(self._read(row))
 
     def heated(self, row: ManifestRow, activation: Sequence[Sequence[float]]) -> str:
         """Return a picture in gray with the places that spoke for the answer in orange."""
         image = self._read(row)
-        return _data_uri(overlay_activation(image, activation))
+        return data_uri(overlay_activation(image, activation))
 
     def _read(self, row: ManifestRow) -> Image.Image:
         if row.blob not in self._small:
             data = self._storage.read_bytes(f"{self._workspace}/blobs/{row.blob}")
-            image = Image.fromarray(decode_picture(data))
-            image.thumbnail((SIDE, SIDE))
-            self._small[row.blob] = image
+            self._small[row.blob] = shrink_picture(data)
         return self._small[row.blob]
+
+
+def shrink_picture(data: bytes) -> Image.Image:
+    """Decode a picture and make it small.
+
+    Raises:
+        UndecodableImage: with its reason.
+    """
+    image = Image.fromarray(decode_picture(data))
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def encode_thumbnail(data: bytes) -> bytes:
+    """Return a picture as a small JPEG: re-encoded, so that nothing of the file itself is passed on."""
+    return _encode(shrink_picture(data))
 
 
 def overlay_activation(image: Image.Image, activation: Any) -> Image.Image:
@@ -62,7 +76,12 @@ def overlay_activation(image: Image.Image, activation: Any) -> Image.Image:
     return Image.fromarray((gray * (1 - heat) + _HEAT * heat).round().astype(np.uint8))
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
+    """Return a picture as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(_encode(image)).decode()}"
+
+
+def _encode(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return buffer.getvalue()

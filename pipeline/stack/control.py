@@ -23,6 +23,7 @@ from pipeline.stack.environment import (
     database_path,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
+from pipeline.stack.people import parse_people, write_passwords
 from pipeline.stack.processes import log_tail, start_process, stop_processes
 from pipeline.stack.state import (
     USERNAME,
@@ -41,6 +42,7 @@ Progress = Callable[[str], None]
 START_SECONDS = 180
 MIGRATE_SECONDS = 300
 STOP_SECONDS = 10
+PAGES = "/graft/"  # where plugins/graft/ui is mounted
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
 
 
@@ -69,6 +71,7 @@ def up(
     """
     with locked(settings.home):
         secrets = ensure_secrets(settings.home)
+        write_passwords(settings.home, secrets.airflow_password, parse_people(settings.users))
         old = load_state(settings.home)
         state = _choose_ports(old, engine_port, airflow_port)
         components = build_components(settings, state, secrets)
@@ -259,5 +262,5 @@ def _airflow(state: StackState, secrets: Secrets | None) -> dict[str, Any]:
         "url": state.airflow_url if secrets else None,
         "username": USERNAME,
         "password": secrets.airflow_password if secrets else None,
-        "pages": None,
+        "pages": PAGES if secrets else None,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.stack.people import parse_people
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.storage import parse_buckets
 
@@ -109,7 +110,9 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
             "DAGS_ARE_PAUSED_AT_CREATION": False,
             "EXECUTION_API_SERVER_URL": f"{state.airflow_url}/execution/",
             "HOSTNAME_CALLABLE": "socket.gethostname",
-            "SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
+            "SIMPLE_AUTH_MANAGER_USERS": ",".join(
+                f"{name}:{role}" for name, role in {USERNAME: "admin", **parse_people(settings.users)}.items()
+            ),
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
             "FERNET_KEY": secrets.fernet_key,
             "MIN_SERIALIZED_DAG_UPDATE_INTERVAL": 5,

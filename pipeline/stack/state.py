@@ -115,7 +115,7 @@ def load_secrets(home: Path) -> Secrets | None:
 
 
 def ensure_secrets(home: Path) -> Secrets:
-    """Return the secrets of this home, made now if need be, with the files the components read them from."""
+    """Return the secrets of this home, made now if need be, with the file the engine reads its token from."""
     found = load_secrets(home)
     if found is None:
         found = Secrets(
@@ -127,7 +127,6 @@ def ensure_secrets(home: Path) -> Secrets:
         )
         write_private(home / "secrets.json", asdict(found))
     add_engine_token(home / "engine" / "tokens.json", found.engine_token)
-    write_private(home / "airflow" / "passwords.json", {USERNAME: found.airflow_password})
     return found
 
 

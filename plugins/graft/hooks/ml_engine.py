@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
@@ -59,8 +59,13 @@ class MLEngineHook(BaseHook):
         return True, "ML Engine answers."
 
 
-def connect(connection: Connection, project: str | None = None) -> MLEngine:
+def connect(connection: Connection, project: str | None = None, **options: Any) -> MLEngine:
     """Make the client that a connection describes.
+
+    Args:
+        connection: The connection.
+        project: Instead of the connection's own.
+        options: Further ones of the client, its patience for instance.
 
     Raises:
         ConfigError: if it is of another type, or has no host.
@@ -82,4 +87,4 @@ def connect(connection: Connection, project: str | None = None) -> MLEngine:
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'http'}://{host}{port}"
     project = project or connection.extra_dejson.get("project") or DEFAULT_PROJECT
-    return RestMLEngine(host, project, connection.password or "")
+    return RestMLEngine(host, project, connection.password or "", **options)

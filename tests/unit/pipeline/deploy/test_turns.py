@@ -75,7 +75,7 @@ def test_waiting_ends(storage: Storage) -> None:
         other = FakeClock()
         other.time = clock.time - 1e6  # a clock so far behind that no turn looks old
         waiting = take_turn(storage, "gs://graft", "m", clock=other, abandon_seconds=1)
-        with pytest.raises(StorageError, match="No turn to promote m within 2 s"):
+        with pytest.raises(StorageError, match="No turn for the promotions of m within 2 s"):
             waiting.__enter__()
 
 

@@ -53,7 +53,7 @@ class TestSecrets:
     def test_secrets_are_made_once_and_kept_private(self, tmp_path: Path) -> None:
         first = ensure_secrets(tmp_path)
         assert ensure_secrets(tmp_path) == first
-        for name in ("secrets.json", "engine/tokens.json", "airflow/passwords.json"):
+        for name in ("secrets.json", "engine/tokens.json"):
             assert mode(tmp_path / name) == 0o600
 
     def test_two_homes_share_no_secret(self, tmp_path: Path) -> None:
@@ -79,10 +79,6 @@ class TestSecrets:
         add_engine_token(path, "t")
         add_engine_token(path, "t")
         assert [entry["name"] for entry in json.loads(path.read_text())["tokens"]] == ["mine", "stack"]
-
-    def test_password_file_is_the_one_airflow_reads(self, tmp_path: Path) -> None:
-        password = ensure_secrets(tmp_path).airflow_password
-        assert json.loads((tmp_path / "airflow" / "passwords.json").read_text()) == {"admin": password}
 
 
 class TestPorts:

@@ -1,0 +1,96 @@
+"""The page of all classifiers: a row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.pages.reads import Reads
+from pipeline.pages.schedule import Scheduled
+from pipeline.pages.sparkline import Sparkline, draw_sparkline
+from pipeline.pages.verdict import Verdict, judge_run
+from pipeline.types import JsonDict
+
+TREND = 20  # deployments in the line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """A classifier in one row.
+
+    Args:
+        scheduled: What the scheduler says of it.
+        serving: The version that has the traffic; None where there is none, or nobody knows.
+        accuracy: Of that version, on its test pictures.
+        trend: Accuracy of the last deployments.
+        verdict: What came of the newest run; None before the first.
+        data: `dataset.json` of the latest dataset version.
+        pictures: How many it holds.
+        traffic: Predictions that its versions answered; None where the engine does not count.
+    """
+
+    scheduled: Scheduled
+    serving: str | None
+    accuracy: float | None
+    trend: Sparkline | None
+    verdict: Verdict | None
+    data: JsonDict | None
+    pictures: int
+    traffic: int | None = None
+
+
+def describe_classifiers(
+    reads: Reads,
+    known: Iterable[Scheduled],
+    serving: Mapping[str, str],
+    traffic: Mapping[str, int] | None = None,
+) -> list[Overview]:
+    """Return a row for each classifier, by name.
+
+    Args:
+        reads: The bucket.
+        known: The classifiers.
+        serving: Default version by model, as the engine says.
+        traffic: Predictions by model, None where the engine does not count them.
+    """
+    ordered = sorted(known, key=lambda each: each.name)
+    return [
+        describe_classifier(
+            reads,
+            each,
+            serving.get(each.name),
+            traffic=None if traffic is None else traffic.get(each.name, 0),
+        )
+        for each in ordered
+    ]
+
+
+def describe_classifier(
+    reads: Reads, scheduled: Scheduled, serving: str | None, *, traffic: int | None = None
+) -> Overview:
+    """Return the row of one classifier."""
+    name, run = scheduled.name, scheduled.last_run
+    deployed = [event for event in reads.history(name, TREND) if event["event"] == "promoted"]
+    accuracies = [event["accuracy"] for event in deployed if event.get("accuracy") is not None]
+    data = reads.latest_dataset(name)
+    return Overview(
+        scheduled=scheduled,
+        serving=serving,
+        accuracy=_accuracy(reads, name, serving, deployed),
+        trend=draw_sparkline(accuracies),
+        verdict=judge_run(reads, name, run) if run else None,
+        data=data,
+        pictures=sum(data["pictures"].values()) if data else 0,
+        traffic=traffic,
+    )
+
+
+def _accuracy(reads: Reads, name: str, serving: str | None, deployed: Iterable[JsonDict]) -> float | None:
+    """Return what the version's deployment said, else what the version itself carries."""
+    if serving is None:
+        return None
+    said = {event["version"]: event.get("accuracy") for event in deployed}
+    if said.get(serving) is not None:
+        return said[serving]
+    lineage = reads.beside_model(name, serving, "lineage.json")
+    return float(lineage["gate"]["metrics"]["accuracy"]) if lineage else None

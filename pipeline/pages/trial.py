@@ -1,0 +1,128 @@
+"""*Try it*: what the served version says of a picture, what spoke for it, and what the picture resembles."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.datasets.manifest import version_uri
+from pipeline.errors import PlatformError
+from pipeline.ml_engine.protocol import MLEngine, default_version
+from pipeline.pages.pictures import Picture, read_pictures
+from pipeline.pages.reads import Reads
+
+NEIGHBOURS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A training picture that the given one resembles.
+
+    Args:
+        picture: The picture.
+        cosine: Of the angle between their features; 1 is the same direction.
+    """
+
+    picture: Picture
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """The answer to one picture.
+
+    Args:
+        version: The version that answered.
+        label: The most probable class.
+        score: Its probability.
+        rejected_below: The threshold below which applications get no class; 0 for none.
+        bars: Every class with its probability, the most probable first.
+        milliseconds: From the question to the answer.
+        picture: The picture, small, as an address that holds it.
+        heated: In orange what spoke for the class, likewise.
+        dataset_version: Where the neighbours are from; None without them.
+        neighbours: Training pictures most like it, nearest first.
+    """
+
+    version: str
+    label: str
+    score: float
+    rejected_below: float
+    bars: Sequence[tuple[str, float]]
+    milliseconds: float
+    picture: str
+    heated: str
+    dataset_version: str | None
+    neighbours: Sequence[Neighbour]
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether an application would be told "none of these"."""
+        return self.score < self.rejected_below
+
+
+def try_picture(reads: Reads, engine: MLEngine, name: str, data: bytes) -> Trial:
+    """Ask the serving version of a model what is on a picture, and why.
+
+    Raises:
+        UndecodableImage: if it is no picture that models take, with the reason.
+        PlatformError: if the model has no version, or the engine refuses.
+    """
+    from pipeline.report.thumbnails import data_uri, overlay_activation, shrink_picture
+
+    small = shrink_picture(data)
+    version = default_version(engine.get_model(name))
+    if version is None:
+        raise PlatformError(f"{name} has no version to ask yet. Start a run; its first version serves.")
+    instances: list[object] = [{"key": "it", "inputs": {"b64": base64.b64encode(data).decode()}}]
+    began = time.perf_counter()
+    [answer] = engine.predict(name, instances, version=version, signature_name="explained")
+    milliseconds = (time.perf_counter() - began) * 1000
+    said: Mapping[str, Any] = answer  # type: ignore[assignment]
+    lineage = reads.beside_model(name, version, "lineage.json") or {}
+    dataset_version, neighbours = _find_neighbours(reads, name, lineage, said["features"])
+    return Trial(
+        version=version,
+        label=said["label"],
+        score=said["score"],
+        rejected_below=float((lineage.get("classifier", {}).get("serving") or {}).get("reject_below", 0)),
+        bars=_bars(reads.beside_model(name, version, "labels.json"), said["outputs"]),
+        milliseconds=milliseconds,
+        picture=data_uri(small),
+        heated=data_uri(overlay_activation(small, said["activation"])),
+        dataset_version=dataset_version,
+        neighbours=neighbours,
+    )
+
+
+def _bars(labels: Sequence[str] | None, outputs: Sequence[float]) -> list[tuple[str, float]]:
+    names = labels or [f"class {number}" for number in range(len(outputs))]
+    return sorted(zip(names, outputs, strict=True), key=lambda bar: -bar[1])
+
+
+def _find_neighbours(
+    reads: Reads, name: str, lineage: Mapping[str, Any], direction: Sequence[float]
+) -> tuple[str | None, list[Neighbour]]:
+    """Return the dataset version and its training pictures most like a direction of features."""
+    from pipeline.report.features import nearest_pictures, read_features
+
+    training, dataset = lineage.get("training"), lineage.get("dataset")
+    if training is None or dataset is None:
+        return None, []
+    record = reads.fixed(f"{training['model_uri'].removesuffix('/model')}/training.json") or {}
+    version = dataset["version"]
+    if dataset["uri"] != version_uri(reads.workspace, name, version) or not record.get("features"):
+        return None, []
+    pictures = read_pictures(reads, name, version)
+    wanted = {id: picture for id, picture in pictures.by_id.items() if picture.split == "train"}
+    uris = tuple(record["features"])
+    cached = reads.features.get(
+        (name, version, uris), lambda: read_features(reads.storage, uris, wanted=wanted)
+    )
+    if cached is None:
+        return None, []
+    near = nearest_pictures(cached, {"it": direction}, NEIGHBOURS)["it"]
+    return version, [Neighbour(picture=wanted[id], cosine=cosine) for id, cosine in near if id in wanted]

@@ -1,0 +1,74 @@
+"""How a run ended, in a word and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.deploy.summary import RunState
+from pipeline.pages.reads import Reads
+from pipeline.pages.schedule import Run
+
+WORDS = {
+    RunState.SUCCESS: "deployed",
+    RunState.REFUSED: "refused",
+    RunState.SUPERSEDED: "superseded",
+    RunState.SKIPPED: "skipped",
+}
+TONES = {"deployed": "good", "refused": "bad", "failed": "bad"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of a run.
+
+    Args:
+        word: `deployed`, `refused`, `superseded`, `skipped`, `failed`, `running`, `queued` or `waiting`.
+        reason: Why, in one line; empty where there is nothing to say.
+        accuracy: Of the candidate, once it is evaluated.
+        version: What the run left behind, if anything.
+        has_report: Whether there is a report to read.
+    """
+
+    word: str
+    reason: str = ""
+    accuracy: float | None = None
+    version: str | None = None
+    has_report: bool = False
+
+    @property
+    def tone(self) -> str:
+        """`good`, `bad` or neither."""
+        return TONES.get(self.word, "")
+
+
+def judge_run(reads: Reads, name: str, run: Run) -> Verdict:
+    """Return what came of a run, from the objects that it left; its state is all there is without them."""
+    summary = reads.of_run(name, run.run_id, "summary.json")
+    if summary is not None and run.state != "failed":
+        return _ended(summary)
+    evaluated = reads.of_run(name, run.run_id, "evaluated.json")
+    if evaluated is None:
+        return Verdict(word=_state_word(run.state))
+    reasons = "; ".join(evaluated["reasons"])
+    waits = run.state in ("running", "queued")
+    word = ("waiting" if evaluated["accepted"] else "refused") if waits else _state_word(run.state)
+    reason = reasons or ("the gate accepted it; it is not deployed yet" if waits else "")
+    return Verdict(word=word, reason=reason, accuracy=evaluated["accuracy"], has_report=True)
+
+
+def _ended(summary: Mapping[str, Any]) -> Verdict:
+    evaluation, gate = summary["evaluation"] or {}, summary["gate"] or {}
+    expectations = (summary.get("expect") or {}).get("reasons", [])
+    return Verdict(
+        word=WORDS.get(summary["state"], str(summary["state"])),
+        reason="; ".join([*gate.get("reasons", []), *expectations]),
+        accuracy=evaluation.get("accuracy"),
+        version=summary["version"],
+        has_report=bool(evaluation),
+    )
+
+
+def _state_word(state: str) -> str:
+    return {"success": "ended"}.get(state, state)

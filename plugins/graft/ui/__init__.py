@@ -1,0 +1,1 @@
+"""Graft's pages in Airflow: who may see and do what, the routes, and how they look."""

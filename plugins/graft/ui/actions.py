@@ -1,0 +1,116 @@
+"""What changes something, or costs something: a form of ours, from this site, by a person who may."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qsl, urlencode
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Depends, HTTPException, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from graft.ui import access
+from graft.ui.pages import render_trial
+from graft.ui.world import TheWorld, World
+from pipeline.errors import PlatformError, UndecodableImage
+from pipeline.pages.labels import decide
+
+if TYPE_CHECKING:
+    from pipeline.preprocess.decisions import Action
+
+router = APIRouter(dependencies=[Depends(access.require_same_site)])
+MAX_FORM_BYTES = 64_000
+MAX_PICTURE_BYTES = 7_000_000  # base64 makes four bytes of three, and the engine takes 10 MB
+ACTIONS: dict[str, Action | None] = {"delete": "delete", "relabel": "relabel", "undo": None}
+
+
+async def read_form(request: Request, user: GetUserDep, limit: int = MAX_FORM_BYTES) -> FormData:
+    """Return a form of ours, no larger than it can be."""
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise HTTPException(411, "Say the length of what you send in `Content-Length`.")
+    if int(length) > limit:
+        raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
+    form = await request.form(max_files=1, max_fields=20)
+    access.require_token(user, form.get(access.TOKEN_FIELD))
+    return form
+
+
+async def small_form(request: Request, user: GetUserDep, name: access.Writable) -> FormData:
+    """Return a form without files; the role is looked at first, so `name` is asked for."""
+    return await read_form(request, user)
+
+
+Form = Annotated[FormData, Depends(small_form)]
+
+
+def text_of(form: FormData, field: str) -> str:
+    """Return a field's text, empty where it is absent or a file."""
+    value = form.get(field, "")
+    return value.strip() if isinstance(value, str) else ""
+
+
+@router.post("/classifiers/{name}/rollback")
+async def rollback(
+    request: Request, user: GetUserDep, name: access.Writable, world: TheWorld, form: Form
+) -> Response:
+    """Give an older version the traffic, at once."""
+    arguments = {"to": text_of(form, "version") or None, "reason": text_of(form, "reason")[:500]}
+    await run_in_threadpool(_roll_back, world, name, str(user.get_name()), arguments)
+    return _back(request, f"classifiers/{name}", "said=rolled_back")
+
+
+def _roll_back(world: World, name: str, by: str, arguments: dict[str, Any]) -> None:
+    from pipeline.deploy.rollback import rollback_version
+
+    with world.engine() as engine:
+        rollback_version(engine, world.reads.storage, world.reads.workspace, model=name, by=by, **arguments)
+
+
+@router.post("/classifiers/{name}/decisions")
+async def decisions(
+    request: Request, user: GetUserDep, name: access.Writable, world: TheWorld, form: Form
+) -> Response:
+    """Write what a person decided about one picture: delete, relabel, or take the decision back."""
+    action, id, label = (text_of(form, field) for field in ("action", "id", "label"))
+    if action not in ACTIONS:
+        raise HTTPException(400, f"A decision is one of {', '.join(ACTIONS)}. Received: {action!r}")
+    version = text_of(form, "version")
+    label = label if action == "relabel" else ""
+    await run_in_threadpool(decide, world.reads, name, version, id=id, action=ACTIONS[action], label=label)
+    page = text_of(form, "page") if text_of(form, "page") in ("labels", "pictures") else "labels"
+    return _back(request, f"classifiers/{name}/{page}", text_of(form, "query"), anchor=f"p-{id}")
+
+
+@router.post("/classifiers/{name}/try")
+async def try_it(request: Request, user: GetUserDep, name: access.Writable, world: TheWorld) -> Response:
+    """Ask the serving version what is on a picture."""
+    form = await read_form(request, user, MAX_PICTURE_BYTES + MAX_FORM_BYTES)
+    picture = form.get("picture")
+    data = await picture.read() if isinstance(picture, UploadFile) else b""
+    await form.close()
+    if not data:
+        return render_trial(request, user, name, {"problem": "Choose a picture first."}, status_code=400)
+    try:
+        trial = await run_in_threadpool(_try, world, name, data)
+    except UndecodableImage as error:
+        return render_trial(request, user, name, {"problem": error.message}, status_code=422)
+    except PlatformError as error:
+        return render_trial(request, user, name, {"problem": error.message}, status_code=502)
+    return await run_in_threadpool(render_trial, request, user, name, {"trial": trial})
+
+
+def _try(world: World, name: str, data: bytes) -> Any:
+    from pipeline.pages.trial import try_picture
+
+    with world.engine() as engine:
+        return try_picture(world.reads, engine, name, data)
+
+
+def _back(request: Request, path: str, query: str = "", *, anchor: str = "") -> Response:
+    """Return to the page that the form was on, with its query as far as it is one."""
+    root, pairs = request.scope.get("root_path", ""), urlencode(parse_qsl(query))
+    url = f"{root}/{path}" + (f"?{pairs}" if pairs else "") + (f"#{anchor}" if anchor else "")
+    return RedirectResponse(url, status_code=303)

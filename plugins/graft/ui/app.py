@@ -1,0 +1,118 @@
+"""The application behind the pages: everything needs a signed-in person, and every answer a tight policy."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from graft.ui import actions, pages
+from graft.ui.rendering import STATIC, render
+from pipeline.errors import ConfigError, ObjectNotFound, PipelineError, RollbackRefused, UndecodableImage
+
+log = logging.getLogger(__name__)
+
+POLICY = (
+    "default-src 'none'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; "
+    "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "referrer-policy": "same-origin",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "private, no-store",
+}
+STATUS: tuple[tuple[type[PipelineError], int], ...] = (
+    (ObjectNotFound, 404),
+    (ConfigError, 400),
+    (UndecodableImage, 422),
+    (RollbackRefused, 409),
+)
+TITLES = {
+    401: "Please sign in",
+    403: "Not allowed",
+    404: "Not here",
+    405: "Not like this",
+    413: "Too large",
+    422: "Not understood",
+}
+
+
+class Headers:
+    """Adds the headers that an answer does not set itself.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and complete its answer."""
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, complete)
+
+
+def create_app() -> FastAPI:
+    """Return the application; Airflow mounts it at `/graft`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
+    app.add_middleware(Headers)
+    handlers: dict[Any, Any] = {
+        StarletteHTTPException: _on_http_exception,
+        RequestValidationError: _on_validation_error,
+        PipelineError: _on_pipeline_error,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    app.include_router(pages.router)
+    app.include_router(actions.router)
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in STATIC:
+            raise HTTPException(404, f"There is no file {name}.")
+        file, media_type = STATIC[name]
+        headers = {"cache-control": "private, max-age=31536000, immutable"}
+        return Response(file.read_bytes(), media_type=media_type, headers=headers)
+
+    return app
+
+
+def _problem(request: Request, status_code: int, text: str, title: str = "") -> Response:
+    values = {"heading": title or TITLES.get(status_code, "That did not work"), "text": text}
+    return render(request, "problem.html", {**values, "code": status_code}, status_code=status_code)
+
+
+def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    return _problem(request, error.status_code, str(error.detail))
+
+
+def _on_validation_error(request: Request, error: RequestValidationError) -> Response:
+    wrong = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
+    return _problem(request, 422, f"The address or form is not one of ours: {wrong}")
+
+
+def _on_pipeline_error(request: Request, error: PipelineError) -> Response:
+    status_code = next((code for kind, code in STATUS if isinstance(error, kind)), 502)
+    if status_code == 502:
+        log.warning("%s failed: %s", request.url.path, error)
+    return _problem(request, status_code, error.message)

@@ -1,0 +1,210 @@
+"""The pages that are only looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, HTTPException, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from graft.ui import access, scheduler
+from graft.ui.rendering import render
+from graft.ui.world import TheWorld
+from pipeline.deploy.history import served_before, serving_periods
+from pipeline.errors import ObjectNotFound
+from pipeline.pages.labels import find_suspects
+from pipeline.pages.overview import describe_classifier, describe_classifiers
+from pipeline.pages.pictures import (
+    Choice,
+    choose_pictures,
+    count_reasons,
+    make_thumbnail,
+    pending_decisions,
+    read_pictures,
+)
+from pipeline.pages.schedule import Scheduled
+from pipeline.pages.versions import METRICS, changed_settings, describe_side, list_runs, list_versions
+
+router = APIRouter()
+RUNS_SHOWN = 10
+SAID = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
+RUNS_SEARCHED = 20
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,128}$")]
+VersionQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_]{0,128}$")]
+PictureId = Annotated[str, Path(pattern=r"^[A-Za-z0-9]{1,64}$")]
+
+
+def common(request: Request, user: GetUserDep, name: str, tab: str) -> dict[str, Any]:
+    """Return what every page of a classifier is given."""
+    return {
+        "name": name,
+        "tab": tab,
+        "can_write": access.may(request, user, name, "PUT"),
+        "token": access.issue_token(user),
+    }
+
+
+def find_scheduled(name: str) -> Scheduled:
+    """Return a classifier as Airflow has it; a 404 that says what to do where there is none."""
+    found = scheduler.read_classifiers([name])
+    if not found:
+        raise HTTPException(
+            404,
+            f"Airflow has no classifier named {name}. Add {name}.yaml to dags/classifiers, and wait a few "
+            "seconds; a mistake in it is among Airflow's import errors.",
+        )
+    return found[0]
+
+
+@router.get("/")
+def classifiers(request: Request, user: GetUserDep, world: TheWorld) -> Response:
+    """All classifiers that the person may see."""
+    allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+    known = [each for each in scheduler.read_classifiers() if each.name in allowed]
+    serving, problem = world.serving()
+    rows = describe_classifiers(world.reads, known, serving, world.traffic())
+    return render(request, "classifiers.html", {"rows": rows, "problem": problem})
+
+
+@router.get("/classifiers/{name}")
+def classifier(
+    request: Request, user: GetUserDep, name: access.Readable, world: TheWorld, said: str = ""
+) -> Response:
+    """One classifier: its versions, what served when, and its runs."""
+    scheduled = find_scheduled(name)
+    history = world.reads.history(name)
+    resources, problem = world.versions(name)
+    versions = list_versions(world.reads, name, resources, history)
+    serving = next((row.version for row in versions if row.is_default), None)
+    targets = [row.version for row in versions if row.can_serve]
+    earlier = [version for version in served_before(history) if version in targets]
+    runs = scheduler.read_runs(name, RUNS_SHOWN)
+    values = {
+        "row": describe_classifier(world.reads, scheduled, serving),
+        "problem": problem,
+        "said": SAID.get(said, ""),
+        "versions": versions,
+        "targets": targets,
+        "target": earlier[-1] if earlier else None,
+        "periods": serving_periods(history)[::-1],
+        "runs": list_runs(world.reads, name, runs),
+    }
+    return render(request, "classifier.html", {**common(request, user, name, "versions"), **values})
+
+
+@router.get("/classifiers/{name}/compare")
+def compare(
+    request: Request,
+    user: GetUserDep,
+    name: access.Readable,
+    world: TheWorld,
+    left: VersionQuery,
+    right: VersionQuery,
+) -> Response:
+    """Two versions side by side."""
+    sides = [describe_side(world.reads, name, version) for version in (left, right)]
+    one, other = sides
+    if one is None or other is None:
+        missing = left if one is None else right
+        raise ObjectNotFound(f"Version {missing} of {name} carries no metadata of Graft's to compare.")
+    values = {"sides": (one, other), "metrics": METRICS, "changed": changed_settings(one, other)}
+    return render(request, "compare.html", {**common(request, user, name, "versions"), **values})
+
+
+@router.get("/classifiers/{name}/pictures")
+def pictures(
+    request: Request,
+    user: GetUserDep,
+    name: access.Readable,
+    world: TheWorld,
+    version: VersionQuery = "",
+    label: str = "",
+    split: str = "",
+    reason: str = "",
+    text: str = "",
+    page: int = 1,
+) -> Response:
+    """The pictures of a dataset version; the latest unless one is named."""
+    reads, base = world.reads, common(request, user, name, "pictures")
+    info = reads.dataset(name, version) if version else reads.latest_dataset(name)
+    if info is None:
+        if version:
+            raise ObjectNotFound(f"{name} has no dataset version {version}.")
+        return render(request, "no_pictures.html", base)
+    found = read_pictures(reads, name, info["version"])
+    choice = Choice(label=label, split=split, reason=reason, text=text[:100], page=page)
+    values = {
+        "info": info,
+        "sheet": choose_pictures(found, choice),
+        "choice": choice,
+        "reasons": count_reasons(found),
+        "pending": pending_decisions(reads, name),
+        "total": len(found.rows),
+    }
+    return render(request, "pictures.html", {**base, **values})
+
+
+@router.get("/classifiers/{name}/pictures/{version}/{id}.jpg")
+def thumbnail(name: access.Readable, world: TheWorld, version: Version, id: PictureId) -> Response:
+    """One picture, small and encoded anew: no byte of its file is passed on."""
+    data = make_thumbnail(world.reads, read_pictures(world.reads, name, version), id)
+    headers = {"cache-control": "private, max-age=3600"}
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+@router.get("/classifiers/{name}/labels")
+def labels(request: Request, user: GetUserDep, name: access.Readable, world: TheWorld) -> Response:
+    """The training pictures whose label is in doubt."""
+    suspects = find_suspects(world.reads, name, scheduler.read_runs(name, RUNS_SEARCHED))
+    info = world.reads.dataset(name, suspects.version) if suspects else None
+    values = {"suspects": suspects, "info": info, "pending": pending_decisions(world.reads, name)}
+    return render(request, "labels.html", {**common(request, user, name, "labels"), **values})
+
+
+@router.get("/classifiers/{name}/try")
+def try_it(request: Request, user: GetUserDep, name: access.Readable) -> Response:
+    """A place to drop a picture."""
+    return render_trial(request, user, name)
+
+
+def render_trial(
+    request: Request,
+    user: GetUserDep,
+    name: str,
+    values: Mapping[str, Any] | None = None,
+    *,
+    status_code: int = 200,
+) -> Response:
+    """Return *Try it* with an answer, with what is wrong with the picture, or empty."""
+    shown = {"trial": None, "problem": None, **(values or {})}
+    page = {**common(request, user, name, "try"), **shown}
+    return render(request, "try.html", page, status_code=status_code)
+
+
+@router.get("/runs/{name}/{run_id:path}")
+def report(
+    request: Request, user: GetUserDep, name: access.Readable, world: TheWorld, run_id: str
+) -> Response:
+    """The report of a run, as the gate step wrote it; until then what is known of the run."""
+    found = world.reads.of_run(name, run_id, "evaluated.json")
+    if found is not None:
+        data = world.reads.storage.read_bytes(found["report"])
+        return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+    run = scheduler.read_run(name, run_id)
+    if run is None:
+        raise HTTPException(404, f"{name} has no run {run_id}.")
+    values = {"run": run, "is_waiting": run.state in ("queued", "running")}
+    return render(request, "run.html", {**common(request, user, name, ""), **values})
+
+
+@router.get("/runs/{name}")
+def runs(request: Request, name: access.Readable) -> Response:
+    """Where the runs of a classifier are listed."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/classifiers/{name}#runs", status_code=303)

@@ -1,0 +1,91 @@
+"""How pages are made: Jinja with everything escaped, and a few ways to write times and numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from graft.ui.mount import PREFIX
+from pipeline.report.page import number, percent, visible
+
+UI = Path(__file__).parent
+REPORT_STYLE = Path(number.__code__.co_filename).parent / "templates" / "report.css"
+STATIC = {
+    "base.css": (REPORT_STYLE, "text/css"),
+    "pages.css": (UI / "static" / "pages.css", "text/css"),
+    "pages.js": (UI / "static" / "pages.js", "text/javascript"),
+}
+UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+
+
+def render(
+    request: Request, template: str, values: Mapping[str, Any], *, status_code: int = 200
+) -> HTMLResponse:
+    """Return a page."""
+    root = str(request.scope.get("root_path", "")).rstrip("/")
+    common = {"root": root, "airflow": root.removesuffix(PREFIX), "assets": static_versions()}
+    html = environment().get_template(template).render({**common, **values})
+    return HTMLResponse(html, status_code=status_code)
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates; what they are given is text, whatever it holds."""
+    made = Environment(
+        loader=FileSystemLoader(UI / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        percent=percent, number=number, visible=visible, ago=ago, moment=moment, path=path, query=urlencode
+    )
+    return made
+
+
+@cache
+def static_versions() -> dict[str, str]:
+    """Return a digest of each static file: its address changes with its content."""
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, (file, _) in STATIC.items()}
+
+
+def as_time(value: datetime | str | None) -> datetime | None:
+    """Return a time from what a database or a JSON object has, None where there is none."""
+    if not value:
+        return None
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def moment(value: datetime | str | None) -> str:
+    """Return a time for people, in UTC."""
+    found = as_time(value)
+    return "–" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def ago(value: datetime | str | None) -> str:
+    """Return how long ago, or in how long, something is."""
+    found = as_time(value)
+    if found is None:
+        return "–"
+    seconds = (datetime.now(UTC) - found).total_seconds()
+    for unit, size in UNITS:
+        if abs(seconds) >= size:
+            count = int(abs(seconds) // size)
+            return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+    return "just now" if seconds > -60 else "at once"
+
+
+def path(text: str) -> str:
+    """Return text as one part of an address."""
+    return quote(text, safe="")

@@ -1,0 +1,83 @@
+"""What the pages stand on: the bucket, and connections to the engine that requests take turns with."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends
+
+from graft.hooks.ml_engine import MLEngineHook, connect
+from pipeline.config import Settings
+from pipeline.errors import PlatformError
+from pipeline.pages.reads import Reads
+from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.types import JsonDict
+
+TIMEOUT_SECONDS = 30
+
+
+class World:
+    """The bucket and the engine.
+
+    Args:
+        reads: The bucket.
+    """
+
+    def __init__(self, reads: Reads) -> None:
+        self.reads = reads
+        self._idle: deque[MLEngine] = deque()
+
+    @contextmanager
+    def engine(self) -> Iterator[MLEngine]:
+        """Lend a client, which no other thread uses meanwhile; one that failed is not used again."""
+        engine = self._idle.pop() if self._idle else self._connect()
+        try:
+            yield engine
+        except BaseException:
+            engine.close()
+            raise
+        self._idle.append(engine)
+
+    def serving(self) -> tuple[dict[str, str], str | None]:
+        """Return the default version by model, and what went wrong if the engine does not answer."""
+        from pipeline.ml_engine.protocol import default_version, resource_id
+
+        try:
+            with self.engine() as engine:
+                found = {resource_id(model): default_version(model) for model in engine.list_models()}
+        except PlatformError as error:
+            return {}, str(error)
+        return {model: version for model, version in found.items() if version}, None
+
+    def versions(self, name: str) -> tuple[list[JsonDict], str | None]:
+        """Return the versions of a model, and what went wrong if the engine does not answer."""
+        try:
+            with self.engine() as engine:
+                return engine.list_versions(name), None
+        except PlatformError as error:
+            return [], str(error)
+
+    def traffic(self) -> dict[str, int] | None:
+        """Return how many predictions each model has answered; None where the engine does not count."""
+        return None
+
+    def _connect(self) -> MLEngine:
+        """Connect without patience: a person waits, and can load the page again."""
+        connection = MLEngineHook().get_connection(MLEngineHook.default_conn_name)
+        return connect(connection, timeout_seconds=TIMEOUT_SECONDS, num_retries=0)
+
+
+@cache
+def get_world() -> World:
+    """Return what all requests of this process stand on."""
+    return World(Reads(Storage.from_environment(), Settings().workspace))
+
+
+TheWorld = Annotated[World, Depends(get_world)]

@@ -1,0 +1,342 @@
+"""Who sees and changes what on the pages, without a scheduler and its database; the real ones: tests/e2e."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import HTTPException
+from PIL import Image
+
+from pipeline.preprocess.decisions import read_decisions
+from pipeline.report.build import write_report
+from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes_pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes_report import ReportWorld
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has
+    from starlette.testclient import TestClient
+
+NAME = "classifier_00"
+HOSTILE = '"><script>alert(1)</script>'
+GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/labels", "/try")
+POSTS = ("rollback", "decisions", "try")
+
+
+class Pages:
+    """The application over a small fleet, signed in as whoever the test says.
+
+    Args:
+        folder: Where the bucket is.
+        monkeypatch: Puts stand-ins for Airflow's database and connection in.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+        from airflow.api_fastapi.core_api.security import get_user
+        from graft.ui import access, scheduler
+        from graft.ui.app import create_app
+        from graft.ui.world import World, get_world
+
+        self.fleet = Fleet(folder, classifiers=2, versions=3, pictures=100)
+        self.engine = FakeMLEngine(answer=lambda version, instance: {})
+        manager = SimpleAuthManager()
+
+        def requires_access_dag(method: Any, *, param_dag_id: str) -> Callable[..., None]:
+            def check(_request: Any, user: Any) -> None:
+                if not manager.is_authorized_dag(method=method, user=user):
+                    raise HTTPException(403, "Forbidden")
+
+            return check
+
+        monkeypatch.setattr(access, "requires_access_dag", requires_access_dag)
+        monkeypatch.setattr(manager, "get_authorized_dag_ids", lambda **_: {NAME})
+        monkeypatch.setattr("graft.ui.pages.get_auth_manager", lambda: manager)
+        monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
+        monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: self.fleet.runs[:limit])
+        monkeypatch.setattr(scheduler, "read_run", lambda name, run_id: None)
+        monkeypatch.setattr(World, "_connect", lambda world: self.engine)
+        self.app = create_app()
+        self.app.dependency_overrides[get_world] = lambda: World(self.fleet.reads)
+        self.client = TestClient(self.app, base_url="http://airflow.test", follow_redirects=False)
+        self._get_user = get_user
+        self._make_user = SimpleAuthManagerUser
+
+    def _classifiers(self, names: list[str] | None = None) -> list[Any]:
+        return [each for each in self.fleet.scheduled if names is None or each.name in names]
+
+    def sign_in(self, role: str, *, name: str = "ann") -> None:
+        self.app.dependency_overrides[self._get_user] = lambda: self._make_user(username=name, role=role)
+
+    def get(self, path: str) -> Any:
+        return self.client.get(path)
+
+    def token(self) -> str:
+        found = re.search(r'name="token" value="([^"]+)"', self.get(f"/classifiers/{NAME}/try").text)
+        assert found
+        return found[1]
+
+    def post(self, action: str, fields: dict[str, str], **arguments: Any) -> Any:
+        return self.client.post(f"/classifiers/{NAME}/{action}", data=fields, **arguments)
+
+    def picture(self) -> str:
+        from pipeline.pages.pictures import read_pictures
+
+        return read_pictures(self.fleet.reads, NAME, DATASET_VERSION).rows[0].id
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    made = Pages(tmp_path, monkeypatch)
+    with made.client:
+        yield made
+
+
+class TestAccess:
+    @pytest.mark.parametrize("path", ["/", f"/classifiers/{NAME}", "/static/pages.js", "/runs/m/r"])
+    def test_anonymous_sees_nothing(self, pages: Pages, path: str) -> None:
+        answer = pages.get(path)
+        assert answer.status_code == 401
+        assert "Please sign in" in answer.text
+
+    @pytest.mark.parametrize("action", POSTS)
+    def test_anonymous_changes_nothing(self, pages: Pages, action: str) -> None:
+        assert pages.post(action, {}).status_code == 401
+
+    @pytest.mark.parametrize("path", GETS)
+    def test_a_viewer_sees_every_page_without_a_form_that_writes(self, pages: Pages, path: str) -> None:
+        pages.sign_in("viewer")
+        answer = pages.get(f"/classifiers/{NAME}{path}")
+        assert answer.status_code == (404 if "compare" in path else 200)
+        assert 'method="post"' not in answer.text
+
+    @pytest.mark.parametrize("action", POSTS)
+    def test_a_viewers_post_is_forbidden_token_or_not(self, pages: Pages, action: str) -> None:
+        pages.sign_in("user")
+        token = pages.token()
+        pages.sign_in("viewer")
+        assert pages.post(action, {"token": token}).status_code == 403
+
+    def test_a_list_shows_only_what_the_person_may_see(self, pages: Pages) -> None:
+        pages.sign_in("viewer")
+        text = pages.get("/").text
+        assert NAME in text
+        assert "classifier_01" not in text
+
+
+class TestForgery:
+    def test_a_form_without_our_token_is_refused(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        for token in ("", "x", pages.token()[:-1] + "?"):
+            answer = pages.post("decisions", {"token": token, "action": "delete", "id": pages.picture()})
+            assert answer.status_code == 403
+        assert read_decisions(pages.fleet.storage, WORKSPACE, NAME) == []
+
+    def test_the_token_of_somebody_else_is_refused(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        token = pages.token()
+        pages.app.dependency_overrides[pages._get_user] = lambda: pages._make_user(
+            username="eve", role="admin"
+        )
+        assert pages.post("rollback", {"token": token, "reason": "x"}).status_code == 403
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"origin": "http://evil.test"},
+            {"origin": "null"},
+            {"origin": "http://airflow.test:81"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+        ],
+    )
+    def test_a_request_from_another_site_is_refused(self, pages: Pages, headers: dict[str, str]) -> None:
+        pages.sign_in("admin")
+        fields = {
+            "token": pages.token(),
+            "action": "delete",
+            "id": pages.picture(),
+            "version": DATASET_VERSION,
+        }
+        assert pages.post("decisions", fields, headers=headers).status_code == 403
+        ours = {"origin": "http://airflow.test", "sec-fetch-site": "same-origin"}
+        assert pages.post("decisions", fields, headers=ours).status_code == 303
+
+
+class TestHeaders:
+    @pytest.mark.parametrize("path", ["/", "/classifiers/nobody", "/static/pages.css", "/nowhere"])
+    def test_every_answer_has_a_tight_policy(self, pages: Pages, path: str) -> None:
+        pages.sign_in("viewer")
+        headers = pages.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "SAMEORIGIN"
+
+    def test_pages_have_no_inline_script_or_style(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        for path in ("/", *(f"/classifiers/{NAME}{each}" for each in GETS)):
+            text = pages.get(path).text
+            assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text), path
+
+
+class TestHostileText:
+    def test_text_from_outside_is_only_text(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        uri = f"{WORKSPACE}/datasets/{NAME}/{DATASET_VERSION}/manifest.jsonl"
+        data = pages.fleet.storage.read_bytes(uri).decode()
+        escaped = HOSTILE.replace('"', '\\"')
+        hostile = data.replace('"somebody"', f'"{escaped}"').replace('"truncated"', f'"{escaped}"')
+        hostile = hostile.replace(f"https://example.com/{NAME}/0", "javascript:alert(1)//")
+        pages.fleet.storage.write_bytes(uri, hostile.encode())
+        for query in ("", f"?text={HOSTILE}&label={HOSTILE}", f"?reason={HOSTILE}"):
+            text = pages.get(f"/classifiers/{NAME}/pictures{query}").text
+            assert "<script>" not in text
+            assert "javascript:" not in re.findall(r'href="([^"]*)"', text)
+        assert "&lt;script&gt;" in pages.get(f"/classifiers/{NAME}/pictures").text
+
+    @pytest.mark.parametrize("name", ["..", "a..b", "a%2Fb", "%3Cscript%3E"])
+    def test_a_name_that_is_none_reaches_no_object(self, pages: Pages, name: str) -> None:
+        pages.sign_in("admin")
+        pages.fleet.storage.counts.clear()
+        answer = pages.get(f"/classifiers/{name}/pictures")
+        assert answer.status_code in (404, 422)
+        assert "<script>" not in answer.text
+        assert pages.fleet.storage.counts["read"] == 0
+
+    def test_a_run_that_climbs_out_of_its_folder_is_not_found(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        assert pages.get(f"/runs/{NAME}/..%2F..%2Fdatasets").status_code == 404
+
+
+class TestPages:
+    def test_the_list_names_what_serves_and_how_well(self, pages: Pages) -> None:
+        pages.sign_in("viewer")
+        pages.engine.ensure_model(NAME)
+        pages.engine.create_version(NAME, {"name": "v_000000000002", "deploymentUri": "gs://x"})
+        text = pages.get("/").text
+        assert "v_000000000002" in text
+        assert "80.2 %" in text
+        assert "deployed" in text
+
+    def test_an_engine_that_does_not_answer_is_said_and_harms_no_other_part(
+        self, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from pipeline.errors import PlatformUnavailable
+
+        def refuse(*_: Any) -> Any:
+            raise PlatformUnavailable("no answer from <it>")
+
+        monkeypatch.setattr(pages.engine, "list_models", refuse)
+        monkeypatch.setattr(pages.engine, "list_versions", refuse)
+        pages.sign_in("viewer")
+        for path in ("/", f"/classifiers/{NAME}"):
+            answer = pages.get(path)
+            assert answer.status_code == 200
+            assert "no answer from &lt;it&gt;" in answer.text
+            assert "deployed" in answer.text
+
+    def test_an_empty_airflow_says_how_to_make_a_classifier(
+        self, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from graft.ui import scheduler
+
+        monkeypatch.setattr(scheduler, "read_classifiers", lambda names=None: [])
+        pages.sign_in("viewer")
+        assert "dags/classifiers" in pages.get("/").text
+        assert "Airflow has no classifier named nobody" in pages.get("/classifiers/nobody").text
+
+    def test_deleting_and_relabelling_write_decisions(self, pages: Pages) -> None:
+        pages.sign_in("user")
+        id, token = pages.picture(), pages.token()
+        fields = {"token": token, "id": id, "version": DATASET_VERSION, "page": "pictures"}
+        fields |= {"query": "label=ant&page=1", "action": "relabel", "label": "bee"}
+        answer = pages.post("decisions", fields)
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"/classifiers/{NAME}/pictures?label=ant&page=1#p-{id}"
+        [decision] = read_decisions(pages.fleet.storage, WORKSPACE, NAME)
+        assert (decision.picture, decision.action, decision.label) == (id, "relabel", "bee")
+        assert "Will be <b>bee</b>" in pages.get(f"/classifiers/{NAME}/pictures").text
+        pages.post("decisions", {**fields, "action": "undo"})
+        assert read_decisions(pages.fleet.storage, WORKSPACE, NAME) == []
+        assert pages.post("decisions", {**fields, "action": "burn"}).status_code == 400
+
+    def test_rolling_back_needs_a_reason_and_is_kept_with_the_persons_name(self, pages: Pages) -> None:
+        pages.sign_in("user")
+        pages.engine.ensure_model(NAME)
+        for number in range(3):
+            body = {"name": pages.fleet.version(number), "deploymentUri": "gs://x"}
+            pages.engine.create_version(NAME, body)
+        pages.engine.set_default(NAME, pages.fleet.version(2))
+        fields = {"token": pages.token(), "version": pages.fleet.version(1)}
+        assert pages.post("rollback", fields).status_code == 409
+        assert pages.post("rollback", {**fields, "reason": "it was better"}).status_code == 303
+        assert pages.engine.models[NAME]["defaultVersion"]["name"].endswith(pages.fleet.version(1))
+        [event] = [event for event in pages.fleet.reads.history(NAME) if event["event"] == "rolled_back"]
+        assert (event["by"], event["reason"]) == ("ann", "it was better")
+
+    def test_a_picture_is_answered_with_bars_map_and_version(self, pages: Pages) -> None:
+        pages.sign_in("user")
+        pages.engine.ensure_model(NAME)
+        pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://x"})
+        said = {"label": "bee", "score": 0.7, "outputs": [0.1, 0.7, 0.2]}
+        said |= {"features": [1, 2], "activation": [[0.0, 1.0], [0.5, 0.0]]}
+        pages.engine.answer = lambda version, instance: said
+        pages.fleet.storage.write_json(
+            f"{WORKSPACE}/models/{NAME}/v_1/graft/labels.json", ["ant", "bee", HOSTILE]
+        )
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 48), "red").save(buffer, "PNG")
+        files = {"picture": ("x.png", buffer.getvalue(), "image/png")}
+        answer = pages.post("try", {"token": pages.token()}, files=files)
+        assert answer.status_code == 200
+        assert re.findall(r'<meter[^>]* value="([\d.]+)"', answer.text) == ["0.7000", "0.2000", "0.1000"]
+        assert answer.text.count("data:image/jpeg;base64,") == 2
+        assert "<script>alert" not in answer.text
+
+    def test_what_is_no_picture_is_refused_with_the_reason(self, pages: Pages) -> None:
+        pages.sign_in("user")
+        token = pages.token()
+        files = {"picture": ("x.png", b"<script>alert(1)</script>", "image/png")}
+        answer = pages.post("try", {"token": token}, files=files)
+        assert answer.status_code == 422
+        assert "<script>alert" not in answer.text
+        assert pages.post("try", {"token": token}).status_code == 400
+        files = {"picture": ("x.png", b"x" * 7_100_000, "image/png")}
+        assert pages.post("try", {"token": token}, files=files).status_code == 413
+
+    def test_a_runs_report_is_served_under_a_policy_without_scripts(
+        self, pages: Pages, tmp_path: Path
+    ) -> None:
+        world = ReportWorld(tmp_path / "graft")
+        dataset = {**world.arguments()["dataset"], "classifier": {"name": NAME, "description": ""}}
+        write_report(world.storage, WORKSPACE, **world.arguments(dataset=dataset))
+        for uri in world.storage.list_uris(f"{WORKSPACE}/"):
+            pages.fleet.storage.write_bytes(uri, world.storage.read_bytes(uri))
+        pages.sign_in("viewer")
+        answer = pages.get(f"/runs/{NAME}/manual__1")
+        assert answer.status_code == 200
+        assert "Report of run" in answer.text
+        assert "script-src" not in answer.headers["content-security-policy"]
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_every_component_may_load_the_plugin_cheaply() -> None:
+    heavy = ("numpy", "PIL", "tensorflow", "pandas", "matplotlib", "googleapiclient")
+    code = (
+        "import sys; sys.path.insert(0, 'plugins'); from graft.ui import mount; "
+        f"print([name for name in {heavy!r} if name in sys.modules], mount.FASTAPI_APPS[0]['url_prefix'])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.split() == ["[]", "/graft"], result.stderr
