@@ -9,9 +9,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 STAMP := .venv/.graft-setup
-# The stack's tests mostly wait: one process more than cores; each takes up to 2 GB.
+# One process more than cores, for the stack's tests mostly wait; each takes up to 2 GB. Files start in their order: the stack early.
 TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
-PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.

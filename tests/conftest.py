@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -19,12 +20,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a training job
 
 
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Each file stays in one of the processes that `make test` starts, and the stack's files in the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "the stack" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return _ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        path = item.path.relative_to(ROOT / "tests")
-        folder = path.parts[0]
-        # Of the processes that `make test` starts one keeps the stack, and each file stays in one.
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else path.as_posix()))
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(MARKED_FOLDERS[folder])
 
