@@ -38,7 +38,8 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   StackError                      starting or stopping the local stack
   EngineFault                     raised inside our engine; status codes: engine/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
-    Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable  Internal
+    Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
+    DeadlineExceeded  Internal
     Aborted  Cancelled
 """
 
@@ -271,6 +272,10 @@ class Unimplemented(EngineFault):
 
 class Unavailable(EngineFault):
     """A part of the engine is not ready; come again later."""
+
+
+class DeadlineExceeded(EngineFault):
+    """A request took longer than it may; come again later."""
 
 
 class Internal(EngineFault):

@@ -15,6 +15,7 @@ from pipeline.engine.models import Models
 from pipeline.engine.operations import Operations
 from pipeline.engine.quotas import Quotas
 from pipeline.engine.runner import JobRunner, Kind
+from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
@@ -56,7 +57,17 @@ def local_parts(
         workspace=workspace,
         storage=storage,
         backend=LocalBackend(home, storage, grace_seconds=settings.cancel_grace_seconds),
-        pool=ProcessPool(home / "engine" / "logs", start_seconds=settings.worker_start_seconds),
+        pool=ProcessPool(
+            home / "engine" / "logs",
+            start_seconds=settings.worker_start_seconds,
+            limits=WorkerLimits(
+                lanes=settings.lanes,
+                max_batch=settings.max_batch,
+                max_instances=settings.max_instances,
+                max_picture_bytes=settings.max_picture_bytes,
+                max_picture_pixels=settings.max_picture_pixels,
+            ),
+        ),
     )
 
 

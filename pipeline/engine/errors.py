@@ -13,6 +13,7 @@ from pipeline.errors import (
     Aborted,
     AlreadyExists,
     Cancelled,
+    DeadlineExceeded,
     EngineFault,
     FailedPrecondition,
     Internal,
@@ -54,6 +55,7 @@ CODES: dict[type[EngineFault], Code] = {
     Internal: Code(500, "INTERNAL", 13),
     Unimplemented: Code(501, "UNIMPLEMENTED", 12),
     Unavailable: Code(503, "UNAVAILABLE", 14),
+    DeadlineExceeded: Code(504, "DEADLINE_EXCEEDED", 4),
 }
 FAULTS_BY_NAME: dict[str, type[EngineFault]] = {kind.__name__: kind for kind in CODES}
 

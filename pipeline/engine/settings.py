@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.pixels.spec import MAX_PIXELS
+
 
 class EngineSettings(BaseSettings):
     """Limits of one engine."""
@@ -40,4 +42,12 @@ class EngineSettings(BaseSettings):
     )
     warm_versions: int = Field(
         2, ge=0, description="How many versions stay loaded besides the defaults; others load when asked."
+    )
+    lanes: int = Field(
+        0, ge=0, le=256, description="Forward passes at the same time in a light worker; 0 is one a core."
+    )
+    max_batch: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass.")
+    max_picture_bytes: int = Field(10_000_000, ge=1024, description="Largest encoded picture.")
+    max_picture_pixels: int = Field(
+        MAX_PIXELS, ge=1, le=MAX_PIXELS, description="Most pixels in a picture that is predicted."
     )

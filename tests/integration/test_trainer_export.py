@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
-from skimage import data as photographs
 
 from pipeline.backbones.networks.folded import build_mapped_network, build_network
 from pipeline.backbones.networks.layers import weight_shapes
@@ -29,6 +26,7 @@ from pipeline.storage import Storage
 from pipeline.trainer.export import check_export
 from pipeline.trainer.light import add_light_form, comparison_pixels, convert_network
 from pipeline.trainer.task import run_job
+from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
 
 SPEC = find_backbone("efficientnet_lite0").spec
@@ -60,29 +58,6 @@ def trainers_outputs(job: Job, pictures: list[bytes]) -> Any:
     pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in pictures])
     head = Head(**read_npz(job.model / "graft" / "head.weights.npz"))
     return head.predict(build_network("efficientnet_lite0", weights)(pixels).numpy())
-
-
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def pictures() -> list[bytes]:
-    cat = Image.fromarray(photographs.chelsea())
-    clear = cat.convert("RGBA")
-    clear.putalpha(Image.fromarray(np.tile(np.arange(cat.width) % 256, (cat.height, 1)).astype(np.uint8)))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return [
-        encode(cat, "JPEG", exif=exif),
-        encode(cat.convert("CMYK"), "JPEG"),
-        encode(clear, "PNG"),
-        encode(clear, "WEBP"),
-        encode(cat.convert("P"), "GIF"),
-        encode(cat.resize((700, 500)), "JPEG"),
-        *(encode(Image.fromarray(picture), "PNG") for picture in tiny_pictures(4)[0]),
-    ]
 
 
 class TestWhatAJobLeavesBehind:

@@ -30,11 +30,11 @@ class Request:
     signature_name: str
 
 
-def read_request(body: bytes) -> Request:
+def read_request(body: bytes, *, max_instances: int = 10_000) -> Request:
     """Read the body of `:predict`.
 
     Raises:
-        InvalidArgument: if it is no JSON object with a list `instances`.
+        InvalidArgument: if it is no JSON object with a list `instances`, or with too many.
     """
     try:
         value = json.loads(body)
@@ -43,6 +43,11 @@ def read_request(body: bytes) -> Request:
     if not isinstance(value, dict) or not isinstance(value.get("instances"), list):
         raise InvalidArgument(
             "The request must be a JSON object with a list of instances.", field="http_body.instances"
+        )
+    if len(value["instances"]) > max_instances:
+        raise InvalidArgument(
+            f"At most {max_instances} instances are predicted at once. Received: {len(value['instances'])}",
+            field="http_body.instances",
         )
     name = value.get("signature_name", value.get("signatureName")) or "serving_default"
     if not isinstance(name, str):

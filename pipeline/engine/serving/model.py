@@ -12,7 +12,8 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.engine.serving.instances import PredictionFailed, columns_of, decode_b64, rows_of
-from pipeline.engine.serving.pictures import find_bad_pictures
+from pipeline.engine.serving.limits import WorkerLimits
+from pipeline.engine.serving.pictures import bad_pictures_error, find_bad_pictures
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,14 @@ class LoadedModel:
     Args:
         directory: Where `saved_model.pb` is. With `graft/labels.json` beside it the model is one of ours, and
             the pictures sent to it are judged on the host first; any other model runs untouched.
+        limits: Of its pictures.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, limits: WorkerLimits) -> None:
         started = time.perf_counter()
         self._model = tf.saved_model.load(str(directory))
         self._signatures = dict(self._model.signatures)
+        self._limits = limits
         self._is_ours = (directory / "graft" / "labels.json").is_file()
         if not self._signatures:
             raise ValueError("the SavedModel has no signature")
@@ -83,16 +86,13 @@ class LoadedModel:
             return []
         problems = self._bad_pictures(columns, specs)
         if problems:
-            raise PredictionFailed(
-                "Error processing input: "
-                + "; ".join(f"instance {index}: {problem}" for index, problem in problems.items())
-            )
+            raise bad_pictures_error(problems)
         return self._run(function, specs, columns)
 
     def _bad_pictures(self, columns: dict[str, list[Any]], specs: dict[str, Any]) -> dict[int, str]:
         if not self._is_ours or PICTURES not in specs or specs[PICTURES].dtype != tf.string:
             return {}
-        return find_bad_pictures(columns[PICTURES])
+        return find_bad_pictures(columns[PICTURES], self._limits)
 
     def _run(
         self, function: Any, specs: dict[str, Any], columns: dict[str, list[Any]]

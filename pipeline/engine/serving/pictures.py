@@ -1,13 +1,16 @@
-"""Pictures are judged on the host before our own graph sees them, so that a bad one is named by its index."""
+"""Pictures are judged on the host before our own network sees them: a bad one is named by its index."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.engine.serving.instances import PredictionFailed, base64_bytes
+from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.errors import UndecodableImage
-from pipeline.pixels.host import decode_picture
+from pipeline.pixels.host import decode_picture, picture_facts
+from pipeline.pixels.spec import MAX_PIXELS
+from pipeline.types import UInt8Image
 
 MAGICS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")
 
@@ -28,12 +31,40 @@ def encoded_picture(value: Any) -> bytes:
     return base64_bytes(value)
 
 
-def find_bad_pictures(values: Sequence[Any]) -> dict[int, str]:
+def read_picture(value: Any, limits: WorkerLimits) -> UInt8Image:
+    """Decode the picture in a value.
+
+    Raises:
+        PredictionFailed: if it is no picture, damaged, or larger than the limits allow.
+    """
+    data = encoded_picture(value)
+    if len(data) > limits.max_picture_bytes:
+        raise PredictionFailed(f"The picture has {len(data)} bytes, more than {limits.max_picture_bytes}.")
+    try:
+        if limits.max_picture_pixels < MAX_PIXELS:
+            facts = picture_facts(data)
+            if facts.width * facts.height > limits.max_picture_pixels:
+                size = f"{facts.width} x {facts.height}"
+                raise PredictionFailed(
+                    f"The picture has {size} pixels, more than {limits.max_picture_pixels}."
+                )
+        return decode_picture(data)
+    except UndecodableImage as error:
+        raise PredictionFailed(error.message) from error
+
+
+def find_bad_pictures(values: Sequence[Any], limits: WorkerLimits) -> dict[int, str]:
     """Return what is wrong with each picture that cannot be predicted, by its index."""
     problems = {}
     for index, value in enumerate(values):
         try:
-            decode_picture(encoded_picture(value))
-        except (UndecodableImage, PredictionFailed) as error:
+            read_picture(value, limits)
+        except PredictionFailed as error:
             problems[index] = error.message
     return problems
+
+
+def bad_pictures_error(problems: Mapping[int, str]) -> PredictionFailed:
+    """Return the error of a request with bad pictures."""
+    named = "; ".join(f"instance {index}: {problems[index]}" for index in sorted(problems))
+    return PredictionFailed(f"Error processing input: {named}")

@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 import pipeline
 from pipeline.engine.errors import FAULTS_BY_NAME
+from pipeline.engine.serving.limits import LIGHT, TENSORFLOW, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
-from pipeline.errors import FailedPrecondition, Unavailable
+from pipeline.errors import FailedPrecondition, NotLight, Unavailable
+from pipeline.light.manifest import read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ class Servant(Protocol):
     """One loaded model."""
 
     closed: asyncio.Event
+    runtime: str
 
     async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
         """Send one request and return the answer.
@@ -55,10 +58,12 @@ class WorkerProcess:
     Args:
         name: What it serves, for logs.
         process: The worker, with pipes as stdin and stdout.
+        runtime: What runs the model in it.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, *, runtime: str = TENSORFLOW) -> None:
         self.name = name
+        self.runtime = runtime
         self.closed = asyncio.Event()
         self._process = process
         self._ids = itertools.count(1)
@@ -130,13 +135,25 @@ def raise_fault(answer: Frame) -> None:
         raise FAULTS_BY_NAME[fault["kind"]](fault["message"], field=fault.get("field"))
 
 
-def worker_environment(environ: dict[str, str]) -> dict[str, str]:
+def choose_runtime(name: str, directory: Path) -> str:
+    """Return the runtime of a model: the light one if its light form is whole and equals TensorFlow."""
+    try:
+        read_manifest(directory)
+    except NotLight as reason:
+        log.info("TensorFlow serves %s: %s.", name, reason.message)
+        return TENSORFLOW
+    return LIGHT
+
+
+def worker_environment(environ: dict[str, str], runtime: str = TENSORFLOW) -> dict[str, str]:
     """Return the variables a worker sees: no secrets, and this very code."""
     env = {
         key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
     }
     source = str(Path(pipeline.__file__).resolve().parent.parent)
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": source}
+    # A lane is a thread already; NumPy's own threads would only get in its way.
+    own = {"OPENBLAS_NUM_THREADS": "1"} if runtime == LIGHT else {"TF_ENABLE_ONEDNN_OPTS": "1"}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, **own, "PYTHONPATH": source}
 
 
 class ProcessPool:
@@ -145,45 +162,60 @@ class ProcessPool:
     Args:
         logs: Directory of the workers' logs.
         start_seconds: How long a model may take to load and warm up.
+        limits: What each worker is held to.
         at_once: How many models are loaded at the same time.
     """
 
-    def __init__(self, logs: Path, *, start_seconds: float, at_once: int = 2) -> None:
+    def __init__(
+        self, logs: Path, *, start_seconds: float, limits: WorkerLimits | None = None, at_once: int = 2
+    ) -> None:
         self._logs = logs
+        self._limits = limits or WorkerLimits()
         self._start_seconds = start_seconds
         self._loading = asyncio.Semaphore(at_once)
 
     async def load(self, name: str, directory: Path) -> WorkerProcess:
-        """Start a worker and wait until it is warm."""
+        """Start a worker and wait until it is warm; TensorFlow gets what the light runtime refuses."""
         async with self._loading:
-            worker = await self._spawn(name, directory)
+            runtime = await asyncio.to_thread(choose_runtime, name, directory)
             try:
-                answer = await asyncio.wait_for(worker.ready, self._start_seconds)
-                raise_fault(answer)
-            except BaseException as error:
-                await worker.close()
-                if isinstance(error, TimeoutError):
-                    text = f"Failed to load model: not ready after {self._start_seconds:.0f} s."
-                    raise FailedPrecondition(text) from error
-                if isinstance(error, Unavailable):
-                    text = f"Failed to load model: the worker died while loading; see {self._log(name)}."
-                    raise FailedPrecondition(text) from error
-                raise
-        log.info("%s is ready in process %d.", name, worker.pid)
+                return await self._start(name, directory, runtime)
+            except FailedPrecondition as error:
+                if runtime == TENSORFLOW:
+                    raise
+                log.warning("The light runtime does not load %s, TensorFlow will: %s", name, error.message)
+            return await self._start(name, directory, TENSORFLOW)
+
+    async def _start(self, name: str, directory: Path, runtime: str) -> WorkerProcess:
+        worker = await self._spawn(name, directory, runtime)
+        try:
+            answer = await asyncio.wait_for(worker.ready, self._start_seconds)
+            raise_fault(answer)
+        except BaseException as error:
+            await worker.close()
+            if isinstance(error, TimeoutError):
+                text = f"Failed to load model: not ready after {self._start_seconds:.0f} s."
+                raise FailedPrecondition(text) from error
+            if isinstance(error, Unavailable):
+                text = f"Failed to load model: the worker died while loading; see {self._log(name)}."
+                raise FailedPrecondition(text) from error
+            raise
+        log.info("%s is ready in process %d and runs on %s.", name, worker.pid, runtime)
         return worker
 
     def _log(self, name: str) -> Path:
         return self._logs / f"worker-{name.replace('/', '-')}.log"
 
-    async def _spawn(self, name: str, directory: Path) -> WorkerProcess:
+    async def _spawn(self, name: str, directory: Path, runtime: str) -> WorkerProcess:
         self._logs.mkdir(parents=True, exist_ok=True)
         with self._log(name).open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pipeline.engine.serving.worker", str(directory)),
+                *(sys.executable, "-m", "pipeline.engine.serving.worker"),
+                *(runtime, str(directory), self._limits.to_word()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                env=worker_environment(dict(os.environ)),
+                env=worker_environment(dict(os.environ), runtime),
                 start_new_session=True,
             )
-        return WorkerProcess(name, process)
+        return WorkerProcess(name, process, runtime=runtime)

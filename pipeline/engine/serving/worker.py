@@ -1,25 +1,34 @@
-"""One model in one process: `python -m pipeline.engine.serving.worker DIRECTORY`, frames on stdin and stdout.
+"""One model in one process: `python -m pipeline.engine.serving.worker RUNTIME DIRECTORY LIMITS`.
 
-It ends by itself when stdin does, and so when the engine dies.
+Frames come on stdin and go on stdout. It ends by itself when stdin does, and so when the engine dies.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from pipeline.engine.serving.instances import PredictionFailed, read_request
+from pipeline.engine.serving.limits import LIGHT, WorkerLimits
+from pipeline.engine.serving.replies import fault_frame, lines_frame, online_frame
 from pipeline.engine.serving.wire import Frame, read_frame_blocking
 from pipeline.errors import EngineFault, FailedPrecondition, Internal, InvalidArgument
 
 log = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """A loaded model that answers frames."""
+
+    def accept(self, frame: Frame) -> None:
+        """Begin to answer one request."""
 
 
 def claim_stdout() -> BinaryIO:
@@ -30,105 +39,117 @@ def claim_stdout() -> BinaryIO:
     return frames
 
 
-class Inbox:
-    """Requests in the order they should run: online ones first.
+class TensorFlowService:
+    """Answers one frame after the other, online ones first.
 
     Args:
-        file: Where frames come from; at its end the process leaves.
+        model: The loaded SavedModel.
+        limits: Of the version.
+        send: Sends an answer.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, model: Any, limits: WorkerLimits, send: Callable[[Frame], None]) -> None:
+        self._model = model
+        self._limits = limits
+        self._send = send
+        self._numbers = itertools.count()
         self._queue: queue.PriorityQueue[tuple[bool, int, Frame]] = queue.PriorityQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def _read(self) -> None:
-        for number in itertools.count():
-            frame = read_frame_blocking(self._file)
-            if frame is None:
-                os._exit(0)
-            self._queue.put((frame.header["kind"] != "online", number, frame))
+    def accept(self, frame: Frame) -> None:
+        """Begin to answer one request."""
+        self._queue.put((frame.header["kind"] != "online", next(self._numbers), frame))
 
-    def take(self) -> Frame:
-        """Wait for the next request."""
-        return self._queue.get()[2]
+    def _run(self) -> None:
+        while True:
+            frame = self._queue.get()[2]
+            reply = self._answer(frame)
+            self._send(Frame({**reply.header, "id": frame.header["id"]}, reply.payload))
 
+    def _answer(self, frame: Frame) -> Frame:
+        try:
+            return self._online(frame) if frame.header["kind"] == "online" else self._lines(frame)
+        except EngineFault as fault:
+            return fault_frame(fault)
+        except Exception:  # the edge of the process
+            log.exception("A request failed.")
+            return fault_frame(Internal("The model worker failed; see its log."))
 
-def answer_online(model: Any, frame: Frame) -> Frame:
-    """Answer `:predict` with the whole response body."""
-    request = read_request(frame.payload)
-    try:
-        body = {"predictions": model.predict(request.instances, request.signature_name)}
-    except PredictionFailed as error:
-        body = {"error": f"Prediction failed: {error.message}"}
-    return Frame({}, json.dumps(body, separators=(",", ":")).encode())
+    def _online(self, frame: Frame) -> Frame:
+        request = read_request(frame.payload, max_instances=self._limits.max_instances)
+        try:
+            return online_frame(self._model.predict(request.instances, request.signature_name))
+        except PredictionFailed as error:
+            return online_frame(error)
 
-
-def answer_lines(model: Any, frame: Frame) -> Frame:
-    """Answer a batch of JSON lines: a result for each that can be predicted, an error for each other."""
-    try:
-        results, errors = model.predict_lines(frame.payload.splitlines(), frame.header["signature_name"])
-    except PredictionFailed as error:
-        raise InvalidArgument(error.message, field="prediction_input.signature_name") from error
-    lines = [json.dumps(result, separators=(",", ":")) for result in results]
-    return Frame({"errors": errors, "count": len(lines)}, "".join(f"{line}\n" for line in lines).encode())
-
-
-def answer(model: Any, frame: Frame) -> Frame:
-    """Answer one request; a fault becomes part of the answer."""
-    try:
-        reply = (
-            answer_online(model, frame) if frame.header["kind"] == "online" else answer_lines(model, frame)
-        )
-    except EngineFault as fault:
-        reply = fault_frame(fault)
-    except Exception:  # the edge of the process
-        log.exception("A request failed.")
-        reply = fault_frame(Internal("The model worker failed; see its log."))
-    return Frame({**reply.header, "id": frame.header["id"]}, reply.payload)
+    def _lines(self, frame: Frame) -> Frame:
+        name = frame.header["signature_name"]
+        try:
+            return lines_frame(*self._model.predict_lines(frame.payload.splitlines(), name))
+        except PredictionFailed as error:
+            raise InvalidArgument(error.message, field="prediction_input.signature_name") from error
 
 
-def fault_frame(fault: EngineFault) -> Frame:
-    """Return a fault as a frame."""
-    return Frame({"fault": {"kind": type(fault).__name__, "message": fault.message, "field": fault.field}})
-
-
-def load(directory: Path) -> Any:
-    """Import TensorFlow, load the model and warm it up.
+def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Frame], None]) -> Service:
+    """Load the model into one runtime and warm it up; only TensorFlow's imports TensorFlow.
 
     Raises:
         FailedPrecondition: if it cannot be loaded; anything may go wrong in somebody's model.
     """
-    from pipeline.engine.serving.model import LoadedModel
-
     try:
-        model = LoadedModel(directory)
+        if runtime == LIGHT:
+            from pipeline.engine.serving.light import LightService
+
+            return LightService(directory, limits, send)
+        from pipeline.engine.serving.model import LoadedModel
+
+        model = LoadedModel(directory, limits)
         model.warm_up()
     except Exception as error:
         log.exception("The model could not be loaded.")
         raise FailedPrecondition(f"Failed to load model: {error} (Error code: 0)") from error
-    return model
+    return TensorFlowService(model, limits, send)
 
 
-def main(directory: Path) -> None:
-    """Load, say so, and answer until stdin ends."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    out = claim_stdout()
+def sender(file: BinaryIO) -> Callable[[Frame], None]:
+    """Return a function that writes whole frames, whichever thread calls it."""
+    lock = threading.Lock()
 
     def send(frame: Frame) -> None:
-        out.write(frame.to_bytes())
-        out.flush()
+        with lock:
+            file.write(frame.to_bytes())
+            file.flush()
 
-    inbox = Inbox(sys.stdin.buffer)
+    return send
+
+
+def inbox(file: BinaryIO) -> queue.SimpleQueue[Frame]:
+    """Read frames from now on; at the end of the file the process leaves, even while it is loading."""
+    frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+
+    def read() -> None:
+        while (frame := read_frame_blocking(file)) is not None:
+            frames.put(frame)
+        os._exit(0)  # whatever the other threads are at: nobody is there to be answered
+
+    threading.Thread(target=read, daemon=True).start()
+    return frames
+
+
+def main(runtime: str, directory: Path, limits: WorkerLimits) -> None:
+    """Load, say so, and answer until stdin ends."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    send = sender(claim_stdout())
+    frames = inbox(sys.stdin.buffer)
     try:
-        model = load(directory)
+        service = load(runtime, directory, limits, send)
     except EngineFault as fault:
         send(Frame({**fault_frame(fault).header, "id": 0}))
         return
     send(Frame({"id": 0}))
     while True:
-        send(answer(model, inbox.take()))
+        service.accept(frames.get())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]), WorkerLimits.from_word(sys.argv[3]))

@@ -6,6 +6,7 @@ import io
 import pytest
 from PIL import Image
 
+from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.pictures import encoded_picture, find_bad_pictures
 
 
@@ -29,7 +30,9 @@ def test_a_picture_is_found_raw_and_in_both_alphabets_of_base64(kind):
 
 def test_bad_pictures_are_named_by_their_index():
     good = picture("PNG")
-    problems = find_bad_pictures([good, b"plain text", good, "!!", good[: len(good) // 2], 7, b""])
+    problems = find_bad_pictures(
+        [good, b"plain text", good, "!!", good[: len(good) // 2], 7, b""], WorkerLimits()
+    )
     assert sorted(problems) == [1, 3, 4, 5, 6]
     assert "not_an_image" in problems[1]
     assert "base64" in problems[3]
