@@ -131,5 +131,6 @@ class Engine:
         """Stop the workers; training jobs go on and are taken up at the next start."""
         await self.runner.stop()
         await self.operations.stop()
+        self.versions.save_uses()
         await self.router.close()
         self.store.close()

@@ -124,6 +124,7 @@ class Versions:
         self._router = router
         self._pool = pool
         self._place = place
+        self._uses: dict[str, str] = {}
 
     def _to_wire(self, version: Version, model: Model) -> dict[str, Any]:
         return version_to_wire(self._place.project, version, is_default=model.default_version == version.name)
@@ -250,14 +251,32 @@ class Versions:
         await asyncio.to_thread(shutil.rmtree, self._directory(version), ignore_errors=True)
         await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
 
+    def note_use(self, served: ServedVersion) -> None:
+        """Remember that a version is used now, without the database: `save_uses` writes it."""
+        self._uses[served.name] = now()
+
+    def save_uses(self) -> None:
+        """Write down when versions were last used."""
+        if not self._uses:
+            return
+        uses, self._uses = self._uses, {}
+        with self._store.begin() as session:
+            for served, moment in uses.items():
+                model, _, name = served.partition("/")
+                version = session.scalar(select(Version).filter_by(model=model, name=name))
+                if version is not None:
+                    version.last_use_time = moment
+
     def get(self, model_name: str, name: str) -> dict[str, Any]:
         """Return one version."""
+        self.save_uses()
         with self._store.begin() as session:
             model = get_model(session, model_name)
             return self._to_wire(get_version(session, model_name, name), model)
 
     def list(self, model_name: str, page: Page) -> dict[str, Any]:
         """Return the versions of a model, oldest first."""
+        self.save_uses()
         with self._store.begin() as session:
             model = get_model(session, model_name)
             query = select(Version).filter_by(model=model_name)

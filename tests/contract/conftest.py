@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import socket
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi import FastAPI
+from googleapiclient import discovery
 
 from pipeline.engine.app import create_app
+from tests.contract.discovery import CheckedHttp
 from tests.fakes import FakeParts, wait_for
 
 with warnings.catch_warnings():
@@ -93,3 +100,93 @@ def restart(parts: FakeParts) -> Iterator[Callable[[], V1Client]]:
 @pytest.fixture
 def v1(restart: Callable[[], V1Client]) -> V1Client:
     return restart()
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a port of its own; give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started or not thread.is_alive(), seconds=60)
+            assert server.started
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+class Site:
+    """An engine on fakes behind real HTTP, and Google's own client, judged by the discovery document."""
+
+    def __init__(self, url: str, parts: FakeParts) -> None:
+        self.url = url
+        self.parts = parts
+        self.http = CheckedHttp()
+        options = {"api_endpoint": url}
+        self.api = discovery.build("ml", "v1", http=self.http, client_options=options, static_discovery=True)
+        self.projects = self.api.projects()
+        self.jobs = self.projects.jobs()
+        self.models = self.projects.models()
+        self.versions = self.models.versions()
+        self.operations = self.projects.operations()
+        self.uri = parts.export("gs://other/export")
+        self._numbers = itertools.count(1)
+
+    def new_name(self) -> str:
+        return f"n{next(self._numbers)}"
+
+    def new_model(self, *versions: str) -> str:
+        """Return the full name of a model with these versions, READY."""
+        name = self.new_name()
+        self.models.create(parent="projects/p", body={"name": name}).execute()
+        for version in versions:
+            self.deploy(f"projects/p/models/{name}", version)
+        return f"projects/p/models/{name}"
+
+    def deploy(self, model: str, name: str, **body: Any) -> dict[str, Any]:
+        body = {"name": name, "deploymentUri": self.uri, **body}
+        return self.wait(self.versions.create(parent=model, body=body).execute())
+
+    def wait(self, operation: dict[str, Any]) -> dict[str, Any]:
+        def read() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.operations.get(name=operation["name"]).execute()
+            return found if found.get("done") else None
+
+        return wait_for(read)
+
+    def new_job(self, **fields: Any) -> dict[str, Any]:
+        body = {"jobId": self.new_name(), **fields}
+        if not {"predictionInput", "prediction_input"} & set(fields):
+            body = {"trainingInput": self.training(), **body}
+        return self.jobs.create(parent="projects/p", body=body).execute()
+
+    @staticmethod
+    def training(**more: Any) -> dict[str, Any]:
+        return {"pythonModule": "trainer.task", "packageUris": ["gs://graft/a.tar.gz"], "region": "r", **more}
+
+    def prediction(self, *lines: str, **more: Any) -> dict[str, Any]:
+        folder = f"gs://other/{self.new_name()}"
+        self.parts.storage.write_bytes(f"{folder}/in.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        value = {"dataFormat": "JSON", "inputPaths": [f"{folder}/in*"], "outputPath": f"{folder}/out"}
+        target = {} if {"modelName", "versionName"} & set(more) else {"uri": self.uri}
+        return {**value, **target, "region": "r", **more}
+
+    def wait_state(self, job: dict[str, Any], state: str) -> dict[str, Any]:
+        def read() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.jobs.get(name=f"projects/p/jobs/{job['jobId']}").execute()
+            return found if found["state"] == state else None
+
+        return wait_for(read)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    limits = {"training_slots": 100, "prediction_slots": 4, "job_creations_per_minute": 100_000}
+    parts = FakeParts(tmp_path_factory.mktemp("home"), max_models=10_000, max_versions=10_000, **limits)
+    with serving(create_app(parts.engine())) as url:
+        found = Site(url, parts)
+        yield found
+        found.api.close()

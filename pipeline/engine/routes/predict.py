@@ -16,6 +16,7 @@ async def _predict(engine: TheEngine, request: Request, model: str, version: str
     served = engine.router.find(model, version)
     body = await request.body()
     check_depth(body, engine.settings.max_json_depth)
+    engine.versions.note_use(served)
     answer = await served.ask(ONLINE, body)
     return Response(answer.payload, media_type="application/json")
 
