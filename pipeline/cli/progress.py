@@ -1,4 +1,7 @@
-"""The stages of a run as they go: a table that redraws itself on a terminal, one line a change elsewhere."""
+"""The stages of a run as they go: a table that redraws itself on a terminal, one line a change elsewhere.
+
+While pictures are downloaded a bar under the table says how many and how fast.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.output import print_note
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.live import Live
     from rich.table import Table
+
+    from pipeline.datasets.progress import FetchCounts
 
 STAGES = (
     *("settle", "fetch", "clean", "pack", "train", "evaluate", "gate", "approve"),
@@ -84,6 +90,7 @@ class RunProgress:
 
     def __init__(self) -> None:
         self._shown: dict[str, str] = {}
+        self._counts: FetchCounts | None = None
         self._live: Live | None = None
 
     def __enter__(self) -> RunProgress:
@@ -99,11 +106,14 @@ class RunProgress:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, stages: list[Stage]) -> None:
-        """Show the stages as they are now."""
+    def show(self, stages: list[Stage], fetched: FetchCounts | None = None) -> None:
+        """Show the stages as they are now, and how the downloads go."""
         if self._live is not None:
-            self._live.update(_draw(stages))
+            self._live.update(_draw(stages, fetched))
             return
+        if fetched is not None and fetched != self._counts:
+            self._counts = fetched
+            print_note(f"  {'fetch':<15} {fetched}")
         for stage in stages:
             if stage.state != "waiting" and self._shown.get(stage.name) != stage.state:
                 self._shown[stage.name] = stage.state
@@ -111,7 +121,27 @@ class RunProgress:
                 print_note(f"  {stage.name:<15} {stage.state}{seconds}")
 
 
-def _draw(stages: list[Stage]) -> Table:
+def _draw(stages: list[Stage], fetched: FetchCounts | None) -> Group:
+    from rich.console import Group
+
+    if fetched is None:
+        return Group(_draw_table(stages))
+    is_done = any(stage.name == "fetch" and stage.state in ("success", "failed") for stage in stages)
+    return Group(_draw_table(stages), _draw_bar(fetched, is_done=is_done))
+
+
+def _draw_bar(fetched: FetchCounts, *, is_done: bool) -> Table:
+    """Draw a bar that moves until the end: nobody knows beforehand how many pictures a source will give."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    bar = ProgressBar(total=1 if is_done else None, completed=int(is_done), pulse=not is_done, width=24)
+    line = Table.grid(padding=(0, 1))
+    line.add_row(bar, str(fetched))
+    return line
+
+
+def _draw_table(stages: list[Stage]) -> Table:
     from rich.table import Table
 
     table = Table("stage", "state", "seconds", box=None, pad_edge=False)

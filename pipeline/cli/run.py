@@ -12,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from pipeline.cli.airflow_api import AirflowApi
+from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.output import (
     ExitCode,
     JsonOption,
@@ -179,13 +180,13 @@ def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
 def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> dict[str, Any]:
     """Show a run until it ends, and return what `graft run --json` prints."""
     print_note(f"run {run_id} of {name}")
-    asked = False
+    asked, downloads = False, FetchLog(api)
     with RunProgress() as progress:
         while True:
             state = api.run_state(name, run_id)
             instances = api.task_instances(name, run_id)
             stages = summarise_stages(instances)
-            progress.show(stages)
+            progress.show(stages, downloads.read(instances))
             if not asked and any(stage.state == AWAITING for stage in stages):
                 asked = True
                 print_note(f"a person is waited for: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")

@@ -1,14 +1,65 @@
-"""Lines that say how a fetch goes: counts, reasons and rates, every few seconds."""
+"""Lines that say how a fetch goes: counts, reasons and rates, every few seconds.
+
+They are for people who read a task's log, and for `graft run`, which draws its bar from them.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 log = logging.getLogger(__name__)
 
-LINE_SECONDS = 5.0
+LINE_SECONDS = 3.0
+_LINE = re.compile(
+    r": (?P<transferred>\d+) pictures transferred \((?P<per_second>[\d.]+)/s, (?P<megabytes>[\d.]+) MB/s\), "
+    r"(?P<known>\d+) known already, (?P<refused>\d+) refused"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchCounts:
+    """What one line says, or those of several chunks together.
+
+    Args:
+        transferred: Pictures that were transferred.
+        per_second: Of them.
+        megabytes: Transferred in a second.
+        known: Pictures that were not read again.
+        refused: Pictures that a source names but does not give.
+    """
+
+    transferred: float = 0
+    per_second: float = 0
+    megabytes: float = 0
+    known: float = 0
+    refused: float = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.transferred:.0f} pictures transferred ({self.per_second:.1f}/s, {self.megabytes:.2f} "
+            f"MB/s), {self.known:.0f} known already, {self.refused:.0f} refused"
+        )
+
+
+def read_line(line: str) -> FetchCounts | None:
+    """Return what a line of `Progress` says, None for any other line."""
+    found = _LINE.search(line)
+    if found is None:
+        return None
+    return FetchCounts(**{name: float(value) for name, value in found.groupdict().items()})
+
+
+def add_counts(parts: Iterable[FetchCounts]) -> FetchCounts:
+    """Return the counts of chunks that are fetched side by side."""
+    listed = list(parts)
+    return FetchCounts(
+        **{field.name: sum(getattr(part, field.name) for part in listed) for field in fields(FetchCounts)}
+    )
 
 
 class Progress:
@@ -41,15 +92,15 @@ class Progress:
     def say(self) -> None:
         """Say how it goes."""
         self._said_at = time.monotonic()
-        seconds = max(self._said_at - self._start, 1e-3)
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.failures.items()))
-        log.info(
-            "%s: %d pictures transferred (%.1f/s, %.2f MB/s), %d known already, %d refused%s",
-            self._title,
-            self.transferred,
-            self.transferred / seconds,
-            self.num_bytes / seconds / 1e6,
-            self.reused,
-            self.failures.total(),
-            f": {reasons}" if reasons else "",
+        log.info("%s: %s%s", self._title, self._count(), f": {reasons}" if reasons else "")
+
+    def _count(self) -> FetchCounts:
+        seconds = max(self._said_at - self._start, 1e-3)
+        return FetchCounts(
+            transferred=self.transferred,
+            per_second=self.transferred / seconds,
+            megabytes=self.num_bytes / seconds / 1e6,
+            known=self.reused,
+            refused=self.failures.total(),
         )

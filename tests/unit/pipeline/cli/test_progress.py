@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.progress import RunProgress, Stage, summarise_stages
+from pipeline.datasets.progress import FetchCounts, Progress, read_line
 
 NOW = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
 
@@ -77,3 +79,81 @@ def test_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert printed.out == ""
     assert "fetch" in printed.err
     assert "2.0" in printed.err
+
+
+COUNTS = FetchCounts(transferred=12, per_second=4.0, megabytes=0.25, known=3, refused=1)
+
+
+class Logs:
+    """The logs of fetch tasks by map index, and who was asked for."""
+
+    def __init__(self, **lines: list[str]) -> None:
+        self.lines = {int(name.removeprefix("chunk")): texts for name, texts in lines.items()}
+        self.asked: list[int] = []
+
+    def task_log(self, task: dict[str, Any]) -> list[dict[str, Any]]:
+        self.asked.append(task["map_index"])
+        return [{"event": text} for text in self.lines.get(task["map_index"], [])]
+
+
+class TestDownloads:
+    def test_a_line_of_a_task_log_is_read_as_it_was_said(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        progress = Progress("toys, chunk 1 of 1")
+        for _ in range(12):
+            progress.note(is_new=True, num_bytes=10)
+        progress.note()
+        progress.note(reason="not_found")
+        progress.say()
+        found = read_line(caplog.messages[-1])
+        assert found is not None
+        assert (found.transferred, found.known, found.refused) == (12, 1, 1)
+        assert found.per_second > 0
+        assert str(found) in caplog.messages[-1]
+        assert read_line("toys: 3 shards") is None
+
+    def test_of_several_tasks_are_added(self) -> None:
+        logs = Logs(
+            chunk0=["begin", f"toys, chunk 1 of 2: {COUNTS}: 1 not_found", "end"], chunk1=[f"x: {COUNTS}"]
+        )
+        tasks = [task("fetch", "running", 1, None, chunk) for chunk in (0, 1, 2)]
+        found = FetchLog(logs).read([*tasks, task("clean", None)])  # type: ignore[arg-type]
+        assert found == FetchCounts(transferred=24, per_second=8.0, megabytes=0.5, known=6, refused=2)
+
+    def test_logs_are_asked_for_every_two_seconds_and_once_at_the_end(self) -> None:
+        clock = [0.0]
+        logs = Logs(chunk0=[f"x: {COUNTS}"])
+        downloads = FetchLog(logs, now=lambda: clock[0])  # type: ignore[arg-type]
+        for second in (0.0, 1.0, 1.9, 2.1):
+            clock[0] = second
+            assert downloads.read([task("fetch", "running", 1, None, 0)]) == COUNTS
+        assert logs.asked == [0, 0]
+        for _ in range(3):
+            assert downloads.read([task("fetch", "success", 1, 2, 0)]) == COUNTS
+        assert logs.asked == [0, 0, 0]
+
+    def test_are_unknown_before_the_first_line(self) -> None:
+        logs = Logs(chunk0=["begin"])
+        assert FetchLog(logs).read([task("fetch", "running", 1, None, 0)]) is None  # type: ignore[arg-type]
+
+    def test_are_a_line_a_change_where_there_is_no_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
+        stages = [Stage(name="fetch", state="running", seconds=None)]
+        with RunProgress() as progress:
+            for counts in (None, COUNTS, COUNTS):
+                progress.show(stages, counts)
+        assert capsys.readouterr().err.splitlines() == [
+            "  fetch           running",
+            "  fetch           12 pictures transferred (4.0/s, 0.25 MB/s), 3 known already, 1 refused",
+        ]
+
+    @pytest.mark.parametrize("state", ["running", "success"])
+    def test_are_a_bar_on_a_terminal(
+        self, state: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", "120")
+        with RunProgress() as progress:
+            progress.show([Stage(name="fetch", state=state, seconds=2.04)], COUNTS)
+        printed = capsys.readouterr().err
+        assert "12 pictures transferred (4.0/s, 0.25 MB/s), 3 known already, 1 refused" in printed
+        assert "\u2501" in printed
