@@ -10,6 +10,7 @@ CONFLICTING_LABELS = "conflicting_labels"
 STRADDLES_SPLIT = "straddles_split"
 PLACEHOLDER = "placeholder"
 TOO_SMALL = "too_small"
+LOW_INFORMATION = "low_information"
 DELETED = "deleted"
 TAKEN_DOWN = "taken_down"
 
@@ -22,6 +23,7 @@ REASONS = {
     "corrupt": "the data of the picture is damaged",
     "too_many_pixels": "more than 50 megapixels",
     TOO_SMALL: "from the network, and a side is shorter than 64 pixels",
+    LOW_INFORMATION: "from the network, and nearly one colour",
     PLACEHOLDER: "from the network, and three or more addresses gave the same bytes",
     CONFLICTING_LABELS: "the same pixels under two labels: nobody knows which is right",
     EXACT_DUPLICATE: "the same pixels as an earlier picture of its class, which is kept",

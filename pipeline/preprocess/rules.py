@@ -6,14 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pipeline.datasets.manifest import ManifestRow, RowStatus
-from pipeline.preprocess.reasons import CONFLICTING_LABELS, EXACT_DUPLICATE, PLACEHOLDER, TOO_SMALL
+from pipeline.preprocess.reasons import (
+    CONFLICTING_LABELS,
+    EXACT_DUPLICATE,
+    LOW_INFORMATION,
+    PLACEHOLDER,
+    TOO_SMALL,
+)
 
 PLACEHOLDER_URLS = 3
 NETWORK_MIN_SIDE = 64  # pixels
 
 
 def apply_network_rules(rows: Sequence[ManifestRow], network: Collection[int]) -> list[ManifestRow]:
-    """Keep out what the network gives instead of pictures: placeholders and icons.
+    """Keep out what the network gives instead of pictures: placeholders, icons and blanks.
 
     Args:
         rows: Every row of the version.
@@ -31,6 +37,8 @@ def apply_network_rules(rows: Sequence[ManifestRow], network: Collection[int]) -
                 row = quarantine(row, PLACEHOLDER)
             elif min(row.width or 0, row.height or 0) < NETWORK_MIN_SIDE:
                 row = quarantine(row, TOO_SMALL)
+            elif row.phash is None:  # so flat that a perceptual hash would be made of noise
+                row = quarantine(row, LOW_INFORMATION)
         marked.append(row)
     return marked
 

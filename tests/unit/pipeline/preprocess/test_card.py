@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.datasets.index import FetchedRow, FetchIndex, index_uri, write_index
@@ -84,6 +85,18 @@ class TestNetworkRules:
         rows += [web_row(storage, 98, size=63), web_row(storage, 99, size=64)]
         result = clean(rows, storage)
         assert result["rejected"] == {"too_small": 1}
+        assert result["pictures"] == 31
+
+    def test_blank_pictures_of_the_network_are_no_pictures(
+        self, rows: list[FetchedRow], storage: Storage
+    ) -> None:
+        data = png(np.full((80, 80, 3), 250, np.uint8))
+        blank = hashlib.sha256(data).hexdigest()
+        storage.create_bytes(f"{WORKSPACE}/blobs/{blank}", data)
+        web = replace(web_row(storage, 98), blob=blank)
+        local = replace(web, position=99, source_url="file:///blank.png", network=False)
+        result = clean([*rows, web, local], storage)
+        assert result["rejected"] == {"low_information": 1}
         assert result["pictures"] == 31
 
     def test_other_sources_have_no_minimum_and_no_placeholders(self, storage: Storage) -> None:
