@@ -56,7 +56,7 @@ def local_parts(
         project=project,
         workspace=workspace,
         storage=storage,
-        backend=LocalBackend(home, storage, grace_seconds=settings.cancel_grace_seconds),
+        backend=LocalBackend(home, storage, settings),
         pool=ProcessPool(
             home / "engine" / "logs",
             start_seconds=settings.worker_start_seconds,

@@ -66,6 +66,7 @@ def failure_text(status: RunStatus, log_tail: bytes) -> str:
     else:
         code = status.exit_code
         text = f"The replica master 0 exited with a non-zero status of {code}. Termination reason: Error."
+    tail = tail.removesuffix(text).strip()  # the log ends with it when the problem was ours
     return f"{text}\n\n{tail}" if tail else text
 
 

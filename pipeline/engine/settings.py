@@ -31,6 +31,22 @@ class EngineSettings(BaseSettings):
         6000, ge=1, description="Most requests in a minute that are no predictions; v1's own was 300."
     )
     predictions_per_minute: int = Field(600_000, ge=1, description="Most online predictions in a minute.")
+    job_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory of a training job; 0: its slot's share of four fifths of the machine's.",
+    )
+    job_cpus: int = Field(0, ge=0, description="Processors a training job may use; 0: all of them.")
+    job_nice: int = Field(5, ge=0, le=19, description="How much a training job gives way to predictions.")
+    job_restarts: int = Field(
+        2, ge=0, le=10, description="How often a program that a signal ended is started again."
+    )
+    max_package_bytes: int = Field(250_000_000, ge=1, description="Largest file that packageUris may name.")
+    package_index: str = Field(
+        "",
+        description="Where pip finds what packages require: a URL, `none`, or empty for its own settings.",
+        repr=False,
+    )
     cancel_grace_seconds: float = Field(
         10, gt=0, le=600, description="How long a cancelled job may tidy up between SIGTERM and SIGKILL."
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from googleapiclient import discovery
 from pipeline.engine.backends.local import stop_all_jobs
 from pipeline.storage import Storage
 from tests.fakes import wait_for
+from tests.packages import wheel
 
 PROGRAM = """
 import sys, time
@@ -54,8 +53,9 @@ def free_port() -> int:
 class EngineProcess:
     """Starts, kills and restarts an engine on one home and one port."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
+        self.settings = {f"GRAFT_ENGINE_{name.upper()}": str(value) for name, value in settings.items()}
         self.url = ""
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -79,7 +79,7 @@ class EngineProcess:
             str(self.home),
         ]
         with (self.home / "engine.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env | self.settings)
         self.url = f"http://127.0.0.1:{self.port}"
         wait_for(self._answers)
 
@@ -118,19 +118,9 @@ class EngineProcess:
         return self._services[token].projects()
 
     def write_package(self) -> str:
-        files = {
-            "setup.py": "from setuptools import setup; setup(name='tiny', version='1', packages=['tiny'])",
-            "tiny/__init__.py": "",
-            "tiny/task.py": PROGRAM,
-        }
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w:gz") as archive:
-            for name, text in files.items():
-                entry = tarfile.TarInfo(f"tiny-1/{name}")
-                entry.size = len(text)
-                archive.addfile(entry, io.BytesIO(text.encode()))
-        self.storage.write_bytes("gs://graft/packages/tiny-1.tar.gz", data.getvalue())
-        return "gs://graft/packages/tiny-1.tar.gz"
+        uri = "gs://graft/packages/tiny-1-py3-none-any.whl"
+        self.storage.write_bytes(uri, wheel("tiny", {"tiny/__init__.py": "", "tiny/task.py": PROGRAM}))
+        return uri
 
     def training(self, job_id: str, gate: Path, code: int = 0, **more: Any) -> dict[str, Any]:
         value = {
@@ -148,6 +138,8 @@ class EngineProcess:
 
         def read() -> dict[str, Any] | None:
             job: dict[str, Any] = jobs.get(name=f"projects/local/jobs/{job_id}").execute()
+            ended = job["state"] in ("SUCCEEDED", "FAILED", "CANCELLED")
+            assert job["state"] in states or not ended, job
             return job if job["state"] in states else None
 
         found: dict[str, Any] = wait_for(read, seconds=seconds)

@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
-from pipeline.engine.backends import RunState, RunStatus, TrainingJob, supervisor
-from pipeline.engine.backends.supervisor import process_start, write_json
+from pipeline.engine.backends import RunState, RunStatus, TrainingJob, installer, supervisor
+from pipeline.engine.backends.plan import (
+    MARK,
+    cpu_settings,
+    job_environment,
+    memory_limit,
+    supervisor_environment,
+)
+from pipeline.engine.backends.processes import process_start, signal_all
+from pipeline.engine.backends.supervisor import write_json
+from pipeline.engine.settings import EngineSettings
 from pipeline.errors import Internal, InvalidArgument
 from pipeline.storage import Storage
 
-MARK = "GRAFT_ENGINE_JOB"  # in the environment of all that a job starts: what to end, whatever its session
-PASSED_ON = frozenset(
-    "PATH HOME LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH GRAFT_HOME GRAFT_BUCKETS GRAFT_BUCKET "
-    "GOOGLE_APPLICATION_CREDENTIALS".split()
-)
-PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "KERAS_", "CUDA_")
-PIP = (
-    "-m",
-    "pip",
-    "install",
-    "--quiet",
-    "--no-input",
-    "--disable-pip-version-check",
-    "--no-warn-script-location",
-)
-# Only what the job names is installed; what it depends on is the runtime's.
-PIP_OFFLINE = ("--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--ignore-installed")
-
-
-def job_environment(job_id: str, directory: Path, environ: dict[str, str]) -> dict[str, str]:
-    """Return the variables a job sees: no secrets, its own packages first."""
-    env = {
-        key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
-    }
-    cluster = {"cluster": {}, "task": {"type": "master", "index": 0}, "environment": "cloud"}
-    return env | {
-        "CLOUD_ML_JOB_ID": job_id,
-        "PIP_CONFIG_FILE": os.devnull,
-        "PYTHONPATH": str(directory / "site"),
-        "PYTHONUNBUFFERED": "1",
-        "TF_CONFIG": json.dumps(cluster),
-        "TF_ENABLE_ONEDNN_OPTS": "1",
-        MARK: str(directory),
-    }
+LAST_WORDS_SECONDS = 5  # what the supervisor has, after all others are gone, to write down the end
 
 
 def _package_path(directory: Path, index: int, uri: str) -> Path:
@@ -66,32 +46,27 @@ def _package_path(directory: Path, index: int, uri: str) -> Path:
 
 
 def marked_processes(directory: Path) -> list[psutil.Process]:
-    """Return the living processes that a job started, in whatever session they are."""
-    found = []
+    """Return the living processes that a job started, in whatever session and environment they are."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == str(directory):
-                found.append(process)
-        except psutil.Error:
-            continue
+                found |= {process, *process.children(recursive=True)}
     return [process for process in found if process_start(process.pid) is not None]
 
 
-def _signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
-
-
 def end_job(directory: Path, grace_seconds: float) -> None:
-    """Send SIGTERM to everything of a job, SIGKILL after the grace, and wait until it is gone."""
+    """Send SIGTERM to everything of a job, SIGKILL after the grace, and wait until it is gone.
+
+    The supervisor goes last, by itself: it is the parent of whatever else is left.
+    """
     deadline = time.monotonic() + grace_seconds
-    _signal_all(marked_processes(directory), signal.SIGTERM)
-    while alive := marked_processes(directory):
-        if time.monotonic() > deadline:
-            _signal_all(alive, signal.SIGKILL)
+    claim = _read(directory / "supervisor.json") or {"pid": 0}
+    signal_all((process.pid for process in marked_processes(directory)), signal.SIGTERM)
+    while alive := {process.pid for process in marked_processes(directory)}:
+        late = time.monotonic() - deadline
+        if late > 0:
+            signal_all(alive if late > LAST_WORDS_SECONDS else alive - {claim["pid"]}, signal.SIGKILL)
         time.sleep(0.05)
 
 
@@ -119,13 +94,14 @@ class LocalBackend:
     Args:
         home: The engine's `GRAFT_HOME`.
         storage: Where packages are fetched from.
-        grace_seconds: Time between SIGTERM and SIGKILL.
+        settings: The limits of jobs.
     """
 
-    def __init__(self, home: Path, storage: Storage, *, grace_seconds: float) -> None:
+    def __init__(self, home: Path, storage: Storage, settings: EngineSettings) -> None:
         self._jobs = jobs_directory(home)
         self._storage = storage
-        self._grace_seconds = grace_seconds
+        self._settings = settings
+        self._turns = itertools.count()
 
     def _directory(self, job_id: str) -> Path:
         return self._jobs / job_id
@@ -137,9 +113,9 @@ class LocalBackend:
             return
         await asyncio.to_thread(self._prepare, job, directory)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", supervisor.__file__, str(directory)),
+            *(sys.executable, "-S", "-P", "-m", supervisor.__name__, str(directory)),
             stdin=asyncio.subprocess.DEVNULL,
-            env=job_environment(job.job_id, directory, dict(os.environ)),
+            env=supervisor_environment(directory, self._settings, os.environ),
         )
         if await process.wait() not in (0, 3):
             raise Internal(f"The supervisor of job {job.job_id} did not start; see the engine's log.")
@@ -150,21 +126,38 @@ class LocalBackend:
         packages = []
         for index, uri in enumerate(job.package_uris):
             path = _package_path(directory, index, uri)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._storage.read_bytes(uri))
+            self._fetch(uri, path)
             packages.append(str(path))
         write_json(directory / "job.json", self._plan(job, directory, packages))
 
+    def _fetch(self, uri: str, path: Path) -> None:
+        source, limit = self._storage.local_path(uri), self._settings.max_package_bytes
+        if (size := source.stat().st_size) > limit:
+            raise InvalidArgument(
+                f"The package {uri} has {size:,} bytes; at most {limit:,} are taken "
+                "(GRAFT_ENGINE_MAX_PACKAGE_BYTES).",
+                field="training_input.package_uris",
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        shutil.copyfile(source, partial)
+        partial.replace(path)  # whole at once: a supervisor of an engine that was killed may be reading it
+
     def _plan(self, job: TrainingJob, directory: Path, packages: list[str]) -> dict[str, Any]:
-        install = [sys.executable, *PIP, *PIP_OFFLINE, "--target", str(directory / "site"), *packages]
         job_dir = ["--job-dir", job.job_dir] if job.job_dir else []
+        cpus, threads = cpu_settings(self._settings, next(self._turns))
         return {
-            "prepare": [install],
+            "packages": packages,
+            "prepare": [sys.executable, "-P", "-m", installer.__name__, str(directory)],
             "command": [sys.executable, "-m", job.python_module, *job.args, *job_dir],
             "cwd": str(directory / "work"),
-            "env": job_environment(job.job_id, directory, dict(os.environ)),
+            "env": job_environment(job, directory, os.environ) | threads,
             "max_running_seconds": job.max_running_seconds,
-            "grace_seconds": self._grace_seconds,
+            "grace_seconds": self._settings.cancel_grace_seconds,
+            "memory_bytes": memory_limit(self._settings),
+            "cpus": cpus,
+            "nice": self._settings.job_nice,
+            "restarts": self._settings.job_restarts,
         }
 
     def status(self, job_id: str) -> RunStatus:
@@ -188,6 +181,7 @@ class LocalBackend:
             state=RunState.EXITED,
             exit_code=ending["code"],
             timed_out=ending["timed_out"],
+            problem=ending["problem"],
             preparing=ending["phase"] == "prepare",
             started=running["started"] if running else None,
             ended=ending["ended"],
@@ -195,7 +189,7 @@ class LocalBackend:
 
     async def stop(self, job_id: str) -> None:
         """End the job and everything it started."""
-        await asyncio.to_thread(end_job, self._directory(job_id), self._grace_seconds)
+        await asyncio.to_thread(end_job, self._directory(job_id), self._settings.cancel_grace_seconds)
 
     def log_size(self, job_id: str) -> int:
         """Return how many bytes the job has printed so far; none before it starts."""

@@ -1,9 +1,11 @@
 """Runs one job in a session of its own, and writes down how it ended. Standard library only.
 
-`python -I -S supervisor.py JOB_DIRECTORY` returns at once; a daemon stays, which
+`python -S -P -m pipeline.engine.backends.supervisor JOB_DIRECTORY` returns at once; a daemon stays, which
   1. claims the job by creating `supervisor.json` (its pid and start time), so a job never runs twice;
-  2. runs the `prepare` commands of `job.json`, writes `running.json`, runs the `command`;
-  3. stops it when it passes its time, and writes `exit.json`.
+  2. runs the `prepare` command of `job.json`, writes `running.json`, runs the `command`, and runs it again
+     when a signal ended it that was not ours;
+  3. stops it when it passes its time or its memory;
+  4. ends what the command left running, and writes `exit.json`.
 All files appear whole. SIGTERM to the session ends the job; the daemon itself stays to write the last file.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -18,18 +21,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.backends.processes import (
+    adopt_orphans,
+    descendants,
+    end_descendants,
+    limit_this_process,
+    private_bytes,
+    process_start,
+    resident_bytes,
+)
 
-def process_start(pid: int) -> str | None:
-    """Return what tells this process from a later one of the same pid; None when it is dead or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-        command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        return None if not text or text.startswith("Z") else text.partition(" ")[2].strip()
-    return None if fields[0] in "ZX" else fields[19]
+WATCH_SECONDS = 0.5  # between two looks at time and memory
+RESTART_SECONDS = 1.0
+SIGNALLED = 128  # as a shell says it: an exit status from here on is a signal's
 
 
 def write_json(path: Path, value: dict[str, Any], *, replace: bool = True) -> bool:
@@ -64,54 +68,99 @@ class Supervisor:
         self.child: subprocess.Popen[bytes] | None = None
         self.stopping = False
         self.timed_out = False
+        self.problem = ""
+
+    @property
+    def _is_ended_by_us(self) -> bool:
+        return self.stopping or self.timed_out or bool(self.problem)
 
     def _on_term(self, _signal: int, _frame: Any) -> None:
         self.stopping = True
         if self.child is not None and self.child.poll() is None:
             self.child.terminate()
 
-    def _run(self, command: list[str], timeout: float | None) -> int:
-        self.child = subprocess.Popen(command, cwd=self.job["cwd"], env=self.job["env"])
+    def _run(self, command: list[str], env: dict[str, str], deadline: float) -> int:
+        self.child = subprocess.Popen(command, cwd=self.job["cwd"], env=env)
         if self.stopping:
             self.child.terminate()
-        try:
-            code = self.child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.timed_out = True
-            code = self._end_child()
-        return code if code >= 0 else 128 - code
+        while not self._has_ended(self.child):
+            self._check_time(deadline)
+            self._check_memory()
+        code = self.child.wait()
+        return code if code >= 0 else SIGNALLED - code
 
-    def _end_child(self) -> int:
-        if self.child is None:
-            raise RuntimeError("no child runs")
-        self.child.terminate()
+    def _has_ended(self, child: subprocess.Popen[bytes]) -> bool:
+        """Wait a little for the child to end."""
         try:
-            return self.child.wait(self.job["grace_seconds"])
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            return self.child.wait()
+            watched = os.pidfd_open(child.pid)
+        except (AttributeError, OSError):  # not Linux
+            time.sleep(WATCH_SECONDS / 5)
+            return child.poll() is not None
+        try:
+            select.select([watched], [], [], WATCH_SECONDS)
+        finally:
+            os.close(watched)
+        return child.poll() is not None
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline and not self.timed_out:
+            self.timed_out = True
+            end_descendants(os.getpid(), self.job["grace_seconds"])
+
+    def _check_memory(self) -> None:
+        limit, pids = self.job["memory_bytes"], descendants(os.getpid())
+        if resident_bytes(pids) <= limit or (used := private_bytes(pids)) <= limit:
+            return
+        self.problem = (
+            f"The job used {used / 1e6:.0f} MB of memory and was ended; its limit is {limit / 1e6:.0f} MB. "
+            "Work on less at a time, or raise GRAFT_ENGINE_JOB_MEMORY_BYTES."
+        )
+        end_descendants(os.getpid(), 0)  # no grace: it would use still more
 
     def _run_all(self) -> tuple[str, int]:
-        for command in self.job["prepare"]:
-            code = self._run(command, None)
-            if code or self.stopping:
-                return "prepare", code or 128 + signal.SIGTERM
+        code = self._run(self.job["prepare"], dict(os.environ), float("inf"))
+        if code or self.stopping:
+            return "prepare", code or SIGNALLED + signal.SIGTERM
         write_json(self.directory / "running.json", {"started": time.time()})
-        return "run", self._run(self.job["command"], self.job["max_running_seconds"])
+        deadline = time.monotonic() + self.job["max_running_seconds"]
+        code = self._run(self.job["command"], self.job["env"], deadline)
+        for restart in range(1, self.job["restarts"] + 1):
+            if code < SIGNALLED or self._is_ended_by_us:
+                break
+            end_descendants(os.getpid(), self.job["grace_seconds"])
+            self._say(f"A signal ended the program (status {code}). Restart {restart}.")
+            time.sleep(RESTART_SECONDS)
+            if not self.stopping:
+                code = self._run(self.job["command"], self.job["env"], deadline)
+        return "run", code
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def _explain(self, phase: str) -> str:
+        """Return why the job ended, if that was us or the installer."""
+        note = self.directory / "problem.txt"
+        if self.problem or phase == "run" or not note.exists():
+            return self.problem
+        return note.read_text(errors="replace")
 
     def run(self) -> None:
         """Run the job and write `exit.json`, whatever happens."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        phase, code, problem = "prepare", 1, ""
+        adopt_orphans()
+        limit_this_process(cpus=self.job["cpus"], nice=self.job["nice"])
+        phase, code = "prepare", 1
         try:
             phase, code = self._run_all()
         except OSError as error:
-            problem = str(error)
-            sys.stderr.write(f"The job could not be started: {error}\n")
-            sys.stderr.flush()
-        ending = {"phase": phase, "code": code, "timed_out": self.timed_out, "problem": problem}
+            self.problem = f"The job could not be started: {error}"
+        if self.problem:
+            self._say(self.problem)
+        end_descendants(os.getpid(), self.job["grace_seconds"])
+        ending = {"phase": phase, "code": code, "timed_out": self.timed_out, "problem": self._explain(phase)}
         write_json(self.directory / "exit.json", {**ending, "ended": time.time()})
 
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import json
 import os
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -12,25 +11,39 @@ import psutil
 import pytest
 
 from pipeline.engine.backends import RunState, TrainingJob
-from pipeline.engine.backends.local import (
-    MARK,
-    LocalBackend,
-    job_environment,
-    marked_processes,
-    stop_all_jobs,
-)
-from pipeline.engine.backends.supervisor import process_start, write_json
+from pipeline.engine.backends.local import LocalBackend, marked_processes, stop_all_jobs
+from pipeline.engine.backends.plan import MARK, job_environment, memory_limit
+from pipeline.engine.backends.processes import process_start
+from pipeline.engine.backends.supervisor import write_json
+from pipeline.engine.settings import EngineSettings
 from pipeline.errors import InvalidArgument, ObjectNotFound
 from pipeline.storage import Storage
 from tests.fakes import wait_for
+from tests.packages import sdist, wheel
 
 SETUP = "from setuptools import setup; setup(name='tiny', version='1', packages=['tiny'])"
+WHEEL = "tiny-1-py3-none-any.whl"
 PROGRAM = """
 import os, signal, subprocess, sys, time
 action = sys.argv[1]
 print('file', __file__, 'args', sys.argv[1:], flush=True)
 if action == 'exit':
     sys.exit(int(sys.argv[2]))
+if action == 'once':
+    first = not os.path.exists('second')
+    open('second', 'w').close()
+    os.kill(os.getpid(), signal.SIGKILL) if first else sys.exit(0)
+if action == 'always':
+    os.kill(os.getpid(), signal.SIGSEGV)
+if action == 'greedy':
+    held = [bytearray(50_000_000) for _ in range(10)]
+if action == 'cpus':
+    print('cpus', len(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'], os.nice(0), flush=True)
+    sys.exit(0)
+if action == 'hidden':
+    command = [sys.executable, '-c', 'import time; time.sleep(60)']
+    print('left', subprocess.Popen(command, start_new_session=True, env={}).pid, flush=True)
+    sys.exit(0)
 if action == 'deaf':
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)
@@ -39,34 +52,26 @@ time.sleep(60)
 """
 
 
-def sdist(files: dict[str, str]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"tiny-1/{name}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return data.getvalue()
-
-
 @pytest.fixture
 def storage(tmp_path):
     storage = Storage({"graft": tmp_path / "bucket"})
     files = {"setup.py": SETUP, "tiny/__init__.py": "", "tiny/task.py": PROGRAM}
     storage.write_bytes("gs://graft/tiny-1.tar.gz", sdist(files))
+    del files["setup.py"]
+    storage.write_bytes(f"gs://graft/{WHEEL}", wheel("tiny", files))  # takes no building
     return storage
 
 
 @pytest.fixture
 def backend(tmp_path, storage):
-    yield LocalBackend(tmp_path, storage, grace_seconds=0.5)
+    yield local(tmp_path, storage)
     stop_all_jobs(tmp_path, grace_seconds=0)
 
 
 def job(*args: str, **changes) -> TrainingJob:
     values = {
         "job_id": "j1",
-        "package_uris": ("gs://graft/tiny-1.tar.gz",),
+        "package_uris": (f"gs://graft/{WHEEL}",),
         "python_module": "tiny.task",
         "args": args,
         "job_dir": "gs://graft/jobs/j1",
@@ -74,6 +79,10 @@ def job(*args: str, **changes) -> TrainingJob:
         "training_input": {"pythonModule": "tiny.task"},
     }
     return TrainingJob(**{**values, **changes})
+
+
+def local(tmp_path, storage, **settings) -> LocalBackend:
+    return LocalBackend(tmp_path, storage, EngineSettings(cancel_grace_seconds=0.5, **settings))
 
 
 def start(backend: LocalBackend, work: TrainingJob) -> None:
@@ -91,7 +100,7 @@ def wait_over(backend: LocalBackend):
 def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp_path):
     assert backend.status("j1").state == RunState.ABSENT
     assert backend.log_size("j1") == 0
-    start(backend, job("exit", "0"))
+    start(backend, job("exit", "0", package_uris=("gs://graft/tiny-1.tar.gz",)))
     status = wait_over(backend)
     assert (status.state, status.exit_code, status.preparing) == (RunState.EXITED, 0, False)
     assert status.started <= status.ended
@@ -102,17 +111,90 @@ def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp
 
 def test_starting_again_is_attaching(backend, tmp_path):
     start(backend, job("exit", "5"))
-    start(LocalBackend(tmp_path, Storage({}), grace_seconds=1), job("exit", "6"))
+    start(LocalBackend(tmp_path, Storage({}), EngineSettings()), job("exit", "6"))
     assert wait_over(backend).exit_code == 5
 
 
 def test_a_package_that_does_not_install_ends_while_preparing(backend, storage):
     storage.write_bytes("gs://graft/tiny-1.tar.gz", sdist({"setup.py": "raise SystemExit('no way')"}))
-    start(backend, job("exit", "0"))
+    start(backend, job("exit", "0", package_uris=("gs://graft/tiny-1.tar.gz",)))
     status = wait_over(backend)
     assert status.preparing
     assert status.exit_code == 1
     assert "no way" in log(backend).decode()
+
+
+def test_a_requirement_that_cannot_be_had_is_named(backend, storage, tmp_path):
+    data = wheel("tiny", {"tiny/task.py": PROGRAM}, requires=["numpy", "no-such-thing"])
+    storage.write_bytes(f"gs://graft/{WHEEL}", data)
+    start(local(tmp_path, storage, package_index="none"), job("exit", "0"))
+    status = wait_over(backend)
+    assert status.preparing
+    assert status.problem.startswith("tiny 1 requires no-such-thing, and the runtime does not have it.")
+
+
+def test_a_hostile_package_is_refused_before_it_is_unpacked(backend, storage, tmp_path):
+    storage.write_bytes("gs://graft/tiny-1.tar.gz", sdist({"setup.py": SETUP, "../../escaped": "x"}))
+    start(backend, job("exit", "0", package_uris=("gs://graft/tiny-1.tar.gz",)))
+    assert "'tiny-1/../../escaped' leaves the package's directory" in wait_over(backend).problem
+    assert list(tmp_path.rglob("escaped")) == []
+
+
+def test_a_package_that_is_too_large_is_not_copied(tmp_path, storage):
+    with pytest.raises(InvalidArgument, match="at most 10 are taken"):
+        start(local(tmp_path, storage, max_package_bytes=10), job("exit", "0"))
+
+
+class TestLimits:
+    def test_a_job_that_uses_too_much_memory_is_ended_and_says_so(self, backend, tmp_path, storage):
+        start(local(tmp_path, storage, job_memory_bytes=200_000_000), job("greedy"))
+        status = wait_over(backend)
+        assert status.problem.startswith("The job used ")
+        assert "its limit is 200 MB" in status.problem
+        assert status.exit_code in (128 + 15, 128 + 9)
+
+    def test_a_job_has_the_processors_it_is_given_and_gives_way(self, backend, tmp_path, storage):
+        start(local(tmp_path, storage, job_cpus=1, job_nice=7), job("cpus"))
+        assert wait_over(backend).exit_code == 0
+        assert b"cpus 1 1 " in log(backend)
+        assert int(log(backend).split()[-1]) >= 7
+
+    def test_the_memory_of_the_machine_is_shared_by_the_slots(self):
+        one, two = (memory_limit(EngineSettings(training_slots=number)) for number in (1, 2))
+        assert 0 < two <= one // 2 <= psutil.virtual_memory().total
+        assert memory_limit(EngineSettings(job_memory_bytes=5)) == 5
+
+
+class TestRestarts:
+    def test_a_program_that_a_signal_ended_is_started_again(self, backend):
+        start(backend, job("once"))
+        assert wait_over(backend).exit_code == 0
+        assert b"A signal ended the program (status 137). Restart 1." in log(backend)
+        assert log(backend).count(b"file ") == 2
+
+    def test_but_not_for_ever(self, backend, tmp_path, storage):
+        start(local(tmp_path, storage, job_restarts=1), job("always"))
+        assert wait_over(backend).exit_code == 128 + 11
+        assert log(backend).count(b"file ") == 2
+
+    def test_a_program_that_failed_by_itself_is_not(self, backend):
+        start(backend, job("exit", "1"))
+        assert wait_over(backend).exit_code == 1
+        assert log(backend).count(b"file ") == 1
+
+
+def test_what_a_program_leaves_behind_ends_with_it_however_it_hides(backend, tmp_path):
+    start(backend, job("hidden"))
+    assert wait_over(backend).exit_code == 0
+    wait_for(lambda: not marked_processes(tmp_path / "engine" / "jobs" / "j1"))
+    assert process_start(int(log(backend).split()[-1])) is None
+
+
+def test_tf_config_has_the_job_and_one_master(tmp_path):
+    config = json.loads(job_environment(job("a"), tmp_path, {})["TF_CONFIG"])
+    assert config["task"] == {"type": "master", "index": 0, "trial": ""}
+    assert config["job"] == {"pythonModule": "tiny.task"}
+    assert (config["environment"], len(config["cluster"]["master"])) == ("cloud", 1)
 
 
 def test_a_missing_or_unknown_package_never_starts(backend):
@@ -146,7 +228,7 @@ def test_a_killed_supervisor_is_seen_as_vanished(backend, tmp_path):
     assert backend.status("j1").state == RunState.RUNNING
     directory = tmp_path / "engine" / "jobs" / "j1"
     for process in marked_processes(directory):
-        if "supervisor.py" in " ".join(process.cmdline()):
+        if "supervisor" in " ".join(process.cmdline()):
             process.kill()
     assert wait_over(backend).state == RunState.VANISHED
 
@@ -169,9 +251,9 @@ def test_a_job_sees_no_secrets(tmp_path):
         "GRAFT_TOKEN": "t",
         "PYTHONPATH": "/p",
     }
-    env = job_environment("j1", tmp_path, environ)
+    env = job_environment(job(), tmp_path, environ)
     assert {"AWS_SECRET", "GRAFT_TOKEN"} & set(env) == set()
-    assert env["PYTHONPATH"] == str(tmp_path / "site")
+    assert env["PYTHONPATH"].split(":")[0] == str(tmp_path / "site")
     assert (env["CLOUD_ML_JOB_ID"], env["TF_NUM"], env["GRAFT_HOME"]) == ("j1", "1", "/h")
     assert env[MARK] == str(tmp_path)
 

@@ -1,0 +1,181 @@
+"""Installs a job's packages into the job's own directories; runs as the first part of the job.
+
+`python -P -m pipeline.engine.backends.installer JOB_DIRECTORY` takes the `packages` of its `job.json`.
+  1. The packages that the job names go to `site/`, without an index: they are all there is.
+  2. What they require and the runtime lacks goes to `env/`, by pip from its index, so that pip sees what the
+     runtime has and takes nothing twice.
+Nothing is kept for other jobs. Why it failed, for the job's `errorMessage`, is left in `problem.txt`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from pipeline.engine.backends.archives import UnsafePackage, check_package
+
+PIP = (sys.executable, "-m", "pip")
+QUIET = ("--no-input", "--disable-pip-version-check", "--no-cache-dir", "--no-warn-script-location")
+FROM_FILES = ("--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--ignore-installed")
+PATIENCE = ("--retries", "1", "--timeout", "15")  # a closed index is a clear error, and soon
+INDEX, NO_INDEX = "GRAFT_ENGINE_PACKAGE_INDEX", "none"  # by environment: an index may have a password
+
+
+class InstallError(Exception):
+    """The packages cannot be installed; the message goes to the job's `errorMessage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A requirement that neither the job's packages nor the runtime meet."""
+
+    requirement: Requirement
+    package: str
+    found: str | None
+
+    def __str__(self) -> str:
+        has = f"has {self.found}" if self.found else "does not have it"
+        return f"{self.package} requires {self.requirement}, and the runtime {has}"
+
+
+def environment_path(directory: Path) -> Path:
+    """Return where a job's requirements are installed."""
+    scheme = sysconfig.get_path("purelib", "venv", vars={"base": str(directory / "env")})
+    return Path(scheme)
+
+
+def _site_environment(environ: dict[str, str]) -> dict[str, str]:
+    """Return what the packages' own code may see while it is built: no index, no secret of one."""
+    hidden = ("PIP_", "GRAFT_ENGINE_PACKAGE")
+    kept = {key: value for key, value in environ.items() if not key.startswith(hidden)}
+    kept = {key: value for key, value in kept.items() if not key.lower().endswith("_proxy")}
+    return _without_source(kept) | {"PIP_CONFIG_FILE": os.devnull}
+
+
+def _without_source(environ: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environ.items() if key != "PYTHONPATH"}
+
+
+def install_packages(packages: list[str], site: Path) -> None:
+    """Install sdists and wheels, without what they require.
+
+    Raises:
+        InstallError: if pip refuses.
+    """
+    command = [*PIP, "install", "--quiet", *QUIET, *FROM_FILES, "--target", str(site), *packages]
+    code = subprocess.run(command, env=_site_environment(dict(os.environ)), check=False).returncode
+    if code:
+        raise InstallError(
+            f"The packages could not be installed: pip exited with a non-zero status of {code}."
+        )
+
+
+def missing_requirements(site: Path) -> list[Missing]:
+    """Return what the packages of a directory require and find neither there nor in the runtime."""
+    known: dict[str, Distribution] = {}
+    for found in importlib.metadata.distributions(path=[str(site), *sys.path]):
+        known.setdefault(canonicalize_name(found.metadata["Name"] or ""), found)
+    own = importlib.metadata.distributions(path=[str(site)])
+    return [missing for package in own for missing in _missing_of(package, "", known)]
+
+
+def _missing_of(package: Distribution, extra: str, known: dict[str, Distribution]) -> Iterator[Missing]:
+    name = f"{package.metadata['Name']} {package.version}"
+    for text in package.requires or []:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise InstallError(f"{name} has a requirement that cannot be read: {text!r}: {error}") from error
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        if extra and not (requirement.marker and "extra" in str(requirement.marker)):
+            continue  # not the extra's: looked at with its package
+        found = known.get(canonicalize_name(requirement.name))
+        if found is None or not requirement.specifier.contains(found.version, prereleases=True):
+            yield Missing(requirement, name, found.version if found else None)
+            continue
+        for wanted in sorted(requirement.extras):
+            yield from _missing_of(found, wanted, known)
+
+
+def install_requirements(missing: list[Missing], directory: Path, index: str) -> None:
+    """Install what is missing from the index, into an environment that sees the runtime.
+
+    Raises:
+        InstallError: naming what could not be had.
+    """
+    named = "; ".join(map(str, missing))
+    if index == NO_INDEX:
+        raise InstallError(
+            f"{named}. This engine installs nothing from an index ({INDEX} is none): add the wheel to "
+            "packageUris."
+        )
+    python = _make_environment(directory)
+    wanted = [str(item.requirement) for item in missing]
+    command = [*PIP, "--python", str(python), "install", "--quiet", *QUIET, *PATIENCE, *wanted]
+    environ = _without_source(dict(os.environ))  # with pip's own settings, and what it logs in with
+    if index:
+        environ = _site_environment(environ) | {"PIP_INDEX_URL": index}
+    done = subprocess.run(
+        command, env=environ, check=False, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    sys.stderr.write(done.stderr)
+    if done.returncode:
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = reasons[-1].removeprefix("ERROR: ") if reasons else f"status {done.returncode}"
+        raise InstallError(
+            f"{named}. pip could not install it: {reason}. Add the wheel to packageUris, or name an index "
+            f"that has it in {INDEX}."
+        )
+
+
+def _make_environment(directory: Path) -> Path:
+    """Make a virtual environment in which pip finds what the runtime and the job have; return its Python."""
+    env = directory / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    seen = [str(directory / "site"), *(path for path in sys.path if path and Path(path).is_dir())]
+    (environment_path(directory) / "runtime.pth").write_text("\n".join(seen) + "\n")
+    return env / "bin" / "python"
+
+
+def install(directory: Path) -> None:
+    """Install all that a job needs.
+
+    Raises:
+        InstallError: saying what is wrong, with what, and what to do.
+    """
+    packages, site = json.loads((directory / "job.json").read_text())["packages"], directory / "site"
+    try:
+        for package in packages:
+            check_package(Path(package))
+    except UnsafePackage as error:
+        raise InstallError(str(error)) from error
+    install_packages(packages, site)
+    if missing := missing_requirements(site):
+        install_requirements(missing, directory, os.environ.get(INDEX, ""))
+
+
+def main(directory: Path) -> int:
+    """Install; return the exit code."""
+    try:
+        install(directory)
+    except InstallError as error:
+        (directory / "problem.txt").write_text(str(error))
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

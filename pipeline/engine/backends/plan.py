@@ -1,0 +1,98 @@
+"""What a job may see and use: its environment, its memory, its processors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import pipeline
+from pipeline.engine.backends import TrainingJob
+from pipeline.engine.backends.installer import INDEX, environment_path
+from pipeline.engine.settings import EngineSettings
+
+MARK = "GRAFT_ENGINE_JOB"  # in the environment of all that a job starts: what to end, whatever its session
+PASSED_ON = frozenset(
+    "PATH HOME LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH GRAFT_HOME GRAFT_BUCKETS GRAFT_BUCKET "
+    "GOOGLE_APPLICATION_CREDENTIALS".split()
+)
+PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "KERAS_", "CUDA_")
+PIP_PREFIXES = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT", "REQUESTS_CA")
+MEMORY_SHARE = 0.8  # of the machine's, for all jobs together, where no limit is set
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def _passed(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
+    }
+
+
+def job_environment(job: TrainingJob, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables a job sees: no secrets, its own packages first."""
+    return _passed(environ) | {
+        "CLOUD_ML_JOB_ID": job.job_id,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PYTHONPATH": os.pathsep.join([str(directory / "site"), str(environment_path(directory))]),
+        "PYTHONUNBUFFERED": "1",
+        "TF_CONFIG": json.dumps(tf_config(job)),
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        MARK: str(directory),
+    }
+
+
+def tf_config(job: TrainingJob) -> dict[str, Any]:
+    """Return what `TF_CONFIG` says of a job with one replica, the master, at an address of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    return {
+        "cluster": {"master": [address]},
+        "environment": "cloud",
+        "job": job.training_input,
+        "task": {"type": "master", "index": 0, "trial": ""},
+    }
+
+
+def supervisor_environment(
+    directory: Path, settings: EngineSettings, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the variables of the supervisor and the installer: this very code, and pip's settings."""
+    pip = {key: value for key, value in environ.items() if key.upper().startswith(PIP_PREFIXES)}
+    return (
+        pip
+        | _passed(environ)
+        | {
+            "PYTHONPATH": str(Path(pipeline.__file__).resolve().parent.parent),
+            "PYTHONUNBUFFERED": "1",
+            INDEX: settings.package_index,
+            MARK: str(directory),
+        }
+    )
+
+
+def memory_limit(settings: EngineSettings) -> int:
+    """Return how much one job may use: what is set, or its share of this machine, or of this container."""
+    if settings.job_memory_bytes:
+        return settings.job_memory_bytes
+    total = psutil.virtual_memory().total
+    for name in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # another kind of control groups; no limit is "max"
+            total = min(total, int(Path(name).read_text()))
+    return int(total * MEMORY_SHARE) // settings.training_slots
+
+
+def cpu_settings(settings: EngineSettings, turn: int) -> tuple[list[int], dict[str, str]]:
+    """Return the processors a job may use, none for all, and the variables that tell libraries how many."""
+    if not settings.job_cpus or not hasattr(os, "sched_getaffinity"):
+        return [], {}
+    ours = sorted(os.sched_getaffinity(0))
+    count = min(settings.job_cpus, len(ours))
+    chosen = sorted({ours[(turn * count + place) % len(ours)] for place in range(count)})
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return chosen, dict.fromkeys(names, str(count))
