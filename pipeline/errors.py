@@ -35,6 +35,8 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     JobConflict                   the job id exists with another input; names the field
     JobFailed                     a job ended FAILED or CANCELLED
     JobTimeout                    a job passed its deadline
+    JobResultError                a job's result cannot be brought back
+  NotebookError                   a cell cannot be run as a job
   StackError                      starting or stopping the local stack
   EngineFault                     raised inside our engine; status codes: engine/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
@@ -218,6 +220,14 @@ class JobFailed(PlatformError):
 
 class JobTimeout(PlatformError):
     """A job passed its deadline."""
+
+
+class JobResultError(PlatformError):
+    """A job's result cannot be brought back."""
+
+
+class NotebookError(PipelineError):
+    """A cell cannot be run as a job: it is no Python, or needs what no packaged cell defines."""
 
 
 class StackError(PipelineError):

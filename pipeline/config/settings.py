@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.storage import WORKSPACE_BUCKET
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
         description="Further people of Airflow: `name:role,...`; viewer, user, op or admin.",
     )
     project: str = Field("local", description="The project in ML Engine's resource names.")
+    ml_engine_url: str = Field(
+        "", description="Where notebooks find ML Engine; the stack of `GRAFT_HOME` unless given."
+    )
+    ml_engine_token: SecretStr = Field(SecretStr(""), description="Bearer token for `GRAFT_ML_ENGINE_URL`.")
 
     @field_validator("home")
     @classmethod

@@ -40,6 +40,10 @@ ROOMS = {
         *("errors", "types", "storage", "pixels", "backbones", "datasets", "report", "ml_engine", "deploy"),
     },
     "engine": {"errors", "types", "storage", "config", "pixels", "light"},
+    "notebook": {
+        *("errors", "types", "config", "storage", "trainer", "stack", "ml_engine", "inside", "report"),
+        *("datasets", "deploy", "cli"),
+    },
     "pages": {
         *("errors", "types", "storage", "config", "datasets", "preprocess", "pixels", "evaluate", "report"),
         *("ml_engine", "deploy"),
@@ -144,7 +148,15 @@ def test_airflow_sees_one_plugin_file_and_ignores_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline.config", "pipeline.cli", "pipeline.stack", "pipeline.engine.app", "pipeline.inside"]
+    "module",
+    [
+        "pipeline.config",
+        "pipeline.cli",
+        "pipeline.stack",
+        "pipeline.engine.app",
+        "pipeline.inside",
+        "pipeline.notebook",
+    ],
 )
 def test_light_module_loads_no_heavy_library(module: str) -> None:
     heavy = ("tensorflow", "keras", "airflow", "sklearn", "skimage")

@@ -1,0 +1,64 @@
+"""Where a notebook finds ML Engine: in its settings, or in the stack of its GRAFT_HOME."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Settings
+from pipeline.errors import StackError
+from pipeline.ml_engine.protocol import MLEngine
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What a notebook talks to.
+
+    Args:
+        engine: ML Engine.
+        storage: The buckets.
+        workspace: URI of the bucket of packages and jobs.
+        home: Where fetched files go, below `notebook/`.
+    """
+
+    engine: MLEngine
+    storage: Storage
+    workspace: str
+    home: Path
+
+
+def connect(*, project: str | None = None, bucket: str | None = None) -> Connection:
+    """Find ML Engine; Airflow need not run.
+
+    Args:
+        project: The project in resource names; that of the settings unless given.
+        bucket: The bucket of packages and jobs; that of the settings unless given.
+
+    Raises:
+        StackError: if neither settings nor GRAFT_HOME name an engine.
+    """
+    from pipeline.ml_engine.rest import RestMLEngine
+
+    settings = Settings()
+    url, token = settings.ml_engine_url, settings.ml_engine_token.get_secret_value()
+    if not url:
+        url, token = _find_stack(settings.home)
+    return Connection(
+        engine=RestMLEngine(url, project or settings.project, token),
+        storage=Storage.from_environment(),
+        workspace=f"gs://{bucket}" if bucket else settings.workspace,
+        home=settings.home,
+    )
+
+
+def _find_stack(home: Path) -> tuple[str, str]:
+    from pipeline.stack.state import load_secrets, load_state
+
+    state, secrets = load_state(home), load_secrets(home)
+    if not state.engine_port or secrets is None:
+        raise StackError(
+            f"No ML Engine is known: {home} holds no stack. Start one with `graft up`, say where another one "
+            "is with GRAFT_HOME, or give GRAFT_ML_ENGINE_URL and GRAFT_ML_ENGINE_TOKEN."
+        )
+    return state.engine_url, secrets.engine_token

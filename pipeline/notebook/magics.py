@@ -1,0 +1,292 @@
+"""The magics: mark cells, run them here or as a job of ML Engine, look after jobs."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
+
+from pipeline.errors import NotebookError, PipelineError
+from pipeline.ml_engine.jobs import REGION
+from pipeline.notebook.collection import Cell, CellCollection, make_cell, read_notebook_order
+from pipeline.notebook.connection import Connection, connect
+from pipeline.notebook.html import table
+from pipeline.notebook.job import NotebookJob, new_job_id, watch
+from pipeline.notebook.package import MODULE, build_cell_package
+from pipeline.trainer.package import upload_package
+from pipeline.types import JsonDict
+
+RUNTIME_VERSION = "2.21"
+LABEL = {"made_by": "notebook"}
+LISTED = 20
+
+
+class _Arguments(argparse.ArgumentParser):
+    """Arguments of a magic; a mistake is an error of ours, not the end of the kernel."""
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split()[1:])
+        raise NotebookError(f"{self.prog}: {message}. Usage: {usage}")
+
+    def read(self, line: str) -> argparse.Namespace:
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise NotebookError(f"{self.prog}: {error}. Received: {line!r}") from error
+        return self.parse_args(words)
+
+
+def _init_arguments() -> _Arguments:
+    parser = _Arguments(prog="%ml_init", add_help=False)
+    parser.add_argument("-projectId", default=None)
+    parser.add_argument("-bucket", default=None)
+    parser.add_argument("-region", default=REGION)
+    parser.add_argument("-scaleTier", default="BASIC")
+    parser.add_argument("-runtimeVersion", default=RUNTIME_VERSION)
+    return parser
+
+
+def _run_arguments() -> _Arguments:
+    parser = _Arguments(prog="%%ml_run", add_help=False)
+    parser.add_argument("where", nargs="?", choices=["cloud"])
+    parser.add_argument("-name", default=None)
+    return parser
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Show our own errors as one line: their traceback is of no use to a notebook."""
+    try:
+        yield
+    except PipelineError as error:
+        text = f"{type(error).__name__}: {error}"
+        error.__dict__["_render_traceback_"] = lambda: [text]
+        raise
+
+
+class CellFailed(Exception):
+    """A marked cell failed here; IPython has shown how."""
+
+    def _render_traceback_(self) -> list[str]:
+        return []
+
+
+@magics_class
+class MLMagics(Magics):
+    """The article's magics on today's ML Engine.
+
+    Args:
+        shell: The kernel's IPython.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell=shell)
+        self._ipython = shell
+        self.cells = CellCollection()
+        self.settings = _init_arguments().read("")
+        self.install_requires: list[str] = []
+        self.last_job: NotebookJob | None = None
+        self._cell_id: str | None = None
+        shell.events.register("pre_run_cell", self._remember_cell)
+
+    def _remember_cell(self, info: Any) -> None:
+        self._cell_id = getattr(info, "cell_id", None)
+
+    # Marking and running
+
+    @line_cell_magic
+    def ml_init(self, line: str, cell: str | None = None) -> None:
+        """Say where jobs run: -projectId, -bucket, -region, -scaleTier, -runtimeVersion; all may be left out.
+
+        Below `%%ml_init` may stand a dict with `install_requires`.
+        """
+        with told_plainly():
+            settings, requires = _init_arguments().read(line), read_requirements(cell or "")
+            self.settings, self.install_requires = settings, requires
+
+    @line_cell_magic
+    def ml_code(self, line: str, cell: str | None = None) -> None:
+        """Mark a cell to be packaged, and run it here; run again, it replaces its earlier text."""
+        with told_plainly():
+            if cell is None:
+                raise NotebookError("%ml_code marks no cell; write %%ml_code in its first line.")
+            self.cells.add(cell, id=self._cell_id, title=line.strip())
+            self._run_here(cell)
+
+    @cell_magic
+    def ml_run(self, line: str, cell: str) -> NotebookJob | None:
+        """Run a cell here, or with `cloud` as a job together with the marked cells; `-name` names the job."""
+        with told_plainly():
+            given = _run_arguments().read(line)
+            if given.where != "cloud":
+                self._ipython.user_ns["job_dir"] = tempfile.mkdtemp(prefix="graft-job-dir-")
+                self._run_here(cell)
+                return None
+            job = self._submit(make_cell(cell, id=self._cell_id), given.name)
+            self.last_job = job
+            return watch(job, ask=self._ask)
+
+    def _run_here(self, cell: str) -> None:
+        if not self._ipython.run_cell(cell).success:
+            raise CellFailed
+
+    def _ask(self, question: str) -> str:
+        return input(question)
+
+    def _submit(self, entry: Cell, name: str | None) -> NotebookJob:
+        connection = self._connect()
+        code = self.cells.ordered(read_notebook_order(path) if (path := self._notebook_file()) else ())
+        package, args = build_cell_package(code, entry, install_requires=self.install_requires)
+        job_id = name or new_job_id(package.digest)
+        sys.stdout.write(f"job {job_id}, package {package.digest[:16]}\n")
+        uri = upload_package(package, connection.storage, connection.workspace)
+        body = self._body(job_id, uri, args, f"{connection.workspace}/jobs/{job_id}")
+        try:
+            connection.engine.create_job(body)
+        except KeyboardInterrupt:
+            connection.engine.cancel_job(job_id)  # it may be there already
+            raise
+        return NotebookJob(connection, job_id)
+
+    def _body(self, job_id: str, package_uri: str, args: list[str], job_dir: str) -> JsonDict:
+        return {
+            "jobId": job_id,
+            "labels": LABEL,
+            "trainingInput": {
+                "scaleTier": self.settings.scaleTier,
+                "packageUris": [package_uri],
+                "pythonModule": MODULE,
+                "args": args,
+                "region": self.settings.region,
+                "runtimeVersion": self.settings.runtimeVersion,
+                "jobDir": job_dir,
+            },
+        }
+
+    def _connect(self) -> Connection:
+        return connect(project=self.settings.projectId, bucket=self.settings.bucket)
+
+    def _notebook_file(self) -> Path | None:
+        """Return the notebook's file where the front end tells it: Jupyter's server or VS Code."""
+        named: Mapping[str, Any] = self._ipython.user_ns
+        told = named.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+        path = Path(told) if isinstance(told, str) and told.endswith(".ipynb") else None
+        return path if path is not None and path.is_file() else None
+
+    # Looking after jobs
+
+    @line_magic
+    def ml_status(self, line: str) -> Any:
+        """Show a job, or with no name the latest ones of the project's notebooks."""
+        with told_plainly():
+            if line.strip():
+                return self._job(line)
+            jobs = [job for job in self._connect().engine.list_jobs() if job.get("labels") == LABEL]
+            return JobList(jobs[:LISTED])
+
+    @line_magic
+    def ml_logs(self, line: str) -> None:
+        """Print what a job has printed; the last one of this kernel unless named."""
+        with told_plainly():
+            sys.stdout.write(self._job(line).log())
+
+    @line_magic
+    def ml_cancel(self, line: str) -> NotebookJob:
+        """Ask a job to end; the last one of this kernel unless named."""
+        with told_plainly():
+            job = self._job(line)
+            job.cancel()
+            return job
+
+    @line_magic
+    def ml_fetch(self, line: str) -> NotebookJob:
+        """Bring what a job left in `job_dir`; the last one of this kernel unless named."""
+        with told_plainly():
+            return self._job(line).fetch()
+
+    @line_magic
+    def ml_cells(self, line: str) -> Any:
+        """Show which cells a job would get; `%ml_cells clear` forgets them."""
+        with told_plainly():
+            if line.strip() == "clear":
+                self.cells.clear()
+            path = self._notebook_file()
+            return CellList(self.cells.ordered(read_notebook_order(path) if path else ()))
+
+    def _job(self, line: str) -> NotebookJob:
+        name = line.strip()
+        if name:
+            job = NotebookJob(self._connect(), name)
+        elif self.last_job is not None:
+            job = self.last_job
+        else:
+            raise NotebookError(
+                "This kernel has started no job; name one. `%ml_status` lists those of earlier kernels."
+            )
+        job.describe()
+        return job
+
+
+def read_requirements(text: str) -> list[str]:
+    """Return `install_requires` of the dict below `%%ml_init`.
+
+    Raises:
+        NotebookError: if it is no dict of literals with that key alone.
+    """
+    if not text.strip():
+        return []
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError) as error:
+        raise NotebookError(
+            "%%ml_init: below it stands a dict of plain values, such as {'install_requires': ['h5py']}. "
+            f"Received: {text.strip()!r}"
+        ) from error
+    requires = value.get("install_requires") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(requires, list) or not all(isinstance(name, str) for name in requires):
+        raise NotebookError(
+            "%%ml_init: the dict has one key, `install_requires`, a list of requirements. "
+            f"Received: {value!r}"
+        )
+    return requires
+
+
+class _Shown(list[Any]):
+    """A list that a notebook shows as a table."""
+
+    headings: tuple[str, ...]
+    columns: Callable[[Any], tuple[Any, ...]]
+
+    def _repr_html_(self) -> str:
+        return table(self.headings, [type(self).columns(item) for item in self])
+
+
+class JobList(_Shown):
+    """Jobs, newest first."""
+
+    headings = ("job", "state", "created", "ended")
+
+    @staticmethod
+    def columns(job: JsonDict) -> tuple[Any, ...]:
+        """Return a job's cells."""
+        return job["jobId"], job["state"], job.get("createTime"), job.get("endTime")
+
+
+class CellList(_Shown):
+    """The cells that a job would get, in order."""
+
+    headings = ("cell", "defines")
+
+    @staticmethod
+    def columns(cell: Cell) -> tuple[Any, ...]:
+        """Return a cell's cells."""
+        return cell.where.removeprefix("The cell "), ", ".join(sorted(cell.names.own))
