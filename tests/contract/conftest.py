@@ -106,7 +106,10 @@ def v1(restart: Callable[[], V1Client]) -> V1Client:
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application on a port of its own; give its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=2))
+        config = uvicorn.Config(
+            app, log_config=None, ws="none", timeout_graceful_shutdown=2, timeout_keep_alive=75
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

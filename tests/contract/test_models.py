@@ -242,12 +242,13 @@ class TestPredict:
         assert self.served_by(v1, "models/m") == "m/v2"
         assert self.served_by(v1, "models/m/versions/v1") == "m/v1"
 
-    def test_predictions_touch_no_database(self, v1):
+    def test_predictions_touch_no_database(self, v1, monkeypatch):
         def refuse():
             raise AssertionError("the database was opened")
 
-        v1.http.app.state.engine.store.begin = refuse
-        assert self.served_by(v1, "models/m") == "m/v1"
+        with monkeypatch.context() as patch:
+            patch.setattr(v1.http.app.state.engine.store, "begin", refuse)
+            assert self.served_by(v1, "models/m") == "m/v1"
 
     def test_an_instance_that_fails_is_a_200_with_the_text(self, v1):
         answer = v1("POST", "models/m:predict", {"instances": ["x", "bad"]})
