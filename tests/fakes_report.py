@@ -103,7 +103,12 @@ class ReportWorld:
             "pictures": {"ant": 15, "bee": 15},
             "train": {"ant": 12, "bee": 12},
             "test": {"ant": 3, "bee": 3},
-            "rejected": {"truncated": 2},
+            "found": 36,
+            "rejected": {"truncated": 2, "not_found": 1, "exact_duplicate": 3},
+            "expect": {
+                "outcome": "warn",
+                "reasons": ["class_loss (warn): ant shrank from 40 to 15 pictures"],
+            },
             "warnings": [],
         }
         self.storage.write_json(f"{DATASET['uri']}/dataset.json", info)

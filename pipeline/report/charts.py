@@ -75,19 +75,19 @@ def coverage(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(draw, "coverage", size=(4.4, 3.2))
 
 
-def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Return precision over recall, a line for each class."""
+def class_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
+    """Return a line of (x, y) for each class, such as precision over recall."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, (label, points) in enumerate(curves.items()):
-            recall, precision = zip(*points, strict=True)
+            across, up = zip(*points, strict=True)
             style = _DASHES[number % len(_DASHES)]
-            axes.plot(recall, precision, style, color=SERIES[number % len(SERIES)], label=_plain(label))
-        _finish(axes, x="recall", y="precision")
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.04))
+            axes.plot(across, up, style, color=SERIES[number % len(SERIES)], label=_plain(label))
+        _finish(axes, x=x, y=y)
+        axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.04))
 
-    return _svg(draw, "precision-recall", size=(4.4, 3.2))
+    return _svg(draw, f"{y}-{x}".replace(" ", "-"), size=(4.4, 3.2))
 
 
 def _plain(label: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.datasets.manifest import ManifestRow
+from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
+from pipeline.report.curves import class_curves, fit_temperature
 from pipeline.report.features import read_features
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
@@ -15,9 +18,8 @@ from pipeline.report.thumbnails import Thumbnails
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
-MAX_CLASSES_DRAWN = 8  # lines in one drawing
 MAX_CLASSES_TABLED = 20  # columns of the confusion matrix
-CHARTS = ("reliability", "coverage", "precision_recall", "loss", "accuracy")
+CHARTS = ("reliability", "coverage", "precision_recall", "roc", "loss", "accuracy")
 SIDES = ("pictures", "train", "test")
 FEW_PICTURES = 30  # below this the figures of a class say little
 HEADLINE = (
@@ -64,6 +66,7 @@ def build_content(inputs: ReportInputs, storage: Storage, workspace: str) -> Jso
         "charts": draw_charts(inputs, answers),
         "coverage": inputs.evaluation["candidate"].get("coverage", []),
         "ece": (inputs.evaluation["candidate"].get("scores") or {}).get("ece"),
+        "temperature": fit_temperature(answers, inputs.classes),
         "slices": inputs.evaluation.get("slices") or {},
         "data": describe_data(inputs),
         "history": describe_history(inputs.record),
@@ -170,35 +173,19 @@ def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, st
         drawn["reliability"] = charts.reliability(candidate["reliability"])
     if candidate.get("coverage"):
         drawn["coverage"] = charts.coverage(candidate["coverage"])
-    curves = precision_recall_curves(answers, inputs.classes)
-    if curves:
-        drawn["precision_recall"] = charts.precision_recall(curves)
+    precision, rates = class_curves(answers, inputs.classes)
+    if precision:
+        drawn["precision_recall"] = charts.class_curves(precision, x="recall", y="precision")
+    if rates:
+        drawn["roc"] = charts.class_curves(rates, x="false positive rate", y="true positive rate")
     if history:
         for name in ("loss", "accuracy"):
             drawn[name] = charts.learning_curve(history, name, inputs.record.get("best_epoch"))
     return drawn
 
 
-def precision_recall_curves(
-    answers: Sequence[Answer], classes: Sequence[str]
-) -> dict[str, list[tuple[float, float]]]:
-    """Return (recall, precision) of the first classes, as the threshold on their probability falls."""
-    curves = {}
-    for index, label in enumerate(classes[:MAX_CLASSES_DRAWN]):
-        total = sum(answer.label == label for answer in answers)
-        ordered = sorted(answers, key=lambda answer: -answer.row["outputs"][index])
-        points, hits = [], 0
-        for number, answer in enumerate(ordered, start=1):
-            if answer.label == label:
-                hits += 1
-                points.append((hits / total, hits / number))
-        if points:
-            curves[label] = [(0.0, points[0][1]), *points]
-    return curves
-
-
 def describe_data(inputs: ReportInputs) -> JsonDict:
-    """Return the dataset's counts, what was kept out and under which licences the pictures are."""
+    """Return the dataset's counts, what was kept out and why, licences, and what leaks over the split."""
     info = inputs.info
     licences = Counter(row.license or "not stated" for row in inputs.rows.values())
     return {
@@ -211,9 +198,31 @@ def describe_data(inputs: ReportInputs) -> JsonDict:
             for label in info.get("classes", inputs.classes)
         ],
         "rejected": sorted(info.get("rejected", {}).items(), key=lambda item: (-item[1], item[0])),
+        "stages": count_stages(info),
+        "leaks": count_leaks(inputs.rows.values()),
         "licences": licences.most_common(),
-        "warnings": info.get("warnings", []),
+        "warnings": [*info.get("expect", {}).get("reasons", []), *info.get("warnings", [])],
     }
+
+
+def count_stages(info: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return how many pictures were left after each stage, from found to test; empty where nobody counted."""
+    if not info.get("found"):
+        return []
+    rejected = info.get("rejected", {})
+    downloaded = info["found"] - sum(count for reason, count in rejected.items() if reason not in REASONS)
+    bad = sum(count for reason, count in rejected.items() if reason in REASONS.keys() - NOT_QUARANTINE)
+    kept, train, test = (sum(info.get(side, {}).values()) for side in SIDES)
+    names = ("found", "downloaded", "valid", "unique and wanted", "training", "test")
+    return list(zip(names, (info["found"], downloaded, downloaded - bad, kept, train, test), strict=True))
+
+
+def count_leaks(rows: Iterable[ManifestRow]) -> int:
+    """Return how many groups of near duplicates have pictures on both sides of the split."""
+    sides: dict[str | None, set[str | None]] = {}
+    for row in rows:
+        sides.setdefault(row.group, set()).add(row.split)
+    return sum(len(found) > 1 for found in sides.values())
 
 
 def describe_history(record: Mapping[str, Any]) -> JsonDict:

@@ -88,7 +88,7 @@ class Gallery:
         ]
 
     def label_issues(self, cached: CachedFeatures | None) -> JsonDict | None:
-        """Return the training pictures whose label the others contradict; None without cached features.
+        """Return the training pictures whose label the others contradict; None where no others could.
 
         `found` has all of them, as picture ids with labels; `pictures` the first ones as cards.
         """
@@ -100,6 +100,8 @@ class Gallery:
         position = {label: index for index, label in enumerate(self._inputs.classes)}
         labels = np.array([position[row.label] for row in rows])
         groups = [row.group or cached.ids[number] for number, row in enumerate(rows)]
+        if len(set(groups)) == 1:  # near duplicates of each other do not judge each other
+            return None
         probabilities = cross_validated_probabilities(cached.features, labels, len(position), groups=groups)
         found: list[JsonDict] = [
             {

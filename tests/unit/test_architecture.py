@@ -33,7 +33,7 @@ ROOMS = {
     "datasets": {"errors", "types", "storage", "npz", "pixels", "config"},
     "preprocess": {"errors", "types", "storage", "npz", "pixels", "config", "datasets"},
     "evaluate": {"errors", "types", "storage", "config", "datasets", "preprocess"},
-    "report": {"errors", "types", "storage", "npz", "pixels", "datasets", "deploy"},
+    "report": {"errors", "types", "storage", "npz", "pixels", "datasets", "preprocess", "deploy"},
     "ml_engine": {"errors", "types"},
     "deploy": {"errors", "types", "storage", "config", "ml_engine", "evaluate", "datasets", "preprocess"},
     "inside": {

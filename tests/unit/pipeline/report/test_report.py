@@ -87,6 +87,9 @@ class TestOneFile:
         assert world.storage.read_bytes(f"{TRAINING['model_uri']}/graft/report.html").decode() == html
 
 
+SECTIONS = ("figures", "classes", "confusion", "worst", "labels", "calibration", "data", "training", "again")
+
+
 class TestContent:
     def test_the_verdict_comes_first(self, html: str) -> None:
         assert html.index("Accepted</h2>") < html.index(">Figures</h2>") < html.index(">Worst mistakes</h2>")
@@ -105,7 +108,24 @@ class TestContent:
     def test_counts_reasons_and_licences_are_shown(self, html: str) -> None:
         text = Page(html.split('id="data"')[1]).text
         assert "truncated: 2" in text
+        stages = "36 found, 35 downloaded, 33 valid, 30 unique and wanted, 24 training, 6 test."
+        assert f"Pictures: {stages}" in text
+        assert "No groups of near duplicates have pictures on both sides of the split." in text
+        assert "class_loss (warn): ant shrank from 40 to 15 pictures" in text
         assert "not stated: 30" in text
+
+    def test_a_leak_over_the_split_is_counted(self, tmp_path: Path) -> None:
+        text = Page(report_of(ReportWorld(tmp_path, extra={"group": "one"}))).text
+        assert "1 group of near duplicates has pictures on both sides of the split." in text
+
+    def test_sections_come_in_the_order_that_people_expect(self, html: str) -> None:
+        found = [html.index(f'<h2 id="{name}">') for name in SECTIONS]
+        assert found == sorted(found)
+
+    def test_curves_and_temperature_are_shown(self, html: str) -> None:
+        section = html.split('id="calibration"')[1].split("</section>")[0]
+        assert section.count("<svg") == 2  # precision and recall, ROC
+        assert "true positive rate" in section
 
     def test_a_refusal_shows_every_reason_and_rule(self, tmp_path: Path) -> None:
         rule = {"key": "change.loss.max_drop", "verdict": "failed", "value": 0.4, "limit": 0.1}

@@ -1,0 +1,80 @@
+"""Curves of each class as the threshold on its probability falls, and the temperature that fits best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from pipeline.report.ranking import EPSILON, Answer
+
+MAX_CLASSES = 8  # lines in one drawing
+TEMPERATURES = (0.05, 20.0)
+STEPS = 60  # of golden section: finer than anybody reads
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+Curve = list[tuple[float, float]]
+
+
+def class_curves(
+    answers: Sequence[Answer], classes: Sequence[str]
+) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Return (recall, precision) and (false, true positive rate) of the first classes.
+
+    Answers of equal probability cross the threshold together. A curve that is not defined is left out.
+    """
+    precision: dict[str, Curve] = {}
+    rates: dict[str, Curve] = {}
+    for index, label in enumerate(classes[:MAX_CLASSES]):
+        total = sum(answer.label == label for answer in answers)
+        others = len(answers) - total
+        points = list(_sweep(answers, index, label))
+        if total:
+            curve = [(hits / total, hits / taken) for taken, hits in points]
+            precision[label] = [(0.0, curve[0][1]), *curve]
+        if total and others:
+            rates[label] = [(0.0, 0.0), *(((taken - hits) / others, hits / total) for taken, hits in points)]
+    return precision, rates
+
+
+def _sweep(answers: Sequence[Answer], index: int, label: str) -> Iterator[tuple[int, int]]:
+    """Yield how many answers are above each threshold, and how many of them are of the class."""
+    ordered = sorted(answers, key=lambda answer: -answer.row["outputs"][index])
+    hits = 0
+    for taken, answer in enumerate(ordered, start=1):
+        hits += answer.label == label
+        is_last = taken == len(ordered)
+        if is_last or ordered[taken].row["outputs"][index] != answer.row["outputs"][index]:
+            yield taken, hits
+
+
+def fit_temperature(answers: Sequence[Answer], classes: Sequence[str]) -> float | None:
+    """Return the temperature that makes the labels most probable; None where no finite one does.
+
+    Above 1 the model is surer than it should be. It is fitted on the test pictures, so it only describes.
+    """
+    rows = [
+        (
+            [math.log(max(float(value), EPSILON)) for value in answer.row["outputs"]],
+            classes.index(answer.label),
+        )
+        for answer in answers
+    ]
+    if all(scores[own] == max(scores) for scores, own in rows):
+        return None  # the colder the better
+    low, high = map(math.log, TEMPERATURES)
+    for _ in range(STEPS):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        if _loss(rows, math.exp(left)) < _loss(rows, math.exp(right)):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def _loss(rows: Sequence[tuple[list[float], int]], temperature: float) -> float:
+    total = 0.0
+    for scores, own in rows:
+        scaled = [score / temperature for score in scores]
+        most = max(scaled)
+        total += most + math.log(math.fsum(math.exp(score - most) for score in scaled)) - scaled[own]
+    return total

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
+
+from pipeline.report.curves import MAX_CLASSES, class_curves, fit_temperature
+from pipeline.report.ranking import Answer
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def answers_of(outputs: np.ndarray, truth: np.ndarray) -> list[Answer]:
+    return [
+        Answer(key=str(number), label=CLASSES[own], predicted="", score=0.0, loss=0.0, row={"outputs": row})
+        for number, (row, own) in enumerate(zip(outputs.tolist(), truth.tolist(), strict=True))
+    ]
+
+
+def drawn(scale: float, count: int = 400, decimals: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs whose logits are `scale` times what they should be, and labels drawn as they should be."""
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 1.5, (count, 3))
+    fair = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = np.array([random.choice(3, p=row) for row in fair])
+    scaled = np.exp(scale * logits)
+    return np.round(scaled / scaled.sum(1, keepdims=True), decimals), truth
+
+
+class TestCurves:
+    @pytest.mark.parametrize("decimals", [9, 1])
+    def test_areas_are_scikit_learns_with_and_without_ties(self, decimals: int) -> None:
+        outputs, truth = drawn(1.0, decimals=decimals)
+        precision, rates = class_curves(answers_of(outputs, truth), CLASSES)
+        for index, label in enumerate(CLASSES):
+            x, y = zip(*rates[label], strict=True)
+            assert auc(x, y) == pytest.approx(roc_auc_score(truth == index, outputs[:, index]), abs=1e-12)
+            theirs, recall, _ = precision_recall_curve(truth == index, outputs[:, index])
+            ours = dict(precision[label][1:])
+            assert all(
+                max(p for p, r in zip(theirs, recall, strict=True) if r == at) >= value - 1e-12
+                for at, value in ours.items()
+            )
+            assert set(ours.values()) <= {float(p) for p in theirs}
+
+    def test_a_class_without_pictures_has_none(self) -> None:
+        outputs, _ = drawn(1.0, count=4)
+        precision, rates = class_curves(answers_of(outputs, np.zeros(4, int)), CLASSES)
+        assert set(precision) == {"ant"}
+        assert rates == {}
+
+    def test_only_as_many_as_can_be_told_apart_are_drawn(self) -> None:
+        names = [f"c{number}" for number in range(20)]
+        rows = [
+            Answer(key=name, label=name, predicted="", score=0.0, loss=0.0, row={"outputs": [0.05] * 20})
+            for name in names
+        ]
+        assert list(class_curves(rows, names)[0]) == names[:MAX_CLASSES]
+
+
+class TestTemperature:
+    @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+    def test_undoes_what_made_the_model_too_sure_or_unsure(self, scale: float) -> None:
+        outputs, truth = drawn(scale, count=2000)
+        found = fit_temperature(answers_of(outputs, truth), CLASSES)
+        assert found == pytest.approx(scale, rel=0.1)
+
+        def loss(temperature: float) -> float:
+            warm = outputs ** (1 / temperature)
+            return float(log_loss(truth, warm / warm.sum(1, keepdims=True)))
+
+        assert found == pytest.approx(minimize_scalar(loss, bounds=(0.1, 10), method="bounded").x, rel=1e-3)
+
+    def test_is_unknown_where_the_model_is_always_right(self) -> None:
+        assert fit_temperature(answers_of(np.eye(3) * 0.7 + 0.1, np.arange(3)), CLASSES) is None
