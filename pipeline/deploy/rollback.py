@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pipeline.deploy.history import HistoryEvent, read_history, record_event, served_before
 from pipeline.deploy.turns import take_turn
-from pipeline.errors import PlatformError, RollbackRefused, StorageError
+from pipeline.errors import ObjectNotFound, PlatformError, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -104,14 +105,11 @@ def rollback_version(
         for event in history:
             if event["event"] == HistoryEvent.ROLLED_BACK and event["run_id"] == run_id:
                 return _as_rollback(model, event)
-        previous = default_version(engine.get_model(model))
-        version = to or find_rollback_target(engine, storage, workspace, model)
-        version = _require_target(engine, model, version, previous, served_before(history))
-        if version != previous:
-            wake_version(engine, model, version)
-            if not turn.is_safe:
-                raise StorageError(f"The turn to roll {model} back to {version} ran out; try again.")
-            engine.set_default(model, version)
+        version, previous = _make_plan(engine, storage, workspace, model, to, run_id)
+        wake_version(engine, model, version)
+        if not turn.is_safe:
+            raise StorageError(f"The turn to roll {model} back to {version} ran out; try again.")
+        engine.set_default(model, version)
         said = {"previous": previous, "run_id": run_id, "by": by, "decided_by": by, "reason": reason}
         event = {"event": str(HistoryEvent.ROLLED_BACK), "version": version, **said}
         event = record_event(storage, workspace, model, event)
@@ -134,16 +132,34 @@ def wake_version(engine: MLEngine, model: str, version: str) -> None:
         log.info("version %s of %s is loaded, but takes no picture: %s", version, model, error)
 
 
-def _require_target(
-    engine: MLEngine, model: str, version: str | None, current: str | None, served: Sequence[str]
-) -> str:
+def _make_plan(
+    engine: MLEngine, storage: Storage, workspace: str, model: str, to: str | None, run_id: str
+) -> tuple[str, str | None]:
+    """Return the version to go to and the one that serves, as they were when this was first asked.
+
+    They are written down before anything changes: a retry of one that died in between would otherwise take
+    what it has done already for the state to go back from.
+    """
+    uri = f"{workspace}/classifiers/{model}/rollbacks/{quote(run_id, safe='')}.json"
+    try:
+        plan = storage.read_json(uri)
+        return plan["version"], plan["previous"]
+    except ObjectNotFound:
+        previous = default_version(engine.get_model(model))
+        version = to or find_rollback_target(engine, storage, workspace, model)
+        version = _require_target(engine, model, version, previous)
+        storage.write_json(uri, {"version": version, "previous": previous})
+        return version, previous
+
+
+def _require_target(engine: MLEngine, model: str, version: str | None, current: str | None) -> str:
     if version is None:
         raise RollbackRefused(
             f"{model} has no earlier version to roll back to. `graft versions {model}` lists what there "
             "is; `--to` takes any READY one.",
             model=model,
         )
-    if version == current and version in served[-1:]:
+    if version == current:
         raise RollbackRefused(f"Version {version} of {model} serves already.", model=model)
     if version not in _ready_versions(engine, model):
         raise RollbackRefused(

@@ -23,8 +23,9 @@ class RunType(StrEnum):
 
 def run_type(context: Context) -> RunType:
     """Return what started the run; a kind that is not known counts as by hand."""
-    found = str(getattr(_run_of(context), "run_type", RunType.MANUAL))
-    return RunType(found) if found in list(RunType) else RunType.MANUAL
+    found = getattr(_run_of(context), "run_type", RunType.MANUAL)
+    name = str(getattr(found, "value", found))  # Airflow's own enum, whose str() is not its value
+    return RunType(name) if name in list(RunType) else RunType.MANUAL
 
 
 def skips_unchanged(classifier: Classifier, context: Context) -> bool:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
 from pipeline.datasets.manifest import read_dataset_info, version_uri
@@ -99,8 +100,8 @@ def runs(
 
 
 class TestRetrainGuard:
-    @pytest.mark.parametrize("kind", ["scheduled", "asset_triggered"])
-    def test_ends_a_run_that_has_nothing_new_green_and_says_so(self, runs: Runs, kind: str) -> None:
+    @pytest.mark.parametrize("kind", [DagRunType.SCHEDULED, DagRunType.ASSET_TRIGGERED])
+    def test_ends_a_run_that_has_nothing_new_green_and_says_so(self, runs: Runs, kind: Any) -> None:
         runs.deploy("v_1", runs.run())
         summary = runs.skipped(kind)
         assert (summary["state"], summary["skipped"], summary["version"]) == ("skipped", True, "v_1")

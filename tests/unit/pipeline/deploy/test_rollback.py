@@ -12,7 +12,7 @@ from pipeline.deploy.approval import Approval, record_approval
 from pipeline.deploy.history import read_history, record_event, served_before, serving_periods
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.deploy.rollback import Rollback, find_rollback_target, rollback_version
-from pipeline.errors import PlatformUnavailable, RollbackRefused
+from pipeline.errors import PlatformUnavailable, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
@@ -110,9 +110,19 @@ class TestRollback:
         assert first == second
         assert [event["event"] for event in world.history].count("rolled_back") == 1
 
-    def test_that_died_before_it_was_recorded_is_recorded_by_the_next_try(self, world: World) -> None:
-        world.engine.set_default("m", "v_2")
-        assert world.roll_back(to="v_2").version == "v_2"
+    def test_that_died_before_it_was_recorded_goes_no_further_in_the_next_try(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def die(*args: Any, **given: Any) -> None:
+            raise StorageError("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("pipeline.deploy.rollback.record_event", die)
+            with pytest.raises(StorageError, match="full"):
+                world.roll_back(run_id="r")
+        assert (world.serving, world.history[-1]["event"]) == ("v_2", "promoted")
+        done = world.roll_back(run_id="r")
+        assert (done.version, done.previous, world.serving) == ("v_2", "v_3", "v_2")
         assert world.history[-1]["event"] == "rolled_back"
 
     def test_to_what_serves_already_is_refused(self, world: World) -> None:
