@@ -5,7 +5,9 @@ Downloads every picture, decodes it, resizes it to 256 x 256 and writes NPZ shar
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
-from pipeline.datasets.index import iterate_rows
+from pipeline.datasets.index import FetchedRow, iterate_rows
 from pipeline.npz import write_npz
 from pipeline.pixels.host import decode_resized
 from pipeline.pixels.spec import PixelSpec
@@ -34,16 +36,22 @@ def main(list_file: str, out: str) -> None:
     result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
     rows = (row for row in iterate_rows(result["index"], storage) if row.reason is None)
     start = 0
-    while part := list(islice(rows, SHARD)):
-        features = np.empty((len(part), SIDE, SIDE, 3), np.uint8)
-        for number, row in enumerate(part):
-            features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{row.blob}"), SPEC)
-        labels = np.zeros(len(part), np.int64)
-        storage.write_bytes(
-            f"gs://graft/shard-{start}.npz", write_npz({"features": features, "labels": labels})
-        )
-        start += len(part)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while part := list(islice(rows, SHARD)):
+            pack(part, f"gs://graft/shard-{start}.npz", storage, pool)
+            start += len(part)
     print(result["found"])
+
+
+def pack(rows: list[FetchedRow], uri: str, storage: Storage, pool: ThreadPoolExecutor) -> None:
+    """Write one shard; as many pictures at a time as there are cores, like `pack` tasks side by side."""
+    features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
+
+    def fill(number: int) -> None:
+        features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{rows[number].blob}"), SPEC)
+
+    list(pool.map(fill, range(len(rows))))
+    storage.write_bytes(uri, write_npz({"features": features, "labels": np.zeros(len(rows), np.int64)}))
 
 
 if __name__ == "__main__":
