@@ -15,7 +15,7 @@ from pipeline.engine.models import Models
 from pipeline.engine.operations import Operations
 from pipeline.engine.quotas import Quotas
 from pipeline.engine.runner import JobRunner, Kind
-from pipeline.engine.serving.limits import WorkerLimits
+from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
@@ -101,7 +101,13 @@ class Engine:
             project=parts.project,
             workspace=parts.workspace,
             cache=state / "models",
-            wait_seconds=settings.predict_wait_seconds,
+            limits=RequestLimits(
+                wait_seconds=settings.predict_wait_seconds,
+                deadline_seconds=settings.predict_deadline_seconds,
+                max_requests=settings.max_requests,
+                max_bytes=settings.max_request_bytes,
+                idle_seconds=settings.idle_seconds,
+            ),
             max_versions=settings.max_versions,
             max_changes=settings.max_version_changes,
             max_files=settings.max_version_files,

@@ -18,6 +18,7 @@ from pipeline.engine.updates import MODEL_FIELDS, Update, read_update
 from pipeline.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 
 READY, CREATING, FAILED, DELETING = "READY", "CREATING", "FAILED", "DELETING"
+RUNTIME_LABEL = "graft-runtime"
 SetDefault = Callable[[str], object]
 
 
@@ -45,8 +46,11 @@ def get_version(session: Session, model: str, name: str) -> Version:
     return version
 
 
-def version_to_wire(project: str, version: Version, *, is_default: bool) -> dict[str, Any]:
-    """Return the v1 resource of a version."""
+def version_to_wire(project: str, version: Version, *, is_default: bool, runtime: str) -> dict[str, Any]:
+    """Return the v1 resource of a version, and as a label, since v1 has no field for it, what runs it."""
+    labels = {key: text for key, text in version.body.get("labels", {}).items() if key != RUNTIME_LABEL}
+    if runtime:
+        labels[RUNTIME_LABEL] = runtime
     wire = {
         **version.body,
         "name": version_path(project, version.model, version.name),
@@ -55,7 +59,12 @@ def version_to_wire(project: str, version: Version, *, is_default: bool) -> dict
     }
     if is_default:
         wire["isDefault"] = True
-    optional = {"errorMessage": version.error_message, "lastUseTime": version.last_use_time}
+    wire.pop("labels", None)
+    optional = {
+        "errorMessage": version.error_message,
+        "lastUseTime": version.last_use_time,
+        "labels": labels,
+    }
     wire |= {key: value for key, value in optional.items() if value}
     return wire | {"etag": version_etag(version)}
 
@@ -95,7 +104,12 @@ class Models:
         wire = {**model.body, "name": model_path(self._project, model.name)}
         if model.default_version:
             version = get_version(session, model.name, model.default_version)
-            wire["defaultVersion"] = version_to_wire(self._project, version, is_default=True)
+            wire["defaultVersion"] = version_to_wire(
+                self._project,
+                version,
+                is_default=True,
+                runtime=self._router.runtime(model.name, version.name),
+            )
         return wire | {"etag": model_etag(model)}
 
     def create(self, request: Any) -> dict[str, Any]:

@@ -56,8 +56,22 @@ class EngineSettings(BaseSettings):
     predict_wait_seconds: float = Field(
         50, gt=0, description="How long a prediction waits for a version that is being loaded again."
     )
+    predict_deadline_seconds: float = Field(
+        60, gt=0, description="How long a prediction may take once its version is loaded; then it is a 504."
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Most predictions of a version at the same time; one more is a 429."
+    )
+    max_request_bytes: int = Field(
+        256_000_000, ge=1024, description="Most bytes of the bodies of a version's predictions under way."
+    )
+    idle_seconds: float = Field(
+        300, gt=0, description="After how long without a prediction a version with `minNodes` 0 is unloaded."
+    )
     warm_versions: int = Field(
-        2, ge=0, description="How many versions stay loaded besides the defaults; others load when asked."
+        1,
+        ge=0,
+        description="How many versions stay loaded besides each model's default and former default.",
     )
     lanes: int = Field(
         0, ge=0, le=256, description="Forward passes at the same time in a light worker; 0 is one a core."

@@ -27,10 +27,12 @@ from pipeline.engine.models import (
 )
 from pipeline.engine.operations import EMPTY, Operations
 from pipeline.engine.paging import Page
-from pipeline.engine.resources import VersionBody, VersionPatch
+from pipeline.engine.resources import VersionBody, VersionPatch, min_nodes
 from pipeline.engine.runtimes import find_runtime
+from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import WorkerPool
-from pipeline.engine.serving.router import Router, ServedVersion
+from pipeline.engine.serving.router import Router
+from pipeline.engine.serving.served import ServedVersion
 from pipeline.engine.store import Model, Operation, Store, Version, now
 from pipeline.engine.updates import VERSION_FIELDS, read_update
 from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError, ResourceExhausted
@@ -49,7 +51,7 @@ class Place:
         project: The project in resource names.
         workspace: The bucket that artifacts are copied to.
         cache: Directory of local copies, one per version.
-        wait_seconds: How long a prediction waits for a version that is being loaded again.
+        limits: Of each version's online predictions.
         max_versions: How many there may be in the project.
         max_changes: How many may be created and deleted at the same time.
         max_files: How many files a version may have.
@@ -58,7 +60,7 @@ class Place:
     project: str
     workspace: str
     cache: Path
-    wait_seconds: float
+    limits: RequestLimits
     max_versions: int
     max_changes: int
     max_files: int
@@ -126,8 +128,13 @@ class Versions:
         self._place = place
         self._uses: dict[str, str] = {}
 
-    def _to_wire(self, version: Version, model: Model) -> dict[str, Any]:
-        return version_to_wire(self._place.project, version, is_default=model.default_version == version.name)
+    def _to_wire(self, version: Version, model: Model, *, runtime: str | None = None) -> dict[str, Any]:
+        return version_to_wire(
+            self._place.project,
+            version,
+            is_default=model.default_version == version.name,
+            runtime=runtime or self._router.runtime(version.model, version.name),
+        )
 
     def _uri(self, version: Version) -> str:
         return f"{self._place.workspace}/models/{version.model}/{version.name}"
@@ -143,7 +150,11 @@ class Versions:
             return directory
 
         return ServedVersion(
-            f"{version.model}/{version.name}", fetch, self._pool, wait_seconds=self._place.wait_seconds
+            f"{version.model}/{version.name}",
+            fetch,
+            self._pool,
+            limits=self._place.limits,
+            min_nodes=min_nodes(version.body),
         )
 
     async def create(self, model_name: str, request: Any) -> dict[str, Any]:
@@ -236,7 +247,7 @@ class Versions:
             row.state = READY
             if model.default_version is None:
                 model.default_version = row.name
-            answer = self._to_wire(row, model)
+            answer = self._to_wire(row, model, runtime=served.runtime)
         self._router.add(version.model, version.name, served)
         self._router.add_model(version.model, model.default_version)
         return answer
@@ -321,6 +332,7 @@ class Versions:
             changeable = {key: body[key] for key in body if to_snake(key) in VersionPatch.model_fields}
             VersionPatch.read(changeable, where="version")  # together, too, they must make sense
             version.body = body
+            self._router.scale(model_name, name, min_nodes(body))
             answer = self._to_wire(version, model)
             operation = self._operations.add(
                 session, "UPDATE_VERSION", model_name, name, labels=body.get("labels"), response=answer

@@ -215,3 +215,9 @@ class TestRuntimes:
         body = {"instances": [b64(pictures()[0])]}
         assert_close(ask(engine, "damaged", body), ask(engine, HEAVY, body), 1e-6)
         assert "is not the file that was compared with TensorFlow" in (engine.home / "engine.log").read_text()
+
+    def test_the_version_says_what_runs_it(self, engine: EngineProcess) -> None:
+        versions = engine.client().models().versions()
+        for model, runtime in ((LIGHT, "litert"), (HEAVY, "tensorflow")):
+            found = versions.get(name=f"projects/local/models/{model}/versions/v1").execute()
+            assert found["labels"] == {"graft-runtime": runtime}

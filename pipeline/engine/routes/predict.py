@@ -13,9 +13,10 @@ router = APIRouter(prefix=PROJECT, dependencies=[counted("predict")])
 
 
 async def _predict(engine: TheEngine, request: Request, model: str, version: str | None) -> Response:
-    served = engine.router.find(model, version)
     body = await request.body()
     check_depth(body, engine.settings.max_json_depth)
+    # From here nothing is awaited until the request is counted, so a version that is deleted waits for it.
+    served = engine.router.find(model, version)
     engine.versions.note_use(served)
     answer = await served.ask(ONLINE, body)
     return Response(answer.payload, media_type="application/json")

@@ -11,6 +11,25 @@ LIGHT, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """What the engine holds one version's online predictions to.
+
+    Args:
+        wait_seconds: How long a prediction waits for a version that is being loaded.
+        deadline_seconds: How long it may take once the version is loaded.
+        max_requests: Most predictions at the same time, waiting ones counted.
+        max_bytes: Most bytes of their bodies.
+        idle_seconds: After how long without a prediction a version without nodes of its own is unloaded.
+    """
+
+    wait_seconds: float
+    deadline_seconds: float = 60
+    max_requests: int = 256
+    max_bytes: int = 256_000_000
+    idle_seconds: float = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLimits:
     """The limits of one version.
 
