@@ -53,6 +53,7 @@ def print_lineage(found: dict[str, Any]) -> None:
         ("manifest", dataset["manifest"]),
         ("weights", found["weights"]["sha256"]),
         ("package", found["package"]["sha256"]),
+        *((("head", found["head"]["sha256"]),) if found["head"] else ()),
         ("requirements", (found["requirements"] or {}).get("sha256", "not recorded")),
         ("training job", found["training"]["job"]),
         ("parameters", " ".join(found["training"]["args"] or ["job is gone"])),

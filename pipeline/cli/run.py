@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
+PLACES = ("dataset.source.uri", "model.weights", "model.head.module")
 ENDED = ("success", "failed")
 AWAITING = "awaiting_input"
 IF_CHANGED = "retrain.unchanged=skip"
@@ -112,7 +113,7 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, A
     conf = {}
     for key, value in given.items():
         full = next(known for known in RUN_PARAMS if known == key or known.endswith(f".{key}"))
-        is_place = full in ("dataset.source.uri", "model.weights") and isinstance(value, str)
+        is_place = full in PLACES and isinstance(value, str)
         conf[full] = absolute_uri(value, (Path.cwd(),)) if is_place else value
     return conf
 

@@ -36,7 +36,9 @@ def read_classifier(path: Path) -> Classifier:
         )
     dataset = value["dataset"]
     sources = [source for source in (dataset.get("source"), *(dataset.get("sources") or [])) if source]
-    for section, leaf in (*((source, "uri") for source in sources), (value.get("model", {}), "weights")):
+    model = value.get("model") or {}
+    places = [(source, "uri") for source in sources]
+    for section, leaf in (*places, (model, "weights"), (model.get("head") or {}, "module")):
         if section.get(leaf):
             section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))
     return Classifier.from_dict(value, origin=str(path))

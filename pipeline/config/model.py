@@ -15,6 +15,11 @@ class HeadConfig(Strict):
     units: int = Field(
         1024, ge=1, le=16384, description="Width of the hidden layer between features and classes."
     )
+    module: str = Field(
+        "",
+        description="A Python file of your own that builds the head instead: a path or `gs://` URI. Its code "
+        "runs in the training job.",
+    )
 
 
 class EarlyStoppingConfig(Strict):
@@ -77,5 +82,14 @@ class ModelConfig(Strict):
         if self.early_stopping.patience and not self.validation_fraction:
             raise ValueError(
                 "`early_stopping.patience` needs pictures that judge: set `validation_fraction`, e.g. 0.15"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_module_begins_anew(self) -> ModelConfig:
+        if self.head.module and self.warm_start:
+            raise ValueError(
+                "`warm_start` begins from a head of known layers; remove it, or `head.module`, which builds "
+                "others"
             )
         return self

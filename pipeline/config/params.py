@@ -23,6 +23,7 @@ RUN_PARAMS = (
     "model.backbone",
     "model.weights",
     "model.head.units",
+    "model.head.module",
     "model.epochs",
     "model.batch_size",
     "model.learning_rate",

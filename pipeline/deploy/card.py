@@ -68,7 +68,7 @@ decisions about people.
 
 * Run: `{lineage["run_id"]}`, training job `{training["job"]}`
 * Backbone: {classifier.model.backbone}, weights `{training["weights_uri"]}` ({weights_license}), frozen
-* Head: {classifier.model.head.units} units, {classifier.model.epochs} epochs, seed {classifier.model.seed}
+* Head: {_describe_head(classifier)}, {classifier.model.epochs} epochs, seed {classifier.model.seed}
 * Code: `{training["package_uri"]}`
 * Dataset version: `{dataset["version"]}` (`{dataset["uri"]}`: each picture's source and licence)
 
@@ -133,6 +133,11 @@ def front_matter(
         ],
     }
     return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _describe_head(classifier: Classifier) -> str:
+    head = classifier.model.head
+    return f"`{head.module}`" if head.module else f"{head.units} units"
 
 
 def _rejection(classifier: Classifier) -> str:

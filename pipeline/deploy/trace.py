@@ -74,6 +74,7 @@ def trace_version(
         "training": {"job": training["job"], "args": job.get("trainingInput", {}).get("args")},
         "weights": {"uri": training["weights_uri"], "sha256": _digest(training["weights_uri"])},
         "package": {"uri": training["package_uri"], "sha256": _digest(training["package_uri"])},
+        "head": {"uri": head, "sha256": _digest(head)} if (head := training.get("head_uri")) else None,
         "runtime_version": training.get("runtime_version"),
         "requirements": lineage.get("requirements"),
         "parameters": lineage["classifier"],

@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
-import ast
 import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
 
 from pipeline.errors import NotebookError, PipelineError
-from pipeline.ml_engine.jobs import REGION
+from pipeline.notebook.arguments import (
+    init_arguments,
+    one_name,
+    read_requirements,
+    read_values,
+    run_arguments,
+)
 from pipeline.notebook.collection import Cell, CellCollection, make_cell, read_notebook_order
 from pipeline.notebook.connection import Connection, connect
-from pipeline.notebook.html import table
 from pipeline.notebook.job import NotebookJob, new_job_id, watch
+from pipeline.notebook.lists import CellList, JobList
 from pipeline.notebook.package import MODULE, build_cell_package
+from pipeline.notebook.pipeline import Run, graft_run
+from pipeline.notebook.source import check_names
 from pipeline.trainer.package import upload_package
+from pipeline.trainer.staged_head import StagedHead, stage_head_text
 from pipeline.types import JsonDict
 
-RUNTIME_VERSION = "2.21"
 LABEL = {"made_by": "notebook"}
 LISTED = 20
-
-
-class _Arguments(argparse.ArgumentParser):
-    """Arguments of a magic; a mistake is an error of ours, not the end of the kernel."""
-
-    def error(self, message: str) -> NoReturn:
-        usage = " ".join(self.format_usage().split()[1:])
-        raise NotebookError(f"{self.prog}: {message}. Usage: {usage}")
-
-    def read(self, line: str) -> argparse.Namespace:
-        try:
-            words = shlex.split(line)
-        except ValueError as error:
-            raise NotebookError(f"{self.prog}: {error}. Received: {line!r}") from error
-        return self.parse_args(words)
-
-
-def _init_arguments() -> _Arguments:
-    parser = _Arguments(prog="%ml_init", add_help=False)
-    parser.add_argument("-projectId", default=None)
-    parser.add_argument("-bucket", default=None)
-    parser.add_argument("-region", default=REGION)
-    parser.add_argument("-scaleTier", default="BASIC")
-    parser.add_argument("-runtimeVersion", default=RUNTIME_VERSION)
-    return parser
-
-
-def _run_arguments() -> _Arguments:
-    parser = _Arguments(prog="%%ml_run", add_help=False)
-    parser.add_argument("where", nargs="?", choices=["cloud"])
-    parser.add_argument("-name", default=None)
-    return parser
 
 
 @contextmanager
@@ -92,9 +66,10 @@ class MLMagics(Magics):
         super().__init__(shell=shell)
         self._ipython = shell
         self.cells = CellCollection()
-        self.settings = _init_arguments().read("")
+        self.settings = init_arguments().read("")
         self.install_requires: list[str] = []
         self.last_job: NotebookJob | None = None
+        self.heads: dict[str, StagedHead] = {}
         self._cell_id: str | None = None
         shell.events.register("pre_run_cell", self._remember_cell)
 
@@ -110,7 +85,7 @@ class MLMagics(Magics):
         Below `%%ml_init` may stand a dict with `install_requires`.
         """
         with told_plainly():
-            settings, requires = _init_arguments().read(line), read_requirements(cell or "")
+            settings, requires = init_arguments().read(line), read_requirements(cell or "")
             self.settings, self.install_requires = settings, requires
 
     @line_cell_magic
@@ -126,7 +101,7 @@ class MLMagics(Magics):
     def ml_run(self, line: str, cell: str) -> NotebookJob | None:
         """Run a cell here, or with `cloud` as a job together with the marked cells; `-name` names the job."""
         with told_plainly():
-            given = _run_arguments().read(line)
+            given = run_arguments().read(line)
             if given.where != "cloud":
                 self._ipython.user_ns["job_dir"] = tempfile.mkdtemp(prefix="graft-job-dir-")
                 self._run_here(cell)
@@ -182,6 +157,36 @@ class MLMagics(Magics):
         path = Path(told) if isinstance(told, str) and told.endswith(".ipynb") else None
         return path if path is not None and path.is_file() else None
 
+    # The pipeline
+
+    @cell_magic
+    def ml_head(self, line: str, cell: str) -> None:
+        """Build a classifier's head in a cell: a function of feature width and number of classes."""
+        with told_plainly():
+            name = one_name("%%ml_head", line)
+            made = make_cell(cell)
+            check_names([("The cell", made.names)])
+            connection = self._connect()
+            staged = stage_head_text(
+                cell.encode(), origin="The cell", storage=connection.storage, workspace=connection.workspace
+            )
+            self._run_here(cell)
+            self.heads[name] = staged
+            sys.stdout.write(
+                f"head {staged.digest[:16]} of {name}: `%graft_run {name}` trains with it. To keep it, write "
+                f"into the YAML\nmodel: {{head: {{module: {staged.uri}}}}}\n"
+            )
+
+    @line_magic
+    def graft_run(self, line: str) -> Run:
+        """Run a classifier's DAG and show its report: NAME [KEY=VALUE ...]; a head of `%%ml_head` is used."""
+        with told_plainly():
+            name, *given = shlex.split(line) or [""]
+            params = read_values(given)
+            if name in self.heads:
+                params = {"model.head.module": self.heads[name].uri} | params
+            return graft_run(one_name("%graft_run", name), params)
+
     # Looking after jobs
 
     @line_magic
@@ -234,59 +239,3 @@ class MLMagics(Magics):
             )
         job.describe()
         return job
-
-
-def read_requirements(text: str) -> list[str]:
-    """Return `install_requires` of the dict below `%%ml_init`.
-
-    Raises:
-        NotebookError: if it is no dict of literals with that key alone.
-    """
-    if not text.strip():
-        return []
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError) as error:
-        raise NotebookError(
-            "%%ml_init: below it stands a dict of plain values, such as {'install_requires': ['h5py']}. "
-            f"Received: {text.strip()!r}"
-        ) from error
-    requires = value.get("install_requires") if isinstance(value, dict) and len(value) == 1 else None
-    if not isinstance(requires, list) or not all(isinstance(name, str) for name in requires):
-        raise NotebookError(
-            "%%ml_init: the dict has one key, `install_requires`, a list of requirements. "
-            f"Received: {value!r}"
-        )
-    return requires
-
-
-class _Shown(list[Any]):
-    """A list that a notebook shows as a table."""
-
-    headings: tuple[str, ...]
-    columns: Callable[[Any], tuple[Any, ...]]
-
-    def _repr_html_(self) -> str:
-        return table(self.headings, [type(self).columns(item) for item in self])
-
-
-class JobList(_Shown):
-    """Jobs, newest first."""
-
-    headings = ("job", "state", "created", "ended")
-
-    @staticmethod
-    def columns(job: JsonDict) -> tuple[Any, ...]:
-        """Return a job's cells."""
-        return job["jobId"], job["state"], job.get("createTime"), job.get("endTime")
-
-
-class CellList(_Shown):
-    """The cells that a job would get, in order."""
-
-    headings = ("cell", "defines")
-
-    @staticmethod
-    def columns(cell: Cell) -> tuple[Any, ...]:
-        """Return a cell's cells."""
-        return cell.where.removeprefix("The cell "), ", ".join(sorted(cell.names.own))

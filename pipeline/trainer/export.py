@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,9 @@ from pipeline.pixels.graph import decode_and_resize, read_inputs
 from pipeline.pixels.spec import PixelSpec
 from pipeline.types import Float32Outputs, UInt8Images
 
+if TYPE_CHECKING:
+    from pipeline.trainer.module_head import KerasHead
+
 Tensor: TypeAlias = Any  # TensorFlow has no types to import
 TOLERANCE = 1e-3
 
@@ -25,12 +28,12 @@ def export_model(
     directory: Path,
     *,
     network: Any,
-    head: Head,
+    head: Head | KerasHead,
     spec: PixelSpec,
     classes: Sequence[str],
     reject_below: float = 0.0,
 ) -> None:
-    """Write the SavedModel, and `graft/labels.json` and `graft/head.weights.npz` beside it.
+    """Write the SavedModel, and `graft/labels.json` and the head beside it.
 
     Signatures:
         `serving_default`: `inputs` string, encoded pictures or base64 text -> `outputs`.
@@ -48,12 +51,13 @@ def export_model(
         reject_below: `keyed` answers with an empty label where no class is this probable.
     """
     module = tf.Module()
-    signatures = _signatures(network, head, spec, classes, reject_below)
+    part = _DenseHead(head) if isinstance(head, Head) else head
+    signatures = _signatures(network, part, spec, classes, reject_below)
     tf.saved_model.save(module, str(directory), signatures=signatures)
     (directory / "graft").mkdir(exist_ok=True)
     labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
     (directory / "graft" / "labels.json").write_text(labels + "\n", encoding="utf-8")
-    (directory / "graft" / "head.weights.npz").write_bytes(write_npz(head.arrays()))
+    part.write(directory)
 
 
 def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Float32Outputs:
@@ -86,13 +90,30 @@ def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs)
     return outputs
 
 
+class _DenseHead:
+    """The reference head as operations on constants."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+
+    def apply(self, pooled: Tensor) -> Tensor:
+        return _apply_head(pooled, self._head)[0]
+
+    def explain(self, pooled: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        outputs, hidden = _apply_head(pooled, self._head)
+        return outputs, _activation(feature_map, hidden, tf.argmax(outputs, 1), self._head)
+
+    def write(self, directory: Path) -> None:
+        (directory / "graft" / "head.weights.npz").write_bytes(write_npz(self._head.arrays()))
+
+
 def _signatures(
-    network: Any, head: Head, spec: PixelSpec, classes: Sequence[str], reject_below: float
+    network: Any, head: _DenseHead | KerasHead, spec: PixelSpec, classes: Sequence[str], reject_below: float
 ) -> dict[str, Any]:
     strings, labels = tf.TensorSpec((None,), tf.string), tf.constant(list(classes))
 
     def classify(pixels: Tensor) -> Tensor:
-        return _apply_head(network(pixels)[0], head)[0]
+        return head.apply(network(pixels)[0])
 
     pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
     classify = _trace(classify, pixels_spec)
@@ -119,15 +140,14 @@ def _signatures(
 
     def explain(key: Tensor, inputs: Tensor) -> dict[str, Tensor]:
         pooled, feature_map = network(decode(inputs))
-        outputs, hidden = _apply_head(pooled, head)
-        best = tf.argmax(outputs, 1)
+        outputs, activation = head.explain(pooled, feature_map)
         return {
             "key": key,
             "outputs": outputs,
-            "label": tf.gather(labels, best),
+            "label": tf.gather(labels, tf.argmax(outputs, 1)),
             "score": tf.reduce_max(outputs, 1),
             "features": _direction(pooled),
-            "activation": _activation(feature_map, hidden, best, head),
+            "activation": activation,
         }
 
     named = {name: tf.TensorSpec((None,), tf.string, name=name) for name in ("key", "inputs")}

@@ -110,7 +110,7 @@ def train_head(
             batch_loss, batch_correct = _step(head, optimizer, features[rows], labels[rows], weights)
             loss += batch_loss * len(rows)
             correct += batch_correct
-        _check_loss(loss, epoch, parameters)
+        check_loss(loss, epoch, parameters)
         _note(history, "", loss / len(labels), correct / len(labels))
         if validation is not None:
             _note(history, "val_", *_judge(head, *validation))
@@ -141,7 +141,12 @@ def _note(history: History, prefix: str, loss: float, accuracy: float) -> None:
         history.setdefault(prefix + name, []).append(value)
 
 
-def _check_loss(loss: float, epoch: int, parameters: HeadParameters) -> None:
+def check_loss(loss: float, epoch: int, parameters: HeadParameters) -> None:
+    """Make sure that an epoch's loss is a number.
+
+    Raises:
+        TrainingDiverged: if it is not.
+    """
     if not np.isfinite(loss):
         raise TrainingDiverged(
             f"The loss of epoch {epoch + 1} is {loss}; lower `model.learning_rate`. "

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.light.head import Head
+    from pipeline.trainer.module_head import KerasHead
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backbone", required=True, choices=sorted(BACKBONES), help="the frozen network")
     parser.add_argument("--units", type=int, default=1024, help="width of the hidden layer")
+    parser.add_argument("--head-module", default="", help="URI of a staged head; it ends in its SHA-256")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the features")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures in a step")
     parser.add_argument("--learning-rate", type=float, default=0.001, help="Adam's step size")
@@ -102,9 +104,23 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         **{field.name: getattr(arguments, field.name) for field in fields(HeadParameters)}
     )
     start, begun_from = _read_start(arguments, index, backbone, storage)
-    head, history = train_head(
-        *found.training, len(index["classes"]), parameters, validation=found.validation, start=start
-    )
+    head: Head | KerasHead
+    if arguments.head_module:
+        from pipeline.trainer.module_head import train_module_head
+
+        trained = train_module_head(
+            arguments.head_module,
+            storage,
+            *found.training,
+            len(index["classes"]),
+            parameters,
+            validation=found.validation,
+        )
+        head, history = trained
+    else:
+        head, history = train_head(
+            *found.training, len(index["classes"]), parameters, validation=found.validation, start=start
+        )
     clock.lap("head")
     job_dir = arguments.job_dir.rstrip("/")
     light = _export(f"{job_dir}/model", index, network, head, found.first, arguments, storage)
@@ -117,6 +133,7 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         "augmentation": {"views": arguments.views, "seed": arguments.views_seed} if arguments.views else None,
         "class_weights": parameters.class_weights,
         "warm_start": begun_from,
+        "head_module": arguments.head_module or None,
         "features": found.feature_uris,
         "work": {"forwarded": found.forwarded, "cached": found.cached},
         "light": light,
@@ -152,11 +169,12 @@ def _export(
     target: str,
     index: JsonDict,
     network: _Network,
-    head: Head,
+    head: Head | KerasHead,
     first: Float32Features,
     arguments: argparse.Namespace,
     storage: Storage,
-) -> JsonDict:
+) -> JsonDict | None:
+    from pipeline.light.head import Head
     from pipeline.trainer.export import check_export, export_model
     from pipeline.trainer.features import read_first_pixels
     from pipeline.trainer.light import add_light_form, comparison_pixels, converted_uri
@@ -173,18 +191,21 @@ def _export(
             reject_below=arguments.reject_below,
         )
         pixels = comparison_pixels(read_first_pixels(index, storage, len(first)))
-        light = add_light_form(
-            model,
-            network.function,
-            uri=converted_uri(arguments.workspace, network.digest, spec),
-            storage=storage,
-            pixels=pixels,
-            expected=check_export(model, pixels, head.predict(first)),
-            spec=spec,
-            reject_below=arguments.reject_below,
-        )
+        expected = check_export(model, pixels, head.predict(first))
+        light = None
+        if isinstance(head, Head):  # the light form knows no other head: TensorFlow serves those
+            light = add_light_form(
+                model,
+                network.function,
+                uri=converted_uri(arguments.workspace, network.digest, spec),
+                storage=storage,
+                pixels=pixels,
+                expected=expected,
+                spec=spec,
+                reject_below=arguments.reject_below,
+            )
         storage.upload_tree(model, target)
-    return dict(light.parity)
+    return None if light is None else dict(light.parity)
 
 
 class _Clock:

@@ -37,6 +37,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         from pipeline.backbones.weights import stage_weights
         from pipeline.ml_engine.jobs import training_job
         from pipeline.trainer.package import stage_package
+        from pipeline.trainer.staged_head import stage_head
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
         storage, workspace, model = self.storage, self.workspace, classifier.model
@@ -48,6 +49,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         start = self._find_start(classifier, weights.uri) if model.warm_start else None
         if start is not None:
             args += ["--warm-start", start]
+        if model.head.module:
+            args += ["--head-module", stage_head(model.head.module, storage=storage, workspace=workspace).uri]
 
         def make_body(job_id: str) -> JsonDict:
             return training_job(
@@ -99,6 +102,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             "package_uri": given["packageUris"][0],
             "package": training["package"],
             "weights_uri": given["args"][given["args"].index("--weights") + 1],
+            "head_uri": training.get("head_module"),
             "runtime_version": given["runtimeVersion"],
         }
 

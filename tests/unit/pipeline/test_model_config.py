@@ -28,6 +28,13 @@ def test_a_run_may_set_options_by_their_short_names() -> None:
     assert found.serving.reject_below == 0.6
 
 
+def test_a_head_of_ones_own_excludes_a_warm_start() -> None:
+    head = {"module": "gs://graft/heads/a.py"}
+    assert Classifier.from_dict({**YAML, "model": {"head": head}}).model.head.module == head["module"]
+    with pytest.raises(ConfigError, match="`warm_start` begins from a head of known layers"):
+        Classifier.from_dict({**YAML, "model": {"head": head, "warm_start": True}})
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_threshold_is_a_probability(value: float) -> None:
     with pytest.raises(ConfigError, match=r"serving.reject_below"):

@@ -1,0 +1,222 @@
+"""From a notebook to the pipeline: run a classifier, and show runs, versions, evaluations and datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.errors import JobFailed, ObjectNotFound
+from pipeline.notebook.connection import connect
+from pipeline.notebook.html import coloured, pictures, table
+from pipeline.types import JsonDict
+
+PICTURES_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of a classifier, as `graft run --json` tells it.
+
+    Args:
+        result: What it came to.
+        report: The report's HTML, where it wrote one.
+    """
+
+    result: JsonDict
+    report: str = field(default="", repr=False)
+
+    def _repr_html_(self) -> str:
+        said = self.result
+        evaluation, gate, dataset = (said.get(key) or {} for key in ("evaluation", "gate", "dataset"))
+        rows = [
+            ("run", said["run_id"]),
+            ("state", said["state"]),
+            ("version", said.get("version")),
+            ("accuracy", evaluation.get("accuracy")),
+            ("test pictures", evaluation.get("test_pictures")),
+            ("gate", ("accepted" if gate["accepted"] else "refused") if gate else None),
+            *(("", reason) for reason in gate.get("reasons", [])),
+            ("pictures", dataset.get("pictures")),
+            ("error", said.get("error")),
+        ]
+        shown = table((f"{said['classifier']}", ""), [row for row in rows if row[1] is not None])
+        return shown + self._report_frame()
+
+    def _report_frame(self) -> str:
+        if not self.report:
+            return ""
+        from html import escape
+
+        # A frame of its own: the report brings its colours, and may run nothing.
+        return (
+            f'<iframe title="report" sandbox="" srcdoc="{escape(self.report)}" '
+            'style="width: 100%; height: 32rem; border: 1px solid gray"></iframe>'
+        )
+
+
+def graft_run(name: str, params: Mapping[str, Any] | None = None) -> Run:
+    """Run a classifier's DAG, watch it, and return what came of it with its report.
+
+    Args:
+        name: The classifier.
+        params: Run parameters by name, e.g. `{"model.epochs": 40}`.
+
+    Raises:
+        ConfigError: for an unknown classifier or parameter.
+        StackError: if the stack does not run, or Airflow does not know the classifier.
+        JobFailed: if the run failed; one that the gate refused did not.
+    """
+    import json
+
+    from pipeline.cli.run import connect_airflow, read_params, start_run, watch_run
+    from pipeline.cli.stack import require_stack
+
+    settings = Settings()
+    given = [f"{key}={json.dumps(value)}" for key, value in (params or {}).items()]
+    conf = read_params(name, given, settings)
+    api = connect_airflow(require_stack())
+    result = watch_run(api, name, start_run(api, name, conf, settings), settings)
+    if result["state"] == "failed":
+        raise JobFailed(f"Run {result['run_id']} of {name} failed: {result['error']}", **result)
+    evaluated = result["evaluation"]
+    return Run(result=result, report=_read_report(evaluated["job"]) if evaluated else "")
+
+
+def _read_report(evaluation_job: str) -> str:
+    from pipeline.report.build import report_uri
+
+    connection = connect()
+    try:
+        return connection.storage.read_bytes(report_uri(connection.workspace, evaluation_job)).decode()
+    except ObjectNotFound:
+        return ""
+
+
+class Versions(list[JsonDict]):
+    """The versions of a model, newest first."""
+
+    def _repr_html_(self) -> str:
+        columns = ("version", "state", "is_default", "created", "accuracy", "run_id", "dataset_version")
+        return table(columns, [[row.get(column) for column in columns] for row in self])
+
+
+def versions(name: str) -> Versions:
+    """Return a classifier's versions with what each was made from."""
+    from pipeline.cli.versions import list_versions
+
+    found = connect()
+    return Versions(list_versions(found.engine, found.storage, f"{found.workspace}/models/{name}", name))
+
+
+class Evaluation(dict[str, Any]):
+    """The `evaluation.json` of a version."""
+
+    def _repr_html_(self) -> str:
+        from pipeline.report import charts
+        from pipeline.report.content import describe_headline
+
+        rows = [(row["title"], row["value"], _interval(row["interval"])) for row in describe_headline(self)]
+        candidate = self["candidate"]
+        shown = table(("metric", "value", "95 % interval"), rows)
+        labels = list(candidate["confusion"])
+        shown += table(
+            ("label", *(f"said {label}" for label in labels)),
+            [(label, *(candidate["confusion"][label][other] for other in labels)) for label in labels],
+        )
+        if candidate.get("reliability"):
+            shown += coloured(charts.reliability(candidate["reliability"]))
+        return shown
+
+
+def _interval(bounds: Any) -> str | None:
+    return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def evaluation(name: str, version: str | None = None) -> Evaluation:
+    """Return how a version was judged; the one that serves unless named.
+
+    Raises:
+        PlatformError: if there is no such version.
+    """
+    from pipeline.deploy.trace import read_lineage
+
+    found = connect()
+    _, uri, _ = read_lineage(found.engine, found.storage, found.workspace, name, version)
+    return Evaluation(found.storage.read_json(f"{uri}/graft/evaluation.json"))
+
+
+class Dataset(dict[str, Any]):
+    """A dataset version: its `dataset.json`, and some pictures of each class in `cards`."""
+
+    def __init__(self, info: Mapping[str, Any], cards: Mapping[str, list[dict[str, str]]]) -> None:
+        super().__init__(info)
+        self.cards = cards
+
+    def _repr_html_(self) -> str:
+        counts = [(label, self["train"][label], self["test"][label]) for label in self["classes"]]
+        shown = table((f"{self['dataset']} {self['version'][:12]}", "training", "test"), counts)
+        return shown + "".join(pictures(cards) for cards in self.cards.values())
+
+
+def dataset(name: str, version: str | None = None) -> Dataset:
+    """Return a dataset version with a contact sheet; the latest unless named.
+
+    Raises:
+        ObjectNotFound: if there is none.
+    """
+    from pipeline.datasets.manifest import iterate_manifest
+    from pipeline.report.thumbnails import Thumbnails
+
+    found = connect()
+    home = f"{found.workspace}/datasets/{name}"
+    version = version or found.storage.read_json(f"{home}/latest.json")["version"]
+    info = found.storage.read_json(f"{home}/{version}/dataset.json")
+    thumbnails = Thumbnails(found.storage, found.workspace)
+    cards: dict[str, list[dict[str, str]]] = {label: [] for label in info["classes"]}
+    for row in iterate_manifest(f"{home}/{version}/manifest.jsonl", found.storage):
+        shown = cards.get(row.label, [])
+        if row.split is not None and len(shown) < PICTURES_SHOWN:
+            shown.append({"image": thumbnails.plain(row), "caption": f"{row.label}, {row.split}"})
+    return Dataset(info, cards)
+
+
+class Explained:
+    """What lies behind a prediction, shown as its figure.
+
+    Args:
+        features: The data.
+        figure: The figure as a PNG.
+    """
+
+    def __init__(self, features: Any, figure: bytes) -> None:
+        self.features = features
+        self._figure = figure
+
+    def _repr_png_(self) -> bytes:
+        return self._figure
+
+    def __repr__(self) -> str:
+        found = self.features
+        return f"{found.file}: {found.label} ({found.score:.4f}) says {found.classifier} {found.version}"
+
+
+def explain(name: str, file: str, *, version: str | None = None, theme: str = "light") -> Explained:
+    """Ask a served version about a picture, and show what its answer rests on.
+
+    Raises:
+        SourceNotFound: if the file is not there.
+        PlatformError: if there is no such version, or the picture is refused.
+    """
+    from pathlib import Path
+
+    from pipeline.inside import features
+    from pipeline.inside.figure import draw_features, save_figure
+
+    found = connect()
+    behind = features(
+        name, file, engine=found.engine, storage=found.storage, workspace=found.workspace, version=version
+    )
+    figure = draw_features(behind, Path(file).read_bytes(), found.storage, found.workspace, theme=theme)
+    return Explained(behind, save_figure(figure, "png"))
