@@ -140,6 +140,7 @@ class ReportWorld:
             "confusion": {"ant": {"ant": 2, "bee": 1}, "bee": {"ant": 0, "bee": 3}},
         }
         record = {"job": "eval_1", "candidate": metrics, "champion": None, "champion_version": None}
+        record |= {"size_mb": 21.04, "batch_ms_per_picture": 31.27}
         uri = f"{WORKSPACE}/jobs/eval_1/evaluation.json"
         self.storage.write_json(uri, record)
         return {**record, "uri": uri, "predictions": output_path}

@@ -241,8 +241,14 @@ def describe_provenance(inputs: ReportInputs) -> list[tuple[str, Any]]:
         ("Dataset version", inputs.dataset["version"]),
         ("Training job", training.get("job")),
         ("Evaluation job", inputs.evaluation.get("job")),
+        ("Model size in MB", _rounded(inputs.evaluation.get("size_mb"))),
+        ("Batch prediction, ms a picture", _rounded(inputs.evaluation.get("batch_ms_per_picture"))),
         ("Weights", training.get("weights_uri")),
         ("Trainer package", training.get("package_uri")),
         ("Runtime", training.get("runtime_version")),
         *((f"Parameter {name}", value) for name, value in (record.get("parameters") or {}).items()),
     ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -269,6 +269,21 @@ print("HEAVY", sorted(heavy & (set(sys.modules) - before)))
     assert "HEAVY []" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
 
 
+@pytest.mark.parametrize(("setting", "pool"), [("", "default_pool"), ("downloads", "downloads")])
+def test_downloads_take_slots_of_a_pool(
+    setting: str, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graft.training_dag import read_training_dag
+
+    monkeypatch.setenv("GRAFT_FETCH_POOL", setting)
+    path = tmp_path / "web.yaml"
+    source = '{type: url_list, uri: "https://example.org/list.csv"}'
+    path.write_text(f"name: web\ndataset: {{source: {source}, fetch: {{chunks: 3}}}}\n")
+    fetch = read_training_dag(path).get_task("fetch")
+    assert fetch.partial_kwargs["pool"] == pool
+    assert fetch.expand_input.value == {"chunk": [0, 1, 2]}
+
+
 def test_slice_by_a_column_that_pictures_do_not_have_is_an_import_error(tmp_path: Path) -> None:
     from graft.training_dag import read_training_dag
 

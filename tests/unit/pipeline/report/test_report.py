@@ -122,6 +122,11 @@ class TestContent:
         found = [html.index(f'<h2 id="{name}">') for name in SECTIONS]
         assert found == sorted(found)
 
+    def test_size_and_speed_are_shown(self, html: str) -> None:
+        text = Page(html.split('id="again"')[1]).text
+        assert "Model size in MB21.0" in text
+        assert "Batch prediction, ms a picture31.3" in text
+
     def test_curves_and_temperature_are_shown(self, html: str) -> None:
         section = html.split('id="calibration"')[1].split("</section>")[0]
         assert section.count("<svg") == 2  # precision and recall, ROC
