@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.deploy.summary import RunState
+from pipeline.deploy.summary import RunState, outcome_line
 from pipeline.pages.reads import Reads
 from pipeline.pages.schedule import Run
 
-WORDS = {
-    RunState.SUCCESS: "deployed",
-    RunState.REFUSED: "refused",
-    RunState.SUPERSEDED: "superseded",
-    RunState.SKIPPED: "skipped",
-}
-TONES = {"deployed": "good", "refused": "bad", "failed": "bad"}
+TONES = {"deployed": "good", "refused": "bad", "rejected": "bad", "failed": "bad"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +18,8 @@ class Verdict:
     """What came of a run.
 
     Args:
-        word: `deployed`, `refused`, `superseded`, `skipped`, `failed`, `running`, `queued` or `waiting`.
+        word: `deployed`, `refused`, `rejected`, `superseded`, `skipped`, `failed`, `running`, `queued`, or
+            `waiting` for what comes after the gate.
         reason: Why, in one line; empty where there is nothing to say.
         accuracy: Of the candidate, once it is evaluated.
         version: What the run left behind, if anything.
@@ -59,14 +54,14 @@ def judge_run(reads: Reads, name: str, run: Run) -> Verdict:
 
 
 def _ended(summary: Mapping[str, Any]) -> Verdict:
-    evaluation, gate = summary["evaluation"] or {}, summary["gate"] or {}
-    expectations = (summary.get("expect") or {}).get("reasons", [])
+    state = RunState(summary["state"])
+    is_deployed = state is RunState.SUCCESS
     return Verdict(
-        word=WORDS.get(summary["state"], str(summary["state"])),
-        reason="; ".join([*gate.get("reasons", []), *expectations]),
-        accuracy=evaluation.get("accuracy"),
+        word="deployed" if is_deployed else str(state),
+        reason="" if is_deployed else outcome_line(summary).partition(": ")[2],
+        accuracy=(summary["evaluation"] or {}).get("accuracy"),
         version=summary["version"],
-        has_report=bool(evaluation),
+        has_report=state is not RunState.SKIPPED,
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -15,6 +16,7 @@ from graft.ui.rendering import render
 from graft.ui.world import TheWorld
 from pipeline.deploy.history import served_before, serving_periods
 from pipeline.errors import ObjectNotFound
+from pipeline.ml_engine.protocol import JobState
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (
@@ -32,12 +34,14 @@ router = APIRouter()
 RUNS_SHOWN = 10
 SAID = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
+LOG_SHOWN = 20_000  # characters
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
 Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,128}$")]
 VersionQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_]{0,128}$")]
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
 PictureId = Annotated[str, Path(pattern=r"^[A-Za-z0-9]{1,64}$")]
 
 
@@ -195,7 +199,10 @@ def report(
     """The report of a run, as the gate step wrote it; until then what is known of the run."""
     found = world.reads.of_run(name, run_id, "evaluated.json")
     if found is not None:
-        data = world.reads.storage.read_bytes(found["report"])
+        try:
+            data = world.reads.storage.read_bytes(found["report"])
+        except ObjectNotFound:
+            raise HTTPException(404, f"The report of {run_id} was swept away with its jobs.") from None
         return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
     run = scheduler.read_run(name, run_id)
     if run is None:
@@ -208,3 +215,17 @@ def report(
 def runs(request: Request, name: access.Readable) -> Response:
     """Where the runs of a classifier are listed."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/classifiers/{name}#runs", status_code=303)
+
+
+@router.get("/jobs/{job_id}")
+def job(request: Request, user: GetUserDep, world: TheWorld, job_id: JobId) -> Response:
+    """A job of the engine's: its state, what it was told, and the end of what it wrote."""
+    requires_access_dag("GET", DagAccessEntity.TASK_LOGS)(request, user)
+    with world.engine() as engine:
+        found = engine.get_job(job_id)
+        if found is None:
+            raise HTTPException(404, f"The engine has no job {job_id}. Old ones are swept away.")
+        log = engine.job_log(job_id)[-LOG_SHOWN:]
+    told = found.get("trainingInput") or found.get("predictionInput") or {}
+    is_waiting = not JobState(found["state"]).is_terminal
+    return render(request, "job.html", {"job": found, "told": told, "log": log, "is_waiting": is_waiting})

@@ -51,7 +51,9 @@ class Pages:
         self.engine = FakeMLEngine(answer=lambda version, instance: {})
         manager = SimpleAuthManager()
 
-        def requires_access_dag(method: Any, *, param_dag_id: str) -> Callable[..., None]:
+        def requires_access_dag(
+            method: Any, _entity: Any = None, *, param_dag_id: str = ""
+        ) -> Callable[..., None]:
             def check(_request: Any, user: Any) -> None:
                 if not manager.is_authorized_dag(method=method, user=user):
                     raise HTTPException(403, "Forbidden")
@@ -59,6 +61,7 @@ class Pages:
             return check
 
         monkeypatch.setattr(access, "requires_access_dag", requires_access_dag)
+        monkeypatch.setattr("graft.ui.pages.requires_access_dag", requires_access_dag)
         monkeypatch.setattr(manager, "get_authorized_dag_ids", lambda **_: {NAME})
         monkeypatch.setattr("graft.ui.pages.get_auth_manager", lambda: manager)
         monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
@@ -328,6 +331,18 @@ class TestPages:
         assert "Report of run" in answer.text
         assert "script-src" not in answer.headers["content-security-policy"]
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_job_shows_its_state_and_what_it_wrote(pages: Pages) -> None:
+    pages.sign_in("viewer")
+    pages.engine.create_job({"jobId": "graft_1", "trainingInput": {"args": ["--epochs", "<b>"]}})
+    pages.engine.jobs["graft_1"] |= {"state": "FAILED", "errorMessage": HOSTILE}
+    answer = pages.get("/jobs/graft_1")
+    assert answer.status_code == 200
+    assert "FAILED" in answer.text
+    assert "--epochs &lt;b&gt;" in answer.text
+    assert "<script>alert" not in answer.text
+    assert pages.get("/jobs/graft_2").status_code == 404
 
 
 def test_every_component_may_load_the_plugin_cheaply() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,20 +60,27 @@ class TestClassifiers:
 
 class TestVerdict:
     @pytest.mark.parametrize(
-        ("state", "word"), [("refused", "refused"), ("superseded", "superseded"), ("skipped", "skipped")]
+        ("said", "word", "reason"),
+        [
+            ({"state": "refused"}, "refused", "accuracy is 0.5"),
+            (
+                {"state": "rejected", "gate": {"approval": {"by": "ann", "reason": "blurred"}}},
+                "rejected",
+                "blurred",
+            ),
+            ({"state": "superseded"}, "superseded", "another version became the default during the run"),
+            ({"state": "skipped", "reason": "nothing new: v_1 serves"}, "skipped", "nothing new: v_1 serves"),
+        ],
     )
-    def test_a_summary_says_how_the_run_ended(self, fleet: Fleet, state: str, word: str) -> None:
-        summary = {
-            "state": state,
-            "evaluation": None,
-            "gate": {"accepted": False, "reasons": ["accuracy is 0.5"]},
-            "version": None,
-            "expect": {"reasons": ["too few"]},
-        }
+    def test_a_summary_says_how_the_run_ended(
+        self, fleet: Fleet, said: dict[str, Any], word: str, reason: str
+    ) -> None:
+        gate = {"accepted": False, "reasons": ["accuracy is 0.5"]}
+        summary = {"evaluation": {"accuracy": 0.5}, "gate": gate, "version": None, **said}
         fleet.storage.write_json(f"{run_uri(WORKSPACE, 'm', 'r+1')}/summary.json", summary)
         verdict = judge_run(fleet.reads, "m", Run(run_id="r+1", state="success"))
-        assert (verdict.word, verdict.reason) == (word, "accuracy is 0.5; too few")
-        assert not verdict.has_report
+        assert (verdict.word, verdict.reason) == (word, reason)
+        assert verdict.has_report == (word != "skipped")
 
     def test_a_run_that_waits_for_approval_has_a_report_already(self, fleet: Fleet) -> None:
         evaluated = {"accepted": True, "reasons": [], "accuracy": 0.9}
