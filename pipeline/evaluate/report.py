@@ -80,4 +80,4 @@ def approval_question(evaluation: Evaluation, decision: GateDecision, *, report:
         parts.append(f"Only the candidate is right on {gained} pictures, only the champion on {lost}.")
     parts += [f"Baseline: {evaluation.note}.", f"Gate: {verdict_line(decision)}."]
     parts += [f"* {rule.verdict}: {rule.text}" for rule in decision.rules]
-    return "\n\n".join([*parts, f"Report: `{report}`, and the tab of this run that shows it."])
+    return "\n\n".join([*parts, f"[Report]({report}), also the tab *Report* of this run."])

@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 from airflow.sdk import Param
 
 from graft.failures import airflow_failures
+from graft.links import page_url
 from graft.notifications import NEWS, build_notifiers, make_news
 from graft.operators.outcome import finish_run, skip_what_follows
 from pipeline.config import Classifier, Settings
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from pipeline.evaluate.gate import GateDecision
 
 REASON = Param(
-    "",
-    type="string",
+    None,
+    type=["null", "string"],  # a mere string would have to be filled in
     title="Why",
-    description="Recorded with the version; empty for no reason given.",
+    description="Recorded with the version; may stay empty.",
     source="task",  # those of the DAG are no part of the answer
 )
 
@@ -86,8 +87,9 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
                 self.log.info("no approval is needed")
                 return {"approval": None}
             evaluation = read_evaluation(self.storage, self.evaluation["uri"])
-            self.body = approval_question(evaluation, decision, report=self.gate["report"])
-        ti = context["ti"]
+            ti = context["ti"]
+            page = page_url("runs", ti.dag_id, ti.run_id)
+            self.body = approval_question(evaluation, decision, report=page)
         text = f"a new version waits for approval, accuracy {evaluation.candidate.accuracy:.4f}"
         page = f"/tasks/{ti.task_id}/required_actions"
         context[NEWS] = make_news("approval", text, ti.dag_id, ti.run_id, page=page)  # type: ignore[literal-required]

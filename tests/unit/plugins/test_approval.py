@@ -94,7 +94,7 @@ class TestQuestion:
         assert question["assigned_users"] == [{"id": "ada", "name": "ada"}]
         assert "| accuracy | 1.0000 | - |" in question["body"]
         assert "champion (none serves)" in question["body"]
-        assert approval.done["gate"]["report"] in question["body"]
+        assert "[Report](/graft/runs/m/manual__1)" in question["body"]
         assert "passed: absolute.accuracy.min" in question["body"]
         assert "m: a new version waits for approval, accuracy 1.0000" in caplog.text
         assert "/tasks/approve/required_actions" in caplog.text
