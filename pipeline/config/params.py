@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -45,19 +47,30 @@ RUN_PARAMS = (
 
 
 def parameter_schema(name: str) -> dict[str, Any]:
-    """Return the JSON schema and description of one dotted run parameter."""
+    """Return the JSON schema and description of one dotted run parameter, for the caller to keep."""
+    return copy.deepcopy(_parameter_schema(name))
+
+
+@functools.cache
+def _parameter_schema(name: str) -> dict[str, Any]:
     models: list[type[BaseModel]] = [Classifier]
     *path, leaf = name.split(".")
     for part in path:
         models = list(_sections(models[0].model_fields[part].annotation))
     holders = [model for model in models if leaf in model.model_fields]
-    schema: dict[str, Any] = holders[0].model_json_schema()["properties"][leaf]
+    schema: dict[str, Any] = _section_schema(holders[0])["properties"][leaf]
     if len(models) > 1:  # a source's section depends on its type: not every one has the key
         schema = {
             "anyOf": [{"type": schema["type"]}, {"type": "null"}],
             "description": schema["description"],
         }
     return schema
+
+
+@functools.cache
+def _section_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a section's schema; Airflow parses every classifier's DAG anew, and making it takes long."""
+    return model.model_json_schema()
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

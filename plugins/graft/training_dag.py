@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, BaseOperator
 from airflow.sdk.bases.operator import chain
+from airflow.sdk.definitions.param import ParamsDict
 
 from graft.dag_page import describe_dag
 from graft.notifications import build_notifiers
@@ -64,13 +65,14 @@ def build_training_dag(classifier: Classifier) -> DAG:
         schedule=schedule_of(classifier),
         catchup=False,
         max_active_runs=1,
-        params=build_params(classifier),
         tags=list(TAGS),
         doc_md=describe_dag(classifier),
         default_args={**RETRIES, "on_success_callback": notifiers, "on_failure_callback": notifiers},
         render_template_as_native_obj=True,
     ) as dag:
         _build_tasks(classifier)
+    # Not before, for each task copies all that its DAG has at that moment: half the time of parsing.
+    dag.params = ParamsDict(build_params(classifier))
     return dag
 
 

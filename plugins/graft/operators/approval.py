@@ -77,7 +77,7 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, unless nobody has to be asked."""
-        from pipeline.deploy.approval import needs_approval
+        from pipeline.deploy.approval import find_approval, needs_approval
         from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.report import approval_question
 
@@ -86,6 +86,12 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
             if not needs_approval(Classifier.from_dict(self.dataset["classifier"]), decision):
                 self.log.info("no approval is needed")
                 return {"approval": None}
+            name, run_id = self.dataset["dataset"], context["ti"].run_id
+            said = (
+                find_approval(self.storage, self.workspace, name, run_id) if self._is_retry(context) else None
+            )
+            if said is not None:
+                return self._follow(context, said)
             evaluation = read_evaluation(self.storage, self.evaluation["uri"])
             ti = context["ti"]
             page = page_url("runs", ti.dag_id, ti.run_id)
@@ -98,7 +104,6 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record what was said, and end the run if it was no."""
         from pipeline.deploy.approval import record_approval
-        from pipeline.deploy.summary import RunState
         from pipeline.deploy.version import version_name
 
         answer = HITLOperator.execute_complete(self, context, event)
@@ -114,12 +119,26 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
                 run_id=ti.run_id,
                 approval=approval,
             )
-            result = {"approval": approval.to_dict()}
-            if approval.approved:
-                return result
-            summary = {**self.gate["summary"], "state": str(RunState.REJECTED)}
-            finish_run(self, context, summary, self._decision(), approval)
-        ti.xcom_push(key="return_value", value=result)
+            return self._follow(context, approval)
+
+    def _is_retry(self, context: Context) -> bool:
+        """Return whether Airflow tries again by itself; a task that somebody clears asks anew.
+
+        Airflow may fail a task that goes on very soon after it has begun to wait: it takes the end of the
+        first process for the end of the second.
+        """
+        ti = context["ti"]
+        return int(ti.try_number) > int(ti.max_tries) - int(self.retries or 0) + 1
+
+    def _follow(self, context: Context, approval: Approval) -> dict[str, Any]:
+        from pipeline.deploy.summary import RunState
+
+        result = {"approval": approval.to_dict()}
+        if approval.approved:
+            return result
+        summary = {**self.gate["summary"], "state": str(RunState.REJECTED)}
+        finish_run(self, context, summary, self._decision(), approval)
+        context["ti"].xcom_push(key="return_value", value=result)
         raise skip_what_follows(self)
 
     def _decision(self) -> GateDecision:

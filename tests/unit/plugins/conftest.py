@@ -44,6 +44,8 @@ def make_context() -> Callable[..., Any]:
             run_id="manual__1",
             task_id=task_id,
             map_index=map_index,
+            try_number=1,
+            max_tries=2,
             pushed=pushed,
             xcom_push=lambda key, value: pushed.__setitem__(key, json.loads(json.dumps(value))),
         )

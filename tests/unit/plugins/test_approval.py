@@ -58,6 +58,9 @@ class Approval:
     def reach(self) -> Any:
         """Run until the gate, and return the approve step as Airflow would start it."""
         self.done = run_until_gate(self.run_step, self.dataset)
+        return self.reach_again()
+
+    def reach_again(self) -> Any:
         task = self.dag.get_task("approve")
         for name in ("dataset", "gate", "evaluation"):
             setattr(task, name, self.done[name])
@@ -189,6 +192,20 @@ class TestAnswer:
         with pytest.raises(AirflowFailException, match="ApprovalMissing: .*nobody was asked"):
             approval.run_step("create_version", **pick(approval.done, *approval.done))
         assert approval.world.engine.models == {}
+
+    def test_is_not_asked_for_again_by_a_retry_but_by_a_task_that_somebody_cleared(
+        self, approval: Approval
+    ) -> None:
+        with pytest.raises(DownstreamTasksSkipped):
+            approval.decide("Reject", reason="blurred")
+        task = approval.reach_again()
+        approval.context["ti"].try_number = 2
+        with pytest.raises(DownstreamTasksSkipped):
+            task.execute(approval.context)
+        assert approval.questions == []
+        approval.context["ti"].max_tries = 3  # as clearing sets it
+        with pytest.raises(TaskAwaitingInput):
+            task.execute(approval.context)
 
     def test_of_yes_after_no_counts(self, approval: Approval, storage: Storage) -> None:
         with pytest.raises(DownstreamTasksSkipped):
