@@ -20,6 +20,7 @@ from pipeline.engine.app import create_app
 from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.engine import Engine, local_parts
 from pipeline.engine.settings import EngineSettings
+from pipeline.engine.telemetry.log import set_up_logging
 from pipeline.errors import ConfigError, PipelineError, StackError
 from pipeline.storage import Storage
 
@@ -126,7 +127,7 @@ def serve(host: str, port: int, home: Path) -> None:
 
 def main(words: list[str]) -> int:
     """Run the command line; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logging()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     arguments = _arguments(words)
     home = (arguments.home or Settings().home).expanduser().absolute()

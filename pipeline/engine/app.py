@@ -16,12 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.errors import CODES, as_fault, error_envelope
-from pipeline.engine.routes import jobs, models, operations, predict, projects, unimplemented
+from pipeline.engine.routes import health, jobs, models, operations, predict, projects, unimplemented
+from pipeline.engine.telemetry.log import AccessLog
 from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/healthz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONResponse:
@@ -125,12 +126,9 @@ def create_app(engine: Engine) -> FastAPI:
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Gate, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
 
     # First what is unimplemented: `jobs/x:getIamPolicy` is no job's name.
-    for module in (unimplemented, jobs, models, operations, projects, predict):
+    for module in (unimplemented, jobs, models, operations, projects, predict, health):
         app.include_router(module.router)
     return app

@@ -20,6 +20,7 @@ from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store
+from pipeline.engine.telemetry.metrics import Metrics
 from pipeline.engine.versions import Place, Versions
 from pipeline.storage import Storage
 
@@ -93,6 +94,7 @@ class Engine:
         self.tokens = Tokens.read(token_file(parts.home))
         self.store = Store(state / "engine.db")
         self.router = Router(num_warm=settings.warm_versions)
+        self.metrics = Metrics(self.store, self.router)
         self.operations = Operations(self.store, parts.project)
         self.models = Models(
             self.store, parts.project, self.operations, self.router, max_models=settings.max_models

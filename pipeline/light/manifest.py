@@ -71,11 +71,24 @@ def digest_files(directory: Path) -> dict[str, str]:
     return found
 
 
-def read_manifest(directory: Path) -> LightManifest:
+def check_light(directory: Path) -> LightManifest:
     """Read a model's manifest and check every file it answers for.
 
     Raises:
         NotLight: if there is none, a file is missing or changed, or the answers were not TensorFlow's.
+    """
+    manifest = read_manifest(directory)
+    for name, digest in digest_files(directory).items():
+        if manifest.files.get(name) != digest:
+            raise NotLight(f"{name} is not the file that was compared with TensorFlow")
+    return manifest
+
+
+def read_manifest(directory: Path) -> LightManifest:
+    """Read a model's manifest.
+
+    Raises:
+        NotLight: if there is none, or the answers were not TensorFlow's.
     """
     try:
         value: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -89,7 +102,4 @@ def read_manifest(directory: Path) -> LightManifest:
         raise NotLight(f"{MANIFEST} has the format {manifest.format}; this engine reads {FORMAT}")
     if not is_equal:
         raise NotLight(f"its answers differ from TensorFlow's by more than {TOLERANCE}: {manifest.parity}")
-    for name, digest in digest_files(directory).items():
-        if manifest.files.get(name) != digest:
-            raise NotLight(f"{name} is not the file that was compared with TensorFlow")
     return manifest

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from pipeline.engine.depth import check_depth
+from pipeline.engine.errors import CODES
 from pipeline.engine.routes import PROJECT, TheEngine, counted
 from pipeline.engine.serving.pool import ONLINE
+from pipeline.errors import EngineFault
 
 router = APIRouter(prefix=PROJECT, dependencies=[counted("predict")])
 
@@ -18,7 +22,16 @@ async def _predict(engine: TheEngine, request: Request, model: str, version: str
     # From here nothing is awaited until the request is counted, so a version that is deleted waits for it.
     served = engine.router.find(model, version)
     engine.versions.note_use(served)
-    answer = await served.ask(ONLINE, body)
+    started, code, batches = time.perf_counter(), 500, None
+    try:
+        answer = await served.ask(ONLINE, body)
+        code, batches = 200, answer.header.get("batches")
+    except EngineFault as fault:
+        code = CODES[type(fault)].http
+        raise
+    finally:
+        seconds = time.perf_counter() - started
+        engine.metrics.count_prediction(served.name, code=code, seconds=seconds, batches=batches)
     return Response(answer.payload, media_type="application/json")
 
 

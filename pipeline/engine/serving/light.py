@@ -70,7 +70,7 @@ class LightService:
     """Answers frames; each answer is sent when it is ready, not in the order of the questions.
 
     Args:
-        directory: A model directory with a light form.
+        directory: A model directory with a light form, which the engine has checked.
         limits: Of the version.
         send: Sends an answer; may be called by several threads.
 

@@ -15,7 +15,7 @@ from pipeline.engine.errors import FAULTS_BY_NAME
 from pipeline.engine.serving.limits import LIGHT, TENSORFLOW, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
 from pipeline.errors import FailedPrecondition, NotLight, Unavailable
-from pipeline.light.manifest import read_manifest
+from pipeline.light.manifest import check_light
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def raise_fault(answer: Frame) -> None:
 def choose_runtime(name: str, directory: Path) -> str:
     """Return the runtime of a model: the light one if its light form is whole and equals TensorFlow."""
     try:
-        read_manifest(directory)
+        check_light(directory)
     except NotLight as reason:
         log.info("TensorFlow serves %s: %s.", name, reason.message)
         return TENSORFLOW

@@ -69,6 +69,14 @@ class Router:
         """Return every version with its model's and its own name."""
         return [(model, version, served) for (model, version), served in self._versions.items()]
 
+    def loading(self) -> list[str]:
+        """Return the default versions that are being loaded for the first time."""
+        return [
+            served.name
+            for (model, version), served in self._versions.items()
+            if self._defaults.get(model) == version and served.is_being_loaded
+        ]
+
     def runtime(self, model: str, version: str) -> str:
         """Return what runs a version, or ran it when it was last loaded; empty if it never was."""
         served = self._versions.get((model, version))

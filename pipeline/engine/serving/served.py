@@ -60,13 +60,18 @@ class ServedVersion:
         self._drained.set()
         self._idle: asyncio.TimerHandle | None = None
         self._going_to_sleep: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._is_closed = self._has_failed = False
         self.last_used = 0.0
 
     @property
     def is_awake(self) -> bool:
         """Whether the model is loaded, or being loaded."""
         return self._keeping is not None
+
+    @property
+    def is_being_loaded(self) -> bool:
+        """Whether it is to be loaded, is not yet, and has not failed to."""
+        return self.is_awake and not self._servant.done() and not self._has_failed
 
     @property
     def in_flight(self) -> int:
@@ -118,6 +123,7 @@ class ServedVersion:
                 failures = 0
             except PipelineError as error:
                 failures += 1
+                self._has_failed = True
                 log.error("%s could not be loaded: %s", self.name, error.message)
 
     async def _current(self) -> Servant:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import NotLight
-from pipeline.light.manifest import FILES, MANIFEST, LightManifest, digest_files, read_manifest
+from pipeline.light.manifest import FILES, MANIFEST, LightManifest, check_light, digest_files
 from pipeline.pixels.spec import PixelSpec
 
 
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_what_was_written_is_read(model: Path) -> None:
-    manifest = read_manifest(model)
+    manifest = check_light(model)
     assert manifest.spec == PixelSpec(height=4, width=4, offset=0, divisor=1)
     assert manifest.reject_below == 0.5
     assert manifest.is_equal
@@ -36,10 +36,10 @@ def test_what_was_written_is_read(model: Path) -> None:
 def test_a_changed_or_missing_file_is_named(model: Path, name: str) -> None:
     (model / name).write_text("other")
     with pytest.raises(NotLight, match=f"{name} is not the file that was compared"):
-        read_manifest(model)
+        check_light(model)
     (model / name).unlink()
     with pytest.raises(NotLight, match=f"{name} cannot be read"):
-        read_manifest(model)
+        check_light(model)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_a_manifest_that_promises_nothing_is_refused(model: Path, change: dict, 
     value = json.loads((model / MANIFEST).read_text())
     (model / MANIFEST).write_text(json.dumps({**value, **change}))
     with pytest.raises(NotLight, match=reason):
-        read_manifest(model)
+        check_light(model)
 
 
 def test_a_model_without_a_manifest_is_not_light(tmp_path: Path) -> None:
     with pytest.raises(NotLight, match=r"it has no graft/light.json"):
-        read_manifest(tmp_path)
+        check_light(tmp_path)

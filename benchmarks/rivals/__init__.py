@@ -1,0 +1,1 @@
+"""What others would put in front of the same model."""
