@@ -435,7 +435,8 @@ def test_decision(case: Case) -> None:
     assert keys(decision) == case.failed
     assert decision.accepted is (not case.failed if case.accepted is None else case.accepted)
     assert (decision.override is not None) is bool(case.failed and decision.accepted)
-    assert GateDecision.from_dict(json.loads(json.dumps(decision.to_dict()))).reasons == decision.reasons
+    again = GateDecision.from_dict(json.loads(json.dumps(decision.to_dict())))
+    assert (again.reasons, again.waits_for_person) == (decision.reasons, decision.waits_for_person)
     for rule in decision.rules:
         assert rule.text.startswith(f"{rule.key}: ")
 
@@ -638,6 +639,24 @@ class TestRules:
             *("per_class.f1.min", "per_class.f1.min", "slices.source.accuracy.min", "size_mb"),
             *("latency_ms.p95", "first_version"),
         ]
+
+
+class TestWaitingForAPerson:
+    def test_is_for_a_first_version_that_needs_approval(self) -> None:
+        assert decide(evaluation(), min_accuracy=0.5, first_version="require_approval").waits_for_person
+
+    @pytest.mark.parametrize(
+        ("found", "gate"),
+        [
+            (evaluation(), {"latency_ms": {"p95": 9}}),  # the smoke test is waited for, not a person
+            (evaluation(), {"min_accuracy": 0.5, "first_version": "refuse"}),
+            (evaluation(), {"min_accuracy": 0.5, "first_version": "require_approval", **PERSON}),
+            (BETTER, {"min_accuracy": 0.5, "first_version": "require_approval"}),
+        ],
+        ids=["latency", "refused", "overridden", "later version"],
+    )
+    def test_is_for_nothing_else(self, found: Evaluation, gate: dict[str, Any]) -> None:
+        assert not decide(found, **gate).waits_for_person
 
 
 class TestDecision:
