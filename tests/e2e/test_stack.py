@@ -139,6 +139,19 @@ class TestServedModel:
             assert answer["score"] == max(answer["outputs"]) > 0.5
 
 
+class TestProvenance:
+    def test_the_demos_version_is_traced_and_comes_out_again(self, stack: Stack) -> None:
+        lineage = stack.graft_json("lineage", "surfaces")
+        assert lineage["gate"]["decided_by"] == "gate"
+        assert lineage["dataset"]["splits"].keys() == {"train", "test"}
+        for part in ("weights", "package", "requirements"):
+            assert re.fullmatch("[0-9a-f]{64}", lineage[part]["sha256"]), part
+        again = stack.graft_json("reproduce", "surfaces", lineage["version"])
+        assert again["agrees"] is True
+        assert again["reproduced"] == again["recorded"]
+        assert again["recorded"]["accuracy"] == lineage["evaluation"]["accuracy"]
+
+
 class TestSecondRun:
     def test_up_changes_nothing(self, stack: Stack) -> None:
         before = stack.graft_json("status")
