@@ -14,7 +14,7 @@ from pipeline.datasets.fetcher.robots import Robots
 from pipeline.datasets.index import (
     FetchedRow,
     FetchIndex,
-    format_row,
+    RowSpool,
     index_uri,
     read_previous_index,
     write_index,
@@ -131,7 +131,8 @@ class _ChunkFetch:
             concurrency=policy.config.concurrency,
         )
         self._progress = Progress(f"{name}, chunk {chunk + 1} of {num_chunks}")
-        self._rows: list[tuple[int, bytes]] = []
+        self._rows = RowSpool()
+        stack.callback(self._rows.close)
         self._statements: list[str] = []
         self._new_notes: JsonDict = {}
         self._transferred = 0
@@ -143,7 +144,7 @@ class _ChunkFetch:
         name, storage = self._classifier.name, self._storage
         uri = index_uri(self._workspace, name, self._chunk)
         head = FetchIndex(notes=self._new_notes, statements=self._statements, requests=self._requests)
-        write_index(head, uri, storage, lines=(line for _, line in sorted(self._rows)))
+        write_index(head, uri, storage, lines=self._rows.lines())
         self._journal.drop()
         _drop_indexes_beyond(self._num_chunks, storage, self._workspace, name)
         self._progress.say()
@@ -192,7 +193,7 @@ class _ChunkFetch:
         line = outcome.line
         self._requests += line.requests
         self._progress.note(reason=line.reason, is_new=outcome.num_bytes > 0, num_bytes=outcome.num_bytes)
-        self._add(_row(outcome.entry, line, first, source_type, network=True))
+        self._rows.add(_row(outcome.entry, line, first, source_type, network=True))
 
     def _add_file(self, entry: SourceEntry, first: int, source_type: str) -> None:
         old = self._known.get((entry.source_url, entry.validator))
@@ -203,7 +204,7 @@ class _ChunkFetch:
         else:
             line = self._read(entry)
         self._progress.note(reason=line.reason, is_new=old is None)
-        self._add(_row(entry, line, first, source_type, network=False))
+        self._rows.add(_row(entry, line, first, source_type, network=False))
 
     def _read(self, entry: SourceEntry) -> JournalLine:
         try:
@@ -211,10 +212,6 @@ class _ChunkFetch:
         except FetchRefused as error:
             return JournalLine(url=entry.source_url, reason=str(error.reason))
         return JournalLine(url=entry.source_url, blob=self._keep(data), retrieved_at=utc_now())
-
-    def _add(self, row: FetchedRow) -> None:
-        """Keep a row as its line: ten thousand objects would take several times the room."""
-        self._rows.append((row.position, format_row(row)))
 
     def _keep(self, data: bytes) -> str:
         blob = hashlib.sha256(data).hexdigest()

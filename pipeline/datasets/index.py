@@ -7,6 +7,8 @@ line holds the source's notes, the others one `FetchedRow` each.
 from __future__ import annotations
 
 import json
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 
@@ -93,6 +95,37 @@ def format_row(row: FetchedRow) -> bytes:
     """Return a row as its line of an index."""
     values = {name: getattr(row, name) for name in _FIELDS}  # `asdict` copies deeply, and takes most of a row
     return json.dumps(values).encode() + b"\n"
+
+
+class RowSpool:
+    """Rows that come in any order, on the disk until they are written in source order.
+
+    In memory ten thousand of them would take several megabytes, a million half a gigabyte.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()
+        self._positions = array("q")
+        self._offsets = array("q")
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def add(self, row: FetchedRow) -> None:
+        """Keep a row."""
+        self._positions.append(row.position)
+        self._offsets.append(self._file.tell())
+        self._file.write(format_row(row))
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the rows as lines of an index, in source order; no row can be added afterwards."""
+        for place in sorted(range(len(self)), key=self._positions.__getitem__):
+            self._file.seek(self._offsets[place])
+            yield self._file.readline()
+
+    def close(self) -> None:
+        """Remove them."""
+        self._file.close()
 
 
 def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:

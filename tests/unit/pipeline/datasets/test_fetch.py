@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.datasets.fetch import FetchResult, fetch_pictures
 from pipeline.datasets.folder import FolderSource
-from pipeline.datasets.index import iterate_rows, read_indexes
+from pipeline.datasets.index import FetchedRow, RowSpool, format_row, iterate_rows, read_indexes
 from pipeline.errors import EmptyDataset
 from pipeline.storage import Storage
 from tests.fakes_pictures import (
@@ -197,3 +197,18 @@ class TestArchiveOverHttp:
         rows = read_indexes([result["index"]], storage).rows
         assert rows[0].source_url == server.url("toys.npz#0")
         assert b"secret" not in storage.read_bytes(result["index"])
+
+
+def test_rows_that_come_in_any_order_are_written_in_source_order() -> None:
+    rows = [
+        FetchedRow(
+            position=position, label="é" * position, source_url="x", validator="", blob="", retrieved_at=""
+        )
+        for position in range(50)
+    ]
+    spool = RowSpool()
+    for row in (*rows[::2], *rows[1::2]):
+        spool.add(row)
+    assert len(spool) == 50
+    assert list(spool.lines()) == [format_row(row) for row in rows]
+    spool.close()
