@@ -131,7 +131,7 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
         "DAG_PROCESSOR": {
             "DAG_BUNDLE_CONFIG_LIST": json.dumps(dag_bundles(settings)),
             "REFRESH_INTERVAL": 10,
-            "MIN_FILE_PROCESS_INTERVAL": 10,
+            "MIN_FILE_PROCESS_INTERVAL": 60,  # a changed file is read at the next refresh all the same
             "BUNDLE_REFRESH_CHECK_INTERVAL": 5,
         },
         # A killed worker or scheduler is noticed within about a minute instead of five.

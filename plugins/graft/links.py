@@ -52,6 +52,9 @@ class JobLink(BaseOperatorLink):
         return page_url("jobs", job_ids[0]) if job_ids else ""
 
 
+RUN_LINKS = (ClassifierLink(), ReportLink())
+
+
 def model_of(operator: BaseOperator) -> str | None:
     """Return the model that an operator names, if it names one."""
     name = getattr(operator, "model_name", None)

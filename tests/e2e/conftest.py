@@ -42,6 +42,7 @@ class Stack:
         return kept | {
             "GRAFT_HOME": str(self.home),
             "GRAFT_CLASSIFIERS": str(self.classifiers),
+            "GRAFT_DAGS": f"{Path(__file__).parent / 'dags'}:{PROJECT_ROOT / 'docs' / 'examples'}",
             "GRAFT_FETCH_ALLOW": f"127.0.0.1:{self.gallery_port}",
         }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
+from graft.links import RUN_LINKS
 from graft.operators.base import GraftOperator
 from graft.operators.outcome import finish_run, skip_what_follows
 from pipeline.config import Classifier
@@ -212,6 +213,7 @@ class PublishModelOperator(GraftOperator):
     """
 
     template_fields: Sequence[str] = ("gate", "version")
+    operator_extra_links = RUN_LINKS  # type: ignore[misc]
 
     def __init__(self, *, model: str, gate: Any, version: Any, **arguments: Any) -> None:
         super().__init__(outlets=[model_asset(model)], **arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from graft.links import RUN_LINKS
 from graft.operators.base import RUNTIME_VERSION, GraftOperator
 from graft.operators.dataset import as_list
 from graft.operators.jobs import MLEngineJobOperator, instance_key
@@ -148,6 +149,7 @@ class GateOperator(GraftOperator):
     """
 
     template_fields: Sequence[str] = ("fetched", "dataset", "packed", "training", "evaluation")
+    operator_extra_links = RUN_LINKS  # type: ignore[misc]
 
     def __init__(
         self, *, fetched: Any, dataset: Any, packed: Any, training: Any, evaluation: Any, **arguments: Any
