@@ -219,6 +219,12 @@ class Versions:
         """Copy, load, and make READY; safe to begin again after a crash."""
         with self._store.begin() as session:
             version = get_version(session, operation.model, operation.version or "")
+            model = get_model(session, operation.model)
+        if version.state == READY:  # the engine was killed before it could say so
+            return self._to_wire(version, model)
+        if version.state == FAILED:
+            await self._remove_files(version)
+            raise FailedPrecondition(version.error_message or "Create Version failed.")
         try:
             served = await self._deploy(version, operation)
         except PipelineError as error:
@@ -387,11 +393,18 @@ class Versions:
         """Serve READY versions again after a restart: defaults at once, others when they are asked."""
         with self._store.begin() as session:
             defaults = {model.name: model.default_version for model in session.scalars(select(Model))}
-            ready = list(session.scalars(select(Version).filter_by(state=READY).order_by(Version.seq.desc())))
+            versions = list(session.scalars(select(Version).order_by(Version.seq.desc())))
+        self._sweep({self._directory(version) for version in versions})
+        ready = [version for version in versions if version.state == READY]
         for name, default in defaults.items():
             self._router.add_model(name, default)
         for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
             self._router.add(version.model, version.name, self._serve(version))
+
+    def _sweep(self, kept: set[Path]) -> None:
+        """Remove the local copies that a killed engine left of versions that are gone, or left unfinished."""
+        for directory in set(self._place.cache.glob("*/*")) - kept:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _bad_model(error: PipelineError) -> str:

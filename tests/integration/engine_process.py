@@ -68,6 +68,11 @@ class EngineProcess:
         return self.process.pid
 
     def start(self) -> None:
+        self.spawn()
+        wait_for(self._answers, seconds=60)
+
+    def spawn(self) -> None:
+        """Start the process without waiting for it."""
         env = {key: value for key, value in os.environ.items() if not key.startswith("GRAFT_")}
         command = [
             sys.executable,
@@ -81,7 +86,6 @@ class EngineProcess:
         with (self.home / "engine.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env | self.settings)
         self.url = f"http://127.0.0.1:{self.port}"
-        wait_for(self._answers)
 
     def _answers(self) -> bool:
         assert self.process is not None
