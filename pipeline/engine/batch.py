@@ -7,11 +7,10 @@ import json
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from pipeline.engine.resources import VERSION_PATH, PredictionInput
 from pipeline.engine.runtimes import find_runtime
@@ -23,7 +22,9 @@ from pipeline.errors import FailedPrecondition, InvalidArgument
 from pipeline.storage import Storage
 
 FRAME_BYTES = 8_000_000  # a frame is cut here even when it has fewer lines than the batch size
-RESULTS, ERRORS = "prediction.results-00000-of-00001", "prediction.errors_stats-00000-of-00001"
+SHARD_BYTES = 64_000_000  # a file of results ends after the frame that passes this
+MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and counted beyond
+RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
 
 
 class Asked(Protocol):
@@ -100,6 +101,45 @@ def frames_of(path: Path, batch_size: int) -> Iterator[list[tuple[int, bytes]]]:
         yield batch
 
 
+class Results:
+    """What a batch predicts, gathered in files of this machine until it is whole.
+
+    Args:
+        directory: Where the files are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._shards = [directory / "results-0"]
+        self._shards[0].touch()
+        self._errors = directory / "errors"
+        self._errors.touch()
+        self.num_predictions = 0
+        self.num_errors = 0
+
+    def add(self, lines: bytes, count: int, errors: list[str]) -> None:
+        """Add the predictions of one frame, and what is wrong with its other lines."""
+        if self._shards[-1].stat().st_size > SHARD_BYTES:
+            self._shards.append(self._directory / f"results-{len(self._shards)}")
+        with self._shards[-1].open("ab") as file:
+            file.write(lines)
+        named = errors[: max(0, MAX_ERRORS - self.num_errors)]
+        with self._errors.open("a") as text:
+            text.writelines(json.dumps({"error": error, "count": 1}) + "\n" for error in named)
+        self.num_predictions += count
+        self.num_errors += len(errors)
+
+    def upload(self, storage: Storage, output_path: str) -> None:
+        """Write the files of v1 into the bucket, the errors first: results are there when all is."""
+        folder, unnamed = output_path.rstrip("/"), self.num_errors - MAX_ERRORS
+        rest = {"error": "Further lines failed; they are not named.", "count": unnamed}
+        last = json.dumps(rest) + "\n" if unnamed > 0 else ""
+        storage.write_bytes(f"{folder}/{ERRORS}", self._errors.read_bytes() + last.encode())
+        for index, shard in enumerate(self._shards):
+            name = RESULTS.format(index, len(self._shards))
+            storage.write_bytes(f"{folder}/{name}", shard.read_bytes())
+
+
 class BatchPredictor:
     """Runs batch prediction jobs, from their beginning each time.
 
@@ -129,19 +169,16 @@ class BatchPredictor:
         started = time.monotonic()
         uris = await asyncio.to_thread(expand_paths, self._storage, value.input_paths)
         self._scratch.mkdir(parents=True, exist_ok=True)
-        errors: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
-            results = Path(directory) / "results"
-            with results.open("wb") as file:
-                async with self._servant(job_id, value, Path(directory)) as servant:
-                    count = 0
-                    for uri in uris:
-                        count += await self._predict_file(uri, value, servant, file, errors)
-            await asyncio.to_thread(self._write, value.output_path, results, errors)
+            results = Results(Path(directory))
+            async with self._servant(job_id, value, Path(directory)) as servant:
+                for uri in uris:
+                    await self._predict_file(uri, value, servant, results)
+            await asyncio.to_thread(results.upload, self._storage, value.output_path)
         return {
             "outputPath": value.output_path,
-            "predictionCount": str(count),
-            "errorCount": str(errors.total()),
+            "predictionCount": str(results.num_predictions),
+            "errorCount": str(results.num_errors),
             "nodeHours": round((time.monotonic() - started) / 3600, 6),
         }
 
@@ -160,23 +197,11 @@ class BatchPredictor:
         finally:
             await worker.close()
 
-    async def _predict_file(
-        self, uri: str, value: PredictionInput, servant: Asked, file: BinaryIO, errors: Counter[str]
-    ) -> int:
+    async def _predict_file(self, uri: str, value: PredictionInput, servant: Asked, results: Results) -> None:
         path = await asyncio.to_thread(self._storage.local_path, uri)
-        count = 0
         batches = frames_of(path, value.batch_size)
         while batch := await asyncio.to_thread(next, batches, None):
             payload = b"\n".join(line for _, line in batch)
             answer = await servant.ask(BATCH, payload, signature_name=value.signature_name)
-            await asyncio.to_thread(file.write, answer.payload)
-            count += answer.header["count"]
-            for error in answer.header["errors"]:
-                errors[f"{uri}:{batch[error['line']][0]}: {error['error']}"] += 1
-        return count
-
-    def _write(self, output_path: str, results: Path, errors: Counter[str]) -> None:
-        lines = "".join(json.dumps({"error": text, "count": count}) + "\n" for text, count in errors.items())
-        folder = output_path.rstrip("/")
-        self._storage.write_bytes(f"{folder}/{ERRORS}", lines.encode())
-        self._storage.write_bytes(f"{folder}/{RESULTS}", results.read_bytes())
+            errors = [f"{uri}:{batch[row['line']][0]}: {row['error']}" for row in answer.header["errors"]]
+            await asyncio.to_thread(results.add, answer.payload, answer.header["count"], errors)

@@ -82,7 +82,7 @@ class PredictionInput(Wire):
     runtime_version: str | None = None
     signature_name: str = "serving_default"
     max_worker_count: int = Field(10, ge=1)
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(64, ge=1, le=4096)
 
 
 class JobBody(Wire):

@@ -37,6 +37,29 @@ class Foreign(tf.Module):
     def echo(self, key, text):
         return {"key": key, "echo_bytes": text, "length": tf.strings.length(text)}
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 2, 2], tf.float32),
+            tf.TensorSpec([None], tf.int64),
+            tf.TensorSpec([None], tf.bool),
+        ]
+    )
+    def mixed(self, grid, number, flag):
+        return {"total": tf.reduce_sum(grid, [1, 2]), "grid": grid, "next": number + 1, "not": ~flag}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
+    def uneven(self, x):
+        return {"whole": x, "first": x[:1]}
+
+    @tf.function(input_signature=[TEXT])
+    def names(self, inputs):
+        return {"plain": inputs, "pair_bytes": tf.stack([inputs, inputs], 1)}
+
+class Article(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([1], tf.string)])
+    def serve(self, inputs):  # the reference notebook's: a batch of one, which the graph decodes
+        return {"outputs": tf.cast(tf.strings.length(tf.io.decode_base64(inputs)), tf.float32)[:, None]}
+
 class Ours(tf.Module):
     @tf.function(input_signature=[TEXT])
     def serve(self, inputs):
@@ -50,7 +73,10 @@ def save(model, name, **signatures):
     tf.saved_model.save(model, sys.argv[1] + "/" + name, signatures=signatures)
 
 foreign, ours = Foreign(), Ours()
-save(foreign, "foreign", serving_default=foreign.multiply, echo=foreign.echo)
+more = {"echo": foreign.echo, "mixed": foreign.mixed, "uneven": foreign.uneven, "names": foreign.names}
+save(foreign, "foreign", serving_default=foreign.multiply, **more)
+article = Article()
+save(article, "article", serving_default=article.serve)
 save(ours, "ours", serving_default=ours.serve, keyed=ours.keyed)
 """
 NAME = "projects/local/models/"
@@ -101,14 +127,36 @@ class TestForeignModels:
             {"key": "b", "echo_bytes": {"b64": "w6k="}, "length": 2},
         ]
 
+    def test_inputs_of_any_rank_and_type_come_back_as_json(self, engine):
+        instances = [{"grid": [[1, 2], [3, 4]], "number": 2**53 + 1, "flag": True} for _ in range(2)]
+        row = {"total": 10.0, "grid": [[1.0, 2.0], [3.0, 4.0]], "next": 2**53 + 2, "not": False}
+        assert predict(engine, "foreign", instances, signature_name="mixed") == {"predictions": [row, row]}
+
+    def test_only_outputs_named_bytes_are_base64_at_any_depth(self, engine):
+        answer = predict(engine, "foreign", [{"b64": "YQ=="}, "é"], signature_name="names")["predictions"]
+        assert answer == [
+            {"plain": "a", "pair_bytes": [{"b64": "YQ=="}, {"b64": "YQ=="}]},
+            {"plain": "é", "pair_bytes": [{"b64": "w6k="}, {"b64": "w6k="}]},
+        ]
+
+    def test_the_model_of_the_article_gets_its_string_untouched(self, engine):
+        engine.client().models().create(parent="projects/local", body={"name": "article"}).execute()
+        assert engine.deploy("article", "v1", "gs://graft/exports/article")["response"]["state"] == "READY"
+        encoded = base64.urlsafe_b64encode(b"\xff" * 7).decode().rstrip("=")
+        assert predict(engine, "article", [{"inputs": encoded}]) == {"predictions": [{"outputs": [7.0]}]}
+        assert "Error during model execution" in predict(engine, "article", [encoded, encoded])["error"]
+
     @pytest.mark.parametrize(
         ("instances", "more", "text"),
         [
             ([["a", 2]], {}, "Error processing input"),
+            ([[1, 2], [3, 4]], {"signature_name": "uneven"}, "Output first has 1 rows for 2 instances"),
+            ([{"b64": "/w=="}], {"signature_name": "names"}, "Output plain holds bytes that are not UTF-8"),
+            ([{"grid": 1}], {"signature_name": "mixed"}, "was missing in at least one input instance"),
             ([[1, 2], [1]], {}, "Error processing input"),
             ([[1, 2, 3]], {}, "Error during model execution"),
             ([{"z": 1}], {}, "Expected tensor name: x, got tensor name"),
-            ([[1, 2]], {"signature_name": "none"}, "it has echo, serving_default"),
+            ([[1, 2]], {"signature_name": "none"}, "it has echo, mixed, names, serving_default, uneven"),
         ],
     )
     def test_what_cannot_be_predicted_is_a_200_with_the_reason(self, engine, instances, more, text):
@@ -203,7 +251,7 @@ class TestBatchPrediction:
         body = {"jobId": "unknown_signature", "predictionInput": value}
         engine.client().jobs().create(parent="projects/local", body=body).execute()
         job = engine.wait_job("unknown_signature", "SUCCEEDED", "FAILED")
-        assert "it has echo, serving_default" in job["errorMessage"]
+        assert "it has echo, mixed, names, serving_default, uneven" in job["errorMessage"]
 
 
 class TestWorkers:

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -47,18 +47,30 @@ def limit_this_process(*, cpus: list[int], nice: int) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the living processes that a process started, and those that they started."""
-    parents: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
+    for child, parent in _living():
+        children.setdefault(parent, []).append(child)
+    found, todo = [], [pid]
+    while todo:
+        next_ones = children.get(todo.pop(), [])
+        found += next_ones
+        todo += next_ones
+    return found
+
+
+def _living() -> Iterator[tuple[int, int]]:
+    """Yield each process that is no zombie, and its parent."""
+    if not Path("/proc/self/stat").exists():
+        command = ["/bin/ps", "-axo", "pid=,ppid=,stat="]
+        for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+            child, parent, state = line.split()[:3]
+            if state[0] not in "ZX":
+                yield int(child), int(parent)
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = path.read_text().rpartition(")")[2].split()
             if fields[0] not in "ZX":
-                parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, todo = [], [pid]
-    while todo:
-        children = parents.get(todo.pop(), [])
-        found += children
-        todo += children
-    return found
+                yield int(path.parent.name), int(fields[1])
 
 
 def resident_bytes(pids: Iterable[int]) -> int:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.engine import batch
-from pipeline.engine.batch import expand_paths, frames_of
+from pipeline.engine.batch import Results, expand_paths, frames_of
 from pipeline.errors import FailedPrecondition
 from pipeline.storage import Storage
 
@@ -23,6 +25,31 @@ class TestFrames:
             [b"ccccccccc"],
             [b"d"],
         ]
+
+
+class TestResults:
+    def test_files_are_cut_at_their_size_and_named_with_their_number(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(batch, "SHARD_BYTES", 5)
+        results, storage = Results(tmp_path), Storage({"b": tmp_path / "bucket"})
+        for number in range(4):
+            results.add(b"line %d\n" % number, 1, [])
+        results.upload(storage, "gs://b/out/")
+        shards = [f"gs://b/out/prediction.results-{index:05d}-of-00004" for index in range(4)]
+        assert storage.list_uris("gs://b/out/prediction.results") == shards
+        assert b"".join(map(storage.read_bytes, shards)) == b"line 0\nline 1\nline 2\nline 3\n"
+
+    def test_errors_are_named_up_to_a_number_and_all_counted(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(batch, "MAX_ERRORS", 3)
+        results, storage = Results(tmp_path), Storage({"b": tmp_path / "bucket"})
+        results.add(b"", 0, ["a", "b"])
+        results.add(b"", 0, ["c", "d", "e"])
+        results.upload(storage, "gs://b/out")
+        text = storage.read_bytes("gs://b/out/prediction.errors_stats-00000-of-00001").decode()
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert [(row["error"], row["count"]) for row in rows[:3]] == [("a", 1), ("b", 1), ("c", 1)]
+        assert rows[3] == {"error": "Further lines failed; they are not named.", "count": 2}
+        assert (results.num_predictions, results.num_errors) == (0, 5)
+        assert storage.read_bytes("gs://b/out/prediction.results-00000-of-00001") == b""
 
 
 class TestPaths:
