@@ -57,9 +57,14 @@ class AirflowApi:
         run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", body)
         return str(run["dag_run_id"])
 
+    def get_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run."""
+        found: dict[str, Any] = self._call("GET", _run_path(dag_id, run_id))
+        return found
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return `queued`, `running`, `success` or `failed`."""
-        return str(self._call("GET", _run_path(dag_id, run_id))["state"])
+        return str(self.get_run(dag_id, run_id)["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the run's task instances, mapped ones one by one."""

@@ -1,0 +1,114 @@
+"""What Airflow itself costs a run: time between tasks, and the scheduler's CPU seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from pipeline.cli.airflow_api import AirflowApi
+
+GRAFT = str(Path(sys.executable).with_name("graft"))
+COMMAND_SECONDS = 900
+IDLE_SECONDS = 20
+SECTION = """## What Airflow costs a run
+
+Classifier `surfaces`, SQLite and LocalExecutor. *Between tasks*: seconds of the run in which no task of it
+runs. *Scheduler*: CPU seconds of the scheduler process during the run, without task processes, less what it
+uses when idle.
+
+| run | steps | whole run, s | in tasks, s | between tasks, s | for each step, s | scheduler, CPU s |
+|---|---|---|---|---|---|---|"""
+NOTES = """Load of the two cores meanwhile: {load:.0f}. Idle, the scheduler uses {idle:.2f} CPU seconds
+a second.
+A task's own seconds include the start of its process and the parsing of its DAG's one file. Runs that have
+nothing new end after `clean`."""
+
+
+def measure() -> str:
+    """Return the section of a first run and of two with nothing new."""
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {**os.environ, "GRAFT_HOME": folder, "GRAFT_CLASSIFIERS": ""}
+        try:
+            status = _graft(environ, "up")
+            scheduler = _find_scheduler(status)
+            idle = _cpu_of_idle(scheduler)
+            rows = [_measure_run(environ, status, scheduler, idle, "first")]
+            for number in (1, 2):
+                name = f"nothing new, {number}"
+                rows.append(_measure_run(environ, status, scheduler, idle, name, "--if-changed"))
+        finally:
+            _graft(environ, "down")
+    return "\n".join([SECTION, *rows, "", NOTES.format(load=os.getloadavg()[1], idle=idle)])
+
+
+def _graft(environ: dict[str, str], *arguments: str) -> dict:
+    command = [GRAFT, *arguments, "--json"]
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
+    found: dict = json.loads(done.stdout)
+    return found
+
+
+def _find_scheduler(status: dict) -> psutil.Process:
+    [pid] = [row["pid"] for row in status["processes"] if row["name"] == "airflow-scheduler"]
+    return psutil.Process(pid)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _cpu_of_idle(scheduler: psutil.Process) -> float:
+    before = _cpu(scheduler)
+    psutil.cpu_percent(interval=IDLE_SECONDS)
+    return (_cpu(scheduler) - before) / IDLE_SECONDS
+
+
+def _measure_run(
+    environ: dict[str, str], status: dict, scheduler: psutil.Process, idle: float, name: str, *options: str
+) -> str:
+    before = _cpu(scheduler)
+    run_id = _graft(environ, "run", "surfaces", *options)["run_id"]
+    spent = _cpu(scheduler) - before
+    airflow = status["airflow"]
+    api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+    run = api.get_run("surfaces", run_id)
+    whole = _seconds(run["start_date"], run["end_date"])
+    tasks = [task for task in api.task_instances("surfaces", run_id) if task["state"] == "success"]
+    steps = len({task["task_id"] for task in tasks})
+    busy = _covered((task["start_date"], task["end_date"]) for task in tasks)
+    own = max(spent - idle * whole, 0.0)
+    return (
+        f"| {name} | {steps} | {whole:.1f} | {busy:.1f} | {whole - busy:.1f} | {(whole - busy) / steps:.2f} "
+        f"| {own:.1f} |"
+    )
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _covered(intervals: Iterable[tuple[str, str]]) -> float:
+    """Return the seconds that lie in at least one interval."""
+    covered, latest = 0.0, ""
+    for start, end in sorted(intervals):
+        if end > latest:
+            covered += _seconds(max(start, latest), end) if latest else _seconds(start, end)
+            latest = end
+    return covered
+
+
+if __name__ == "__main__":
+    sys.stdout.write(measure() + "\n")
