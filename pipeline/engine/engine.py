@@ -21,6 +21,7 @@ from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
+from pipeline.engine.telemetry.requests import RequestLog
 from pipeline.engine.versions import Place, Versions
 from pipeline.storage import Storage
 
@@ -95,6 +96,7 @@ class Engine:
         self.store = Store(state / "engine.db")
         self.router = Router(num_warm=settings.warm_versions)
         self.metrics = Metrics(self.store, self.router)
+        self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
         self.models = Models(
             self.store, parts.project, self.operations, self.router, max_models=settings.max_models
@@ -133,6 +135,7 @@ class Engine:
         for operation in self.operations.unfinished():
             self.operations.spawn(operation, work[operation.kind])
         self.runner.start()
+        self.request_log.start()
         log.info("The engine of project %s has started.", self.project)
 
     async def stop(self) -> None:
@@ -141,4 +144,5 @@ class Engine:
         await self.operations.stop()
         self.versions.save_uses()
         await self.router.close()
+        await self.request_log.stop()
         self.store.close()

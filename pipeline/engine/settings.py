@@ -68,6 +68,9 @@ class EngineSettings(BaseSettings):
     idle_seconds: float = Field(
         300, gt=0, description="After how long without a prediction a version with `minNodes` 0 is unloaded."
     )
+    request_log_seconds: float = Field(
+        10, gt=0, description="Between two writings of logged predictions (`requestLoggingConfig`)."
+    )
     warm_versions: int = Field(
         1,
         ge=0,

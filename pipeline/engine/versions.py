@@ -34,6 +34,7 @@ from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.serving.served import ServedVersion
 from pipeline.engine.store import Model, Operation, Store, Version, now
+from pipeline.engine.telemetry.requests import sample_of
 from pipeline.engine.updates import VERSION_FIELDS, read_update
 from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError, ResourceExhausted
 from pipeline.storage import Storage
@@ -155,6 +156,7 @@ class Versions:
             self._pool,
             limits=self._place.limits,
             min_nodes=min_nodes(version.body),
+            sample=sample_of(version.body),
         )
 
     async def create(self, model_name: str, request: Any) -> dict[str, Any]:
@@ -338,11 +340,11 @@ class Versions:
             changeable = {key: body[key] for key in body if to_snake(key) in VersionPatch.model_fields}
             VersionPatch.read(changeable, where="version")  # together, too, they must make sense
             version.body = body
-            self._router.scale(model_name, name, min_nodes(body))
             answer = self._to_wire(version, model)
             operation = self._operations.add(
                 session, "UPDATE_VERSION", model_name, name, labels=body.get("labels"), response=answer
             )
+        self._router.configure(model_name, name, min_nodes=min_nodes(body), sample=sample_of(body))
         return self._operations.to_wire(operation)
 
     def delete(self, model_name: str, name: str) -> dict[str, Any]:

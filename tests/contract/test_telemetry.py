@@ -117,3 +117,45 @@ def test_the_log_is_json_and_names_the_request(v1: V1Client, caplog: pytest.LogC
         "path": "/v1/projects/p/models",
         "status": 400,
     }
+
+
+class TestRequestLogging:
+    """`requestLoggingConfig`: JSON lines in the bucket instead of rows in BigQuery."""
+
+    @staticmethod
+    def rows(parts: FakeParts) -> list[dict]:
+        uris = parts.storage.list_uris("gs://graft/request_logs/p.d.t/m/v1/")
+        return [json.loads(line) for uri in uris for line in parts.storage.read_bytes(uri).splitlines()]
+
+    @staticmethod
+    def log(v1: V1Client, fraction: float) -> None:
+        config = {"samplingPercentage": fraction, "bigqueryTableName": "p.d.t"}
+        body = {"requestLoggingConfig": config}
+        v1("PATCH", "models/m/versions/v1?updateMask=requestLoggingConfig", body)
+
+    def test_predictions_are_rows_with_the_columns_of_v1(self, deployed, restart, parts) -> None:
+        deployed("POST", "models/m:predict", BODY)
+        self.log(deployed, 1)
+        answer = deployed("POST", "models/m:predict", {"instances": ["é"]})
+        restart()  # which writes what was not written yet
+        (row,) = self.rows(parts)
+        assert row.pop("time").endswith("+00:00")
+        assert json.loads(row.pop("raw_data")) == {"instances": ["é"]}
+        assert json.loads(row.pop("raw_prediction")) == answer
+        assert row == {"model": "m", "model_version": "v1", "groundtruth": None}
+
+    def test_the_setting_outlives_a_restart_and_zero_ends_it(self, deployed, restart, parts) -> None:
+        self.log(deployed, 1)
+        again = restart()
+        again("POST", "models/m:predict", BODY)
+        self.log(again, 0)
+        again("POST", "models/m:predict", BODY)
+        restart()
+        assert len(self.rows(parts)) == 1
+
+    def test_about_the_fraction_asked_for_is_kept(self, deployed, restart, parts) -> None:
+        self.log(deployed, 0.5)
+        for _ in range(60):
+            deployed("POST", "models/m:predict", BODY)
+        restart()
+        assert 10 <= len(self.rows(parts)) <= 50

@@ -32,6 +32,7 @@ async def _predict(engine: TheEngine, request: Request, model: str, version: str
     finally:
         seconds = time.perf_counter() - started
         engine.metrics.count_prediction(served.name, code=code, seconds=seconds, batches=batches)
+    engine.request_log.note(served.sample, served.name, body, answer.payload)
     return Response(answer.payload, media_type="application/json")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pipeline.engine.serving.served import ServedVersion
+from pipeline.engine.telemetry.requests import Sample
 from pipeline.errors import FailedPrecondition, NotFound
 
 
@@ -82,10 +83,13 @@ class Router:
         served = self._versions.get((model, version))
         return served.runtime if served is not None else ""
 
-    def scale(self, model: str, version: str, min_nodes: int | None) -> None:
-        """Say how many nodes of a version stay up."""
+    def configure(
+        self, model: str, version: str, *, min_nodes: int | None, sample: Sample | None = None
+    ) -> None:
+        """Say how many nodes of a version stay up, and which of its predictions are logged."""
         served = self._versions.get((model, version))
         if served is not None:
+            served.sample = sample
             served.scale(min_nodes)
             self.add(model, version, served)
 

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import ONLINE, Servant, WorkerPool
 from pipeline.engine.serving.wire import Frame
+from pipeline.engine.telemetry.requests import Sample
 from pipeline.errors import (
     DeadlineExceeded,
     PipelineError,
@@ -36,6 +37,7 @@ class ServedVersion:
         limits: Of its online predictions.
         min_nodes: 0 unloads it when it is idle, and loads it when it is asked; 1 and more keep it loaded;
             None keeps it loaded while it is its model's default, and as long as there is room for others.
+        sample: Which of its predictions are logged.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class ServedVersion:
         *,
         limits: RequestLimits,
         min_nodes: int | None = None,
+        sample: Sample | None = None,
     ) -> None:
         self.name = name
+        self.sample = sample
         self.limits = limits
         self.min_nodes = min_nodes
         self.runtime = ""

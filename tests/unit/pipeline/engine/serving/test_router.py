@@ -287,7 +287,7 @@ class TestNodes:
             router.add("m", "other", serve(pool, tmp_path, name="m/other", min_nodes=1))
             await asyncio.sleep(0.05)
             assert sorted(self.loaded(pool)) == ["m/other", "m/v"]
-            router.scale("m", "other", None)
+            router.configure("m", "other", min_nodes=None)
             await asyncio.sleep(0.05)
             assert self.loaded(pool) == ["m/v"]
             await router.close()
@@ -300,10 +300,10 @@ class TestNodes:
             router.add_model("m", "v")
             router.add("m", "v", serve(pool, tmp_path, idle_seconds=0.03))
             await asyncio.sleep(0.05)
-            router.scale("m", "v", 0)
+            router.configure("m", "v", min_nodes=0)
             await asyncio.sleep(0.08)
             assert self.loaded(pool) == []
-            router.scale("m", "v", 1)
+            router.configure("m", "v", min_nodes=1)
             await asyncio.sleep(0.05)
             assert self.loaded(pool) == ["m/v"]
             await router.close()
