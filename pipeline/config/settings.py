@@ -30,7 +30,9 @@ class Settings(BaseSettings):
         "", description="Private places that downloads may reach, and odd ports: `host:port,...`."
     )
     fetch_contact: str = Field("", description="Address or page that the User-Agent of downloads names.")
-    fetch_pool: str = Field("", description="Airflow pool that `fetch` tasks take a slot of; it must exist.")
+    fetch_pool: str = Field(
+        "", description="Airflow pool that `fetch` tasks take a slot of; `graft up` makes it."
+    )
     keep_versions: int = Field(
         3, ge=2, description="How many versions that served `engine_sweep` keeps, the default among them."
     )

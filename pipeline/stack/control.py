@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
@@ -41,6 +41,7 @@ from pipeline.stack.state import (
 Progress = Callable[[str], None]
 START_SECONDS = 180
 MIGRATE_SECONDS = 300
+POOL_SLOTS = 2  # of a new pool of downloads
 STOP_SECONDS = 10
 PAGES = "/graft/"  # where plugins/graft/ui is mounted
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
@@ -146,6 +147,7 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
             start(component)
     if airflow:
         state = _ensure_database(settings, state, airflow[0], on_progress)
+        _ensure_pool(settings, airflow[0], on_progress)
         for component in airflow:
             start(component)
 
@@ -164,14 +166,36 @@ def _ensure_database(
 ) -> StackState:
     """Make or migrate Airflow's tables, unless this Airflow has done so already."""
     wanted = version("apache-airflow-core")
-    if state.database == wanted and _has_tables(settings):
+    if state.database == wanted and _finds(settings, "SELECT version_num FROM alembic_version"):
         return state
     on_progress("preparing Airflow's database")
-    log = settings.home / "logs" / "airflow-db-migrate.log"
+    _run_airflow(settings, component, ("db", "migrate"), what="Preparing Airflow's database")
+    state = replace(state, database=wanted)
+    save_state(settings.home, state)
+    return state
+
+
+def _ensure_pool(settings: Settings, component: Component, on_progress: Progress) -> None:
+    """Make the pool of `GRAFT_FETCH_POOL` unless it is there; how many slots it has is then the user's."""
+    name = settings.fetch_pool
+    if not name or _finds(settings, "SELECT pool FROM slot_pool WHERE pool = ?", name):
+        return
+    on_progress(f"making the pool {name} with {POOL_SLOTS} slots")
+    command = ("pools", "set", name, str(POOL_SLOTS), "Downloads of Graft")
+    _run_airflow(settings, component, command, what=f"Making the pool {name}")
+
+
+def _run_airflow(settings: Settings, component: Component, command: Sequence[str], *, what: str) -> None:
+    """Run one of Airflow's commands in the environment of a component.
+
+    Raises:
+        StackError: if it fails, with the end of its log.
+    """
+    log = settings.home / "logs" / f"airflow-{'-'.join(command[:2])}.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
         result = subprocess.run(
-            [*PYTHON, "-m", "airflow", "db", "migrate"],
+            [*PYTHON, "-m", "airflow", *command],
             env=component.environ,
             cwd=settings.home,
             stdout=output,
@@ -181,18 +205,14 @@ def _ensure_database(
             check=False,
         )
     if result.returncode:
-        raise StackError(
-            f"Preparing Airflow's database failed. The end of {log}:\n{log_tail(log)}", log=str(log)
-        )
-    state = replace(state, database=wanted)
-    save_state(settings.home, state)
-    return state
+        raise StackError(f"{what} failed. The end of {log}:\n{log_tail(log)}", log=str(log))
 
 
-def _has_tables(settings: Settings) -> bool:
+def _finds(settings: Settings, query: str, *values: str) -> bool:
+    """Say whether a query of Airflow's database gives a row; without tables it gives none."""
     try:
         with closing(sqlite3.connect(f"{database_path(settings).as_uri()}?mode=ro", uri=True)) as database:
-            return bool(database.execute("SELECT version_num FROM alembic_version").fetchall())
+            return bool(database.execute(query, values).fetchall())
     except sqlite3.Error:
         return False
 

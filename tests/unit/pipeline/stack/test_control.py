@@ -211,3 +211,34 @@ class TestDatabase:
         with pytest.raises(StackError, match=r"Preparing Airflow's database failed(?s:.*)disk full"):
             self.ensure(Settings(home=tmp_path), StackState(), [])
         assert load_state(tmp_path).database == ""
+
+
+class TestPool:
+    def ensure(self, home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], str]:
+        """Return what was said, and the arguments of the command that was run."""
+        code = "import sys; open('asked', 'a').write(' '.join(sys.argv[1:]))"
+        monkeypatch.setattr(control, "PYTHON", (sys.executable, "-c", code))
+        lines: list[str] = []
+        settings = Settings(home=home, fetch_pool=name)
+        control._ensure_pool(settings, TestDatabase.COMPONENT, lines.append)
+        asked = home / "asked"
+        return lines, asked.read_text() if asked.exists() else ""
+
+    def test_of_the_downloads_is_made_where_it_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines, asked = self.ensure(tmp_path, "downloads", monkeypatch)
+        assert lines == ["making the pool downloads with 2 slots"]
+        assert asked.endswith("airflow pools set downloads 2 Downloads of Graft")
+
+    def test_that_is_there_keeps_its_slots(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "airflow").mkdir()
+        database = sqlite3.connect(tmp_path / "airflow" / "airflow.db")
+        database.execute("CREATE TABLE slot_pool (pool)")
+        database.execute("INSERT INTO slot_pool VALUES ('downloads')")
+        database.commit()
+        database.close()
+        assert self.ensure(tmp_path, "downloads", monkeypatch) == ([], "")
+
+    def test_is_not_made_where_none_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.ensure(tmp_path, "", monkeypatch) == ([], "")
