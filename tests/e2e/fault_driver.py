@@ -307,7 +307,7 @@ class FaultRun:
             yield self
         except BaseException:
             self.release()
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(StackError):
                 self.ask("PATCH", self.path, {"state": "failed"})
             raise
         finally:

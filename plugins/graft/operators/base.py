@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -52,7 +53,7 @@ class GraftOperator(BaseOperator):
         **arguments: Any,
     ) -> None:
         refuse_arguments(type(self).__name__, arguments)
-        super().__init__(**arguments)
+        super().__init__(**{"doc_md": describe_operator(type(self)), **arguments})
         self.ml_engine_conn_id = gcp_conn_id or ml_engine_conn_id
         self.project_id = project_id
         self.impersonation_chain = impersonation_chain
@@ -84,6 +85,11 @@ class GraftOperator(BaseOperator):
     def workspace(self) -> str:
         """The bucket of datasets, models and runs."""
         return Settings().workspace
+
+
+def describe_operator(operator: type) -> str:
+    """Return what an operator does, for the task's page: its docstring down to the arguments."""
+    return (inspect.getdoc(operator) or "").partition("\n\nArgs:")[0]
 
 
 def refuse_arguments(operator: str, arguments: Mapping[str, Any]) -> None:

@@ -120,6 +120,12 @@ class TestTraining:
         assert (operator.ml_engine_conn_id, operator.project_id) == ("my_engine", "p1")
         assert operator.cancel_on_kill is False
 
+    def test_task_page_says_what_the_operator_does(self, make: Callable[..., Any]) -> None:
+        operator = make("StartTrainingJob", **TRAINING)
+        assert operator.doc_md.startswith("Train on ML Engine: install packages")
+        assert "Args:" not in operator.doc_md
+        assert make("StartTrainingJob", **TRAINING, doc_md="mine").doc_md == "mine"
+
     def test_default_args_of_the_dag_reach_the_operator(self, make: Callable[..., Any]) -> None:
         with DAG("d", schedule=None, default_args={"gcp_conn_id": "my_engine", "project_id": "p1"}):
             operator = make("StartTrainingJob", **TRAINING)
