@@ -126,8 +126,8 @@ def fails(fault: str, step: str) -> bool:
     """Say whether the task ends failed; else it goes on, or is tried again by itself."""
     if fault.startswith("mark_failed"):
         return True
-    if fault == "kill_training_process":
-        return step != "promote"
+    if fault == "kill_training_process":  # the engine itself starts a killed training program again
+        return step in ("evaluate", "create_version")
     return fault == "execution_timeout" and step in JOB_STEPS
 
 
