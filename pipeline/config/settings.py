@@ -61,8 +61,15 @@ class Settings(BaseSettings):
 
     @property
     def classifier_directories(self) -> list[Path]:
-        """The shipped directory, then those of `GRAFT_CLASSIFIERS`."""
-        return [SHIPPED_CLASSIFIERS, *_directories(self.classifiers)]
+        """The shipped directory, those of `GRAFT_CLASSIFIERS`, and that of the home where there is one."""
+        given = _directories(self.classifiers)
+        own = [self.own_classifiers] if self.own_classifiers.is_dir() else []
+        return list(dict.fromkeys([SHIPPED_CLASSIFIERS, *given, *own]))
+
+    @property
+    def own_classifiers(self) -> Path:
+        """The directory of YAML that belongs to the home: notebooks write theirs there."""
+        return self.home / "classifiers"
 
     @property
     def dag_directories(self) -> list[Path]:

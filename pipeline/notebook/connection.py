@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
@@ -20,12 +21,31 @@ class Connection:
         storage: The buckets.
         workspace: URI of the bucket of packages and jobs.
         home: Where fetched files go, below `notebook/`.
+        token: Bearer token.
     """
 
     engine: MLEngine
     storage: Storage
     workspace: str
     home: Path
+    token: str = field(default="", repr=False)
+
+    def v1_client(self) -> Any:
+        """Return Google's own client of `ml` v1, pointed at this engine."""
+        import google_auth_httplib2
+        import httplib2  # type: ignore[import-untyped, unused-ignore]
+        from googleapiclient import discovery
+
+        from pipeline.ml_engine.rest import RestMLEngine
+        from pipeline.ml_engine.transport import StaticToken
+
+        if not isinstance(self.engine, RestMLEngine):
+            raise StackError("Only an engine behind HTTP has a client of Google's.")
+        http = google_auth_httplib2.AuthorizedHttp(
+            StaticToken(self.token), http=httplib2.Http(proxy_info=None)
+        )
+        options = {"api_endpoint": self.engine.endpoint}
+        return discovery.build("ml", "v1", http=http, client_options=options, cache_discovery=False)
 
 
 def connect(*, project: str | None = None, bucket: str | None = None) -> Connection:
@@ -49,6 +69,7 @@ def connect(*, project: str | None = None, bucket: str | None = None) -> Connect
         storage=Storage.from_environment(),
         workspace=f"gs://{bucket}" if bucket else settings.workspace,
         home=settings.home,
+        token=token,
     )
 
 

@@ -14,7 +14,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table; everything in it is text."""
     head = "".join(f'<th style="text-align: left">{escape(heading)}</th>' for heading in headings)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align: left">{cell(value)}</td>' for value in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td style="text-align: left; overflow-wrap: anywhere">{cell(value)}</td>' for value in row
+        )
+        + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -50,6 +50,11 @@ class NotebookJob:
         return job
 
     @property
+    def job_dir(self) -> str:
+        """URI of the job's directory in the bucket; empty where it has none."""
+        return str(self.describe().get("trainingInput", {}).get("jobDir", "")).rstrip("/")
+
+    @property
     def state(self) -> str:
         """QUEUED, PREPARING, RUNNING, SUCCEEDED, FAILED, CANCELLING or CANCELLED."""
         return str(self.describe()["state"])
@@ -90,13 +95,13 @@ class NotebookJob:
                 f"Job {self.id} is {job['state']}; its files are there when it has ended. `%ml_status "
                 f"{self.id}` tells when."
             )
-        job_dir = job.get("trainingInput", {}).get("jobDir")
+        job_dir = self.job_dir
         if not job_dir:
             raise JobResultError(f"Job {self.id} has no job directory to bring anything from.")
         directory = self._connection.home / "notebook" / self.id
         directory.mkdir(parents=True, exist_ok=True)
         with suppress(ObjectNotFound):  # a job that failed early has left nothing
-            self._connection.storage.download_tree(job_dir.rstrip("/"), directory)
+            self._connection.storage.download_tree(job_dir, directory)
         self._fetched = directory
         return directory
 

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 
 from pipeline.notebook.collection import Cell
 from pipeline.notebook.source import check_names, keep_last_value
-from pipeline.trainer.package import Package, build_sdist, read_modules
+from pipeline.trainer.package import CLOSURE, Package, build_sdist, read_modules
 
 MODULE = "trainer.task"
-# What the program needs of Graft: it runs the cells and brings their results to the bucket.
-CLOSURE = (
-    "__init__.py",
-    "errors.py",
-    "types.py",
-    "storage.py",
-    "npz.py",
-    "trainer/__init__.py",
-    "trainer/cells.py",
-)
 _TASK = b'''"""Runs the cells beside it in the order that `--cells` gives."""
 
 import sys
@@ -37,6 +27,8 @@ def build_cell_package(
     """Build the package of a job, and the arguments that say in which order its cells run.
 
     The order is not part of the package, so the same texts give the same bytes however they came to be.
+
+    It carries what training jobs have of Graft, so that cells may use its networks and its storage.
 
     Args:
         code: The cells marked `%%ml_code`, in order.

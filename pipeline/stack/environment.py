@@ -85,7 +85,9 @@ def graft_variables(settings: Settings) -> dict[str, str]:
     buckets = parse_buckets(settings.buckets)
     return {
         "GRAFT_HOME": str(settings.home),
-        "GRAFT_CLASSIFIERS": os.pathsep.join(map(str, settings.classifier_directories[1:])),
+        "GRAFT_CLASSIFIERS": os.pathsep.join(
+            str(path) for path in settings.classifier_directories[1:] if path != settings.own_classifiers
+        ),
         "GRAFT_BUCKETS": ",".join(f"{name}={path}" for name, path in buckets.items()),
         "GRAFT_BUCKET": settings.bucket,
         "GRAFT_PROJECT": settings.project,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
-from pipeline.stack.environment import COMPONENTS, Component, build_components
+from pipeline.stack.environment import COMPONENTS, Component, build_components, graft_variables
 from pipeline.stack.state import Secrets, StackState
 
 STATE = StackState(engine_port=8101, airflow_port=8102)
@@ -122,3 +122,14 @@ def test_directories_of_dag_files_are_bundles_of_their_own(tmp_path: Path) -> No
     bundles = json.loads(variables["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
     assert [bundle["name"] for bundle in bundles] == ["dags-folder", "classifiers", "dags-0", "dags-1"]
     assert bundles[-1]["kwargs"] == {"path": f"{tmp_path}/b"}
+
+
+def test_the_homes_own_classifiers_are_found_and_change_nothing_that_components_are_started_with(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(home=tmp_path, classifiers="/mine")
+    before = graft_variables(settings)
+    assert settings.own_classifiers not in settings.classifier_directories
+    settings.own_classifiers.mkdir()
+    assert settings.classifier_directories[1:] == [Path("/mine"), settings.own_classifiers]
+    assert graft_variables(settings) == before
