@@ -335,8 +335,14 @@ class Storage:
         root = self.directories.get(parts.netloc) or self._cache / "scratch" / parts.netloc
         return root / uri[len(f"gs://{parts.netloc}") :].strip("/")
 
-    def download_tree(self, prefix: str, directory: Path) -> None:
-        """Copy every object under a prefix into a directory."""
+    def download_tree(self, prefix: str, directory: Path, *, may_link: bool = False) -> None:
+        """Copy every object under a prefix into a directory.
+
+        Args:
+            prefix: Of the objects.
+            directory: Where to.
+            may_link: Whether the files may be hard links to the objects: nobody may ever write into them.
+        """
         prefix = prefix.rstrip("/") + "/"
         found = self.list_uris(prefix)
         if not found:
@@ -344,7 +350,8 @@ class Storage:
         for uri in found:
             target = directory / uri[len(prefix) :]
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.local_path(uri), target)
+            if not (may_link and _link(self.local_path(uri), target)):
+                shutil.copyfile(self.local_path(uri), target)
 
     def upload_tree(self, directory: Path, prefix: str) -> None:
         """Copy every file of a directory under a prefix."""
@@ -362,3 +369,11 @@ class Storage:
             raise ObjectNotFound(f"There is nothing under {source}.", uri=source)
         for uri in found:
             self.write_bytes(f"{target.rstrip('/')}/{uri[len(source) :]}", self.read_bytes(uri))
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one that has no links
+        return False
+    return True

@@ -87,14 +87,21 @@ def check_saved_model(storage: Storage, uri: str, *, field: str, max_files: int 
         )
 
 
-def fetch_model(storage: Storage, uri: str, directory: Path) -> None:
-    """Copy a SavedModel to a local directory, which appears whole."""
+def fetch_model(storage: Storage, uri: str, directory: Path, *, is_ours: bool = False) -> None:
+    """Copy a SavedModel to a local directory, which appears whole.
+
+    Args:
+        storage: Where it is.
+        uri: The SavedModel.
+        directory: Where to.
+        is_ours: Whether only the engine writes under `uri`; then a link is as good as a copy.
+    """
     if directory.is_dir():
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.part")
     try:
-        storage.download_tree(uri, partial)
+        storage.download_tree(uri, partial, may_link=is_ours)
         partial.rename(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -147,7 +154,7 @@ class Versions:
         directory = self._directory(version)
 
         async def fetch() -> Path:
-            await asyncio.to_thread(fetch_model, self._storage, self._uri(version), directory)
+            await asyncio.to_thread(fetch_model, self._storage, self._uri(version), directory, is_ours=True)
             return directory
 
         return ServedVersion(

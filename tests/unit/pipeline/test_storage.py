@@ -105,6 +105,15 @@ class TestPrefixes:
         storage.write_bytes(str(tmp_path / "d" / "x"), b"1")
         assert storage.list_uris(f"{tmp_path}/d/") == [f"{tmp_path}/d/x"]
 
+    def test_a_linked_tree_outlives_and_does_not_follow_its_objects(
+        self, filled: Storage, tmp_path: Path
+    ) -> None:
+        filled.download_tree("gs://graft/a", tmp_path / "linked", may_link=True)
+        filled.write_bytes("gs://graft/a/1", b"another object")
+        filled.delete_tree("gs://graft/a")
+        assert (tmp_path / "linked" / "1").read_text() == "a/1"
+        assert (tmp_path / "linked" / "b" / "2").read_text() == "a/b/2"
+
     def test_copy_upload_download_and_delete_a_tree(self, filled: Storage, tmp_path: Path) -> None:
         filled.copy_tree("gs://graft/a", "gs://graft/copy")
         filled.download_tree("gs://graft/copy/", tmp_path / "here")
