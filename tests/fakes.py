@@ -97,7 +97,8 @@ class FakeServant:
     def _predict(self, instance: Any) -> dict[str, Any]:
         if instance == "bad":
             raise PredictionFailed("a bad instance")
-        return {"served_by": self.name, "size": len(decode_b64(instance))}
+        value = decode_b64(instance)
+        return {"served_by": self.name, "size": len(value) if hasattr(value, "__len__") else 0}
 
     async def close(self) -> None:
         self.closed.set()

@@ -16,8 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.errors import CODES, as_fault, error_envelope
+<<<<<<< HEAD
 from pipeline.engine.routes import health, jobs, models, operations, predict, projects, unimplemented
 from pipeline.engine.telemetry.log import AccessLog
+=======
+from pipeline.engine.openapi import openapi
+from pipeline.engine.routes import jobs, models, operations, predict, projects, unimplemented
+>>>>>>> 583050d (Describe the engine in OpenAPI, and let the old clients loose on it)
 from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
@@ -127,6 +132,10 @@ def create_app(engine: Engine) -> FastAPI:
         app.add_exception_handler(kind, handler)
     app.add_middleware(Gate, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
     app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
+
+    @app.get("/openapi.json")
+    async def describe() -> dict[str, Any]:
+        return openapi(app.routes)
 
     # First what is unimplemented: `jobs/x:getIamPolicy` is no job's name.
     for module in (unimplemented, jobs, models, operations, projects, predict, health):

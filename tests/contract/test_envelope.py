@@ -48,7 +48,7 @@ def test_every_route_answers_nonsense_with_the_envelope(v1):
     assert len(found) > 30
     for method, path in found:
         answer = v1.http.request(method, path, content=b"{nonsense", params={"pageSize": "x"})
-        if path.endswith(":getConfig"):  # reads nothing
+        if path.endswith((":getConfig", "/openapi.json")):  # they read nothing
             assert answer.status_code == 200
             continue
         assert answer.status_code in (400, 404, 501), (method, path, answer.text)
@@ -84,7 +84,6 @@ def test_unknown_paths_and_methods_are_the_envelope(v1):
     assert_envelope(v1.http.get("/nothing"), 404, "NOT_FOUND")
     assert_envelope(v1.http.get("/v1/projects/p/models/"), 404, "NOT_FOUND")
     assert_envelope(v1.http.get("/docs"), 404, "NOT_FOUND")
-    assert_envelope(v1.http.get("/openapi.json"), 404, "NOT_FOUND")
     assert_envelope(v1.http.put("/v1/projects/p/models"), 405, "INVALID_ARGUMENT")
     assert_envelope(v1.http.delete("/v1/projects/p/jobs/x"), 405, "INVALID_ARGUMENT")
 
