@@ -115,7 +115,7 @@ def _operation(route: APIRoute, call: Call) -> dict[str, Any]:
         *(_parameter(name, "path", {"type": "string", "minLength": 1}) for name in names),
         *(_parameter(name, "query", QUERY[name]) for name in call.query),
     ]
-    errors = {code: _content("An error.", "Error") for code in ("4XX", "500", "501", "503")}
+    errors = {code: _content("An error.", "Error") for code in ("4XX", "5XX")}
     operation: dict[str, Any] = {
         "operationId": call_name(route),
         "summary": (inspect.getdoc(route.endpoint) or "").partition("\n")[0],
