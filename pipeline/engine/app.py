@@ -16,13 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.errors import CODES, as_fault, error_envelope
-<<<<<<< HEAD
+from pipeline.engine.openapi import openapi
 from pipeline.engine.routes import health, jobs, models, operations, predict, projects, unimplemented
 from pipeline.engine.telemetry.log import AccessLog
-=======
-from pipeline.engine.openapi import openapi
-from pipeline.engine.routes import jobs, models, operations, predict, projects, unimplemented
->>>>>>> 583050d (Describe the engine in OpenAPI, and let the old clients loose on it)
 from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
