@@ -49,6 +49,7 @@ class FakeMLEngine:
         self.versions: dict[str, dict[str, JsonDict]] = {}
         self.cancelled: list[str] = []
         self.silent_calls = 0
+        self.metrics: str | None = None
 
     def create_job(self, body: JsonDict) -> JsonDict:
         job_id = body["jobId"]
@@ -107,6 +108,9 @@ class FakeMLEngine:
 
     def get_model(self, name: str) -> JsonDict | None:
         return self.models.get(name)
+
+    def read_metrics(self) -> str | None:
+        return self.metrics
 
     def close(self) -> None:
         return

@@ -98,6 +98,9 @@ class MLEngine(Protocol):
         Begin again at `next_offset` until `is_complete`: the job has ended and all of it was read.
         """
 
+    def read_metrics(self) -> str | None:
+        """Return the engine's metrics as Prometheus reads them; None from a service that has none."""
+
     def wait_job(
         self,
         job_id: str,

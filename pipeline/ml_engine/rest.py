@@ -103,6 +103,15 @@ class RestMLEngine:
             text=answer["log"], next_offset=int(answer["nextOffset"]), is_complete=answer["complete"]
         )
 
+    def read_metrics(self) -> str | None:
+        """Return the engine's metrics as Prometheus reads them; None from a service that has none."""
+        try:
+            return self._api.read_text("metrics")
+        except PlatformError as error:
+            if error_status(error) == 404:
+                return None
+            raise
+
     def wait_job(
         self,
         job_id: str,

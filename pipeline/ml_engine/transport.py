@@ -94,15 +94,21 @@ class V1Transport:
 
     def read_json(self, path: str) -> JsonDict:
         """Return what an addition of Graft's engine to v1 answers at a path below `v1/`."""
-        url = f"{self.endpoint}/v1/{path}"
+        answer: JsonDict = json.loads(self._read(f"{self.endpoint}/v1/{path}"))
+        return answer
+
+    def read_text(self, path: str) -> str:
+        """Return the text that Graft's engine has at a path of its own, beside v1."""
+        return self._read(f"{self.endpoint}/{path}").decode("utf-8", errors="replace")
+
+    def _read(self, url: str) -> bytes:
         try:
             response, content = self._http.request(url)
         except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         if response.status != 200:
             raise _error_of(response.status, _reason(response, content), url.partition("?")[0])
-        answer: JsonDict = json.loads(content)
-        return answer
+        return bytes(content)
 
     def _unreachable(self, error: Exception) -> PlatformUnavailable:
         return PlatformUnavailable(

@@ -16,6 +16,10 @@ from pipeline.report.gallery import picture_name, web_link
 
 PAGE_SIZE = 60
 MANIFEST = "manifest.jsonl"
+TEXTS = (
+    *("id", "blob", "label", "split", "reason", "source_url", "page_url"),
+    *("creator", "license", "license_url", "decision"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +32,11 @@ class Picture:
         label: Its class in this version.
         split: `train` or `test`; empty unless kept.
         reason: Why it is not kept; empty if it is.
-        name: Its file name.
-        link: The page that shows it, if it is on the web.
+        source_url: Where its bytes came from.
+        page_url: The page that shows it to people.
         creator: Who made it.
         license: Name of its licence.
-        license_link: Where the licence is to be read.
+        license_url: Where the licence is to be read.
         size: `width x height` in pixels.
         decision: What a person decided about it before this version was made.
     """
@@ -42,13 +46,28 @@ class Picture:
     label: str
     split: str
     reason: str
-    name: str
-    link: str | None
-    creator: str | None
-    license: str | None
-    license_link: str | None
+    source_url: str
+    page_url: str
+    creator: str
+    license: str
+    license_url: str
     size: str
-    decision: str | None
+    decision: str
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return picture_name(self.source_url)
+
+    @property
+    def link(self) -> str | None:
+        """Where it is on the web, if it is there."""
+        return web_link(self.page_url) or web_link(self.source_url)
+
+    @property
+    def license_link(self) -> str | None:
+        """The address of its licence, if it is one that a browser may follow."""
+        return web_link(self.license_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +93,7 @@ class Choice:
         label: Of this class only.
         split: `train`, `test`, or `out` for what was kept out.
         reason: Kept out for this reason only.
-        text: What name, creator or id contain.
+        text: What address, creator or id contain.
         page: Which page, from 1.
     """
 
@@ -134,27 +153,12 @@ def _parse(reads: Reads, name: str, version: str) -> Pictures:
 
 
 def _picture(row: Mapping[str, object]) -> Picture:
-    def text(key: str) -> str:
-        return str(row.get(key) or "")
-
-    return Picture(
-        id=text("id"),
-        blob=text("blob"),
-        label=text("label"),
-        split=text("split"),
-        reason=text("reason"),
-        name=picture_name(text("source_url")),
-        link=web_link(row.get("page_url")) or web_link(row.get("source_url")),
-        creator=text("creator") or None,
-        license=text("license") or None,
-        license_link=web_link(row.get("license_url")),
-        size=f"{row['width']} x {row['height']}" if row.get("width") else "",
-        decision=text("decision") or None,
-    )
+    values = {name: str(row.get(name) or "") for name in TEXTS}
+    return Picture(**values, size=f"{row['width']} x {row['height']}" if row.get("width") else "")
 
 
 def _contains(picture: Picture, text: str) -> bool:
-    return any(text in (value or "").casefold() for value in (picture.name, picture.creator, picture.id))
+    return any(text in value.casefold() for value in (picture.source_url, picture.creator, picture.id))
 
 
 def choose_pictures(found: Pictures, choice: Choice) -> Sheet:

@@ -34,6 +34,8 @@ def _build_param(name: str, value: Any) -> Param:
     description = schema.pop("description", None)
     if name == "model.backbone":
         schema["enum"] = sorted(BACKBONES)
+    if value == "":  # Airflow's form takes an empty text for a missing one, and cannot be sent
+        value, schema["type"] = None, ["null", "string"]
     section = SECTIONS[name.partition(".")[0]]
     return Param(value, description=description, title=name, section=section, **schema)
 

@@ -64,6 +64,15 @@ def test_steps_run_one_after_the_other(parse: Callable[[], Any]) -> None:
     assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == EDGES
 
 
+def test_the_form_can_be_sent_as_it_is(parse: Callable[[], Any]) -> None:
+    """Airflow's form takes an empty text for a missing one, and a missing one only where null is a type."""
+    for dag in parse().dags.values():
+        for name, value in dag.params.items():
+            types = dag.params.get_param(name).schema["type"]
+            assert value != "", name
+            assert value is not None or "null" in types, name
+
+
 def test_dag_carries_schedule_parameters_and_page(folder: Path, parse: Callable[[], Any]) -> None:
     (folder / "animals.yaml").write_text(
         """

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graft.ui import actions, pages
-from graft.ui.rendering import STATIC, render
+from graft.ui.rendering import STATIC, environment, render
 from pipeline.errors import ConfigError, ObjectNotFound, PipelineError, RollbackRefused, UndecodableImage
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ def create_app() -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    for template in environment().list_templates():
+        environment().get_template(template)  # compiled now, not while the first reader waits
     app.include_router(pages.router)
     app.include_router(actions.router)
 

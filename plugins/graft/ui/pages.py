@@ -34,7 +34,7 @@ router = APIRouter()
 RUNS_SHOWN = 10
 SAID = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
-LOG_SHOWN = 20_000  # characters
+LOG_SHOWN = 20_000  # bytes
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
@@ -72,9 +72,9 @@ def classifiers(request: Request, user: GetUserDep, world: TheWorld) -> Response
     """All classifiers that the person may see."""
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
     known = [each for each in scheduler.read_classifiers() if each.name in allowed]
-    serving, problem = world.serving()
-    rows = describe_classifiers(world.reads, known, serving, world.traffic())
-    return render(request, "classifiers.html", {"rows": rows, "problem": problem})
+    serving = world.serving()
+    rows = describe_classifiers(world.reads, known, serving.versions, serving.traffic)
+    return render(request, "classifiers.html", {"rows": rows, "problem": serving.problem})
 
 
 @router.get("/classifiers/{name}")
@@ -225,7 +225,7 @@ def job(request: Request, user: GetUserDep, world: TheWorld, job_id: JobId) -> R
         found = engine.get_job(job_id)
         if found is None:
             raise HTTPException(404, f"The engine has no job {job_id}. Old ones are swept away.")
-        log = engine.job_log(job_id)[-LOG_SHOWN:]
+        log = engine.read_job_log(job_id, offset=-LOG_SHOWN).text
     told = found.get("trainingInput") or found.get("predictionInput") or {}
     is_waiting = not JobState(found["state"]).is_terminal
     return render(request, "job.html", {"job": found, "told": told, "log": log, "is_waiting": is_waiting})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from pipeline.types import JsonDict
 
 TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What the engine serves.
+
+    Args:
+        versions: Default version by model.
+        traffic: Predictions by model; None where the engine does not count them.
+        problem: Why nothing is known, if so.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    traffic: Mapping[str, int] | None = None
+    problem: str | None = None
 
 
 class World:
@@ -45,16 +61,22 @@ class World:
             raise
         self._idle.append(engine)
 
-    def serving(self) -> tuple[dict[str, str], str | None]:
-        """Return the default version by model, and what went wrong if the engine does not answer."""
+    def serving(self) -> Serving:
+        """Return what serves and how much it is asked, or what went wrong if the engine does not answer."""
         from pipeline.ml_engine.protocol import default_version, resource_id
+        from pipeline.pages.traffic import count_predictions
 
         try:
             with self.engine() as engine:
-                found = {resource_id(model): default_version(model) for model in engine.list_models()}
+                models = engine.list_models()
+                metrics = engine.read_metrics()
         except PlatformError as error:
-            return {}, str(error)
-        return {model: version for model, version in found.items() if version}, None
+            return Serving(problem=str(error))
+        found = {resource_id(model): default_version(model) for model in models}
+        return Serving(
+            versions={model: version for model, version in found.items() if version},
+            traffic=None if metrics is None else count_predictions(metrics),
+        )
 
     def versions(self, name: str) -> tuple[list[JsonDict], str | None]:
         """Return the versions of a model, and what went wrong if the engine does not answer."""
@@ -63,10 +85,6 @@ class World:
                 return engine.list_versions(name), None
         except PlatformError as error:
             return [], str(error)
-
-    def traffic(self) -> dict[str, int] | None:
-        """Return how many predictions each model has answered; None where the engine does not count."""
-        return None
 
     def _connect(self) -> MLEngine:
         """Connect without patience: a person waits, and can load the page again."""

@@ -226,7 +226,13 @@ class TestPages:
         pages.sign_in("viewer")
         pages.engine.ensure_model(NAME)
         pages.engine.create_version(NAME, {"name": "v_000000000002", "deploymentUri": "gs://x"})
+        counted = ((1, 200, 4000), (2, 200, 321), (2, 400, 7))
+        pages.engine.metrics = "# TYPE graft_predictions counter\n" + "".join(
+            f'graft_predictions_total{{model="{NAME}",version="v_{version}",code="{code}"}} {count}.0\n'
+            for version, code, count in counted
+        )
         text = pages.get("/").text
+        assert "4321" in text
         assert "v_000000000002" in text
         assert "80.2 %" in text
         assert "deployed" in text

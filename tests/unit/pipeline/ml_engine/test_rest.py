@@ -48,6 +48,18 @@ def test_models_are_listed_page_by_page(engine: RestMLEngine, httpserver: HTTPSe
     assert [model["name"] for model in engine.list_models()] == ["a", "b"]
 
 
+def test_metrics_are_read_beside_v1_and_a_service_may_have_none(
+    engine: RestMLEngine, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_ordered_request("/metrics").respond_with_handler(answers(error(404)))
+    assert engine.read_metrics() is None
+    httpserver.clear()
+    httpserver.expect_request("/metrics", headers={"Authorization": "Bearer secret"}).respond_with_data(
+        "m 1\n"
+    )
+    assert engine.read_metrics() == "m 1\n"
+
+
 class TestJobs:
     def test_submits_with_the_bearer_token(self, engine: RestMLEngine, httpserver: HTTPServer) -> None:
         httpserver.expect_request(
