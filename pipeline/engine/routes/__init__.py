@@ -32,7 +32,7 @@ async def read_json(request: Request) -> Any:
     return value
 
 
-def _find_engine(request: Request, project: Annotated[str, Path()]) -> Engine:
+async def _find_engine(request: Request, project: Annotated[str, Path()]) -> Engine:
     engine: Engine = request.app.state.engine
     if project != engine.project:
         raise NotFound(
@@ -41,7 +41,7 @@ def _find_engine(request: Request, project: Annotated[str, Path()]) -> Engine:
     return engine
 
 
-def _read_page(
+async def _read_page(
     size: Annotated[str | None, Query(alias="pageSize")] = None,
     token: Annotated[str | None, Query(alias="pageToken")] = None,
     filter_text: Annotated[str | None, Query(alias="filter")] = None,
@@ -55,7 +55,7 @@ TheEngine = Annotated[Engine, Depends(_find_engine)]
 def counted(quota: str) -> Any:
     """Return the dependency that counts a request against a quota."""
 
-    def count(request: Request) -> None:
+    async def count(request: Request) -> None:
         engine: Engine = request.app.state.engine
         engine.quotas.spend(quota)
 
