@@ -6,8 +6,9 @@ import io
 import pytest
 from PIL import Image
 
+from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.limits import WorkerLimits
-from pipeline.engine.serving.pictures import encoded_picture, find_bad_pictures
+from pipeline.engine.serving.pictures import encoded_picture, find_bad_pictures, read_picture
 
 
 def picture(kind: str) -> bytes:
@@ -37,3 +38,26 @@ def test_bad_pictures_are_named_by_their_index():
     assert "not_an_image" in problems[1]
     assert "base64" in problems[3]
     assert "empty_file" in problems[6]
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        (WorkerLimits(max_picture_bytes=50), r"The picture has \d+ bytes, more than 50"),
+        (WorkerLimits(max_picture_pixels=11), "The picture has 4 x 3 pixels, more than 11"),
+    ],
+)
+def test_a_picture_over_a_limit_is_refused_by_what_it_has_and_may_have(limits, problem):
+    data = picture("PNG")
+    with pytest.raises(PredictionFailed, match=problem):
+        read_picture(data, limits)
+    assert read_picture(data, WorkerLimits(max_picture_bytes=len(data), max_picture_pixels=12)).shape == (
+        3,
+        4,
+        3,
+    )
+
+
+def test_limits_pass_through_a_command_line():
+    limits = WorkerLimits(lanes=3, max_batch=2, max_picture_pixels=100)
+    assert WorkerLimits.from_word(limits.to_word()) == limits
