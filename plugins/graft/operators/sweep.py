@@ -32,12 +32,14 @@ class CancelUnwantedJobsOperator(GraftOperator):
         mine, engine = require_deployment(), self.connect()
         # The jobs before the tasks: a job is made by a task that is there already.
         jobs = [job for job in engine.list_jobs() if not JobState(job["state"]).is_terminal]
-        tasks = AirflowApiHook().unfinished_tasks()
-        unwanted = [job["jobId"] for job in jobs if not is_wanted(job.get("labels", {}), mine, tasks)]
-        for job_id in unwanted:
-            self.log.warning("no task wants job %s any more; cancelling it", job_id)
-            engine.cancel_job(job_id)
-        return unwanted
+        for _ in range(2):  # a list of many pages may miss a task that changes its place between two of them
+            if jobs:
+                tasks = AirflowApiHook().unfinished_tasks()
+                jobs = [job for job in jobs if not is_wanted(job.get("labels", {}), mine, tasks)]
+        for job in jobs:
+            self.log.warning("no task wants job %s any more; cancelling it", job["jobId"])
+            engine.cancel_job(job["jobId"])
+        return [job["jobId"] for job in jobs]
 
 
 class CollectGarbageOperator(GraftOperator):

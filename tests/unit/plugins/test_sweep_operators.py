@@ -53,6 +53,20 @@ class TestJobs:
         assert set(self.cancel(make_context)) == {"gone", "queued", "shared by a DAG that rests"}
         assert set(engine.cancelled) == {"gone", "queued", "shared by a DAG that rests"}
 
+    def test_a_task_that_one_look_misses_keeps_its_job(
+        self,
+        engine: FakeMLEngine,
+        tasks: list[dict[str, Any]],
+        make_context: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        from graft.hooks.airflow_api import AirflowApiHook
+
+        looks = iter([[], [WANTED]])
+        monkeypatch.setattr(AirflowApiHook, "unfinished_tasks", lambda self: next(looks))
+        add_job(engine, "wanted", "m", "r 1", "train", -1)
+        assert self.cancel(make_context) == []
+
     def test_an_airflow_without_a_name_sweeps_nothing(
         self,
         engine: FakeMLEngine,
