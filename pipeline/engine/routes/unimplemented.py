@@ -15,6 +15,8 @@ _PROJECT = "/v1/projects/{p}"
 _MODEL = f"{_PROJECT}/models/{{m}}"
 _VERSION = f"{_MODEL}/versions/{{v}}"
 MISSING = {
+    "batch (several requests in one)": ("POST", "/batch"),
+    "batch (of ml v1)": ("POST", "/batch/ml/v1"),
     "projects.explain (of a model)": ("POST", f"{_MODEL}:explain"),
     "projects.explain (of a version)": ("POST", f"{_VERSION}:explain"),
     "projects.locations.studies": ("GET", f"{_PROJECT}/locations/{{l}}/studies{{rest:path}}"),
