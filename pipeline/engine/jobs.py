@@ -117,7 +117,8 @@ class Jobs:
 
     def get(self, job_id: str) -> dict[str, Any]:
         """Return one job."""
-        return self._to_wire(self._row(job_id), self._positions())
+        job = self._row(job_id)
+        return self._to_wire(job, self._positions() if job.state == JobState.QUEUED else {})
 
     def list(self, page: Page) -> dict[str, Any]:
         """Return the jobs, newest first."""
@@ -144,8 +145,9 @@ class Jobs:
     def _positions(self) -> dict[str, int]:
         """Return the place of every queued job in its queue, from 1."""
         with self._store.begin() as session:
-            queues = [session.scalars(queued(kind)).all() for kind in Kind]
-        return {job.job_id: place for queue in queues for place, job in enumerate(queue, start=1)}
+            ids = [queued(kind).with_only_columns(Job.job_id) for kind in Kind]
+            queues = [session.scalars(query).all() for query in ids]
+        return {job_id: place for queue in queues for place, job_id in enumerate(queue, start=1)}
 
     @staticmethod
     def _to_wire(job: Job, positions: dict[str, int]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 FAVOURITES = {"odd": 0, "even": 1}
 LINES = 5
+LONG = "600"
 PICTURE = [[[0, 128, 255]] * 4] * 4
 PROGRAM = """
 import os, sys, time
@@ -95,7 +96,7 @@ class DurableClient(threading.Thread):
         self.insist("POST", "jobs", 200, 409, body={"jobId": job_id, kind: value})
 
     def _training(self, job_id: str) -> dict[str, Any]:
-        seconds = self._random.choice(["0", "0.5", "2", "60"])
+        seconds = self._random.choice(["0", "0.5", "2", LONG])
         return {
             "region": "local",
             "packageUris": [self.package],
@@ -113,6 +114,11 @@ class DurableClient(threading.Thread):
             "uri": f"{self.exports}/odd",
         }
 
+    def long_jobs(self) -> set[str]:
+        """The jobs that end only when they are cancelled."""
+        inputs = {job_id: job.get("trainingInput", {}) for job_id, job in self.jobs.items()}
+        return {job_id for job_id, value in inputs.items() if value.get("args", [""])[-1] == LONG}
+
     def _open_job(self) -> str | None:
         open_jobs = sorted(self.jobs.keys() - self.ended.keys())
         return self._random.choice(open_jobs) if open_jobs else None
@@ -126,7 +132,7 @@ class DurableClient(threading.Thread):
                 self.ended[job_id] = job["state"]
 
     def cancel_job(self) -> None:
-        if (job_id := self._open_job()) and self._random.random() < 0.3:
+        if (job_id := self._open_job()) and self._random.random() < 0.15:
             self.cancelled.add(job_id)
             self.insist("POST", f"jobs/{job_id}:cancel", 200, 400)
 

@@ -165,14 +165,14 @@ def test_a_killed_engine_loses_and_doubles_nothing(engine, tmp_path, capsys):
         for number in range(ROUNDS):
             kill_at_random(engine, chance, number)
         engine.start()
-        time.sleep(0.5)
+        wait_for(lambda: all(client.default and client.ended for client in clients), seconds=120)
     finally:
         for client in clients:
             client.done.set()
     for client in clients:
         client.join(120)
         assert not client.is_alive()
-        for job_id in client.jobs.keys() - client.ended.keys():
+        for job_id in client.long_jobs() - client.ended.keys():
             client.cancelled.add(job_id)
             client.insist("POST", f"jobs/{job_id}:cancel", 200, 400)
     wait_for(lambda: is_settled(clients), seconds=180)

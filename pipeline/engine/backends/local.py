@@ -188,8 +188,13 @@ class LocalBackend:
         )
 
     async def stop(self, job_id: str) -> None:
-        """End the job and everything it started."""
-        await asyncio.to_thread(end_job, self._directory(job_id), self._settings.cancel_grace_seconds)
+        """End the job and everything it started; what it installed goes too, its log stays."""
+        await asyncio.to_thread(self._end, self._directory(job_id))
+
+    def _end(self, directory: Path) -> None:
+        end_job(directory, self._settings.cancel_grace_seconds)
+        for name in ("site", "env", "packages", "work"):
+            shutil.rmtree(directory / name, ignore_errors=True)
 
     def log_size(self, job_id: str) -> int:
         """Return how many bytes the job has printed so far; none before it starts."""

@@ -213,6 +213,8 @@ def test_stopping_ends_what_ignores_the_signal_and_what_left_the_session(backend
     asyncio.run(backend.stop("j1"))
     assert marked_processes(directory) == []
     assert backend.status("j1").is_over
+    assert b"waiting" in log(backend)  # what it installed is gone, its log is not
+    assert not {"site", "env", "packages", "work"} & {path.name for path in directory.iterdir()}
 
 
 def test_a_job_past_its_time_is_ended_by_its_supervisor(backend):
