@@ -17,6 +17,7 @@ from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.errors import CODES, as_fault, error_envelope
 from pipeline.engine.openapi import openapi
+from pipeline.engine.override import MethodOverride, method_of
 from pipeline.engine.routes import health, jobs, models, operations, predict, projects, unimplemented
 from pipeline.engine.telemetry.log import AccessLog
 from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
@@ -58,7 +59,7 @@ class Gate:
         try:
             if scope["path"] not in OPEN_PATHS:
                 given = headers.get(b"authorization", b"").decode("latin-1")
-                self._tokens.check(given, role_for(scope["method"], scope["path"]))
+                self._tokens.check(given, role_for(method_of(scope), scope["path"]))
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
         except EngineFault as fault:
             await fault_response(fault)(scope, receive, send)
@@ -126,6 +127,7 @@ def create_app(engine: Engine) -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(MethodOverride)
     app.add_middleware(Gate, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
     app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
 

@@ -147,7 +147,8 @@ class CheckedHttp(httplib2.Http):
     ) -> Any:
         """Send one request, and judge it and its answer."""
         path = re.sub(r"^https?://[^/]+/", "", uri).partition("?")[0]
-        found = find_method(method, path)
+        is_long = "x-http-method-override" in (headers or {})
+        found = find_method("GET" if is_long else method, path)
         if body and found.request and self.requests_are_valid and not found.id.endswith(".predict"):
             check(found.request, to_lower_camel(json.loads(body), found.request), f"{found.id} request")
         headers = dict(headers or {}) | ({"authorization": f"Bearer {self._token}"} if self._token else {})

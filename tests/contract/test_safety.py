@@ -59,6 +59,16 @@ def test_a_role_may_send_its_requests_and_no_others(restart, parts, role):
                 assert answer.json()["error"]["status"] == "PERMISSION_DENIED"
 
 
+def test_a_reader_cannot_create_under_the_name_of_a_get(restart, parts):
+    write_tokens(parts)
+    v1 = restart()
+    headers = {**bearer(Role.READER), "X-HTTP-Method-Override": "GET"}
+    answer = v1.http.post("/v1/projects/p/models", headers=headers, json={"name": "m"})
+    assert answer.json() == {}  # the list that a GET is
+    headers = {**bearer(Role.READER), "X-HTTP-Method-Override": "DELETE"}
+    assert v1.http.post("/v1/projects/p/models/m", headers=headers).status_code == 403
+
+
 def test_a_token_is_compared_with_every_digest_and_in_constant_time(monkeypatch):
     compared = []
     compare = hmac.compare_digest

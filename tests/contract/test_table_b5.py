@@ -91,6 +91,13 @@ def unknown_fields(site):
     site.http.requests_are_valid = True
 
 
+def test_a_list_whose_address_is_too_long_for_the_client_is_a_get_all_the_same(site):
+    job = site.new_job(labels={"long": "x"})
+    text = f'jobId:{job["jobId"]} AND NOT jobId:"{"é" * 900}"'
+    found = site.jobs.list(parent="projects/p", filter=text).execute()
+    assert [row["jobId"] for row in found["jobs"]] == [job["jobId"]]
+
+
 @pytest.mark.parametrize("check", TABLE.rows)
 def test_the_engine_keeps(check, site):
     check(site)
