@@ -55,6 +55,7 @@ def start(stack: Stack) -> Callable[..., FaultRun]:
     return start
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_outlasts_what_happens_to_it(start: Callable[..., FaultRun], name: str) -> None:
     with start(DAGS.get(name, "faults"), first=name == "sample").cleanup() as run:
