@@ -200,6 +200,7 @@ def loop(model: Path, pictures: Path) -> dict[str, dict[str, float]]:
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         check=True,
+        start_new_session=True,  # as our workers have: a busy machine shares its time out by session
     ).stdout
     result = json.loads(output)
     return {"(a) loop": result["loop"], "forward": result["forward"]}
@@ -215,6 +216,7 @@ def start(name: str, words: list[str], path: str, health: str, kind: str, **envi
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"} | environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     server = Server(name, f"http://127.0.0.1:{port}{path}", kind, process)
     until = time.monotonic() + 180
