@@ -21,10 +21,10 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test soak check format lint type bench up down clean lock
+.PHONY: help setup demo test test-browser soak check format lint type bench up down clean lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make ./.venv with the project installed
 	@:
@@ -46,6 +46,10 @@ demo: setup ## Start the stack, train and deploy `surfaces`, predict; leaves the
 
 test: setup ## Run the whole test suite
 	$(PYTEST) $(PYTEST_ARGS)
+
+test-browser: setup ## Run the tests of the pages in Chromium, installed where it can be; `make test` runs them where it is
+	@.ci/install_chromium
+	$(BIN)/python -m pytest tests/e2e/test_pages.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)

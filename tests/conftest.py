@@ -13,6 +13,7 @@ from xdist.scheduler.loadfile import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+CHROMIUM = Path("/usr/bin/chromium")
 MARKED_FOLDERS = {"integration": "integration", "e2e": "e2e"}
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -32,11 +33,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return _ByFile(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(MARKED_FOLDERS[folder])
+    if not CHROMIUM.exists():  # `make test-browser` and .ci/run install it, or fail
+        out = [item for item in items if "chromium" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not CHROMIUM.exists():
+        terminalreporter.write_line(f"No {CHROMIUM}, so its tests were left out; `make test-browser`.")
 
 
 @pytest.fixture(scope="session")

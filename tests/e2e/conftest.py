@@ -44,6 +44,7 @@ class Stack:
             "GRAFT_CLASSIFIERS": str(self.classifiers),
             "GRAFT_DAGS": f"{Path(__file__).parent / 'dags'}:{PROJECT_ROOT / 'docs' / 'examples'}",
             "GRAFT_FETCH_ALLOW": f"127.0.0.1:{self.gallery_port}",
+            "GRAFT_USERS": "viewer:viewer",
         }
 
     @property

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = "help setup demo test soak check format lint type bench up down clean lock".split()
+TARGETS = "help setup demo test test-browser soak check format lint type bench up down clean lock".split()
 
 
 class TestMakefile:
@@ -34,7 +34,7 @@ class TestMakefile:
         listed = subprocess.run(
             ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
         )
-        assert re.findall(r"^  make (\w+) ", listed.stdout, re.M) == TARGETS
+        assert re.findall(r"^  make ([\w-]+) ", listed.stdout, re.M) == TARGETS
 
     def test_no_registry_is_named(self) -> None:
         assert not re.search(r"https?://|pypi", MAKEFILE)
@@ -103,3 +103,4 @@ def test_ci_runs_the_checks_through_make() -> None:
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == "exec make check"
     assert "set -euo pipefail" in script.read_text()
+    assert "\n.ci/install_chromium\n" in script.read_text()
