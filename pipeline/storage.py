@@ -114,8 +114,9 @@ class DirectoryBucket:
         """Yield the keys with this prefix."""
         folder = self._path(prefix.rpartition("/")[0])
         for directory, _, names in os.walk(folder):
+            inside = Path(directory).relative_to(self.root).as_posix()
             for name in names:
-                key = (Path(directory) / name).relative_to(self.root).as_posix()
+                key = name if inside == "." else f"{inside}/{name}"
                 if key.startswith(prefix) and not name.endswith(".part"):
                     yield key
 
