@@ -105,11 +105,11 @@ class Stack:
         return found
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
+def wait_until(condition: Callable[[], Any], *, seconds: float, what: str, pause: float = 0.1) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"no {what} within {seconds} s"
-        time.sleep(0.1)
+        time.sleep(pause)
     return found
 
 

@@ -124,9 +124,12 @@ class FaultRun:
         self._freeze(wait_until(trainers, seconds=30, what="training process"))
 
     def _hold_worker(self, place: str, *, inside: bool = True) -> None:
-        self._freeze(
-            wait_until(lambda: self.workers(place, inside=inside), seconds=STEP_SECONDS, what="model worker")
-        )
+        """Stop a worker before its model is loaded, which takes a light one a fraction of a second."""
+
+        def find() -> list[psutil.Process]:
+            return self.workers(place, inside=inside)
+
+        self._freeze(wait_until(find, seconds=STEP_SECONDS, what="model worker", pause=0.005))
 
     def workers(self, place: str, *, inside: bool = True) -> list[psutil.Process]:
         """Return the engine's model workers whose model is at a place, or is not."""

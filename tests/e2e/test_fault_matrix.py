@@ -76,7 +76,11 @@ def suffer(run: FaultRun, step: str, fault: str) -> str:
         return ENDED
     before = run.task(step)
     cause(fault, run, step)
-    if fails(fault, step):
+    failed = fails(fault, step)
+    if fault == "kill_training_process":  # the engine starts what it can again, in the same job
+        run.release()
+        failed = run.wait_task(step, "success", "failed", seconds=300) == "failed"
+    if failed:
         run.wait_task(step, "failed")
         run.wait_gone(before["id"])
         run.release()
@@ -88,7 +92,7 @@ def suffer(run: FaultRun, step: str, fault: str) -> str:
         run.wait_task(step, "running", "deferred", tries=before["try_number"] + 1)
     run.release()
     run.wait_task(step, "success", seconds=300)
-    run.check(step, jobs=2 if fails(fault, step) or fault == "clear" else 1)
+    run.check(step, jobs=2 if failed or fault == "clear" else 1)
     return GOES_ON
 
 
@@ -124,11 +128,9 @@ def cause(fault: str, run: FaultRun, step: str) -> None:
 
 
 def fails(fault: str, step: str) -> bool:
-    """Say whether the task ends failed; else it goes on, or is tried again by itself."""
+    """Say whether the task must end failed; else it goes on, or is tried again by itself."""
     if fault.startswith("mark_failed"):
         return True
-    if fault == "kill_training_process":  # the engine itself starts a killed training program again
-        return step in ("evaluate", "create_version")
     return fault == "execution_timeout" and step in JOB_STEPS
 
 
