@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.notebook.source import CellNames, read_names
@@ -20,12 +21,14 @@ class Cell:
         names: What it defines and needs.
         id: The notebook's own, where it tells.
         title: What the user calls it, `%%ml_code TITLE`.
+        ran: When, in seconds of the epoch.
     """
 
     text: str
     names: CellNames
     id: str | None = None
     title: str = ""
+    ran: float = field(default_factory=time.time, compare=False)
 
     @property
     def digest(self) -> str:
@@ -78,19 +81,33 @@ class CellCollection:
         """Forget all cells."""
         self._cells.clear()
 
-    def ordered(self, notebook: Sequence[str] = ()) -> list[Cell]:
+    def ordered(self, notebook: NotebookOrder | None = None) -> list[Cell]:
         """Return the cells in the notebook's order.
 
         Where that is not known it is the order of their first runs, but a cell comes behind what it needs.
 
         Args:
-            notebook: The ids of the notebook's cells, from the top. A cell that is not among them is gone.
+            notebook: The order in the notebook's file. A cell that is not in it is gone, unless it was run
+                after the file was saved.
         """
-        if not notebook:
+        if notebook is None:
             return _definitions_first(self._cells)
-        place = {id: number for number, id in enumerate(notebook)}
-        known = [cell for cell in self._cells if not cell.id or cell.id in place]
-        return sorted(known, key=lambda cell: place[cell.id] if cell.id else len(place))
+        place = {id: number for number, id in enumerate(notebook.ids)}
+        known = [cell for cell in self._cells if cell.id in place or not cell.id or cell.ran > notebook.saved]
+        return sorted(known, key=lambda cell: place.get(cell.id or "", len(place)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotebookOrder:
+    """The cells of a notebook as its file has them.
+
+    Args:
+        ids: Of the cells, from the top.
+        saved: When, in seconds of the epoch.
+    """
+
+    ids: Sequence[str]
+    saved: float
 
 
 def _definitions_first(cells: Sequence[Cell]) -> list[Cell]:
@@ -118,10 +135,11 @@ def make_cell(text: str, *, id: str | None = None, title: str = "") -> Cell:
     return Cell(text=text, names=read_names(text, where=where), id=id, title=title)
 
 
-def read_notebook_order(path: Path) -> list[str]:
-    """Return the ids of a notebook's cells as its file has them; none where the file tells none."""
+def read_notebook_order(path: Path) -> NotebookOrder | None:
+    """Return the order of a notebook's cells as its file has them; None where the file tells none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        return [str(cell["id"]) for cell in value["cells"] if "id" in cell]
+        ids = [str(cell["id"]) for cell in value["cells"] if "id" in cell]
+        return NotebookOrder(ids=ids, saved=path.stat().st_mtime) if ids else None
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return None

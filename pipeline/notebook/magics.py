@@ -119,7 +119,7 @@ class MLMagics(Magics):
 
     def _submit(self, entry: Cell, name: str | None) -> NotebookJob:
         connection = self._connect()
-        code = self.cells.ordered(read_notebook_order(path) if (path := self._notebook_file()) else ())
+        code = self._ordered()
         package, args = build_cell_package(code, entry, install_requires=self.install_requires)
         job_id = name or new_job_id(package.digest)
         sys.stdout.write(f"job {job_id}, package {package.digest[:16]}\n")
@@ -149,6 +149,10 @@ class MLMagics(Magics):
 
     def _connect(self) -> Connection:
         return connect(project=self.settings.projectId, bucket=self.settings.bucket)
+
+    def _ordered(self) -> list[Cell]:
+        path = self._notebook_file()
+        return self.cells.ordered(read_notebook_order(path) if path else None)
 
     def _notebook_file(self) -> Path | None:
         """Return the notebook's file where the front end tells it: Jupyter's server or VS Code."""
@@ -224,8 +228,7 @@ class MLMagics(Magics):
         with told_plainly():
             if line.strip() == "clear":
                 self.cells.clear()
-            path = self._notebook_file()
-            return CellList(self.cells.ordered(read_notebook_order(path) if path else ()))
+            return CellList(self._ordered())
 
     def _job(self, line: str) -> NotebookJob:
         name = line.strip()
