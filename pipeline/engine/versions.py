@@ -36,7 +36,14 @@ from pipeline.engine.serving.served import ServedVersion
 from pipeline.engine.store import Model, Operation, Store, Version, now
 from pipeline.engine.telemetry.requests import sample_of
 from pipeline.engine.updates import VERSION_FIELDS, read_update
-from pipeline.errors import AlreadyExists, FailedPrecondition, Internal, PipelineError, ResourceExhausted
+from pipeline.errors import (
+    AlreadyExists,
+    Cancelled,
+    FailedPrecondition,
+    Internal,
+    PipelineError,
+    ResourceExhausted,
+)
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -233,7 +240,8 @@ class Versions:
             return self._to_wire(version, model)
         if version.state == FAILED:
             await self._remove_files(version)
-            raise FailedPrecondition(version.error_message or "Create Version failed.")
+            kind = Cancelled if operation.is_cancellation_requested else FailedPrecondition
+            raise kind(version.error_message or "Create Version failed.")
         try:
             served = await self._deploy(version, operation)
         except PipelineError as error:

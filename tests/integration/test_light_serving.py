@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import math
+import os
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
+from hypothesis import HealthCheck
 
 from pipeline.light.manifest import MANIFEST, NETWORK
 from pipeline.storage import Storage
 from pipeline.trainer.task import run_job
+from tests.hostile_predictions import BODIES
 from tests.integration.engine_process import EngineProcess
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import make_bucket, parse, tiny_pictures
 
 LIGHT, HEAVY = "light", "heavy"
 MODELS = "gs://graft/jobs/1/model"
+SOAK_REQUESTS = 100_000 if os.environ.get("GRAFT_SOAK") else 0
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +229,47 @@ class TestRuntimes:
         for model, runtime in ((LIGHT, "litert"), (HEAVY, "tensorflow")):
             found = versions.get(name=f"projects/local/models/{model}/versions/v1").execute()
             assert found["labels"] == {"graft-runtime": runtime}
+
+
+COUNTS = [(LIGHT, SOAK_REQUESTS or 150), (HEAVY, SOAK_REQUESTS or 40)]
+
+
+class TestHostileRequests:
+    """In `make soak`: 100,000 requests, and ten minutes at least."""
+
+    @pytest.mark.timeout(4 * 3600)
+    @pytest.mark.parametrize(("model", "count"), COUNTS)
+    def test_no_body_and_no_picture_breaks_it_and_memory_stays_flat(
+        self, engine: EngineProcess, model: str, count: int
+    ) -> None:
+        until = time.monotonic() + (600 if SOAK_REQUESTS else 0)
+        worker, api = worker_of(engine, model), psutil.Process(engine.pid)
+        send_hostile(engine, model, max(20, count // 20))
+        before = worker.memory_info().rss + api.memory_info().rss
+        send_hostile(engine, model, count)
+        while time.monotonic() < until:
+            send_hostile(engine, model, count // 20)
+        assert worker_of(engine, model).pid == worker.pid
+        assert worker.memory_info().rss + api.memory_info().rss < before + 150_000_000
+        assert "predictions" in ask(engine, model, {"instances": [b64(pictures()[0])]})
+
+
+def send_hostile(engine: EngineProcess, model: str, count: int) -> None:
+    """Send bodies until one is answered by something else than a prediction, its error, or a refusal."""
+    connection = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=120)
+
+    @hypothesis.given(BODIES)
+    @hypothesis.settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    def send(body: bytes) -> None:
+        connection.request("POST", f"/v1/projects/local/models/{model}:predict", body)
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        if answer.status == 200:
+            assert set(found) in ({"predictions"}, {"error"})
+        else:
+            assert (answer.status, found["error"]["code"]) == (400, 400), found
+
+    with contextlib.closing(connection):
+        send()
