@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.engine.artifacts import check_saved_model, fetch_model
 from pipeline.engine.resources import VERSION_PATH, PredictionInput
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.pool import BATCH, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.serving.wire import Frame
-from pipeline.engine.versions import check_saved_model, fetch_model
 from pipeline.errors import FailedPrecondition, InvalidArgument
 from pipeline.storage import Storage
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic.alias_generators import to_snake
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from pipeline.engine.artifacts import check_saved_model, fetch_model
 from pipeline.engine.fields import check_name
 from pipeline.engine.models import (
     CREATING,
@@ -48,8 +48,6 @@ from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
 
-GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -72,46 +70,6 @@ class Place:
     max_versions: int
     max_changes: int
     max_files: int
-
-
-def check_saved_model(storage: Storage, uri: str, *, field: str, max_files: int = 1000) -> None:
-    """Check that a directory is a SavedModel.
-
-    Raises:
-        FailedPrecondition: with ML Engine's own text, or if it has too many files.
-    """
-    count = len(storage.list_uris(f"{uri.rstrip('/')}/"))
-    if count > max_files:
-        raise FailedPrecondition(
-            f"Deployment directory {uri} has {count} files; {max_files} are allowed.", field=field
-        )
-    found = [name for name in GRAPHS if storage.exists(f"{uri.rstrip('/')}/{name}")]
-    if len(found) != 1:
-        raise FailedPrecondition(
-            f"Deployment directory {uri} is expected to contain exactly one of the following: "
-            f"'saved_model.pb' file or 'saved_model.pbtxt' file. Found: {', '.join(found) or 'neither'}.",
-            field=field,
-        )
-
-
-def fetch_model(storage: Storage, uri: str, directory: Path, *, is_ours: bool = False) -> None:
-    """Copy a SavedModel to a local directory, which appears whole.
-
-    Args:
-        storage: Where it is.
-        uri: The SavedModel.
-        directory: Where to.
-        is_ours: Whether only the engine writes under `uri`; then a link is as good as a copy.
-    """
-    if directory.is_dir():
-        return
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    partial = directory.with_name(f"{directory.name}.{uuid.uuid4().hex}.part")
-    try:
-        storage.download_tree(uri, partial, may_link=is_ours)
-        partial.rename(directory)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 class Versions:
