@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
+STOPPED_SECONDS = 120  # how long a run is watched while a part of the stack is down, before that is an error
 PLACES = ("dataset.source.uri", "model.weights", "model.head.module")
 ENDED = ("success", "failed")
 AWAITING = "awaiting_input"
@@ -178,10 +179,40 @@ def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
     )
 
 
+class _StackWatch:
+    """Notices that a process of the stack is down, without which a run never ends.
+
+    Args:
+        settings: Whose stack.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._up_at = time.monotonic()
+
+    def check(self) -> None:
+        """Look once.
+
+        Raises:
+            StackError: if something has been down for `STOPPED_SECONDS`.
+        """
+        from pipeline.stack import status
+
+        processes = status(self._settings)["processes"]
+        down = ", ".join(process["name"] for process in processes if process["state"] != "running")
+        if not down:
+            self._up_at = time.monotonic()
+        elif time.monotonic() - self._up_at > STOPPED_SECONDS:
+            raise StackError(
+                f"The run waits for what is not running: {down}. `graft up` starts it again, and the run "
+                f"goes on; why it ended is in {self._settings.home / 'logs'}."
+            )
+
+
 def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> dict[str, Any]:
     """Show a run until it ends, and return what `graft run --json` prints."""
     print_note(f"run {run_id} of {name}")
-    asked, downloads = False, FetchLog(api)
+    asked, downloads, stack = False, FetchLog(api), _StackWatch(settings)
     with RunProgress() as progress:
         while True:
             state = api.run_state(name, run_id)
@@ -193,6 +224,7 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
                 print_note(f"a person is waited for: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
             if state in ENDED:
                 break
+            stack.check()
             time.sleep(POLL_SECONDS)
     seconds = {stage.name: stage.seconds for stage in stages if stage.seconds is not None}
     if state == "failed":

@@ -129,7 +129,8 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
             "WORKERS": 1,
         },
         "API_AUTH": {"JWT_SECRET": secrets.jwt_secret},
-        "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{database_path(settings)}"},
+        # SQLite lets one process write at a time; on a busy machine others wait longer than its 5 seconds.
+        "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{database_path(settings)}?timeout=60"},
         "DAG_PROCESSOR": {
             "DAG_BUNDLE_CONFIG_LIST": json.dumps(dag_bundles(settings)),
             "REFRESH_INTERVAL": 10,

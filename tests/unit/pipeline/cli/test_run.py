@@ -185,6 +185,16 @@ class TestParameters:
 
 
 class TestWatching:
+    def test_a_run_without_a_scheduler_is_not_watched_for_ever(
+        self, graft: Graft, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "STOPPED_SECONDS", 0)
+        airflow.states = ["running"]
+        outcome = graft("run", "tiles", "--json")
+        assert outcome.code == 1
+        assert "airflow-scheduler" in outcome.stderr
+        assert "`graft up` starts it again" in outcome.stderr
+
     def test_successful_run_prints_its_summary_and_seconds(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["queued", "running", "success"]
         airflow.tasks = [[], [task("fetch", "running", end_date=None)], [task("fetch", "success")]]
