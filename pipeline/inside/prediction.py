@@ -148,21 +148,16 @@ def _cached_features(
 def _strongest_channels(
     values: Any, cached: CachedFeatures | None, rows: Mapping[str, ManifestRow]
 ) -> list[JsonDict]:
-    strongest = np.argsort(-values, kind="stable")[:NUM_CHANNELS]
+    from pipeline.report.features import brightest_pictures, strongest_channels
+
+    def pictures(channel: int) -> list[JsonDict]:
+        found = brightest_pictures(cached, channel, NUM_PICTURES) if cached else []
+        return [{**_place(rows[id]), "value": value} for id, value in found]
+
     return [
-        {
-            "channel": int(channel),
-            "value": round(float(values[channel]), 4),
-            "pictures": _brightest(cached, int(channel), rows) if cached else [],
-        }
-        for channel in strongest
+        {"channel": channel, "value": round(value, 4), "pictures": pictures(channel)}
+        for channel, value in strongest_channels(values, NUM_CHANNELS)
     ]
-
-
-def _brightest(cached: CachedFeatures, channel: int, rows: Mapping[str, ManifestRow]) -> list[JsonDict]:
-    column = cached.features[:, channel]
-    best = np.argsort(-column, kind="stable")[:NUM_PICTURES]
-    return [{**_place(rows[cached.ids[row]]), "value": float(column[row])} for row in best]
 
 
 def _neighbours(

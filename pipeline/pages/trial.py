@@ -6,7 +6,7 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.manifest import version_uri
 from pipeline.errors import PlatformError
@@ -14,7 +14,12 @@ from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.pages.pictures import Picture, read_pictures
 from pipeline.pages.reads import Reads
 
+if TYPE_CHECKING:
+    from pipeline.report.features import CachedFeatures
+
 NEIGHBOURS = 6
+CHANNELS = 5
+BRIGHTEST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,36 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel of the pooled features that the picture lights strongly.
+
+    Args:
+        number: Which one.
+        share: Its value, as a share of the picture's strongest one.
+        pictures: The training pictures that light it most.
+    """
+
+    number: int
+    share: float
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resemblance:
+    """What of the training pictures the given one resembles.
+
+    Args:
+        dataset_version: Where they are from; None if their features are not at hand.
+        neighbours: Those most like it, nearest first.
+        channels: Its strongest channels, and who else lights them.
+    """
+
+    dataset_version: str | None = None
+    neighbours: Sequence[Neighbour] = ()
+    channels: Sequence[Channel] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """The answer to one picture.
 
@@ -43,8 +78,7 @@ class Trial:
         milliseconds: From the question to the answer.
         picture: The picture, small, as an address that holds it.
         heated: In orange what spoke for the class, likewise.
-        dataset_version: Where the neighbours are from; None without them.
-        neighbours: Training pictures most like it, nearest first.
+        resembles: Training pictures that explain the answer.
     """
 
     version: str
@@ -55,8 +89,7 @@ class Trial:
     milliseconds: float
     picture: str
     heated: str
-    dataset_version: str | None
-    neighbours: Sequence[Neighbour]
+    resembles: Resemblance
 
     @property
     def is_rejected(self) -> bool:
@@ -83,7 +116,6 @@ def try_picture(reads: Reads, engine: MLEngine, name: str, data: bytes) -> Trial
     milliseconds = (time.perf_counter() - began) * 1000
     said: Mapping[str, Any] = answer  # type: ignore[assignment]
     lineage = reads.beside_model(name, version, "lineage.json") or {}
-    dataset_version, neighbours = _find_neighbours(reads, name, lineage, said["features"])
     return Trial(
         version=version,
         label=said["label"],
@@ -93,8 +125,7 @@ def try_picture(reads: Reads, engine: MLEngine, name: str, data: bytes) -> Trial
         milliseconds=milliseconds,
         picture=data_uri(small),
         heated=data_uri(overlay_activation(small, said["activation"])),
-        dataset_version=dataset_version,
-        neighbours=neighbours,
+        resembles=_find_resemblance(reads, name, lineage, said["features"]),
     )
 
 
@@ -103,19 +134,18 @@ def _bars(labels: Sequence[str] | None, outputs: Sequence[float]) -> list[tuple[
     return sorted(zip(names, outputs, strict=True), key=lambda bar: -bar[1])
 
 
-def _find_neighbours(
+def _find_resemblance(
     reads: Reads, name: str, lineage: Mapping[str, Any], direction: Sequence[float]
-) -> tuple[str | None, list[Neighbour]]:
-    """Return the dataset version and its training pictures most like a direction of features."""
+) -> Resemblance:
     from pipeline.report.features import nearest_pictures, read_features
 
     training, dataset = lineage.get("training"), lineage.get("dataset")
     if training is None or dataset is None:
-        return None, []
+        return Resemblance()
     record = reads.fixed(f"{training['model_uri'].removesuffix('/model')}/training.json") or {}
     version = dataset["version"]
     if dataset["uri"] != version_uri(reads.workspace, name, version) or not record.get("features"):
-        return None, []
+        return Resemblance()
     pictures = read_pictures(reads, name, version)
     wanted = {id: picture for id, picture in pictures.by_id.items() if picture.split == "train"}
     uris = tuple(record["features"])
@@ -123,6 +153,27 @@ def _find_neighbours(
         (name, version, uris), lambda: read_features(reads.storage, uris, wanted=wanted)
     )
     if cached is None:
-        return None, []
+        return Resemblance()
     near = nearest_pictures(cached, {"it": direction}, NEIGHBOURS)["it"]
-    return version, [Neighbour(picture=wanted[id], cosine=cosine) for id, cosine in near if id in wanted]
+    return Resemblance(
+        dataset_version=version,
+        neighbours=[Neighbour(picture=wanted[id], cosine=cosine) for id, cosine in near if id in wanted],
+        channels=_find_channels(cached, wanted, direction),
+    )
+
+
+def _find_channels(
+    cached: CachedFeatures, wanted: Mapping[str, Picture], direction: Sequence[float]
+) -> list[Channel]:
+    from pipeline.report.features import brightest_pictures, strongest_channels
+
+    strongest = strongest_channels(direction, CHANNELS)
+    most = max(strongest[0][1], 1e-12)
+    return [
+        Channel(
+            number=number,
+            share=value / most,
+            pictures=[wanted[id] for id, _ in brightest_pictures(cached, number, BRIGHTEST) if id in wanted],
+        )
+        for number, value in strongest
+    ]

@@ -64,3 +64,15 @@ def nearest_pictures(
         nearest = np.argsort(-cosines, kind="stable")[:number]
         found[key] = [(cached.ids[row], float(cosines[row])) for row in nearest]
     return found
+
+
+def strongest_channels(direction: Sequence[float], number: int) -> list[tuple[int, float]]:
+    """Return the strongest channels of a picture's features, each with its value."""
+    values = np.asarray(direction, np.float32)
+    return [(int(channel), float(values[channel])) for channel in np.argsort(-values, kind="stable")[:number]]
+
+
+def brightest_pictures(cached: CachedFeatures, channel: int, number: int) -> list[tuple[str, float]]:
+    """Return the training pictures that light a channel most, with its value in each."""
+    column = cached.features[:, channel]
+    return [(cached.ids[row], float(column[row])) for row in np.argsort(-column, kind="stable")[:number]]
