@@ -205,7 +205,9 @@ def test_from_the_report_to_the_rollback(
     page.wait_for_selector("#answer")
     assert page.inner_text("#answer") == "grass"
     assert page.locator(".bars meter").count() == 2
-    assert page.locator("section .cards li").count() == 6
+    assert page.locator("#alike li").count() == 6
+    assert page.locator("#channels li").count() == 5
+    assert page.locator("#channels img").count() == 15
     assert admin.serious_violations() == []
 
     page = admin.visit(f"/classifiers/{NAME}/pictures?label=brick&split=train")
