@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -79,7 +80,8 @@ def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs)
     """
     encoded = tf.stack([tf.io.encode_png(picture) for picture in pixels])
     keys = tf.constant([str(number) for number in range(len(pixels))])
-    answer = tf.saved_model.load(str(directory)).signatures["keyed"](key=keys, inputs=encoded)
+    with _unoptimized():
+        answer = tf.saved_model.load(str(directory)).signatures["keyed"](key=keys, inputs=encoded)
     outputs: Float32Outputs = answer["outputs"].numpy()
     difference = float(np.abs(outputs[: len(expected)] - expected).max())
     if not difference <= TOLERANCE:
@@ -88,6 +90,16 @@ def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs)
             difference=difference,
         )
     return outputs
+
+
+@contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Run graphs as they were written: optimising one takes longer than a single pass of a few pictures."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 class _DenseHead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,11 @@ def convert_network(network: Any) -> bytes:
     Args:
         network: A `tf.function` from uint8 pixels to pooled features and the feature map.
     """
+    gc.collect()  # the export's graphs refer to themselves, and each holds the weights
     concrete = network.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    # The same flat buffer, without writing and reading a SavedModel on the way.
+    converter.experimental_lower_to_saved_model = False
     converted: bytes = converter.convert()
     return converted
 

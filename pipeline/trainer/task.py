@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pipeline.backbones.table import BACKBONES, Backbone, find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch, PipelineError, WeightsMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
+from pipeline.trainer.process import prepare_process
 from pipeline.types import Float32Features, JsonDict
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; return the process's exit code."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
-    # Read when TensorFlow and NumPy are imported. oneDNN doubles the speed of the network; a second BLAS
-    # thread costs the head's small products more CPU than it saves time.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    prepare_process(keras=bool(arguments.head_module))
     try:
         run_job(arguments, Storage.from_environment())
     except PipelineError as error:

@@ -1,0 +1,36 @@
+"""Settings of a job's process, made before TensorFlow and NumPy are imported, which read them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # mallopt(3)
+_NEVER = 2**31 - 1
+
+
+def prepare_process(*, keras: bool) -> None:
+    """Choose TensorFlow's and NumPy's settings; what the environment says already stays.
+
+    Args:
+        keras: Whether the job needs Keras.
+    """
+    settings = {
+        "TF_ENABLE_ONEDNN_OPTS": "1",  # doubles the speed of the network
+        "OPENBLAS_NUM_THREADS": "1",  # a second costs the head's small products more CPU than it saves time
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    if not keras:
+        # TensorFlow imports the Keras it is told to use, if it is there: half of its own import's time.
+        settings["TF_USE_LEGACY_KERAS"] = "1"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Keep glibc from giving memory back: a job copies its weights a dozen times, each in fresh pages."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have none
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
