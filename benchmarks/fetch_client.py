@@ -5,9 +5,7 @@ Downloads every picture, decodes it, resizes it to 256 x 256 and writes NPZ shar
 
 from __future__ import annotations
 
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -36,21 +34,17 @@ def main(list_file: str, out: str) -> None:
     result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
     rows = (row for row in iterate_rows(result["index"], storage) if row.reason is None)
     start = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while part := list(islice(rows, SHARD)):
-            pack(part, f"gs://graft/shard-{start}.npz", storage, pool)
-            start += len(part)
+    while part := list(islice(rows, SHARD)):
+        pack(part, f"gs://graft/shard-{start}.npz", storage)
+        start += len(part)
     print(result["found"])
 
 
-def pack(rows: list[FetchedRow], uri: str, storage: Storage, pool: ThreadPoolExecutor) -> None:
-    """Write one shard; as many pictures at a time as there are cores, like `pack` tasks side by side."""
+def pack(rows: list[FetchedRow], uri: str, storage: Storage) -> None:
+    """Write one shard, as one `pack` task does."""
     features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
-
-    def fill(number: int) -> None:
-        features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{rows[number].blob}"), SPEC)
-
-    list(pool.map(fill, range(len(rows))))
+    for number, row in enumerate(rows):
+        features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{row.blob}"), SPEC)
     storage.write_bytes(uri, write_npz({"features": features, "labels": np.zeros(len(rows), np.int64)}))
 
 

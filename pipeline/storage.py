@@ -7,6 +7,7 @@ A bucket is a directory where one is mapped (`GRAFT_BUCKETS=demo=/path,...`; the
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError, UnknownBucket
 
 WORKSPACE_BUCKET = "graft"
+_STARTED, _NUMBERS = uuid.uuid4().hex, itertools.count()  # with the process's number, which a fork changes
 
 
 class Bucket(Protocol):
@@ -73,7 +75,7 @@ class DirectoryBucket:
         path = self._path(key)
         if if_absent and path.exists():
             return False
-        partial = path.parent / f".{path.name[:80]}.{uuid.uuid4().hex}.part"
+        partial = path.parent / f".{path.name[:80]}.{_STARTED}-{os.getpid()}-{next(_NUMBERS)}.part"
         try:
             self._write_partial(partial, data)
             if if_absent:
@@ -83,8 +85,7 @@ class DirectoryBucket:
         except OSError as error:
             raise StorageError(f"Writing {path} failed: {error}", key=key) from error
         finally:
-            if partial.exists():
-                partial.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
     def _link(self, partial: Path, path: Path) -> bool:
         try:
@@ -94,17 +95,22 @@ class DirectoryBucket:
         return True
 
     def _write_partial(self, partial: Path, data: bytes) -> None:
-        for is_last_try in (False, True):
-            partial.parent.mkdir(parents=True, exist_ok=True)
+        for tries_left in (2, 1, 0):
             try:
-                with partial.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                return
-            except FileNotFoundError:  # a delete has just removed the folder, which was empty
-                if is_last_try:
+                file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileNotFoundError:  # there is no folder yet, or a delete has just removed it as empty
+                if not tries_left:
                     raise
+                partial.parent.mkdir(parents=True, exist_ok=True)
+            else:
+                break
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     def exists(self, key: str) -> bool:
         """Say whether the object is there."""

@@ -107,6 +107,7 @@ class RowSpool:
         self._file = tempfile.TemporaryFile()
         self._positions = array("q")
         self._offsets = array("q")
+        self._num_bytes = 0
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -114,8 +115,8 @@ class RowSpool:
     def add(self, row: FetchedRow) -> None:
         """Keep a row."""
         self._positions.append(row.position)
-        self._offsets.append(self._file.tell())
-        self._file.write(format_row(row))
+        self._offsets.append(self._num_bytes)  # `tell` is a system call
+        self._num_bytes += self._file.write(format_row(row))
 
     def lines(self) -> Iterator[bytes]:
         """Yield the rows as lines of an index, in source order; no row can be added afterwards."""

@@ -30,16 +30,21 @@ class PartFile:
         self._memory = bytearray()
         self._file: BinaryIO | None = None
         self._validators = Validators()
+        self._is_on_disk = self._path.exists() or self._facts.exists()
 
     @property
     def num_bytes(self) -> int:
         """Bytes that are there."""
-        in_file = self._path.stat().st_size if self._facts.exists() and self._path.exists() else 0
-        return in_file + len(self._memory) if self._file is None else self._file.tell()
+        if self._file is not None:
+            return self._file.tell()
+        is_part = self._is_on_disk and self._facts.exists() and self._path.exists()
+        return len(self._memory) + (self._path.stat().st_size if is_part else 0)
 
     def resume_headers(self) -> dict[str, str]:
         """Return what asks for the rest only, empty where everything is to be asked for."""
-        if not self._facts.exists() or not self._path.exists() or not self._path.stat().st_size:
+        if not (self._is_on_disk and self._facts.exists() and self._path.exists()):
+            return {}
+        if not self._path.stat().st_size:
             return {}
         validators = Validators(**json.loads(self._facts.read_text()))
         condition = validators.range_condition
@@ -51,8 +56,10 @@ class PartFile:
         """Drop what is there; what follows is a file of these validators."""
         self.close()
         self._memory = bytearray()
-        self._path.unlink(missing_ok=True)
-        self._facts.unlink(missing_ok=True)
+        if self._is_on_disk:
+            self._path.unlink(missing_ok=True)
+            self._facts.unlink(missing_ok=True)
+            self._is_on_disk = False
         self._validators = validators
 
     def go_on(self) -> None:
@@ -64,6 +71,7 @@ class PartFile:
         """Add bytes."""
         if self._file is None and len(self._memory) + len(data) > MEMORY_BYTES:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._is_on_disk = True
             if self._validators.range_condition is not None:
                 self._facts.write_text(json.dumps(self._validators.to_dict()))
             self._file = self._path.open("wb")
