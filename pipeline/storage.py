@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -85,7 +86,8 @@ class DirectoryBucket:
         except OSError as error:
             raise StorageError(f"Writing {path} failed: {error}", key=key) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                partial.unlink()
 
     def _link(self, partial: Path, path: Path) -> bool:
         try:
@@ -95,15 +97,7 @@ class DirectoryBucket:
         return True
 
     def _write_partial(self, partial: Path, data: bytes) -> None:
-        for tries_left in (2, 1, 0):
-            try:
-                file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileNotFoundError:  # there is no folder yet, or a delete has just removed it as empty
-                if not tries_left:
-                    raise
-                partial.parent.mkdir(parents=True, exist_ok=True)
-            else:
-                break
+        file = self._create(partial)
         try:
             rest = memoryview(data)
             while rest:
@@ -111,6 +105,16 @@ class DirectoryBucket:
             os.fsync(file)
         finally:
             os.close(file)
+
+    def _create(self, path: Path) -> int:
+        for tries_left in (2, 1, 0):
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileNotFoundError:  # there is no folder yet, or a delete has just removed it as empty
+                if not tries_left:
+                    raise
+                path.parent.mkdir(parents=True, exist_ok=True)
+        raise AssertionError("the last try returns or raises")
 
     def exists(self, key: str) -> bool:
         """Say whether the object is there."""
