@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def test_the_article_is_retold(stack: Stack, tmp_path: Path) -> None:
     assert "{'predictions': [{'outputs': [" in book.value("urlsafe_b64encode")
     assert book.value("LABELS[int(") == "'brick'"
     assert len(book.pictures()) == 2
+    assert "is SUCCEEDED" in book.printed("dense_1_input')])")
+    flowers = ast.literal_eval(book.value("[5.4, 3.9, 1.3, 0.4]"))["predictions"]
+    assert flowers == [{"ArgMax_1": kind} for kind in (0, 0, 0, 0, 1, 2)]
 
 
 def test_own_pictures_become_a_served_version_with_the_head_of_a_cell(stack: Stack, tmp_path: Path) -> None:
