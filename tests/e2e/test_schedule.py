@@ -1,0 +1,114 @@
+"""What nobody starts by hand, on the real stack: a cron that fires, a question nobody answers, a backfill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import Stack, wait_until
+
+NAME = "timely"
+CLASSIFIER = {
+    "name": NAME,
+    "dataset": {"source": {"type": "sample", "classes": ["brick", "grass"]}},
+    "model": {"epochs": 3, "head": {"units": 64}},
+    "gate": {"min_accuracy": 0.5},
+    "deploy": {"require_approval": True, "approval_hours": 5 / 3600, "on_timeout": "approve"},
+    "schedule": "* * * * *",
+}
+
+
+class Timely:
+    """The classifier of these tests, whose DAG is due every minute."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        (stack.classifiers / f"{NAME}.yaml").write_text(yaml.safe_dump(CLASSIFIER))
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        return self.stack.airflow()._call(method, f"/api/v2/{path}", body)
+
+    def ended(self, run_type: str, count: int) -> list[dict[str, Any]]:
+        """Return the runs of a type, oldest first, once so many have ended."""
+        path = f"dags/{NAME}/dagRuns?run_type={run_type}&order_by=run_after"
+        runs = [run for run in self.call("GET", path)["dag_runs"] if run["state"] in ("success", "failed")]
+        return runs if len(runs) >= count else []
+
+    def backfill(self, date: datetime) -> dict[str, Any]:
+        """Run again what was due at one moment, and return that run when its backfill is over."""
+        moment = date.isoformat()
+        body = {"dag_id": NAME, "from_date": moment, "to_date": moment, "reprocess_behavior": "completed"}
+        made = self.call("POST", "backfills", body)
+
+        def ended() -> list[dict[str, Any]]:
+            runs = self.ended("backfill", 1)
+            return [run for run in runs if datetime.fromisoformat(run["logical_date"]) == date]
+
+        [run] = wait_until(ended, seconds=200, what="end of the backfill's run")
+        self.call(
+            "PUT", f"backfills/{made['id']}/cancel"
+        )  # Airflow would take its time to see that it is over
+        return run
+
+    def states(self, run_id: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for task in self.stack.airflow().task_instances(NAME, run_id):
+            found.setdefault(task["task_id"], set()).add(task["state"])
+        return found
+
+    def note(self, run_id: str) -> str:
+        return str(self.call("GET", f"dags/{NAME}/dagRuns/{quote(run_id, safe='')}")["note"])
+
+
+@pytest.fixture(scope="module")
+def timely(stack: Stack) -> Iterator[Timely]:
+    timely = Timely(stack)
+    airflow = stack.airflow()
+    wait_until(lambda: airflow.find_dag(NAME), seconds=120, what="DAG")
+    timely.call("PATCH", f"dags/{NAME}", {"is_paused": False})
+    yield timely
+    timely.call("PATCH", f"dags/{NAME}", {"is_paused": True})
+
+
+@pytest.fixture(scope="module")
+def scheduled(timely: Timely) -> list[dict[str, Any]]:
+    """The first two runs by schedule; the first trains."""
+    runs: list[dict[str, Any]] = wait_until(
+        lambda: timely.ended("scheduled", 2), seconds=400, what="end of two runs by schedule", pause=1
+    )
+    return runs
+
+
+def test_a_cron_starts_a_run_which_deploys_when_nobody_has_answered_in_time(
+    timely: Timely, scheduled: list[dict[str, Any]]
+) -> None:
+    first = scheduled[0]
+    assert first["state"] == "success"
+    assert timely.states(first["dag_run_id"])["promote"] == {"success"}
+    events = timely.stack.graft_json("history", NAME)["events"]
+    assert [event["event"] for event in events] == ["approved", "promoted"]
+    assert events[0]["by"] == "timeout"
+
+
+def test_the_next_one_finds_nothing_new(timely: Timely, scheduled: list[dict[str, Any]]) -> None:
+    second = scheduled[1]
+    assert second["state"] == "success"
+    assert timely.states(second["dag_run_id"])["train"] == {"skipped"}
+    assert timely.note(second["dag_run_id"]).startswith("**Nothing new; nothing was trained.**")
+
+
+def test_a_backfill_by_rest_takes_the_dataset_of_its_date(
+    timely: Timely, scheduled: list[dict[str, Any]]
+) -> None:
+    date = datetime.fromisoformat(scheduled[1]["logical_date"])
+    before_there_was_one = timely.backfill(date - timedelta(days=365))
+    assert before_there_was_one["state"] == "failed"
+    assert timely.states(before_there_was_one["dag_run_id"])["fetch"] == {"failed"}
+    again = timely.backfill(date)
+    assert again["state"] == "success"
+    assert timely.note(again["dag_run_id"]).startswith("**Nothing new; nothing was trained.**")
