@@ -23,7 +23,8 @@ TENSORFLOW_HOMES = (
 ROOMS = {
     "errors": set(),
     "types": set(),
-    "storage": {"errors", "types"},
+    "buckets": {"errors"},
+    "storage": {"errors", "types", "buckets"},
     "npz": {"errors", "types"},
     "config": {"errors", "types", "storage"},
     "pixels": {"errors", "types"},
