@@ -231,11 +231,22 @@ class TestRuntimes:
             assert found["labels"] == {"graft-runtime": runtime}
 
 
+PART = 1000  # hypothesis remembers every example until it is done
 COUNTS = [(LIGHT, SOAK_REQUESTS or 150), (HEAVY, SOAK_REQUESTS or 40)]
 
 
 class TestHostileRequests:
     """In `make soak`: 100,000 requests, and ten minutes at least."""
+
+    @pytest.mark.parametrize("model", [LIGHT, HEAVY])
+    @pytest.mark.parametrize("pixels", [[], 5, [[1, 2]], [[[0, 0, 0]]]])
+    def test_pixels_of_another_shape_are_an_error_and_end_no_worker(
+        self, engine: EngineProcess, model: str, pixels: Any
+    ) -> None:
+        worker = worker_of(engine, model)
+        answer = ask(engine, model, {"instances": [pixels], "signature_name": "pixels"})
+        assert "224, 3)" in answer["error"]
+        assert worker_of(engine, model).pid == worker.pid
 
     @pytest.mark.timeout(4 * 3600)
     @pytest.mark.parametrize(("model", "count"), COUNTS)
@@ -260,7 +271,7 @@ def send_hostile(engine: EngineProcess, model: str, count: int) -> None:
 
     @hypothesis.given(BODIES)
     @hypothesis.settings(
-        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=min(count, PART), deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     def send(body: bytes) -> None:
         connection.request("POST", f"/v1/projects/local/models/{model}:predict", body)
@@ -272,4 +283,5 @@ def send_hostile(engine: EngineProcess, model: str, count: int) -> None:
             assert (answer.status, found["error"]["code"]) == (400, 400), found
 
     with contextlib.closing(connection):
-        send()
+        for _ in range(0, count, PART):
+            send()

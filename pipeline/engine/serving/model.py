@@ -101,6 +101,12 @@ class LoadedModel:
             inputs = {alias: tf.constant(column, specs[alias].dtype) for alias, column in columns.items()}
         except (TypeError, ValueError, UnicodeError, tf.errors.OpError) as error:
             raise PredictionFailed(f"Error processing input: {error}") from error
+        for alias, tensor in inputs.items():  # TensorFlow does not look, and a kernel may end the process
+            if not specs[alias].shape.is_compatible_with(tensor.shape):
+                raise PredictionFailed(
+                    f"Error processing input: {alias} expects the shape {specs[alias].shape}. "
+                    f"Received: {tensor.shape}"
+                )
         try:
             outputs = function(**inputs)
         except (TypeError, ValueError, tf.errors.OpError) as error:
