@@ -1,4 +1,4 @@
-"""Ends what leaked: jobs that no task wants; versions, folders of jobs and packs that nobody needs."""
+"""Ends what leaked: jobs that no task wants; versions and folders of jobs that nobody needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graft.operators.sweep import CancelUnwantedJobsOperator, CollectGarbageOper
 
 with DAG(
     dag_id="engine_sweep",
-    description="Cancels jobs that no task wants; deletes old versions, folders of old jobs and old packs.",
+    description="Cancels jobs that no task wants; deletes old versions and folders of old jobs.",
     schedule="*/15 * * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         3, ge=2, description="How many versions that served `engine_sweep` keeps, the default among them."
     )
     keep_days: float = Field(
-        30, ge=1, description="How long `engine_sweep` keeps jobs' folders and packs that no version needs."
+        30, ge=1, description="How long `engine_sweep` keeps folders of jobs that no version needs."
     )
     users: str = Field(
         "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,34 +102,16 @@ def find_needed_jobs(
     return needed
 
 
-def find_needed_datasets(engine: MLEngine, storage: Storage, workspace: str) -> set[str]:
-    """Return the dataset versions that versions of models are made of."""
-    return {
-        str(lineage["dataset"]["version"])
-        for model in engine.list_models()
-        for version in engine.list_versions(resource_id(model))
-        for lineage in _lineages_of(storage, workspace, resource_id(model), version)
-    }
-
-
 def _jobs_of(storage: Storage, workspace: str, model: str, version: Mapping[str, Any]) -> set[str]:
     uri, folder = str(version.get("deploymentUri", "")), f"{workspace}/jobs/"
     needed = {uri[len(folder) :].partition("/")[0]} if uri.startswith(folder) else set()
-    for lineage in _lineages_of(storage, workspace, model, version):
-        needed |= {str(lineage["training"]["job"]), str(lineage["evaluation_job"])}
-    return needed
-
-
-def _lineages_of(
-    storage: Storage, workspace: str, model: str, version: Mapping[str, Any]
-) -> Iterator[JsonDict]:
-    uri = str(version.get("deploymentUri", "")).rstrip("/")
-    made_here = [uri] if uri.startswith(f"{workspace}/") else []
-    for place in (f"{workspace}/models/{model}/{resource_id(version)}", *made_here):
+    for place in (f"{workspace}/models/{model}/{resource_id(version)}", uri.rstrip("/")):
         try:
-            yield storage.read_json(f"{place}/graft/lineage.json")
+            lineage = storage.read_json(f"{place}/graft/lineage.json")
         except ObjectNotFound:
             continue
+        needed |= {str(lineage["training"]["job"]), str(lineage["evaluation_job"])}
+    return needed
 
 
 def delete_versions(engine: MLEngine, model: str, versions: Iterable[str]) -> list[str]:

@@ -43,7 +43,7 @@ class CancelUnwantedJobsOperator(GraftOperator):
 
 
 class CollectGarbageOperator(GraftOperator):
-    """Delete versions that never came to serve or served long ago, folders of old jobs, and old packs.
+    """Delete versions that never came to serve or served long ago, and the folders of old jobs.
 
     Args:
         grace_minutes: How long a version that never served stays.
@@ -58,21 +58,16 @@ class CollectGarbageOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return what it deleted."""
-        runs = AirflowApiHook().unfinished_runs()
-        return {
-            "versions": self._collect_versions(runs),
-            "jobs": self._collect_jobs(),
-            "packs": self._collect_packs(runs),
-        }
+        return {"versions": self._collect_versions(), "jobs": self._collect_jobs()}
 
-    def _collect_versions(self, runs: Sequence[JsonDict]) -> dict[str, list[str]]:
+    def _collect_versions(self) -> dict[str, list[str]]:
         from pipeline.deploy.sweep import delete_versions, find_old_versions
         from pipeline.deploy.version import version_name
         from pipeline.ml_engine.protocol import resource_id
 
         engine, storage, deleted = self.connect(), self.storage, {}
         models = engine.list_models()
-        live = {version_name(run["dag_id"], run["dag_run_id"]) for run in runs}
+        live = {version_name(run["dag_id"], run["dag_run_id"]) for run in AirflowApiHook().unfinished_runs()}
         for model in models:
             name = resource_id(model)
             old = find_old_versions(
@@ -98,26 +93,9 @@ class CollectGarbageOperator(GraftOperator):
             jobs,
             needed=find_needed_jobs(engine, storage, workspace, jobs),
             mark=(AIRFLOW, require_deployment()),
-            before=_long_ago(),
+            before=datetime.now(UTC) - timedelta(days=Settings().keep_days),
         )
         return delete_job_folders(storage, workspace, old)
-
-    def _collect_packs(self, runs: Sequence[JsonDict]) -> list[str]:
-        from pipeline.deploy.sweep import find_needed_datasets
-        from pipeline.preprocess.old_packs import delete_old_packs
-
-        storage, workspace = self.storage, self.workspace
-        return delete_old_packs(
-            storage,
-            workspace,
-            needed=find_needed_datasets(self.connect(), storage, workspace),
-            live={run["dag_id"] for run in runs},
-            before=_long_ago(),
-        )
-
-
-def _long_ago() -> datetime:
-    return datetime.now(UTC) - timedelta(days=Settings().keep_days)
 
 
 def require_deployment() -> str:

@@ -10,7 +10,6 @@ from pipeline.deploy.history import record_event
 from pipeline.deploy.sweep import (
     delete_job_folders,
     delete_versions,
-    find_needed_datasets,
     find_needed_jobs,
     find_old_jobs,
     find_old_versions,
@@ -139,16 +138,6 @@ class TestJobs:
         jobs = [self.job("asked", predictionInput=asked), self.job("gone", predictionInput=gone)]
         needed = find_needed_jobs(engine, storage, "gs://graft", jobs)
         assert needed == {"trained", "evaluated", "made", "asked"}
-
-    def test_datasets_that_versions_are_made_of_are_needed(
-        self, engine: FakeMLEngine, storage: Storage
-    ) -> None:
-        add_versions(engine, 1, deploymentUri="gs://graft/jobs/made/model")
-        add_versions(engine, 2, deploymentUri="gs://elsewhere/model")
-        for place, dataset in ((f"models/m/{version_id(2)}", "d_2"), ("jobs/made/model", "d_1")):
-            uri = f"gs://graft/{place}/graft/lineage.json"
-            storage.write_json(uri, {"dataset": {"version": dataset}})
-        assert find_needed_datasets(engine, storage, "gs://graft") == {"d_1", "d_2"}
 
     def test_folders_are_deleted_whole_and_no_others(self, storage: Storage) -> None:
         for uri in ("jobs/a/model/x", "jobs/a/training.json", "jobs/ab/model/x"):
