@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
@@ -33,16 +34,15 @@ def main(list_file: str, out: str) -> None:
     classifier = Classifier.from_dict({"name": "bench", "dataset": dataset})
     result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
     rows = (row for row in iterate_rows(result["index"], storage) if row.reason is None)
-    start = 0
+    start, pixels = 0, np.empty((SHARD, SIDE, SIDE, 3), np.uint8)
     while part := list(islice(rows, SHARD)):
-        pack(part, f"gs://graft/shard-{start}.npz", storage)
+        pack(part, f"gs://graft/shard-{start}.npz", storage, pixels[: len(part)])
         start += len(part)
     print(result["found"])
 
 
-def pack(rows: list[FetchedRow], uri: str, storage: Storage) -> None:
+def pack(rows: list[FetchedRow], uri: str, storage: Storage, features: NDArray[np.uint8]) -> None:
     """Write one shard, as one `pack` task does."""
-    features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
     for number, row in enumerate(rows):
         features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{row.blob}"), SPEC)
     storage.write_bytes(uri, write_npz({"features": features, "labels": np.zeros(len(rows), np.int64)}))

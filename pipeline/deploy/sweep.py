@@ -105,7 +105,8 @@ def find_needed_jobs(
 def _jobs_of(storage: Storage, workspace: str, model: str, version: Mapping[str, Any]) -> set[str]:
     uri, folder = str(version.get("deploymentUri", "")), f"{workspace}/jobs/"
     needed = {uri[len(folder) :].partition("/")[0]} if uri.startswith(folder) else set()
-    for place in (f"{workspace}/models/{model}/{resource_id(version)}", uri.rstrip("/")):
+    made_here = [uri.rstrip("/")] if uri.startswith(f"{workspace}/") else []
+    for place in (f"{workspace}/models/{model}/{resource_id(version)}", *made_here):
         try:
             lineage = storage.read_json(f"{place}/graft/lineage.json")
         except ObjectNotFound:

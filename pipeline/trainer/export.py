@@ -95,11 +95,13 @@ def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs)
 @contextmanager
 def _unoptimized() -> Iterator[None]:
     """Run graphs as they were written: optimising one takes longer than a single pass of a few pictures."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    options = tf.config.optimizer
+    before = options.get_experimental_options().get("disable_meta_optimizer", False)
+    options.set_experimental_options({"disable_meta_optimizer": True})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+        options.set_experimental_options({"disable_meta_optimizer": before})
 
 
 class _DenseHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ class PartFile:
         self._memory = bytearray()
         self._file: BinaryIO | None = None
         self._validators = Validators()
-        self._is_on_disk = self._path.exists() or self._facts.exists()
+        self._is_on_disk = os.path.exists(self._path) or os.path.exists(self._facts)
 
     @property
     def num_bytes(self) -> int:

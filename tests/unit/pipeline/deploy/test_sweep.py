@@ -133,6 +133,7 @@ class TestJobs:
         lineage = {"training": {"job": "trained"}, "evaluation_job": "evaluated"}
         storage.write_json(f"gs://graft/models/m/{version_id(1)}/graft/lineage.json", lineage)
         add_versions(engine, 1, deploymentUri="gs://graft/jobs/made/model")
+        add_versions(engine, 3, deploymentUri="gs://elsewhere/model")  # nobody looks into that bucket
         asked = {"versionName": f"projects/local/models/m/versions/{version_id(1)}"}
         gone = {"versionName": f"projects/local/models/m/versions/{version_id(2)}"}
         jobs = [self.job("asked", predictionInput=asked), self.job("gone", predictionInput=gone)]
