@@ -104,7 +104,7 @@ class LoadedModel:
         for alias, tensor in inputs.items():  # TensorFlow does not look, and a kernel may end the process
             if not specs[alias].shape.is_compatible_with(tensor.shape):
                 raise PredictionFailed(
-                    f"Error processing input: {alias} expects the shape {specs[alias].shape}. "
+                    f"Error during model execution: {alias} expects the shape {specs[alias].shape}. "
                     f"Received: {tensor.shape}"
                 )
         try:
