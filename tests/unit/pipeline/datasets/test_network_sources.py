@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from pipeline.config import Classifier, FetchConfig
 from pipeline.datasets.fetch import FetchResult, fetch_pictures
-from pipeline.datasets.fetcher import FetchPolicy
+from pipeline.datasets.fetcher import FetchPolicy, PictureFetcher
 from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.html_page import parse_srcset, read_page
 from pipeline.datasets.index import FetchedRow, read_indexes
@@ -65,6 +66,22 @@ class TestUrlList:
     def write(self, path: Path, site: Site, *lines: str) -> dict[str, Any]:
         path.write_text("url,label\n" + "\n".join(site.url("/") + line for line in lines) + "\n")
         return {"type": "url_list", "uri": str(path)}
+
+    def test_all_threads_of_a_fetch_share_one_core_and_others_get_theirs_back(
+        self, site: Site, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetch_one, seen, before = PictureFetcher.fetch, [], os.sched_getaffinity(0)
+
+        def watched(self: PictureFetcher, *arguments: Any, **options: Any) -> Any:
+            seen.append(os.sched_getaffinity(0))
+            return fetch_one(self, *arguments, **options)
+
+        monkeypatch.setattr(PictureFetcher, "fetch", watched)
+        lines = [f"good/{number}.png,cat" for number in range(8)]
+        fetch(site, storage, self.write(tmp_path / "list.csv", site, *lines))
+        assert len(seen) == 8
+        assert {len(cores) for cores in seen} == {1}
+        assert os.sched_getaffinity(0) == before
 
     @pytest.mark.parametrize("num_chunks", [1, 2, 3])
     def test_collection_stops_at_the_limit_whatever_fails(
