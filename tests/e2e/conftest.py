@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
+import yaml
 
 from pipeline.cli.airflow_api import AirflowApi
 from pipeline.config import PROJECT_ROOT
@@ -103,6 +105,34 @@ class Stack:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         return found
+
+
+class ClassifierDag:
+    """A classifier of the tests' own, and its DAG over REST.
+
+    Args:
+        stack: Where it runs; its YAML is written there.
+        classifier: What the YAML says.
+    """
+
+    def __init__(self, stack: Stack, classifier: dict[str, Any]) -> None:
+        self.stack, self.name = stack, str(classifier["name"])
+        (stack.classifiers / f"{self.name}.yaml").write_text(yaml.safe_dump(classifier))
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        return self.stack.airflow()._call(method, f"/api/v2/{path}", body)
+
+    def tasks(self, run_id: str) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for task in self.stack.airflow().task_instances(self.name, run_id):
+            found.setdefault(task["task_id"], []).append(task)
+        return found
+
+    def states(self, run_id: str) -> dict[str, set[str]]:
+        return {name: {task["state"] for task in found} for name, found in self.tasks(run_id).items()}
+
+    def note(self, run_id: str) -> str:
+        return str(self.call("GET", f"dags/{self.name}/dagRuns/{quote(run_id, safe='')}")["note"])
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float, what: str, pause: float = 0.1) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 
-from tests.e2e.conftest import Stack, wait_until
+from tests.e2e.conftest import ClassifierDag, Stack, wait_until
 
 NAME = "vetted"
 CLASSIFIER = {
@@ -24,15 +23,8 @@ CLASSIFIER = {
 TASK_SECONDS = 15
 
 
-class Vetted:
+class Vetted(ClassifierDag):
     """The classifier of these tests, whose versions a person lets through."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        (stack.classifiers / f"{NAME}.yaml").write_text(yaml.safe_dump(CLASSIFIER))
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        return self.stack.airflow()._call(method, f"/api/v2/{path}", body)
 
     def question(self) -> dict[str, Any] | None:
         path = f"dags/{NAME}/dagRuns/~/hitlDetails?response_received=false"
@@ -53,19 +45,10 @@ class Vetted:
             stdout, _ = run.communicate(timeout=240)
         return run.returncode, json.loads(stdout), asked["body"]
 
-    def tasks(self, run_id: str) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {}
-        for task in self.stack.airflow().task_instances(NAME, run_id):
-            found.setdefault(task["task_id"], []).append(task)
-        return found
-
-    def note(self, run_id: str) -> str:
-        return str(self.call("GET", f"dags/{NAME}/dagRuns/{quote(run_id, safe='')}")["note"])
-
 
 @pytest.fixture(scope="module")
 def vetted(stack: Stack) -> Vetted:
-    return Vetted(stack)
+    return Vetted(stack, CLASSIFIER)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +89,7 @@ def test_event_of_new_pictures_starts_a_run_that_finds_nothing_new(
     assert len(runs) <= 2  # a burst of three
     for run in runs:
         tasks = vetted.tasks(run["dag_run_id"])
-        states = {name: {task["state"] for task in found} for name, found in tasks.items()}
+        states = vetted.states(run["dag_run_id"])
         assert {name for name, found in states.items() if found == {"success"}} == {
             "settle",
             "fetch",
