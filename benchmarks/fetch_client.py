@@ -6,18 +6,18 @@ Downloads every picture, decodes it, resizes it to 256 x 256 and writes NPZ shar
 from __future__ import annotations
 
 import sys
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.index import FetchedRow, iterate_rows
-from pipeline.npz import write_npz
-from pipeline.pixels.host import decode_resized
+from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
+from pipeline.preprocess.decoding import decode_blobs
 from pipeline.storage import Storage
 
 CONCURRENCY = 16
@@ -34,18 +34,18 @@ def main(list_file: str, out: str) -> None:
     classifier = Classifier.from_dict({"name": "bench", "dataset": dataset})
     result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
     rows = (row for row in iterate_rows(result["index"], storage) if row.reason is None)
-    start, pixels = 0, np.empty((SHARD, SIDE, SIDE, 3), np.uint8)
-    while part := list(islice(rows, SHARD)):
-        pack(part, f"gs://graft/shard-{start}.npz", storage, pixels[: len(part)])
-        start += len(part)
+    for number in count():
+        if not (part := list(islice(rows, SHARD))):
+            break
+        pack(part, f"gs://graft/shard-{number}.npz", storage)
     print(result["found"])
 
 
-def pack(rows: list[FetchedRow], uri: str, storage: Storage, features: NDArray[np.uint8]) -> None:
+def pack(rows: list[FetchedRow], uri: str, storage: Storage) -> None:
     """Write one shard, as one `pack` task does."""
-    for number, row in enumerate(rows):
-        features[number] = decode_resized(storage.read_bytes(f"gs://graft/blobs/{row.blob}"), SPEC)
-    storage.write_bytes(uri, write_npz({"features": features, "labels": np.zeros(len(rows), np.int64)}))
+    features = decode_blobs([row.blob for row in rows], SPEC, storage, "gs://graft")
+    arrays = {"features": features, "labels": np.zeros(len(rows), np.int64)}
+    storage.write_large(uri, partial(save_npz, arrays=arrays), if_absent=True)
 
 
 if __name__ == "__main__":

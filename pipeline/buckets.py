@@ -1,6 +1,6 @@
-"""Buckets: a directory, or one of Google Cloud Storage.
+"""What a bucket is, and the directory that stands for one. Google's own are in `google_bucket`.
 
-Writes are atomic, and "if absent" is real on both: `os.link` in a directory, a generation precondition there.
+Writes are atomic, and "if absent" is real: by `os.link` here, by a generation precondition there.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from pipeline.errors import ConfigError, ObjectNotFound, StorageError, UnknownBucket
+from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 
 _STARTED, _NUMBERS = uuid.uuid4().hex, itertools.count()  # with the process's number, which a fork changes
 
@@ -26,6 +27,9 @@ class Bucket(Protocol):
 
     def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
         """Write the object; False where it exists and `if_absent` is set."""
+
+    def write_large(self, key: str, write: Callable[[BinaryIO], None], *, if_absent: bool) -> bool:
+        """Write the object as `write` puts it into a seekable file; else as `write`."""
 
     def exists(self, key: str) -> bool:
         """Say whether the object is there."""
@@ -66,38 +70,39 @@ class DirectoryBucket:
 
     def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
         """Write the object; False where it exists and `if_absent` is set."""
+        return self._place(key, partial(_write_whole, data), if_absent=if_absent)
+
+    def write_large(self, key: str, write: Callable[[BinaryIO], None], *, if_absent: bool) -> bool:
+        """Write the object as `write` puts it into a seekable file; else as `write`."""
+        return self._place(key, partial(_write_large, write), if_absent=if_absent)
+
+    def _place(self, key: str, fill: Callable[[int], None], *, if_absent: bool) -> bool:
         path = self._path(key)
         if if_absent and path.exists():
             return False
-        partial = path.parent / f".{path.name[:80]}.{_STARTED}-{os.getpid()}-{next(_NUMBERS)}.part"
+        part = path.parent / f".{path.name[:80]}.{_STARTED}-{os.getpid()}-{next(_NUMBERS)}.part"
         try:
-            self._write_partial(partial, data)
+            file = self._create(part)
+            try:
+                fill(file)
+            finally:
+                os.close(file)
             if if_absent:
-                return self._link(partial, path)
-            partial.replace(path)
+                return self._link(part, path)
+            part.replace(path)
             return True
         except OSError as error:
             raise StorageError(f"Writing {path} failed: {error}", key=key) from error
         finally:
             with suppress(FileNotFoundError, NotADirectoryError):
-                partial.unlink()
+                part.unlink()
 
-    def _link(self, partial: Path, path: Path) -> bool:
+    def _link(self, part: Path, path: Path) -> bool:
         try:
-            os.link(partial, path)
+            os.link(part, path)
         except FileExistsError:
             return False
         return True
-
-    def _write_partial(self, partial: Path, data: bytes) -> None:
-        file = self._create(partial)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
 
     def _create(self, path: Path) -> int:
         for tries_left in (2, 1, 0):
@@ -140,79 +145,16 @@ class DirectoryBucket:
         return self._path(key)
 
 
-class GoogleBucket:
-    """A bucket of Google Cloud Storage; the client is made on first use.
+def _write_whole(data: bytes, file: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
 
-    Args:
-        name: The bucket's name.
-        cache: Directory for `local_path` copies, one file per object generation.
-    """
 
-    def __init__(self, name: str, cache: Path) -> None:
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud import storage
-
-        try:
-            self._bucket = storage.Client().bucket(name)
-        except (GoogleAuthError, OSError) as error:
-            raise UnknownBucket(
-                f"The bucket {name!r} is not mapped to a directory, and Google Cloud Storage says: {error}. "
-                f"Map it with GRAFT_BUCKETS={name}=/some/directory, or set GOOGLE_APPLICATION_CREDENTIALS.",
-                bucket=name,
-            ) from error
-        self._cache = cache / name
-
-    def read(self, key: str) -> bytes:
-        """Return the object's bytes."""
-        from google.api_core.exceptions import GoogleAPIError, NotFound
-
-        try:
-            data: bytes = self._bucket.blob(key).download_as_bytes()
-        except NotFound as error:
-            raise ObjectNotFound(f"There is no object gs://{self._bucket.name}/{key}.", key=key) from error
-        except GoogleAPIError as error:
-            raise StorageError(f"Reading gs://{self._bucket.name}/{key} failed: {error}", key=key) from error
-        return data
-
-    def write(self, key: str, data: bytes, *, if_absent: bool) -> bool:
-        """Write the object; False where it exists and `if_absent` is set."""
-        from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
-
-        try:
-            self._bucket.blob(key).upload_from_string(data, if_generation_match=0 if if_absent else None)
-        except PreconditionFailed:
-            return False
-        except GoogleAPIError as error:
-            raise StorageError(f"Writing gs://{self._bucket.name}/{key} failed: {error}", key=key) from error
-        return True
-
-    def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
-        return bool(self._bucket.blob(key).exists())
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys with this prefix."""
-        for blob in self._bucket.list_blobs(prefix=prefix):
-            yield blob.name
-
-    def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
-        from google.api_core.exceptions import NotFound
-
-        try:
-            self._bucket.blob(key).delete()
-        except NotFound:
-            return
-
-    def local_path(self, key: str) -> Path:
-        """Return a local file with the object's bytes."""
-        blob = self._bucket.get_blob(key)
-        if blob is None:
-            raise ObjectNotFound(f"There is no object gs://{self._bucket.name}/{key}.", key=key)
-        path = self._cache / str(blob.generation) / key
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-            blob.download_to_filename(str(partial))
-            partial.replace(path)
-        return path
+def _write_large(write: Callable[[BinaryIO], None], file: int) -> None:
+    with open(file, "wb", closefd=False) as stream:
+        write(stream)
+    os.fsync(file)
+    if hasattr(os, "posix_fadvise"):  # kept in the page cache, a pack pushes out what the machine works with
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)

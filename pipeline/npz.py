@@ -267,16 +267,15 @@ def iterate_rows(
             yield batch.reshape(count, *row_shape)
 
 
-def write_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the arrays as an NPZ: the same arrays give the same bytes.
+def save_npz(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays as an NPZ into a seekable file: the same arrays give the same bytes.
 
     Members are stored, not deflated, in the order of their names, with a fixed time.
 
     Raises:
         BadArchive: for an object array.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             array = np.asarray(arrays[name], order="C")
             if array.dtype.kind not in READABLE_KINDS:
@@ -284,7 +283,17 @@ def write_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
                     f"`{name}` has the data type {array.dtype}; only plain numbers are written.", array=name
                 )
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
-            with archive.open(info, "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-                file.write(array.reshape(-1).view(np.uint8).data)  # NumPy's own writer copies in chunks
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+                member.write(array.reshape(-1).view(np.uint8).data)  # NumPy's own writer copies in chunks
+
+
+def write_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return what `save_npz` writes.
+
+    Raises:
+        BadArchive: for an object array.
+    """
+    buffer = io.BytesIO()
+    save_npz(buffer, arrays)
     return buffer.getvalue()

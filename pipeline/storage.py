@@ -1,7 +1,7 @@
 """Bytes in and out of a URI: `gs://bucket/key`, `file://`, or a path.
 
 A bucket is a directory where one is mapped (`GRAFT_BUCKETS=demo=/path,...`; the bucket `graft` is
-`$GRAFT_HOME/buckets/graft` unless mapped otherwise), else Google Cloud Storage (`pipeline.buckets`).
+`$GRAFT_HOME/buckets/graft` unless mapped otherwise), else Google Cloud Storage's.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from pipeline.buckets import Bucket, DirectoryBucket, GoogleBucket
+from pipeline.buckets import Bucket, DirectoryBucket
 from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.google_bucket import GoogleBucket
 
 WORKSPACE_BUCKET = "graft"
 
@@ -101,6 +102,20 @@ class Storage:
         """Write the object unless it exists; of several racers exactly one gets True."""
         bucket, key = self._find(uri)
         return bucket.write(key, data, if_absent=True)
+
+    def write_large(self, uri: str, write: Callable[[BinaryIO], None], *, if_absent: bool = False) -> bool:
+        """Write an object that is never whole in memory, and is not soon read on this machine.
+
+        Args:
+            uri: Of the object; readers see the old bytes or the new ones, never a part.
+            write: Puts the bytes into a seekable file.
+            if_absent: Whether an object that exists stays.
+
+        Returns:
+            False where it exists and was to stay.
+        """
+        bucket, key = self._find(uri)
+        return bucket.write_large(key, write, if_absent=if_absent)
 
     def exists(self, uri: str) -> bool:
         """Say whether an object has exactly this URI."""

@@ -35,6 +35,7 @@ from pipeline.preprocess.decisions import (
     read_decisions,
     read_takedowns,
 )
+from pipeline.preprocess.decoding import map_blobs
 from pipeline.preprocess.duplicates import Grouping, Picture, SeenPicture, group_pictures
 from pipeline.preprocess.expect import DataOutcome, Expectations, Snapshot, check_expectations
 from pipeline.preprocess.facts import FileFacts, examine_picture, recall_facts
@@ -188,14 +189,14 @@ def _examine_rows(
     fetched: Sequence[FetchedRow], dataset: str, storage: Storage, workspace: str
 ) -> tuple[list[ManifestRow], int]:
     known = _known_facts(dataset, storage, workspace)
-    rows, decoded = [], 0
-    for row in fetched:
-        if row.reason is None and row.blob not in known:
-            known[row.blob] = examine_picture(storage.read_bytes(f"{workspace}/blobs/{row.blob}"))
-            decoded += 1
-        facts = known[row.blob] if row.reason is None else FileFacts(reason=row.reason)
-        rows.append(_manifest_row(row, facts))
-    return rows, decoded
+    good = (row.blob for row in fetched if row.reason is None)
+    new = [blob for blob in dict.fromkeys(good) if blob not in known]
+    known.update(zip(new, map_blobs(examine_picture, new, storage, workspace), strict=True))
+    rows = [
+        _manifest_row(row, known[row.blob] if row.reason is None else FileFacts(reason=row.reason))
+        for row in fetched
+    ]
+    return rows, len(new)
 
 
 def _known_facts(dataset: str, storage: Storage, workspace: str) -> dict[str, FileFacts]:

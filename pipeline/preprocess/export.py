@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import ManifestRow, iterate_manifest, read_dataset_info, version_uri
 from pipeline.errors import ConfigError
-from pipeline.npz import write_npz
-from pipeline.pixels.host import decode_resized
+from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
+from pipeline.preprocess.decoding import decode_blobs
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -60,15 +63,12 @@ def export_version(
     numbers = {label: number for number, label in enumerate(info.classes)}
     spec = PixelSpec(height=height, width=width, offset=0.0, divisor=1.0)
     for file in files:
-        features = np.empty((len(file.rows), height, width, 3), np.uint8)
-        for place, row in enumerate(file.rows):
-            data = storage.read_bytes(f"{workspace}/blobs/{row.blob}")
-            features[place] = decode_resized(data, spec)
+        features = decode_blobs([row.blob for row in file.rows], spec, storage, workspace)
         labels = np.array([numbers[row.label] for row in file.rows], np.int64)
         ids = np.array([row.id for row in file.rows], "S64")
-        data = write_npz({"features": features, "labels": labels, "ids": ids})
-        storage.write_bytes(f"{target}/{file.name}", data)
-        log.info("%s: %d pictures, %d bytes", file.name, len(file.rows), len(data))
+        arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
+        storage.write_large(f"{target}/{file.name}", partial(save_npz, arrays=arrays))
+        log.info("%s: %d pictures", file.name, len(file.rows))
     storage.write_json(f"{target}/labels.json", info.classes)
     for name in COPIED:
         if storage.exists(f"{folder}/{name}"):

@@ -13,9 +13,11 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeAlias, TypedDict
+from functools import partial
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import (
     DatasetInfo,
@@ -24,9 +26,9 @@ from pipeline.datasets.manifest import (
     read_dataset_info,
     version_uri,
 )
-from pipeline.npz import write_npz
-from pipeline.pixels.host import decode_resized
+from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
+from pipeline.preprocess.decoding import decode_blobs
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -132,15 +134,12 @@ def pack_shard(storage: Storage, workspace: str, index_uri: str, item: PackItem)
         return {"decoded": 0, "written": False}
     rows = _read_shard_rows(entry["uri"], storage)
     spec = PixelSpec.from_dict(index["spec"])
-    features = np.empty((len(rows), spec.height, spec.width, 3), np.uint8)
-    for number, row in enumerate(rows):
-        data = storage.read_bytes(f"{workspace}/blobs/{row.blob}")
-        features[number] = decode_resized(data, spec)
+    features = decode_blobs([row.blob for row in rows], spec, storage, workspace)
     labels = np.array([row.label for row in rows], np.int64)
     ids = np.array([row.id for row in rows], "S64")
-    data = write_npz({"features": features, "labels": labels, "ids": ids})
-    written = storage.create_bytes(entry["uri"], data)
-    log.info("%s: %d pictures, %d bytes", entry["uri"], len(rows), len(data))
+    arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
+    written = storage.write_large(entry["uri"], partial(save_npz, arrays=arrays), if_absent=True)
+    log.info("%s: %d pictures, %d bytes of pixels", entry["uri"], len(rows), features.nbytes)
     return {"decoded": len(rows), "written": written}
 
 

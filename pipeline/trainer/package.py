@@ -19,7 +19,7 @@ from pipeline.storage import Storage
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
-    *("__init__.py", "errors.py", "types.py", "buckets.py", "storage.py", "npz.py"),
+    *("__init__.py", "errors.py", "types.py", "buckets.py", "google_bucket.py", "storage.py", "npz.py"),
     *("pixels", "backbones", "light", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

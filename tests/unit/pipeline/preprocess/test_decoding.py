@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import ObjectNotFound
+from pipeline.preprocess import decoding
+from pipeline.preprocess.decoding import BATCH, LARGE_PIXELS, map_blobs
+from pipeline.storage import Storage
+from tests.fakes_pictures import WORKSPACE, storage_in
+
+THREADS = 3
+
+
+@pytest.fixture(autouse=True)
+def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_num_cores", lambda: THREADS)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return storage_in(tmp_path)
+
+
+def keep(storage: Storage, files: list[bytes]) -> list[str]:
+    names = [f"{number:064x}" for number in range(len(files))]
+    for name, data in zip(names, files, strict=True):
+        storage.create_bytes(f"{WORKSPACE}/blobs/{name}", data)
+    return names
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class TestMapBlobs:
+    def test_gives_results_in_the_order_of_the_blobs(self, storage: Storage) -> None:
+        names = keep(storage, [bytes([number]) for number in range(50)])
+        later = threading.Event()
+
+        def number_of(data: bytes) -> int:
+            if data[0] == 0:
+                later.wait(10)
+            later.set()
+            return data[0]
+
+        assert list(map_blobs(number_of, names, storage, WORKSPACE)) == list(range(50))
+
+    def test_calls_from_as_many_threads_as_there_are_cores(self, storage: Storage) -> None:
+        names = keep(storage, [bytes([number]) for number in range(THREADS * BATCH)])
+        meeting = threading.Barrier(THREADS)
+        assert sum(map_blobs(lambda _: meeting.wait(10) >= 0, names, storage, WORKSPACE)) == len(names)
+
+    def test_decodes_large_pictures_one_at_a_time(self, storage: Storage) -> None:
+        side = int(LARGE_PIXELS**0.5) + 1
+        names = keep(storage, [png(side, side)] * (2 * BATCH))
+        inside, most, lock = 0, 0, threading.Lock()
+
+        def count(data: bytes) -> None:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            Image.open(io.BytesIO(data)).convert("RGB")
+            with lock:
+                inside -= 1
+
+        list(map_blobs(count, names, storage, WORKSPACE))
+        assert most == 1
+
+    def test_does_not_run_ahead_of_who_takes_the_results(self, storage: Storage) -> None:
+        names = keep(storage, [bytes([number]) for number in range(200)])
+        called: list[int] = []
+        results = map_blobs(lambda data: called.append(data[0]), names, storage, WORKSPACE)
+        next(results)
+        assert len(called) <= (THREADS + 1) * BATCH
+        assert len(list(results)) == 199
+
+    def test_raises_the_first_error_in_the_order_of_the_blobs(self, storage: Storage) -> None:
+        names = keep(storage, [bytes([number]) for number in range(20)])
+        results = map_blobs(bytes, [*names[:BATCH], "f" * 64, *names[BATCH:], "e" * 64], storage, WORKSPACE)
+        assert [next(results)[0] for _ in range(BATCH)] == list(range(BATCH))
+        with pytest.raises(ObjectNotFound, match="f" * 64):
+            next(results)
+        with pytest.raises(StopIteration):
+            next(results)
+
+    def test_of_nothing_is_nothing(self, storage: Storage) -> None:
+        assert list(map_blobs(len, [], storage, WORKSPACE)) == []
