@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ PICTURE_SIDE = 299
 GOALS = {("first", "computing"): 15, ("first", "job"): 8, ("cached", "computing"): 100, ("cached", "job"): 20}
 
 
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds, and the peak of memory in gigabytes."""
+
+    cpu: float
+    memory: float
+
+
 def measure() -> str:
     """Return the section of both backbones."""
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as temporary:
@@ -38,7 +46,7 @@ def measure() -> str:
 
 SECTION = """## Training the article's head
 
-200 pictures of 299x299, 160 to train, 20 epochs, batches of 32. CPU seconds, user and system.
+200 pictures of 299x299, 160 to train, 20 epochs, batches of 32. CPU seconds, user and system; peak memory.
 
 | backbone | run | part | the recipe as written | ours | ratio | goal |
 |---|---|---|---|---|---|---|"""
@@ -49,38 +57,48 @@ of the DAG; *computing* is the network's forward passes (or reading cached featu
 process start to uploaded SavedModel, its check included. *Cached*: the job run again when every picture's
 features are in the bucket. InceptionV3 has random weights here, which cost what trained ones cost. The goals
 are for the article's backbone; EfficientNet-Lite0 needs 15 times fewer operations a picture, so importing
-TensorFlow and exporting weigh more in its jobs."""
+TensorFlow and exporting weigh more in its jobs. *Peak memory*: ours holds the weights as constants, traced
+three times and loaded once more for the check; the recipe holds them once, and checks nothing."""
 
 
 def compare(name: str, pictures: Path) -> list[str]:
     """Return the table rows of one backbone."""
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as temporary:
         home = Path(temporary)
-        recipe, recipe_cpu = run(
+        recipe, whole = run(
             [sys.executable, "-m", "benchmarks.article_recipe", name, str(pictures), str(home / "export")],
             home,
         )
-        theirs = {"computing": recipe["compute"], "job": recipe_cpu - recipe["timed"] + recipe["compute"]}
+        theirs = {"computing": recipe["compute"], "job": whole.cpu - recipe["timed"] + recipe["compute"]}
         arguments = prepare(name, pictures, home)
-        ours = {}
+        ours, memory = {}, {}
         for attempt in ("first", "cached"):
             job_dir = f"{WORKSPACE}/jobs/{attempt}"
             command = [sys.executable, "-m", "pipeline.trainer.task", *arguments, "--job-dir", job_dir]
-            _, cpu = run(command, home)
+            _, job = run(command, home)
             training = storage_of(home).read_json(f"{job_dir}/training.json")
             parts = training["cpu_seconds"]
-            ours[attempt] = {"computing": parts["features"] + parts["head"], "job": cpu}
+            ours[attempt] = {"computing": parts["features"] + parts["head"], "job": job.cpu}
+            memory[attempt] = job.memory
     return [
-        row(name, attempt, part, theirs[part], ours[attempt][part])
-        for attempt in ("first", "cached")
-        for part in ("computing", "job")
+        *(
+            row(name, attempt, part, theirs[part], ours[attempt][part])
+            for attempt in ("first", "cached")
+            for part in ("computing", "job")
+        ),
+        *(memory_row(name, attempt, whole.memory, memory[attempt]) for attempt in ("first", "cached")),
     ]
 
 
 def row(name: str, attempt: str, part: str, theirs: float, ours: float) -> str:
     """Return one row; the goal stands where one was set."""
     goal = f">= {GOALS[attempt, part]}x" if name == "inception_v3" else ""
-    return f"| {name} | {attempt} | {part} | {theirs:.1f} | {ours:.2f} | {theirs / ours:.1f}x | {goal} |"
+    return f"| {name} | {attempt} | {part} | {theirs:.1f} s | {ours:.2f} s | {theirs / ours:.1f}x | {goal} |"
+
+
+def memory_row(name: str, attempt: str, theirs: float, ours: float) -> str:
+    """Return the row of the memory."""
+    return f"| {name} | {attempt} | peak memory | {theirs:.1f} GB | {ours:.1f} GB | {theirs / ours:.1f}x | |"
 
 
 def write_pictures(folder: Path) -> None:
@@ -155,16 +173,21 @@ def storage_of(home: Path) -> Storage:
     return Storage.from_environment({"GRAFT_HOME": str(home)})
 
 
-def run(command: list[str], home: Path) -> tuple[dict[str, Any], float]:
-    """Run a process; return its last line as JSON (empty if it is none) and its CPU seconds."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def run(command: list[str], home: Path) -> tuple[dict[str, Any], Cost]:
+    """Run a process; return its last line as JSON (empty if it is none) and what it took."""
     environ = os.environ | {
         "GRAFT_HOME": str(home),
         "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    output = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=True).stdout.splitlines()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    with tempfile.TemporaryFile() as file:
+        process = subprocess.Popen(command, env=environ, stdout=file)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        file.seek(0)
+        output = file.read().splitlines()
     last = output[-1] if output else b""
-    return (json.loads(last) if last.startswith(b"{") else {}), cpu
+    cost = Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9)
+    return (json.loads(last) if last.startswith(b"{") else {}), cost

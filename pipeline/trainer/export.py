@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,19 +16,24 @@ from pipeline.light.head import Head
 from pipeline.npz import write_npz
 from pipeline.pixels.graph import decode_and_resize, read_inputs
 from pipeline.pixels.spec import PixelSpec
+from pipeline.trainer.stand_ins import StandIns
 from pipeline.types import Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pipeline.trainer.module_head import KerasHead
 
 Tensor: TypeAlias = Any  # TensorFlow has no types to import
+Constant: TypeAlias = "Callable[[NDArray[Any]], Tensor]"
+HeadConstants: TypeAlias = dict[str, Tensor]  # by the names of `Head`'s arrays
 TOLERANCE = 1e-3
 
 
 def export_model(
     directory: Path,
     *,
-    network: Any,
+    build_network: Callable[[Constant], Any],
     head: Head | KerasHead,
     spec: PixelSpec,
     classes: Sequence[str],
@@ -45,16 +50,18 @@ def export_model(
 
     Args:
         directory: Where to; made if absent.
-        network: The folded backbone with its feature map, a `tf.function` of uint8 pixels.
+        build_network: Returns the folded backbone with its feature map, a `tf.function` of uint8 pixels, for
+            the constants it is given.
         head: The trained head.
         spec: The pixels the backbone is fed.
         classes: The label of each class.
         reject_below: `keyed` answers with an empty label where no class is this probable.
     """
-    module = tf.Module()
-    part = _DenseHead(head) if isinstance(head, Head) else head
-    signatures = _signatures(network, part, spec, classes, reject_below)
-    tf.saved_model.save(module, str(directory), signatures=signatures)
+    stand_ins = StandIns()
+    part = _DenseHead(head, stand_ins.constant) if isinstance(head, Head) else head
+    signatures = _signatures(build_network(stand_ins.constant), part, spec, classes, reject_below)
+    tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)
+    stand_ins.fill(directory)
     (directory / "graft").mkdir(exist_ok=True)
     labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
     (directory / "graft" / "labels.json").write_text(labels + "\n", encoding="utf-8")
@@ -107,18 +114,23 @@ def _unoptimized() -> Iterator[None]:
 class _DenseHead:
     """The reference head as operations on constants."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, constant: Constant) -> None:
         self._head = head
+        self._constant = constant
 
     def apply(self, pooled: Tensor) -> Tensor:
-        return _apply_head(pooled, self._head)[0]
+        return _apply_head(pooled, self._constants())[0]
 
     def explain(self, pooled: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, hidden = _apply_head(pooled, self._head)
-        return outputs, _activation(feature_map, hidden, tf.argmax(outputs, 1), self._head)
+        constants = self._constants()
+        outputs, hidden = _apply_head(pooled, constants)
+        return outputs, _activation(feature_map, hidden, tf.argmax(outputs, 1), constants)
 
     def write(self, directory: Path) -> None:
         (directory / "graft" / "head.weights.npz").write_bytes(write_npz(self._head.arrays()))
+
+    def _constants(self) -> HeadConstants:
+        return {name: self._constant(array) for name, array in self._head.arrays().items()}
 
 
 def _signatures(
@@ -174,9 +186,9 @@ def _signatures(
     }
 
 
-def _apply_head(pooled: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-    hidden = tf.nn.relu(tf.matmul(pooled, head.hidden_kernel) + head.hidden_bias)
-    return tf.nn.softmax(tf.matmul(hidden, head.output_kernel) + head.output_bias), hidden
+def _apply_head(pooled: Tensor, head: HeadConstants) -> tuple[Tensor, Tensor]:
+    hidden = tf.nn.relu(tf.matmul(pooled, head["hidden_kernel"]) + head["hidden_bias"])
+    return tf.nn.softmax(tf.matmul(hidden, head["output_kernel"]) + head["output_bias"]), hidden
 
 
 def _direction(pooled: Tensor) -> Tensor:
@@ -185,16 +197,17 @@ def _direction(pooled: Tensor) -> Tensor:
     return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
 
 
-def _activation(feature_map: Tensor, hidden: Tensor, best: Tensor, head: Head) -> Tensor:
+def _activation(feature_map: Tensor, hidden: Tensor, best: Tensor, head: HeadConstants) -> Tensor:
     """Return the class-activation map of each picture.
 
     For one picture the head is linear in the pooled features, through the hidden units that are above zero,
     and those features are means over places: so each place's share of the logit is known exactly. The map's
     mean, and a constant of the biases, are the logit of the class minus the mean of all logits.
     """
-    against_mean = head.output_kernel - head.output_kernel.mean(1, keepdims=True)
-    towards = tf.gather(against_mean.T, best) * tf.cast(hidden > 0, tf.float32)
-    weights = tf.matmul(towards, head.hidden_kernel, transpose_b=True)
+    output_kernel = head["output_kernel"]
+    against_mean = output_kernel - tf.reduce_mean(output_kernel, 1, keepdims=True)
+    towards = tf.gather(tf.transpose(against_mean), best) * tf.cast(hidden > 0, tf.float32)
+    weights = tf.matmul(towards, head["hidden_kernel"], transpose_b=True)
     return tf.einsum("bhwk,bk->bhw", feature_map, weights)
 
 

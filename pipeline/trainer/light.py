@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def converted_uri(workspace: str, weights_digest: str, spec: PixelSpec) -> str:
 
 def add_light_form(
     directory: Path,
-    network: Any,
+    build_network: Callable[[], Any],
     *,
     uri: str,
     storage: Storage,
@@ -43,7 +44,7 @@ def add_light_form(
 
     Args:
         directory: The model directory, complete but for this.
-        network: A `tf.function` from uint8 pixels to pooled features and the feature map.
+        build_network: Returns a `tf.function` from uint8 pixels to pooled features and the feature map.
         uri: Where the converted backbone is kept.
         storage: The bucket.
         pixels: Pictures of the network's size.
@@ -62,7 +63,7 @@ def add_light_form(
         if manifest.is_equal:
             return manifest
         logger.warning("%s does not answer as TensorFlow does; converting again.", uri)
-    converted = convert_network(network)
+    converted = convert_network(build_network())
     manifest = write(converted)
     if manifest.is_equal:
         storage.create_bytes(uri, converted)

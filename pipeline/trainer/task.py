@@ -7,12 +7,13 @@ It reads a pack index, its shards and staged weights from the bucket, and leaves
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,11 +177,12 @@ def _export(
     from pipeline.trainer.light import add_light_form, comparison_pixels, converted_uri
 
     spec, classes = PixelSpec.from_dict(index["spec"]), index["classes"]
+    network.release()
     with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
         model = Path(temporary) / "model"
         export_model(
             model,
-            network=network.function,
+            build_network=network.build,
             head=head,
             spec=spec,
             classes=classes,
@@ -192,7 +194,7 @@ def _export(
         if isinstance(head, Head):  # the light form knows no other head: TensorFlow serves those
             light = add_light_form(
                 model,
-                network.function,
+                network.build,
                 uri=converted_uri(arguments.workspace, network.digest, spec),
                 storage=storage,
                 pixels=pixels,
@@ -223,7 +225,6 @@ class _Network:
     """The folded backbone, its weights checked."""
 
     def __init__(self, backbone: Backbone, uri: str, digest: str, storage: Storage) -> None:
-        from pipeline.backbones.networks.folded import build_mapped_network
         from pipeline.backbones.weights import read_weights
 
         path = storage.local_path(uri)
@@ -234,11 +235,26 @@ class _Network:
                 f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
             )
         self.digest = digest
-        self.function = build_mapped_network(backbone.name, read_weights(path, backbone.name))
+        self._name, self._weights = backbone.name, read_weights(path, backbone.name)
+        self._function: Any = None
+
+    def build(self, constant: Callable[[NDArray[Any]], Any] | None = None) -> Any:
+        """Return the network as a `tf.function`, of usual constants unless told otherwise."""
+        from pipeline.backbones.networks.folded import build_mapped_network
+
+        if constant is None:
+            return build_mapped_network(self._name, self._weights)
+        return build_mapped_network(self._name, self._weights, constant)
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        features: NDArray[Any] = self.function(pixels)[0].numpy()
+        self._function = self._function or self.build()
+        features: NDArray[Any] = self._function(pixels)[0].numpy()
         return features
+
+    def release(self) -> None:
+        """Drop the traced network: TensorFlow holds several copies of its weights."""
+        self._function = None
+        gc.collect()
 
 
 def _check_index(index: JsonDict, backbone: Backbone) -> None:

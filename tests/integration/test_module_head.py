@@ -79,7 +79,9 @@ def test_the_saved_model_answers_as_the_head_and_has_no_variable(storage: Storag
         return tf.reduce_mean(feature_map, (1, 2)), feature_map
 
     network = tf.function(backbone, input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.uint8)])
-    export_model(tmp_path / "model", network=network, head=head, spec=SPEC, classes=["a", "b", "c"])
+    export_model(
+        tmp_path / "model", build_network=lambda _: network, head=head, spec=SPEC, classes=["a", "b", "c"]
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
     check_export(tmp_path / "model", pixels, head.predict(network(pixels)[0].numpy()))
     loaded = tf.saved_model.load(str(tmp_path / "model"))
@@ -105,9 +107,9 @@ def test_its_activation_map_is_the_reference_heads_where_both_are_the_same_layer
     feature_map = tf.constant(np.random.default_rng(0).random((4, 3, 3, WIDTH)), tf.float32)
     pooled = tf.reduce_mean(feature_map, (1, 2))
     outputs, activation = KerasHead(model).explain(pooled, feature_map)
-    expected, hidden = _apply_head(pooled, dense)
+    expected, hidden = _apply_head(pooled, dense.arrays())
     assert np.allclose(outputs, expected, atol=1e-6)
-    reference = _activation(feature_map, hidden, tf.argmax(expected, 1), dense)
+    reference = _activation(feature_map, hidden, tf.argmax(expected, 1), dense.arrays())
     assert np.allclose(activation, reference, atol=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.backbones.networks.folded import build_mapped_network, build_network
+from pipeline.backbones.networks.folded import build_mapped_network, build_network, fold_batch_norm
 from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
@@ -25,6 +26,7 @@ from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
 from pipeline.trainer.export import check_export
 from pipeline.trainer.light import add_light_form, comparison_pixels, convert_network
+from pipeline.trainer.stand_ins import StandIns
 from pipeline.trainer.task import run_job
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
@@ -85,6 +87,14 @@ class TestWhatAJobLeavesBehind:
         graph = (job.model / "saved_model.pb").read_bytes()
         assert b"Conv2D" in graph
         assert b"VarHandleOp" not in graph
+
+    def test_its_constants_are_in_the_file_once(self, job: Job) -> None:
+        graph = (job.model / "saved_model.pb").read_bytes()
+        head = read_npz(job.model / "graft" / "head.weights.npz")
+        weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
+        kernel, bias = fold_batch_norm(weights, "stem")
+        assert [graph.count(array.tobytes()) for array in (kernel, bias)] == [1, 1]
+        assert head["hidden_kernel"].tobytes() in graph
 
     def test_training_again_forwards_nothing_and_gives_the_same_head(self, job: Job) -> None:
         arguments = [*job.arguments[:-1], "gs://graft/jobs/2"]
@@ -165,7 +175,7 @@ class TestLightForm:
         pixels = comparison_pixels(np.zeros((1, 224, 224, 3), np.uint8))
         expected = signatures["pixels"](inputs=tf.constant(pixels))["outputs"].numpy()
         given = {"pixels": pixels, "expected": expected}
-        network = build_mapped_network("efficientnet_lite0", weights)
+        network = partial(build_mapped_network, "efficientnet_lite0", weights)
         more = {"uri": uri, "storage": storage, "spec": SPEC, "reject_below": 0.0}
         assert add_light_form(model, network, **given, **more).is_equal
         assert (model / NETWORK).read_bytes() != storage.read_bytes(uri)
@@ -173,6 +183,35 @@ class TestLightForm:
         assert not add_light_form(model, network, **given, **more).is_equal
         with pytest.raises(NotLight, match="differ from TensorFlow's by more than 0.0001"):
             read_manifest(model)
+
+
+class TestStandIns:
+    def test_only_shapes_are_traced_and_numbers_are_filled_in(self, tmp_path: Path) -> None:
+        stand_ins, array = StandIns(), np.arange(6, dtype=np.float32).reshape(2, 3)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32)])
+        def multiply(value: Any) -> dict[str, Any]:
+            return {"product": value @ stand_ins.constant(array)}
+
+        tf.saved_model.save(tf.Module(), str(tmp_path), signatures=multiply)
+        value = tf.constant([[1.0, 2.0]])
+
+        def answer() -> list[Any]:
+            signature = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+            product: list[Any] = signature(value)["product"].numpy().tolist()
+            return product
+
+        assert answer() == [[0, 0, 0]]
+        stand_ins.fill(tmp_path)
+        assert answer() == [[6, 9, 12]]
+        assert not (tmp_path / "fingerprint.pb").exists()
+
+    def test_a_constant_that_is_not_in_the_file_is_an_error(self, tmp_path: Path) -> None:
+        tf.saved_model.save(tf.Module(), str(tmp_path))
+        stand_ins = StandIns()
+        stand_ins.constant(np.zeros(3, np.float32))
+        with pytest.raises(SignatureMismatch, match="1 of 1 constants are not in"):
+            stand_ins.fill(tmp_path)
 
 
 class TestSignatures:

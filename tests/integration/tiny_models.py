@@ -34,12 +34,12 @@ def write_model(directory: Path, favourite: int) -> None:
         output_kernel=np.zeros((3, 2), np.float32),
         output_bias=np.float32([3.0, 0.0] if favourite == 0 else [0.0, 3.0]),
     )
-    export_model(directory, network=network, head=head, spec=SPEC, classes=CLASSES)
+    export_model(directory, build_network=lambda _: network, head=head, spec=SPEC, classes=CLASSES)
     pixels = comparison_pixels(np.zeros((1, 4, 4, 3), np.uint8))
     expected = tf.saved_model.load(str(directory)).signatures["pixels"](inputs=tf.constant(pixels))
     light = add_light_form(
         directory,
-        network,
+        lambda: network,
         uri="gs://light/tiny.tflite",
         storage=Storage({"light": directory.parent / "light"}),
         pixels=pixels,

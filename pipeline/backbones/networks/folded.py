@@ -5,7 +5,7 @@ This is what jobs run and what is exported: there is no variable to freeze and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Tensor: TypeAlias = Any  # TensorFlow has no types to import
+Constant: TypeAlias = "Callable[[NDArray[Any]], Tensor]"
 _ACTIVATIONS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, None: tf.identity}
 
 
@@ -26,10 +27,16 @@ class _FoldedLayers:
 
     Args:
         weights: Arrays by `<layer>/<kernel|gamma|beta|mean|variance>`.
+        constant: Makes a constant of an array.
     """
 
-    def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, weights: Mapping[str, NDArray[Any]], constant: Constant) -> None:
         self._weights = weights
+        self._constant = constant
+
+    def _folded(self, name: str) -> tuple[Tensor, Tensor]:
+        kernel, bias = fold_batch_norm(self._weights, name)
+        return self._constant(kernel), self._constant(bias)
 
     def conv(
         self,
@@ -42,12 +49,12 @@ class _FoldedLayers:
         padding: Literal["same", "valid"] = "same",
         activation: Literal["relu", "relu6"] | None = None,
     ) -> Tensor:
-        weight, bias = fold_batch_norm(self._weights, name)
+        weight, bias = self._folded(name)
         value = tf.nn.conv2d(value, weight, strides, padding.upper())
         return _ACTIVATIONS[activation](tf.nn.bias_add(value, bias))
 
     def depthwise(self, value: Tensor, name: str, kernel: int, *, strides: int = 1) -> Tensor:
-        weight, bias = fold_batch_norm(self._weights, name)
+        weight, bias = self._folded(name)
         value = tf.nn.depthwise_conv2d(value, weight, (1, strides, strides, 1), "SAME")
         return tf.nn.relu6(tf.nn.bias_add(value, bias))
 
@@ -90,23 +97,27 @@ def fold_batch_norm(
     return (part["kernel"] * factor).astype(np.float32), bias.astype(np.float32)
 
 
-def build_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
+def build_network(
+    backbone: str, weights: Mapping[str, NDArray[Any]], constant: Constant = tf.constant
+) -> Any:
     """Return a `tf.function` from uint8 pixels to pooled features, the weights constants in its graph.
 
     Shapes:
         pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
     """
-    return _trace(backbone, _FoldedLayers(weights))
+    return _trace(backbone, _FoldedLayers(weights, constant))
 
 
-def build_mapped_network(backbone: str, weights: Mapping[str, NDArray[Any]]) -> Any:
+def build_mapped_network(
+    backbone: str, weights: Mapping[str, NDArray[Any]], constant: Constant = tf.constant
+) -> Any:
     """Return the same network with a second output: the feature map whose mean the pooled features are.
 
     Shapes:
         pixels: (batch, height, width, 3) uint8.
         returns: (batch, feature_width) and (batch, rows, columns, feature_width) float32.
     """
-    return _trace(backbone, _MappedLayers(weights))
+    return _trace(backbone, _MappedLayers(weights, constant))
 
 
 def _trace(backbone: str, layers: _FoldedLayers) -> Any:
