@@ -7,28 +7,25 @@ It reads a pack index, its shards and staged weights from the bucket, and leaves
 from __future__ import annotations
 
 import argparse
-import gc
-import hashlib
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pipeline
 from pipeline.backbones.table import BACKBONES, Backbone, find_backbone
-from pipeline.errors import EmptyDataset, LabelMapMismatch, PipelineError, WeightsMismatch
+from pipeline.errors import EmptyDataset, LabelMapMismatch, PipelineError
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
+from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.process import prepare_process
 from pipeline.types import Float32Features, JsonDict
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pipeline.light.head import Head
     from pipeline.trainer.module_head import KerasHead
 
@@ -88,13 +85,13 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
     from pipeline.trainer.pictures import check_labels, collect_pictures
 
     clock = _Clock()
-    backbone, digest = find_backbone(arguments.backbone), arguments.weights.rpartition("/")[2]
+    backbone = find_backbone(arguments.backbone)
     index = storage.read_json(arguments.pack_index)
     _check_index(index, backbone)
     check_labels(index, storage)
-    network = _Network(backbone, arguments.weights, digest, storage)
+    network = FrozenNetwork(backbone, arguments.weights, storage)
     clock.lap("load")
-    prefix = f"{arguments.workspace.rstrip('/')}/features/{digest}/{backbone.spec.digest}"
+    prefix = f"{arguments.workspace.rstrip('/')}/features/{network.digest}/{backbone.spec.digest}"
     found = collect_pictures(index, arguments, storage=storage, prefix=prefix, network=network)
     clock.lap("features")
     parameters = HeadParameters(
@@ -136,7 +133,7 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
         "light": light,
         "package": {"version": pipeline.__version__, "file": str(Path(pipeline.__file__).resolve())},
         "classes": index["classes"],
-        "parameters": {"backbone": backbone.name, "weights": digest, **parameters.to_dict()},
+        "parameters": {"backbone": backbone.name, "weights": network.digest, **parameters.to_dict()},
         "seconds": clock.seconds,
         "cpu_seconds": clock.cpu_seconds,
     }
@@ -165,7 +162,7 @@ def _read_start(
 def _export(
     target: str,
     index: JsonDict,
-    network: _Network,
+    network: FrozenNetwork,
     head: Head | KerasHead,
     first: Float32Features,
     arguments: argparse.Namespace,
@@ -219,42 +216,6 @@ class _Clock:
         self.seconds[name] = round(wall - self._wall, 3)
         self.cpu_seconds[name] = round(cpu - self._cpu, 3)
         self._wall, self._cpu = wall, cpu
-
-
-class _Network:
-    """The folded backbone, its weights checked."""
-
-    def __init__(self, backbone: Backbone, uri: str, digest: str, storage: Storage) -> None:
-        from pipeline.backbones.weights import read_weights
-
-        path = storage.local_path(uri)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != digest:
-            raise WeightsMismatch(
-                f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
-            )
-        self.digest = digest
-        self._name, self._weights = backbone.name, read_weights(path, backbone.name)
-        self._function: Any = None
-
-    def build(self, constant: Callable[[NDArray[Any]], Any] | None = None) -> Any:
-        """Return the network as a `tf.function`, of usual constants unless told otherwise."""
-        from pipeline.backbones.networks.folded import build_mapped_network
-
-        if constant is None:
-            return build_mapped_network(self._name, self._weights)
-        return build_mapped_network(self._name, self._weights, constant)
-
-    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        self._function = self._function or self.build()
-        features: NDArray[Any] = self._function(pixels)[0].numpy()
-        return features
-
-    def release(self) -> None:
-        """Drop the traced network: TensorFlow holds several copies of its weights."""
-        self._function = None
-        gc.collect()
 
 
 def _check_index(index: JsonDict, backbone: Backbone) -> None:

@@ -12,6 +12,7 @@ from pipeline.backbones.table import find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch, UnknownBackbone, WeightsMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
+from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.task import build_parser, main, run_job
 
 SPEC = find_backbone("efficientnet_lite0").spec
@@ -72,11 +73,9 @@ def test_an_error_of_ours_ends_the_job_with_code_1_and_its_message(
 
 
 def test_weights_with_other_bytes_than_their_name_says_are_refused(storage: Storage) -> None:
-    from pipeline.trainer.task import _Network
-
     storage.write_bytes("gs://graft/weights/abc", b"not these")
     with pytest.raises(WeightsMismatch, match="stage the weights again"):
-        _Network(find_backbone("efficientnet_lite0"), "gs://graft/weights/abc", "abc", storage)
+        FrozenNetwork(find_backbone("efficientnet_lite0"), "gs://graft/weights/abc", storage)
 
 
 def test_unknown_backbone_never_reaches_a_job() -> None:

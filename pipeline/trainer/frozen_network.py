@@ -1,0 +1,59 @@
+"""The frozen network of a job: traced when the first picture needs it, dropped when none does any more."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline.backbones.table import Backbone
+from pipeline.errors import WeightsMismatch
+from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class FrozenNetwork:
+    """The folded backbone, its weights checked.
+
+    Args:
+        backbone: Which one.
+        uri: Its staged weights; their SHA-256 is the name.
+        storage: Where they are.
+
+    Raises:
+        WeightsMismatch: if the bytes are not those that the name promises.
+    """
+
+    def __init__(self, backbone: Backbone, uri: str, storage: Storage) -> None:
+        path = storage.local_path(uri)
+        self.digest = uri.rpartition("/")[2]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.digest:
+            raise WeightsMismatch(
+                f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
+            )
+        # TensorFlow takes seconds to import: only when the weights are the right ones.
+        from pipeline.backbones.networks.folded import build_mapped_network
+        from pipeline.backbones.weights import read_weights
+
+        self.build = partial(build_mapped_network, backbone.name, read_weights(path, backbone.name))
+        self._function: Any = None
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return the pooled features.
+
+        Shapes:
+            pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
+        """
+        self._function = self._function or self.build()
+        features: NDArray[Any] = self._function(pixels)[0].numpy()
+        return features
+
+    def release(self) -> None:
+        """Drop what was traced: TensorFlow holds several copies of the weights."""
+        self._function = None
+        gc.collect()
