@@ -10,6 +10,7 @@ from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
 from pipeline.engine.batch import BatchPredictor
+from pipeline.engine.deployments import Deployments, Place
 from pipeline.engine.jobs import Jobs
 from pipeline.engine.models import Models
 from pipeline.engine.operations import Operations
@@ -22,7 +23,7 @@ from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
 from pipeline.engine.telemetry.requests import RequestLog
-from pipeline.engine.versions import Place, Versions
+from pipeline.engine.versions import VersionLimits, Versions
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -112,11 +113,18 @@ class Engine:
                 max_bytes=settings.max_request_bytes,
                 idle_seconds=settings.idle_seconds,
             ),
+        )
+        self.deployments = Deployments(
+            self.store, parts.storage, self.operations, self.router, parts.pool, place
+        )
+        limits = VersionLimits(
             max_versions=settings.max_versions,
             max_changes=settings.max_version_changes,
             max_files=settings.max_version_files,
         )
-        self.versions = Versions(self.store, parts.storage, self.operations, self.router, parts.pool, place)
+        self.versions = Versions(
+            self.store, parts.storage, self.operations, self.router, self.deployments, limits
+        )
         predictor = BatchPredictor(
             parts.storage, self.router, parts.pool, project=parts.project, scratch=state / "scratch"
         )
@@ -126,10 +134,10 @@ class Engine:
 
     async def start(self) -> None:
         """Take up what an earlier life left: versions, operations, jobs."""
-        self.versions.recover()
+        self.deployments.recover()
         work = {
-            "CREATE_VERSION": self.versions.finish_creation,
-            "DELETE_VERSION": self.versions.finish_deletion,
+            "CREATE_VERSION": self.deployments.finish_creation,
+            "DELETE_VERSION": self.deployments.finish_deletion,
             "DELETE_MODEL": self.models.finish_deletion,
         }
         for operation in self.operations.unfinished():

@@ -4,6 +4,7 @@ import base64
 import json
 import tracemalloc
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.datasets.manifest import read_manifest
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, decode_resized, resize_picture
 from pipeline.pixels.spec import PixelSpec
-from pipeline.preprocess import pack
+from pipeline.preprocess import decoding, pack
 from pipeline.preprocess.pack import PackPlan, pack_shard, plan_pack
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
@@ -162,11 +163,17 @@ class TestAgain:
         self, toys: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = plan(toys, storage)
-        monkeypatch.setattr(pack, "write_npz", lambda arrays: (_ for _ in ()).throw(KeyboardInterrupt))
+
+        def die_half_way(file: BinaryIO, arrays: object) -> None:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(pack, "save_npz", die_half_way)
         with pytest.raises(KeyboardInterrupt):
             pack_shard(storage, WORKSPACE, made.index_uri, 0)
         monkeypatch.undo()
-        assert not storage.exists(made.index["shards"][0]["uri"])
+        rows = storage.local_path(made.index["shards"][0]["uri"].replace(".npz", ".jsonl"))
+        assert {path.suffix for path in rows.parent.iterdir()} == {".jsonl"}
         assert pack_shard(storage, WORKSPACE, made.index_uri, 0)["written"]
 
 
@@ -196,7 +203,7 @@ class TestTestPictures:
         blobs = {storage.read_bytes(f"{WORKSPACE}/blobs/{r.blob}") for r in rows if r.split == "test"}
         opened = []
         monkeypatch.setattr(
-            pack, "decode_resized", lambda data, spec: opened.append(data) or decode_resized(data, spec)
+            decoding, "decode_resized", lambda data, spec: opened.append(data) or decode_resized(data, spec)
         )
         pack_all(made, storage)
         assert tested
