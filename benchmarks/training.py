@@ -57,8 +57,8 @@ of the DAG; *computing* is the network's forward passes (or reading cached featu
 process start to uploaded SavedModel, its check included. *Cached*: the job run again when every picture's
 features are in the bucket. InceptionV3 has random weights here, which cost what trained ones cost. The goals
 are for the article's backbone; EfficientNet-Lite0 needs 15 times fewer operations a picture, so importing
-TensorFlow and exporting weigh more in its jobs. *Peak memory*: ours holds the weights as constants, traced
-three times and loaded once more for the check; the recipe holds them once, and checks nothing."""
+TensorFlow and exporting weigh more in its jobs. *Peak memory*: ours loads the written model once more for
+its check, and TensorFlow holds a dozen copies of what a graph holds; the recipe checks nothing."""
 
 
 def compare(name: str, pictures: Path) -> list[str]:

@@ -157,4 +157,5 @@ def _write_large(write: Callable[[BinaryIO], None], file: int) -> None:
         write(stream)
     os.fsync(file)
     if hasattr(os, "posix_fadvise"):  # kept in the page cache, a pack pushes out what the machine works with
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)

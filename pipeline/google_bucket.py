@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from pipeline.errors import ObjectNotFound, StorageError, UnknownBucket
 
+CHUNK_BYTES = 2**23  # of an upload; the client's own are 100 MB
+
 
 class GoogleBucket:
     """A bucket of Google Cloud Storage; the client is made on first use.
@@ -37,23 +39,27 @@ class GoogleBucket:
         self._cache = cache / name
 
     @contextmanager
-    def _asking(self, what: str, key: str) -> Iterator[None]:
-        """Raise the client's errors as ours."""
+    def _asking(self, what: str, key: str, *, needs_object: bool = False) -> Iterator[None]:
+        """Raise the client's errors, and those of files on the way, as ours."""
         from google.api_core.exceptions import GoogleAPIError, NotFound
         from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage.exceptions import DataCorruption
         from requests import RequestException
 
+        uri = f"gs://{self._bucket.name}/{key}"
         try:
             yield
         except NotFound as error:
-            raise ObjectNotFound(f"There is no object gs://{self._bucket.name}/{key}.", key=key) from error
-        except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-            message = f"{what} gs://{self._bucket.name}/{key} failed: {error}"
-            raise StorageError(message, key=key) from error
+            if needs_object:
+                raise ObjectNotFound(f"There is no object {uri}.", key=key) from error
+            message = f"{what} {uri} failed: {error} Make the bucket, or correct its name."
+            raise UnknownBucket(message, bucket=self._bucket.name) from error
+        except (GoogleAPIError, GoogleAuthError, RequestException, DataCorruption, OSError) as error:
+            raise StorageError(f"{what} {uri} failed: {error}", key=key) from error
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes."""
-        with self._asking("Reading", key):
+        with self._asking("Reading", key, needs_object=True):
             data: bytes = self._bucket.blob(key).download_as_bytes()
         return data
 
@@ -63,9 +69,11 @@ class GoogleBucket:
 
     def write_large(self, key: str, write: Callable[[BinaryIO], None], *, if_absent: bool) -> bool:
         """Write the object as `write` puts it into a seekable file; else as `write`."""
-        with tempfile.TemporaryFile() as file:
-            write(file)
-            return self._upload(key, file, file.seek(0, os.SEEK_END), if_absent=if_absent)
+        with self._asking("Writing", key):
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._cache) as file:  # /tmp may be memory
+                write(file)
+                return self._upload(key, file, file.seek(0, os.SEEK_END), if_absent=if_absent)
 
     def _upload(self, key: str, file: BinaryIO, size: int, *, if_absent: bool) -> bool:
         from google.api_core.exceptions import PreconditionFailed
@@ -73,7 +81,7 @@ class GoogleBucket:
         generation = 0 if if_absent else None
         with self._asking("Writing", key):
             try:
-                self._bucket.blob(key).upload_from_file(
+                self._bucket.blob(key, chunk_size=CHUNK_BYTES).upload_from_file(
                     file, rewind=True, size=size, if_generation_match=generation
                 )
             except PreconditionFailed:
@@ -93,12 +101,12 @@ class GoogleBucket:
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
-        with suppress(ObjectNotFound), self._asking("Deleting", key):
+        with suppress(ObjectNotFound), self._asking("Deleting", key, needs_object=True):
             self._bucket.blob(key).delete()
 
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
-        with self._asking("Reading", key):
+        with self._asking("Reading", key, needs_object=True):
             blob = self._bucket.blob(key)
             blob.reload()
             path = self._cache / str(blob.generation) / key

@@ -104,7 +104,7 @@ class Storage:
         return bucket.write(key, data, if_absent=True)
 
     def write_large(self, uri: str, write: Callable[[BinaryIO], None], *, if_absent: bool = False) -> bool:
-        """Write an object that is never whole in memory, and is not soon read on this machine.
+        """Write a large object without a copy of it in memory, or in the system's cache of files.
 
         Args:
             uri: Of the object; readers see the old bytes or the new ones, never a part.

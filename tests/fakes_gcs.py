@@ -56,7 +56,8 @@ class GcsHandler(BaseHTTPRequestHandler):
         elif (stored := self.server.objects.get((bucket, name))) is None:
             self._fail(404, f"No such object: {bucket}/{name}")
         elif self._query.get("alt") == "media":
-            self._send(200, stored.data, {"X-Goog-Hash": f"crc32c={checksum(stored.data)}"})
+            data = b"?" + stored.data[1:] if self.server.damages else stored.data
+            self._send(200, data, {"X-Goog-Hash": f"crc32c={checksum(stored.data)}"})
         else:
             self._answer(describe(bucket, name, stored))
 
@@ -151,6 +152,7 @@ class FakeGcs(ThreadingHTTPServer):
         self.numbers = itertools.count(1)
         self.requests: Counter[str] = Counter()
         self.refusal: int | None = None
+        self.damages = False
 
     @property
     def url(self) -> str:

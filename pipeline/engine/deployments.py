@@ -50,7 +50,7 @@ class Deployments:
     Args:
         store: The database.
         storage: Where artifacts are read and copied.
-        operations: Told whether a creation is cancelled.
+        operations: Says whether a creation is cancelled.
         router: Told who answers.
         pool: Who loads models.
         place: Where versions live.

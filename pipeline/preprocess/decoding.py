@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -17,14 +17,14 @@ import numpy as np
 
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_resized, picture_facts
-from pipeline.pixels.spec import PixelSpec
+from pipeline.pixels.spec import MAX_PIXELS, PixelSpec
 from pipeline.storage import Storage
 from pipeline.types import UInt8Images
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-LARGE_PIXELS = 4_000_000  # of these one is decoded at a time: 50 megapixels take 350 MB
+ROOM_PIXELS = MAX_PIXELS  # decoded at the same time, by all threads: they take 350 MB
 BATCH = 8  # handing single pictures to threads takes a tenth of the time
 LINE_SECONDS = 10.0
 
@@ -51,7 +51,8 @@ def map_blobs(
 ) -> Iterator[T]:
     """Yield what a function makes of each picture file, in the order of the blobs.
 
-    The results are those of a loop. A few batches for each core are done ahead of who takes them.
+    The results are those of a loop. One batch for each core is done ahead of who takes them. After an error,
+    or when nobody wants more, each core ends the picture that it is at.
 
     Args:
         function: Decodes a picture and returns what is wanted of it; called by several threads.
@@ -62,42 +63,70 @@ def map_blobs(
     Raises:
         Whatever `function` raises, and what reading raises.
     """
-    decode = partial(_decode, function, storage, workspace, threading.Lock())
+    stopped = threading.Event()
+    decode = partial(_decode, function, storage, workspace, _Room(), stopped)
     said, num_threads = time.monotonic(), _num_cores()
     running: deque[Future[list[T]]] = deque()
     with ThreadPoolExecutor(num_threads, thread_name_prefix="graft-decode") as pool:
-        for start in range(0, len(blobs), BATCH):
-            running.append(pool.submit(decode, blobs[start : start + BATCH]))
-            if len(running) > num_threads:
+        try:
+            for start in range(0, len(blobs), BATCH):
+                running.append(pool.submit(decode, blobs[start : start + BATCH]))
+                if len(running) > num_threads:
+                    yield from running.popleft().result()
+                if time.monotonic() - said > LINE_SECONDS:
+                    said = time.monotonic()
+                    log.info("about %d of %d pictures decoded", start, len(blobs))
+            while running:
                 yield from running.popleft().result()
-            if time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
-                log.info("about %d of %d pictures decoded", start, len(blobs))
-        while running:
-            yield from running.popleft().result()
+        finally:
+            stopped.set()
 
 
 def _decode(
     function: Callable[[bytes], T],
     storage: Storage,
     workspace: str,
-    large: threading.Lock,
+    room: _Room,
+    stopped: threading.Event,
     blobs: Sequence[str],
 ) -> list[T]:
     results = []
     for blob in blobs:
+        if stopped.is_set():
+            break
         data = storage.read_bytes(f"{workspace}/blobs/{blob}")
-        with large if _is_large(data) else nullcontext():
+        with room.taken_by(_num_pixels(data)):
             results.append(function(data))
     return results
 
 
-def _is_large(data: bytes) -> bool:
+class _Room:
+    """Memory for so many pixels at a time, however many threads there are."""
+
+    def __init__(self) -> None:
+        self._free = ROOM_PIXELS
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken_by(self, pixels: int) -> Iterator[None]:
+        pixels = min(pixels, ROOM_PIXELS)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+def _num_pixels(data: bytes) -> int:
     try:
         facts = picture_facts(data)
     except UndecodableImage:
-        return False
-    return facts.width * facts.height > LARGE_PIXELS
+        return 0
+    return facts.width * facts.height
 
 
 def _num_cores() -> int:

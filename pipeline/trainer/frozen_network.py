@@ -1,4 +1,4 @@
-"""The frozen network of a job: traced when the first picture needs it, dropped when none does any more."""
+"""The frozen network of a job: traced when the first picture needs it, dropped before the export."""
 
 from __future__ import annotations
 

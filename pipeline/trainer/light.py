@@ -78,7 +78,7 @@ def convert_network(network: Any) -> bytes:
     Args:
         network: A `tf.function` from uint8 pixels to pooled features and the feature map.
     """
-    gc.collect()  # the export's graphs refer to themselves, and each holds the weights
+    gc.collect()  # the graphs that the check loaded refer to themselves, and each holds the weights
     concrete = network.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     # The same flat buffer, without writing and reading a SavedModel on the way.

@@ -29,7 +29,7 @@ def prepare_process(*, keras: bool) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Keep glibc from giving memory back: a job copies its weights a dozen times, each in fresh pages."""
+    """Keep glibc from giving memory back: TensorFlow copies the weights many times, each in fresh pages."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have none
         mallopt(_M_MMAP_MAX, 0)

@@ -6,6 +6,7 @@ of weights take 2.3 GB of memory there, and seconds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.errors import SignatureMismatch
 
 Tensor: TypeAlias = Any  # TensorFlow has no types to import
 PREFIX = "graft_constant_"
+_NAME = re.compile(rf"(?:.*/)?{PREFIX}(\d+)")
 
 
 class StandIns:
@@ -45,19 +47,21 @@ class StandIns:
         path = directory / "saved_model.pb"
         saved = SavedModel.FromString(path.read_bytes())
         left = set(range(len(self._arrays)))
-        for node in _constants(saved):
-            number = int(node.name.rpartition(PREFIX)[2])
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(self._arrays[number]))
-            left.discard(number)
+        for number, tensor in _constants(saved):
+            filled = tf.make_tensor_proto(self._arrays[number])
+            if (filled.dtype, filled.tensor_shape) == (tensor.dtype, tensor.tensor_shape):
+                tensor.CopyFrom(filled)
+                left.discard(number)
         if left:
             raise SignatureMismatch(f"{len(left)} of {len(self._arrays)} constants are not in {path}.")
         path.write_bytes(saved.SerializeToString(deterministic=True))
         (directory / "fingerprint.pb").unlink(missing_ok=True)
 
 
-def _constants(saved: Any) -> Iterator[Any]:
+def _constants(saved: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the tensor of each constant of ours."""
     for meta in saved.meta_graphs:
         functions = (function.node_def for function in meta.graph_def.library.function)
         for node in chain(meta.graph_def.node, *functions):
-            if PREFIX in node.name:
-                yield node
+            if (found := _NAME.fullmatch(node.name)) is not None:
+                yield int(found[1]), node.attr["value"].tensor

@@ -86,6 +86,14 @@ class TestAnyBucket:
         assert both.write_large("gs://graft/a", write)
         assert both.read_bytes("gs://graft/a") == b"HEAD" + bytes(3 * 2**22)
 
+    def test_a_full_disk_is_a_storage_error(self, both: Storage) -> None:
+        def write(file: BinaryIO) -> None:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(StorageError, match=r"Writing .*a failed: .*No space left"):
+            both.write_large("gs://graft/a", write)
+        assert not both.exists("gs://graft/a")
+
     def test_lists_copies_and_deletes_trees(self, both: Storage, tmp_path: Path) -> None:
         keys = [f"a/{number}" for number in range(7)] + ["a/b/2", "ab/3"]
         for key in keys:
@@ -128,6 +136,28 @@ class TestGoogleBucket:
         for call in calls:
             with pytest.raises(StorageError, match=r"gs://graft/a failed: 403 .*may not do this"):
                 call("gs://graft/a")
+
+    def test_a_bucket_that_is_not_there_is_named_when_it_is_written_or_listed(
+        self, gcs: FakeGcs, tmp_path: Path
+    ) -> None:
+        storage = Storage({}, cache=tmp_path)
+        gcs.refusal = 404
+        for call in (lambda uri: storage.write_bytes(uri, b"1"), storage.list_uris):
+            with pytest.raises(UnknownBucket, match=r"gs://typo/a failed: 404 .*Make the bucket"):
+                call("gs://typo/a")
+
+    def test_a_large_object_is_sent_in_chunks(self, gcs: FakeGcs, tmp_path: Path) -> None:
+        storage = Storage({}, cache=tmp_path)
+        storage.write_large("gs://graft/a", lambda file: file.write(bytes(20 * 2**20)))
+        assert gcs.requests["PUT /upload/storage/v1"] == 3
+
+    def test_damaged_bytes_are_a_transient_error(self, gcs: FakeGcs, tmp_path: Path) -> None:
+        storage = Storage({}, cache=tmp_path)
+        storage.write_bytes("gs://graft/a", b"1")
+        gcs.damages = True
+        with pytest.raises(StorageError, match="Reading gs://graft/a failed") as caught:
+            storage.read_bytes("gs://graft/a")
+        assert caught.value.transient
 
     def test_without_credentials_the_mapping_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

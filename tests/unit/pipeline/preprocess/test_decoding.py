@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from pipeline.errors import ObjectNotFound
 from pipeline.preprocess import decoding
-from pipeline.preprocess.decoding import BATCH, LARGE_PIXELS, map_blobs
+from pipeline.preprocess.decoding import BATCH, map_blobs
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, storage_in
 
@@ -57,9 +58,12 @@ class TestMapBlobs:
         meeting = threading.Barrier(THREADS)
         assert sum(map_blobs(lambda _: meeting.wait(10) >= 0, names, storage, WORKSPACE)) == len(names)
 
-    def test_decodes_large_pictures_one_at_a_time(self, storage: Storage) -> None:
-        side = int(LARGE_PIXELS**0.5) + 1
-        names = keep(storage, [png(side, side)] * (2 * BATCH))
+    @pytest.mark.parametrize(("side", "at_once"), [(60, 1), (50, 2), (10, THREADS)])
+    def test_has_room_for_so_many_pixels_at_a_time(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
+    ) -> None:
+        monkeypatch.setattr(decoding, "ROOM_PIXELS", 5000)
+        names = keep(storage, [png(side, side)] * (4 * BATCH))
         inside, most, lock = 0, 0, threading.Lock()
 
         def count(data: bytes) -> None:
@@ -67,12 +71,33 @@ class TestMapBlobs:
             with lock:
                 inside += 1
                 most = max(most, inside)
-            Image.open(io.BytesIO(data)).convert("RGB")
+            time.sleep(0.005)
             with lock:
                 inside -= 1
 
         list(map_blobs(count, names, storage, WORKSPACE))
-        assert most == 1
+        assert most == at_once
+
+    def test_ends_soon_after_an_error_and_when_nobody_wants_more(self, storage: Storage) -> None:
+        names = keep(storage, [bytes([number]) for number in range(200)])
+        called: list[int] = []
+
+        def fail_first(data: bytes) -> None:
+            called.append(data[0])
+            if data[0] == 0:
+                raise OSError("disk")
+            time.sleep(0.01)
+
+        with pytest.raises(OSError, match="disk"):
+            list(map_blobs(fail_first, names, storage, WORKSPACE))
+        assert len(called) < 2 * BATCH
+        called.clear()
+        results = map_blobs(
+            lambda data: called.append(data[0]) or time.sleep(0.01), names, storage, WORKSPACE
+        )
+        next(results)
+        results.close()
+        assert len(called) <= (THREADS + 1) * BATCH
 
     def test_does_not_run_ahead_of_who_takes_the_results(self, storage: Storage) -> None:
         names = keep(storage, [bytes([number]) for number in range(200)])
