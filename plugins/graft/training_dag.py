@@ -47,12 +47,13 @@ def read_training_dag(path: str | Path) -> DAG:
     """
     try:
         classifier = read_classifier(Path(path))
-        check_columns(rule.by for rule in classifier.gate.slices)
-        find_backbone(classifier.model.backbone)
-    except UnknownBackbone as error:
-        raise ConfigError(f"{path}: {error.message}", origin=str(path)) from None
     except ConfigError as error:
         raise ConfigError(error.message, **error.details) from None  # all that a user needs
+    try:
+        check_columns(rule.by for rule in classifier.gate.slices)
+        find_backbone(classifier.model.backbone)
+    except (ConfigError, UnknownBackbone) as error:
+        raise ConfigError(f"{path}: {error.message}", origin=str(path)) from None
     return build_training_dag(classifier)
 
 

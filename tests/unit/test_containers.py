@@ -109,6 +109,11 @@ class TestCompose:
                 if re.search("TOKEN|PASSWORD$|SECRET|FERNET|CONN_", name):
                     assert "${GRAFT_" in value, name
 
+    def test_airflow_knows_its_address_as_its_links_and_the_owner_of_jobs(self) -> None:
+        port = SERVICES["api-server"]["ports"][0].rpartition(":")[0]
+        for name in set(SERVICES) - {"init", "engine"}:
+            assert SERVICES[name]["environment"]["AIRFLOW__API__BASE_URL"] == f"http://{port}"
+
     def test_dags_come_from_where_the_local_stack_has_them(self) -> None:
         for name in set(SERVICES) - {"init", "engine"}:
             bundles = SERVICES[name]["environment"]["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]

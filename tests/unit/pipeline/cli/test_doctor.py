@@ -72,6 +72,19 @@ class TestClassifiers:
         assert "unknown key `gates`; remove it or correct its spelling" in detail
         assert found["classifier b.yaml"]["state"] == "ok"
 
+    @pytest.mark.parametrize(
+        ("section", "said"),
+        [("model: {backbone: vgg}", "vgg"), ("gate: {slices: [{by: mood, min: 0.5}]}", "no column `mood`")],
+    )
+    def test_what_airflow_would_refuse_is_broken(
+        self, findings: Findings, folder: Path, section: str, said: str
+    ) -> None:
+        (folder / "a.yaml").write_text(f"name: a\ndataset: {{source: {{type: sample}}}}\n{section}\n")
+        found = findings()["classifier a.yaml"]
+        assert found["state"] == "broken"
+        assert str(folder / "a.yaml") in found["detail"]
+        assert said in found["detail"]
+
     def test_name_that_is_taken_is_broken(self, findings: Findings, folder: Path) -> None:
         for name in ("a.yaml", "b.yaml"):
             (folder / name).write_text("name: a\ndataset: {source: {type: sample}}\n")

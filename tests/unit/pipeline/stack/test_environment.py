@@ -116,6 +116,21 @@ def test_settings_of_downloads_and_the_users_connections_reach_airflow_and_not_t
     assert "AIRFLOW_CONN_FLICKR_DEFAULT" not in engine
 
 
+def test_settings_of_the_engine_reach_it_alone_and_ask_for_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFT_ENGINE_JOB", "/some/job")  # the mark of a job that has started us
+    before = build_components(Settings(home=tmp_path), STATE, SECRETS)
+    monkeypatch.setenv("GRAFT_ENGINE_TRAINING_SLOTS", "3")
+    after = build_components(Settings(home=tmp_path), STATE, SECRETS)
+    assert after[0].environ["GRAFT_ENGINE_TRAINING_SLOTS"] == "3"
+    assert "GRAFT_ENGINE_JOB" not in after[0].environ
+    assert "GRAFT_ENGINE_TRAINING_SLOTS" not in after[2].environ
+    assert [a.fingerprint == b.fingerprint for a, b in zip(before, after, strict=True)] == [False] + [
+        True
+    ] * 4
+
+
 def test_directories_of_dag_files_are_bundles_of_their_own(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, dags=f"{tmp_path}/a:{tmp_path}/b")
     variables = build_components(settings, STATE, SECRETS)[1].variables
