@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -28,6 +29,37 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("key", sorted(keys(Classifier)))
 def test_every_key_of_a_classifier_is_documented(key: str) -> None:
     assert f"`{key}" in CLASSIFIERS_PAGE
+
+
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_of(part)
+
+
+def bounds(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the keys that hold numbers within bounds, and the bounds in words."""
+    words = {"ge": "{:,} or more", "gt": "above {:,}", "le": "{:,} or less", "lt": "below {:,}"}
+    for name, field in model.model_fields.items():
+        found = {
+            word: getattr(each, word) for each in field.metadata for word in words if hasattr(each, word)
+        }
+        if {"ge", "le"} <= found.keys():
+            yield f"{prefix}{name}", "{ge:,} to {le:,}".format(**found)
+        elif found:
+            yield f"{prefix}{name}", ", ".join(words[word].format(value) for word, value in found.items())
+        if name not in ("source", "sources"):
+            for inner in dict.fromkeys(models_of(field.annotation)):
+                yield from bounds(inner, f"{prefix}{name}.")
+
+
+def test_every_bound_is_documented() -> None:
+    wanted = {f"| `{key}` | {text} |" for key, text in bounds(Classifier)}
+    for section in SOURCE_SECTIONS.values():
+        wanted |= {f"| `{key}` of a source | {text} |" for key, text in bounds(section)}
+    table = CLASSIFIERS_PAGE.split("## Bounds of numbers")[1].split("\n## ")[0]
+    assert wanted == {line for line in table.splitlines() if line.startswith("| `")}
 
 
 @pytest.mark.parametrize("name", RUN_PARAMS)
