@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pipeline.config import Classifier
 from pipeline.deploy.history import HistoryEvent, read_history
 from pipeline.deploy.version import model_uris
-from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -35,8 +36,8 @@ def find_nothing_new(
 ) -> NothingNew | None:
     """Return why a run need not train; None where it has to.
 
-    It need not where dataset version and parameters are those of the version that serves, or of one that was
-    rolled back: a schedule does not undo what a person decided.
+    It need not where dataset version, parameters and the text of a head's file are those of the version that
+    serves, or of one that was rolled back: a schedule does not undo what a person decided.
 
     Args:
         engine: Where the model lives.
@@ -50,7 +51,7 @@ def find_nothing_new(
     lineage = _read_lineage(engine, storage, workspace, name, champion) if champion else None
     if champion is None or lineage is None:
         return None
-    if _is_same(lineage, classifier, dataset_version):
+    if _is_same(lineage, classifier, dataset_version, storage):
         reason = f"`{champion}` serves, and was made of the same dataset version and parameters"
         return NothingNew(champion=champion, lineage=lineage, reason=reason)
     for event in read_history(storage, workspace, name):
@@ -58,7 +59,7 @@ def find_nothing_new(
         if event["event"] != HistoryEvent.ROLLED_BACK or not version:
             continue
         other = _read_lineage(engine, storage, workspace, name, version)
-        if other is not None and _is_same(other, classifier, dataset_version):
+        if other is not None and _is_same(other, classifier, dataset_version, storage):
             reason = (
                 f"`{version}` was made of the same dataset version and parameters, and {event['by']} "
                 f"rolled it back: {event['reason']}"
@@ -79,14 +80,28 @@ def _read_lineage(
     return None
 
 
-def _is_same(lineage: Mapping[str, Any], classifier: Classifier, dataset_version: str) -> bool:
+def _is_same(
+    lineage: Mapping[str, Any], classifier: Classifier, dataset_version: str, storage: Storage
+) -> bool:
     if lineage["dataset"]["version"] != dataset_version:
         return False
     try:
         before = Classifier.from_dict(lineage["classifier"])
     except ConfigError:  # an older release's classifier has keys that this one does not know
         return False
-    return what_trains(before) == what_trains(classifier)
+    return what_trains(before) == what_trains(classifier) and _has_same_head(lineage, classifier, storage)
+
+
+def _has_same_head(lineage: Mapping[str, Any], classifier: Classifier, storage: Storage) -> bool:
+    """Say whether the file of a head, if there is one, still has the text that was trained."""
+    module = classifier.model.head.module
+    if not module:
+        return True
+    try:
+        digest = hashlib.sha256(storage.read_bytes(module)).hexdigest()
+    except (StorageError, OSError):  # training says what is wrong with it
+        return False
+    return str(lineage["training"].get("head_uri")).endswith(f"/{digest}.py")
 
 
 def what_trains(classifier: Classifier) -> JsonDict:
