@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import BinaryIO, Protocol
 
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 
+PART = re.compile(r"\..+\.part")
 _STARTED, _NUMBERS = uuid.uuid4().hex, itertools.count()  # with the process's number, which a fork changes
 
 
@@ -42,6 +44,9 @@ class Bucket(Protocol):
 
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
+
+    def delete_parts(self, *, before: float) -> int:
+        """Remove the files of this machine that killed writers left before that time; return how many."""
 
 
 class DirectoryBucket:
@@ -143,6 +148,22 @@ class DirectoryBucket:
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
         return self._path(key)
+
+    def delete_parts(self, *, before: float) -> int:
+        """Remove what killed writers left before that time; return how many files."""
+        return delete_parts(self.root, before=before)
+
+
+def delete_parts(root: Path, *, before: float) -> int:
+    """Remove hidden `.part` files below a directory that are older than `before`, in seconds since 1970."""
+    count = 0
+    for directory, _, names in os.walk(root):
+        for path in (Path(directory, name) for name in names if PART.fullmatch(name)):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+    return count
 
 
 def _write_whole(data: bytes, file: int) -> None:

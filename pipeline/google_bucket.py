@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.buckets import delete_parts
 from pipeline.errors import ObjectNotFound, StorageError, UnknownBucket
 
 CHUNK_BYTES = 2**23  # of an upload; the client's own are 100 MB
@@ -116,3 +117,7 @@ class GoogleBucket:
                 blob.download_to_filename(str(part))
                 part.replace(path)
         return path
+
+    def delete_parts(self, *, before: float) -> int:
+        """Remove the local copies that were never finished; return how many files."""
+        return delete_parts(self._cache, before=before)

@@ -140,6 +140,18 @@ class Storage:
         for uri in self.list_uris(prefix.rstrip("/") + "/"):
             self.delete(uri)
 
+    def delete_parts(self, uri: str, *, before: float) -> int:
+        """Remove what killed writers to a URI's bucket have left on this machine.
+
+        Args:
+            uri: Any in the bucket.
+            before: What is younger stays, in seconds since 1970: its writer may be alive.
+
+        Returns:
+            How many files.
+        """
+        return self._find(uri)[0].delete_parts(before=before)
+
     def local_path(self, uri: str) -> Path:
         """Return a local file with the object's bytes, to be read only."""
         bucket, key = self._find(uri)

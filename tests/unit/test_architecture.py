@@ -24,7 +24,7 @@ ROOMS = {
     "errors": set(),
     "types": set(),
     "buckets": {"errors"},
-    "google_bucket": {"errors"},
+    "google_bucket": {"errors", "buckets"},
     "storage": {"errors", "types", "buckets", "google_bucket"},
     "npz": {"errors", "types"},
     "config": {"errors", "types", "storage"},

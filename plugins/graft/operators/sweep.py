@@ -43,7 +43,7 @@ class CancelUnwantedJobsOperator(GraftOperator):
 
 
 class CollectGarbageOperator(GraftOperator):
-    """Delete versions that never came to serve or served long ago, and the folders of old jobs.
+    """Delete versions that never served or served long ago, folders of old jobs, and half-written files.
 
     Args:
         grace_minutes: How long a version that never served stays.
@@ -58,7 +58,12 @@ class CollectGarbageOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return what it deleted."""
-        return {"versions": self._collect_versions(), "jobs": self._collect_jobs()}
+        day_ago = (datetime.now(UTC) - timedelta(days=1)).timestamp()
+        return {
+            "versions": self._collect_versions(),
+            "jobs": self._collect_jobs(),
+            "parts": self.storage.delete_parts(self.workspace, before=day_ago),
+        }
 
     def _collect_versions(self) -> dict[str, list[str]]:
         from pipeline.deploy.sweep import delete_versions, find_old_versions

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,18 @@ class TestAnyBucket:
         with pytest.raises(StorageError, match=r"Writing .*a failed: .*No space left"):
             both.write_large("gs://graft/a", write)
         assert not both.exists("gs://graft/a")
+
+    def test_removes_what_killed_writers_left_long_ago(self, both: Storage, tmp_path: Path) -> None:
+        both.write_bytes("gs://graft/d/a", b"1")
+        directory = both.local_path("gs://graft/d/a").parent
+        old, young, theirs = (directory / name for name in (".a.1-2-3.part", ".b.1-2-3.part", "c.part"))
+        for path in (old, young, theirs):
+            path.write_bytes(b"half")
+        for path in (old, theirs):  # `theirs` is a download that goes on where it was
+            os.utime(path, (1000, 1000))
+        assert both.delete_parts("gs://graft/", before=2000) == 1
+        assert [path.exists() for path in (old, young, theirs)] == [False, True, True]
+        assert both.read_bytes("gs://graft/d/a") == b"1"
 
     def test_lists_copies_and_deletes_trees(self, both: Storage, tmp_path: Path) -> None:
         keys = [f"a/{number}" for number in range(7)] + ["a/b/2", "ab/3"]
