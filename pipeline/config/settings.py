@@ -6,15 +6,16 @@ import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from pipeline.config.environment import EnvironmentSettings
 from pipeline.storage import WORKSPACE_BUCKET
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_CLASSIFIERS = PROJECT_ROOT / "dags" / "classifiers"
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """What the environment says; every variable starts with `GRAFT_`."""
 
     model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)

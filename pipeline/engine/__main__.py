@@ -130,8 +130,8 @@ def main(words: list[str]) -> int:
     set_up_logging()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     arguments = _arguments(words)
-    home = (arguments.home or Settings().home).expanduser().absolute()
     try:
+        home = (arguments.home or Settings().home).expanduser().absolute()
         serve(arguments.host, arguments.port, home)
     except PipelineError as error:
         log.error("%s", error)

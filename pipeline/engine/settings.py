@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from pipeline.config.environment import EnvironmentSettings
 from pipeline.pixels.spec import MAX_PIXELS
 
 
-class EngineSettings(BaseSettings):
+class EngineSettings(EnvironmentSettings):
     """Limits of one engine."""
 
     model_config = SettingsConfigDict(env_prefix="GRAFT_ENGINE_", extra="ignore", frozen=True)

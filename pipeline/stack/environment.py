@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.engine.settings import EngineSettings
 from pipeline.stack.people import parse_people
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.storage import parse_buckets
@@ -28,8 +29,6 @@ COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
 # `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
 PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
-ENGINE_PREFIX = "GRAFT_ENGINE_"
-JOB_MARK = "GRAFT_ENGINE_JOB"  # of what a job has started: no setting
 
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
@@ -83,10 +82,14 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
 
 
 def engine_variables() -> dict[str, str]:
-    """Return the engine's settings that the caller's environment has."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(ENGINE_PREFIX)}
-    ours.pop(JOB_MARK, None)
-    return ours
+    """Return the engine's settings that the caller's environment has.
+
+    Raises:
+        ConfigError: if one cannot be read; the engine would not start.
+    """
+    EngineSettings()
+    names = [f"GRAFT_ENGINE_{field.upper()}" for field in EngineSettings.model_fields]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def graft_variables(settings: Settings) -> dict[str, str]:

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ from pipeline.storage import Storage
 
 GRAFT = str(Path(sys.executable).with_name("graft"))
 COMMAND_SECONDS = 420
+GUARD = """
+import json, subprocess, sys
+environ = json.loads(sys.stdin.readline())
+sys.stdin.read()
+subprocess.run([sys.argv[1], "down"], env=environ)
+"""
 
 
 @dataclass(frozen=True)
@@ -150,15 +157,32 @@ def _free_port() -> int:
         return port
 
 
+@contextmanager
+def ended_with_us(stack: Stack) -> Iterator[None]:
+    """End the stack even if the tests are killed: a child waits until our end of a pipe is closed."""
+    guard = subprocess.Popen(
+        [sys.executable, "-c", GUARD, GRAFT], stdin=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert guard.stdin is not None
+    print(json.dumps(stack.environ), file=guard.stdin, flush=True)  # its own must not name the home
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.stdin.close()
+        guard.wait()
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack after `graft demo`: what `make demo` runs once ./.venv is there."""
     stack = Stack(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("classifiers"), _free_port())
-    try:
-        stack.demo.append(stack.graft("demo"))
-        assert stack.demo[0].returncode == 0, stack.demo[0].stdout + stack.demo[0].stderr
-        yield stack
-    finally:
-        stopped = stack.graft("down")
+    with ended_with_us(stack):
+        try:
+            stack.demo.append(stack.graft("demo"))
+            assert stack.demo[0].returncode == 0, stack.demo[0].stdout + stack.demo[0].stderr
+            yield stack
+        finally:
+            stopped = stack.graft("down")
     assert stopped.returncode == 0, stopped.stderr
     wait_until(lambda: not stack.processes(), seconds=10, what="end of every process")

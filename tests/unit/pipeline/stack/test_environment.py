@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings
+from pipeline.errors import ConfigError
 from pipeline.stack.environment import COMPONENTS, Component, build_components, graft_variables
 from pipeline.stack.state import Secrets, StackState
 
@@ -129,6 +130,14 @@ def test_settings_of_the_engine_reach_it_alone_and_ask_for_a_restart(
     assert [a.fingerprint == b.fingerprint for a, b in zip(before, after, strict=True)] == [False] + [
         True
     ] * 4
+
+
+def test_a_setting_of_the_engine_that_cannot_be_read_is_named_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFT_ENGINE_TRAINING_SLOTS", "many")
+    with pytest.raises(ConfigError, match=r"GRAFT_ENGINE_TRAINING_SLOTS: .*integer.*Received: 'many'"):
+        build_components(Settings(home=tmp_path), STATE, SECRETS)
 
 
 def test_directories_of_dag_files_are_bundles_of_their_own(tmp_path: Path) -> None:
