@@ -36,13 +36,28 @@ class Vetted(ClassifierDag):
         return waiting[0] if waiting else None
 
     def run(self, option: str, reason: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
-        """Run, answer as a person would by REST, and return exit code, JSON and question."""
+        """Run, answer as a person would by REST, and return exit code, JSON and question.
+
+        It answers again if it is asked again: Airflow loses an answer that comes before its scheduler has
+        seen the end of the worker that asked, and tries the task once more.
+        """
+        answer = {"chosen_options": [option], "params_input": {"reason": reason}}
         with self.stack.start_graft("run", NAME, "--json", *arguments) as run:
-            asked = wait_until(self.question, seconds=240, what="question")
-            run_id = quote(asked["task_instance"]["dag_run_id"], safe="")
-            path = f"dags/{NAME}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
-            self.call("PATCH", path, {"chosen_options": [option], "params_input": {"reason": reason}})
-            stdout, _ = run.communicate(timeout=240)
+            try:
+                asked = wait_until(self.question, seconds=240, what="question")
+                path = quote(asked["task_instance"]["dag_run_id"], safe="")
+                path = f"dags/{NAME}/dagRuns/{path}/taskInstances/approve/-1/hitlDetails"
+                self.call("PATCH", path, answer)
+
+                def has_ended() -> bool:
+                    if self.question():
+                        self.call("PATCH", path, answer)
+                    return run.poll() is not None
+
+                wait_until(has_ended, seconds=240, what="end of the run", pause=1)
+                stdout, _ = run.communicate(timeout=10)
+            finally:
+                run.kill()
         return run.returncode, json.loads(stdout), asked["body"]
 
 
