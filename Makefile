@@ -12,6 +12,7 @@ STAMP := .venv/.graft-setup
 # One process more than cores, for the stack's tests mostly wait; each takes up to 2 GB. Files start in their order: the stack early.
 TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
+LOCKS := --require-hashes -r requirements.txt -r requirements-dev.txt
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.
@@ -29,13 +30,13 @@ help: ## List the targets
 setup: $(STAMP) ## Make ./.venv with the project installed
 	@:
 
-$(STAMP): requirements.txt pyproject.toml Makefile
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or sys.exit(f"Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}. Say where it is: make PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.txt \
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(LOCKS) \
 	  || { echo "uv could not install; trying pip, which may know other registries"; \
-	       $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; }
+	       $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKS); }
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@$(BIN)/python -m compileall -q pipeline plugins dags
@@ -81,5 +82,6 @@ clean: ## Stop the stack; remove its state, the caches and ./.venv
 	@home="$${GRAFT_HOME:-.graft}"; if test -e "$$home/stack.json"; then rm -rf "$$home"; fi
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
-lock: setup ## Compile requirements.in into requirements.txt
-	$(BIN)/uv pip compile --quiet --python $(BIN)/python -o requirements.txt requirements.in
+lock: setup ## Compile requirements.in and requirements-dev.in into their locks
+	@for name in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python -o $$name.txt $$name.in; done

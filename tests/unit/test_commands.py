@@ -39,6 +39,11 @@ class TestMakefile:
     def test_no_registry_is_named(self) -> None:
         assert not re.search(r"https?://|pypi", MAKEFILE)
 
+    def test_set_up_installs_both_locks_by_their_hashes_with_uv_and_with_pip(self) -> None:
+        assert "LOCKS := --require-hashes -r requirements.txt -r requirements-dev.txt" in MAKEFILE
+        installs = re.findall(r"pip install .*\$\(LOCKS\)", MAKEFILE)
+        assert [line.startswith("pip install --quiet --python") for line in installs] == [True, False]
+
 
 class TestSharedData:
     """`.ci/require_shared_data.py`, in a copy of the tree it looks at."""

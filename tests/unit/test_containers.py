@@ -53,7 +53,8 @@ class TestDockerfile:
         assert len(installs) == 3
         uv, lock, project = installs
         assert uv == f"--no-cache-dir uv=={_uv_version()}"
-        assert lock.endswith("--compile-bytecode -r requirements.txt")
+        assert lock.endswith("--compile-bytecode --require-hashes -r requirements.txt")
+        assert "requirements-dev" not in DOCKERFILE
         assert project.endswith("--no-deps -e .")
 
     def test_what_is_copied_exists_and_is_not_ignored(self) -> None:

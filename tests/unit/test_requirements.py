@@ -1,0 +1,78 @@
+"""The locks: what runs apart from what tests, each pinned, hashed and without a registry's address."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.in", "requirements-dev.in", *LOCKS)
+PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+) \\$", re.M)
+OURS = {"pipeline", "graft"}
+
+
+def pins(lock: str) -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in PINNED.findall((ROOT / lock).read_text())}
+
+
+def direct(name: str) -> set[str]:
+    lines = (ROOT / name).read_text().splitlines()
+    return {canonicalize_name(re.split(r"[=<>\[]", line)[0]) for line in lines if re.match(r"\w", line)}
+
+
+def imported_by_what_runs() -> set[str]:
+    modules = set()
+    for folder in ("pipeline", "plugins", "dags", "docker"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    modules |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    modules.add(node.module.split(".")[0])
+    return modules - sys.stdlib_module_names - OURS
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_is_pinned_and_hashed(lock: str) -> None:
+    entries = re.split(r"^(?=\w)", (ROOT / lock).read_text(), flags=re.M)[1:]
+    assert len(entries) == len(pins(lock)) > 10
+    for entry in entries:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_registry_is_named(name: str) -> None:
+    assert not re.search(r"://|pypi|--(extra-)?index|--find-links|@ ", (ROOT / name).read_text())
+
+
+@pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2]])
+def test_everything_asked_for_is_locked(name: str, lock: str) -> None:
+    assert direct(name) <= set(pins(lock))
+
+
+def test_both_locks_agree() -> None:
+    run, develop = (pins(lock) for lock in LOCKS)
+    shared = run.keys() & develop.keys()
+    assert {name: run[name] for name in shared} == {name: develop[name] for name in shared}
+
+
+def test_what_runs_holds_nothing_that_only_tests() -> None:
+    assert direct("requirements-dev.in") & set(pins("requirements.txt")) == set()
+
+
+def test_what_runs_imports_only_what_is_locked_for_it() -> None:
+    homes = packages_distributions()
+    locked = set(pins("requirements.txt"))
+    missing = {
+        module
+        for module in imported_by_what_runs()
+        if not {canonicalize_name(name) for name in homes.get(module, [])} & locked
+    }
+    assert missing == set()
