@@ -6,24 +6,24 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.auth import Tokens, token_file
+from pipeline.engine.api.auth import Tokens, token_file
+from pipeline.engine.api.quotas import Quotas
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
-from pipeline.engine.batch import BatchPredictor
-from pipeline.engine.deployments import Deployments, Place
-from pipeline.engine.jobs import Jobs
-from pipeline.engine.models import Models
-from pipeline.engine.operations import Operations
-from pipeline.engine.quotas import Quotas
-from pipeline.engine.runner import JobRunner, Kind
+from pipeline.engine.jobs.batch import BatchPredictor
+from pipeline.engine.jobs.jobs import Jobs
+from pipeline.engine.jobs.runner import JobRunner, Kind
+from pipeline.engine.models.models import Models
+from pipeline.engine.models.operations import Operations
+from pipeline.engine.models.rollout import Deployments, Place
+from pipeline.engine.models.versions import VersionLimits, Versions
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
-from pipeline.engine.telemetry.requests import RequestLog
-from pipeline.engine.versions import VersionLimits, Versions
+from pipeline.engine.telemetry.request_log import RequestLog
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -239,7 +239,7 @@ def _stop(state: StackState, names: Iterable[str]) -> int:
 
 
 def _stop_jobs(settings: Settings) -> int:
-    from pipeline.engine.backends.local import stop_all_jobs
+    from pipeline.engine.control import stop_all_jobs
 
     return len(stop_all_jobs(settings.home))
 

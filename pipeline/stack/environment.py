@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.config import PROJECT_ROOT, Settings
-from pipeline.engine.settings import EngineSettings
+from pipeline.engine.control import EngineSettings, engine_arguments
 from pipeline.stack.people import parse_people
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.storage import parse_buckets
@@ -69,8 +69,7 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
         name=ENGINE,
         command=(
             *PYTHON,
-            *("-m", "pipeline.engine", "--host", LOOPBACK, "--port", str(state.engine_port)),
-            *("--home", str(settings.home)),
+            *engine_arguments(host=LOOPBACK, port=state.engine_port, home=settings.home),
         ),
         variables=shared | engine_variables(),
     )

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from googleapiclient import discovery
 
-from pipeline.engine.app import create_app
+from pipeline.engine.api.app import create_app
 from tests.contract.discovery import CheckedHttp
 from tests.fakes import FakeParts, wait_for
 

@@ -1,4 +1,4 @@
-"""Tables of the contract as tests: a row is a check, and the test's id quotes the row."""
+"""Rows of the v1 contract as tests: each row is a check, and the id of the test quotes the rule it checks."""
 
 from __future__ import annotations
 

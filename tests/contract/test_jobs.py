@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from googleapiclient import discovery
 
-from pipeline.engine import fields
 from pipeline.engine.backends import RunState, RunStatus
 from pipeline.engine.settings import EngineSettings
+from pipeline.engine.v1 import fields
 
 TRAINING = {
     "region": "us-central1",

@@ -13,8 +13,8 @@ import schemathesis
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, strategies as st
 
-from pipeline.engine.app import create_app
-from pipeline.engine.openapi import CALLS, call_name
+from pipeline.engine.api.app import create_app
+from pipeline.engine.api.openapi import CALLS, call_name
 from tests.fakes import FakeParts
 
 IS_SOAK = bool(os.environ.get("GRAFT_SOAK"))

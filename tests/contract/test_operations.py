@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.operations import project_number
+from pipeline.engine.models.operations import project_number
 
 
 @pytest.fixture

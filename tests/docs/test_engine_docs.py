@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.errors import CODES
+from pipeline.engine.v1.errors import CODES
 from tests.contract.discovery import METHODS, SCHEMAS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engine.md").read_text()

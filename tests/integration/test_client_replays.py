@@ -1,4 +1,4 @@
-"""Jobs of clients of Cloud ML Engine on a real engine, and table b.6 of the contract on a real model."""
+"""Jobs of clients of Cloud ML Engine on a real engine, and the rules of prediction on a real model."""
 
 from __future__ import annotations
 
@@ -183,7 +183,9 @@ def response(site):
     assert set(site.predict(["a", 1])) == {"error"}
 
 
-@TABLE.row("HTTP 200 + {error:..} is returned to the caller as a dict; resource errors use the b.5 envelope")
+@TABLE.row(
+    "HTTP 200 + {error:..} is returned to the caller as a dict; resource errors use the error envelope"
+)
 def errors(site):
     assert site.predict([{"wrong": 1}])["error"].startswith("Prediction failed: ")
     for name, code in (("none", 404), ("rows/versions/v9", 404)):
@@ -191,7 +193,7 @@ def errors(site):
         assert refused(request).status_code == code
 
 
-@TABLE.row("1. any JSON object whose only key is `b64` becomes bytes, recursively, anywhere")
+@TABLE.row("any JSON object whose only key is `b64` becomes bytes, recursively, anywhere")
 def b64(site):
     raw = bytes(range(256))
     for text in (base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
@@ -204,13 +206,13 @@ def b64(site):
         ]
 
 
-@TABLE.row("2. One-input models accept a bare value or {input: value}; wrong key -> Expected tensor name")
+@TABLE.row("One-input models accept a bare value or {input: value}; wrong key -> Expected tensor name")
 def one_input(site):
     assert site.predict(["abc"]) == site.predict([{"inputs": "abc"}])
     assert "Expected tensor name: inputs, got tensor name: ['x']" in site.predict([{"x": "abc"}])["error"]
 
 
-@TABLE.row("3. Several inputs: every instance must carry every input; unknown key -> Input mismatch")
+@TABLE.row("Several inputs: every instance must carry every input; unknown key -> Input mismatch")
 def several_inputs(site):
     for instance, text in (
         ({"key": "a"}, "Input text_bytes was missing in at least one input instance."),
@@ -219,26 +221,26 @@ def several_inputs(site):
         assert text in site.predict([instance], signature_name="two")["error"]
 
 
-@TABLE.row("4. Run failure -> Prediction failed: Error processing input / Error during model execution")
+@TABLE.row("Run failure -> Prediction failed: Error processing input / Error during model execution")
 def run_failure(site):
     for instances in ([["a", 2]], [[1, 2], [1]]):
         error = site.predict(instances, signature_name="numbers")["error"]
         assert re.match("Prediction failed: .*Error (processing input|during model execution)", error)
 
 
-@TABLE.row("5. Output: only string outputs whose alias ends in `_bytes` are re-encoded as {b64:..}")
+@TABLE.row("Output: only string outputs whose alias ends in `_bytes` are re-encoded as {b64:..}")
 def outputs(site):
     answer = site.predict([{"key": "k", "text_bytes": "é"}], signature_name="two")
     encoded = base64.b64encode("é".encode()).decode()
     assert answer["predictions"] == [{"key": "k", "echo_bytes": {"b64": encoded}, "echo": "é"}]
 
 
-@TABLE.row("5. Different batch sizes in outputs = error")
+@TABLE.row("Different batch sizes in outputs = error")
 def uneven(site):
     assert "rows for 2 instances" in site.predict(["a", "b"], signature_name="uneven")["error"]
 
 
-@TABLE.row("6. Error codes: default signature")
+@TABLE.row("Error codes: default signature")
 def signature(site):
     error = site.predict(["a"], signature_name="none")["error"]
     assert all(name in error for name in ("serving_default", "two", "numbers"))

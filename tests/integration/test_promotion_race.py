@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from pipeline.engine.app import create_app
+from pipeline.engine.api.app import create_app
 from pipeline.ml_engine.protocol import default_version
 from pipeline.ml_engine.rest import RestMLEngine
 from tests.fakes import FakeParts, wait_for

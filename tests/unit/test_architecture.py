@@ -155,7 +155,7 @@ def test_airflow_sees_one_plugin_file_and_ignores_the_package() -> None:
         "pipeline.config",
         "pipeline.cli",
         "pipeline.stack",
-        "pipeline.engine.app",
+        "pipeline.engine.api.app",
         "pipeline.inside",
         "pipeline.notebook",
     ],

@@ -1,6 +1,6 @@
 """Instances of a request to the inputs of a signature, and outputs back to JSON. No TensorFlow here.
 
-The rules are ML Engine's own (facts b.6): an object whose only key is `b64` becomes bytes wherever it stands,
+The rules are those of ML Engine v1: an object whose only key is `b64` becomes bytes wherever it stands,
 plain strings pass untouched, a one-input model takes bare values, and only string outputs whose alias ends in
 `_bytes` are sent back as `{"b64": ...}`.
 """

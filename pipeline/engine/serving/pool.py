@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pipeline
-from pipeline.engine.errors import FAULTS_BY_NAME
 from pipeline.engine.serving.limits import LIGHT, TENSORFLOW, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
+from pipeline.engine.v1.errors import FAULTS_BY_NAME
 from pipeline.errors import FailedPrecondition, NotLight, Unavailable
 from pipeline.light.manifest import check_light
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.engine.serving.served import ServedVersion
-from pipeline.engine.telemetry.requests import Sample
+from pipeline.engine.serving.deployment import ServedVersion
+from pipeline.engine.telemetry.request_log import Sample
 from pipeline.errors import FailedPrecondition, NotFound
 
 

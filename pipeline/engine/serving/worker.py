@@ -98,10 +98,10 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Fr
     """
     try:
         if runtime == LIGHT:
-            from pipeline.engine.serving.light import LightService
+            from pipeline.engine.serving.tflite import LightService
 
             return LightService(directory, limits, send)
-        from pipeline.engine.serving.model import LoadedModel
+        from pipeline.engine.serving.saved_model import LoadedModel
 
         model = LoadedModel(directory, limits)
         model.warm_up()

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from pipeline.engine.serving.deployment import ServedVersion
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.router import Router
-from pipeline.engine.serving.served import ServedVersion
 from pipeline.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from tests.fakes import FakePool, FakeServant
 

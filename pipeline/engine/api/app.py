@@ -1,0 +1,141 @@
+"""The HTTP face of an engine: it only translates. Every answer that is not a success is the v1 envelope."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.engine.api.auth import Tokens, role_for
+from pipeline.engine.api.openapi import openapi
+from pipeline.engine.api.override import MethodOverride, method_of
+from pipeline.engine.api.routes import health, jobs, models, operations, predict, projects, unimplemented
+from pipeline.engine.engine import Engine
+from pipeline.engine.telemetry.log import AccessLog
+from pipeline.engine.v1.errors import CODES, as_fault, error_envelope
+from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONResponse:
+    """Return the envelope of a fault."""
+    status = code or CODES[type(fault)].http
+    headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else {}
+    if wait := fault.details.get("retry_after_seconds"):
+        headers["Retry-After"] = str(wait)
+    return JSONResponse(error_envelope(fault, code=code), status, headers=headers)
+
+
+class Gate:
+    """Refuses, before anything is read, requests without the right token and bodies that are too large.
+
+    Args:
+        app: What is behind the gate.
+        tokens: Who may pass.
+        max_body_bytes: The largest body that may pass.
+    """
+
+    def __init__(self, app: ASGIApp, *, tokens: Tokens, max_body_bytes: int) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            if scope["path"] not in OPEN_PATHS:
+                given = headers.get(b"authorization", b"").decode("latin-1")
+                self._tokens.check(given, role_for(method_of(scope), scope["path"]))
+            self._check_size(int(headers.get(b"content-length", b"0") or 0))
+        except EngineFault as fault:
+            await fault_response(fault)(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body_bytes:
+            raise InvalidArgument(f"Request payload size exceeds the limit: {self._max_body_bytes} bytes.")
+
+    def _counted(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            self._check_size(seen)
+            return message
+
+        return counted
+
+
+async def _on_pipeline_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, PipelineError):
+        raise error
+    if not isinstance(error, EngineFault):
+        log.error("A request failed.", exc_info=error)
+    return fault_response(as_fault(error))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    what = f"{request.method} {request.url.path}"
+    if code == 404:
+        return fault_response(NotFound(f"The requested URL was not found on this server: {what}."))
+    return fault_response(InvalidArgument(f"{what}: the method is not allowed here."), code=code)
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> JSONResponse:
+    return fault_response(InvalidArgument(f"The request is malformed: {error}"))
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
+    return fault_response(Internal("Internal error encountered; see the engine's log."))
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """Return the ASGI application of an engine; its lifespan starts and stops the engine."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        yield
+        await engine.stop()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.engine = engine
+    handlers: dict[Any, Any] = {
+        PipelineError: _on_pipeline_error,
+        HTTPException: _on_http_exception,
+        RequestValidationError: _on_validation_error,
+        Exception: _on_bug,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(MethodOverride)
+    app.add_middleware(Gate, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
+    app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
+
+    @app.get("/openapi.json")
+    async def describe() -> dict[str, Any]:
+        return openapi(app.routes)
+
+    # First what is unimplemented: `jobs/x:getIamPolicy` is no job's name.
+    for module in (unimplemented, jobs, models, operations, projects, predict, health):
+        app.include_router(module.router)
+    return app

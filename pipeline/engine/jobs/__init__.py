@@ -1,0 +1,1 @@
+"""Jobs: their resources, their queue, batch prediction, and their logs."""

@@ -1,0 +1,207 @@
+"""Batch prediction: JSON lines from the bucket through a model worker and back, in constant memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.engine.runtimes import find_runtime
+from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
+from pipeline.engine.serving.pool import BATCH, WorkerPool
+from pipeline.engine.serving.router import Router
+from pipeline.engine.serving.wire import Frame
+from pipeline.engine.v1.resources import VERSION_PATH, PredictionInput
+from pipeline.errors import FailedPrecondition, InvalidArgument
+from pipeline.storage import Storage
+
+FRAME_BYTES = 8_000_000  # a frame is cut here even when it has fewer lines than the batch size
+SHARD_BYTES = 64_000_000  # a file of results ends after the frame that passes this
+MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and counted beyond
+RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
+
+
+class Asked(Protocol):
+    """Who answers a batch: a served version or a temporary worker."""
+
+    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
+        """Send one request and return the answer."""
+
+
+def check_prediction_input(value: PredictionInput, project: str) -> None:
+    """Check what one field alone cannot say.
+
+    Raises:
+        InvalidArgument: naming the field.
+    """
+    where = "prediction_input"
+    given = [name for name in ("model_name", "version_name", "uri") if getattr(value, name)]
+    if len(given) != 1:
+        text = f"Exactly one of model_name, version_name and uri must be set. Received: {given or 'none'}"
+        raise InvalidArgument(text, field=where)
+    find_runtime(value.runtime_version, None, where=where)
+    if not value.uri:
+        split_version(value, project)
+
+
+def split_version(value: PredictionInput, project: str) -> tuple[str, str | None]:
+    """Return the model and the version that a job names by their full names.
+
+    Raises:
+        InvalidArgument: if the name is not one of this project's.
+    """
+    field = "version_name" if value.version_name else "model_name"
+    name = value.version_name or value.model_name or ""
+    match = VERSION_PATH.fullmatch(name)
+    if match is None or match[1] != project or bool(match[3]) != bool(value.version_name):
+        tail = "/versions/VERSION" if value.version_name else ""
+        raise InvalidArgument(
+            f"Expected projects/{project}/models/MODEL{tail}. Received: {name!r}",
+            field=f"prediction_input.{field}",
+        )
+    return match[2], match[3]
+
+
+def expand_paths(storage: Storage, paths: list[str]) -> list[str]:
+    """Return the objects that input paths name; one may end in `*`.
+
+    Raises:
+        FailedPrecondition: if a path names nothing.
+    """
+    found: list[str] = []
+    for path in paths:
+        uris = storage.list_uris(path[:-1]) if path.endswith("*") else [path] if storage.exists(path) else []
+        if not uris:
+            raise FailedPrecondition(f"No input file matches {path}.", field="prediction_input.input_paths")
+        found += uris
+    return list(dict.fromkeys(found))
+
+
+def frames_of(path: Path, batch_size: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Cut a file of JSON lines into batches of numbered lines; blank lines do not count."""
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            line = line.strip().replace(b"\r", b" ")
+            if not line:
+                continue
+            if batch and (len(batch) == batch_size or size + len(line) > FRAME_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append((number, line))
+            size += len(line)
+    if batch:
+        yield batch
+
+
+class Results:
+    """What a batch predicts, gathered in files of this machine until it is whole.
+
+    Args:
+        directory: Where the files are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._shards = [directory / "results-0"]
+        self._shards[0].touch()
+        self._errors = directory / "errors"
+        self._errors.touch()
+        self.num_predictions = 0
+        self.num_errors = 0
+
+    def add(self, lines: bytes, count: int, errors: list[str]) -> None:
+        """Add the predictions of one frame, and what is wrong with its other lines."""
+        if self._shards[-1].stat().st_size > SHARD_BYTES:
+            self._shards.append(self._directory / f"results-{len(self._shards)}")
+        with self._shards[-1].open("ab") as file:
+            file.write(lines)
+        named = errors[: max(0, MAX_ERRORS - self.num_errors)]
+        with self._errors.open("a") as text:
+            text.writelines(json.dumps({"error": error, "count": 1}) + "\n" for error in named)
+        self.num_predictions += count
+        self.num_errors += len(errors)
+
+    def upload(self, storage: Storage, output_path: str) -> None:
+        """Write the files of v1 into the bucket, the errors first: results are there when all is."""
+        folder, unnamed = output_path.rstrip("/"), self.num_errors - MAX_ERRORS
+        rest = {"error": "Further lines failed; they are not named.", "count": unnamed}
+        last = json.dumps(rest) + "\n" if unnamed > 0 else ""
+        storage.write_bytes(f"{folder}/{ERRORS}", self._errors.read_bytes() + last.encode())
+        for index, shard in enumerate(self._shards):
+            name = RESULTS.format(index, len(self._shards))
+            storage.write_bytes(f"{folder}/{name}", shard.read_bytes())
+
+
+class BatchPredictor:
+    """Runs batch prediction jobs, from their beginning each time.
+
+    Args:
+        storage: Where lines are read and results written.
+        router: Knows who serves a version.
+        pool: Loads the temporary worker of a job that names a `uri`.
+        project: The project in resource names.
+        scratch: Directory for files that are not finished.
+    """
+
+    def __init__(
+        self, storage: Storage, router: Router, pool: WorkerPool, *, project: str, scratch: Path
+    ) -> None:
+        self._storage = storage
+        self._router = router
+        self._pool = pool
+        self._project = project
+        self._scratch = scratch
+
+    def clean(self) -> None:
+        """Remove what jobs of an engine that was killed left unfinished."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def run(self, job_id: str, value: PredictionInput) -> dict[str, Any]:
+        """Run one job and return its `predictionOutput`."""
+        started = time.monotonic()
+        uris = await asyncio.to_thread(expand_paths, self._storage, value.input_paths)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
+            results = Results(Path(directory))
+            async with self._servant(job_id, value, Path(directory)) as servant:
+                for uri in uris:
+                    await self._predict_file(uri, value, servant, results)
+            await asyncio.to_thread(results.upload, self._storage, value.output_path)
+        return {
+            "outputPath": value.output_path,
+            "predictionCount": str(results.num_predictions),
+            "errorCount": str(results.num_errors),
+            "nodeHours": round((time.monotonic() - started) / 3600, 6),
+        }
+
+    @asynccontextmanager
+    async def _servant(self, job_id: str, value: PredictionInput, directory: Path) -> AsyncIterator[Asked]:
+        if not value.uri:
+            yield self._router.find(*split_version(value, self._project))
+            return
+        field = "prediction_input.uri"
+        await asyncio.to_thread(check_saved_model, self._storage, value.uri, field=field)
+        copy = directory / "model"
+        await asyncio.to_thread(fetch_model, self._storage, value.uri, copy)
+        worker = await self._pool.load(f"job {job_id}", copy)
+        try:
+            yield worker
+        finally:
+            await worker.close()
+
+    async def _predict_file(self, uri: str, value: PredictionInput, servant: Asked, results: Results) -> None:
+        path = await asyncio.to_thread(self._storage.local_path, uri)
+        batches = frames_of(path, value.batch_size)
+        while batch := await asyncio.to_thread(next, batches, None):
+            payload = b"\n".join(line for _, line in batch)
+            answer = await servant.ask(BATCH, payload, signature_name=value.signature_name)
+            errors = [f"{uri}:{batch[row['line']][0]}: {row['error']}" for row in answer.header["errors"]]
+            await asyncio.to_thread(results.add, answer.payload, answer.header["count"], errors)

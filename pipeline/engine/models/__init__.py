@@ -1,0 +1,1 @@
+"""Models and versions: their resources, long-running operations, and the rollout of versions."""
