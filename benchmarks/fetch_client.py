@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.artifacts.fetch_index import FetchedRow, iterate_rows
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
-from pipeline.datasets.index import FetchedRow, iterate_rows
 from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs

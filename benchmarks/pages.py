@@ -85,17 +85,17 @@ def _client(fleet: Any) -> Any:
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import get_user
     from graft.ui.app import create_app
-    from graft.ui.world import World, get_world
+    from graft.ui.page_context import PageContext, get_page_context
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from starlette.testclient import TestClient
 
     create_auth_manager()
-    world = World(fleet.reads)
-    world._idle.append(_engine(fleet))
+    page_context = PageContext(fleet.cache)
+    page_context._idle.append(_engine(fleet))
     app = create_app()
-    app.dependency_overrides[get_world] = lambda: world
+    app.dependency_overrides[get_page_context] = lambda: page_context
     app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="ann", role="admin")
     return TestClient(app)
 

@@ -13,7 +13,7 @@ from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
-from pipeline.trainer.views import View, make_views
+from pipeline.trainer.augmentation import View, make_augmentations
 
 BACKBONE = find_backbone("efficientnet_lite0")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -48,7 +48,7 @@ def read_pictures(name: str, *, views: int = 0) -> RealPictures:
         classes=[folder.name for folder in folders],
         labels=np.array([label for _, label in paths]),
         features=forward(network, pixels, ids),
-        views=[forward(network, pixels, ids, view) for view in make_views(views, 0)],
+        views=[forward(network, pixels, ids, view) for view in make_augmentations(views, 0)],
     )
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.light.manifest import read_manifest
-from pipeline.light.network import LightModel
 from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.tflite.manifest import read_manifest
+from pipeline.tflite.network import TFLiteModel
 
 CORES = len(os.sched_getaffinity(0))
 BATCHES = (1, 8, 32)
@@ -50,8 +50,8 @@ def main(directory: Path, folder: Path, seconds: float) -> None:
     files = itertools.cycle([path.read_bytes() for path in sorted(folder.rglob("*.jpg"))])
     lock = threading.Lock()
     manifest = read_manifest(directory)
-    wide = LightModel(directory, manifest, threads=CORES)
-    narrow = [LightModel(directory, manifest) for _ in range(CORES)]
+    wide = TFLiteModel(directory, manifest, threads=CORES)
+    narrow = [TFLiteModel(directory, manifest) for _ in range(CORES)]
     pool = ThreadPoolExecutor(CORES)
 
     def take(count: int) -> list[bytes]:

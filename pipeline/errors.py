@@ -21,7 +21,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     TrainingDiverged              the loss is no longer a number
   ExportError                     the SavedModel could not be written
     SignatureMismatch             the exported model answers otherwise than the trainer
-    NotLight                      a model's light form cannot be used: TensorFlow serves it
+    TFLiteUnavailable                      a model's light form cannot be used: TensorFlow serves it
   EvaluationError                 predictions do not join with the test pictures
     PredictionJoinError           a missing, doubled or unknown key
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
@@ -158,7 +158,7 @@ class SignatureMismatch(ExportError):
     """The exported model answers otherwise than the trainer did."""
 
 
-class NotLight(ExportError):
+class TFLiteUnavailable(ExportError):
     """A model's light form cannot be used; the message says why. TensorFlow serves the model instead."""
 
 

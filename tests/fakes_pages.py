@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.deploy.summary import run_uri
-from pipeline.pages.reads import Reads
+from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.storage import Storage
 
@@ -50,7 +50,7 @@ class Fleet:
     def __init__(self, folder: Path, *, classifiers: int, versions: int, pictures: int) -> None:
         self.folder = folder
         self.storage = CountingStorage({"graft": folder})
-        self.reads = Reads(self.storage, WORKSPACE)
+        self.cache = ArtifactCache(self.storage, WORKSPACE)
         self.names = [f"classifier_{number:02d}" for number in range(classifiers)]
         self.num_versions = versions
         for number, name in enumerate(self.names):

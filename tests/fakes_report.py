@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.datasets.manifest import ManifestRow, RowStatus, write_manifest
+from pipeline.artifacts.dataset import ManifestRow, RowStatus, write_manifest
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 

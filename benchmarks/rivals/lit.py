@@ -12,9 +12,9 @@ from typing import Any
 import litserve
 import numpy as np
 
-from pipeline.light.manifest import read_manifest
-from pipeline.light.network import LightModel
 from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.tflite.manifest import read_manifest
+from pipeline.tflite.network import TFLiteModel
 
 MAX_BATCH = 8
 WAIT_SECONDS = 0.005
@@ -28,7 +28,7 @@ class Api(litserve.LitAPI):
         directory = Path(os.environ["BENCH_MODEL"])
         manifest = read_manifest(directory)
         self.spec = manifest.spec
-        self.model = LightModel(directory, manifest, threads=len(os.sched_getaffinity(0)))
+        self.model = TFLiteModel(directory, manifest, threads=len(os.sched_getaffinity(0)))
 
     def decode_request(self, request: dict[str, Any]) -> Any:
         """Decode the picture."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from pipeline.cli import dataset, demo, doctor, inside, lineage, predict, rollback, run, stack, versions
+from pipeline.cli import dataset, demo, doctor, explain, lineage, predict, rollback, run, stack, versions
 from pipeline.cli.output import ExitCode, UsageError, print_json, print_note
 from pipeline.errors import PipelineError
 
@@ -32,9 +32,9 @@ for command in (
     rollback.history,
     lineage.lineage,
     lineage.reproduce,
-    inside.classify,
-    inside.layers,
-    inside.features,
+    explain.classify,
+    explain.layers,
+    explain.features,
     doctor.doctor,
     demo.demo,
 ):

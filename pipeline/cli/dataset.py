@@ -19,7 +19,7 @@ from pipeline.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.datasets.manifest import DatasetInfo
+    from pipeline.artifacts.dataset import DatasetInfo
     from pipeline.storage import Storage
 
 SHOWN = 20
@@ -55,7 +55,7 @@ def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption 
 
 
 def _print_info(info: DatasetInfo, storage: Storage, workspace: str) -> None:
-    from pipeline.datasets.manifest import version_uri
+    from pipeline.artifacts.dataset import version_uri
 
     print_text(f"{info.dataset} {info.version}: {sum(info.pictures.values())} of {info.found} pictures found")
     rows = [(label, info.pictures[label], info.train[label], info.test[label]) for label in info.classes]
@@ -80,7 +80,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two versions: pictures added, removed, moved over the split, relabelled."""
-    from pipeline.datasets.manifest import read_manifest
+    from pipeline.artifacts.dataset import read_manifest
     from pipeline.preprocess.diff import diff_versions
 
     storage, workspace = _open()
@@ -187,7 +187,7 @@ def _open() -> tuple[Storage, str]:
 
 
 def _read_info(storage: Storage, workspace: str, name: str, version: str | None) -> DatasetInfo:
-    from pipeline.datasets.manifest import list_versions, read_dataset_info, read_latest_version
+    from pipeline.artifacts.dataset import list_versions, read_dataset_info, read_latest_version
     from pipeline.errors import ObjectNotFound
 
     chosen = version or read_latest_version(storage, workspace, name)

@@ -51,8 +51,8 @@ def rollback(
 
 def history(name: NameArgument, as_json: JsonOption = False) -> None:
     """Tell what served when, by which run, and who approved or rolled back and why."""
+    from pipeline.artifacts.history import read_history, serving_periods
     from pipeline.config import Settings
-    from pipeline.deploy.history import read_history, serving_periods
     from pipeline.storage import Storage
 
     events = read_history(Storage.from_environment(), Settings().workspace, name)

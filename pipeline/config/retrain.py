@@ -19,7 +19,7 @@ class RetrainConfig(Strict):
         description="When dataset version and parameters are those of the serving version: `skip` training, "
         "`train` again, or `auto`: skip in runs by schedule, event and backfill, train in those by hand.",
     )
-    quiet_seconds: float = Field(
+    debounce_seconds: float = Field(
         30.0,
         ge=0,
         le=24 * 3600,

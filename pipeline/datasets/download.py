@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
 
+from pipeline.artifacts.fetch_index import FetchedRow
 from pipeline.datasets.fetcher import PictureFetcher, Validators
-from pipeline.datasets.index import FetchedRow
 from pipeline.datasets.journal import Journal, JournalLine
-from pipeline.datasets.source import SourceEntry
+from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import FetchRefused
 
 NUM_LOCKS = 1024

@@ -7,11 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypedDict
 
-from pipeline.config import Classifier, SourceConfig
-from pipeline.datasets.download import Downloads, Outcome, utc_now
-from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher
-from pipeline.datasets.fetcher.robots import Robots
-from pipeline.datasets.index import (
+from pipeline.artifacts.fetch_index import (
     FetchedRow,
     FetchIndex,
     RowSpool,
@@ -19,11 +15,15 @@ from pipeline.datasets.index import (
     read_previous_index,
     write_index,
 )
+from pipeline.config import Classifier, SourceConfig
+from pipeline.datasets.download import Downloads, Outcome, utc_now
+from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher
+from pipeline.datasets.fetcher.robots import Robots
 from pipeline.datasets.journal import Journal, JournalLine
 from pipeline.datasets.progress import Progress
-from pipeline.datasets.registry import open_source
-from pipeline.datasets.secrets import find_secret
-from pipeline.datasets.source import ImageSource, SourceContext, SourceEntry
+from pipeline.datasets.sources.registry import open_source
+from pipeline.datasets.sources.secrets import find_secret
+from pipeline.datasets.sources.source import ImageSource, SourceContext, SourceEntry
 from pipeline.errors import FetchRefused
 from pipeline.storage import Storage
 from pipeline.types import JsonDict

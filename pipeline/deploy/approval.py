@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from pipeline.artifacts.history import HistoryEvent, read_history, record_event
 from pipeline.config import Classifier
-from pipeline.deploy.history import HistoryEvent, read_history, record_event
 from pipeline.errors import ApprovalMissing
 from pipeline.evaluate.gate import GateDecision
 from pipeline.storage import Storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from enum import StrEnum
 
-from pipeline.deploy.turns import take_turn
+from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.storage import Storage
@@ -43,12 +43,12 @@ def promote_version(
     Raises:
         StorageError: if ML Engine was so slow that the turn ran out; safe to retry.
     """
-    with take_turn(storage, workspace, model, holder=f"promote {version}") as turn:
+    with acquire_lock(storage, workspace, model, holder=f"promote {version}") as lock:
         current = default_version(engine.get_model(model))
         if current == version:
             return Promotion.PROMOTED
         if current == champion:
-            if not turn.is_safe:
+            if not lock.is_valid:
                 raise StorageError(f"The turn to promote {version} of {model} ran out; try again.")
             engine.set_default(model, version)
             return Promotion.PROMOTED

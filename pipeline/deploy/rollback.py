@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.deploy.history import HistoryEvent, read_history, record_event, served_before
-from pipeline.deploy.turns import take_turn
+from pipeline.artifacts.history import HistoryEvent, read_history, record_event, served_before
+from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import ObjectNotFound, PlatformError, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
 from pipeline.storage import Storage
@@ -100,14 +100,14 @@ def rollback_version(
     if not by or not reason:
         raise RollbackRefused(f"A rollback of {model} needs a person and a reason; say why.", model=model)
     run_id = run_id or f"rollback__{uuid.uuid4().hex[:12]}"
-    with take_turn(storage, workspace, model) as turn:
+    with acquire_lock(storage, workspace, model) as lock:
         history = read_history(storage, workspace, model)
         for event in history:
             if event["event"] == HistoryEvent.ROLLED_BACK and event["run_id"] == run_id:
                 return _as_rollback(model, event)
         version, previous = _make_plan(engine, storage, workspace, model, to, run_id)
         wake_version(engine, model, version)
-        if not turn.is_safe:
+        if not lock.is_valid:
             raise StorageError(f"The turn to roll {model} back to {version} ran out; try again.")
         engine.set_default(model, version)
         said = {"previous": previous, "run_id": run_id, "by": by, "decided_by": by, "reason": reason}

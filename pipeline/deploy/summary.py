@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.deploy.approval import Approval
-from pipeline.deploy.guard import NothingNew
+from pipeline.deploy.change_detection import RetrainSkip
 from pipeline.evaluate.evaluation import Evaluation
 from pipeline.evaluate.gate import GateDecision
 from pipeline.evaluate.report import metrics_line, verdict_line
@@ -103,7 +103,7 @@ def build_skipped_summary(
 
 
 def build_unchanged_summary(
-    *, classifier: str, run_id: str, dataset: Mapping[str, Any], work: JsonDict, found: NothingNew
+    *, classifier: str, run_id: str, dataset: Mapping[str, Any], work: JsonDict, found: RetrainSkip
 ) -> JsonDict:
     """Return the summary of a run that had nothing new to train on; the model in it is the champion."""
     gate, metrics = found.lineage["gate"], found.lineage["gate"]["metrics"]

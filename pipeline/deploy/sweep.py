@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.deploy.history import read_history, served_before
+from pipeline.artifacts.history import read_history, served_before
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_engine.protocol import JobState, MLEngine, default_version, resource_id
 from pipeline.storage import Storage

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.deploy.history import read_history
+from pipeline.artifacts.history import read_history
 from pipeline.deploy.version import model_uris
 from pipeline.errors import ObjectNotFound, PlatformError
 from pipeline.evaluate.slices import slice_value

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.datasets.manifest import ManifestRow
+from pipeline.artifacts.dataset import ManifestRow
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict
 

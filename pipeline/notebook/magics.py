@@ -28,8 +28,8 @@ from pipeline.notebook.lists import CellList, JobList
 from pipeline.notebook.package import MODULE, build_cell_package
 from pipeline.notebook.pipeline import Run, graft_run
 from pipeline.notebook.source import check_names
-from pipeline.trainer.package import upload_package
-from pipeline.trainer.staged_head import StagedHead, stage_head_text
+from pipeline.submission.package import upload_package
+from pipeline.submission.staged_head import StagedHead, stage_head_text
 from pipeline.types import JsonDict
 
 LABEL = {"made_by": "notebook"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.notebook.collection import Cell
 from pipeline.notebook.source import check_names, keep_last_value
-from pipeline.trainer.package import CLOSURE, Package, build_sdist, read_modules
+from pipeline.submission.package import CLOSURE, Package, build_sdist, read_modules
 
 MODULE = "trainer.task"
 _TASK = b'''"""Runs the cells beside it in the order that `--cells` gives."""

@@ -166,8 +166,8 @@ def dataset(name: str, version: str | None = None) -> Dataset:
     Raises:
         ObjectNotFound: if there is none.
     """
-    from pipeline.datasets.manifest import iterate_manifest
-    from pipeline.report.thumbnails import Thumbnails
+    from pipeline.artifacts.dataset import iterate_manifest
+    from pipeline.explain.thumbnails import Thumbnails
 
     found = connect()
     home = f"{found.workspace}/datasets/{name}"
@@ -211,8 +211,8 @@ def explain(name: str, file: str, *, version: str | None = None, theme: str = "l
     """
     from pathlib import Path
 
-    from pipeline.inside import features
-    from pipeline.inside.figure import draw_features, save_figure
+    from pipeline.explain import features
+    from pipeline.explain.figure import draw_features, save_figure
 
     found = connect()
     behind = features(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.deploy.turns import take_turn
+from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import ConfigError
+from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.pictures import Picture, read_pictures
-from pipeline.pages.reads import Reads
 from pipeline.pages.schedule import Run
 from pipeline.preprocess.decisions import Action, decide_picture
 
@@ -49,20 +49,20 @@ class Suspects:
     shown: Sequence[Suspect]
 
 
-def find_suspects(reads: Reads, name: str, runs: Iterable[Run]) -> Suspects | None:
+def find_suspects(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> Suspects | None:
     """Return what the newest of these runs that was evaluated doubts; None where none was.
 
     Args:
-        reads: The bucket.
+        cache: The bucket.
         name: The classifier.
         runs: Its runs, newest first.
     """
     for run in runs:
-        evaluated = reads.of_run(name, run.run_id, "evaluated.json")
+        evaluated = cache.of_run(name, run.run_id, "evaluated.json")
         if evaluated is None or evaluated["label_issues"] is None:
             continue
         issues, version = evaluated["label_issues"], evaluated["dataset"]["version"]
-        pictures = read_pictures(reads, name, version).by_id
+        pictures = read_pictures(cache, name, version).by_id
         shown = [
             Suspect(picture=pictures[issue["id"]], predicted=issue["predicted"], own=issue["self_confidence"])
             for issue in issues["found"]
@@ -78,16 +78,18 @@ def find_suspects(reads: Reads, name: str, runs: Iterable[Run]) -> Suspects | No
     return None
 
 
-def decide(reads: Reads, name: str, version: str, *, id: str, action: Action | None, label: str = "") -> None:
+def decide(
+    cache: ArtifactCache, name: str, version: str, *, id: str, action: Action | None, label: str = ""
+) -> None:
     """Write what a person decided about a picture; `None` takes the decision back.
 
     Raises:
         ConfigError: if the version has no such picture or the label is no class of it.
     """
-    info = reads.dataset(name, version)
-    if info is None or id not in read_pictures(reads, name, version).by_id:
+    info = cache.dataset(name, version)
+    if info is None or id not in read_pictures(cache, name, version).by_id:
         raise ConfigError(f"Dataset version {version!r} of {name} has no picture {id!r} to decide on.")
     if action == "relabel" and label not in info["classes"]:
         raise ConfigError(f"{label!r} is no class of {name}; the classes are {', '.join(info['classes'])}.")
-    with take_turn(reads.storage, reads.workspace, name, subject="decisions"):
-        decide_picture(reads.storage, reads.workspace, name, id, action, label=label)
+    with acquire_lock(cache.storage, cache.workspace, name, subject="decisions"):
+        decide_picture(cache.storage, cache.workspace, name, id, action, label=label)

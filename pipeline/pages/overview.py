@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.pages.reads import Reads
+from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
-from pipeline.pages.verdict import Verdict, judge_run
 from pipeline.types import JsonDict
 
 TREND = 20  # deployments in the line
@@ -33,14 +33,14 @@ class Overview:
     serving: str | None
     accuracy: float | None
     trend: Sparkline | None
-    verdict: Verdict | None
+    verdict: RunStatus | None
     data: JsonDict | None
     pictures: int
     traffic: int | None = None
 
 
 def describe_classifiers(
-    reads: Reads,
+    cache: ArtifactCache,
     known: Iterable[Scheduled],
     serving: Mapping[str, str],
     traffic: Mapping[str, int] | None = None,
@@ -48,7 +48,7 @@ def describe_classifiers(
     """Return a row for each classifier, by name.
 
     Args:
-        reads: The bucket.
+        cache: The bucket.
         known: The classifiers.
         serving: Default version by model, as the engine says.
         traffic: Predictions by model, None where the engine does not count them.
@@ -56,7 +56,7 @@ def describe_classifiers(
     ordered = sorted(known, key=lambda each: each.name)
     return [
         describe_classifier(
-            reads,
+            cache,
             each,
             serving.get(each.name),
             traffic=None if traffic is None else traffic.get(each.name, 0),
@@ -66,31 +66,33 @@ def describe_classifiers(
 
 
 def describe_classifier(
-    reads: Reads, scheduled: Scheduled, serving: str | None, *, traffic: int | None = None
+    cache: ArtifactCache, scheduled: Scheduled, serving: str | None, *, traffic: int | None = None
 ) -> Overview:
     """Return the row of one classifier."""
     name, run = scheduled.name, scheduled.last_run
-    deployed = [event for event in reads.history(name, TREND) if event["event"] == "promoted"]
+    deployed = [event for event in cache.history(name, TREND) if event["event"] == "promoted"]
     accuracies = [event["accuracy"] for event in deployed if event.get("accuracy") is not None]
-    data = reads.latest_dataset(name)
+    data = cache.latest_dataset(name)
     return Overview(
         scheduled=scheduled,
         serving=serving,
-        accuracy=_accuracy(reads, name, serving, deployed),
+        accuracy=_accuracy(cache, name, serving, deployed),
         trend=draw_sparkline(accuracies),
-        verdict=judge_run(reads, name, run) if run else None,
+        verdict=read_run_status(cache, name, run) if run else None,
         data=data,
         pictures=sum(data["pictures"].values()) if data else 0,
         traffic=traffic,
     )
 
 
-def _accuracy(reads: Reads, name: str, serving: str | None, deployed: Iterable[JsonDict]) -> float | None:
+def _accuracy(
+    cache: ArtifactCache, name: str, serving: str | None, deployed: Iterable[JsonDict]
+) -> float | None:
     """Return what the version's deployment said, else what the version itself carries."""
     if serving is None:
         return None
     said = {event["version"]: event.get("accuracy") for event in deployed}
     if said.get(serving) is not None:
         return said[serving]
-    lineage = reads.beside_model(name, serving, "lineage.json")
+    lineage = cache.beside_model(name, serving, "lineage.json")
     return float(lineage["gate"]["metrics"]["accuracy"]) if lineage else None

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.datasets.manifest import version_uri
+from pipeline.artifacts.dataset import version_uri
 from pipeline.errors import ObjectNotFound
-from pipeline.pages.reads import Reads
+from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.preprocess.decisions import Decision, read_decisions, read_takedowns
 from pipeline.preprocess.reasons import REASONS
 from pipeline.report.gallery import picture_name, web_link
@@ -131,14 +131,14 @@ class Sheet:
     pages: int
 
 
-def read_pictures(reads: Reads, name: str, version: str) -> Pictures:
+def read_pictures(cache: ArtifactCache, name: str, version: str) -> Pictures:
     """Read the manifest of a dataset version, once; pictures that were taken down since are left out.
 
     Raises:
         ObjectNotFound: if there is no such version.
     """
-    found = reads.manifests.get((name, version), lambda: _parse(reads, name, version))
-    takedowns = read_takedowns(reads.storage, reads.workspace, name)
+    found = cache.manifests.get((name, version), lambda: _parse(cache, name, version))
+    takedowns = read_takedowns(cache.storage, cache.workspace, name)
     gone = {blob for each in takedowns for blob in each.blobs} | {each.id for each in takedowns if each.id}
     if not gone:
         return found
@@ -146,8 +146,8 @@ def read_pictures(reads: Reads, name: str, version: str) -> Pictures:
     return Pictures(version=version, rows=rows, by_id={row.id: row for row in rows if row.id})
 
 
-def _parse(reads: Reads, name: str, version: str) -> Pictures:
-    data = reads.storage.read_bytes(f"{version_uri(reads.workspace, name, version)}/{MANIFEST}")
+def _parse(cache: ArtifactCache, name: str, version: str) -> Pictures:
+    data = cache.storage.read_bytes(f"{version_uri(cache.workspace, name, version)}/{MANIFEST}")
     rows = tuple(_picture(json.loads(line)) for line in data.splitlines())
     return Pictures(version=version, rows=rows, by_id={row.id: row for row in rows if row.id})
 
@@ -178,17 +178,17 @@ def count_reasons(found: Pictures) -> list[tuple[str, int, str]]:
     return [(reason, count, REASONS.get(reason, "as its source says")) for reason, count in ordered]
 
 
-def pending_decisions(reads: Reads, name: str) -> dict[str, Decision]:
+def pending_decisions(cache: ArtifactCache, name: str) -> dict[str, Decision]:
     """Return what people decided, by the id it names; the next run applies it.
 
     Raises:
         ConfigError: if a line of `decisions.csv` is wrong; it names the line.
     """
-    found = read_decisions(reads.storage, reads.workspace, name)
+    found = read_decisions(cache.storage, cache.workspace, name)
     return {decision.picture: decision for decision in found}
 
 
-def make_thumbnail(reads: Reads, found: Pictures, id: str) -> bytes:
+def make_thumbnail(cache: ArtifactCache, found: Pictures, id: str) -> bytes:
     """Return a picture of a version as a small JPEG, encoded anew.
 
     Raises:
@@ -199,9 +199,9 @@ def make_thumbnail(reads: Reads, found: Pictures, id: str) -> bytes:
         raise ObjectNotFound(f"Dataset version {found.version} has no picture {id!r} to show.", id=id)
 
     def make() -> bytes:
-        from pipeline.report.thumbnails import encode_thumbnail
+        from pipeline.explain.thumbnails import encode_thumbnail
 
-        return encode_thumbnail(reads.storage.read_bytes(f"{reads.workspace}/blobs/{picture.blob}"))
+        return encode_thumbnail(cache.storage.read_bytes(f"{cache.workspace}/blobs/{picture.blob}"))
 
     thumbnail: Callable[[], bytes] = make
-    return reads.thumbnails.get(picture.blob, thumbnail)
+    return cache.thumbnails.get(picture.blob, thumbnail)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.ml_engine.protocol import resource_id
-from pipeline.pages.reads import Reads
+from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Run
-from pipeline.pages.verdict import Verdict, judge_run
 from pipeline.types import JsonDict
 
 READY = "READY"
@@ -54,7 +54,7 @@ class VersionRow:
 
 
 def list_versions(
-    reads: Reads, name: str, resources: Iterable[JsonDict], history: Sequence[JsonDict]
+    cache: ArtifactCache, name: str, resources: Iterable[JsonDict], history: Sequence[JsonDict]
 ) -> list[VersionRow]:
     """Return the versions of a model, newest first.
 
@@ -64,7 +64,7 @@ def list_versions(
     rows = []
     for resource in resources:
         version = resource_id(resource)
-        said = promoted.get(version) or _from_lineage(reads, name, version)
+        said = promoted.get(version) or _from_lineage(cache, name, version)
         rows.append(
             VersionRow(
                 version=version,
@@ -80,8 +80,8 @@ def list_versions(
     return sorted(rows, key=lambda row: row.created, reverse=True)
 
 
-def _from_lineage(reads: Reads, name: str, version: str) -> JsonDict:
-    lineage = reads.beside_model(name, version, "lineage.json")
+def _from_lineage(cache: ArtifactCache, name: str, version: str) -> JsonDict:
+    lineage = cache.beside_model(name, version, "lineage.json")
     if lineage is None:
         return {}
     override = lineage["gate"].get("override")
@@ -93,9 +93,9 @@ def _from_lineage(reads: Reads, name: str, version: str) -> JsonDict:
     }
 
 
-def list_runs(reads: Reads, name: str, runs: Iterable[Run]) -> list[tuple[Run, Verdict]]:
+def list_runs(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> list[tuple[Run, RunStatus]]:
     """Return runs with what came of them."""
-    return [(run, judge_run(reads, name, run)) for run in runs]
+    return [(run, read_run_status(cache, name, run)) for run in runs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +123,10 @@ class Side:
     settings: Mapping[str, str]
 
 
-def describe_side(reads: Reads, name: str, version: str) -> Side | None:
+def describe_side(cache: ArtifactCache, name: str, version: str) -> Side | None:
     """Return a version for comparison; None where it carries no metadata of Graft's."""
-    lineage = reads.beside_model(name, version, "lineage.json")
-    evaluation = reads.beside_model(name, version, "evaluation.json")
+    lineage = cache.beside_model(name, version, "lineage.json")
+    evaluation = cache.beside_model(name, version, "evaluation.json")
     if lineage is None or evaluation is None:
         return None
     found = evaluation["candidate"]

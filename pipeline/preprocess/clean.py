@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, TypedDict
 
-from pipeline.config import Classifier, SplitConfig
-from pipeline.datasets.index import FetchedRow, read_indexes
-from pipeline.datasets.manifest import (
+from pipeline.artifacts.dataset import (
     DatasetInfo,
     ManifestRow,
     RowStatus,
@@ -26,8 +24,10 @@ from pipeline.datasets.manifest import (
     version_uri,
     write_latest_version,
 )
+from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.config import Classifier, SplitConfig
 from pipeline.errors import EmptyDataset, ExpectationFailed
-from pipeline.preprocess.card import describe_version, write_version
+from pipeline.preprocess.cards.card import describe_version, write_version
 from pipeline.preprocess.decisions import (
     apply_decisions,
     apply_takedowns,
@@ -36,15 +36,19 @@ from pipeline.preprocess.decisions import (
     read_takedowns,
 )
 from pipeline.preprocess.decoding import map_blobs
-from pipeline.preprocess.duplicates import Grouping, Picture, SeenPicture, group_pictures
-from pipeline.preprocess.expect import DataOutcome, Expectations, Snapshot, check_expectations
-from pipeline.preprocess.facts import FileFacts, examine_picture, recall_facts
-from pipeline.preprocess.health import find_warnings
-from pipeline.preprocess.ledger import draw_missing_sketches, read_ledger, write_ledger
-from pipeline.preprocess.near import Look
+from pipeline.preprocess.dedup.fingerprint import FileFacts, examine_picture, recall_facts
+from pipeline.preprocess.dedup.grouping import Grouping, Picture, SplitAssignment, group_pictures
+from pipeline.preprocess.dedup.near import Look
+from pipeline.preprocess.expectations import DataOutcome, Expectations, Snapshot, check_expectations
+from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplicates, quarantine
+from pipeline.preprocess.quality_warnings import find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
-from pipeline.preprocess.rules import apply_network_rules, mark_exact_duplicates, quarantine
 from pipeline.preprocess.split import Member, check_split, split_at_random, split_by_hash
+from pipeline.preprocess.split_registry import (
+    fill_alignment_thumbnails,
+    read_split_registry,
+    write_split_registry,
+)
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -102,9 +106,9 @@ def build_dataset_version(
     classes = classifier.dataset.order_classes(row.label for row in index.rows)
     rows, decoded = _examine_rows(index.rows, name, storage, workspace)
     rows, seen, warnings = _apply_decisions(rows, classes, name, storage, workspace)
-    rows = mark_exact_duplicates(apply_network_rules(rows, {r.position for r in index.rows if r.network}))
+    rows = mark_exact_duplicates(apply_network_filters(rows, {r.position for r in index.rows if r.network}))
     _check_classes(rows, classes)
-    seen = draw_missing_sketches(seen, rows, storage, workspace, name) if split.method == "hash" else []
+    seen = fill_alignment_thumbnails(seen, rows, storage, workspace, name) if split.method == "hash" else []
     sources = {row.position: row.group for row in index.rows}
     grouping = group_pictures(_pictures(rows, sources), seen, mirrored=classifier.dataset.merge_mirrored)
     rows = _quarantine_straddling(rows, grouping)
@@ -142,12 +146,12 @@ def build_dataset_version(
 
 def _apply_decisions(
     rows: Sequence[ManifestRow], classes: Sequence[str], dataset: str, storage: Storage, workspace: str
-) -> tuple[list[ManifestRow], list[SeenPicture], list[str]]:
+) -> tuple[list[ManifestRow], list[SplitAssignment], list[str]]:
     """Return the rows as people want them, the ledger without what they took down, and warnings."""
     takedowns = read_takedowns(storage, workspace, dataset)
     decisions = read_decisions(storage, workspace, dataset)
     gone = {takedown.id for takedown in takedowns}
-    seen = [picture for picture in read_ledger(storage, workspace, dataset) if picture.id not in gone]
+    seen = [picture for picture in read_split_registry(storage, workspace, dataset) if picture.id not in gone]
     rows = apply_takedowns(rows, takedowns)
     decided, warnings = apply_decisions(rows, decisions, classes, decisions_uri(workspace, dataset))
     return decided, seen, warnings
@@ -254,7 +258,7 @@ def _quarantine_straddling(rows: Sequence[ManifestRow], grouping: Grouping) -> l
 
 
 def _split_rows(
-    rows: Sequence[ManifestRow], classes: Sequence[str], config: SplitConfig, seen: Sequence[SeenPicture]
+    rows: Sequence[ManifestRow], classes: Sequence[str], config: SplitConfig, seen: Sequence[SplitAssignment]
 ) -> list[ManifestRow]:
     kept = [row for row in rows if row.group is not None]
     members = [Member(label=row.label, group=row.group or "") for row in kept]
@@ -274,7 +278,7 @@ def _split_rows(
 def _extend_ledger(
     rows: Sequence[ManifestRow],
     grouping: Grouping,
-    seen: Sequence[SeenPicture],
+    seen: Sequence[SplitAssignment],
     *,
     storage: Storage,
     workspace: str,
@@ -283,7 +287,7 @@ def _extend_ledger(
     old = {picture.id for picture in seen}
     ledger = [replace(picture, group=grouping.groups[picture.id]) for picture in seen]
     ledger += [
-        SeenPicture(
+        SplitAssignment(
             id=row.id,
             group=row.group,
             split=row.split,
@@ -294,5 +298,5 @@ def _extend_ledger(
         for row in rows
         if row.id is not None and row.group is not None and row.split is not None and row.id not in old
     ]
-    if ledger != read_ledger(storage, workspace, dataset):
-        write_ledger(ledger, storage, workspace, dataset)
+    if ledger != read_split_registry(storage, workspace, dataset):
+        write_split_registry(ledger, storage, workspace, dataset)

@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias
 
-from pipeline.datasets.manifest import ManifestRow
+from pipeline.artifacts.dataset import ManifestRow
 from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.preprocess.filters import quarantine
 from pipeline.preprocess.reasons import DELETED, TAKEN_DOWN
-from pipeline.preprocess.rules import quarantine
 from pipeline.storage import Storage
 
 Action: TypeAlias = Literal["delete", "relabel"]

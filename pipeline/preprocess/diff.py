@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.datasets.manifest import ManifestRow
+from pipeline.artifacts.dataset import ManifestRow
 from pipeline.types import JsonDict
 
 

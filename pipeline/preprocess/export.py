@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.manifest import ManifestRow, iterate_manifest, read_dataset_info, version_uri
+from pipeline.artifacts.dataset import ManifestRow, iterate_manifest, read_dataset_info, version_uri
 from pipeline.errors import ConfigError
 from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec

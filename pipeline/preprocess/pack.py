@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.manifest import (
+from pipeline.artifacts.dataset import (
     DatasetInfo,
     ManifestRow,
     iterate_manifest,

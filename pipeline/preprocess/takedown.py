@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pipeline.datasets.manifest import ManifestRow, iterate_manifest, list_versions, version_uri
+from pipeline.artifacts.dataset import ManifestRow, iterate_manifest, list_versions, version_uri
 from pipeline.errors import ConfigError
 from pipeline.preprocess.decisions import Takedown, names_picture, read_takedowns, write_takedowns
 from pipeline.storage import Storage

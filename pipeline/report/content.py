@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.datasets.manifest import ManifestRow
+from pipeline.artifacts.dataset import ManifestRow
+from pipeline.explain.feature_search import read_features
+from pipeline.explain.thumbnails import Thumbnails
 from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
 from pipeline.report.curves import class_curves, fit_temperature
-from pipeline.report.features import read_features
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.ranking import Answer, rank_answers
-from pipeline.report.thumbnails import Thumbnails
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.datasets.manifest import ManifestRow
-from pipeline.report.features import CachedFeatures, nearest_pictures
+from pipeline.artifacts.dataset import ManifestRow
+from pipeline.explain.feature_search import CachedFeatures, nearest_pictures
+from pipeline.explain.thumbnails import Thumbnails
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
 from pipeline.report.ranking import Answer, confused_pairs, examples_by_class
-from pipeline.report.thumbnails import Thumbnails
 from pipeline.types import JsonDict
 
 NUM_WORST = 12

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.datasets.manifest import ManifestRow, iterate_manifest
+from pipeline.artifacts.dataset import ManifestRow, iterate_manifest
 from pipeline.errors import ObjectNotFound
 from pipeline.storage import Storage
 from pipeline.types import JsonDict

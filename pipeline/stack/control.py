@@ -23,7 +23,6 @@ from pipeline.stack.environment import (
     database_path,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
-from pipeline.stack.people import parse_people, write_passwords
 from pipeline.stack.processes import log_tail, start_process, stop_processes
 from pipeline.stack.state import (
     USERNAME,
@@ -37,6 +36,7 @@ from pipeline.stack.state import (
     locked,
     save_state,
 )
+from pipeline.stack.users import parse_users, write_passwords
 
 Progress = Callable[[str], None]
 START_SECONDS = 180
@@ -72,7 +72,7 @@ def up(
     """
     with locked(settings.home):
         secrets = ensure_secrets(settings.home)
-        write_passwords(settings.home, secrets.airflow_password, parse_people(settings.users))
+        write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
         old = load_state(settings.home)
         state = _choose_ports(old, engine_port, airflow_port)
         components = build_components(settings, state, secrets)

@@ -12,8 +12,8 @@ from pathlib import Path
 from pipeline import __version__
 from pipeline.config import PROJECT_ROOT, Settings
 from pipeline.engine.control import EngineSettings, engine_arguments
-from pipeline.stack.people import parse_people
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
+from pipeline.stack.users import parse_users
 from pipeline.storage import parse_buckets
 
 ENGINE = "engine"
@@ -126,7 +126,7 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
             "EXECUTION_API_SERVER_URL": f"{state.airflow_url}/execution/",
             "HOSTNAME_CALLABLE": "socket.gethostname",
             "SIMPLE_AUTH_MANAGER_USERS": ",".join(
-                f"{name}:{role}" for name, role in {USERNAME: "admin", **parse_people(settings.users)}.items()
+                f"{name}:{role}" for name, role in {USERNAME: "admin", **parse_users(settings.users)}.items()
             ),
             "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
             "FERNET_KEY": secrets.fernet_key,

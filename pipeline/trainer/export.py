@@ -12,17 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import SignatureMismatch
-from pipeline.light.head import Head
 from pipeline.npz import write_npz
 from pipeline.pixels.graph import decode_and_resize, read_inputs
 from pipeline.pixels.spec import PixelSpec
-from pipeline.trainer.stand_ins import StandIns
+from pipeline.tflite.head import Head
+from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.types import Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pipeline.trainer.module_head import KerasHead
+    from pipeline.trainer.custom_head import KerasHead
 
 Tensor: TypeAlias = Any  # TensorFlow has no types to import
 Constant: TypeAlias = "Callable[[NDArray[Any]], Tensor]"
@@ -57,7 +57,7 @@ def export_model(
         classes: The label of each class.
         reject_below: `keyed` answers with an empty label where no class is this probable.
     """
-    stand_ins = StandIns()
+    stand_ins = PlaceholderConstants()
     part = _DenseHead(head, stand_ins.constant) if isinstance(head, Head) else head
     signatures = _signatures(build_network(stand_ins.constant), part, spec, classes, reject_below)
     tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)

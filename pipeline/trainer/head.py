@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import TrainingDiverged
-from pipeline.light.head import Head, softmax
+from pipeline.tflite.head import Head, softmax
 from pipeline.trainer.adam import Adam
 from pipeline.types import Float32Features, Int64Labels, JsonDict
 

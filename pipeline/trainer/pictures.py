@@ -9,10 +9,10 @@ import numpy as np
 
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
+from pipeline.trainer.augmentation import make_augmentations
 from pipeline.trainer.features import FeatureCache, Network, TrainingFeatures, collect_features, read_labels
 from pipeline.trainer.head import Pictures
 from pipeline.trainer.validation import split_validation
-from pipeline.trainer.views import make_views
 from pipeline.types import Float32Features, JsonDict
 
 NUM_FIRST = 2
@@ -66,11 +66,11 @@ def collect_pictures(
         collect_features(
             index,
             storage=storage,
-            cache=FeatureCache(storage, f"{prefix}-view-{view.digest}", width),
+            cache=FeatureCache(storage, f"{prefix}-view-{augmentation.digest}", width),
             network=network,
-            alter=view,
+            alter=augmentation,
         )
-        for view in make_views(arguments.views, arguments.views_seed)
+        for augmentation in make_augmentations(arguments.views, arguments.views_seed)
     ]
     validates = _choose_validation(plain, index, arguments, storage)
     trains = slice(None) if validates is None else ~validates

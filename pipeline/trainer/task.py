@@ -26,8 +26,8 @@ from pipeline.trainer.process import prepare_process
 from pipeline.types import Float32Features, JsonDict
 
 if TYPE_CHECKING:
-    from pipeline.light.head import Head
-    from pipeline.trainer.module_head import KerasHead
+    from pipeline.tflite.head import Head
+    from pipeline.trainer.custom_head import KerasHead
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +100,9 @@ def run_job(arguments: argparse.Namespace, storage: Storage) -> JsonDict:
     start, begun_from = _read_start(arguments, index, backbone, storage)
     head: Head | KerasHead
     if arguments.head_module:
-        from pipeline.trainer.module_head import train_module_head
+        from pipeline.trainer.custom_head import train_custom_head
 
-        trained = train_module_head(
+        trained = train_custom_head(
             arguments.head_module,
             storage,
             *found.training,
@@ -168,10 +168,10 @@ def _export(
     arguments: argparse.Namespace,
     storage: Storage,
 ) -> JsonDict | None:
-    from pipeline.light.head import Head
+    from pipeline.tflite.head import Head
     from pipeline.trainer.export import check_export, export_model
     from pipeline.trainer.features import read_first_pixels
-    from pipeline.trainer.light import add_light_form, comparison_pixels, converted_uri
+    from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, converted_uri
 
     spec, classes = PixelSpec.from_dict(index["spec"]), index["classes"]
     network.release()
@@ -189,7 +189,7 @@ def _export(
         expected = check_export(model, pixels, head.predict(first))
         light = None
         if isinstance(head, Head):  # the light form knows no other head: TensorFlow serves those
-            light = add_light_form(
+            light = add_tflite_export(
                 model,
                 network.build,
                 uri=converted_uri(arguments.workspace, network.digest, spec),

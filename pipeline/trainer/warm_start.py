@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.errors import LabelMapMismatch
-from pipeline.light.head import Head
 from pipeline.npz import ArraySpec, read_npz
 from pipeline.storage import Storage
+from pipeline.tflite.head import Head
 from pipeline.trainer.head import initial_head
 from pipeline.types import JsonDict
 

@@ -18,6 +18,7 @@ from graft.operators.dataset import (
     PackShardsOperator,
     source_asset,
 )
+from graft.operators.debounce import DebounceOperator
 from graft.operators.deployment import (
     MLEngineDeployClassifierOperator,
     MLEnginePromoteVersionOperator,
@@ -25,7 +26,6 @@ from graft.operators.deployment import (
     PublishModelOperator,
 )
 from graft.operators.evaluation import GateOperator, MLEngineEvaluateModelOperator
-from graft.operators.quiet import WaitForQuietOperator
 from graft.operators.training import MLEngineTrainClassifierOperator
 from graft.params import build_params
 from pipeline.backbones.table import find_backbone
@@ -85,7 +85,7 @@ def _build_tasks(classifier: Classifier) -> None:
     )
     num_chunks = count_chunks(classifier)
     by_event = classifier.schedule == ON_DATASET_CHANGE
-    settle = [WaitForQuietOperator(task_id="settle", classifier=yaml)] if by_event else []
+    settle = [DebounceOperator(task_id="settle", classifier=yaml)] if by_event else []
     approve = [_approve(classifier, dataset, gate, evaluation)] if classifier.asks_a_person else []
     chain(
         *settle,

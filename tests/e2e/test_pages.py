@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pytest_httpserver import HTTPServer
 
-from pipeline.datasets.sample import SampleSource
+from pipeline.datasets.sources.sample import SampleSource
 from pipeline.preprocess.decisions import read_decisions
 from tests.e2e.browser import Visitor, start_chromium
 from tests.e2e.conftest import Stack, wait_until

@@ -17,7 +17,7 @@ from PIL import Image
 import pipeline
 from pipeline.ml_engine.rest import RestMLEngine
 from pipeline.npz import read_npz
-from pipeline.trainer.package import build_package
+from pipeline.submission.package import build_package
 from tests.e2e.conftest import Stack, wait_until
 
 NUM_PICTURES = 50
@@ -88,9 +88,9 @@ def test_50_served_outputs_equal_the_trainers_on_the_same_bytes(
     from pipeline.backbones.networks.folded import build_network
     from pipeline.backbones.table import find_backbone
     from pipeline.backbones.weights import read_weights
-    from pipeline.light.head import Head
     from pipeline.pixels.graph import decode_and_resize
     from pipeline.pixels.host import decode_picture, resize_picture
+    from pipeline.tflite.head import Head
 
     storage, pictures = stack.storage, varied_pictures()
     model = f"gs://graft/models/surfaces/{version}/graft"

@@ -18,7 +18,7 @@ CLASSIFIER = {
     "gate": {"min_accuracy": 0.5},
     "deploy": {"require_approval": True},
     "schedule": "on_dataset_change",
-    "retrain": {"quiet_seconds": 1},
+    "retrain": {"debounce_seconds": 1},
 }
 TASK_SECONDS = 15
 

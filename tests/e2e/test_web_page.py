@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.datasets.sample import SampleSource
+from pipeline.datasets.sources.sample import SampleSource
 from tests.e2e.conftest import Stack
 
 LABELS = ("brick", "grass")

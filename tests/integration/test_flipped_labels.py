@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.dataset import version_uri
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.config import GateConfig
-from pipeline.datasets.manifest import version_uri
 from pipeline.evaluate.champion import Champion
 from pipeline.evaluate.evaluation import Evaluation, evaluate_model
 from pipeline.evaluate.gate import GateDecision, decide_gate
 from pipeline.evaluate.predictions import read_test_rows
 from pipeline.evaluate.rules import Verdict
-from pipeline.light.head import Head
 from pipeline.pixels.host import decode_resized
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
+from pipeline.tflite.head import Head
 from pipeline.trainer.features import FeatureCache, collect_features
 from pipeline.trainer.head import HeadParameters, train_head
 from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, storage_in

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.datasets.index import FetchedRow, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_picture
 from tests.fakes_pictures import noise, png, storage_in

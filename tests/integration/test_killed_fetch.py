@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.index import read_indexes
+from pipeline.artifacts.fetch_index import read_indexes
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, classifier_of, noise, png

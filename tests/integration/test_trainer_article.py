@@ -11,11 +11,11 @@ import pytest
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
-from pipeline.light.head import Head
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.preprocess.split import split_at_random
 from pipeline.storage import Storage
+from pipeline.tflite.head import Head
 from pipeline.trainer.head import HeadParameters, train_head
 
 pytestmark = pytest.mark.shared_data

@@ -17,17 +17,17 @@ from pipeline.backbones.networks.folded import build_mapped_network, build_netwo
 from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
-from pipeline.errors import NotLight, SignatureMismatch
-from pipeline.light.head import Head
-from pipeline.light.manifest import NETWORK, read_manifest
-from pipeline.light.network import LightModel
+from pipeline.errors import SignatureMismatch, TFLiteUnavailable
 from pipeline.npz import read_npz, write_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
+from pipeline.tflite.head import Head
+from pipeline.tflite.manifest import NETWORK, read_manifest
+from pipeline.tflite.network import TFLiteModel
 from pipeline.trainer.export import check_export
-from pipeline.trainer.light import add_light_form, comparison_pixels, convert_network
-from pipeline.trainer.stand_ins import StandIns
+from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.trainer.task import run_job
+from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, convert_network
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
 
@@ -141,7 +141,7 @@ class TestLightForm:
     def test_it_answers_as_the_saved_model_does(self, job: Job, signatures: Any) -> None:
         encoded = pictures()
         pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
-        model = LightModel(job.model, read_manifest(job.model), threads=2)
+        model = TFLiteModel(job.model, read_manifest(job.model), threads=2)
         expected = signatures["explained"](key=tf.constant(["k"] * len(encoded)), inputs=tf.constant(encoded))
         outputs, explanation = model.explain(pixels)
         assert np.abs(outputs - expected["outputs"].numpy()).max() < 1e-4
@@ -177,17 +177,17 @@ class TestLightForm:
         given = {"pixels": pixels, "expected": expected}
         network = partial(build_mapped_network, "efficientnet_lite0", weights)
         more = {"uri": uri, "storage": storage, "spec": SPEC, "reject_below": 0.0}
-        assert add_light_form(model, network, **given, **more).is_equal
+        assert add_tflite_export(model, network, **given, **more).is_equal
         assert (model / NETWORK).read_bytes() != storage.read_bytes(uri)
         given["expected"] = expected + 0.01
-        assert not add_light_form(model, network, **given, **more).is_equal
-        with pytest.raises(NotLight, match="differ from TensorFlow's by more than 0.0001"):
+        assert not add_tflite_export(model, network, **given, **more).is_equal
+        with pytest.raises(TFLiteUnavailable, match="differ from TensorFlow's by more than 0.0001"):
             read_manifest(model)
 
 
 class TestStandIns:
     def test_only_shapes_are_traced_and_numbers_are_filled_in(self, tmp_path: Path) -> None:
-        stand_ins, array = StandIns(), np.arange(6, dtype=np.float32).reshape(2, 3)
+        stand_ins, array = PlaceholderConstants(), np.arange(6, dtype=np.float32).reshape(2, 3)
 
         @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32)])
         def multiply(value: Any) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class TestStandIns:
 
     def test_a_constant_that_is_not_in_the_file_is_an_error(self, tmp_path: Path) -> None:
         tf.saved_model.save(tf.Module(), str(tmp_path))
-        stand_ins = StandIns()
+        stand_ins = PlaceholderConstants()
         stand_ins.constant(np.zeros(3, np.float32))
         with pytest.raises(SignatureMismatch, match="1 of 1 constants are not in"):
             stand_ins.fill(tmp_path)

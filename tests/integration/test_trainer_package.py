@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.trainer.package import MODULE, build_package
+from pipeline.submission.package import MODULE, build_package
 from tests.integration.trainer_pack import make_bucket, tiny_pictures
 
 MARKER = "9.9.9"

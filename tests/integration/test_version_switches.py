@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.light.head import Head
-from pipeline.light.manifest import HEAD, LABELS, NETWORK, LightManifest, digest_files
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
+from pipeline.tflite.head import Head
+from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, TFLiteManifest, digest_files
 from tests.integration.engine_process import EngineProcess
 
 NUM_CLIENTS = 16
@@ -54,7 +54,7 @@ def write_model(directory: Path, network: bytes, number: int) -> None:
         output_bias=bias,
     )
     (directory / HEAD).write_bytes(write_npz(head.arrays()))
-    LightManifest(
+    TFLiteManifest(
         files=digest_files(directory),
         spec=PixelSpec(height=8, width=8, offset=0, divisor=255),
         reject_below=0,

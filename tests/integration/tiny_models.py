@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipeline.light.head import Head
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
+from pipeline.tflite.head import Head
 from pipeline.trainer.export import export_model
-from pipeline.trainer.light import add_light_form, comparison_pixels
+from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels
 
 SPEC = PixelSpec(height=4, width=4, offset=0.0, divisor=255.0)
 CLASSES = ["odd", "even"]
@@ -37,7 +37,7 @@ def write_model(directory: Path, favourite: int) -> None:
     export_model(directory, build_network=lambda _: network, head=head, spec=SPEC, classes=CLASSES)
     pixels = comparison_pixels(np.zeros((1, 4, 4, 3), np.uint8))
     expected = tf.saved_model.load(str(directory)).signatures["pixels"](inputs=tf.constant(pixels))
-    light = add_light_form(
+    light = add_tflite_export(
         directory,
         lambda: network,
         uri="gs://light/tiny.tflite",

@@ -5,11 +5,11 @@ at the pace its host bears (`hosts`), and its answer is read within limits (`bod
 """
 
 from pipeline.datasets.fetcher.client import HttpClient, public_url
+from pipeline.datasets.fetcher.conditional_get import download_if_changed
 from pipeline.datasets.fetcher.picture import FetchedPicture, PictureFetcher
 from pipeline.datasets.fetcher.policy import FetchPolicy
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.fetcher.validators import Validators
-from pipeline.datasets.fetcher.whole import download_if_changed
 
 __all__ = [
     "FetchPolicy",

@@ -14,9 +14,9 @@ import requests
 from urllib3.exceptions import ProtocolError
 
 from pipeline.datasets.fetcher.addresses import Resolver, check_port, resolve_host, split_url
-from pipeline.datasets.fetcher.body import read_body
 from pipeline.datasets.fetcher.connection import GuardedAdapter
 from pipeline.datasets.fetcher.hosts import HostTable
+from pipeline.datasets.fetcher.limited_reader import read_body
 from pipeline.datasets.fetcher.policy import MAX_REDIRECTS, FetchPolicy
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.errors import FetchRefused

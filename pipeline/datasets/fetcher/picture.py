@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from pipeline.datasets.fetcher.body import read_body
 from pipeline.datasets.fetcher.client import HttpClient, public_url, refuse_status
-from pipeline.datasets.fetcher.part import MEMORY_BYTES, PartFile
+from pipeline.datasets.fetcher.limited_reader import read_body
 from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.fetcher.resumable import MEMORY_BYTES, PartFile
 from pipeline.datasets.fetcher.validators import Validators
 from pipeline.errors import FetchRefused, UndecodableImage
 from pipeline.pixels.host import picture_facts

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from protego import Protego
 
-from pipeline.datasets.fetcher.body import read_body
 from pipeline.datasets.fetcher.client import HttpClient, public_url
+from pipeline.datasets.fetcher.limited_reader import read_body
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.errors import FetchRefused
 

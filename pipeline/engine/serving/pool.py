@@ -14,8 +14,8 @@ import pipeline
 from pipeline.engine.serving.limits import LIGHT, TENSORFLOW, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
 from pipeline.engine.v1.errors import FAULTS_BY_NAME
-from pipeline.errors import FailedPrecondition, NotLight, Unavailable
-from pipeline.light.manifest import check_light
+from pipeline.errors import FailedPrecondition, TFLiteUnavailable, Unavailable
+from pipeline.tflite.manifest import check_tflite
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +138,8 @@ def raise_fault(answer: Frame) -> None:
 def choose_runtime(name: str, directory: Path) -> str:
     """Return the runtime of a model: the light one if its light form is whole and equals TensorFlow."""
     try:
-        check_light(directory)
-    except NotLight as reason:
+        check_tflite(directory)
+    except TFLiteUnavailable as reason:
         log.info("TensorFlow serves %s: %s.", name, reason.message)
         return TENSORFLOW
     return LIGHT

@@ -20,9 +20,9 @@ from pipeline.engine.serving.micro_batcher import Answer, Lanes, Picture
 from pipeline.engine.serving.replies import fault_frame, lines_frame, online_frame
 from pipeline.engine.serving.wire import Frame
 from pipeline.errors import EngineFault, InvalidArgument, PipelineError
-from pipeline.light.manifest import read_manifest
-from pipeline.light.network import LightModel
 from pipeline.pixels.host import resize_picture
+from pipeline.tflite.manifest import read_manifest
+from pipeline.tflite.network import TFLiteModel
 from pipeline.types import UInt8Image
 
 log = logging.getLogger(__name__)
@@ -75,13 +75,13 @@ class LightService:
         send: Sends an answer; may be called by several threads.
 
     Raises:
-        NotLight: if the light form cannot be used.
+        TFLiteUnavailable: if the light form cannot be used.
     """
 
     def __init__(self, directory: Path, limits: WorkerLimits, send: Send) -> None:
         manifest = read_manifest(directory)
         count = limits.lanes or len(os.sched_getaffinity(0))
-        models = [LightModel(directory, manifest) for _ in range(count)]
+        models = [TFLiteModel(directory, manifest) for _ in range(count)]
         for model in models:
             _warm_up(model)
         self._model = models[0]  # its labels and sizes are read, it is run by its lane only
@@ -252,7 +252,7 @@ def _given_pixels(value: Any, shape: tuple[int, int, int]) -> UInt8Image:
     return levels.astype(np.uint8)
 
 
-def _warm_up(model: LightModel) -> None:
+def _warm_up(model: TFLiteModel) -> None:
     started = time.perf_counter()
     model.explain(np.zeros((1, model.spec.height, model.spec.width, 3), np.uint8))
     log.info("Warmed up a lane in %.2f s.", time.perf_counter() - started)

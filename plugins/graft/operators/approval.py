@@ -12,7 +12,7 @@ from airflow.sdk import Param
 from graft.failures import airflow_failures
 from graft.links import page_url
 from graft.notifications import NEWS, build_notifiers, make_news
-from graft.operators.outcome import finish_run, skip_what_follows
+from graft.operators.run_summary import finish_run, skip_what_follows
 from pipeline.config import Classifier, Settings
 from pipeline.storage import Storage
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias
 
 from graft.operators.base import GraftOperator
-from graft.operators.outcome import finish_skipped_run, finish_unchanged_run, skip_what_follows
+from graft.operators.run_summary import finish_skipped_run, finish_unchanged_run, skip_what_follows
 from graft.params import classifier_of_run
 from graft.run_request import dataset_version_of_run, skips_unchanged
 
@@ -85,13 +85,13 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.backbones.table import find_backbone
         from pipeline.preprocess.clean import build_dataset_version
         from pipeline.preprocess.pack import plan_pack
-        from pipeline.preprocess.recall import recall_dataset_version
+        from pipeline.preprocess.pinned_version import pin_dataset_version
 
         classifier = classifier_of_run(self.classifier, context)
         storage, workspace = self.storage, self.workspace
         pinned = dataset_version_of_run(classifier, context, storage, workspace)
         if pinned is not None:
-            dataset = recall_dataset_version(storage, workspace, classifier.name, pinned)
+            dataset = pin_dataset_version(storage, workspace, classifier.name, pinned)
         else:
             dataset = build_dataset_version(
                 classifier,
@@ -134,10 +134,12 @@ class BuildDatasetVersionOperator(GraftOperator):
     def _end_run_if_unchanged(
         self, context: Context, classifier: Classifier, dataset: dict[str, Any]
     ) -> None:
-        from pipeline.deploy.guard import find_nothing_new
+        from pipeline.deploy.change_detection import find_retrain_skip
         from pipeline.deploy.summary import build_unchanged_summary, count_work
 
-        found = find_nothing_new(self.connect(), self.storage, self.workspace, classifier, dataset["version"])
+        found = find_retrain_skip(
+            self.connect(), self.storage, self.workspace, classifier, dataset["version"]
+        )
         if found is None:
             return
         summary = build_unchanged_summary(
@@ -202,7 +204,7 @@ def find_connection_secret(connection: str) -> str:
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowException
 
-    from pipeline.datasets.secrets import require_secret
+    from pipeline.datasets.sources.secrets import require_secret
 
     try:
         secret = BaseHook.get_connection(connection).password

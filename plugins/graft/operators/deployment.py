@@ -9,7 +9,7 @@ from airflow.sdk import Asset
 
 from graft.links import RUN_LINKS
 from graft.operators.base import GraftOperator
-from graft.operators.outcome import finish_run, skip_what_follows
+from graft.operators.run_summary import finish_run, skip_what_follows
 from pipeline.config import Classifier
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         """Return the version's name once it is READY."""
         from pipeline.backbones.table import find_backbone
         from pipeline.deploy.approval import check_approval
-        from pipeline.deploy.card import count_licences, model_card
         from pipeline.deploy.lineage import build_lineage
+        from pipeline.deploy.model_card import count_licences, model_card
         from pipeline.deploy.version import deploy_version, record_in_model, version_name
         from pipeline.evaluate.evaluation import read_evaluation
         from pipeline.evaluate.gate import GateDecision
@@ -171,8 +171,8 @@ class MLEnginePromoteVersionOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return how the promotion ended and which version was default before."""
+        from pipeline.artifacts.history import record_event
         from pipeline.deploy.approval import find_approval
-        from pipeline.deploy.history import record_event
         from pipeline.deploy.promote import Promotion, promote_version
         from pipeline.deploy.summary import RunState
         from pipeline.evaluate.gate import GateDecision

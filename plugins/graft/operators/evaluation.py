@@ -9,7 +9,7 @@ from graft.links import RUN_LINKS
 from graft.operators.base import RUNTIME_VERSION, GraftOperator
 from graft.operators.dataset import as_list
 from graft.operators.jobs import MLEngineJobOperator, instance_key
-from graft.operators.outcome import finish_run, skip_what_follows
+from graft.operators.run_summary import finish_run, skip_what_follows
 from pipeline.config import Classifier
 from pipeline.errors import LabelMapMismatch
 

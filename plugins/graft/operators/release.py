@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.base import GraftOperator
-from graft.operators.outcome import skip_what_follows
 from graft.operators.rollback import RollBackModelOperator
+from graft.operators.run_summary import skip_what_follows
 from pipeline.config import Classifier, GateConfig
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class MLEnginePromoteOperator(GraftOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Return how the promotion ended and which version was default before."""
-        from pipeline.deploy.history import record_event
+        from pipeline.artifacts.history import record_event
         from pipeline.deploy.promote import Promotion, promote_version
 
         champion, run_id = self.champion or None, context["ti"].run_id

@@ -36,8 +36,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         from pipeline.backbones.table import find_backbone
         from pipeline.backbones.weights import stage_weights
         from pipeline.ml_engine.jobs import training_job
-        from pipeline.trainer.package import stage_package
-        from pipeline.trainer.staged_head import stage_head
+        from pipeline.submission.package import stage_package
+        from pipeline.submission.staged_head import stage_head
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
         storage, workspace, model = self.storage, self.workspace, classifier.model

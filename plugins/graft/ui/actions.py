@@ -12,8 +12,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from graft.ui import access
+from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import render_trial
-from graft.ui.world import TheWorld, World
 from pipeline.errors import PlatformError, UndecodableImage
 from pipeline.pages.labels import decide
 
@@ -54,24 +54,26 @@ def text_of(form: FormData, field: str) -> str:
 
 @router.post("/classifiers/{name}/rollback")
 async def rollback(
-    request: Request, user: GetUserDep, name: access.Writable, world: TheWorld, form: Form
+    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep, form: Form
 ) -> Response:
     """Give an older version the traffic, at once."""
     arguments = {"to": text_of(form, "version") or None, "reason": text_of(form, "reason")[:500]}
-    await run_in_threadpool(_roll_back, world, name, str(user.get_name()), arguments)
+    await run_in_threadpool(_roll_back, page_context, name, str(user.get_name()), arguments)
     return _back(request, f"classifiers/{name}", "said=rolled_back")
 
 
-def _roll_back(world: World, name: str, by: str, arguments: dict[str, Any]) -> None:
+def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[str, Any]) -> None:
     from pipeline.deploy.rollback import rollback_version
 
-    with world.engine() as engine:
-        rollback_version(engine, world.reads.storage, world.reads.workspace, model=name, by=by, **arguments)
+    with page_context.engine() as engine:
+        rollback_version(
+            engine, page_context.cache.storage, page_context.cache.workspace, model=name, by=by, **arguments
+        )
 
 
 @router.post("/classifiers/{name}/decisions")
 async def decisions(
-    request: Request, user: GetUserDep, name: access.Writable, world: TheWorld, form: Form
+    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep, form: Form
 ) -> Response:
     """Write what a person decided about one picture: delete, relabel, or take the decision back."""
     action, id, label = (text_of(form, field) for field in ("action", "id", "label"))
@@ -79,13 +81,17 @@ async def decisions(
         raise HTTPException(400, f"A decision is one of {', '.join(ACTIONS)}. Received: {action!r}")
     version = text_of(form, "version")
     label = label if action == "relabel" else ""
-    await run_in_threadpool(decide, world.reads, name, version, id=id, action=ACTIONS[action], label=label)
+    await run_in_threadpool(
+        decide, page_context.cache, name, version, id=id, action=ACTIONS[action], label=label
+    )
     page = text_of(form, "page") if text_of(form, "page") in ("labels", "pictures") else "labels"
     return _back(request, f"classifiers/{name}/{page}", text_of(form, "query"), anchor=f"p-{id}")
 
 
 @router.post("/classifiers/{name}/try")
-async def try_it(request: Request, user: GetUserDep, name: access.Writable, world: TheWorld) -> Response:
+async def try_it(
+    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep
+) -> Response:
     """Ask the serving version what is on a picture."""
     form = await read_form(request, user, MAX_PICTURE_BYTES + MAX_FORM_BYTES)
     picture = form.get("picture")
@@ -94,7 +100,7 @@ async def try_it(request: Request, user: GetUserDep, name: access.Writable, worl
     if not data:
         return render_trial(request, user, name, {"problem": "Choose a picture first."}, status_code=400)
     try:
-        trial = await run_in_threadpool(_try, world, name, data)
+        trial = await run_in_threadpool(_try, page_context, name, data)
     except UndecodableImage as error:
         return render_trial(request, user, name, {"problem": error.message}, status_code=422)
     except PlatformError as error:
@@ -102,11 +108,11 @@ async def try_it(request: Request, user: GetUserDep, name: access.Writable, worl
     return await run_in_threadpool(render_trial, request, user, name, {"trial": trial})
 
 
-def _try(world: World, name: str, data: bytes) -> Any:
-    from pipeline.pages.trial import try_picture
+def _try(page_context: PageContext, name: str, data: bytes) -> Any:
+    from pipeline.pages.prediction import predict_picture
 
-    with world.engine() as engine:
-        return try_picture(world.reads, engine, name, data)
+    with page_context.engine() as engine:
+        return predict_picture(page_context.cache, engine, name, data)
 
 
 def _back(request: Request, path: str, query: str = "", *, anchor: str = "") -> Response:

@@ -12,9 +12,9 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from graft.ui import access, scheduler
+from graft.ui.page_context import PageContextDep
 from graft.ui.rendering import render
-from graft.ui.world import TheWorld
-from pipeline.deploy.history import served_before, serving_periods
+from pipeline.artifacts.history import served_before, serving_periods
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_engine.protocol import JobState
 from pipeline.pages.labels import find_suspects
@@ -68,37 +68,37 @@ def find_scheduled(name: str) -> Scheduled:
 
 
 @router.get("/")
-def classifiers(request: Request, user: GetUserDep, world: TheWorld) -> Response:
+def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep) -> Response:
     """All classifiers that the person may see."""
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
     known = [each for each in scheduler.read_classifiers() if each.name in allowed]
-    serving = world.serving()
-    rows = describe_classifiers(world.reads, known, serving.versions, serving.traffic)
+    serving = page_context.serving()
+    rows = describe_classifiers(page_context.cache, known, serving.versions, serving.traffic)
     return render(request, "classifiers.html", {"rows": rows, "problem": serving.problem})
 
 
 @router.get("/classifiers/{name}")
 def classifier(
-    request: Request, user: GetUserDep, name: access.Readable, world: TheWorld, said: str = ""
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, said: str = ""
 ) -> Response:
     """One classifier: its versions, what served when, and its runs."""
     scheduled = find_scheduled(name)
-    history = world.reads.history(name)
-    resources, problem = world.versions(name)
-    versions = list_versions(world.reads, name, resources, history)
+    history = page_context.cache.history(name)
+    resources, problem = page_context.versions(name)
+    versions = list_versions(page_context.cache, name, resources, history)
     serving = next((row.version for row in versions if row.is_default), None)
     targets = [row.version for row in versions if row.can_serve]
     earlier = [version for version in served_before(history) if version in targets]
     runs = scheduler.read_runs(name, RUNS_SHOWN)
     values = {
-        "row": describe_classifier(world.reads, scheduled, serving),
+        "row": describe_classifier(page_context.cache, scheduled, serving),
         "problem": problem,
         "said": SAID.get(said, ""),
         "versions": versions,
         "targets": targets,
         "target": earlier[-1] if earlier else None,
         "periods": serving_periods(history)[::-1],
-        "runs": list_runs(world.reads, name, runs),
+        "runs": list_runs(page_context.cache, name, runs),
     }
     return render(request, "classifier.html", {**common(request, user, name, "versions"), **values})
 
@@ -108,12 +108,12 @@ def compare(
     request: Request,
     user: GetUserDep,
     name: access.Readable,
-    world: TheWorld,
+    page_context: PageContextDep,
     left: VersionQuery,
     right: VersionQuery,
 ) -> Response:
     """Two versions side by side."""
-    sides = [describe_side(world.reads, name, version) for version in (left, right)]
+    sides = [describe_side(page_context.cache, name, version) for version in (left, right)]
     one, other = sides
     if one is None or other is None:
         missing = left if one is None else right
@@ -127,7 +127,7 @@ def pictures(
     request: Request,
     user: GetUserDep,
     name: access.Readable,
-    world: TheWorld,
+    page_context: PageContextDep,
     version: VersionQuery = "",
     label: str = "",
     split: str = "",
@@ -136,39 +136,43 @@ def pictures(
     page: int = 1,
 ) -> Response:
     """The pictures of a dataset version; the latest unless one is named."""
-    reads, base = world.reads, common(request, user, name, "pictures")
-    info = reads.dataset(name, version) if version else reads.latest_dataset(name)
+    cache, base = page_context.cache, common(request, user, name, "pictures")
+    info = cache.dataset(name, version) if version else cache.latest_dataset(name)
     if info is None:
         if version:
             raise ObjectNotFound(f"{name} has no dataset version {version}.")
         return render(request, "no_pictures.html", base)
-    found = read_pictures(reads, name, info["version"])
+    found = read_pictures(cache, name, info["version"])
     choice = Choice(label=label, split=split, reason=reason, text=text[:100], page=page)
     values = {
         "info": info,
         "sheet": choose_pictures(found, choice),
         "choice": choice,
         "reasons": count_reasons(found),
-        "pending": pending_decisions(reads, name),
+        "pending": pending_decisions(cache, name),
         "total": len(found.rows),
     }
     return render(request, "pictures.html", {**base, **values})
 
 
 @router.get("/classifiers/{name}/pictures/{version}/{id}.jpg")
-def thumbnail(name: access.Readable, world: TheWorld, version: Version, id: PictureId) -> Response:
+def thumbnail(
+    name: access.Readable, page_context: PageContextDep, version: Version, id: PictureId
+) -> Response:
     """One picture, small and encoded anew: no byte of its file is passed on."""
-    data = make_thumbnail(world.reads, read_pictures(world.reads, name, version), id)
+    data = make_thumbnail(page_context.cache, read_pictures(page_context.cache, name, version), id)
     headers = {"cache-control": "private, max-age=3600"}
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
 @router.get("/classifiers/{name}/labels")
-def labels(request: Request, user: GetUserDep, name: access.Readable, world: TheWorld) -> Response:
+def labels(
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep
+) -> Response:
     """The training pictures whose label is in doubt."""
-    suspects = find_suspects(world.reads, name, scheduler.read_runs(name, RUNS_SEARCHED))
-    info = world.reads.dataset(name, suspects.version) if suspects else None
-    values = {"suspects": suspects, "info": info, "pending": pending_decisions(world.reads, name)}
+    suspects = find_suspects(page_context.cache, name, scheduler.read_runs(name, RUNS_SEARCHED))
+    info = page_context.cache.dataset(name, suspects.version) if suspects else None
+    values = {"suspects": suspects, "info": info, "pending": pending_decisions(page_context.cache, name)}
     return render(request, "labels.html", {**common(request, user, name, "labels"), **values})
 
 
@@ -194,13 +198,13 @@ def render_trial(
 
 @router.get("/runs/{name}/{run_id:path}")
 def report(
-    request: Request, user: GetUserDep, name: access.Readable, world: TheWorld, run_id: str
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, run_id: str
 ) -> Response:
     """The report of a run, as the gate step wrote it; until then what is known of the run."""
-    found = world.reads.of_run(name, run_id, "evaluated.json")
+    found = page_context.cache.of_run(name, run_id, "evaluated.json")
     if found is not None:
         try:
-            data = world.reads.storage.read_bytes(found["report"])
+            data = page_context.cache.storage.read_bytes(found["report"])
         except ObjectNotFound:
             raise HTTPException(404, f"The report of {run_id} was swept away with its jobs.") from None
         return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
@@ -218,10 +222,10 @@ def runs(request: Request, name: access.Readable) -> Response:
 
 
 @router.get("/jobs/{job_id}")
-def job(request: Request, user: GetUserDep, world: TheWorld, job_id: JobId) -> Response:
+def job(request: Request, user: GetUserDep, page_context: PageContextDep, job_id: JobId) -> Response:
     """A job of the engine's: its state, what it was told, and the end of what it wrote."""
     requires_access_dag("GET", DagAccessEntity.TASK_LOGS)(request, user)
-    with world.engine() as engine:
+    with page_context.engine() as engine:
         found = engine.get_job(job_id)
         if found is None:
             raise HTTPException(404, f"The engine has no job {job_id}. Old ones are swept away.")

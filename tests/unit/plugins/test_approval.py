@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
 
+from pipeline.artifacts.history import read_history
 from pipeline.config import Classifier
 from pipeline.deploy.approval import find_approval
-from pipeline.deploy.history import read_history
 from pipeline.deploy.trace import trace_version
 from pipeline.storage import Storage
 from tests.unit.plugins import test_operators

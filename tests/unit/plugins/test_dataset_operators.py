@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from pipeline.datasets.manifest import read_latest_version
+from pipeline.artifacts.dataset import read_latest_version
 from pipeline.storage import Storage
 from tests.fakes_pictures import folder_of
 

@@ -45,7 +45,7 @@ class Pages:
         from airflow.api_fastapi.core_api.security import get_user
         from graft.ui import access, scheduler
         from graft.ui.app import create_app
-        from graft.ui.world import World, get_world
+        from graft.ui.page_context import PageContext, get_page_context
 
         self.fleet = Fleet(folder, classifiers=2, versions=3, pictures=100)
         self.engine = FakeMLEngine(answer=lambda version, instance: {})
@@ -67,9 +67,9 @@ class Pages:
         monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
         monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: self.fleet.runs[:limit])
         monkeypatch.setattr(scheduler, "read_run", lambda name, run_id: None)
-        monkeypatch.setattr(World, "_connect", lambda world: self.engine)
+        monkeypatch.setattr(PageContext, "_connect", lambda page_context: self.engine)
         self.app = create_app()
-        self.app.dependency_overrides[get_world] = lambda: World(self.fleet.reads)
+        self.app.dependency_overrides[get_page_context] = lambda: PageContext(self.fleet.cache)
         self.client = TestClient(self.app, base_url="http://airflow.test", follow_redirects=False)
         self._get_user = get_user
         self._make_user = SimpleAuthManagerUser
@@ -94,7 +94,7 @@ class Pages:
     def picture(self) -> str:
         from pipeline.pages.pictures import read_pictures
 
-        return read_pictures(self.fleet.reads, NAME, DATASET_VERSION).rows[0].id
+        return read_pictures(self.fleet.cache, NAME, DATASET_VERSION).rows[0].id
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ class TestPages:
         assert pages.post("rollback", fields).status_code == 409
         assert pages.post("rollback", {**fields, "reason": "it was better"}).status_code == 303
         assert pages.engine.models[NAME]["defaultVersion"]["name"].endswith(pages.fleet.version(1))
-        [event] = [event for event in pages.fleet.reads.history(NAME) if event["event"] == "rolled_back"]
+        [event] = [event for event in pages.fleet.cache.history(NAME) if event["event"] == "rolled_back"]
         assert (event["by"], event["reason"]) == ("ann", "it was better")
 
     def test_a_picture_is_answered_with_bars_map_and_version(self, pages: Pages) -> None:
@@ -326,11 +326,11 @@ class TestPages:
     def test_a_runs_report_is_served_under_a_policy_without_scripts(
         self, pages: Pages, tmp_path: Path
     ) -> None:
-        world = ReportWorld(tmp_path / "graft")
-        dataset = {**world.arguments()["dataset"], "classifier": {"name": NAME, "description": ""}}
-        write_report(world.storage, WORKSPACE, **world.arguments(dataset=dataset))
-        for uri in world.storage.list_uris(f"{WORKSPACE}/"):
-            pages.fleet.storage.write_bytes(uri, world.storage.read_bytes(uri))
+        page_context = ReportWorld(tmp_path / "graft")
+        dataset = {**page_context.arguments()["dataset"], "classifier": {"name": NAME, "description": ""}}
+        write_report(page_context.storage, WORKSPACE, **page_context.arguments(dataset=dataset))
+        for uri in page_context.storage.list_uris(f"{WORKSPACE}/"):
+            pages.fleet.storage.write_bytes(uri, page_context.storage.read_bytes(uri))
         pages.sign_in("viewer")
         answer = pages.get(f"/runs/{NAME}/manual__1")
         assert answer.status_code == 200

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from pipeline.deploy.history import read_history
+from pipeline.artifacts.history import read_history
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
 from tests.fakes_evaluation import evaluation, metrics

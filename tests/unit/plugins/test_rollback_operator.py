@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pipeline.deploy.history import read_history, record_event
+from pipeline.artifacts.history import read_history, record_event
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
 

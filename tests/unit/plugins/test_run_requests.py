@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
-from pipeline.datasets.manifest import read_dataset_info, version_uri
+from pipeline.artifacts.dataset import read_dataset_info, version_uri
 from pipeline.preprocess.decisions import Takedown, write_takedowns
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
@@ -188,7 +188,7 @@ class TestOlderDatasetVersions:
             runs.run("manual", {"dataset.as_of": "../d_1"})
 
     def test_with_a_picture_taken_down_since_train_nothing_more(self, runs: Runs, storage: Storage) -> None:
-        from pipeline.datasets.manifest import read_manifest
+        from pipeline.artifacts.dataset import read_manifest
 
         version = runs.run()["version"]
         row = read_manifest(storage, "gs://graft", "toys", version)[0]
@@ -230,16 +230,16 @@ class TestBackfill:
 
 class TestBursts:
     def wait(self, make_context: Callable[..., Any], kind: str, seconds: float = 60) -> None:
-        from graft.operators.quiet import WaitForQuietOperator
+        from graft.operators.debounce import DebounceOperator
 
         yaml = {
             "name": "m",
             "dataset": {"source": {"type": "sample"}},
-            "retrain": {"quiet_seconds": seconds},
+            "retrain": {"debounce_seconds": seconds},
         }
         context = make_context()
         context["dag_run"] = SimpleNamespace(conf={}, run_type=kind)
-        WaitForQuietOperator(task_id="settle", classifier=yaml).execute(context)
+        DebounceOperator(task_id="settle", classifier=yaml).execute(context)
 
     def test_are_waited_for_without_a_slot(self, make_context: Callable[..., Any]) -> None:
         with pytest.raises(TaskDeferred) as caught:

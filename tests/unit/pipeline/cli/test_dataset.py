@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.datasets.manifest import ManifestRow, read_manifest
+from pipeline.artifacts.dataset import ManifestRow, read_manifest
 from pipeline.npz import read_npz
 from pipeline.preprocess.clean import CleanResult
 from pipeline.preprocess.decisions import decisions_uri

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.history import record_event
 from pipeline.config import Classifier
-from pipeline.deploy.history import record_event
 from pipeline.deploy.lineage import build_lineage
 from pipeline.deploy.reproduce import reproduce_version
 from pipeline.deploy.trace import trace_version

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.deploy.history import record_event
+from pipeline.artifacts.history import record_event
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine

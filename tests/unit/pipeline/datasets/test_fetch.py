@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.artifacts.fetch_index import FetchedRow, RowSpool, format_row, iterate_rows, read_indexes
 from pipeline.datasets.fetch import FetchResult, fetch_pictures
-from pipeline.datasets.folder import FolderSource
-from pipeline.datasets.index import FetchedRow, RowSpool, format_row, iterate_rows, read_indexes
+from pipeline.datasets.sources.folder import FolderSource
 from pipeline.errors import EmptyDataset
 from pipeline.storage import Storage
 from tests.fakes_pictures import (
@@ -166,7 +166,7 @@ class TestArchiveOverHttp:
         self.fetch(server, storage)
         server.etag = '"new"'
         monkeypatch.setattr(
-            "pipeline.datasets.npz_archive._encode_png", lambda pixels: pytest.fail("encoded")
+            "pipeline.datasets.sources.npz_archive._encode_png", lambda pixels: pytest.fail("encoded")
         )
         assert counts(self.fetch(server, storage)) == (6, 1, 6)
 

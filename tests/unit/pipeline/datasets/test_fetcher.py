@@ -100,7 +100,7 @@ class TestRefusals:
     def test_more_than_the_limit_is_not_kept(
         self, server: PictureServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pipeline.datasets.fetcher.whole.MAX_DOWNLOAD_BYTES", 5)
+        monkeypatch.setattr("pipeline.datasets.fetcher.conditional_get.MAX_DOWNLOAD_BYTES", 5)
         with pytest.raises(SourceNotFound, match="more than 5 bytes"):
             download(server.url("a.npz"))
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.artifacts.history import read_history, record_event
 from pipeline.config import Classifier
-from pipeline.deploy.card import count_licences, front_matter, model_card
-from pipeline.deploy.history import read_history, record_event
 from pipeline.deploy.lineage import build_lineage, describe_version
+from pipeline.deploy.model_card import count_licences, front_matter, model_card
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.deploy.smoke_test import read_golden_instances, smoke_test, smoke_test_or_delete
 from pipeline.deploy.summary import RunState, build_summary, count_work, run_note, write_summary

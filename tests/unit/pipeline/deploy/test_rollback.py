@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.history import read_history, record_event, served_before, serving_periods
 from pipeline.deploy.approval import Approval, record_approval
-from pipeline.deploy.history import read_history, record_event, served_before, serving_periods
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.deploy.rollback import Rollback, find_rollback_target, rollback_version
 from pipeline.errors import PlatformUnavailable, RollbackRefused, StorageError

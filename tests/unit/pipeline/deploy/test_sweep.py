@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.deploy.history import record_event
+from pipeline.artifacts.history import record_event
 from pipeline.deploy.sweep import (
     delete_job_folders,
     delete_versions,

@@ -16,8 +16,8 @@ from pipeline.notebook.connection import Connection
 from pipeline.notebook.pipeline import Dataset, Evaluation, Run, Versions
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
+from tests.unit.pipeline.explain.test_explain import picture
 from tests.unit.pipeline.notebook.conftest import Kernel
-from tests.unit.pipeline.test_inside import picture
 
 HEAD = "def my_head(feature_width, num_classes):\n    return None\n"
 RESULT = {

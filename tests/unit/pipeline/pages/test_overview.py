@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.deploy.history import record_event
+from pipeline.artifacts.history import record_event
 from pipeline.deploy.summary import run_uri
 from pipeline.pages.overview import describe_classifiers
+from pipeline.pages.run_status import read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
-from pipeline.pages.verdict import judge_run
 from pipeline.pages.versions import list_versions
 from tests.fakes_pages import DATASET_VERSION, WORKSPACE, Fleet
 
@@ -22,7 +22,7 @@ def fleet(tmp_path: Path) -> Fleet:
 
 class TestClassifiers:
     def test_each_has_its_version_accuracy_verdict_and_data(self, fleet: Fleet) -> None:
-        rows = describe_classifiers(fleet.reads, fleet.scheduled[::-1], fleet.serving, {"classifier_01": 7})
+        rows = describe_classifiers(fleet.cache, fleet.scheduled[::-1], fleet.serving, {"classifier_01": 7})
         assert [row.scheduled.name for row in rows] == fleet.names
         first = rows[0]
         assert first.serving == fleet.version(3)
@@ -35,14 +35,14 @@ class TestClassifiers:
         assert [row.traffic for row in rows] == [0, 7, 0]
 
     def test_one_that_never_ran_is_empty_and_no_error(self, fleet: Fleet) -> None:
-        [row] = describe_classifiers(fleet.reads, [Scheduled(name="new")], {})
+        [row] = describe_classifiers(fleet.cache, [Scheduled(name="new")], {})
         assert row.serving is row.accuracy is row.trend is row.verdict is row.data is row.traffic is None
 
     def test_a_rolled_back_version_keeps_the_accuracy_of_its_deployment(self, fleet: Fleet) -> None:
         name, version = fleet.names[0], fleet.version(1)
         event = {"event": "rolled_back", "version": version, "run_id": "r", "by": "ann", "reason": "worse"}
         record_event(fleet.storage, WORKSPACE, name, event)
-        [row] = describe_classifiers(fleet.reads, fleet.scheduled[:1], {name: version})
+        [row] = describe_classifiers(fleet.cache, fleet.scheduled[:1], {name: version})
         assert row.accuracy == pytest.approx(0.801)
 
     def test_a_version_without_history_is_known_from_its_lineage(self, fleet: Fleet) -> None:
@@ -53,7 +53,7 @@ class TestClassifiers:
         }
         name = fleet.names[0]
         fleet.storage.write_json(f"{WORKSPACE}/models/{name}/v_9/graft/lineage.json", lineage)
-        [row] = list_versions(fleet.reads, name, [{"name": "models/m/versions/v_9", "state": "READY"}], [])
+        [row] = list_versions(fleet.cache, name, [{"name": "models/m/versions/v_9", "state": "READY"}], [])
         assert (row.accuracy, row.run_id, row.decided_by) == (0.5, "manual__9", "ann")
         assert row.can_serve
 
@@ -78,19 +78,19 @@ class TestVerdict:
         gate = {"accepted": False, "reasons": ["accuracy is 0.5"]}
         summary = {"evaluation": {"accuracy": 0.5}, "gate": gate, "version": None, **said}
         fleet.storage.write_json(f"{run_uri(WORKSPACE, 'm', 'r+1')}/summary.json", summary)
-        verdict = judge_run(fleet.reads, "m", Run(run_id="r+1", state="success"))
+        verdict = read_run_status(fleet.cache, "m", Run(run_id="r+1", state="success"))
         assert (verdict.word, verdict.reason) == (word, reason)
         assert verdict.has_report == (word != "skipped")
 
     def test_a_run_that_waits_for_approval_has_a_report_already(self, fleet: Fleet) -> None:
         evaluated = {"accepted": True, "reasons": [], "accuracy": 0.9}
         fleet.storage.write_json(f"{run_uri(WORKSPACE, 'm', 'r')}/evaluated.json", evaluated)
-        verdict = judge_run(fleet.reads, "m", Run(run_id="r", state="running"))
+        verdict = read_run_status(fleet.cache, "m", Run(run_id="r", state="running"))
         assert (verdict.word, verdict.accuracy, verdict.has_report) == ("waiting", 0.9, True)
-        assert judge_run(fleet.reads, "m", Run(run_id="r", state="failed")).word == "failed"
+        assert read_run_status(fleet.cache, "m", Run(run_id="r", state="failed")).word == "failed"
 
     def test_a_run_without_objects_is_what_the_scheduler_says(self, fleet: Fleet) -> None:
-        assert judge_run(fleet.reads, "m", Run(run_id="r", state="queued")).word == "queued"
+        assert read_run_status(fleet.cache, "m", Run(run_id="r", state="queued")).word == "queued"
 
 
 class TestSparkline:
@@ -118,19 +118,19 @@ class TestCost:
 
     def test_all_classifiers_take_four_reads_and_a_listing_each_and_then_two(self, tmp_path: Path) -> None:
         fleet = Fleet(tmp_path, classifiers=5, versions=40, pictures=100)
-        describe_classifiers(fleet.reads, fleet.scheduled, fleet.serving)
+        describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
         assert fleet.storage.counts["list"] == 5
         assert fleet.storage.counts["read"] <= 5 * (20 + 3)  # the last 20 events, latest, dataset, summary
         fleet.storage.counts.clear()
-        describe_classifiers(fleet.reads, fleet.scheduled, fleet.serving)
+        describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
         assert fleet.storage.counts == {"list": 5, "read": 5 * 2}  # latest, summary
 
     def test_versions_are_known_from_the_history_alone(self, tmp_path: Path) -> None:
         fleet = Fleet(tmp_path, classifiers=1, versions=40, pictures=10)
         [name] = fleet.names
-        for reads in (40, 0):
+        for cache in (40, 0):
             fleet.storage.counts.clear()
-            rows = list_versions(fleet.reads, name, fleet.resources(name), fleet.reads.history(name))
+            rows = list_versions(fleet.cache, name, fleet.resources(name), fleet.cache.history(name))
             assert len(rows) == 40
             assert rows[0].is_default
-            assert fleet.storage.counts["read"] == reads
+            assert fleet.storage.counts["read"] == cache

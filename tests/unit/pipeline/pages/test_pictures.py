@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.pages.artifact_cache import ArtifactCache, Cache
 from pipeline.pages.labels import decide, find_suspects
 from pipeline.pages.pictures import (
     PAGE_SIZE,
@@ -17,7 +18,6 @@ from pipeline.pages.pictures import (
     pending_decisions,
     read_pictures,
 )
-from pipeline.pages.reads import Cache, Reads
 from pipeline.pages.schedule import Run
 from pipeline.preprocess.decisions import Takedown, decisions_uri, read_decisions, write_takedowns
 from pipeline.report.build import write_report
@@ -34,7 +34,7 @@ def fleet(tmp_path: Path) -> Fleet:
 
 class TestBrowsing:
     def test_filters_narrow_and_pages_follow(self, fleet: Fleet) -> None:
-        found = read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION)
+        found = read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
         everything = choose_pictures(found, Choice())
         assert (everything.total, len(everything.pictures), everything.pages) == (200, PAGE_SIZE, 4)
         bees = choose_pictures(found, Choice(label="bee", split="train"))
@@ -45,30 +45,30 @@ class TestBrowsing:
         assert one.name == "9.jpg"
 
     def test_a_page_beyond_the_last_is_the_last(self, fleet: Fleet) -> None:
-        found = read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION)
+        found = read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
         sheet = choose_pictures(found, Choice(page=99))
         assert (sheet.page, len(sheet.pictures)) == (4, 20)
         assert choose_pictures(found, Choice(label="nobody", page=-3)).page == 1
 
     def test_reasons_are_counted_and_explained(self, fleet: Fleet) -> None:
-        found = read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION)
+        found = read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
         assert count_reasons(found) == [("truncated", 20, "the file ends before the picture does")]
 
     def test_the_manifest_is_read_once(self, fleet: Fleet) -> None:
-        for reads in (2, 1):  # the manifest, and each time the takedowns
+        for cache in (2, 1):  # the manifest, and each time the takedowns
             fleet.storage.counts.clear()
-            read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION)
-            assert fleet.storage.counts["read"] == reads
+            read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
+            assert fleet.storage.counts["read"] == cache
 
     def test_a_picture_that_was_taken_down_is_gone_at_once(self, fleet: Fleet) -> None:
         name = fleet.names[0]
-        first = read_pictures(fleet.reads, name, DATASET_VERSION).rows[0]
+        first = read_pictures(fleet.cache, name, DATASET_VERSION).rows[0]
         takedown = Takedown(id=first.id, blobs=[first.blob], urls=[], at="now")
         write_takedowns([takedown], fleet.storage, WORKSPACE, name)
-        found = read_pictures(fleet.reads, name, DATASET_VERSION)
+        found = read_pictures(fleet.cache, name, DATASET_VERSION)
         assert first.id not in found.by_id
         with pytest.raises(ObjectNotFound, match="has no picture"):
-            make_thumbnail(fleet.reads, found, first.id)
+            make_thumbnail(fleet.cache, found, first.id)
 
 
 def test_a_thumbnail_passes_no_byte_of_the_file_on(fleet: Fleet) -> None:
@@ -77,9 +77,9 @@ def test_a_thumbnail_passes_no_byte_of_the_file_on(fleet: Fleet) -> None:
     exif[0x9286] = "SECRET PLACE"
     Image.new("RGB", (600, 400), "red").save(buffer, "JPEG", exif=exif, comment=b"SECRET PLACE")
     data = buffer.getvalue() + b"SECRET PLACE"
-    found = read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION)
+    found = read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
     fleet.storage.write_bytes(f"{WORKSPACE}/blobs/{found.rows[0].blob}", data)
-    small = make_thumbnail(fleet.reads, found, found.rows[0].id)
+    small = make_thumbnail(fleet.cache, found, found.rows[0].id)
     assert b"SECRET" in data
     assert b"SECRET" not in small
     assert Image.open(io.BytesIO(small)).size == (144, 96)
@@ -99,50 +99,50 @@ def test_a_cache_keeps_what_was_used_last() -> None:
 class TestDecisions:
     @pytest.fixture
     def picture(self, fleet: Fleet) -> str:
-        return read_pictures(fleet.reads, fleet.names[0], DATASET_VERSION).rows[0].id
+        return read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION).rows[0].id
 
     def test_the_last_decision_stands_and_other_lines_stay(self, fleet: Fleet, picture: str) -> None:
         name = fleet.names[0]
         theirs = b"picture,action,label\nhttps://example.com/x.jpg,delete,\n"
         fleet.storage.write_bytes(decisions_uri(WORKSPACE, name), theirs)
-        decide(fleet.reads, name, DATASET_VERSION, id=picture, action="delete")
-        decide(fleet.reads, name, DATASET_VERSION, id=picture, action="relabel", label="bee")
+        decide(fleet.cache, name, DATASET_VERSION, id=picture, action="delete")
+        decide(fleet.cache, name, DATASET_VERSION, id=picture, action="relabel", label="bee")
         lines = [
             (each.picture, each.action, each.label) for each in read_decisions(fleet.storage, WORKSPACE, name)
         ]
         assert lines == [("https://example.com/x.jpg", "delete", ""), (picture, "relabel", "bee")]
-        assert pending_decisions(fleet.reads, name)[picture].label == "bee"
-        decide(fleet.reads, name, DATASET_VERSION, id=picture, action=None)
+        assert pending_decisions(fleet.cache, name)[picture].label == "bee"
+        decide(fleet.cache, name, DATASET_VERSION, id=picture, action=None)
         assert fleet.storage.read_bytes(decisions_uri(WORKSPACE, name)) == theirs
 
     def test_a_label_that_is_no_class_is_refused(self, fleet: Fleet, picture: str) -> None:
         with pytest.raises(ConfigError, match="'=cmd' is no class of classifier_00; the classes are"):
-            decide(fleet.reads, fleet.names[0], DATASET_VERSION, id=picture, action="relabel", label="=cmd")
+            decide(fleet.cache, fleet.names[0], DATASET_VERSION, id=picture, action="relabel", label="=cmd")
 
     @pytest.mark.parametrize(("version", "id"), [(DATASET_VERSION, "0" * 64), ("d_none", "0" * 64)])
     def test_a_picture_that_is_not_there_is_refused(self, fleet: Fleet, version: str, id: str) -> None:
         with pytest.raises((ConfigError, ObjectNotFound), match="has no picture"):
-            decide(fleet.reads, fleet.names[0], version, id=id, action="delete")
+            decide(fleet.cache, fleet.names[0], version, id=id, action="delete")
 
     def test_a_broken_file_is_left_as_it_is_and_its_line_named(self, fleet: Fleet, picture: str) -> None:
         uri = decisions_uri(WORKSPACE, fleet.names[0])
         fleet.storage.write_bytes(uri, b"picture,action,label\nabcdefgh,burn,\n")
         with pytest.raises(ConfigError, match="line 2"):
-            decide(fleet.reads, fleet.names[0], DATASET_VERSION, id=picture, action="delete")
+            decide(fleet.cache, fleet.names[0], DATASET_VERSION, id=picture, action="delete")
         assert fleet.storage.read_bytes(uri).endswith(b"burn,\n")
 
 
 class TestSuspects:
     def test_the_newest_evaluated_run_says_which_labels_are_in_doubt(self, tmp_path: Path) -> None:
-        world = ReportWorld(tmp_path)
-        write_report(world.storage, WORKSPACE, **world.arguments())
-        reads = Reads(world.storage, WORKSPACE)
+        page_context = ReportWorld(tmp_path)
+        write_report(page_context.storage, WORKSPACE, **page_context.arguments())
+        cache = ArtifactCache(page_context.storage, WORKSPACE)
         runs = [Run(run_id="manual__2", state="running"), RUN]
-        suspects = find_suspects(reads, "toys", runs)
+        suspects = find_suspects(cache, "toys", runs)
         assert suspects is not None
         assert (suspects.run_id, suspects.version, suspects.examined) == ("manual__1", "d_1", 24)
         [suspect] = suspects.shown
         assert (suspect.picture.id, suspect.picture.label, suspect.predicted) == ("p04", "ant", "bee")
 
     def test_without_an_evaluated_run_there_is_nothing_to_show(self, fleet: Fleet) -> None:
-        assert find_suspects(fleet.reads, fleet.names[0], [RUN]) is None
+        assert find_suspects(fleet.cache, fleet.names[0], [RUN]) is None

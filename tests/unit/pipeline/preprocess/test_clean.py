@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.manifest import ManifestRow, RowStatus, read_dataset_info, read_manifest
+from pipeline.artifacts.dataset import ManifestRow, RowStatus, read_dataset_info, read_manifest
 from pipeline.errors import EmptyDataset, SplitError
 from pipeline.preprocess.clean import CleanResult, build_dataset_version
 from pipeline.storage import Storage
@@ -199,7 +199,7 @@ class TestBadPictures:
         ends = [next(r for r in rows if (r.label, r.split) == pair) for pair in bridge_of.items()]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "pipeline.preprocess.duplicates.NearIndex.find",
+                "pipeline.preprocess.dedup.grouping.NearIndex.find",
                 lambda index, look: [end.id for end in ends],
             )
             folder_of(toys, {"ant": 1}, first=12)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets.manifest import ManifestRow, read_manifest
+from pipeline.artifacts.dataset import ManifestRow, read_manifest
 from pipeline.errors import ConfigError, EmptyDataset
 from pipeline.preprocess.clean import CleanResult
 from pipeline.preprocess.decisions import Takedown, decisions_uri, write_takedowns
-from pipeline.preprocess.ledger import read_ledger
+from pipeline.preprocess.split_registry import read_split_registry
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
 
@@ -117,7 +117,7 @@ class TestTakedowns:
         assert result["pictures"] == 23
         for trace in (gone.id, gone.blob, gone.source_url, gone.phash, gone.sketch):
             assert str(trace) not in text
-        assert gone.id not in {seen.id for seen in read_ledger(storage, WORKSPACE, "toys")}
+        assert gone.id not in {seen.id for seen in read_split_registry(storage, WORKSPACE, "toys")}
 
     def test_an_equal_picture_from_another_place_stays_out(self, toys: Path, storage: Storage) -> None:
         gone = rows_of(clean(toys, storage), storage)[0]

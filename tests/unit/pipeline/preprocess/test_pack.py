@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from pipeline.datasets.manifest import read_manifest
+from pipeline.artifacts.dataset import read_manifest
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, decode_resized, resize_picture
 from pipeline.pixels.spec import PixelSpec

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.explain.feature_search import nearest_pictures, read_features
+from pipeline.explain.thumbnails import overlay_activation
 from pipeline.npz import write_npz
-from pipeline.report.features import nearest_pictures, read_features
-from pipeline.report.thumbnails import overlay_activation
 from pipeline.storage import Storage
 
 

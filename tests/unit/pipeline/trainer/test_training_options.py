@@ -12,9 +12,9 @@ import pytest
 from pipeline.errors import LabelMapMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
+from pipeline.trainer.augmentation import make_augmentations
 from pipeline.trainer.head import HeadParameters, balance_classes, best_epoch, initial_head, train_head
 from pipeline.trainer.validation import split_validation
-from pipeline.trainer.views import make_views
 from pipeline.trainer.warm_start import read_start
 
 SIZES = {"units": 8, "learning_rate": 0.01}
@@ -129,23 +129,25 @@ class TestViews:
     IDS = np.array(["a", "b", "c"], "S64")
 
     def test_are_the_same_every_time_and_differ_among_themselves(self) -> None:
-        first, second = make_views(2, seed=0)
-        assert np.array_equal(first(self.PIXELS, self.IDS), make_views(1, seed=0)[0](self.PIXELS, self.IDS))
+        first, second = make_augmentations(2, seed=0)
+        assert np.array_equal(
+            first(self.PIXELS, self.IDS), make_augmentations(1, seed=0)[0](self.PIXELS, self.IDS)
+        )
         assert not np.array_equal(first(self.PIXELS, self.IDS), second(self.PIXELS, self.IDS))
-        assert first.digest != second.digest != make_views(2, seed=1)[1].digest
+        assert first.digest != second.digest != make_augmentations(2, seed=1)[1].digest
 
     def test_depend_on_the_picture_not_on_its_batch(self) -> None:
-        [view] = make_views(1, seed=0)
+        [view] = make_augmentations(1, seed=0)
         together = view(self.PIXELS, self.IDS)
         assert np.array_equal(view(self.PIXELS[1:2], self.IDS[1:2])[0], together[1])
 
     def test_keep_shape_and_type(self) -> None:
-        [view] = make_views(1, seed=5)
+        [view] = make_augmentations(1, seed=5)
         altered = view(self.PIXELS, self.IDS)
         assert (altered.shape, altered.dtype) == (self.PIXELS.shape, np.uint8)
 
     def test_keep_a_plain_picture_plain_within_the_range_of_brightness(self) -> None:
-        [view] = make_views(1, seed=5)
+        [view] = make_augmentations(1, seed=5)
         altered = view(np.full((3, 8, 8, 3), 100, np.uint8), self.IDS)
         assert all(len(np.unique(picture)) == 1 for picture in altered)
         assert 75 <= altered.min() <= altered.max() <= 125

@@ -1,0 +1,1 @@
+"""Everything that lies in a bucket, typed: every path and every record."""

@@ -1,0 +1,93 @@
+"""The seam between `fetch` and the places pictures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.datasets.fetcher import FetchPolicy, FetchReason
+from pipeline.datasets.sources.secrets import find_secret
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEntry:
+    """One picture of a source, not read yet.
+
+    Args:
+        position: Its place in source order, over all chunks.
+        label: Its class.
+        source_url: Where its bytes are; with `validator` it decides whether they must be read again.
+        validator: Changes when the bytes may have changed; of a `url`, when another rule holds.
+        read: Reads the bytes of the picture file, or refuses it by `FetchRefused`; None if there is a `url`.
+        url: Where the picture is to be downloaded from.
+        obeys_robots: Whether robots.txt has a say.
+        min_side: Pixels that the shorter side must have.
+        refused: Why the source itself does not give this picture.
+        group: Pictures that must not straddle the split share one; None where the source knows of none.
+        page_url: The page that shows the picture to people.
+        creator: Who made it.
+        license: Name of its licence.
+        license_url: Where the licence is to be read.
+        attribution: What is to be said of it where it is shown.
+    """
+
+    position: int
+    label: str
+    source_url: str
+    validator: str
+    read: Callable[[], bytes] | None = None
+    url: str | None = None
+    obeys_robots: bool = False
+    min_side: int = 1
+    refused: FetchReason | None = None
+    group: str | None = None
+    page_url: str | None = None
+    creator: str | None = None
+    license: str | None = None
+    license_url: str | None = None
+    attribution: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContext:
+    """What a source is given to work with.
+
+    Args:
+        storage: Reads paths and `gs://` URIs.
+        previous: The notes that the same source left the last time, empty before the first.
+        policy: How the network may be used.
+        is_alone: Whether the dataset has no other source.
+        is_full: Says whether a class has as many pictures as are wanted.
+        find_secret: Returns the key that a connection holds.
+    """
+
+    storage: Storage
+    previous: JsonDict
+    policy: FetchPolicy
+    is_alone: bool = True
+    is_full: Callable[[str], bool] = lambda label: False
+    find_secret: Callable[[str], str] = find_secret
+
+
+class ImageSource(Protocol):
+    """A place that pictures come from.
+
+    Attributes:
+        transferred: Files read from the source so far: a picture file, an archive, a photograph.
+        notes: What the source wants to be given back the next time, plain JSON values.
+        statements: What it found out and a reader of the dataset card should know.
+    """
+
+    transferred: int
+    notes: JsonDict
+    statements: list[str]
+
+    def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
+        """Yield this chunk's part of the entries; all chunks together yield each exactly once.
+
+        Raises:
+            DatasetError: if the source as a whole cannot give a dataset. Raised before the first entry.
+        """

@@ -1,0 +1,1 @@
+"""What describes a dataset version to people and to other programs."""

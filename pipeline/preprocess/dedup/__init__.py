@@ -1,0 +1,1 @@
+"""Exact and near duplicates: fingerprints of images, and the groups they form."""

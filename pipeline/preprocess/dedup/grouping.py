@@ -1,0 +1,143 @@
+"""Groups of pictures that are the same, or nearly: what must not straddle the split.
+
+Exact duplicates share an id: equal pixels. `near.py` finds the near ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.preprocess.dedup.near import Look, NearIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What grouping needs of one picture.
+
+    Args:
+        id: Its pixels' digest.
+        source_group: The source's own group, None where it has none.
+        look: How it looks.
+    """
+
+    id: str
+    source_group: str | None
+    look: Look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitAssignment:
+    """A picture of an earlier version, still in the source or not, and where it was put."""
+
+    id: str
+    group: str
+    split: str
+    phash: str | None
+    colour: str | None
+    sketch: str | None = None
+
+    @property
+    def look(self) -> Look:
+        """How it looks."""
+        return Look(phash=self.phash, colour=self.colour, sketch=self.sketch)
+
+
+@dataclass(slots=True)
+class Grouping:
+    """Groups by picture, and the pictures that would join a training group to a test group.
+
+    Args:
+        groups: Group of each picture that has one, by id, earlier versions' pictures too.
+        straddling: Ids of new pictures that belong to neither side.
+        near_pairs: Pairs of near duplicates among the pictures given.
+    """
+
+    groups: dict[str, str] = field(default_factory=dict)
+    straddling: set[str] = field(default_factory=set)
+    near_pairs: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Groups:
+    """Union-find over group names; the name first seen stays."""
+
+    def __init__(self, splits: Mapping[str, str]) -> None:
+        self._parents: dict[str, str] = {}
+        self._ranks: dict[str, int] = {}
+        self._splits = dict(splits)
+
+    def open(self, name: str) -> None:
+        if name not in self._parents:
+            self._parents[name], self._ranks[name] = name, len(self._ranks)
+
+    def find(self, name: str) -> str:
+        root = name
+        while self._parents[root] != root:
+            root = self._parents[root]
+        while self._parents[name] != root:
+            self._parents[name], name = root, self._parents[name]
+        return root
+
+    def splits_of(self, names: Iterable[str]) -> set[str]:
+        roots = {self.find(name) for name in names}
+        return {self._splits[root] for root in roots if root in self._splits}
+
+    def join(self, names: Sequence[str]) -> None:
+        known = self.splits_of(names)
+        roots = sorted({self.find(name) for name in names}, key=self._ranks.__getitem__)
+        for root in roots[1:]:
+            self._parents[root] = roots[0]
+        if known:
+            self._splits[roots[0]] = known.pop()
+
+
+def group_pictures(
+    pictures: Sequence[Picture], seen: Sequence[SplitAssignment] = (), *, mirrored: bool = False
+) -> Grouping:
+    """Group near duplicates and the source's own groups, keeping what earlier versions decided.
+
+    New pictures are taken in source order. One that is linked to a training group and to a test group of
+    earlier versions joins neither and links nothing.
+
+    Args:
+        pictures: The version's pictures, each id once, in source order.
+        seen: Pictures of earlier versions in the order they were first seen.
+        mirrored: Whether a mirrored copy is near its original.
+    """
+    grouping, near = Grouping(), NearIndex(mirrored=mirrored)
+    groups = _Groups({picture.group: picture.split for picture in seen})
+    for picture in seen:
+        groups.open(picture.group)
+        grouping.groups[picture.id] = picture.group
+        near.add(picture.id, picture.look)
+    by_source: dict[str, list[str]] = defaultdict(list)
+    for known in pictures:
+        if known.source_group is not None and known.id in grouping.groups:
+            by_source[known.source_group].append(known.id)
+    for new in pictures:
+        if new.id not in grouping.groups:
+            _place(new, grouping, groups, near, by_source)
+    grouping.groups = {id: groups.find(name) for id, name in grouping.groups.items()}
+    return grouping
+
+
+def _place(
+    picture: Picture,
+    grouping: Grouping,
+    groups: _Groups,
+    near: NearIndex,
+    by_source: dict[str, list[str]],
+) -> None:
+    like = near.find(picture.look)
+    grouping.near_pairs += [(other, picture.id) for other in like]
+    siblings = [] if picture.source_group is None else by_source[picture.source_group]
+    linked = [grouping.groups[id] for id in (*like, *siblings)]
+    if len(groups.splits_of(linked)) > 1:
+        grouping.straddling.add(picture.id)
+        return
+    groups.open(picture.id)
+    groups.join([picture.id, *linked])
+    grouping.groups[picture.id] = picture.id
+    siblings.append(picture.id)
+    near.add(picture.id, picture.look)

@@ -1,0 +1,139 @@
+"""The data gate: a pure decision on what a dataset version may not do unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.config import ExpectConfig
+from pipeline.preprocess.reasons import NOT_QUARANTINE
+from pipeline.types import JsonDict
+
+
+class DataOutcome(StrEnum):
+    """What a run does after the data gate; the strictest finding decides."""
+
+    OK = "ok"
+    WARN = "warn"
+    SKIP = "skip"
+    FAIL = "fail"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the version is held back and nothing is trained."""
+        return self in (DataOutcome.SKIP, DataOutcome.FAIL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the data gate looks at.
+
+    Args:
+        pictures: Kept pictures by class.
+        found: Pictures that the sources named.
+        rejected: Pictures that were not kept, by reason.
+        mix: Kept pictures by where they came from.
+    """
+
+    pictures: Mapping[str, int]
+    found: int
+    rejected: Mapping[str, int]
+    mix: Mapping[str, int]
+
+    @classmethod
+    def of(cls, info: DatasetInfo) -> Snapshot:
+        """Return the snapshot of a version."""
+        return cls(pictures=info.pictures, found=info.found, rejected=info.rejected, mix=info.mix)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """What the data gate said.
+
+    Args:
+        outcome: What the run does.
+        reasons: Every rule that was broken, led by its key and what was asked for.
+    """
+
+    outcome: DataOutcome
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {"outcome": str(self.outcome), "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> Expectations:
+        """Read what `to_dict` wrote; nothing was said where there is none."""
+        outcome = DataOutcome(value.get("outcome", DataOutcome.OK))
+        return cls(outcome=outcome, reasons=tuple(value.get("reasons", ())))
+
+
+def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig) -> Expectations:
+    """Hold a dataset version against what is expected of it.
+
+    Args:
+        new: The version.
+        old: The version before it, None for the first.
+        expect: The rules, and what each does when it is broken.
+
+    Returns:
+        Every rule that is broken, and what the strictest of them asks for.
+    """
+    broken = [
+        *_check_counts(new, expect),
+        *_check_quarantine(new, expect),
+        *(_check_changes(new, old, expect) if old is not None else ()),
+    ]
+    order = list(DataOutcome)
+    outcome = max(
+        (DataOutcome(getattr(expect, rule)) for rule, _ in broken), key=order.index, default=order[0]
+    )
+    reasons = tuple(f"{rule} ({getattr(expect, rule)}): {text}" for rule, text in broken)
+    return Expectations(outcome=outcome, reasons=reasons)
+
+
+def _check_counts(new: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:
+    for label, count in new.pictures.items():
+        if count < expect.min_pictures:
+            yield "few_pictures", f"{label} has {count} pictures, fewer than {expect.min_pictures}"
+
+
+def _check_quarantine(new: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:
+    bad = sum(count for reason, count in new.rejected.items() if reason not in NOT_QUARANTINE)
+    if new.found and _is_over(bad / new.found, expect.max_quarantine):
+        share, limit = bad / new.found, expect.max_quarantine
+        yield "quarantine", f"{bad} of {new.found} pictures ({share:.0%}) were quarantined, over {limit:.0%}"
+
+
+def _check_changes(new: Snapshot, old: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:
+    for label, before in old.pictures.items():
+        now = new.pictures.get(label, 0)
+        if before and not now:
+            yield "class_loss", f"{label} vanished; it had {before} pictures"
+        elif before and _is_over(1 - now / before, expect.max_class_loss):
+            lost, limit = 1 - now / before, expect.max_class_loss
+            yield (
+                "class_loss",
+                f"{label} shrank from {before} to {now} pictures ({lost:.0%}, over {limit:.0%})",
+            )
+    moved = _distance(new.mix, old.mix)
+    if _is_over(moved, expect.max_source_mix):
+        grown = max(new.mix, key=lambda name: new.mix[name] - old.mix.get(name, 0))
+        limit = expect.max_source_mix
+        text = f"{moved:.0%} of the pictures come from other sources than before, over {limit:.0%}"
+        yield "source_mix", f"{text}; most from {grown}"
+
+
+def _distance(new: Mapping[str, int], old: Mapping[str, int]) -> float:
+    """Return the share of pictures that would have to change their source to make one mix the other."""
+    if not new or not old:
+        return 0.0
+    shares = [{name: count / sum(mix.values()) for name, count in mix.items()} for mix in (new, old)]
+    return sum(abs(shares[0].get(name, 0) - shares[1].get(name, 0)) for name in {*new, *old}) / 2
+
+
+def _is_over(share: float, limit: float) -> bool:
+    return share > limit + 1e-9  # 1 - 70 / 100 is a little more than 0.3

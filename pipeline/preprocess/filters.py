@@ -1,0 +1,67 @@
+"""Rules that keep a decoded picture out, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from pipeline.artifacts.dataset import ManifestRow, RowStatus
+from pipeline.preprocess.reasons import (
+    CONFLICTING_LABELS,
+    EXACT_DUPLICATE,
+    LOW_INFORMATION,
+    PLACEHOLDER,
+    TOO_SMALL,
+)
+
+PLACEHOLDER_URLS = 3
+NETWORK_MIN_SIDE = 64  # pixels
+
+
+def apply_network_filters(rows: Sequence[ManifestRow], network: Collection[int]) -> list[ManifestRow]:
+    """Keep out what the network gives instead of pictures: placeholders, icons and blanks.
+
+    Args:
+        rows: Every row of the version.
+        network: Positions of the rows whose bytes came from the network.
+    """
+    urls: dict[str, set[str]] = {}
+    for row in rows:
+        if row.position in network and row.blob:
+            urls.setdefault(row.blob, set()).add(row.source_url)
+    placeholders = {blob for blob, found in urls.items() if len(found) >= PLACEHOLDER_URLS}
+    marked = []
+    for row in rows:
+        if row.position in network and row.status is RowStatus.KEPT:
+            if row.blob in placeholders:
+                row = quarantine(row, PLACEHOLDER)
+            elif min(row.width or 0, row.height or 0) < NETWORK_MIN_SIDE:
+                row = quarantine(row, TOO_SMALL)
+            elif row.phash is None:  # so flat that a perceptual hash would be made of noise
+                row = quarantine(row, LOW_INFORMATION)
+        marked.append(row)
+    return marked
+
+
+def mark_exact_duplicates(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
+    """Keep the first of equal pictures; where their labels differ, keep none: nobody knows which is right."""
+    labels: dict[str, set[str]] = {}
+    for row in rows:
+        if row.status is RowStatus.KEPT and row.id is not None:
+            labels.setdefault(row.id, set()).add(row.label)
+    marked, taken = [], set()
+    for row in rows:
+        if row.status is RowStatus.KEPT and row.id is not None:
+            if len(labels[row.id]) > 1:
+                row = quarantine(row, CONFLICTING_LABELS)
+            elif row.id in taken:
+                row = replace(row, status=RowStatus.DUPLICATE, reason=EXACT_DUPLICATE)
+            else:
+                taken.add(row.id)
+        marked.append(row)
+    return marked
+
+
+def quarantine(row: ManifestRow, reason: str) -> ManifestRow:
+    """Return the row kept out for a reason."""
+    return replace(row, status=RowStatus.QUARANTINED, reason=reason)

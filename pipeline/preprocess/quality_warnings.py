@@ -1,0 +1,88 @@
+"""Warnings about a dataset that is fit for training but deserves a look, by the names cleanvision uses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.artifacts.dataset import ManifestRow
+from pipeline.preprocess.dedup.grouping import Grouping
+from pipeline.preprocess.split import TEST, TRAIN
+
+SMALL_CLASS = 10  # pictures
+IMBALANCE = 5  # times as many pictures in the largest class as in the smallest
+ODD_ASPECT_RATIO = 0.35  # of the shorter side to the longer
+ODD_SIZE_SPREADS = 3  # interquartile ranges beyond the quartiles
+ODD_SIZE_FACTOR = 2  # of the median, at least
+MIN_FOR_SPREAD = 10  # pictures
+
+
+def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_split: bool) -> list[str]:
+    """Return what a reader of the card should know, each led by the name of the issue."""
+    kept = [row for row in rows if row.split is not None]
+    return [
+        *_check_labels(kept, grouping),
+        *(_check_straddling(kept) if is_random_split else []),
+        *_check_balance(kept),
+        *_check_sizes(kept),
+    ]
+
+
+def _check_labels(kept: Sequence[ManifestRow], grouping: Grouping) -> list[str]:
+    labels = {row.id: row.label for row in kept}
+    disputed = sum(
+        labels[one] != labels[other]
+        for one, other in grouping.near_pairs
+        if one in labels and other in labels
+    )
+    return [f"near_duplicates: {disputed} pairs carry different labels"] if disputed else []
+
+
+def _check_straddling(kept: Sequence[ManifestRow]) -> list[str]:
+    sides: dict[str | None, set[str | None]] = {}
+    for row in kept:
+        sides.setdefault(row.group, set()).add(row.split)
+    straddling = sum(found == {TRAIN, TEST} for found in sides.values())
+    if not straddling:
+        return []
+    return [
+        f"near_duplicates: {straddling} groups of near duplicates straddle the split, so the test is easier "
+        "than it should be; `split: {method: hash}` keeps groups together"
+    ]
+
+
+def _check_balance(kept: Sequence[ManifestRow]) -> list[str]:
+    counts = Counter(row.label for row in kept)
+    warnings = [
+        f"small_class: {label} has {count} pictures, fewer than {SMALL_CLASS}"
+        for label, count in sorted(counts.items())
+        if count < SMALL_CLASS
+    ]
+    (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
+    if most > IMBALANCE * fewest:
+        warnings.append(
+            f"class_imbalance: {largest} has {most} pictures and {smallest} {fewest}: more than "
+            f"{IMBALANCE} times as many"
+        )
+    return warnings
+
+
+def _check_sizes(kept: Sequence[ManifestRow]) -> list[str]:
+    sizes = np.array([(row.width or 1, row.height or 1) for row in kept], float)
+    warnings = []
+    narrow = int((sizes.min(axis=1) / sizes.max(axis=1) < ODD_ASPECT_RATIO).sum())
+    if narrow:
+        warnings.append(
+            f"odd_aspect_ratio: the shorter side of {narrow} pictures is less than {ODD_ASPECT_RATIO} "
+            "of the longer"
+        )
+    scale = np.sqrt(sizes.prod(axis=1))
+    low, high = np.quantile(scale, (0.25, 0.75))
+    spread = ODD_SIZE_SPREADS * (high - low)
+    factor = np.maximum(scale / np.median(scale), np.median(scale) / scale)
+    odd = int((((scale < low - spread) | (scale > high + spread)) & (factor > ODD_SIZE_FACTOR)).sum())
+    if odd and len(kept) >= MIN_FOR_SPREAD:
+        warnings.append(f"odd_size: {odd} pictures are much larger or smaller than the others")
+    return warnings

@@ -1,0 +1,213 @@
+"""Bytes in and out of a URI: `gs://bucket/key`, `file://`, or a path.
+
+A bucket is a directory where one is mapped (`GRAFT_BUCKETS=demo=/path,...`; the bucket `graft` is
+`$GRAFT_HOME/buckets/graft` unless mapped otherwise), else Google Cloud Storage's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.storage.buckets import Bucket, DirectoryBucket
+from pipeline.storage.google_bucket import GoogleBucket
+
+WORKSPACE_BUCKET = "graft"
+
+
+def parse_buckets(text: str) -> dict[str, Path]:
+    """Read `GRAFT_BUCKETS`: `name=/directory` pairs, separated by commas.
+
+    Raises:
+        ConfigError: if a part is not `name=/directory`.
+    """
+    buckets = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, path = part.partition("=")
+        if not (name and equals and path):
+            raise ConfigError(
+                f"GRAFT_BUCKETS wants name=/directory pairs separated by commas. Received: {part!r}"
+            )
+        buckets[name.strip()] = Path(path.strip()).expanduser().absolute()
+    return buckets
+
+
+class Storage:
+    """Objects by URI.
+
+    Args:
+        buckets: Bucket names that directories stand for.
+        cache: Where copies of remote objects are kept for `local_path`.
+    """
+
+    def __init__(self, buckets: Mapping[str, Path], *, cache: Path | None = None) -> None:
+        self._cache = cache or Path(tempfile.gettempdir()) / "graft-cache"
+        self.directories = dict(buckets)
+        self._buckets: dict[str, Bucket] = {name: DirectoryBucket(path) for name, path in buckets.items()}
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Storage:
+        """Make the storage that `GRAFT_HOME` and `GRAFT_BUCKETS` describe."""
+        environ = os.environ if environ is None else environ
+        home = Path(environ.get("GRAFT_HOME") or ".graft").expanduser().absolute()
+        buckets = {WORKSPACE_BUCKET: home / "buckets" / WORKSPACE_BUCKET}
+        buckets.update(parse_buckets(environ.get("GRAFT_BUCKETS", "")))
+        return cls(buckets, cache=home / "cache")
+
+    def _find(self, uri: str) -> tuple[Bucket, str]:
+        parts = urlsplit(uri)
+        if parts.scheme == "gs":
+            name, key = parts.netloc, uri[len(f"gs://{parts.netloc}") :].lstrip("/")
+            if not name:
+                raise ConfigError(f"A bucket URI is gs://bucket/key. Received: {uri!r}")
+            if name not in self._buckets:
+                self._buckets[name] = GoogleBucket(name, self._cache)
+            return self._buckets[name], key
+        if parts.scheme not in ("", "file"):
+            raise ConfigError(f"Storage reads gs://, file:// and paths. Received: {uri!r}")
+        path = Path(unquote(parts.path) if parts.scheme == "file" else uri).expanduser().absolute()
+        return DirectoryBucket(Path(path.anchor)), path.relative_to(path.anchor).as_posix()
+
+    def read_bytes(self, uri: str) -> bytes:
+        """Return the object's bytes.
+
+        Raises:
+            ObjectNotFound: if there is none.
+        """
+        bucket, key = self._find(uri)
+        return bucket.read(key)
+
+    def read_json(self, uri: str) -> Any:
+        """Return the object's bytes as JSON."""
+        return json.loads(self.read_bytes(uri))
+
+    def write_bytes(self, uri: str, data: bytes) -> None:
+        """Write the object whole; readers see the old bytes or the new ones, never a part."""
+        bucket, key = self._find(uri)
+        bucket.write(key, data, if_absent=False)
+
+    def write_json(self, uri: str, value: Any) -> None:
+        """Write a JSON object: sorted keys, two spaces, UTF-8."""
+        text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+        self.write_bytes(uri, text.encode() + b"\n")
+
+    def create_bytes(self, uri: str, data: bytes) -> bool:
+        """Write the object unless it exists; of several racers exactly one gets True."""
+        bucket, key = self._find(uri)
+        return bucket.write(key, data, if_absent=True)
+
+    def write_large(self, uri: str, write: Callable[[BinaryIO], None], *, if_absent: bool = False) -> bool:
+        """Write a large object without a copy of it in memory, or in the system's cache of files.
+
+        Args:
+            uri: Of the object; readers see the old bytes or the new ones, never a part.
+            write: Puts the bytes into a seekable file.
+            if_absent: Whether an object that exists stays.
+
+        Returns:
+            False where it exists and was to stay.
+        """
+        bucket, key = self._find(uri)
+        return bucket.write_large(key, write, if_absent=if_absent)
+
+    def exists(self, uri: str) -> bool:
+        """Say whether an object has exactly this URI."""
+        bucket, key = self._find(uri)
+        return bucket.exists(key)
+
+    def list_uris(self, prefix: str) -> list[str]:
+        """Return the URIs under a prefix, at any depth, sorted."""
+        bucket, key = self._find(prefix)
+        if prefix.endswith("/") and key and not key.endswith("/"):
+            key += "/"
+        base = prefix[: len(prefix) - len(key)] if key else prefix.rstrip("/") + "/"
+        return sorted(base + found for found in bucket.keys(key))
+
+    def delete(self, uri: str) -> None:
+        """Remove the object if it is there."""
+        bucket, key = self._find(uri)
+        bucket.delete(key)
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every object under a prefix."""
+        for uri in self.list_uris(prefix.rstrip("/") + "/"):
+            self.delete(uri)
+
+    def delete_parts(self, uri: str, *, before: float) -> int:
+        """Remove what killed writers to a URI's bucket have left on this machine.
+
+        Args:
+            uri: Any in the bucket.
+            before: What is younger stays, in seconds since 1970: its writer may be alive.
+
+        Returns:
+            How many files.
+        """
+        return self._find(uri)[0].delete_parts(before=before)
+
+    def local_path(self, uri: str) -> Path:
+        """Return a local file with the object's bytes, to be read only."""
+        bucket, key = self._find(uri)
+        path = bucket.local_path(key)
+        if not path.exists():
+            raise ObjectNotFound(f"There is no object {uri}.", uri=uri)
+        return path
+
+    def scratch_path(self, uri: str) -> Path:
+        """Return a path of this machine for work in progress: beside the objects, where they are files.
+
+        What is there is no object. In a remote bucket it is a cache, which another machine does not see.
+        """
+        parts = urlsplit(uri)
+        root = self.directories.get(parts.netloc) or self._cache / "scratch" / parts.netloc
+        return root / uri[len(f"gs://{parts.netloc}") :].strip("/")
+
+    def download_tree(self, prefix: str, directory: Path, *, may_link: bool = False) -> None:
+        """Copy every object under a prefix into a directory.
+
+        Args:
+            prefix: Of the objects.
+            directory: Where to.
+            may_link: Whether the files may be hard links to the objects: nobody may ever write into them.
+        """
+        prefix = prefix.rstrip("/") + "/"
+        found = self.list_uris(prefix)
+        if not found:
+            raise ObjectNotFound(f"There is nothing under {prefix}.", uri=prefix)
+        for uri in found:
+            target = directory / uri[len(prefix) :]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not (may_link and _link(self.local_path(uri), target)):
+                shutil.copyfile(self.local_path(uri), target)
+
+    def upload_tree(self, directory: Path, prefix: str) -> None:
+        """Copy every file of a directory under a prefix."""
+        for path in sorted(directory.rglob("*")):
+            if path.is_file():
+                self.write_bytes(
+                    f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}", path.read_bytes()
+                )
+
+    def copy_tree(self, source: str, target: str) -> None:
+        """Copy every object under one prefix to another."""
+        source = source.rstrip("/") + "/"
+        found = self.list_uris(source)
+        if not found:
+            raise ObjectNotFound(f"There is nothing under {source}.", uri=source)
+        for uri in found:
+            self.write_bytes(f"{target.rstrip('/')}/{uri[len(source) :]}", self.read_bytes(uri))
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one that has no links
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What runs on the submitter of a training job: the trainer package, staged weights and heads."""

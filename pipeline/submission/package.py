@@ -1,0 +1,109 @@
+"""Builds the trainer package: an sdist of what a job imports, and nothing else.
+
+The same code gives the same bytes, so the digest of the package is the digest of the code. Standard library
+only: this runs inside Airflow tasks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pipeline
+from pipeline.storage import Storage
+
+# Everything below `pipeline` that a job may import; a directory stands for all its modules.
+CLOSURE = (
+    *("__init__.py", "errors.py", "types.py", "npz.py"),
+    *("storage", "pixels", "backbones", "tflite", "trainer"),
+)
+MODULE = "pipeline.trainer.task"
+_MTIME = 315_532_800  # 1980-01-01, the first day that zip can tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A package of a job.
+
+    Args:
+        data: A gzipped sdist.
+        digest: Its SHA-256.
+    """
+
+    data: bytes
+    digest: str
+
+
+def build_package(root: Path | None = None) -> Package:
+    """Build the sdist from the modules of a `pipeline` directory; by default the imported one."""
+    root = root or Path(pipeline.__file__).parent
+    return build_sdist("graft-trainer", read_version(root), read_modules(CLOSURE, root))
+
+
+def build_sdist(
+    name: str, version: str, files: Mapping[str, bytes], *, install_requires: Sequence[str] = ()
+) -> Package:
+    """Build an sdist: the same files give the same bytes.
+
+    Args:
+        name: The distribution's.
+        version: The distribution's.
+        files: Python modules by their path below the sdist's root.
+        install_requires: Requirements that are installed with it.
+    """
+    root = f"{name.replace('-', '_')}-{version}"
+    folders = sorted({path.rpartition("/")[0].replace("/", ".") for path in files})
+    requires = f", install_requires={list(install_requires)!r}" if install_requires else ""
+    setup = (
+        "from setuptools import setup\n\n"
+        f"setup(name={name!r}, version={version!r}, packages={folders}{requires})\n"
+    )
+    information = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    members = {f"{root}/{path}": data for path, data in files.items()}
+    members |= {f"{root}/setup.py": setup.encode(), f"{root}/PKG-INFO": information.encode()}
+    data = gzip.compress(_tar(members), mtime=0)
+    return Package(data=data, digest=hashlib.sha256(data).hexdigest())
+
+
+def stage_package(storage: Storage, workspace: str) -> str:
+    """Upload the package unless it is there; return `<workspace>/packages/<sha256>.tar.gz`."""
+    return upload_package(build_package(), storage, workspace)
+
+
+def upload_package(package: Package, storage: Storage, workspace: str) -> str:
+    """Upload a package unless it is there; return its URI."""
+    uri = f"{workspace}/packages/{package.digest}.tar.gz"
+    storage.create_bytes(uri, package.data)
+    return uri
+
+
+def read_modules(closure: Sequence[str], root: Path | None = None) -> dict[str, bytes]:
+    """Return the modules of a closure by their path in a package, `pipeline/...`."""
+    root = root or Path(pipeline.__file__).parent
+    found: list[Path] = []
+    for entry in closure:
+        found += sorted((root / entry).rglob("*.py")) if (root / entry).is_dir() else [root / entry]
+    return {f"pipeline/{path.relative_to(root).as_posix()}": path.read_bytes() for path in found}
+
+
+def read_version(root: Path) -> str:
+    """Return the version that a `pipeline` directory says it has."""
+    for line in (root / "__init__.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.partition("=")[2].strip().strip("\"'")
+    raise ValueError(f"{root / '__init__.py'} has no __version__")
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in sorted(files.items()):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.mode = len(data), _MTIME, 0o644
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()

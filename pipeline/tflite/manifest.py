@@ -1,0 +1,108 @@
+"""`graft/light.json`: which files make up a model's light form, and how far it is from TensorFlow.
+
+Standard library only: the engine's API process reads it to choose the runtime of a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import TFLiteUnavailable
+from pipeline.pixels.spec import PixelSpec
+
+MANIFEST = "graft/light.json"
+NETWORK = "graft/network.tflite"
+HEAD = "graft/head.weights.npz"
+LABELS = "graft/labels.json"
+FILES = ("saved_model.pb", NETWORK, HEAD, LABELS)
+FORMAT = 1
+TOLERANCE = 1e-4  # between class probabilities; measured differences are about 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TFLiteManifest:
+    """What `graft/light.json` holds.
+
+    Args:
+        files: The SHA-256 of each file that the light form answers for, by its path in the model directory.
+        spec: The pixels the network is fed.
+        reject_below: `keyed` answers with an empty label where no class is this probable.
+        parity: How many `pictures` were compared with TensorFlow, and their `largest_difference`.
+        made_by: Versions of what converted it.
+        format: Of this file.
+    """
+
+    files: Mapping[str, str]
+    spec: PixelSpec
+    reject_below: float
+    parity: Mapping[str, float]
+    made_by: Mapping[str, str]
+    format: int = FORMAT
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the answers are TensorFlow's, but for rounding."""
+        return self.parity["largest_difference"] <= TOLERANCE
+
+    def write(self, directory: Path) -> None:
+        """Write the file into a model directory."""
+        text = json.dumps({**asdict(self), "spec": self.spec.to_dict()}, indent=2)
+        (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def digest_files(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of `FILES`.
+
+    Raises:
+        TFLiteUnavailable: naming a file that is missing.
+    """
+    found = {}
+    for name in FILES:
+        try:
+            with (directory / name).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise TFLiteUnavailable(f"{name} cannot be read: {error.strerror}") from error
+    return found
+
+
+def check_tflite(directory: Path) -> TFLiteManifest:
+    """Read a model's manifest and check every file it answers for.
+
+    Raises:
+        TFLiteUnavailable: if there is none, a file is missing or changed, or the outputs differed
+            from TensorFlow's.
+    """
+    manifest = read_manifest(directory)
+    for name, digest in digest_files(directory).items():
+        if manifest.files.get(name) != digest:
+            raise TFLiteUnavailable(f"{name} is not the file that was compared with TensorFlow")
+    return manifest
+
+
+def read_manifest(directory: Path) -> TFLiteManifest:
+    """Read a model's manifest.
+
+    Raises:
+        TFLiteUnavailable: if there is none, or the answers were not TensorFlow's.
+    """
+    try:
+        value: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = TFLiteManifest(**{**value, "spec": PixelSpec.from_dict(value["spec"])})
+        is_equal = manifest.is_equal
+    except FileNotFoundError:
+        raise TFLiteUnavailable(f"it has no {MANIFEST}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TFLiteUnavailable(f"{MANIFEST} cannot be read: {error}") from error
+    if manifest.format != FORMAT:
+        raise TFLiteUnavailable(f"{MANIFEST} has the format {manifest.format}; this engine reads {FORMAT}")
+    if not is_equal:
+        raise TFLiteUnavailable(
+            f"its answers differ from TensorFlow's by more than {TOLERANCE}: {manifest.parity}"
+        )
+    return manifest

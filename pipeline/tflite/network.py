@@ -1,0 +1,105 @@
+"""A model's light form in memory: LiteRT runs the backbone, NumPy the head."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.npz import read_npz
+from pipeline.tflite.head import Head, class_activation, feature_direction
+from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, TFLiteManifest
+from pipeline.types import Float32Features, Float32Outputs, UInt8Images
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class TFLiteNetwork:
+    """The converted backbone. Not for two threads at once: each needs its own.
+
+    Args:
+        source: The path of the flat buffer, which is mapped and so shared between networks, or its bytes.
+        threads: How many threads one forward pass uses.
+    """
+
+    def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        given = {"model_path": str(source)} if isinstance(source, Path) else {"model_content": source}
+        self._interpreter = Interpreter(num_threads=threads, **given)
+        self._input = self._interpreter.get_input_details()[0]
+        by_rank = {len(each["shape"]): each["index"] for each in self._interpreter.get_output_details()}
+        self._pooled, self._map = by_rank[2], by_rank[4]
+        self._batch = 0
+
+    def forward(self, pixels: UInt8Images) -> tuple[Float32Features, NDArray[np.float32]]:
+        """Return the pooled features and the feature map.
+
+        Shapes:
+            pixels: (batch, height, width, 3) uint8.
+            returns: (batch, feature_width) and (batch, rows, columns, feature_width) float32.
+        """
+        pooled = self.pool(pixels)
+        return pooled, self._interpreter.get_tensor(self._map)
+
+    def pool(self, pixels: UInt8Images) -> Float32Features:
+        """Return the pooled features only."""
+        if len(pixels) != self._batch:
+            self._interpreter.resize_tensor_input(self._input["index"], pixels.shape)
+            self._interpreter.allocate_tensors()
+            self._batch = len(pixels)
+        self._interpreter.set_tensor(self._input["index"], pixels)
+        self._interpreter.invoke()
+        features: Float32Features = self._interpreter.get_tensor(self._pooled)
+        return features
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What `explained` says beyond the outputs.
+
+    Shapes:
+        features: (batch, feature_width) uint8.  activation: (batch, rows, columns) float32.
+    """
+
+    features: NDArray[np.uint8]
+    activation: NDArray[np.float32]
+
+
+class TFLiteModel:
+    """The answers of the SavedModel's signatures, without TensorFlow. Not for two threads at once.
+
+    Args:
+        directory: The model directory, its manifest checked.
+        manifest: Its manifest.
+        threads: How many threads one forward pass uses.
+    """
+
+    def __init__(self, directory: Path, manifest: TFLiteManifest, *, threads: int = 1) -> None:
+        self._network = TFLiteNetwork(directory / NETWORK, threads=threads)
+        self._head = Head(**read_npz(directory / HEAD))
+        self.spec = manifest.spec
+        self._labels: list[str] = json.loads((directory / LABELS).read_text(encoding="utf-8"))
+        self._reject_below = np.float32(manifest.reject_below)
+
+    def predict(self, pixels: UInt8Images) -> Float32Outputs:
+        """Return class probabilities."""
+        return self._head.predict(self._network.pool(pixels))
+
+    def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
+        """Return class probabilities and what they rest on."""
+        pooled, feature_map = self._network.forward(pixels)
+        hidden = self._head.hide(pooled)
+        outputs = self._head.classify(hidden)
+        activation = class_activation(feature_map, hidden, outputs.argmax(1), self._head)
+        return outputs, Explanation(features=feature_direction(pooled), activation=activation)
+
+    def label(self, outputs: NDArray[np.float32], *, may_reject: bool) -> tuple[str, float]:
+        """Return the label of one row of outputs, and its probability."""
+        best: Any = outputs.argmax()
+        score = outputs[best]
+        return "" if may_reject and score < self._reject_below else self._labels[best], float(score)

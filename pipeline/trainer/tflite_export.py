@@ -1,0 +1,116 @@
+"""The model's light form: the backbone converted once per weights, compared with TensorFlow in every job."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import pipeline
+from pipeline.npz import read_npz
+from pipeline.pixels.spec import PixelSpec
+from pipeline.storage import Storage
+from pipeline.tflite.head import Head
+from pipeline.tflite.manifest import HEAD, NETWORK, TFLiteManifest, digest_files
+from pipeline.tflite.network import TFLiteNetwork
+from pipeline.types import Float32Outputs, UInt8Images
+
+logger = logging.getLogger(__name__)
+
+
+def converted_uri(workspace: str, weights_digest: str, spec: PixelSpec) -> str:
+    """Return where the converted backbone of these weights is kept."""
+    made_by = f"tensorflow-{tf.__version__}-graft-{pipeline.__version__}"
+    return f"{workspace.rstrip('/')}/light/{weights_digest}/{spec.digest}/{made_by}.tflite"
+
+
+def add_tflite_export(
+    directory: Path,
+    build_network: Callable[[], Any],
+    *,
+    uri: str,
+    storage: Storage,
+    pixels: UInt8Images,
+    expected: Float32Outputs,
+    spec: PixelSpec,
+    reject_below: float,
+) -> TFLiteManifest:
+    """Put the light form beside a SavedModel, converting the backbone if no earlier job did.
+
+    Args:
+        directory: The model directory, complete but for this.
+        build_network: Returns a `tf.function` from uint8 pixels to pooled features and the feature map.
+        uri: Where the converted backbone is kept.
+        storage: The bucket.
+        pixels: Pictures of the network's size.
+        expected: What the SavedModel answers for them.
+        spec: The pixels the backbone is fed.
+        reject_below: As in `export_model`.
+    """
+
+    def write(converted: bytes) -> TFLiteManifest:
+        return _write(
+            directory, converted, pixels=pixels, expected=expected, spec=spec, reject_below=reject_below
+        )
+
+    if storage.exists(uri):
+        manifest = write(storage.read_bytes(uri))
+        if manifest.is_equal:
+            return manifest
+        logger.warning("%s does not answer as TensorFlow does; converting again.", uri)
+    converted = convert_network(build_network())
+    manifest = write(converted)
+    if manifest.is_equal:
+        storage.create_bytes(uri, converted)
+    else:
+        logger.warning("The light form is not equal, TensorFlow will serve: %s", manifest.parity)
+    return manifest
+
+
+def convert_network(network: Any) -> bytes:
+    """Convert a backbone to LiteRT's flat buffer, in float32.
+
+    Args:
+        network: A `tf.function` from uint8 pixels to pooled features and the feature map.
+    """
+    gc.collect()  # the graphs that the check loaded refer to themselves, and each holds the weights
+    concrete = network.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
+    # The same flat buffer, without writing and reading a SavedModel on the way.
+    converter.experimental_lower_to_saved_model = False
+    converted: bytes = converter.convert()
+    return converted
+
+
+def comparison_pixels(pixels: UInt8Images) -> UInt8Images:
+    """Return the pictures and one of noise, whose every level and colour comes up."""
+    noise = np.random.default_rng(0).integers(0, 256, pixels.shape[1:], np.uint8)
+    return np.concatenate([pixels, noise[None]])
+
+
+def _write(
+    directory: Path,
+    converted: bytes,
+    *,
+    pixels: UInt8Images,
+    expected: Float32Outputs,
+    spec: PixelSpec,
+    reject_below: float,
+) -> TFLiteManifest:
+    """Write the files; a form that is too far off too, for the engine reads why it must not use it."""
+    (directory / NETWORK).write_bytes(converted)
+    outputs = Head(**read_npz(directory / HEAD)).predict(TFLiteNetwork(directory / NETWORK).pool(pixels))
+    manifest = TFLiteManifest(
+        files=digest_files(directory),
+        spec=spec,
+        reject_below=reject_below,
+        parity={"pictures": len(pixels), "largest_difference": float(np.abs(outputs - expected).max())},
+        made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
+    )
+    manifest.write(directory)
+    return manifest

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.datasets.fetch import fetch_pictures
+from pipeline.datasets.sources.archive_members import is_safe_name, open_members
+from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
+from pipeline.storage import Storage
+from tests.fakes_pictures import WORKSPACE, classifier_of, noise, png, serving, storage_in
+
+FILES = {
+    f"toys/{label}/{number}.png": png(noise(10 * len(label) + number))
+    for label in ("ant", "kitten")
+    for number in range(3)
+}
+
+
+def zip_of(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def add_to_tar(archive: tarfile.TarFile, name: str, data: bytes = b"", **facts: object) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in facts.items():
+        setattr(info, key, value)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def tar_of(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        for name, data in files.items():
+            add_to_tar(archive, name, data)
+    return path
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "a.zip": zip_of,
+    "a.tar": tar_of,
+    "a.tar.gz": tar_of,
+}
+
+
+def fetch(uri: object, storage: Storage, **section: object) -> tuple[list[FetchedRow], dict[str, int]]:
+    source = {"type": "archive", "uri": str(uri), **section}
+    result = fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
+    return read_indexes([result["index"]], storage).rows, result["refused"]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return storage_in(tmp_path)
+
+
+class TestClassFolders:
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_every_kind_gives_the_same_pictures(self, tmp_path: Path, storage: Storage, name: str) -> None:
+        rows, refused = fetch(MAKERS[name](tmp_path / name, FILES), storage)
+        assert [row.label for row in rows] == ["ant"] * 3 + ["kitten"] * 3
+        assert [storage.read_bytes(f"{WORKSPACE}/blobs/{row.blob}") for row in rows] == list(FILES.values())
+        assert refused == {}
+        assert rows[0].network is False
+
+    def test_classes_choose_and_what_systems_add_is_left_out(self, tmp_path: Path, storage: Storage) -> None:
+        more = {
+            "toys/.DS_Store": b"x",
+            "__MACOSX/toys/ant/._0.png": b"x",
+            "toys/README": b"x",
+            "toys/bee/0.png": png(noise(7)),
+        }
+        rows, refused = fetch(
+            zip_of(tmp_path / "a.zip", {**FILES, **more}), storage, classes=["kitten", "ant"]
+        )
+        assert {row.label for row in rows} == {"kitten", "ant"}
+        assert (len(rows), refused) == (6, {})
+
+    def test_a_missing_class_is_named(self, tmp_path: Path, storage: Storage) -> None:
+        with pytest.raises(EmptyDataset, match="none of dog"):
+            fetch(zip_of(tmp_path / "a.zip", FILES), storage, classes=["ant", "dog"])
+
+    def test_an_unchanged_archive_is_not_opened_again(
+        self, tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = zip_of(tmp_path / "a.zip", FILES)
+        first = fetch(path, storage)
+        monkeypatch.setattr(
+            "pipeline.datasets.sources.archive.open_members", lambda *a, **o: pytest.fail("opened")
+        )
+        assert fetch(path, storage) == first
+
+    def test_it_comes_over_http_from_a_place_that_the_user_named(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        zip_of(tmp_path / "a.zip", FILES)
+        with serving(tmp_path) as server:
+            for _ in range(2):
+                assert len(fetch(server.url("a.zip"), storage)[0]) == 6
+            assert server.requests["bodies"] == 1
+
+
+class TestLabelsFile:
+    def test_names_each_pictures_class(self, tmp_path: Path, storage: Storage) -> None:
+        files = {f"all/img/{n}.png": png(noise(n)) for n in range(4)}
+        labels = b"File,Label\nimg/0.png,ant\nimg/1.png,bee\nall/img/2.png,ant\n"
+        rows, refused = fetch(zip_of(tmp_path / "a.zip", {"all/labels.csv": labels, **files}), storage)
+        assert [row.label for row in rows] == ["ant", "bee", "ant", ""]
+        assert refused == {"member_unlabelled": 1}
+
+    def test_without_its_columns_is_refused(self, tmp_path: Path, storage: Storage) -> None:
+        files = {"labels.csv": b"name,class\na,b\n", "a.png": png(noise(1))}
+        with pytest.raises(BadArchive, match=r"needs the columns `file,label`.*'name', 'class'"):
+            fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+
+def hostile_zip(path: Path) -> dict[str, str]:
+    link = zipfile.ZipInfo("toys/ant/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    device = zipfile.ZipInfo("toys/ant/device.png")
+    device.external_attr = (stat.S_IFCHR | 0o666) << 16
+    bad = {
+        "../up.png": "bad_member_name",
+        "/etc/absolute.png": "bad_member_name",
+        "C:/drive.png": "bad_member_name",
+        "toys/ant/..": "bad_member_name",
+        "toys/ant/back\\slash.png": "bad_member_name",
+        "toys/ant/line\nbreak.png": "bad_member_name",
+        "toys/ant/ratio.png": "member_ratio",
+        "toys/ant/link.png": "member_is_link",
+        "toys/ant/device.png": "member_is_device",
+        "toys/ant/secret.png": "member_encrypted",
+        "toys/ant/damaged.png": "member_damaged",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in FILES.items():
+            archive.writestr(name, data)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("toys/ant/0.png", b"another of the same name")
+        for name in bad:
+            info = {"toys/ant/link.png": link, "toys/ant/device.png": device}.get(name)
+            data = bytes(20_000_000) if "ratio" in name else b"/etc/passwd"
+            archive.writestr(
+                info or name, data, compress_type=zipfile.ZIP_STORED if "damaged" in name else None
+            )
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"toys/ant/secret.png")
+    content[at - 46 + 8] |= 1  # the flag in the list of members
+    at = content.index(b"toys/ant/damaged.png") + len("toys/ant/damaged.png")
+    content[at : at + 4] = b"XXXX"
+    path.write_bytes(content)
+    return bad
+
+
+class TestHostileZip:
+    def test_each_member_is_refused_with_its_reason_and_the_good_are_kept(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        bad = hostile_zip(tmp_path / "a.zip")
+        rows, refused = fetch(tmp_path / "a.zip", storage)
+        kept = [row for row in rows if row.reason is None]
+        assert [storage.read_bytes(f"{WORKSPACE}/blobs/{row.blob}") for row in kept] == list(FILES.values())
+        expected: dict[str, int] = {"member_doubled": 1}
+        for reason in bad.values():
+            expected[reason] = expected.get(reason, 0) + 1
+        assert refused == dict(sorted(expected.items()))
+        assert not list(tmp_path.parent.rglob("up.png"))
+
+    def test_a_long_list_of_members_is_refused_before_it_is_read(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        path = zip_of(tmp_path / "a.zip", FILES)
+        content = bytearray(path.read_bytes())
+        end = content.rindex(b"PK\x05\x06")
+        content[end + 8 : end + 12] = struct.pack("<HH", 60_000, 60_000)
+        path.write_bytes(content)
+        with pytest.raises(BadArchive, match="more than 50,000 members"):
+            fetch(path, storage)
+
+
+class TestHostileTar:
+    def test_each_member_is_refused_with_its_reason_and_the_good_are_kept(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+            for name, data in FILES.items():
+                add_to_tar(archive, name, data)
+            add_to_tar(archive, "../up.png", b"x")
+            add_to_tar(archive, "/absolute.png", b"x")
+            add_to_tar(archive, "toys/ant/0.png", b"doubled")
+            add_to_tar(archive, "toys/ant/s", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+            add_to_tar(archive, "toys/ant/h", type=tarfile.LNKTYPE, linkname="toys/ant/0.png")
+            add_to_tar(archive, "toys/ant/c", type=tarfile.CHRTYPE)
+            add_to_tar(archive, "toys/ant/f", type=tarfile.FIFOTYPE)
+        rows, refused = fetch(tmp_path / "a.tar.gz", storage)
+        assert sum(row.reason is None for row in rows) == 6
+        assert refused == {
+            "bad_member_name": 2,
+            "member_doubled": 1,
+            "member_is_device": 2,
+            "member_is_link": 2,
+        }
+
+    def test_a_bomb_is_found_while_it_unpacks(self, tmp_path: Path, storage: Storage) -> None:
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+            for number in range(3):
+                add_to_tar(archive, f"toys/ant/{number}", bytes(40_000_000))
+        with pytest.raises(BadArchive, match="unpacks to more than 100 times"):
+            fetch(tmp_path / "a.tar.gz", storage)
+
+    def test_a_header_that_claims_much_is_not_read(self, tmp_path: Path, storage: Storage) -> None:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.XHDTYPE, 2**31
+        (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(1024))
+        with pytest.raises(BadArchive, match="header of 2147483648 bytes"):
+            fetch(tmp_path / "a.tar", storage)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "data", [b"", b"text", b"PK\x03\x04 and no more", b"\x1f\x8b\x08 and no more", b"PK\x05\x06"]
+    )
+    def test_what_is_no_archive_is_named(self, tmp_path: Path, storage: Storage, data: bytes) -> None:
+        (tmp_path / "a.zip").write_bytes(data)
+        with pytest.raises(BadArchive, match=r"a\.zip"):
+            fetch(tmp_path / "a.zip", storage)
+
+    def test_a_missing_one_is_named(self, tmp_path: Path, storage: Storage) -> None:
+        with pytest.raises(SourceNotFound, match="there is no archive"):
+            fetch(tmp_path / "none.zip", storage)
+
+    @given(st.text(max_size=40))
+    def test_a_safe_name_stays_inside(self, name: str) -> None:
+        if is_safe_name(name):
+            assert (Path("/root") / name).resolve().is_relative_to("/root/")
+            assert "\\" not in name
+
+    @given(st.data())
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_no_damage_is_too_odd(self, tmp_path: Path, name: str, data: st.DataObject) -> None:
+        content = bytearray(MAKERS[name](tmp_path / name, FILES).read_bytes())
+        for _ in range(data.draw(st.integers(1, 5))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        content = content[: data.draw(st.integers(0, len(content)))]
+        try:
+            for member in open_members(io.BytesIO(content), origin="a"):
+                if member.refused is None:
+                    read_or_refuse(member.read)
+        except BadArchive as error:
+            message = str(error)
+            assert message.startswith("a ")
+
+    @given(st.lists(st.tuples(st.text(max_size=30), st.binary(max_size=50)), max_size=8))
+    @settings(deadline=None)
+    def test_members_of_any_name_are_listed_or_refused(self, members: list[tuple[str, bytes]]) -> None:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", errors="surrogateescape") as archive:
+            for name, data in members:
+                if name.strip("/") and not any(0xD800 <= ord(c) < 0xE000 for c in name):
+                    add_to_tar(archive, name, data)
+        seen: set[str] = set()
+        try:
+            for member in open_members(buffer, origin="a"):
+                if member.refused is None:
+                    assert is_safe_name(member.name)
+                    assert member.name not in seen
+                    seen.add(member.name)
+        except BadArchive as error:
+            message = str(error)
+            assert "no zip" in message or "damaged" in message
+
+
+def read_or_refuse(read: Callable[[], bytes]) -> None:
+    from pipeline.errors import FetchRefused
+
+    try:
+        read()
+    except FetchRefused as error:
+        reason = error.reason
+        assert reason.startswith("member_")

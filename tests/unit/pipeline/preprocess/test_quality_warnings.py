@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.artifacts.dataset import ManifestRow, RowStatus
+from pipeline.preprocess.dedup.grouping import Grouping
+from pipeline.preprocess.quality_warnings import find_warnings
+
+
+def rows(count: int, label: str = "ant", **facts: Any) -> list[ManifestRow]:
+    given = {"width": 100, "height": 100, "split": "train", **facts}
+    return [
+        ManifestRow(
+            id=f"{label}{number}",
+            blob="b",
+            label=label,
+            position=number,
+            source_url="u",
+            retrieved_at="t",
+            status=RowStatus.KEPT,
+            **{"group": f"{label}{number}", **given},
+        )
+        for number in range(count)
+    ]
+
+
+def issues(*parts: list[ManifestRow], pairs: list[tuple[str, str]] | None = None) -> list[str]:
+    grouping = Grouping(near_pairs=pairs or [])
+    return find_warnings([row for part in parts for row in part], grouping, is_random_split=True)
+
+
+def test_a_sound_dataset_has_none() -> None:
+    assert issues(rows(20), rows(50, "cat")) == []
+
+
+def test_small_and_unequal_classes_are_named() -> None:
+    found = issues(rows(9), rows(60, "cat"))
+    assert found == [
+        "small_class: ant has 9 pictures, fewer than 10",
+        "class_imbalance: cat has 60 pictures and ant 9: more than 5 times as many",
+    ]
+
+
+def test_odd_sizes_and_shapes_are_counted() -> None:
+    found = issues(rows(40), rows(12, "cat", width=300, height=300), rows(2, "strip", width=34, height=100))
+    assert found[-2:] == [
+        "odd_aspect_ratio: the shorter side of 2 pictures is less than 0.35 of the longer",
+        "odd_size: 12 pictures are much larger or smaller than the others",
+    ]
+
+
+def test_sizes_that_differ_a_little_are_not_odd() -> None:
+    assert issues(rows(30), rows(10, "cat", width=120, height=120)) == []
+
+
+def test_near_duplicates_of_two_classes_and_of_two_sides_are_counted() -> None:
+    one, other = rows(20, group="g"), rows(20, "cat", group="g", split="test")
+    found = issues(one, other, pairs=[("ant1", "cat1"), ("ant1", "ant2"), ("ant1", "gone")])
+    assert found[0] == "near_duplicates: 1 pairs carry different labels"
+    assert "1 groups of near duplicates straddle the split" in found[1]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import TFLiteUnavailable
+from pipeline.pixels.spec import PixelSpec
+from pipeline.tflite.manifest import FILES, MANIFEST, TFLiteManifest, check_tflite, digest_files
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "graft").mkdir()
+    for name in FILES:
+        (tmp_path / name).write_text(name)
+    TFLiteManifest(
+        files=digest_files(tmp_path),
+        spec=PixelSpec(height=4, width=4, offset=0, divisor=1),
+        reject_below=0.5,
+        parity={"pictures": 2, "largest_difference": 1e-6},
+        made_by={"graft": "0"},
+    ).write(tmp_path)
+    return tmp_path
+
+
+def test_what_was_written_is_read(model: Path) -> None:
+    manifest = check_tflite(model)
+    assert manifest.spec == PixelSpec(height=4, width=4, offset=0, divisor=1)
+    assert manifest.reject_below == 0.5
+    assert manifest.is_equal
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_or_missing_file_is_named(model: Path, name: str) -> None:
+    (model / name).write_text("other")
+    with pytest.raises(TFLiteUnavailable, match=f"{name} is not the file that was compared"):
+        check_tflite(model)
+    (model / name).unlink()
+    with pytest.raises(TFLiteUnavailable, match=f"{name} cannot be read"):
+        check_tflite(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "has the format 2; this engine reads 1"),
+        ({"parity": {"largest_difference": 0.2}}, "differ from TensorFlow's by more than"),
+        ({"parity": {"largest_difference": float("nan")}}, "differ from TensorFlow's by more than"),
+        ({"parity": {}}, "light.json cannot be read"),
+        ({"spec": {"height": 4}}, "light.json cannot be read"),
+        ({"surprise": 1}, "light.json cannot be read"),
+    ],
+)
+def test_a_manifest_that_promises_nothing_is_refused(model: Path, change: dict, reason: str) -> None:
+    value = json.loads((model / MANIFEST).read_text())
+    (model / MANIFEST).write_text(json.dumps({**value, **change}))
+    with pytest.raises(TFLiteUnavailable, match=reason):
+        check_tflite(model)
+
+
+def test_a_model_without_a_manifest_is_not_light(tmp_path: Path) -> None:
+    with pytest.raises(TFLiteUnavailable, match=r"it has no graft/light.json"):
+        check_tflite(tmp_path)
