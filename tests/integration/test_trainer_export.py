@@ -179,8 +179,10 @@ class TestLightForm:
         more = {"uri": uri, "storage": storage, "spec": SPEC, "reject_below": 0.0}
         assert add_tflite_export(model, network, **given, **more).is_equal
         assert (model / NETWORK).read_bytes() != storage.read_bytes(uri)
-        given["expected"] = expected + 0.01
-        assert not add_tflite_export(model, network, **given, **more).is_equal
+        for wrong in range(len(pixels)):
+            given["expected"] = expected.copy()
+            given["expected"][wrong] += 0.01
+            assert not add_tflite_export(model, network, **given, **more).is_equal
         with pytest.raises(TFLiteUnavailable, match="differ from TensorFlow's by more than 0.0001"):
             read_manifest(model)
 
@@ -296,6 +298,15 @@ class TestSignatures:
             check_export(job.model, pixels, np.full((2, 2), 9.0, np.float32))
         with pytest.raises(SignatureMismatch):
             check_export(job.model, pixels, np.full((2, 2), np.nan, np.float32))
+
+    @pytest.mark.parametrize("wrong", [0, 1, 2])
+    def test_every_picture_is_compared(self, job: Job, signatures: Any, wrong: int) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+        expected = signatures["pixels"](inputs=tf.constant(pixels))["outputs"].numpy()
+        assert check_export(job.model, pixels, expected) == pytest.approx(expected, abs=1e-3)
+        expected[wrong] = expected[wrong, ::-1] + 0.01
+        with pytest.raises(SignatureMismatch):
+            check_export(job.model, pixels, expected)
 
 
 def test_inception_v3_trains_from_a_file_of_random_weights(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,13 @@ def test_no_registry_is_named(name: str) -> None:
 @pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2]])
 def test_everything_asked_for_is_locked(name: str, lock: str) -> None:
     assert direct(name) <= set(pins(lock))
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_is_one_for_this_python(lock: str) -> None:
+    wanted = {name: metadata(name)["Requires-Python"] or "" for name in pins(lock)}
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert [name for name, text in wanted.items() if not SpecifierSet(text).contains(python)] == []
 
 
 def test_both_locks_agree() -> None:

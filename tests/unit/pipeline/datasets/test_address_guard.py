@@ -134,6 +134,32 @@ class TestUrls:
                 parse_allowed(text)
 
 
+class TestAuthorization:
+    SECRET = {"Authorization": "Bearer secret", "Accept": "image/png"}
+
+    def open(self, site: Site, other: Site) -> None:
+        policy = replace(FAST, allowed=parse_allowed(f"{site.host},{other.host}"))
+        with HttpClient(policy) as client, client.open(site.url("/start"), headers=self.SECRET):
+            pass
+
+    def test_it_follows_a_redirect_on_the_same_host(self, site: Site) -> None:
+        site.add("/end", b"")
+        site.add_answer("/start", redirect("/end"))
+        self.open(site, site)
+        assert site.headers_of["/end"]["Authorization"] == "Bearer secret"
+
+    def test_it_does_not_follow_one_to_another_host_nor_back(self, site: Site) -> None:
+        site.add("/end", b"")
+        with site_running() as other:
+            site.add_answer("/start", redirect(other.url("/middle")))
+            other.add_answer("/middle", redirect(site.url("/end")))
+            self.open(site, other)
+            assert site.headers_of["/start"]["Authorization"] == "Bearer secret"
+            assert "Authorization" not in other.headers_of["/middle"]
+            assert other.headers_of["/middle"]["Accept"] == "image/png"
+            assert "Authorization" not in site.headers_of["/end"]
+
+
 class TestPace:
     @given(st.text(max_size=40))
     def test_no_retry_after_is_too_odd(self, text: str) -> None:

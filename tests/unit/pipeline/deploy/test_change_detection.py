@@ -72,6 +72,14 @@ def test_a_version_that_a_person_rolled_back_is_nothing_new(world: World) -> Non
     assert "Ada rolled it back: snow" in found.reason
 
 
+def test_a_version_that_a_promotion_replaced_may_be_trained_again(world: World) -> None:
+    world.deploy("v_1", "d_1")
+    world.deploy("v_2", "d_2")
+    event = {"event": "promoted", "version": "v_2", "previous": "v_1", "run_id": "r"}
+    record_event(world.storage, WORKSPACE, "m", {**event, "by": "Ada", "reason": None})
+    assert world.find("d_1") is None
+
+
 def test_an_edited_or_missing_file_of_a_head_is_something_new(world: World) -> None:
     world.head.write_bytes(HEAD)
     model = {"head": {"module": str(world.head)}}

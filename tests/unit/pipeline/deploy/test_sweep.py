@@ -73,6 +73,14 @@ class TestVersions:
         assert version_id(2) not in old, "the next rollback goes there"
         assert version_id(3) not in old
 
+    def test_what_a_rollback_goes_to_stays_where_the_default_was_set_by_another_client(
+        self, engine: FakeMLEngine, storage: Storage
+    ) -> None:
+        add_versions(engine, 1, 2, 3, 4, 5)
+        serve(engine, storage, 1, 2, 3, 4, 5)
+        engine.set_default("m", version_id(3))  # no event in the history
+        assert find(engine, storage) == [version_id(1)], "2 is what a rollback from 3 goes to"
+
     def test_one_that_never_served_goes_after_the_grace(self, engine: FakeMLEngine, storage: Storage) -> None:
         add_versions(engine, 1, 2)  # made at midnight
         serve(engine, storage, 1)

@@ -102,7 +102,22 @@ class TestClassWeights:
         labels = np.array([0] * 70 + [1] * 20 + [2] * 10)
         expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
         assert balance_classes(labels, 3) == pytest.approx(expected)
-        assert balance_classes(labels, 4)[3] == 0
+
+    def test_a_class_without_pictures_weighs_nothing_and_changes_no_other(self) -> None:
+        labels = np.array([0] * 70 + [2] * 20 + [3] * 10)
+        weights = balance_classes(labels, 5)
+        assert weights[[1, 4]].tolist() == [0, 0]
+        assert weights[[0, 2, 3]] == pytest.approx(
+            balance_classes(np.array([0] * 70 + [1] * 20 + [2] * 10), 3)
+        )
+        assert weights[labels].mean() == pytest.approx(1)
+
+    def test_training_with_a_class_without_pictures_keeps_its_numbers(self) -> None:
+        features, labels = clusters(classes=2)
+        parameters = HeadParameters(epochs=3, class_weights="balanced", **SIZES)
+        head, history = train_head(features, labels * 2, 3, parameters)
+        assert np.isfinite(head.predict(features)).all()
+        assert history["loss"][-1] < history["loss"][0]
 
     def test_a_balanced_set_trains_as_without(self) -> None:
         features, labels = clusters()
