@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,4 +17,8 @@ if TYPE_CHECKING:
 else:
     UInt8Image = UInt8Images = Int64Labels = Float32Features = Float32Outputs = Any
 
+JsonValue: TypeAlias = (
+    "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"  # as `json` reads it
+)
+JsonObject: TypeAlias = "Mapping[str, JsonValue]"
 JsonDict: TypeAlias = dict[str, Any]

@@ -1,0 +1,297 @@
+"""The workspace: one bucket, or a folder of one, and where everything in it lies.
+
+No other module spells a path of the bucket. Paths inside a model directory or a job directory are properties
+of `ModelDirectory` and `JobDirectory`, because those can also lie in somebody else's bucket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from pipeline.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A storage and the URI below which Graft keeps its artifacts.
+
+    Args:
+        storage: Reads and writes URIs.
+        uri: Of the workspace, `gs://graft` for instance, without a trailing slash.
+    """
+
+    storage: Storage
+    uri: str
+
+    def blob(self, digest: str) -> str:
+        """Return the URI of a picture's original bytes, by their SHA-256."""
+        return f"{self.uri}/blobs/{digest}"
+
+    def package(self, digest: str) -> str:
+        """Return the URI of a trainer package."""
+        return f"{self.uri}/packages/{digest}.tar.gz"
+
+    def head_file(self, digest: str) -> str:
+        """Return the URI of a staged file that builds a custom head."""
+        return f"{self.uri}/heads/{digest}.py"
+
+    def weights(self, digest: str) -> str:
+        """Return the URI of staged weights."""
+        return f"{self.uri}/weights/{digest}"
+
+    def weights_source(self, name: str) -> str:
+        """Return the URI of the pointer from an original weights file to what was staged from it."""
+        return f"{self.uri}/weights/sources/{name}.json"
+
+    def dataset(self, name: str) -> DatasetFolder:
+        """Return where a classifier's dataset versions and their state lie."""
+        return DatasetFolder(self.storage, f"{self.uri}/datasets/{name}")
+
+    def pack_index(self, dataset_version: str, pixels_digest: str) -> str:
+        """Return the URI of the index of a dataset version's shards, for one pixel specification."""
+        return f"{self.uri}/packs/{dataset_version}/{pixels_digest}.json"
+
+    def pack_groups(self, dataset_version: str) -> str:
+        """Return the URI of the groups of a dataset version's training pictures."""
+        return f"{self.uri}/packs/{dataset_version}/groups.json"
+
+    def pack_shard(self, pixels_digest: str, digest: str) -> str:
+        """Return the URI of a shard of decoded pixels."""
+        return f"{self.uri}/packs/{pixels_digest}/{digest}.npz"
+
+    def test_shard(self, dataset_version: str, number: int) -> str:
+        """Return the URI of a shard of encoded test pictures."""
+        return f"{self.uri}/tests/{dataset_version}/test-{number:05d}.jsonl"
+
+    def features(self, weights_digest: str, pixels_digest: str) -> str:
+        """Return the folder of cached features, without a trailing slash."""
+        return f"{self.uri}/features/{weights_digest}/{pixels_digest}"
+
+    def tflite(self, weights_digest: str, pixels_digest: str, made_by: str) -> str:
+        """Return the URI of a frozen network's TFLite conversion, by the versions of what converted it."""
+        return f"{self.uri}/light/{weights_digest}/{pixels_digest}/{made_by}.tflite"
+
+    def job(self, job_id: str) -> JobDirectory:
+        """Return the directory of a job."""
+        return JobDirectory(self.storage, f"{self.uri}/jobs/{job_id}")
+
+    def model(self, name: str, version: str) -> ModelDirectory:
+        """Return the engine's own copy of a model version."""
+        return ModelDirectory(self.storage, f"{self.uri}/models/{name}/{version}")
+
+    def models(self, name: str) -> str:
+        """Return the folder of a model's versions, with a trailing slash."""
+        return f"{self.uri}/models/{name}/"
+
+    def run(self, classifier: str, run_id: str) -> RunFolder:
+        """Return where a run leaves its records."""
+        return RunFolder(self.storage, f"{self.uri}/runs/{classifier}/{quote(run_id, safe='')}")
+
+    def classifier(self, name: str) -> ClassifierFolder:
+        """Return where the deployments of a classifier are recorded."""
+        return ClassifierFolder(self.storage, f"{self.uri}/classifiers/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A place in a bucket.
+
+    Args:
+        storage: Reads and writes URIs.
+        uri: Of the folder, without a trailing slash.
+    """
+
+    storage: Storage
+    uri: str
+
+    def file(self, name: str) -> str:
+        """Return the URI of an object in the folder."""
+        return f"{self.uri}/{name}"
+
+
+class DatasetFolder(Folder):
+    """`datasets/<name>`: a classifier's dataset versions, and what carries over from one to the next."""
+
+    __slots__ = ()
+
+    @property
+    def latest(self) -> str:
+        """The pointer to the latest version."""
+        return self.file("latest.json")
+
+    @property
+    def split_registry(self) -> str:
+        """Which picture was ever on which side of the split."""
+        return self.file("splits.jsonl")
+
+    @property
+    def decisions(self) -> str:
+        """What people decided about single pictures."""
+        return self.file("decisions.csv")
+
+    @property
+    def takedowns(self) -> str:
+        """Pictures that must never come back."""
+        return self.file("takedowns.jsonl")
+
+    @property
+    def journal(self) -> str:
+        """Scratch space of an unfinished fetch."""
+        return self.file("journal")
+
+    @property
+    def fetch_indexes(self) -> str:
+        """The folder of the fetch indexes, with a trailing slash."""
+        return self.file("fetched/")
+
+    def fetch_index(self, chunk: int) -> str:
+        """Return the URI of one chunk's fetch index."""
+        return self.file(f"fetched/{chunk:05d}.jsonl")
+
+    def version(self, version: str) -> DatasetVersionFolder:
+        """Return the folder of a dataset version."""
+        return DatasetVersionFolder(self.storage, self.file(version))
+
+
+class DatasetVersionFolder(Folder):
+    """`datasets/<name>/<version>`: complete once `dataset.json` is there."""
+
+    __slots__ = ()
+
+    @property
+    def info(self) -> str:
+        """The version as a whole; written last."""
+        return self.file("dataset.json")
+
+    @property
+    def manifest(self) -> str:
+        """One row for each picture."""
+        return self.file("manifest.jsonl")
+
+    @property
+    def decisions(self) -> str:
+        """The decisions that were applied."""
+        return self.file("decisions.csv")
+
+    @property
+    def croissant(self) -> str:
+        """The Croissant 1.0 description."""
+        return self.file("croissant.json")
+
+    @property
+    def attribution(self) -> str:
+        """Creators and licences."""
+        return self.file("ATTRIBUTION.md")
+
+    @property
+    def page(self) -> str:
+        """The dataset card as a page."""
+        return self.file("card.html")
+
+    @property
+    def card(self) -> str:
+        """The dataset card as Markdown."""
+        return self.file("README.md")
+
+
+class JobDirectory(Folder):
+    """`jobs/<id>`: what a job writes, and what is written about it."""
+
+    __slots__ = ()
+
+    @property
+    def model(self) -> ModelDirectory:
+        """The SavedModel that a training job exports."""
+        return ModelDirectory(self.storage, self.file("model"))
+
+    @property
+    def training(self) -> str:
+        """The record of a training job."""
+        return self.file("training.json")
+
+    @property
+    def predictions(self) -> str:
+        """The output folder of a batch prediction job."""
+        return self.file("predictions")
+
+    @property
+    def evaluation(self) -> str:
+        """The evaluation that a batch prediction job was made for."""
+        return self.file("evaluation.json")
+
+    @property
+    def report(self) -> str:
+        """The evaluation as a page."""
+        return self.file("report.html")
+
+
+class ModelDirectory(Folder):
+    """A SavedModel with Graft's records beside it, in `graft/`."""
+
+    __slots__ = ()
+
+    @property
+    def labels(self) -> str:
+        """The label of class 0, of class 1, and so on."""
+        return self.file("graft/labels.json")
+
+    @property
+    def lineage(self) -> str:
+        """What the version is made of."""
+        return self.file("graft/lineage.json")
+
+    @property
+    def evaluation(self) -> str:
+        """The evaluation that let the version through the gate."""
+        return self.file("graft/evaluation.json")
+
+    @property
+    def report(self) -> str:
+        """The evaluation as a page."""
+        return self.file("graft/report.html")
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        return self.file("graft/MODEL_CARD.md")
+
+    @property
+    def head(self) -> str:
+        """The arrays of a dense head."""
+        return self.file("graft/head.weights.npz")
+
+
+class RunFolder(Folder):
+    """`runs/<classifier>/<run>`: what one run of the DAG says about itself."""
+
+    __slots__ = ()
+
+    @property
+    def summary(self) -> str:
+        """How the run ended."""
+        return self.file("summary.json")
+
+    @property
+    def evaluated(self) -> str:
+        """Where the report is and what the gate decided, before the run has ended."""
+        return self.file("evaluated.json")
+
+
+class ClassifierFolder(Folder):
+    """`classifiers/<name>`: the history of deployments, and locks."""
+
+    __slots__ = ()
+
+    @property
+    def history(self) -> str:
+        """The folder of history events, with a trailing slash."""
+        return self.file("history/")
+
+    def lock(self, subject: str) -> str:
+        """Return the folder of a lock."""
+        return self.file(subject)
+
+    def rollback(self, run_id: str) -> str:
+        """Return the URI of the plan that a rollback's retry reads again."""
+        return self.file(f"rollbacks/{quote(run_id, safe='')}.json")
