@@ -38,7 +38,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     JobResultError                a job's result cannot be brought back
   NotebookError                   a cell cannot be run as a job
   StackError                      starting or stopping the local stack
-  EngineFault                     raised inside our engine; status codes: engine/errors.py
+  ApiError                        the engine refuses a request; status codes: engine/v1/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
     DeadlineExceeded  Internal
@@ -234,59 +234,59 @@ class StackError(PipelineError):
     """Starting or stopping the local stack failed."""
 
 
-class EngineFault(PipelineError):
-    """Raised inside our engine; `field` names the offending field where there is one."""
+class ApiError(PipelineError):
+    """The engine refuses a request; `field` names the offending field if there is one."""
 
     field: str | None = None
 
 
-class NotFound(EngineFault):
+class NotFound(ApiError):
     """The resource does not exist."""
 
 
-class AlreadyExists(EngineFault):
+class AlreadyExists(ApiError):
     """A resource with this name exists."""
 
 
-class InvalidArgument(EngineFault):
+class InvalidArgument(ApiError):
     """The request is malformed."""
 
 
-class FailedPrecondition(EngineFault):
+class FailedPrecondition(ApiError):
     """The system is not in the state the request needs."""
 
 
-class Aborted(EngineFault):
+class Aborted(ApiError):
     """The resource was changed since the client read it."""
 
 
-class Cancelled(EngineFault):
+class Cancelled(ApiError):
     """The operation was cancelled by a client."""
 
 
-class Unauthenticated(EngineFault):
+class Unauthenticated(ApiError):
     """No bearer token, or a wrong one."""
 
 
-class PermissionDenied(EngineFault):
+class PermissionDenied(ApiError):
     """The token may not do this."""
 
 
-class ResourceExhausted(EngineFault):
+class ResourceExhausted(ApiError):
     """A limit is reached; come again later."""
 
 
-class Unimplemented(EngineFault):
+class Unimplemented(ApiError):
     """A part of v1 that this engine does not have."""
 
 
-class Unavailable(EngineFault):
+class Unavailable(ApiError):
     """A part of the engine is not ready; come again later."""
 
 
-class DeadlineExceeded(EngineFault):
+class DeadlineExceeded(ApiError):
     """A request took longer than it may; come again later."""
 
 
-class Internal(EngineFault):
+class Internal(ApiError):
     """The engine itself failed."""

@@ -62,7 +62,7 @@ class FakeBackend:
         return self.logs.get(job_id, b"")[start : start + length]
 
 
-class FakeServant:
+class FakeWorker:
     """Answers with the length of what it is given; the instance "bad" fails."""
 
     runtime = ""  # so that versions carry no label of ours
@@ -108,15 +108,15 @@ class FakePool:
     """Loads nothing; a directory with a file `broken` cannot be loaded. `gate` holds loading back."""
 
     def __init__(self) -> None:
-        self.loaded: list[FakeServant] = []
+        self.loaded: list[FakeWorker] = []
         self.gate: Callable[[str], bool] = lambda name: True
 
-    async def load(self, name: str, directory: Path) -> FakeServant:
+    async def load(self, name: str, directory: Path) -> FakeWorker:
         while not self.gate(name):
             await asyncio.sleep(0.01)
         if (directory / "broken").exists():
             raise FailedPrecondition("Failed to load model: broken (Error code: 0)")
-        servant = FakeServant(name)
+        servant = FakeWorker(name)
         self.loaded.append(servant)
         return servant
 

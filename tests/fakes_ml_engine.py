@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
-from pipeline.ml_engine.protocol import JobLog, JobState
+from pipeline.ml_engine.protocol import JobLog
+from pipeline.ml_v1 import JobState
 
 JsonDict = dict[str, Any]
 

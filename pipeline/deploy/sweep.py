@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.errors import ObjectNotFound
-from pipeline.ml_engine.protocol import JobState, MLEngine, default_version, resource_id
+from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
+from pipeline.ml_v1 import JobState
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 

@@ -15,7 +15,7 @@ from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations
-from pipeline.engine.models.rollout import Deployments, Place
+from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import VersionLimits, Versions
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
@@ -102,7 +102,7 @@ class Engine:
         self.models = Models(
             self.store, parts.project, self.operations, self.router, max_models=settings.max_models
         )
-        place = Place(
+        place = DeploymentConfig(
             project=parts.project,
             workspace=parts.workspace,
             cache=state / "models",
@@ -114,9 +114,7 @@ class Engine:
                 idle_seconds=settings.idle_seconds,
             ),
         )
-        self.deployments = Deployments(
-            self.store, parts.storage, self.operations, self.router, parts.pool, place
-        )
+        self.deployments = Rollout(self.store, parts.storage, self.operations, self.router, parts.pool, place)
         limits = VersionLimits(
             max_versions=settings.max_versions,
             max_changes=settings.max_version_changes,

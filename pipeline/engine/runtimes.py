@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import InvalidArgument
+from pipeline.ml_v1 import RUNTIME_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +18,9 @@ class Runtime:
     keras: str
 
 
-RUNTIMES = {"2.21": Runtime(name="2.21", python="3.11", tensorflow="2.21", keras="3.15")}
-DEFAULT_RUNTIME = "2.21"
+RUNTIMES = {
+    RUNTIME_VERSION: Runtime(name=RUNTIME_VERSION, python="3.11", tensorflow=RUNTIME_VERSION, keras="3.15")
+}
 
 
 def find_runtime(name: str | None, python: str | None, *, where: str) -> Runtime:
@@ -27,7 +29,7 @@ def find_runtime(name: str | None, python: str | None, *, where: str) -> Runtime
     Raises:
         InvalidArgument: if the name is unknown (the message lists the known ones) or Python is another one.
     """
-    runtime = RUNTIMES.get(name or DEFAULT_RUNTIME)
+    runtime = RUNTIMES.get(name or RUNTIME_VERSION)
     if runtime is None:
         known = ", ".join(f"{row.name} (Python {row.python}, Keras {row.keras})" for row in RUNTIMES.values())
         raise InvalidArgument(

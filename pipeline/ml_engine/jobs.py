@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.errors import JobConflict, JobFailed, JobTimeout, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.protocol import Clock, JobState, MLEngine, SystemClock, label_value
+from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock, label_value
+from pipeline.ml_v1 import JobState
 from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)

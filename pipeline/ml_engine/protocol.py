@@ -6,33 +6,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
+from pipeline.ml_v1 import JobState
 from pipeline.types import JsonDict
-
-
-class JobState(StrEnum):
-    """States of a v1 job."""
-
-    STATE_UNSPECIFIED = "STATE_UNSPECIFIED"
-    QUEUED = "QUEUED"
-    PREPARING = "PREPARING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLING = "CANCELLING"
-    CANCELLED = "CANCELLED"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the job has ended."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the job cannot succeed any more, so that its work needs a new one."""
-        return self in (JobState.FAILED, JobState.CANCELLING, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
-from pipeline.ml_engine.protocol import Clock, JobLog, JobState, SystemClock
+from pipeline.ml_engine.protocol import Clock, JobLog, SystemClock
 from pipeline.ml_engine.transport import V1Transport, error_status
+from pipeline.ml_v1 import JobState
 from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)

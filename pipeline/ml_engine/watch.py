@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import PipelineError, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.protocol import Clock, JobState, MLEngine, SystemClock
+from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock
+from pipeline.ml_v1 import JobState
 from pipeline.types import JsonDict
 
 TAIL_BYTES = 4_000

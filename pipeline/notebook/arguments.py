@@ -12,8 +12,7 @@ import yaml
 
 from pipeline.errors import NotebookError
 from pipeline.ml_engine.jobs import REGION
-
-RUNTIME_VERSION = "2.21"
+from pipeline.ml_v1 import RUNTIME_VERSION
 
 
 class Arguments(argparse.ArgumentParser):

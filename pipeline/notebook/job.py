@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.errors import JobFailed, JobResultError, ObjectNotFound, PlatformError
 from pipeline.ml_engine.jobs import raise_unless_succeeded
-from pipeline.ml_engine.protocol import JobState
 from pipeline.ml_engine.watch import JobWatcher
+from pipeline.ml_v1 import JobState
 from pipeline.notebook.connection import Connection
 from pipeline.notebook.html import table
 from pipeline.trainer.cells import RESULT_FILE, load_file, load_result, read_result

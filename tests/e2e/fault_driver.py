@@ -17,8 +17,9 @@ import tests.airflow_environment  # noqa: F401  before any import of Airflow
 from pipeline.deploy.version import version_name
 from pipeline.engine.backends.local import jobs_directory, marked_processes
 from pipeline.errors import StackError
-from pipeline.ml_engine.protocol import JobState, default_version, resource_id
+from pipeline.ml_engine.protocol import default_version, resource_id
 from pipeline.ml_engine.rest import RestMLEngine
+from pipeline.ml_v1 import JobState
 from pipeline.stack.state import load_state
 from tests.e2e.conftest import Stack, wait_until
 

@@ -23,6 +23,7 @@ TENSORFLOW_HOMES = (
 ROOMS = {
     "errors": set(),
     "types": set(),
+    "ml_v1": set(),
     "storage": {"errors", "types"},
     "npz": {"errors", "types"},
     "artifacts": {"errors", "types", "storage"},
@@ -36,18 +37,18 @@ ROOMS = {
     "preprocess": {"errors", "types", "storage", "artifacts", "npz", "pixels", "config", "datasets"},
     "evaluate": {"errors", "types", "storage", "artifacts", "config", "datasets", "preprocess"},
     "report": {"errors", "types", "storage", "artifacts", "npz", "pixels", "preprocess", "deploy", "explain"},
-    "ml_engine": {"errors", "types"},
+    "ml_engine": {"errors", "types", "ml_v1"},
     "deploy": {
         *("errors", "types", "storage", "artifacts", "config", "ml_engine", "evaluate", "preprocess"),
-        *("submission",),
+        *("submission", "ml_v1"),
     },
     "explain": {
         *("errors", "types", "storage", "artifacts", "npz", "pixels", "backbones", "ml_engine", "deploy"),
     },
-    "engine": {"errors", "types", "storage", "config", "pixels", "tflite"},
+    "engine": {"errors", "types", "ml_v1", "storage", "config", "pixels", "tflite"},
     "notebook": {
         *("errors", "types", "config", "storage", "artifacts", "trainer", "submission", "stack", "ml_engine"),
-        *("explain", "report", "deploy", "cli"),
+        *("explain", "report", "deploy", "cli", "ml_v1"),
     },
     "pages": {
         *("errors", "types", "storage", "artifacts", "config", "preprocess", "pixels", "evaluate", "report"),

@@ -19,15 +19,15 @@ from pipeline.engine.api.override import MethodOverride, method_of
 from pipeline.engine.api.routes import health, jobs, models, operations, predict, projects, unimplemented
 from pipeline.engine.engine import Engine
 from pipeline.engine.telemetry.log import AccessLog
-from pipeline.engine.v1.errors import CODES, as_fault, error_envelope
-from pipeline.errors import EngineFault, Internal, InvalidArgument, NotFound, PipelineError
+from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope
+from pipeline.errors import ApiError, Internal, InvalidArgument, NotFound, PipelineError
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
-def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONResponse:
+def error_response(fault: ApiError, *, code: int | None = None) -> JSONResponse:
     """Return the envelope of a fault."""
     status = code or CODES[type(fault)].http
     headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else {}
@@ -36,7 +36,7 @@ def fault_response(fault: EngineFault, *, code: int | None = None) -> JSONRespon
     return JSONResponse(error_envelope(fault, code=code), status, headers=headers)
 
 
-class Gate:
+class AuthMiddleware:
     """Refuses, before anything is read, requests without the right token and bodies that are too large.
 
     Args:
@@ -61,8 +61,8 @@ class Gate:
                 given = headers.get(b"authorization", b"").decode("latin-1")
                 self._tokens.check(given, role_for(method_of(scope), scope["path"]))
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
-        except EngineFault as fault:
-            await fault_response(fault)(scope, receive, send)
+        except ApiError as fault:
+            await error_response(fault)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 
@@ -86,26 +86,26 @@ class Gate:
 async def _on_pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, PipelineError):
         raise error
-    if not isinstance(error, EngineFault):
+    if not isinstance(error, ApiError):
         log.error("A request failed.", exc_info=error)
-    return fault_response(as_fault(error))
+    return error_response(as_api_error(error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     code = error.status_code if isinstance(error, HTTPException) else 500
     what = f"{request.method} {request.url.path}"
     if code == 404:
-        return fault_response(NotFound(f"The requested URL was not found on this server: {what}."))
-    return fault_response(InvalidArgument(f"{what}: the method is not allowed here."), code=code)
+        return error_response(NotFound(f"The requested URL was not found on this server: {what}."))
+    return error_response(InvalidArgument(f"{what}: the method is not allowed here."), code=code)
 
 
 async def _on_validation_error(_request: Request, error: Exception) -> JSONResponse:
-    return fault_response(InvalidArgument(f"The request is malformed: {error}"))
+    return error_response(InvalidArgument(f"The request is malformed: {error}"))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
-    return fault_response(Internal("Internal error encountered; see the engine's log."))
+    return error_response(Internal("Internal error encountered; see the engine's log."))
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -128,7 +128,7 @@ def create_app(engine: Engine) -> FastAPI:
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(MethodOverride)
-    app.add_middleware(Gate, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
+    app.add_middleware(AuthMiddleware, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
     app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
 
     @app.get("/openapi.json")

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from pipeline.engine.backends import Backend
 from pipeline.engine.jobs.batch import check_prediction_input
 from pipeline.engine.jobs.log import LogRange, log_piece
-from pipeline.engine.jobs.runner import JobRunner, JobState, Kind, queued
+from pipeline.engine.jobs.runner import JobRunner, Kind, queued
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.store import Job, Store, etag, now
 from pipeline.engine.v1.fields import check_name
@@ -24,6 +24,7 @@ from pipeline.engine.v1.resources import (
 )
 from pipeline.engine.v1.updates import JOB_FIELDS, read_update
 from pipeline.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from pipeline.ml_v1 import JobState
 
 CANCELLED_BY_USER = "The job was cancelled by a client."
 

@@ -14,33 +14,17 @@ from sqlalchemy import Select, func, select
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
 from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.store import Job, Store, now, timestamp
-from pipeline.engine.v1.errors import as_fault, fault_text
+from pipeline.engine.v1.errors import as_api_error, error_text
 from pipeline.engine.v1.fields import seconds_of
 from pipeline.engine.v1.resources import PredictionInput, TrainingInput
 from pipeline.errors import PipelineError
+from pipeline.ml_v1 import JobState
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 LOG_TAIL_BYTES = 2000
 VANISHED = "The job's processes are gone and left no exit code: they were killed, or the machine restarted."
-
-
-class JobState(StrEnum):
-    """The life of a job; the wire spelling is the value."""
-
-    QUEUED = "QUEUED"
-    PREPARING = "PREPARING"
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELLING = "CANCELLING"
-    CANCELLED = "CANCELLED"
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the job stays in this state for ever."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Kind(StrEnum):
@@ -167,7 +151,7 @@ class JobRunner:
         try:
             ending = await work(job)
         except PipelineError as error:
-            ending = {"state": JobState.FAILED, "error_message": fault_text(as_fault(error))}
+            ending = {"state": JobState.FAILED, "error_message": error_text(as_api_error(error))}
         except Exception:  # the edge of the task
             log.exception("Job %s could not be run.", job.job_id)
             ending = {"state": JobState.FAILED, "error_message": "The engine failed; see its log."}

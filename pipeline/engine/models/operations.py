@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline.engine.store import Operation, Store, now
-from pipeline.engine.v1.errors import as_fault, operation_error
+from pipeline.engine.v1.errors import as_api_error, operation_error
 from pipeline.engine.v1.paging import Page
 from pipeline.engine.v1.resources import model_path, version_path
 from pipeline.errors import Cancelled, Internal, NotFound, PipelineError
@@ -163,7 +163,7 @@ class Operations:
         try:
             self.finish(operation, response=await work(operation))
         except PipelineError as error:
-            self.finish(operation, error=operation_error(as_fault(error)))
+            self.finish(operation, error=operation_error(as_api_error(error)))
         except Exception:  # the edge of the task
             log.exception("Operation %s failed.", operation.operation_id)
             self.finish(operation, error=operation_error(Internal("The engine failed; see its log.")))

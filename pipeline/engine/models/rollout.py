@@ -14,7 +14,7 @@ from sqlalchemy import select
 from pipeline.engine.models.models import FAILED, READY, get_model, get_version, version_to_wire
 from pipeline.engine.models.operations import EMPTY, Operations
 from pipeline.engine.serving.artifacts import fetch_model
-from pipeline.engine.serving.deployment import ServedVersion
+from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class DeploymentConfig:
     """Where versions live.
 
     Args:
@@ -44,7 +44,7 @@ class Place:
     limits: RequestLimits
 
 
-class Deployments:
+class Rollout:
     """The files and workers behind the versions of one project.
 
     Args:
@@ -63,7 +63,7 @@ class Deployments:
         operations: Operations,
         router: Router,
         pool: WorkerPool,
-        place: Place,
+        place: DeploymentConfig,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -104,7 +104,7 @@ class Deployments:
             raise Internal("Create Version failed. The engine failed; see its log.") from error
         return self._make_ready(version, served)
 
-    async def _deploy(self, version: Version, operation: Operation) -> ServedVersion:
+    async def _deploy(self, version: Version, operation: Operation) -> Deployment:
         source = version.body["deploymentUri"]
         if source.rstrip("/") != self._uri(version):
             await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
@@ -113,7 +113,7 @@ class Deployments:
         await self._operations.cancellable(operation, served.start())
         return served
 
-    def _make_ready(self, version: Version, served: ServedVersion) -> dict[str, Any]:
+    def _make_ready(self, version: Version, served: Deployment) -> dict[str, Any]:
         with self._store.begin() as session:
             row = session.get_one(Version, version.seq)
             model = get_model(session, version.model)
@@ -172,14 +172,14 @@ class Deployments:
     def _directory(self, version: Version) -> Path:
         return self._place.cache / version.model / f"{version.name}.{version.seq}"
 
-    def _serve(self, version: Version) -> ServedVersion:
+    def _serve(self, version: Version) -> Deployment:
         directory = self._directory(version)
 
         async def fetch() -> Path:
             await asyncio.to_thread(fetch_model, self._storage, self._uri(version), directory, is_ours=True)
             return directory
 
-        return ServedVersion(
+        return Deployment(
             f"{version.model}/{version.name}",
             fetch,
             self._pool,

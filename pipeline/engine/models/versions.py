@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from pipeline.engine.models.models import CREATING, DELETING, READY, get_model, get_version, version_etag
 from pipeline.engine.models.operations import Operations
-from pipeline.engine.models.rollout import Deployments
+from pipeline.engine.models.rollout import Rollout
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model
-from pipeline.engine.serving.deployment import ServedVersion
+from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import Store, Version, now
 from pipeline.engine.telemetry.request_log import sample_of
@@ -60,7 +60,7 @@ class Versions:
         storage: Storage,
         operations: Operations,
         router: Router,
-        deployments: Deployments,
+        deployments: Rollout,
         limits: VersionLimits,
     ) -> None:
         self._store = store
@@ -129,7 +129,7 @@ class Versions:
                 "try again."
             )
 
-    def note_use(self, served: ServedVersion) -> None:
+    def note_use(self, served: Deployment) -> None:
         """Remember that a version is used now, without the database: `save_uses` writes it."""
         self._uses[served.name] = now()
 

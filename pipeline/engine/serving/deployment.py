@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.serving.limits import RequestLimits
-from pipeline.engine.serving.pool import ONLINE, Servant, WorkerPool
+from pipeline.engine.serving.pool import ONLINE, ModelWorker, WorkerPool
 from pipeline.engine.serving.wire import Frame
 from pipeline.engine.telemetry.request_log import Sample
 from pipeline.errors import (
@@ -27,7 +27,7 @@ Fetch = Callable[[], Awaitable[Path]]
 RETRY_SECONDS = (0.0, 1.0, 5.0, 30.0)  # between attempts to bring a dead worker back
 
 
-class ServedVersion:
+class Deployment:
     """A version that stays served: a worker that dies is started again, one that sleeps wakes when asked.
 
     Args:
@@ -57,7 +57,7 @@ class ServedVersion:
         self.runtime = ""
         self._fetch = fetch
         self._pool = pool
-        self._servant: asyncio.Future[Servant] = asyncio.get_running_loop().create_future()
+        self._servant: asyncio.Future[ModelWorker] = asyncio.get_running_loop().create_future()
         self._keeping: asyncio.Task[None] | None = None
         self._in_flight = self._bytes_in_flight = 0
         self._drained = asyncio.Event()
@@ -68,21 +68,21 @@ class ServedVersion:
         self.last_used = 0.0
 
     @property
-    def is_awake(self) -> bool:
+    def is_loaded(self) -> bool:
         """Whether the model is loaded, or being loaded."""
         return self._keeping is not None
 
     @property
-    def is_being_loaded(self) -> bool:
+    def is_loading(self) -> bool:
         """Whether it is to be loaded, is not yet, and has not failed to."""
-        return self.is_awake and not self._servant.done() and not self._has_failed
+        return self.is_loaded and not self._servant.done() and not self._has_failed
 
     @property
     def in_flight(self) -> int:
         """How many requests it has not answered yet."""
         return self._in_flight
 
-    async def _load(self) -> Servant:
+    async def _load(self) -> ModelWorker:
         servant = await self._pool.load(self.name, await self._fetch())
         self.runtime = servant.runtime
         return servant
@@ -110,7 +110,7 @@ class ServedVersion:
 
     async def sleep(self) -> None:
         """Unload the model until it is asked again, unless it is busy."""
-        if not self._in_flight and self.is_awake:
+        if not self._in_flight and self.is_loaded:
             log.info("%s sleeps until it is asked.", self.name)
             await self._unload()
 
@@ -130,7 +130,7 @@ class ServedVersion:
                 self._has_failed = True
                 log.error("%s could not be loaded: %s", self.name, error.message)
 
-    async def _current(self) -> Servant:
+    async def _current(self) -> ModelWorker:
         while (servant := await asyncio.shield(self._servant)).closed.is_set():
             await asyncio.sleep(0.01)  # the keeper is about to notice
         return servant
@@ -194,12 +194,12 @@ class ServedVersion:
             raise Unavailable(f"{self.name} is being loaded; try again.") from error
         return await self._ask_servant(servant, kind, payload, **header)
 
-    async def _wait_for_servant(self) -> Servant:
+    async def _wait_for_servant(self) -> ModelWorker:
         if self._servant.done() and not (servant := self._servant.result()).closed.is_set():
             return servant
         return await asyncio.wait_for(self._current(), self.limits.wait_seconds)
 
-    async def _ask_servant(self, servant: Servant, kind: str, payload: bytes, **header: Any) -> Frame:
+    async def _ask_servant(self, servant: ModelWorker, kind: str, payload: bytes, **header: Any) -> Frame:
         if kind != ONLINE:
             return await servant.ask(kind, payload, **header)
         seconds = self.limits.deadline_seconds

@@ -15,7 +15,7 @@ from pipeline.types import UInt8Image
 MAGICS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")
 
 
-def encoded_picture(value: Any) -> bytes:
+def encoded_image(value: Any) -> bytes:
     """Return the encoded picture in a value: its bytes, or base64 text of them.
 
     Raises:
@@ -31,13 +31,13 @@ def encoded_picture(value: Any) -> bytes:
     return base64_bytes(value)
 
 
-def read_picture(value: Any, limits: WorkerLimits) -> UInt8Image:
+def read_image(value: Any, limits: WorkerLimits) -> UInt8Image:
     """Decode the picture in a value.
 
     Raises:
         PredictionFailed: if it is no picture, damaged, or larger than the limits allow.
     """
-    data = encoded_picture(value)
+    data = encoded_image(value)
     if len(data) > limits.max_picture_bytes:
         raise PredictionFailed(f"The picture has {len(data)} bytes, more than {limits.max_picture_bytes}.")
     try:
@@ -53,18 +53,18 @@ def read_picture(value: Any, limits: WorkerLimits) -> UInt8Image:
         raise PredictionFailed(error.message) from error
 
 
-def find_bad_pictures(values: Sequence[Any], limits: WorkerLimits) -> dict[int, str]:
+def find_bad_images(values: Sequence[Any], limits: WorkerLimits) -> dict[int, str]:
     """Return what is wrong with each picture that cannot be predicted, by its index."""
     problems = {}
     for index, value in enumerate(values):
         try:
-            read_picture(value, limits)
+            read_image(value, limits)
         except PredictionFailed as error:
             problems[index] = error.message
     return problems
 
 
-def bad_pictures_error(problems: Mapping[int, str]) -> PredictionFailed:
+def bad_images_error(problems: Mapping[int, str]) -> PredictionFailed:
     """Return the error of a request with bad pictures."""
     named = "; ".join(f"instance {index}: {problems[index]}" for index in sorted(problems))
     return PredictionFailed(f"Error processing input: {named}")

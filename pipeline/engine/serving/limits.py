@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from pipeline.pixels.spec import MAX_PIXELS
 
-LIGHT, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker
+TFLITE, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +47,11 @@ class WorkerLimits:
     max_picture_bytes: int = 10_000_000
     max_picture_pixels: int = MAX_PIXELS
 
-    def to_word(self) -> str:
+    def to_json(self) -> str:
         """Return one word of a command line."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_word(cls, word: str) -> WorkerLimits:
-        """Read what `to_word` wrote."""
+    def from_json(cls, word: str) -> WorkerLimits:
+        """Read what `to_json` wrote."""
         return cls(**json.loads(word))

@@ -36,7 +36,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PredictResponse:
     """What the network says about one picture.
 
     Args:
@@ -51,7 +51,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class PredictRequest:
     """One picture on its way.
 
     Args:
@@ -62,12 +62,12 @@ class Picture:
     """
 
     read: Callable[[], UInt8Image]
-    done: Callable[[Answer | PipelineError], None]
+    done: Callable[[PredictResponse | PipelineError], None]
     explain: bool = False
     deadline: float = float("inf")
 
 
-class Lanes:
+class MicroBatcher:
     """The queue and the threads that draw from it.
 
     Args:
@@ -79,13 +79,13 @@ class Lanes:
         self._count = len(networks)
         self._max_batch = max_batch
         self._numbers = itertools.count()
-        self._waiting: list[tuple[bool, int, Picture]] = []
+        self._waiting: list[tuple[bool, int, PredictRequest]] = []
         self._changed = threading.Condition()
         self._sizes: list[int] = []
         for network in networks:
             threading.Thread(target=self._run, args=(network,), daemon=True).start()
 
-    def submit(self, pictures: Sequence[Picture], *, is_online: bool) -> None:
+    def submit(self, pictures: Sequence[PredictRequest], *, is_online: bool) -> None:
         """Queue pictures; online ones go before all others."""
         with self._changed:
             for picture in pictures:
@@ -98,7 +98,7 @@ class Lanes:
             sizes, self._sizes = self._sizes, []
         return sizes
 
-    def _take(self) -> list[Picture]:
+    def _take(self) -> list[PredictRequest]:
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -118,7 +118,7 @@ class Lanes:
                 picture.done(answer)
 
 
-def _read(picture: Picture) -> UInt8Image | None:
+def _read(picture: PredictRequest) -> UInt8Image | None:
     """Return a picture's pixels; a picture that has none is done with, and harms no other."""
     if time.monotonic() > picture.deadline:
         picture.done(DeadlineExceeded("The prediction was not begun before its deadline; try again."))
@@ -133,14 +133,16 @@ def _read(picture: Picture) -> UInt8Image | None:
     return None
 
 
-def _answer(network: Network, ready: list[tuple[Picture, UInt8Image]]) -> Sequence[Answer | PipelineError]:
+def _answer(
+    network: Network, ready: list[tuple[PredictRequest, UInt8Image]]
+) -> Sequence[PredictResponse | PipelineError]:
     pixels = np.stack([pixels for _, pixels in ready])
     try:
         if not any(picture.explain for picture, _ in ready):
-            return [Answer(outputs=row) for row in network.predict(pixels)]
+            return [PredictResponse(outputs=row) for row in network.predict(pixels)]
         outputs, explanation = network.explain(pixels)
     except Exception:  # the edge of a thread
         log.exception("A forward pass failed.")
         return [Internal("The model worker failed; see its log.")] * len(ready)
     rows = zip(outputs, explanation.features, explanation.activation, strict=True)
-    return [Answer(outputs=row, features=each, activation=place) for row, each, place in rows]
+    return [PredictResponse(outputs=row, features=each, activation=place) for row, each, place in rows]

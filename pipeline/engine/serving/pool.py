@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pipeline
-from pipeline.engine.serving.limits import LIGHT, TENSORFLOW, WorkerLimits
+from pipeline.engine.serving.limits import TENSORFLOW, TFLITE, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
-from pipeline.engine.v1.errors import FAULTS_BY_NAME
+from pipeline.engine.v1.errors import ERRORS_BY_NAME
 from pipeline.errors import FailedPrecondition, TFLiteUnavailable, Unavailable
 from pipeline.tflite.manifest import check_tflite
 
@@ -24,7 +24,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "CUDA_")
 
 
-class Servant(Protocol):
+class ModelWorker(Protocol):
     """One loaded model."""
 
     closed: asyncio.Event
@@ -34,7 +34,7 @@ class Servant(Protocol):
         """Send one request and return the answer.
 
         Raises:
-            EngineFault: what the worker said, or Unavailable when it died.
+            ApiError: what the worker said, or Unavailable when it died.
         """
 
     async def close(self) -> None:
@@ -44,7 +44,7 @@ class Servant(Protocol):
 class WorkerPool(Protocol):
     """Loads models; the seam that tests fake."""
 
-    async def load(self, name: str, directory: Path) -> Servant:
+    async def load(self, name: str, directory: Path) -> ModelWorker:
         """Start a worker for a SavedModel and wait until it is warm.
 
         Raises:
@@ -114,7 +114,7 @@ class WorkerProcess:
             self._waiting.pop(number, None)
             raise Unavailable(f"The worker of {self.name} stopped; try again.") from error
         answer = await future
-        raise_fault(answer)
+        raise_error(answer)
         return answer
 
     async def close(self) -> None:
@@ -129,10 +129,10 @@ class WorkerProcess:
         await self._reading
 
 
-def raise_fault(answer: Frame) -> None:
+def raise_error(answer: Frame) -> None:
     """Raise the fault that a worker's answer carries, if it does."""
     if fault := answer.header.get("fault"):
-        raise FAULTS_BY_NAME[fault["kind"]](fault["message"], field=fault.get("field"))
+        raise ERRORS_BY_NAME[fault["kind"]](fault["message"], field=fault.get("field"))
 
 
 def choose_runtime(name: str, directory: Path) -> str:
@@ -142,7 +142,7 @@ def choose_runtime(name: str, directory: Path) -> str:
     except TFLiteUnavailable as reason:
         log.info("TensorFlow serves %s: %s.", name, reason.message)
         return TENSORFLOW
-    return LIGHT
+    return TFLITE
 
 
 def worker_environment(environ: dict[str, str], runtime: str = TENSORFLOW) -> dict[str, str]:
@@ -152,7 +152,7 @@ def worker_environment(environ: dict[str, str], runtime: str = TENSORFLOW) -> di
     }
     source = str(Path(pipeline.__file__).resolve().parent.parent)
     # A lane is a thread already; NumPy's own threads would only get in its way.
-    own = {"OPENBLAS_NUM_THREADS": "1"} if runtime == LIGHT else {"TF_ENABLE_ONEDNN_OPTS": "1"}
+    own = {"OPENBLAS_NUM_THREADS": "1"} if runtime == TFLITE else {"TF_ENABLE_ONEDNN_OPTS": "1"}
     return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, **own, "PYTHONPATH": source}
 
 
@@ -190,7 +190,7 @@ class ProcessPool:
         worker = await self._spawn(name, directory, runtime)
         try:
             answer = await asyncio.wait_for(worker.ready, self._start_seconds)
-            raise_fault(answer)
+            raise_error(answer)
         except BaseException as error:
             await worker.close()
             if isinstance(error, TimeoutError):
@@ -211,7 +211,7 @@ class ProcessPool:
         with self._log(name).open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "pipeline.engine.serving.worker"),
-                *(runtime, str(directory), self._limits.to_word()),
+                *(runtime, str(directory), self._limits.to_json()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,

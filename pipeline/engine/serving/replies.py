@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.wire import Frame
-from pipeline.errors import EngineFault, Internal, PipelineError
+from pipeline.errors import ApiError, Internal, PipelineError
 
 
 def online_frame(answer: Sequence[Any] | PredictionFailed) -> Frame:
@@ -25,9 +25,9 @@ def lines_frame(results: Sequence[Any], errors: Sequence[dict[str, Any]]) -> Fra
     )
 
 
-def fault_frame(error: PipelineError) -> Frame:
+def error_frame(error: PipelineError) -> Frame:
     """Return a fault as a frame."""
-    fault = error if isinstance(error, EngineFault) else Internal(error.message)
+    fault = error if isinstance(error, ApiError) else Internal(error.message)
     return Frame({"fault": {"kind": type(fault).__name__, "message": fault.message, "field": fault.field}})
 
 

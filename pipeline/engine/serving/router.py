@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.engine.serving.deployment import ServedVersion
+from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.telemetry.request_log import Sample
 from pipeline.errors import FailedPrecondition, NotFound
 
@@ -22,7 +22,7 @@ class Router:
 
     def __init__(self, *, num_warm: int) -> None:
         self._num_warm = num_warm
-        self._versions: dict[tuple[str, str], ServedVersion] = {}
+        self._versions: dict[tuple[str, str], Deployment] = {}
         self._defaults: dict[str, str | None] = {}
         self._former: dict[str, str | None] = {}  # what a roll-back goes to
         self._trimming: set[asyncio.Task[None]] = set()
@@ -43,7 +43,7 @@ class Router:
         self._defaults.pop(model, None)
         self._former.pop(model, None)
 
-    def add(self, model: str, version: str, served: ServedVersion) -> None:
+    def add(self, model: str, version: str, served: Deployment) -> None:
         """Send predictions of a version to a worker."""
         self._versions[model, version] = served
         if served.min_nodes or (self._defaults.get(model) == version and served.min_nodes is None):
@@ -59,14 +59,14 @@ class Router:
         others = [
             served
             for (model, version), served in self._versions.items()
-            if served.is_awake
+            if served.is_loaded
             and not served.min_nodes
             and version not in (self._defaults.get(model), self._former.get(model))
         ]
         unused = sorted(others, key=lambda served: served.last_used, reverse=True)[self._num_warm :]
         await asyncio.gather(*(served.sleep() for served in unused))
 
-    def versions(self) -> list[tuple[str, str, ServedVersion]]:
+    def versions(self) -> list[tuple[str, str, Deployment]]:
         """Return every version with its model's and its own name."""
         return [(model, version, served) for (model, version), served in self._versions.items()]
 
@@ -75,7 +75,7 @@ class Router:
         return [
             served.name
             for (model, version), served in self._versions.items()
-            if self._defaults.get(model) == version and served.is_being_loaded
+            if self._defaults.get(model) == version and served.is_loading
         ]
 
     def runtime(self, model: str, version: str) -> str:
@@ -93,11 +93,11 @@ class Router:
             served.scale(min_nodes)
             self.add(model, version, served)
 
-    def remove(self, model: str, version: str) -> ServedVersion | None:
+    def remove(self, model: str, version: str) -> Deployment | None:
         """Send no more predictions to a version."""
         return self._versions.pop((model, version), None)
 
-    def find(self, model: str, version: str | None = None) -> ServedVersion:
+    def find(self, model: str, version: str | None = None) -> Deployment:
         """Return who answers for a version, or for the model's default.
 
         Raises:
@@ -114,7 +114,7 @@ class Router:
         served = self._versions.get((model, version))
         if served is None:
             raise NotFound("The specified version was not found or is not ready.", field="name")
-        if not served.is_awake:
+        if not served.is_loaded:
             served.keep()
             self._trim()
         return served

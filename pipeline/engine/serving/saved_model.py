@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.engine.serving.images import bad_pictures_error, find_bad_pictures
+from pipeline.engine.serving.images import bad_images_error, find_bad_images
 from pipeline.engine.serving.instances import PredictionFailed, columns_of, decode_b64, rows_of
 from pipeline.engine.serving.limits import WorkerLimits
 
@@ -86,13 +86,13 @@ class LoadedModel:
             return []
         problems = self._bad_pictures(columns, specs)
         if problems:
-            raise bad_pictures_error(problems)
+            raise bad_images_error(problems)
         return self._run(function, specs, columns)
 
     def _bad_pictures(self, columns: dict[str, list[Any]], specs: dict[str, Any]) -> dict[int, str]:
         if not self._is_ours or PICTURES not in specs or specs[PICTURES].dtype != tf.string:
             return {}
-        return find_bad_pictures(columns[PICTURES], self._limits)
+        return find_bad_images(columns[PICTURES], self._limits)
 
     def _run(
         self, function: Any, specs: dict[str, Any], columns: dict[str, list[Any]]

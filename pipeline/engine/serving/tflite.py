@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pipeline.engine.serving.images import bad_pictures_error, read_picture
+from pipeline.engine.serving.images import bad_images_error, read_image
 from pipeline.engine.serving.instances import PredictionFailed, columns_of, decode_b64, read_request, rows_of
 from pipeline.engine.serving.limits import WorkerLimits
-from pipeline.engine.serving.micro_batcher import Answer, Lanes, Picture
-from pipeline.engine.serving.replies import fault_frame, lines_frame, online_frame
+from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
+from pipeline.engine.serving.replies import error_frame, lines_frame, online_frame
 from pipeline.engine.serving.wire import Frame
-from pipeline.errors import EngineFault, InvalidArgument, PipelineError
+from pipeline.errors import ApiError, InvalidArgument, PipelineError
 from pipeline.pixels.host import resize_picture
 from pipeline.tflite.manifest import read_manifest
 from pipeline.tflite.network import TFLiteModel
@@ -35,10 +35,10 @@ SIGNATURES = {
     "pixels": ("inputs",),
 }
 Send: TypeAlias = Callable[[Frame], None]
-Result: TypeAlias = "Answer | PipelineError"
+Result: TypeAlias = "PredictResponse | PipelineError"
 
 
-class Gathering:
+class ResponseCollector:
     """The answers of one request's pictures, which come back in any order and from any lane.
 
     Args:
@@ -66,7 +66,7 @@ class Gathering:
         return put
 
 
-class LightService:
+class TFLiteWorker:
     """Answers frames; each answer is sent when it is ready, not in the order of the questions.
 
     Args:
@@ -87,7 +87,7 @@ class LightService:
         self._model = models[0]  # its labels and sizes are read, it is run by its lane only
         self._spec = manifest.spec
         self._limits = limits
-        self._lanes = Lanes(models, max_batch=limits.max_batch)
+        self._lanes = MicroBatcher(models, max_batch=limits.max_batch)
         self._send = send
 
     def accept(self, frame: Frame) -> None:
@@ -97,8 +97,8 @@ class LightService:
                 self._accept_online(frame)
             else:
                 self._accept_lines(frame)
-        except EngineFault as fault:
-            self._reply(frame, fault_frame(fault))
+        except ApiError as fault:
+            self._reply(frame, error_frame(fault))
 
     def _reply(self, frame: Frame, reply: Frame) -> None:
         header = {**reply.header, "id": frame.header["id"], "batches": self._lanes.take_sizes()}
@@ -121,10 +121,10 @@ class LightService:
         def finish(answers: list[Result]) -> None:
             self._reply(frame, self._online_reply(name, answers, keys))
 
-        gathering = Gathering(len(inputs), finish)
+        gathering = ResponseCollector(len(inputs), finish)
         deadline = frame.header.get("deadline", float("inf"))
         pictures = [
-            Picture(
+            PredictRequest(
                 read=self._reader(name, value),
                 done=gathering.place(index),
                 explain=name == "explained",
@@ -138,19 +138,19 @@ class LightService:
         def read() -> UInt8Image:
             if name == "pixels":
                 return _given_pixels(value, (self._spec.height, self._spec.width, 3))
-            return resize_picture(read_picture(value, self._limits), self._spec)
+            return resize_picture(read_image(value, self._limits), self._spec)
 
         return read
 
     def _online_reply(self, name: str, answers: list[Result], keys: list[Any]) -> Frame:
         for answer in answers:
             if isinstance(answer, PipelineError) and not isinstance(answer, PredictionFailed):
-                return fault_frame(answer)
+                return error_frame(answer)
         problems = {
             i: answer.message for i, answer in enumerate(answers) if isinstance(answer, PipelineError)
         }
         if problems:
-            return online_frame(bad_pictures_error(problems))
+            return online_frame(bad_images_error(problems))
         try:
             return online_frame(self._rows(name, answers, keys))
         except PredictionFailed as error:
@@ -182,9 +182,9 @@ class LightService:
         if not lines:
             finish([])
             return
-        gathering = Gathering(len(lines), finish)
+        gathering = ResponseCollector(len(lines), finish)
         pictures = [
-            Picture(
+            PredictRequest(
                 read=self._line_reader(name, line, keys[number]),
                 done=gathering.place(number),
                 explain=name == "explained",

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from pipeline.engine.serving.instances import PredictionFailed, read_request
-from pipeline.engine.serving.limits import LIGHT, WorkerLimits
-from pipeline.engine.serving.replies import fault_frame, lines_frame, online_frame
+from pipeline.engine.serving.limits import TFLITE, WorkerLimits
+from pipeline.engine.serving.replies import error_frame, lines_frame, online_frame
 from pipeline.engine.serving.wire import Frame, read_frame_blocking
-from pipeline.errors import EngineFault, FailedPrecondition, Internal, InvalidArgument
+from pipeline.errors import ApiError, FailedPrecondition, Internal, InvalidArgument
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def claim_stdout() -> BinaryIO:
     return frames
 
 
-class TensorFlowService:
+class TensorFlowWorker:
     """Answers one frame after the other, online ones first.
 
     Args:
@@ -69,11 +69,11 @@ class TensorFlowService:
     def _answer(self, frame: Frame) -> Frame:
         try:
             return self._online(frame) if frame.header["kind"] == "online" else self._lines(frame)
-        except EngineFault as fault:
-            return fault_frame(fault)
+        except ApiError as fault:
+            return error_frame(fault)
         except Exception:  # the edge of the process
             log.exception("A request failed.")
-            return fault_frame(Internal("The model worker failed; see its log."))
+            return error_frame(Internal("The model worker failed; see its log."))
 
     def _online(self, frame: Frame) -> Frame:
         request = read_request(frame.payload, max_instances=self._limits.max_instances)
@@ -97,10 +97,10 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Fr
         FailedPrecondition: if it cannot be loaded; anything may go wrong in somebody's model.
     """
     try:
-        if runtime == LIGHT:
-            from pipeline.engine.serving.tflite import LightService
+        if runtime == TFLITE:
+            from pipeline.engine.serving.tflite import TFLiteWorker
 
-            return LightService(directory, limits, send)
+            return TFLiteWorker(directory, limits, send)
         from pipeline.engine.serving.saved_model import LoadedModel
 
         model = LoadedModel(directory, limits)
@@ -108,7 +108,7 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Fr
     except Exception as error:
         log.exception("The model could not be loaded.")
         raise FailedPrecondition(f"Failed to load model: {error} (Error code: 0)") from error
-    return TensorFlowService(model, limits, send)
+    return TensorFlowWorker(model, limits, send)
 
 
 def sender(file: BinaryIO) -> Callable[[Frame], None]:
@@ -143,8 +143,8 @@ def main(runtime: str, directory: Path, limits: WorkerLimits) -> None:
     frames = inbox(sys.stdin.buffer)
     try:
         service = load(runtime, directory, limits, send)
-    except EngineFault as fault:
-        send(Frame({**fault_frame(fault).header, "id": 0}))
+    except ApiError as fault:
+        send(Frame({**error_frame(fault).header, "id": 0}))
         return
     send(Frame({"id": 0}))
     while True:
@@ -152,4 +152,4 @@ def main(runtime: str, directory: Path, limits: WorkerLimits) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), WorkerLimits.from_word(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), WorkerLimits.from_json(sys.argv[3]))

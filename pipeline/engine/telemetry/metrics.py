@@ -87,7 +87,7 @@ class _State(Collector):
             labels=("model", "version"),
         )
         for model, version, served in self._router.versions():
-            loaded.add_metric((model, version, served.runtime), int(served.is_awake))
+            loaded.add_metric((model, version, served.runtime), int(served.is_loaded))
             waiting.add_metric((model, version), served.in_flight)
         yield loaded
         yield waiting

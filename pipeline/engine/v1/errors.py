@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.errors import (
     Aborted,
     AlreadyExists,
+    ApiError,
     Cancelled,
     DeadlineExceeded,
-    EngineFault,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -42,7 +42,7 @@ class Code:
     rpc: int
 
 
-CODES: dict[type[EngineFault], Code] = {
+CODES: dict[type[ApiError], Code] = {
     InvalidArgument: Code(400, "INVALID_ARGUMENT", 3),
     FailedPrecondition: Code(400, "FAILED_PRECONDITION", 9),
     Unauthenticated: Code(401, "UNAUTHENTICATED", 16),
@@ -57,22 +57,22 @@ CODES: dict[type[EngineFault], Code] = {
     Unavailable: Code(503, "UNAVAILABLE", 14),
     DeadlineExceeded: Code(504, "DEADLINE_EXCEEDED", 4),
 }
-FAULTS_BY_NAME: dict[str, type[EngineFault]] = {kind.__name__: kind for kind in CODES}
+ERRORS_BY_NAME: dict[str, type[ApiError]] = {kind.__name__: kind for kind in CODES}
 
 
-def fault_text(fault: EngineFault) -> str:
+def error_text(fault: ApiError) -> str:
     """Return the message as clients read it."""
     return f"Field: {fault.field} Error: {fault.message}" if fault.field else fault.message
 
 
-def _details(fault: EngineFault) -> list[dict[str, Any]]:
+def _details(fault: ApiError) -> list[dict[str, Any]]:
     if not fault.field:
         return []
     violation = {"field": fault.field, "description": fault.message}
     return [{"@type": BAD_REQUEST_TYPE, "fieldViolations": [violation]}]
 
 
-def error_envelope(fault: EngineFault, *, code: int | None = None) -> dict[str, Any]:
+def error_envelope(fault: ApiError, *, code: int | None = None) -> dict[str, Any]:
     """Return the JSON body that answers a fault.
 
     Args:
@@ -80,23 +80,23 @@ def error_envelope(fault: EngineFault, *, code: int | None = None) -> dict[str, 
         code: Another HTTP status than the table's, for 405.
     """
     known = CODES[type(fault)]
-    error: dict[str, Any] = {"code": code or known.http, "message": fault_text(fault), "status": known.status}
+    error: dict[str, Any] = {"code": code or known.http, "message": error_text(fault), "status": known.status}
     if details := _details(fault):
         error["details"] = details
     return {"error": error}
 
 
-def operation_error(fault: EngineFault) -> dict[str, Any]:
+def operation_error(fault: ApiError) -> dict[str, Any]:
     """Return the google.rpc.Status of an operation that failed."""
-    error: dict[str, Any] = {"code": CODES[type(fault)].rpc, "message": fault_text(fault)}
+    error: dict[str, Any] = {"code": CODES[type(fault)].rpc, "message": error_text(fault)}
     if details := _details(fault):
         error["details"] = details
     return error
 
 
-def as_fault(error: PipelineError) -> EngineFault:
+def as_api_error(error: PipelineError) -> ApiError:
     """Return the fault that says the same as an error of the library."""
-    if isinstance(error, EngineFault):
+    if isinstance(error, ApiError):
         return error
     if isinstance(error, (ObjectNotFound, UnknownBucket)):
         return FailedPrecondition(error.message)

@@ -95,9 +95,9 @@ class Wire(BaseModel):
     """One object of a request; unknown keys are errors, known ones we do not have are 501."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-    inside: ClassVar[str] = ""  # where in the request's object this one stands
-    later: ClassVar[frozenset[str]] = frozenset()  # fields of v1 that this engine does not have
-    later_values: ClassVar[dict[str, tuple[str, ...]]] = {}
+    path_prefix: ClassVar[str] = ""  # where in the request's object this one stands
+    unsupported: ClassVar[frozenset[str]] = frozenset()  # fields of v1 that this engine does not have
+    unsupported_values: ClassVar[dict[str, tuple[str, ...]]] = {}
     output_only: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -109,15 +109,15 @@ class Wire(BaseModel):
         seen: set[str] = set()
         for key, item in value.items():
             name = to_snake(str(key))
-            field = ".".join(filter(None, ((info.context or {}).get("where"), cls.inside, name)))
+            field = ".".join(filter(None, ((info.context or {}).get("where"), cls.path_prefix, name)))
             if name in seen:
                 raise InvalidArgument("The field is given twice, in two spellings.", field=field)
             seen.add(name)
-            if name in cls.later and item is not None and item is not False:
+            if name in cls.unsupported and item is not None and item is not False:
                 raise Unimplemented("This engine does not have this part of ML Engine v1.", field=field)
-            if item in cls.later_values.get(name, ()):
+            if item in cls.unsupported_values.get(name, ()):
                 raise Unimplemented(f"This engine does not have {item}.", field=field)
-            if item is not None and name not in cls.later | cls.output_only:
+            if item is not None and name not in cls.unsupported | cls.output_only:
                 kept[key] = item
         return kept
 

@@ -27,7 +27,7 @@ TABLE = r"^[A-Za-z0-9_-]+[.:][A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
 class Scheduling(Wire):
     """`trainingInput.scheduling`."""
 
-    inside = "scheduling"
+    path_prefix = "scheduling"
     max_running_time: Duration = "604800s"
     max_wait_time: WaitTime | None = None
     priority: int = Field(0, ge=0, le=1000)
@@ -40,12 +40,12 @@ class Scheduling(Wire):
 class TrainingInput(Wire):
     """`job.trainingInput`: one replica, packages and a module."""
 
-    later = frozenset(
+    unsupported = frozenset(
         "hyperparameters master_config worker_config worker_type worker_count parameter_server_config "
         "parameter_server_type parameter_server_count evaluator_config evaluator_type evaluator_count "
         "network service_account encryption_config use_chief_in_tf_config enable_web_access".split()
     )
-    later_values = {"scale_tier": ("STANDARD_1", "PREMIUM_1", "BASIC_TPU")}
+    unsupported_values = {"scale_tier": ("STANDARD_1", "PREMIUM_1", "BASIC_TPU")}
     scale_tier: Literal["BASIC", "BASIC_GPU", "CUSTOM"] = "BASIC"
     master_type: str | None = None
     package_uris: list[BucketUri] = Field(min_length=1, max_length=100)
@@ -67,7 +67,7 @@ class TrainingInput(Wire):
 class PredictionInput(Wire):
     """`job.predictionInput`: JSON lines in, JSON lines out."""
 
-    later_values = {
+    unsupported_values = {
         "data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
         "output_data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
     }
@@ -120,7 +120,7 @@ class Metric(Wire):
 class AutoScaling(Wire):
     """`version.autoScaling`."""
 
-    inside = "auto_scaling"
+    path_prefix = "auto_scaling"
     min_nodes: int = Field(0, ge=0, le=1000)
     max_nodes: int = Field(1, ge=1, le=1000)
     metrics: list[Metric] = []
@@ -129,14 +129,14 @@ class AutoScaling(Wire):
 class ManualScaling(Wire):
     """`version.manualScaling`."""
 
-    inside = "manual_scaling"
+    path_prefix = "manual_scaling"
     nodes: int = Field(1, ge=1, le=1000)
 
 
 class RequestLoggingConfig(Wire):
     """`version.requestLoggingConfig`: which predictions are kept, and under which name."""
 
-    inside = "request_logging_config"
+    path_prefix = "request_logging_config"
     sampling_percentage: float = Field(0, ge=0, le=1)
     bigquery_table_name: str = Field(pattern=TABLE)
 
@@ -164,11 +164,11 @@ class VersionBody(VersionPatch):
         "create_time last_use_time state error_message is_default etag request_logging_config "
         "last_migration_model_id last_migration_time".split()
     )
-    later = frozenset(
+    unsupported = frozenset(
         "package_uris prediction_class accelerator_config container routes service_account "
         "explanation_config".split()
     )
-    later_values = {"framework": ("SCIKIT_LEARN", "XGBOOST")}
+    unsupported_values = {"framework": ("SCIKIT_LEARN", "XGBOOST")}
     name: str
     deployment_uri: BucketUri
     runtime_version: str | None = None

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from pipeline.ml_engine.protocol import MLEngine
 
-RUNTIME_VERSION = "2.21"
 REFUSED = {
     "delegate_to": "a bearer token acts for nobody else",
 }

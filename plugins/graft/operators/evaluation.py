@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graft.links import RUN_LINKS
-from graft.operators.base import RUNTIME_VERSION, GraftOperator
+from graft.operators.base import GraftOperator
 from graft.operators.dataset import as_list
 from graft.operators.jobs import MLEngineJobOperator, instance_key
 from graft.operators.run_summary import finish_run, skip_what_follows
 from pipeline.config import Classifier
 from pipeline.errors import LabelMapMismatch
+from pipeline.ml_v1 import RUNTIME_VERSION
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -27,7 +27,7 @@ class CancelUnwantedJobsOperator(GraftOperator):
 
     def perform(self, context: Context) -> list[str]:
         """Return the ids of the jobs it cancelled."""
-        from pipeline.ml_engine.protocol import JobState
+        from pipeline.ml_v1 import JobState
 
         mine, engine = require_deployment(), self.connect()
         # The jobs before the tasks: a job is made by a task that is there already.

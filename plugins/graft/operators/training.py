@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from graft.operators.base import RUNTIME_VERSION
 from graft.operators.jobs import MLEngineJobOperator, instance_key
 from pipeline.config import Classifier
+from pipeline.ml_v1 import RUNTIME_VERSION
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -16,7 +16,7 @@ from graft.ui.page_context import PageContextDep
 from graft.ui.rendering import render
 from pipeline.artifacts.history import served_before, serving_periods
 from pipeline.errors import ObjectNotFound
-from pipeline.ml_engine.protocol import JobState
+from pipeline.ml_v1 import JobState
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (

@@ -11,7 +11,7 @@ from pipeline.engine.api.json_limits import check_depth
 from pipeline.engine.api.routes import PROJECT, TheEngine, counted
 from pipeline.engine.serving.pool import ONLINE
 from pipeline.engine.v1.errors import CODES
-from pipeline.errors import EngineFault
+from pipeline.errors import ApiError
 
 router = APIRouter(prefix=PROJECT, dependencies=[counted("predict")])
 
@@ -26,7 +26,7 @@ async def _predict(engine: TheEngine, request: Request, model: str, version: str
     try:
         answer = await served.ask(ONLINE, body)
         code, batches = 200, answer.header.get("batches")
-    except EngineFault as fault:
+    except ApiError as fault:
         code = CODES[type(fault)].http
         raise
     finally:

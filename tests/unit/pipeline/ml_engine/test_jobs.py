@@ -11,7 +11,7 @@ from pipeline.ml_engine.jobs import (
     training_job,
     wait_for_job,
 )
-from pipeline.ml_engine.protocol import JobState
+from pipeline.ml_v1 import JobState
 from tests.fakes_ml_engine import FakeClock, FakeMLEngine
 
 KEY = ("surfaces", "run 1", "train", -1)

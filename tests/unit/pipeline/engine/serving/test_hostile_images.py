@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck
 
 from pipeline.engine.api.json_limits import check_depth
-from pipeline.engine.serving.images import read_picture
+from pipeline.engine.serving.images import read_image
 from pipeline.engine.serving.instances import PredictionFailed, columns_of, decode_b64, read_request
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.errors import InvalidArgument
@@ -34,7 +34,7 @@ def follow(body: bytes) -> str:
         return "refused"
     try:
         for value in columns_of(decode_b64(request.instances), ["inputs"])["inputs"]:
-            assert resize_picture(read_picture(value, WorkerLimits()), SPEC).shape == (8, 8, 3)
+            assert resize_picture(read_image(value, WorkerLimits()), SPEC).shape == (8, 8, 3)
     except PredictionFailed:
         return "error"
     return "pictures"

@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from pipeline.engine.serving.images import encoded_picture, find_bad_pictures, read_picture
+from pipeline.engine.serving.images import encoded_image, find_bad_images, read_image
 from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.limits import WorkerLimits
 
@@ -26,12 +26,12 @@ def test_a_picture_is_found_raw_and_in_both_alphabets_of_base64(kind):
         base64.urlsafe_b64encode(data).decode(),
         base64.urlsafe_b64encode(data),
     ):
-        assert encoded_picture(value) == data
+        assert encoded_image(value) == data
 
 
 def test_bad_pictures_are_named_by_their_index():
     good = picture("PNG")
-    problems = find_bad_pictures(
+    problems = find_bad_images(
         [good, b"plain text", good, "!!", good[: len(good) // 2], 7, b""], WorkerLimits()
     )
     assert sorted(problems) == [1, 3, 4, 5, 6]
@@ -50,8 +50,8 @@ def test_bad_pictures_are_named_by_their_index():
 def test_a_picture_over_a_limit_is_refused_by_what_it_has_and_may_have(limits, problem):
     data = picture("PNG")
     with pytest.raises(PredictionFailed, match=problem):
-        read_picture(data, limits)
-    assert read_picture(data, WorkerLimits(max_picture_bytes=len(data), max_picture_pixels=12)).shape == (
+        read_image(data, limits)
+    assert read_image(data, WorkerLimits(max_picture_bytes=len(data), max_picture_pixels=12)).shape == (
         3,
         4,
         3,
@@ -60,4 +60,4 @@ def test_a_picture_over_a_limit_is_refused_by_what_it_has_and_may_have(limits, p
 
 def test_limits_pass_through_a_command_line():
     limits = WorkerLimits(lanes=3, max_batch=2, max_picture_pixels=100)
-    assert WorkerLimits.from_word(limits.to_word()) == limits
+    assert WorkerLimits.from_json(limits.to_json()) == limits

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from pipeline.engine.serving.instances import PredictionFailed
-from pipeline.engine.serving.micro_batcher import Answer, Lanes, Picture
+from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
 from pipeline.errors import DeadlineExceeded, Internal, PipelineError
 
 SIDE = 2
@@ -35,24 +35,26 @@ class Answers:
     """Collects what is told about pictures, in the order it is told."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, Answer | PipelineError]] = []
+        self.told: list[tuple[int, PredictResponse | PipelineError]] = []
         self._changed = threading.Condition()
 
-    def picture(self, level: int, read=None, **more) -> Picture:
+    def picture(self, level: int, read=None, **more) -> PredictRequest:
         def done(answer):
             with self._changed:
                 self.told.append((level, answer))
                 self._changed.notify_all()
 
-        return Picture(read=read or (lambda: np.full((SIDE, SIDE, 3), level, np.uint8)), done=done, **more)
+        return PredictRequest(
+            read=read or (lambda: np.full((SIDE, SIDE, 3), level, np.uint8)), done=done, **more
+        )
 
-    def wait(self, count: int) -> dict[int, Answer | PipelineError]:
+    def wait(self, count: int) -> dict[int, PredictResponse | PipelineError]:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.told) >= count, 10)
         return dict(self.told)
 
 
-def held(network: FakeNetwork, lanes: Lanes, answers: Answers) -> None:
+def held(network: FakeNetwork, lanes: MicroBatcher, answers: Answers) -> None:
     """Occupy a lane with a picture, so that what comes next piles up."""
     network.gate.clear()
     network.is_entered.clear()
@@ -66,7 +68,7 @@ def refuse():
 
 def test_a_free_lane_takes_a_lone_picture_at_once():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=4)
+    lanes = MicroBatcher([network], max_batch=4)
     lanes.submit([answers.picture(7)], is_online=True)
     assert answers.wait(1)[7].outputs.tolist() == [7.0]
     assert network.batches == [[7]]
@@ -76,7 +78,7 @@ def test_a_free_lane_takes_a_lone_picture_at_once():
 
 def test_what_piled_up_is_one_batch_of_at_most_its_largest_size():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=4)
+    lanes = MicroBatcher([network], max_batch=4)
     held(network, lanes, answers)
     for level in range(10, 16):  # each a request of its own
         lanes.submit([answers.picture(level)], is_online=True)
@@ -88,7 +90,7 @@ def test_what_piled_up_is_one_batch_of_at_most_its_largest_size():
 
 def test_lanes_share_what_piled_up():
     networks, answers = [FakeNetwork(), FakeNetwork()], Answers()
-    lanes = Lanes(networks, max_batch=8)
+    lanes = MicroBatcher(networks, max_batch=8)
     for network in networks:
         network.gate.clear()
     lanes.submit([answers.picture(1), answers.picture(2)], is_online=True)
@@ -103,7 +105,7 @@ def test_lanes_share_what_piled_up():
 
 def test_online_pictures_go_before_those_of_batches():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=2)
+    lanes = MicroBatcher([network], max_batch=2)
     held(network, lanes, answers)
     lanes.submit([answers.picture(level) for level in (20, 21)], is_online=False)
     lanes.submit([answers.picture(level) for level in (10, 11)], is_online=True)
@@ -114,7 +116,7 @@ def test_online_pictures_go_before_those_of_batches():
 
 def test_a_bad_picture_never_fails_its_neighbours():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=8)
+    lanes = MicroBatcher([network], max_batch=8)
     held(network, lanes, answers)
 
     def crash():
@@ -139,14 +141,14 @@ def test_a_bad_picture_never_fails_its_neighbours():
 
 def test_a_batch_of_bad_pictures_only_runs_no_network():
     network, answers = FakeNetwork(), Answers()
-    Lanes([network], max_batch=8).submit([answers.picture(5, refuse)], is_online=True)
+    MicroBatcher([network], max_batch=8).submit([answers.picture(5, refuse)], is_online=True)
     assert isinstance(answers.wait(1)[5], PredictionFailed)
     assert network.batches == []
 
 
 def test_a_network_that_breaks_leaves_its_lane_alive():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=8)
+    lanes = MicroBatcher([network], max_batch=8)
     lanes.submit([answers.picture(66)], is_online=True)
     assert isinstance(answers.wait(1)[66], Internal)
     lanes.submit([answers.picture(7)], is_online=True)
@@ -155,7 +157,7 @@ def test_a_network_that_breaks_leaves_its_lane_alive():
 
 def test_nobody_is_predicted_who_waits_no_more():
     network, answers = FakeNetwork(), Answers()
-    lanes = Lanes([network], max_batch=8)
+    lanes = MicroBatcher([network], max_batch=8)
     held(network, lanes, answers)
     late = answers.picture(9, deadline=time.monotonic() - 0.001)
     lanes.submit([late, answers.picture(10, deadline=time.monotonic() + 60)], is_online=True)

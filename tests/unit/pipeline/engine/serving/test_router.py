@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from pipeline.engine.serving.deployment import ServedVersion
+from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.router import Router
 from pipeline.errors import DeadlineExceeded, ResourceExhausted, Unavailable
-from tests.fakes import FakePool, FakeServant
+from tests.fakes import FakePool, FakeWorker
 
 BODY = b'{"instances": ["x"]}'
 
 
-class MortalServant(FakeServant):
+class MortalWorker(FakeWorker):
     async def ask(self, kind, payload, **header):
         self.closed.set()
         raise Unavailable("The worker stopped.")
@@ -24,7 +24,7 @@ def serve(pool, directory, wait_seconds=5.0, name="m/v", min_nodes=None, **limit
         return directory
 
     limits = RequestLimits(wait_seconds=wait_seconds, **limits)
-    return ServedVersion(name, fetch, pool, limits=limits, min_nodes=min_nodes)
+    return Deployment(name, fetch, pool, limits=limits, min_nodes=min_nodes)
 
 
 async def start_slow(pool, directory, **more):
@@ -34,7 +34,7 @@ async def start_slow(pool, directory, **more):
 
     async def slow(kind, payload, **header):
         await release.wait()
-        return await FakeServant("slow").ask(kind, payload, **header)
+        return await FakeWorker("slow").ask(kind, payload, **header)
 
     pool.loaded[-1].ask = slow
     return served, release
@@ -45,7 +45,7 @@ def test_a_request_whose_worker_dies_is_answered_by_the_next_worker(tmp_path):
         pool = FakePool()
         served = serve(pool, tmp_path)
         load = pool.load
-        pool.load = lambda name, directory: asyncio.sleep(0, MortalServant(name))
+        pool.load = lambda name, directory: asyncio.sleep(0, MortalWorker(name))
         await served.start()
         pool.load = load
         answer = await served.ask("online", BODY)
@@ -59,7 +59,7 @@ def test_a_request_whose_worker_dies_is_answered_by_the_next_worker(tmp_path):
 def test_a_request_that_kills_every_worker_is_not_asked_for_ever(tmp_path):
     async def run():
         pool = FakePool()
-        pool.load = lambda name, directory: asyncio.sleep(0, MortalServant(name))
+        pool.load = lambda name, directory: asyncio.sleep(0, MortalWorker(name))
         served = serve(pool, tmp_path)
         await served.start()
         with pytest.raises(Unavailable, match="The worker stopped"):
@@ -230,7 +230,7 @@ class TestMemory:
 
             async def slow(kind, payload, **header):
                 await release.wait()
-                return await FakeServant("m/a").ask(kind, payload, **header)
+                return await FakeWorker("m/a").ask(kind, payload, **header)
 
             pool.loaded[0].ask = slow
             asking = asyncio.create_task(busy.ask("online", BODY))
@@ -274,7 +274,7 @@ class TestNodes:
                 assert self.loaded(pool) == ["m/v"]
                 await asyncio.sleep(0.12)
                 assert self.loaded(pool) == []
-            assert not served.is_awake
+            assert not served.is_loaded
             await router.close()
 
         asyncio.run(run())

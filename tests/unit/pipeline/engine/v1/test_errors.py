@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from pipeline.engine.v1.errors import CODES, as_fault, error_envelope, operation_error
+from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope, operation_error
 from pipeline.errors import (
+    ApiError,
     ConfigError,
-    EngineFault,
     FailedPrecondition,
     Internal,
     NotFound,
@@ -19,7 +19,7 @@ def subclasses(kind):
 
 
 def test_every_fault_has_a_code_and_no_code_is_for_nothing():
-    assert subclasses(EngineFault) - {EngineFault} == set(CODES)
+    assert subclasses(ApiError) - {ApiError} == set(CODES)
 
 
 def test_a_fault_with_a_field_carries_one_violation():
@@ -49,9 +49,9 @@ def test_an_operation_spells_codes_as_google_rpc_does():
 
 
 def test_errors_of_the_library_become_the_fault_that_says_the_same():
-    assert type(as_fault(ObjectNotFound("a"))) is FailedPrecondition
-    assert type(as_fault(UnknownBucket("a"))) is FailedPrecondition
-    assert type(as_fault(StorageError("a"))) is Unavailable
-    assert type(as_fault(ConfigError("a"))) is Internal
+    assert type(as_api_error(ObjectNotFound("a"))) is FailedPrecondition
+    assert type(as_api_error(UnknownBucket("a"))) is FailedPrecondition
+    assert type(as_api_error(StorageError("a"))) is Unavailable
+    assert type(as_api_error(ConfigError("a"))) is Internal
     fault = NotFound("a")
-    assert as_fault(fault) is fault
+    assert as_api_error(fault) is fault
