@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import stage_weights
 from pipeline.config import Classifier

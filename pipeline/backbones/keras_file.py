@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.errors import WeightsMismatch
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
 from pipeline.backbones.keras_file import read_keras_file
-from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import BACKBONES, Backbone
 from pipeline.errors import ConfigError, ObjectNotFound, WeightsMismatch, WeightsNotFound
 from pipeline.npz import ArraySpec, read_npz, write_npz

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluate.predictions import Prediction
 from pipeline.types import JsonDict
 
 EPSILON = 1e-7  # Keras's own clipping of categorical cross-entropy, so that losses can be compared
@@ -90,30 +88,3 @@ def wilson_interval(hits: float, total: float, z: float = Z_95) -> tuple[float, 
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def compute_metrics(
-    predictions: Mapping[str, Prediction],
-    labels: Mapping[str, str],
-    classes: Sequence[str],
-    *,
-    groups: Mapping[str, str] | None = None,
-) -> Metrics:
-    """Compare predictions with labels; both have the same keys.
-
-    Args:
-        predictions: What the model said, by picture.
-        labels: The truth, by picture.
-        classes: Label of output 0, of output 1, ...
-        groups: Group of each picture, for the intervals; each picture is its own unless given.
-
-    Raises:
-        LabelMapMismatch: if the model's outputs or label names are not those of `classes`.
-        EvaluationError: if there is no picture, or an output is not a finite number.
-    """
-    from pipeline.evaluate.answers import collect_answers
-    from pipeline.evaluate.measure import measure
-
-    return measure(
-        collect_answers(predictions, labels, model_classes=classes, classes=classes, groups=groups)
-    )

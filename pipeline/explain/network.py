@@ -17,7 +17,7 @@ from pipeline.types import JsonDict
 
 TOP = 5
 TIMEOUT_SECONDS = 600
-_CHILD = (sys.executable, "-P", "-m", "pipeline.backbones.networks.inspection")
+_CHILD = (sys.executable, "-P", "-m", "pipeline.backbones.inspection")
 
 
 def classify(
@@ -66,7 +66,7 @@ def layers(backbone: str) -> list[JsonDict]:
 
 
 def ask_network(request: JsonDict) -> Any:
-    """Return the child's answer to a request, see `pipeline.backbones.networks.inspection`.
+    """Return the child's answer to a request, see `pipeline.backbones.inspection`.
 
     Raises:
         PipelineError: of the type that was raised in the child.

@@ -17,10 +17,10 @@ from skimage import data as photographs
 
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
 from pipeline.backbones.imagenet import read_imagenet_weights
+from pipeline.backbones.inspection import describe_layers, imagenet_logits
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_network
-from pipeline.backbones.networks.inspection import describe_layers, imagenet_logits
 from pipeline.backbones.networks.keras_model import build_keras_model
-from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.errors import WeightsMismatch

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_mapped_network, build_network, fold_batch_norm
-from pipeline.backbones.networks.layers import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.errors import SignatureMismatch, TFLiteUnavailable

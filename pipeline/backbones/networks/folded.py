@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbones.networks.layers import ARCHITECTURES, BATCH_NORM_EPSILON
+from pipeline.backbones.networks.architectures import ARCHITECTURES
+from pipeline.backbones.networks.layers import BATCH_NORM_EPSILON
 from pipeline.backbones.table import find_backbone
 
 if TYPE_CHECKING:

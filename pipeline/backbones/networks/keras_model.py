@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from pipeline.backbones.networks.layers import ARCHITECTURES, BATCH_NORM_EPSILON, weight_shapes
+from pipeline.backbones.networks.architectures import ARCHITECTURES, weight_shapes
+from pipeline.backbones.networks.layers import BATCH_NORM_EPSILON
 from pipeline.backbones.table import find_backbone
 
 if TYPE_CHECKING:

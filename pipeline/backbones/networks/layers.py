@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
-from pipeline.backbones.networks.efficientnet_lite0 import efficientnet_lite0
-from pipeline.backbones.networks.inception_v3 import inception_v3
-
 Value: TypeAlias = Any  # whatever a network passes from layer to layer
-Architecture: TypeAlias = "Callable[[Layers, Value], Value]"
 BATCH_NORM_EPSILON = 1e-3  # of both architectures
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "efficientnet_lite0": efficientnet_lite0,
-    "inception_v3": inception_v3,
-}
 
 
 class Layers(Protocol):
@@ -51,50 +42,3 @@ class Layers(Protocol):
 
     def add(self, left: Value, right: Value) -> Value:
         """Add element by element."""
-
-
-class _ShapeList:
-    """Layers that only note the shapes of their weights; what is passed on is the number of channels.
-
-    Args:
-        scaled: Whether batch norm multiplies by a learned `gamma`.
-    """
-
-    def __init__(self, *, scaled: bool) -> None:
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._norm = ("beta", "mean", "variance", *(("gamma",) if scaled else ()))
-
-    def conv(self, value: Value, name: str, filters: int, kernel: tuple[int, int], **_: Any) -> Value:
-        self._note(name, (*kernel, value, filters), filters)
-        return filters
-
-    def depthwise(self, value: Value, name: str, kernel: int, *, strides: int = 1) -> Value:
-        self._note(name, (kernel, kernel, value, 1), value)
-        return value
-
-    def max_pool(self, value: Value) -> Value:
-        return value
-
-    def average_pool(self, value: Value) -> Value:
-        return value
-
-    def global_average(self, value: Value) -> Value:
-        return value
-
-    def concat(self, values: Sequence[Value]) -> Value:
-        return sum(values)
-
-    def add(self, left: Value, right: Value) -> Value:
-        return left
-
-    def _note(self, name: str, kernel: tuple[int, ...], channels: int) -> None:
-        self.shapes[f"{name}/kernel"] = kernel
-        for part in self._norm:
-            self.shapes[f"{name}/{part}"] = (channels,)
-
-
-def weight_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every weight of a backbone, in the order its layers are made."""
-    layers = _ShapeList(scaled=backbone != "inception_v3")  # Keras's InceptionV3 has no gamma
-    ARCHITECTURES[backbone](layers, 3)
-    return layers.shapes

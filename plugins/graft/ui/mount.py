@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-PREFIX = "/graft"
+from graft.ui import PREFIX
+
 FASTAPI_APPS: list[dict[str, Any]] = []
 EXTERNAL_VIEWS = [
     {

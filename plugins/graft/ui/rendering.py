@@ -14,7 +14,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from graft.ui.mount import PREFIX
+from graft.ui import PREFIX
 from pipeline.report.page import number, percent, visible
 
 UI = Path(__file__).parent

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.backbones.networks.layers import ARCHITECTURES, weight_shapes
+from pipeline.backbones.networks.architectures import ARCHITECTURES, weight_shapes
 from pipeline.backbones.table import BACKBONES, find_backbone
 from pipeline.errors import UnknownBackbone
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backbones import weights as module
-from pipeline.backbones.networks.layers import weight_shapes
+from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.errors import BadArchive, WeightsMismatch, WeightsNotFound

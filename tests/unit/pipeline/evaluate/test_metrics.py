@@ -14,7 +14,7 @@ from sklearn.calibration import calibration_curve
 from pipeline.errors import EvaluationError, LabelMapMismatch
 from pipeline.evaluate.answers import Answers, collect_answers
 from pipeline.evaluate.measure import measure
-from pipeline.evaluate.metrics import Metrics, compute_metrics, wilson_interval
+from pipeline.evaluate.metrics import Metrics, wilson_interval
 from pipeline.evaluate.predictions import Prediction
 from pipeline.evaluate.scores import (
     NUM_BINS,
@@ -31,6 +31,12 @@ NEAR = 1e-9
 
 def prediction(key: str, outputs: tuple[float, ...], label: str | None = None) -> Prediction:
     return Prediction(key=key, outputs=outputs, label=label or CLASSES[outputs.index(max(outputs))])
+
+
+def compute_metrics(
+    predictions: dict[str, Prediction], labels: dict[str, str], classes: tuple[str, ...]
+) -> Metrics:
+    return measure(collect_answers(predictions, labels, model_classes=classes, classes=classes))
 
 
 def answers_of(

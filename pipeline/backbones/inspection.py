@@ -1,6 +1,6 @@
 """What a whole network says of pictures, and its layers: a child process, so that callers need no TensorFlow.
 
-`python -m pipeline.backbones.networks.inspection` reads a request from stdin, `{"layers": BACKBONE}` or
+`python -m pipeline.backbones.inspection` reads a request from stdin, `{"layers": BACKBONE}` or
 `{"classify": [FILE, ...], "backbone", "weights"}`, and writes one JSON document to stdout: the answer, or
 `{"error": {"type", "message"}}`. TensorFlow is imported after everything that can be refused.
 """
