@@ -61,9 +61,11 @@ format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-lint: setup ## Check style and formatting
+lint: setup ## Check style, formatting and which room imports which
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports --no-logo --no-cache --config pyproject.toml
+	cd plugins && ../$(BIN)/lint-imports --no-logo --no-cache --config .importlinter
 
 type: setup ## Check types
 	$(BIN)/mypy pipeline plugins

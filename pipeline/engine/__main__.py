@@ -17,7 +17,7 @@ import uvicorn
 
 from pipeline.config import Settings
 from pipeline.engine.api.app import create_app
-from pipeline.engine.api.auth import Tokens, token_file
+from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.engine import Engine, local_parts
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.telemetry.log import set_up_logging

@@ -6,8 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.api.auth import Tokens, token_file
-from pipeline.engine.api.quotas import Quotas
+from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
 from pipeline.engine.jobs.batch import BatchPredictor
@@ -17,6 +16,7 @@ from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import VersionLimits, Versions
+from pipeline.engine.quotas import Quotas
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router

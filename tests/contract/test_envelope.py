@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.api.app import OPEN_PATHS
-from pipeline.engine.api.auth import token_digest
 from pipeline.engine.api.routes.unimplemented import MISSING
+from pipeline.engine.auth import token_digest
 from tests.contract.conftest import every_route
 from tests.fakes import FakeParts
 

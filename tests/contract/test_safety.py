@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from pipeline.engine.api.auth import Role, Tokens, hmac, token_digest
+from pipeline.engine.auth import Role, Tokens, hmac, token_digest
 from tests.contract.test_jobs import JOB, TRAINING
 from tests.fakes import FakeParts
 

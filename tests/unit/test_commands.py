@@ -44,6 +44,10 @@ class TestMakefile:
         installs = re.findall(r"pip install .*\$\(LOCKS\)", MAKEFILE)
         assert [line.startswith("pip install --quiet --python") for line in installs] == [True, False]
 
+    def test_lint_checks_the_imports_of_the_pipeline_and_of_the_plugins(self) -> None:
+        calls = re.findall(r"^\t(.*)\$\(BIN\)/lint-imports .*--config (\S+)$", MAKEFILE, re.M)
+        assert calls == [("", "pyproject.toml"), ("cd plugins && ../", ".importlinter")]
+
 
 class TestSharedData:
     """`.ci/require_shared_data.py`, in a copy of the tree it looks at."""

@@ -13,10 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.engine.api.auth import Tokens, role_for
 from pipeline.engine.api.openapi import openapi
 from pipeline.engine.api.override import MethodOverride, method_of
 from pipeline.engine.api.routes import health, jobs, models, operations, predict, projects, unimplemented
+from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.telemetry.log import AccessLog
 from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope

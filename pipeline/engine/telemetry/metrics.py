@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from pipeline.engine.serving.router import Router
 from pipeline.engine.store import Job, Store
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PICTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Served(Protocol):
+    """A version as the metrics see it."""
+
+    @property
+    def runtime(self) -> str:
+        """Return what runs it."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Return True if a worker has it in memory."""
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many predictions are not yet answered."""
+
+
+class Versions(Protocol):
+    """Where the versions are: the router."""
+
+    def versions(self) -> Iterable[tuple[str, str, Served]]:
+        """Return model, version and what serves it."""
 
 
 class Metrics:
@@ -25,7 +47,7 @@ class Metrics:
         router: Knows the versions.
     """
 
-    def __init__(self, store: Store, router: Router) -> None:
+    def __init__(self, store: Store, router: Versions) -> None:
         self._registry = CollectorRegistry()
         self._router = router
         given: dict[str, Any] = {"registry": self._registry}
@@ -73,7 +95,7 @@ class Metrics:
 class _State(Collector):
     """What is counted at the moment it is asked for."""
 
-    def __init__(self, store: Store, router: Router) -> None:
+    def __init__(self, store: Store, router: Versions) -> None:
         self._store = store
         self._router = router
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.api.quotas import Quotas
+from pipeline.engine.quotas import Quotas
 from pipeline.errors import ResourceExhausted
 
 

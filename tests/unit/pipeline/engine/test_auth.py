@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.engine.api.auth import Role, Tokens, role_for, token_digest
+from pipeline.engine.auth import Role, Tokens, role_for, token_digest
 from pipeline.errors import ConfigError, PermissionDenied, Unauthenticated
 
 
