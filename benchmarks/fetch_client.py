@@ -33,12 +33,12 @@ def main(list_file: str, out: str) -> None:
     storage = Storage({"graft": Path(out)})
     classifier = Classifier.from_dict({"name": "bench", "dataset": dataset})
     result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
-    rows = (row for row in iterate_rows(result["index"], storage) if row.reason is None)
+    rows = (row for row in iterate_rows(result.index, storage) if row.reason is None)
     for number in count():
         if not (part := list(islice(rows, SHARD))):
             break
         pack(part, f"gs://graft/shard-{number}.npz", storage)
-    print(result["found"])
+    print(result.found)
 
 
 def pack(rows: list[FetchedRow], uri: str, storage: Storage) -> None:

@@ -130,10 +130,10 @@ def prepare(name: str, pictures: Path, home: Path) -> list[str]:
     )
     fetched = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
     dataset = build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched["index"]], run_id="bench"
+        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched.index], run_id="bench"
     )
     backbone = find_backbone(name)
-    plan = plan_pack(storage, WORKSPACE, dataset["dataset"], dataset["version"], backbone.spec)
+    plan = plan_pack(storage, WORKSPACE, dataset.dataset, dataset.version, backbone.spec)
     for item in plan.items:
         pack_shard(storage, WORKSPACE, plan.index_uri, item)
     weights = stage_weights(backbone, weights_of(name, home), storage=storage, workspace=WORKSPACE)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.artifacts.steps import CleanResult, FetchResult
 from pipeline.config import Classifier
-from pipeline.datasets.fetch import FetchResult, fetch_pictures
-from pipeline.preprocess.clean import CleanResult, build_dataset_version
+from pipeline.datasets.fetch import fetch_pictures
+from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 
 WORKSPACE = "gs://graft"
@@ -59,7 +60,7 @@ def folder_classifier(root: Path, **split: Any) -> Classifier:
 def fetch_and_clean(classifier: Classifier, storage: Storage) -> tuple[FetchResult, CleanResult]:
     fetched = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
     cleaned = build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched["index"]], run_id="run 1"
+        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched.index], run_id="run 1"
     )
     return fetched, cleaned
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypedDict
 
 from pipeline.artifacts.fetch_index import (
     FetchedRow,
@@ -15,6 +14,7 @@ from pipeline.artifacts.fetch_index import (
     read_previous_index,
     write_index,
 )
+from pipeline.artifacts.steps import FetchResult
 from pipeline.config import Classifier, SourceConfig
 from pipeline.datasets.download import Downloads, Outcome, utc_now
 from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher
@@ -29,17 +29,6 @@ from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
 POSITIONS = 1_000_000_000  # of each source: the second one's first entry is at this position
-
-
-class FetchResult(TypedDict):
-    """What one chunk of `fetch` did: the index it wrote and the counts."""
-
-    index: str
-    found: int
-    downloaded: int
-    reused: int
-    refused: dict[str, int]
-    requests: int
 
 
 def fetch_pictures(
@@ -149,14 +138,14 @@ class _ChunkFetch:
         _drop_indexes_beyond(self._num_chunks, storage, self._workspace, name)
         self._progress.say()
         refused = dict(sorted(self._progress.failures.items()))
-        return {
-            "index": uri,
-            "found": len(self._rows) - sum(refused.values()),
-            "downloaded": self._transferred,
-            "reused": self._progress.reused,
-            "refused": refused,
-            "requests": self._requests,
-        }
+        return FetchResult(
+            index=uri,
+            found=len(self._rows) - sum(refused.values()),
+            downloaded=self._transferred,
+            reused=self._progress.reused,
+            refused=refused,
+            requests=self._requests,
+        )
 
     def _fetch_source(self, number: int, section: SourceConfig) -> None:
         self._downloads.begin(getattr(section, "limit_per_class", None))

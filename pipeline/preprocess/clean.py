@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any, TypedDict
+from typing import Any
 
 from pipeline.artifacts.dataset import (
     DatasetInfo,
@@ -25,6 +25,7 @@ from pipeline.artifacts.dataset import (
     write_latest_version,
 )
 from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.steps import CleanResult
 from pipeline.config import Classifier, SplitConfig
 from pipeline.errors import EmptyDataset, ExpectationFailed
 from pipeline.preprocess.cards.card import describe_version, write_version
@@ -50,7 +51,6 @@ from pipeline.preprocess.split_registry import (
     write_split_registry,
 )
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
 
@@ -58,23 +58,6 @@ _SHARED_FIELDS = {each.name for each in fields(FetchedRow)} & {each.name for eac
     "reason",
     "group",
 }
-
-
-class CleanResult(TypedDict):
-    """The dataset version and the work it took."""
-
-    dataset: str
-    version: str
-    uri: str
-    classes: dict[str, int]
-    pictures: int
-    test_pictures: int
-    train_pictures: int
-    rejected: dict[str, int]
-    decoded: int
-    warnings: list[str]
-    expect: JsonDict
-    new: bool
 
 
 def build_dataset_version(

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pipeline.artifacts.dataset import (
     read_dataset_info,
     version_uri,
 )
+from pipeline.artifacts.steps import PackItem, PackResult
 from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs
@@ -36,15 +37,7 @@ from pipeline.types import JsonDict
 log = logging.getLogger(__name__)
 
 MAX_SHARD_ROWS = 256
-PackItem: TypeAlias = "int | str"  # a shard's index, or "test"
 TEST_ITEM = "test"
-
-
-class PackResult(TypedDict):
-    """What packing one item took."""
-
-    decoded: int
-    written: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +121,10 @@ def pack_shard(storage: Storage, workspace: str, index_uri: str, item: PackItem)
     """
     index = storage.read_json(index_uri)
     if item == TEST_ITEM:
-        return {"decoded": 0, "written": _write_tests(index, storage, workspace)}
+        return PackResult(decoded=0, written=int(_write_tests(index, storage, workspace)))
     entry = index["shards"][int(item)]
     if storage.exists(entry["uri"]):
-        return {"decoded": 0, "written": False}
+        return PackResult(decoded=0, written=0)
     rows = _read_shard_rows(entry["uri"], storage)
     spec = PixelSpec.from_dict(index["spec"])
     features = decode_blobs([row.blob for row in rows], spec, storage, workspace)
@@ -140,7 +133,7 @@ def pack_shard(storage: Storage, workspace: str, index_uri: str, item: PackItem)
     arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
     written = storage.write_large(entry["uri"], partial(save_npz, arrays=arrays), if_absent=True)
     log.info("%s: %d pictures, %d bytes of pixels", entry["uri"], len(rows), features.nbytes)
-    return {"decoded": len(rows), "written": written}
+    return PackResult(decoded=len(rows), written=int(written))
 
 
 def _read_rows(info: DatasetInfo, storage: Storage, workspace: str) -> tuple[dict[str, _ShardRow], int]:

@@ -11,8 +11,8 @@ from pipeline.artifacts.dataset import (
     read_manifest,
     version_uri,
 )
+from pipeline.artifacts.steps import CleanResult
 from pipeline.errors import DatasetError, ObjectNotFound, SourceNotFound
-from pipeline.preprocess.clean import CleanResult
 from pipeline.preprocess.decisions import read_takedowns
 from pipeline.preprocess.expectations import DataOutcome, Expectations
 from pipeline.storage import Storage

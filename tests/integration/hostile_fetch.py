@@ -43,7 +43,7 @@ def main(list_file: str, bucket: str) -> None:
     result = fetch_pictures(
         classifier, storage=Storage({"graft": Path(bucket)}), workspace="gs://graft", policy=policy
     )
-    sys.stdout.write(json.dumps({**result, "memory": peak_bytes() - idle}))
+    sys.stdout.write(json.dumps({**result.to_dict(), "memory": peak_bytes() - idle}))
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ class Runs:
 
     def run(self, name: str) -> tuple[Evaluation, GateDecision]:
         _, dataset = fetch_and_clean(folder_classifier(self.folder), self.storage)
-        uri = version_uri(WORKSPACE, dataset["dataset"], dataset["version"])
-        head = self.train(dataset["dataset"], dataset["version"])
+        uri = version_uri(WORKSPACE, dataset.dataset, dataset.version)
+        head = self.train(dataset.dataset, dataset.version)
         champion = None
         if self.champion is not None:
             version, other, trained_on = self.champion

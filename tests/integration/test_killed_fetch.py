@@ -113,7 +113,7 @@ def build(bucket: Path, list_file: Path) -> str:
     )
     return build_dataset_version(
         classifier, storage=storage, workspace=WORKSPACE, fetched=fetched, run_id="run"
-    )["version"]
+    ).version
 
 
 def test_a_second_run_on_an_unchanged_site_transfers_no_body(site: Site, tmp_path: Path) -> None:

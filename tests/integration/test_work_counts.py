@@ -38,13 +38,15 @@ class Runs:
 
     def run(self) -> tuple[dict[str, int], dict[str, Any]]:
         fetched, dataset = fetch_and_clean(self.classifier, self.storage)
-        plan = plan_pack(self.storage, WORKSPACE, dataset["dataset"], dataset["version"], BACKBONE.spec)
+        plan = plan_pack(self.storage, WORKSPACE, dataset.dataset, dataset.version, BACKBONE.spec)
         packed = [pack_shard(self.storage, WORKSPACE, plan.index_uri, item) for item in plan.items]
         cache = FeatureCache(self.storage, f"{WORKSPACE}/features", BACKBONE.feature_width)
         index = self.storage.read_json(plan.index_uri)
         found = collect_features(index, storage=self.storage, cache=cache, network=self.forward)
         trained = {"forwarded": found.forwarded, "cached": found.cached}
-        return count_work([fetched], dataset, packed, trained), dict(dataset)
+        cleaned = dataset.to_dict()
+        counted = count_work([fetched.to_dict()], cleaned, [part.to_dict() for part in packed], trained)
+        return counted, cleaned
 
     def forward(self, pixels: Any) -> Any:
         self.pictures_seen += len(pixels)

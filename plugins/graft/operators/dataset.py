@@ -11,6 +11,7 @@ from graft.operators.base import GraftOperator
 from graft.operators.run_summary import finish_skipped_run, finish_unchanged_run, skip_what_follows
 from graft.params import classifier_of_run
 from graft.run_request import dataset_version_of_run, skips_unchanged
+from pipeline.artifacts.steps import DatasetResult, FetchResult, PackResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +49,7 @@ class FetchPicturesOperator(GraftOperator):
         pinned = dataset_version_of_run(classifier, context, self.storage, self.workspace)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
-            return {"index": None, "downloaded": 0}
+            return FetchResult(index=None).to_dict()
         result = fetch_pictures(
             classifier,
             find_secret=find_connection_secret,
@@ -57,7 +58,7 @@ class FetchPicturesOperator(GraftOperator):
             chunk=self.chunk,
             num_chunks=self.num_chunks,
         )
-        return dict(result)
+        return result.to_dict()
 
 
 class BuildDatasetVersionOperator(GraftOperator):
@@ -100,19 +101,16 @@ class BuildDatasetVersionOperator(GraftOperator):
                 fetched=[part["index"] for part in as_list(self.fetched)],
                 run_id=context["ti"].run_id,
             )
-        for warning in (*dataset["warnings"], *dataset["expect"]["reasons"]):
-            self.log.warning(warning)
         spec = find_backbone(classifier.model.backbone).spec
-        plan = plan_pack(storage, workspace, dataset["dataset"], dataset["version"], spec)
-        result = {
-            **dataset,
-            "pack_index": plan.index_uri,
-            "pack_items": list(plan.items),
-            "classifier": classifier.to_dict(),
-        }
-        if dataset["expect"]["outcome"] == "skip":
+        plan = plan_pack(storage, workspace, dataset.dataset, dataset.version, spec)
+        result = DatasetResult.plan(
+            dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()
+        ).to_dict()
+        for warning in (*result["warnings"], *result["expect"]["reasons"]):
+            self.log.warning(warning)
+        if result["expect"]["outcome"] == "skip":
             self._end_run(context, result)
-        if dataset["new"]:
+        if result["new"]:
             self._tell_of_version(context, result)
         if skips_unchanged(classifier, context):
             self._end_run_if_unchanged(context, classifier, result)
@@ -189,10 +187,10 @@ class PackShardsOperator(GraftOperator):
         results = [
             pack_shard(self.storage, self.workspace, self.dataset["pack_index"], item) for item in items
         ]
-        return {
-            "decoded": sum(result["decoded"] for result in results),
-            "written": sum(bool(result["written"]) for result in results),
-        }
+        return PackResult(
+            decoded=sum(result.decoded for result in results),
+            written=sum(result.written for result in results),
+        ).to_dict()
 
 
 def find_connection_secret(connection: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
+from pipeline.artifacts.steps import PackResult
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
@@ -483,9 +484,9 @@ class TestPacking:
     ) -> None:
         packed: list[Any] = []
 
-        def pack_shard(storage: Storage, workspace: str, index: str, item: Any) -> dict[str, Any]:
+        def pack_shard(storage: Storage, workspace: str, index: str, item: Any) -> PackResult:
             packed.append(item)
-            return {"decoded": 10, "written": True}
+            return PackResult(decoded=10, written=1)
 
         monkeypatch.setattr("pipeline.preprocess.pack.pack_shard", pack_shard)
         dataset = {**DATASET, "pack_items": [0, 1, 2, "test"]}

@@ -13,6 +13,7 @@ from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
 from pipeline.artifacts.dataset import read_dataset_info, version_uri
+from pipeline.artifacts.steps import FetchResult
 from pipeline.preprocess.decisions import Takedown, write_takedowns
 from pipeline.storage import Storage
 from tests.fakes_ml_engine import FakeMLEngine
@@ -175,7 +176,7 @@ class TestOlderDatasetVersions:
         second = runs.run()
         assert first["version"] != second["version"]
         again = runs.run("manual", {"dataset.as_of": first["version"]})
-        assert runs.fetched == {"index": None, "downloaded": 0}
+        assert runs.fetched == FetchResult(index=None).to_dict()
         assert (again["decoded"], again["new"]) == (0, False)
         names = ("version", "uri", "classes", "pictures", "test_pictures", "pack_index", "pack_items")
         assert {name: again[name] for name in names} == {name: first[name] for name in names}

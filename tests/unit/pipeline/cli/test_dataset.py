@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.dataset import ManifestRow, read_manifest
+from pipeline.artifacts.steps import CleanResult
 from pipeline.npz import read_npz
-from pipeline.preprocess.clean import CleanResult
 from pipeline.preprocess.decisions import decisions_uri
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, classifier_of, fetch_and_clean, folder_classifier, folder_of
@@ -45,7 +45,7 @@ class TestShow:
         (toys.root / "ant" / "text.jpg").write_text("no picture")
         result = toys.clean()
         assert graft("dataset", "show", "toys", "--json").document == {
-            "version": result["version"],
+            "version": result.version,
             "pictures": 40,
             "classes": {"ant": 20, "cat": 20},
             "rejected": {"not_an_image": 1},
@@ -57,11 +57,11 @@ class TestShow:
         (toys.root / "ant" / "text.jpg").write_text("no picture")
         result = toys.clean()
         text = graft("dataset", "show", "toys").stdout
-        for said in (result["version"], "40 of 41 pictures found", "not_an_image", "card.html"):
+        for said in (result.version, "40 of 41 pictures found", "not_an_image", "card.html"):
             assert said in text
 
     def test_an_older_version_can_be_shown(self, toys: Toys, graft: Graft) -> None:
-        first = toys.clean()["version"]
+        first = toys.clean().version
         folder_of(toys.root, {"ant": 3}, first=20)
         toys.clean()
         assert graft("dataset", "show", "toys", "--version", first, "--json").document["pictures"] == 40
@@ -72,7 +72,7 @@ class TestShow:
         assert "it has none. Make one with `graft run toys`" in outcome.stderr
 
     def test_an_unknown_version_lists_the_known(self, toys: Toys, graft: Graft) -> None:
-        version = toys.clean()["version"]
+        version = toys.clean().version
         outcome = graft("dataset", "show", "toys", "--version", "d_0", "--json")
         assert outcome.code == 1
         assert version in outcome.document["error"]["message"]
@@ -80,13 +80,13 @@ class TestShow:
 
 class TestDiff:
     def test_names_every_change(self, toys: Toys, graft: Graft) -> None:
-        first = toys.clean()["version"]
+        first = toys.clean().version
         rows = toys.rows(first)
         gone, deleted, relabelled = rows[0], rows[1], rows[-1]
         Path(gone.source_url.removeprefix("file://")).unlink()
         toys.decide(f"{deleted.id},delete,", f"{relabelled.id},relabel,ant")
         folder_of(toys.root, {"cat": 1}, first=20)
-        second = toys.clean()["version"]
+        second = toys.clean().version
         changes = graft("dataset", "diff", "toys", "--json").document
         assert (changes["old"], changes["new"]) == (first, second)
         assert [entry["source_url"].endswith("cat/0020.png") for entry in changes["added"]] == [True]
@@ -102,10 +102,10 @@ class TestDiff:
         assert {entry["id"] for entry in back["added"]} == set(removed)
 
     def test_pictures_that_change_sides_have_moved(self, toys: Toys, graft: Graft) -> None:
-        old = toys.clean()["version"]
+        old = toys.clean().version
         source = {"type": "folder", "uri": str(toys.root)}
         _, result = fetch_and_clean(classifier_of(source, method="random", seed=3), toys.storage)
-        moved = graft("dataset", "diff", "toys", old, result["version"], "--json").document["moved"]
+        moved = graft("dataset", "diff", "toys", old, result.version, "--json").document["moved"]
         assert moved
         assert {(entry["from"], entry["to"]) for entry in moved} <= {("train", "test"), ("test", "train")}
 
@@ -122,8 +122,8 @@ class TestExport:
         target = tmp_path / "out"
         done = graft("dataset", "export", "toys", str(target), "--size", "8x12", "--json").document
         assert done["files"] == ["train-00000-of-00001.npz", "test-00000-of-00001.npz"]
-        assert (done["train"], done["test"]) == (result["train_pictures"], result["test_pictures"])
-        rows = {row.id: row for row in toys.rows(result["version"])}
+        assert (done["train"], done["test"]) == (result.train_pictures, result.test_pictures)
+        rows = {row.id: row for row in toys.rows(result.version)}
         seen: set[str] = set()
         for name in done["files"]:
             arrays = read_npz(target / name)
@@ -145,7 +145,7 @@ class TestExport:
         files = graft("dataset", "export", "toys", str(tmp_path / "out"), "--size", "8", "--json").document[
             "files"
         ]
-        num_train = -(-result["train_pictures"] // 16)
+        num_train = -(-result.train_pictures // 16)
         assert files[0] == f"train-00000-of-{num_train:05d}.npz"
         assert len([name for name in files if name.startswith("train")]) == num_train
 
@@ -158,7 +158,7 @@ class TestExport:
             "classes": ["ant", "cat"],
         }
         _, again = fetch_and_clean(classifier_of(source), Storage({"graft": tmp_path / "other"}))
-        assert again["pictures"] == result["train_pictures"]
+        assert again.pictures == result.train_pictures
 
     def test_files_of_another_export_are_not_mixed_in(self, toys: Toys, graft: Graft, tmp_path: Path) -> None:
         toys.clean()
@@ -187,7 +187,7 @@ class TestForget:
         toys.storage.write_json(uri, {"dataset": {"version": dataset_version}})
 
     def test_lists_what_it_reaches_and_the_next_version_is_without_it(self, toys: Toys, graft: Graft) -> None:
-        version = toys.clean()["version"]
+        version = toys.clean().version
         picture = next(row for row in toys.rows(version) if row.split == "train")
         self.lineage(toys, "v_1", version)
         self.lineage(toys, "v_2", "d_other")
@@ -197,16 +197,16 @@ class TestForget:
         assert said["versions"] == {version: "train"}
         assert said["models"] == [{"version": "v_1", "dataset_version": version, "used_for": "train"}]
         after = toys.clean()
-        assert after["rejected"] == {"taken_down": 1}
-        assert picture.id not in {row.id for row in toys.rows(after["version"])}
+        assert after.rejected == {"taken_down": 1}
+        assert picture.id not in {row.id for row in toys.rows(after.version)}
 
     def test_an_address_takes_down_what_came_from_it(self, toys: Toys, graft: Graft) -> None:
-        version = toys.clean()["version"]
+        version = toys.clean().version
         picture = toys.rows(version)[0]
         (toys.root / "ant" / "zz.png").write_bytes((toys.root / "ant" / "0000.png").read_bytes())
         text = graft("dataset", "forget", "toys", picture.source_url).stdout
         assert f"dataset version {version} holds it" in text
-        assert toys.clean()["rejected"] == {"taken_down": 2}
+        assert toys.clean().rejected == {"taken_down": 2}
 
     def test_an_address_that_is_not_there_yet_stays_out(self, toys: Toys, graft: Graft) -> None:
         toys.clean()
@@ -214,10 +214,10 @@ class TestForget:
         assert graft("dataset", "forget", "toys", late.as_uri(), "--json").document["versions"] == {}
         folder_of(toys.root, {"ant": 1}, first=20)
         (toys.root / "ant" / "0020.png").rename(late)
-        assert toys.clean()["rejected"] == {"taken_down": 1}
+        assert toys.clean().rejected == {"taken_down": 1}
 
     def test_again_changes_nothing(self, toys: Toys, graft: Graft) -> None:
-        version = toys.clean()["version"]
+        version = toys.clean().version
         picture = str(toys.rows(version)[0].id)
         uri = f"{WORKSPACE}/datasets/toys/takedowns.jsonl"
         graft("dataset", "forget", "toys", picture)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.fetch_index import FetchedRow, RowSpool, format_row, iterate_rows, read_indexes
-from pipeline.datasets.fetch import FetchResult, fetch_pictures
+from pipeline.artifacts.steps import FetchResult
+from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.folder import FolderSource
 from pipeline.errors import EmptyDataset
 from pipeline.storage import Storage
@@ -40,15 +41,15 @@ def fetch_folder(toys: Path, storage: Storage, chunk: int = 0, num_chunks: int =
 
 
 def counts(result: FetchResult) -> tuple[int, int, int]:
-    return result["found"], result["downloaded"], result["reused"]
+    return result.found, result.downloaded, result.reused
 
 
 class TestFolder:
     def test_first_run_reads_every_picture_into_a_blob(self, toys: Path, storage: Storage) -> None:
         result = fetch_folder(toys, storage)
         assert counts(result) == (6, 6, 0)
-        rows = read_indexes([result["index"]], storage).rows
-        assert list(iterate_rows(result["index"], storage)) == rows
+        rows = read_indexes([result.index], storage).rows
+        assert list(iterate_rows(result.index, storage)) == rows
         assert storage.read_bytes(f"{WORKSPACE}/blobs/{rows[0].blob}") == (toys / "ant/0000.png").read_bytes()
         assert len(storage.list_uris(f"{WORKSPACE}/blobs/")) == 6
 
@@ -56,10 +57,10 @@ class TestFolder:
         self, toys: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = fetch_folder(toys, storage)
-        before = storage.read_bytes(first["index"])
+        before = storage.read_bytes(first.index)
         monkeypatch.setattr(FolderSource, "_read", lambda source, path: pytest.fail(f"{path} was read"))
         assert counts(fetch_folder(toys, storage)) == (6, 0, 6)
-        assert storage.read_bytes(first["index"]) == before
+        assert storage.read_bytes(first.index) == before
 
     def test_ten_more_pictures_are_ten_reads(self, toys: Path, storage: Storage) -> None:
         fetch_folder(toys, storage)
@@ -80,7 +81,7 @@ class TestFolder:
         self, toys: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = fetch_folder(toys, storage)
-        before = storage.read_bytes(first["index"])
+        before = storage.read_bytes(first.index)
         folder_of(toys, {"ant": 4}, first=3)
         create, seen = storage.create_bytes, []
 
@@ -94,7 +95,7 @@ class TestFolder:
         with pytest.raises(KeyboardInterrupt):
             fetch_folder(toys, storage)
         monkeypatch.undo()
-        assert storage.read_bytes(first["index"]) == before
+        assert storage.read_bytes(first.index) == before
         assert counts(fetch_folder(toys, storage)) == (10, 4, 6)
 
     def test_a_refused_source_writes_nothing(self, toys: Path, storage: Storage) -> None:
@@ -107,7 +108,7 @@ class TestFolder:
 class TestChunks:
     def test_together_hold_every_picture_once(self, toys: Path, storage: Storage) -> None:
         results = [fetch_folder(toys, storage, chunk, 2) for chunk in range(2)]
-        rows = read_indexes([result["index"] for result in results], storage).rows
+        rows = read_indexes([result.index for result in results], storage).rows
         assert [row.position for row in rows] == [0, 1, 2, 3, 4, 5]
         again = [fetch_folder(toys, storage, chunk, 2) for chunk in range(2)]
         assert [counts(result) for result in again] == [(3, 0, 3), (3, 0, 3)]
@@ -119,7 +120,7 @@ class TestChunks:
             fetch_folder(toys, storage, chunk, 3)
         result = fetch_folder(toys, storage)
         assert counts(result) == (6, 0, 6)
-        assert storage.list_uris(f"{WORKSPACE}/datasets/toys/fetched/") == [result["index"]]
+        assert storage.list_uris(f"{WORKSPACE}/datasets/toys/fetched/") == [result.index]
 
 
 class TestSample:
@@ -180,7 +181,7 @@ class TestArchiveOverHttp:
         self.fetch(server, storage)
         result = self.fetch(server, storage, classes=("x", "y"))
         assert counts(result) == (6, 0, 6)
-        assert {row.label for row in read_indexes([result["index"]], storage).rows} == {"x", "y"}
+        assert {row.label for row in read_indexes([result.index], storage).rows} == {"x", "y"}
 
     def test_a_local_archive_is_read_once_too(self, storage: Storage, tmp_path: Path) -> None:
         self.write_archive(tmp_path, 4)
@@ -194,9 +195,9 @@ class TestArchiveOverHttp:
         uri = server.url("toys.npz").replace("://", "://me:secret@")
         source = {"type": "npz", "uri": uri, "classes": ["a", "b"]}
         result = fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
-        rows = read_indexes([result["index"]], storage).rows
+        rows = read_indexes([result.index], storage).rows
         assert rows[0].source_url == server.url("toys.npz#0")
-        assert b"secret" not in storage.read_bytes(result["index"])
+        assert b"secret" not in storage.read_bytes(result.index)
 
 
 def test_rows_that_come_in_any_order_are_written_in_source_order() -> None:

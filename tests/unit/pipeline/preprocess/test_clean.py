@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts.dataset import ManifestRow, RowStatus, read_dataset_info, read_manifest
+from pipeline.artifacts.steps import CleanResult
 from pipeline.errors import EmptyDataset, SplitError
-from pipeline.preprocess.clean import CleanResult, build_dataset_version
+from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 from tests.fakes_pictures import (
     WORKSPACE,
@@ -39,7 +41,7 @@ def clean(toys: Path, storage: Storage, **split: object) -> CleanResult:
 
 
 def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
-    return read_manifest(storage, WORKSPACE, result["dataset"], result["version"])
+    return read_manifest(storage, WORKSPACE, result.dataset, result.version)
 
 
 def versions(storage: Storage) -> list[str]:
@@ -49,9 +51,9 @@ def versions(storage: Storage) -> list[str]:
 class TestFirstVersion:
     def test_counts_add_up_and_every_row_is_complete(self, toys: Path, storage: Storage) -> None:
         result = clean(toys, storage)
-        assert result["classes"] == {"ant": 12, "cat": 12}
-        assert result["pictures"] == result["train_pictures"] + result["test_pictures"] == 24
-        assert result["decoded"] == 24
+        assert result.classes == {"ant": 12, "cat": 12}
+        assert result.pictures == result.train_pictures + result.test_pictures == 24
+        assert result.decoded == 24
         for row in rows_of(result, storage):
             assert (row.width, row.height, row.format, row.status) == (16, 16, "PNG", RowStatus.KEPT)
             assert row.group
@@ -71,12 +73,12 @@ class TestFirstVersion:
 
     def test_card_and_info_say_what_it_is(self, toys: Path, storage: Storage) -> None:
         result = clean(toys, storage)
-        info = read_dataset_info(storage, WORKSPACE, "toys", result["version"])
+        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
         assert info.classes == ["ant", "cat"]
         assert info.run_id == "run 1"
-        assert sum(info.test.values()) == result["test_pictures"]
-        card = storage.read_bytes(f"{result['uri']}/README.md").decode()
-        assert result["version"] in card
+        assert sum(info.test.values()) == result.test_pictures
+        card = storage.read_bytes(f"{result.uri}/README.md").decode()
+        assert result.version in card
         assert "| 1 | cat | 12 |" in card
 
 
@@ -86,8 +88,8 @@ class TestSecondRun:
         found = storage.list_uris(f"{WORKSPACE}/datasets/toys/")
         files = {uri: storage.local_path(uri).stat().st_mtime_ns for uri in found if "/fetched/" not in uri}
         second = clean(toys, storage)
-        assert second == {**first, "decoded": 0}
-        assert list(second["classes"]) == ["ant", "cat"]
+        assert second == replace(first, decoded=0)
+        assert list(second.classes) == ["ant", "cat"]
         assert files == {uri: storage.local_path(uri).stat().st_mtime_ns for uri in files}
         assert len(versions(storage)) == 1
 
@@ -95,7 +97,7 @@ class TestSecondRun:
         source = {"type": "folder", "uri": str(toys), "classes": ["cat", "ant"]}
         for _ in range(2):
             _, result = fetch_and_clean(classifier_of(source), storage)
-            assert list(result["classes"]) == ["cat", "ant"]
+            assert list(result.classes) == ["cat", "ant"]
 
     def test_the_time_of_reading_is_not_part_of_the_version(self, toys: Path, tmp_path: Path) -> None:
         one, other = (storage_in(tmp_path / name) for name in ("one", "other"))
@@ -103,7 +105,7 @@ class TestSecondRun:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.datasets.download.datetime", _Tomorrow)
             second = clean(toys, other)
-        assert first["version"] == second["version"]
+        assert first.version == second.version
         assert rows_of(first, one)[0].retrieved_at != rows_of(second, other)[0].retrieved_at
 
     def test_ten_new_pictures_are_ten_decodes_and_move_nobody(self, toys: Path, storage: Storage) -> None:
@@ -111,15 +113,15 @@ class TestSecondRun:
         before = {row.id: row.split for row in rows_of(first, storage)}
         folder_of(toys, {"ant": 5, "cat": 5}, first=12)
         second = clean(toys, storage)
-        assert second["decoded"] == 10
-        assert second["version"] != first["version"]
+        assert second.decoded == 10
+        assert second.version != first.version
         after = {row.id: row.split for row in rows_of(second, storage)}
         assert {id: after[id] for id in before} == before
 
     def test_bad_pictures_are_not_tried_again(self, toys: Path, storage: Storage) -> None:
         (toys / "ant" / "bad.jpg").write_text("hello")
-        assert clean(toys, storage)["decoded"] == 25
-        assert clean(toys, storage)["decoded"] == 0
+        assert clean(toys, storage).decoded == 25
+        assert clean(toys, storage).decoded == 0
 
     def test_a_test_picture_that_leaves_and_returns_is_a_test_picture(
         self, toys: Path, storage: Storage
@@ -154,7 +156,7 @@ class TestSecondRun:
             with pytest.raises(KeyboardInterrupt):
                 clean(toys, fresh)
             monkeypatch.undo()
-            assert clean(toys, fresh)["version"] == clean(toys, storage)["version"]
+            assert clean(toys, fresh).version == clean(toys, storage).version
             assert len(versions(fresh)) == 1
 
 
@@ -174,8 +176,8 @@ class TestBadPictures:
         (toys / "ant" / "empty.png").write_bytes(b"")
         (toys / "cat" / "cut.png").write_bytes(whole[: len(whole) // 2])
         result = clean(toys, storage)
-        assert result["rejected"] == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
-        assert result["pictures"] == 24
+        assert result.rejected == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
+        assert result.pictures == 24
         bad = [row for row in rows_of(result, storage) if row.status is RowStatus.QUARANTINED]
         assert {(row.id, row.split, row.group) for row in bad} == {(None, None, None)}
 
@@ -189,8 +191,8 @@ class TestBadPictures:
     def test_equal_pictures_under_two_labels_are_all_kept_out(self, toys: Path, storage: Storage) -> None:
         (toys / "cat" / "same.png").write_bytes((toys / "ant" / "0003.png").read_bytes())
         result = clean(toys, storage)
-        assert result["rejected"] == {"conflicting_labels": 2}
-        assert result["classes"] == {"ant": 11, "cat": 12}
+        assert result.rejected == {"conflicting_labels": 2}
+        assert result.classes == {"ant": 11, "cat": 12}
 
     def test_a_new_picture_between_train_and_test_is_kept_out(self, tmp_path: Path, storage: Storage) -> None:
         bridge_of = {"ant": "train", "cat": "test"}
@@ -204,8 +206,8 @@ class TestBadPictures:
             )
             folder_of(toys, {"ant": 1}, first=12)
             result = clean(toys, storage)
-        assert result["rejected"] == {"straddles_split": 1}
-        assert result["pictures"] == 24
+        assert result.rejected == {"straddles_split": 1}
+        assert result.pictures == 24
 
     def test_one_picture_of_a_class_is_a_split_error_and_writes_nothing(
         self, tmp_path: Path, storage: Storage
@@ -223,18 +225,18 @@ class TestSplitMethods:
         tested = [row.position for row in rows_of(result, storage) if row.split == "test"]
         assert tested == sorted(shuffled)
         other = clean(toys, storage, method="random", seed=1, test_fraction=0.25)
-        assert other["version"] != result["version"]
-        assert other["decoded"] == 0
+        assert other.version != result.version
+        assert other.decoded == 0
 
     def test_random_leaves_the_hash_split_as_it_was(self, toys: Path, storage: Storage) -> None:
         first = clean(toys, storage)
         clean(toys, storage, method="random", seed=5)
-        assert clean(toys, storage)["version"] == first["version"]
+        assert clean(toys, storage).version == first.version
 
     def test_random_warns_of_groups_it_tears_apart(self, storage: Storage) -> None:
         _, result = fetch_and_clean(classifier_of({"type": "sample"}, method="random"), storage)
-        assert len(result["warnings"]) == 1
-        assert "groups of near duplicates straddle the split" in result["warnings"][0]
+        assert len(result.warnings) == 1
+        assert "groups of near duplicates straddle the split" in result.warnings[0]
 
     def test_blocks_of_the_sample_stay_together_under_hash(self, storage: Storage) -> None:
         _, result = fetch_and_clean(classifier_of({"type": "sample"}), storage)
@@ -245,8 +247,8 @@ class TestSplitMethods:
             sides.setdefault(block, set()).add(str(row.split))
         assert len(sides) == 48
         assert {len(found) for found in sides.values()} == {1}
-        assert result["warnings"] == []
-        assert result["test_pictures"] >= 40
+        assert result.warnings == []
+        assert result.test_pictures >= 40
 
 
 def test_chunks_of_a_fetch_make_one_version(toys: Path, storage: Storage) -> None:
@@ -255,13 +257,13 @@ def test_chunks_of_a_fetch_make_one_version(toys: Path, storage: Storage) -> Non
     classifier = folder_classifier(toys)
     whole = clean(toys, storage)
     parts = [
-        fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, chunk=chunk, num_chunks=3)["index"]
+        fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, chunk=chunk, num_chunks=3).index
         for chunk in range(3)
     ]
     joined = build_dataset_version(
         classifier, storage=storage, workspace=WORKSPACE, fetched=parts[::-1], run_id="run 2"
     )
-    assert joined["version"] == whole["version"]
+    assert joined.version == whole.version
 
 
 class TestLedgersOfAnEarlierRelease:
@@ -276,11 +278,11 @@ class TestLedgersOfAnEarlierRelease:
         first = clean(toys, storage)
         ledger = f"{WORKSPACE}/datasets/toys/splits.jsonl"
         before = storage.read_bytes(ledger)
-        for uri in (ledger, f"{first['uri']}/manifest.jsonl"):
+        for uri in (ledger, f"{first.uri}/manifest.jsonl"):
             self.strip(uri, storage)
         (toys / "ant" / "0000.png").unlink()
         second = clean(toys, storage)
-        assert second["decoded"] == 23
+        assert second.decoded == 23
         assert storage.read_bytes(ledger) == before
         splits = {row.id: row.split for row in rows_of(first, storage)}
         assert all(splits[row.id] == row.split for row in rows_of(second, storage))

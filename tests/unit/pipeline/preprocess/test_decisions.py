@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts.dataset import ManifestRow, read_manifest
+from pipeline.artifacts.steps import CleanResult
 from pipeline.errors import ConfigError, EmptyDataset
-from pipeline.preprocess.clean import CleanResult
 from pipeline.preprocess.decisions import Takedown, decisions_uri, write_takedowns
 from pipeline.preprocess.split_registry import read_split_registry
 from pipeline.storage import Storage
@@ -28,7 +28,7 @@ def clean(toys: Path, storage: Storage) -> CleanResult:
 
 
 def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
-    return read_manifest(storage, WORKSPACE, "toys", result["version"])
+    return read_manifest(storage, WORKSPACE, "toys", result.version)
 
 
 def decide(storage: Storage, *lines: str) -> None:
@@ -48,33 +48,33 @@ class TestDecisions:
         assert (after[0].status, after[0].reason, after[0].decision) == ("quarantined", "deleted", "delete")
         assert (after[-1].label, after[-1].decision) == ("ant", "relabel from cat")
         assert after[-1].split == cat.split
-        assert result["classes"] == {"ant": 12, "cat": 11}
-        assert result["rejected"] == {"deleted": 1}
-        assert result["decoded"] == 0
-        assert storage.exists(f"{result['uri']}/decisions.csv")
-        assert "Decided: 1 delete." in storage.read_bytes(f"{result['uri']}/README.md").decode()
+        assert result.classes == {"ant": 12, "cat": 11}
+        assert result.rejected == {"deleted": 1}
+        assert result.decoded == 0
+        assert storage.exists(f"{result.uri}/decisions.csv")
+        assert "Decided: 1 delete." in storage.read_bytes(f"{result.uri}/README.md").decode()
 
     def test_the_same_decisions_give_the_same_version(self, toys: Path, storage: Storage) -> None:
         picture = rows_of(clean(toys, storage), storage)[3]
         decide(storage, f"{picture.blob[:12]},delete,")
-        assert clean(toys, storage)["version"] == clean(toys, storage)["version"]
+        assert clean(toys, storage).version == clean(toys, storage).version
 
     def test_a_relabel_settles_a_conflict(self, toys: Path, storage: Storage) -> None:
         (toys / "cat" / "same.png").write_bytes((toys / "ant" / "0003.png").read_bytes())
-        assert clean(toys, storage)["rejected"] == {"conflicting_labels": 2}
+        assert clean(toys, storage).rejected == {"conflicting_labels": 2}
         decide(storage, f"{(toys / 'cat' / 'same.png').as_uri()},relabel,ant")
         result = clean(toys, storage)
-        assert result["rejected"] == {"exact_duplicate": 1}
-        assert result["classes"] == {"ant": 12, "cat": 12}
+        assert result.rejected == {"exact_duplicate": 1}
+        assert result.classes == {"ant": 12, "cat": 12}
 
     def test_the_last_line_about_a_picture_wins(self, toys: Path, storage: Storage) -> None:
         picture = rows_of(clean(toys, storage), storage)[0]
         decide(storage, f"{picture.id},delete,", f"{picture.source_url},relabel,cat")
-        assert clean(toys, storage)["classes"] == {"ant": 11, "cat": 13}
+        assert clean(toys, storage).classes == {"ant": 11, "cat": 13}
 
     def test_a_line_that_names_no_picture_is_a_warning(self, toys: Path, storage: Storage) -> None:
         decide(storage, "0123456789ab,delete,")
-        assert clean(toys, storage)["warnings"] == ["decisions.csv, line 2 names no picture: 0123456789ab"]
+        assert clean(toys, storage).warnings == ["decisions.csv, line 2 names no picture: 0123456789ab"]
 
     @pytest.mark.parametrize(
         ("line", "message"),
@@ -112,9 +112,9 @@ class TestTakedowns:
         takedown = Takedown(id=gone.id, blobs=[gone.blob], urls=[gone.source_url], at="2026-01-01")
         write_takedowns([takedown], storage, WORKSPACE, "toys")
         result = clean(toys, storage)
-        text = storage.read_bytes(f"{result['uri']}/manifest.jsonl").decode()
-        assert result["rejected"] == {"taken_down": 1}
-        assert result["pictures"] == 23
+        text = storage.read_bytes(f"{result.uri}/manifest.jsonl").decode()
+        assert result.rejected == {"taken_down": 1}
+        assert result.pictures == 23
         for trace in (gone.id, gone.blob, gone.source_url, gone.phash, gone.sketch):
             assert str(trace) not in text
         assert gone.id not in {seen.id for seen in read_split_registry(storage, WORKSPACE, "toys")}
@@ -123,4 +123,4 @@ class TestTakedowns:
         gone = rows_of(clean(toys, storage), storage)[0]
         write_takedowns([Takedown(id=gone.id, blobs=[], urls=[], at="t")], storage, WORKSPACE, "toys")
         (toys / "ant" / "copy.png").write_bytes((toys / "ant" / "0000.png").read_bytes())
-        assert clean(toys, storage)["rejected"] == {"taken_down": 2}
+        assert clean(toys, storage).rejected == {"taken_down": 2}

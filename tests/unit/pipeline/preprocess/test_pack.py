@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.dataset import read_manifest
+from pipeline.artifacts.steps import PackResult
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, decode_resized, resize_picture
 from pipeline.pixels.spec import PixelSpec
@@ -37,12 +38,12 @@ def toys(tmp_path: Path) -> Path:
 
 
 def plan(toys: Path, storage: Storage, spec: PixelSpec = SPEC) -> PackPlan:
-    version = fetch_and_clean(folder_classifier(toys), storage)[1]["version"]
+    version = fetch_and_clean(folder_classifier(toys), storage)[1].version
     return plan_pack(storage, WORKSPACE, "toys", version, spec)
 
 
 def pack_all(made: PackPlan, storage: Storage) -> list[int]:
-    return [pack_shard(storage, WORKSPACE, made.index_uri, item)["decoded"] for item in made.items]
+    return [pack_shard(storage, WORKSPACE, made.index_uri, item).decoded for item in made.items]
 
 
 def packed_ids(made: PackPlan, storage: Storage) -> list[str]:
@@ -96,8 +97,9 @@ class TestAgain:
         second = plan(toys, storage)
         assert second.items == ["test"]
         assert second.index == first.index
-        assert pack_shard(storage, WORKSPACE, second.index_uri, 0) == {"decoded": 0, "written": False}
-        assert pack_shard(storage, WORKSPACE, second.index_uri, "test") == {"decoded": 0, "written": False}
+        nothing = PackResult(decoded=0, written=0)
+        assert pack_shard(storage, WORKSPACE, second.index_uri, 0) == nothing
+        assert pack_shard(storage, WORKSPACE, second.index_uri, "test") == nothing
 
     def test_new_pictures_go_to_new_shards(self, toys: Path, storage: Storage) -> None:
         first = plan(toys, storage)
@@ -174,7 +176,7 @@ class TestAgain:
         monkeypatch.undo()
         rows = storage.local_path(made.index["shards"][0]["uri"].replace(".npz", ".jsonl"))
         assert {path.suffix for path in rows.parent.iterdir()} == {".jsonl"}
-        assert pack_shard(storage, WORKSPACE, made.index_uri, 0)["written"]
+        assert pack_shard(storage, WORKSPACE, made.index_uri, 0).written
 
 
 class TestTestPictures:

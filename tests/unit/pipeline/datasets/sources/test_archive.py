@@ -57,7 +57,7 @@ MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
 def fetch(uri: object, storage: Storage, **section: object) -> tuple[list[FetchedRow], dict[str, int]]:
     source = {"type": "archive", "uri": str(uri), **section}
     result = fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
-    return read_indexes([result["index"]], storage).rows, result["refused"]
+    return read_indexes([result.index], storage).rows, result.refused
 
 
 @pytest.fixture

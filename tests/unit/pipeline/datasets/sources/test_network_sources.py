@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.steps import FetchResult
 from pipeline.config import Classifier, FetchConfig
-from pipeline.datasets.fetch import FetchResult, fetch_pictures
+from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.fetcher import FetchPolicy, PictureFetcher
 from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.sources.html_page import parse_srcset, read_page
@@ -55,7 +56,7 @@ def fetch(
         )
         for chunk in range(num_chunks)
     ]
-    return read_indexes([result["index"] for result in results], storage).rows, results
+    return read_indexes([result.index for result in results], storage).rows, results
 
 
 def names(rows: list[FetchedRow], label: str) -> list[str]:
@@ -119,7 +120,7 @@ class TestUrlList:
             {"name": "toys", "dataset": {"source": {"type": "url_list", "uri": site.url("/list.csv")}}}
         )
         result = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, policy=FetchPolicy())
-        assert result["refused"] == {"port_not_allowed": 1, "private_address": 1}
+        assert result.refused == {"port_not_allowed": 1, "private_address": 1}
         assert site.requests["/good/1.png"] == 0
 
     @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ class TestUrlList:
         section = self.write(tmp_path / "list.csv", site, "good/1.png?key=SECRET&w=1,a", "good/2.png,b")
         rows, results = fetch(site, storage, section)
         assert rows[0].source_url == site.url("/good/1.png?w=1")
-        assert b"SECRET" not in storage.read_bytes(results[0]["index"])
+        assert b"SECRET" not in storage.read_bytes(results[0].index)
         assert site.requests["/good/1.png?key=SECRET&w=1"] == 1
 
 
@@ -182,7 +183,7 @@ class TestWebPage:
     def test_its_pictures_are_found_in_the_largest_size(self, site: Site, storage: Storage) -> None:
         rows, result = self.fetch(site, storage, exclude="nav")
         assert names(rows, "cat") == ["0.png", "1.png", "3.png", "5.png"]
-        assert result["refused"] == {"robots_disallowed": 1, "too_small": 1}
+        assert result.refused == {"robots_disallowed": 1, "too_small": 1}
         assert site.requests["/private/6.png"] == 0
         assert rows[0].page_url == site.url("/index.html")
 
@@ -195,7 +196,7 @@ class TestWebPage:
         rows, result = self.fetch(site, storage, depth=1, exclude="nav")
         assert "7.png" in names(rows, "cat")
         assert site.requests["/index.html"] == 1
-        statements = read_indexes([result["index"]], storage).statements
+        statements = read_indexes([result.index], storage).statements
         assert statements == ["linked pages that could not be read: 1 not_found"]
 
     def test_a_second_run_transfers_no_picture(self, site: Site, storage: Storage) -> None:
@@ -204,8 +205,8 @@ class TestWebPage:
         _, result = self.fetch(site, storage, exclude="nav")
         after = {path: count for path, count in site.bodies.items() if path.endswith(".png")}
         assert after == before
-        assert result["refused"] == {"robots_disallowed": 1, "too_small": 1}
-        assert result["downloaded"] == 0
+        assert result.refused == {"robots_disallowed": 1, "too_small": 1}
+        assert result.downloaded == 0
 
     def test_an_opt_out_of_the_page_keeps_us_out(self, site: Site, storage: Storage) -> None:
         page = b'<meta name="robots" content="noimageai"><img src="/good/0.png">'
@@ -265,10 +266,10 @@ class TestSeveralSources:
         assert [row.label for row in rows] == ["cat", "ant", "ant", "bee", *["insect"] * 4]
         assert [row.source_type for row in rows] == ["url_list", *["folder"] * 7]
         assert len({row.position for row in rows}) == 8
-        assert sum(result["found"] for result in results) == 8
+        assert sum(result.found for result in results) == 8
         again, results = fetch(site, storage, *sources, num_chunks=2)
         assert again == rows
-        assert sum(result["downloaded"] for result in results) == 0
+        assert sum(result.downloaded for result in results) == 0
 
     def test_one_class_in_each_of_two_sources_is_enough(
         self, site: Site, storage: Storage, tmp_path: Path

@@ -56,7 +56,7 @@ def fetch(site: Site, tmp_path: Path, type: str, **section: Any) -> tuple[list[F
         policy=policy,
         find_secret=lambda name: "KEY",
     )
-    return read_indexes([result["index"]], storage).rows, result
+    return read_indexes([result.index], storage).rows, result
 
 
 def openverse(site: Site) -> Answer:
@@ -93,7 +93,7 @@ class TestOpenverse:
         assert [row.source_url.rpartition("/")[2] for row in rows if row.label == "bee"] == [
             f"{n}.png" for n in range(10, 16)
         ]
-        assert result["refused"] == {"license_not_allowed": 1}
+        assert result.refused == {"license_not_allowed": 1}
         row = rows[0]
         assert (row.license, row.license_url) == ("CC BY 2.0", "https://creativecommons.org/licenses/by/2.0/")
         assert (row.page_url, row.attribution) == ("https://example.org/0", '"Ant" by Maker 0, CC BY 2.0')
@@ -180,7 +180,7 @@ class TestWikimedia:
         )
         kept = [(row.label, row.source_url.rpartition("/")[2]) for row in rows if row.reason is None]
         assert kept == [("ant", "0.png"), ("ant", "1.png"), ("bee", "20.png"), ("bee", "21.png")]
-        assert result["refused"] == {"license_not_allowed": 2, "unsupported_format": 2}
+        assert result.refused == {"license_not_allowed": 2, "unsupported_format": 2}
         assert (rows[0].creator, rows[0].license) == ("Jane & Co", "CC BY-SA 4.0")
         assert rows[0].attribution == '"0.png" by Jane & Co, CC BY-SA 4.0, https://commons.example/File:0'
         assert asked[0]["gsrsearch"] == "filetype:bitmap ant"
@@ -311,7 +311,7 @@ class TestGoogle:
         rows, result = fetch(site, tmp_path, "google_custom_search", **self.SECTION)
         assert [row.label for row in rows] == ["ant"] * 13 + ["bee"] * 13
         assert rows[0].page_url == "https://p/0"
-        statements = read_indexes([result["index"]], storage_in(tmp_path)).statements
+        statements = read_indexes([result.index], storage_in(tmp_path)).statements
         assert "1 January 2027" in statements[0]
 
     @pytest.mark.parametrize(

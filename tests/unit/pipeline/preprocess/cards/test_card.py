@@ -15,8 +15,9 @@ import pytest
 
 from pipeline.artifacts.dataset import read_dataset_info, read_manifest
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex, index_uri, write_index
+from pipeline.artifacts.steps import CleanResult
 from pipeline.preprocess.cards.attribution import render_attribution, web_address
-from pipeline.preprocess.clean import CleanResult, build_dataset_version
+from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 from tests.fakes_pictures import WORKSPACE, folder_classifier, noise, png, storage_in
 
@@ -70,8 +71,8 @@ class TestNetworkRules:
         same = web_row(storage, 99)
         rows += [replace(same, position=99 + n, source_url=f"https://x.example/{n}") for n in range(3)]
         result = clean(rows, storage)
-        assert result["rejected"] == {"placeholder": 3}
-        assert result["pictures"] == 30
+        assert result.rejected == {"placeholder": 3}
+        assert result.pictures == 30
 
     def test_two_addresses_or_one_address_thrice_are_duplicates(
         self, rows: list[FetchedRow], storage: Storage
@@ -79,13 +80,13 @@ class TestNetworkRules:
         same = web_row(storage, 99)
         rows += [same, replace(same, position=100, source_url="https://x.example/1")]
         rows += [replace(same, position=101)]
-        assert clean(rows, storage)["rejected"] == {"exact_duplicate": 2}
+        assert clean(rows, storage).rejected == {"exact_duplicate": 2}
 
     def test_small_pictures_of_the_network_are_icons(self, rows: list[FetchedRow], storage: Storage) -> None:
         rows += [web_row(storage, 98, size=63), web_row(storage, 99, size=64)]
         result = clean(rows, storage)
-        assert result["rejected"] == {"too_small": 1}
-        assert result["pictures"] == 31
+        assert result.rejected == {"too_small": 1}
+        assert result.pictures == 31
 
     def test_blank_pictures_of_the_network_are_no_pictures(
         self, rows: list[FetchedRow], storage: Storage
@@ -96,14 +97,14 @@ class TestNetworkRules:
         web = replace(web_row(storage, 98), blob=blank)
         local = replace(web, position=99, source_url="file:///blank.png", network=False)
         result = clean([*rows, web, local], storage)
-        assert result["rejected"] == {"low_information": 1}
-        assert result["pictures"] == 31
+        assert result.rejected == {"low_information": 1}
+        assert result.pictures == 31
 
     def test_other_sources_have_no_minimum_and_no_placeholders(self, storage: Storage) -> None:
         rows = [web_row(storage, n, label="ant" if n % 2 else "cat", size=8) for n in range(30)]
         rows += [replace(rows[0], position=30 + n, source_url=f"file:///{n}") for n in range(3)]
         result = clean([replace(row, network=False) for row in rows], storage)
-        assert result["rejected"] == {"exact_duplicate": 3}
+        assert result.rejected == {"exact_duplicate": 3}
 
     def test_what_the_source_could_not_give_is_counted_by_its_reason(
         self, rows: list[FetchedRow], storage: Storage
@@ -113,9 +114,9 @@ class TestNetworkRules:
             for n, reason in enumerate(["not_found", "not_found", "robots"])
         ]
         result = clean(rows, storage, requests=33)
-        assert result["rejected"] == {"not_found": 2, "robots": 1}
-        assert result["decoded"] == 30
-        info = read_dataset_info(storage, WORKSPACE, "toys", result["version"])
+        assert result.rejected == {"not_found": 2, "robots": 1}
+        assert result.decoded == 30
+        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
         assert (info.found, info.requests) == (33, 33)
         assert info.licenses == {"CC BY 4.0": 30}
         assert info.mix == {"pictures.example": 30}
@@ -126,14 +127,14 @@ class TestCroissant:
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         result = clean(rows, storage)
-        card = storage.read_json(f"{result['uri']}/croissant.json")
+        card = storage.read_json(f"{result.uri}/croissant.json")
         assert (card["@type"], card["conformsTo"]) == ("sc:Dataset", "http://mlcommons.org/croissant/1.0")
         assert {"name", "description", "license", "url", "version", "datePublished"} <= set(card)
         assert re.fullmatch(r"\d+\.\d+\.\d+(\+[0-9A-Za-z-]+)?", card["version"])
         assert {"cr", "sc", "dct", "@vocab", "recordSet", "field", "source"} <= set(card["@context"])
-        assert card["url"] == result["uri"]
+        assert card["url"] == result.uri
         [file] = card["distribution"]
-        manifest = storage.read_bytes(f"{result['uri']}/{file['contentUrl']}")
+        manifest = storage.read_bytes(f"{result.uri}/{file['contentUrl']}")
         assert file["@type"] == "cr:FileObject"
         assert file["sha256"] == hashlib.sha256(manifest).hexdigest()
         assert file["contentSize"] == f"{len(manifest)} B"
@@ -167,7 +168,7 @@ class TestPage:
             for row in rows
         ]
         result = clean(rows, storage)
-        page = storage.read_bytes(f"{result['uri']}/card.html").decode()
+        page = storage.read_bytes(f"{result.uri}/card.html").decode()
         tags = Tags()
         tags.feed(page)
         assert "script" not in {tag for tag, _ in tags.found}
@@ -177,7 +178,7 @@ class TestPage:
         assert links
         assert all(str(link).startswith("https://pictures.example/") for link in links)
         for name in ("README.md", "ATTRIBUTION.md"):
-            text = storage.read_bytes(f"{result['uri']}/{name}").decode()
+            text = storage.read_bytes(f"{result.uri}/{name}").decode()
             assert "<script>" not in text
             assert "](javascript" not in text
 
@@ -185,7 +186,7 @@ class TestPage:
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         result = clean(rows, storage)
-        page = storage.read_bytes(f"{result['uri']}/card.html").decode()
+        page = storage.read_bytes(f"{result.uri}/card.html").decode()
         tags = Tags()
         tags.feed(page)
         images = [str(facts["src"]) for tag, facts in tags.found if tag == "img"]
@@ -205,7 +206,7 @@ class TestPage:
     ) -> None:
         rows.append(web_row(storage, 60, size=20))
         result = clean(rows[:7] + rows[29:], storage)
-        page = storage.read_bytes(f"{result['uri']}/card.html").decode()
+        page = storage.read_bytes(f"{result.uri}/card.html").decode()
         for said in ("too_small", "a side is shorter than 64", "CC BY 4.0", "small_class", "few_pictures"):
             assert said in page
 
@@ -215,7 +216,7 @@ class TestAttribution:
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         result = clean(rows, storage)
-        text = storage.read_bytes(f"{result['uri']}/ATTRIBUTION.md").decode()
+        text = storage.read_bytes(f"{result.uri}/ATTRIBUTION.md").decode()
         assert "## CC BY 4\\.0 (30 pictures)" in text or "## CC BY 4.0 (30 pictures)" in text
         assert text.count("by A. Maker, [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/)") == 30
         assert "<https://pictures.example/page/7>" in text
@@ -225,8 +226,8 @@ class TestAttribution:
     ) -> None:
         bare = [replace(row, creator=None, license=None, license_url=None, page_url=None) for row in rows]
         result = clean(bare, storage)
-        manifest = read_manifest(storage, WORKSPACE, "toys", result["version"])
-        info = read_dataset_info(storage, WORKSPACE, "toys", result["version"])
+        manifest = read_manifest(storage, WORKSPACE, "toys", result.version)
+        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
         text = render_attribution(info, manifest)
         assert "* 30 pictures from pictures.example; neither creator nor licence is known" in text
 

@@ -1,0 +1,214 @@
+"""Results of the steps of a run: what tasks hand on to each other, through XCom as `to_dict()`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self, TypeAlias
+
+from pipeline.types import JsonDict, JsonObject
+
+PackItem: TypeAlias = "int | str"  # a shard's place in the pack index, or "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The result of a step, made of plain JSON values."""
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> Self:
+        """Read what `to_dict` wrote."""
+        values: dict[str, Any] = dict(value)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResult(StepResult):
+    """What one chunk of `fetch` did.
+
+    Args:
+        index: The fetch index; None in a run that trains on a dataset version which is there already.
+        downloaded: Files transferred from the sources.
+        found: Pictures of the chunk.
+        reused: Pictures that were not read again.
+        refused: Pictures that a source names but does not give, by reason.
+        requests: HTTP requests for pictures.
+    """
+
+    index: str | None
+    downloaded: int = 0
+    found: int = 0
+    reused: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanResult(StepResult):
+    """A dataset version and the work it took.
+
+    Args:
+        dataset: The classifier's name.
+        version: Id of the dataset version.
+        uri: Its folder.
+        classes: Kept pictures by class, in the order of the outputs.
+        pictures: Kept pictures.
+        test_pictures: Those of the test side.
+        train_pictures: Those of the training side.
+        rejected: Pictures that were not kept, by reason.
+        decoded: Pictures that were decoded.
+        warnings: What a user should know about the version.
+        expect: The verdict of the data gate.
+        new: Whether this run is the first one that ends with the version.
+    """
+
+    dataset: str
+    version: str
+    uri: str
+    classes: dict[str, int]
+    pictures: int
+    test_pictures: int
+    train_pictures: int
+    rejected: dict[str, int]
+    decoded: int
+    warnings: list[str]
+    expect: JsonObject
+    new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetResult(CleanResult):
+    """A dataset version with the plan of its packs: the result of the task `clean`.
+
+    Args:
+        pack_index: The pack index.
+        pack_items: What `pack` has to write: places of shards in the index, and `"test"`.
+        classifier: The classifier as this run has it.
+    """
+
+    pack_index: str
+    pack_items: list[PackItem]
+    classifier: JsonObject
+
+    @classmethod
+    def plan(
+        cls, clean: CleanResult, *, pack_index: str, pack_items: Iterable[PackItem], classifier: JsonObject
+    ) -> DatasetResult:
+        """Add the plan of its packs to a dataset version."""
+        values: dict[str, Any] = {each.name: getattr(clean, each.name) for each in fields(clean)}
+        return cls(**values, pack_index=pack_index, pack_items=list(pack_items), classifier=classifier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackResult(StepResult):
+    """What packing took.
+
+    Args:
+        decoded: Pictures that were decoded.
+        written: Files that were written.
+    """
+
+    decoded: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult(StepResult):
+    """A trained model, what it was made of, and the work that the job counted.
+
+    Args:
+        job: Id of the training job.
+        model_uri: The model directory.
+        classes: Label of output 0, of output 1, and so on.
+        forwarded: Pictures that went through the frozen network.
+        cached: Pictures whose features were there already.
+        package_uri: The trainer package.
+        package: Version and file of the package as the job imported it.
+        weights_uri: The staged weights of the backbone.
+        head_uri: The staged file of a custom head; None for the default head.
+        runtime_version: The engine's runtime that the job ran in.
+    """
+
+    job: str
+    model_uri: str
+    classes: list[str]
+    forwarded: int
+    cached: int
+    package_uri: str
+    package: JsonObject
+    weights_uri: str
+    head_uri: str | None = None
+    runtime_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionResult(StepResult):
+    """A deployed version.
+
+    Args:
+        model: Name of the model.
+        version: Name of the version.
+        state: Its state.
+        deployment_uri: The model directory that it was made of.
+    """
+
+    model: str
+    version: str
+    state: str
+    deployment_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeTestResult(StepResult):
+    """The measurements of a passed smoke test.
+
+    Args:
+        pictures: Golden pictures that were predicted online.
+        max_difference: Largest difference from the evaluated outputs.
+        slowest_seconds: The slowest answer but for the first one, which may load the version.
+        answers: Answers that were timed.
+        median_ms: Their median in milliseconds.
+        p95_ms: Their 95th percentile in milliseconds.
+    """
+
+    pictures: int
+    max_difference: float
+    slowest_seconds: float
+    answers: int
+    median_ms: float
+    p95_ms: float
+
+
+class Promotion(StrEnum):
+    """How a promotion ended."""
+
+    PROMOTED = "promoted"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionResult(StepResult):
+    """The outcome of a promotion.
+
+    Args:
+        promotion: Whether the version serves, or was superseded and deleted.
+        previous: The default version when the candidate was evaluated; None for the first version.
+    """
+
+    promotion: Promotion
+    previous: str | None
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {"promotion": str(self.promotion), "previous": self.previous}
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> Self:
+        """Read what `to_dict` wrote."""
+        values: dict[str, Any] = {**value, "promotion": Promotion(str(value["promotion"]))}
+        return cls(**values)
