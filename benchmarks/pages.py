@@ -1,6 +1,6 @@
 """What the pages in Airflow take with many classifiers, versions and pictures: `python -m benchmarks pages`.
 
-Airflow's database and application are real and new; the bucket is made up by `tests.fakes_pages.Fleet`, and
+Airflow's database and application are real and new; the bucket is made up by `tests.fakes.pages.Fleet`, and
 the engine answers from memory.
 """
 
@@ -37,7 +37,7 @@ def measure() -> str:
 
 def _measure(folder: Path) -> str:
     import tests.airflow_environment  # noqa: F401  before any import of Airflow
-    from tests.fakes_pages import DATASET_VERSION, Fleet
+    from tests.fakes.pages import DATASET_VERSION, Fleet
 
     fleet = Fleet(folder, classifiers=CLASSIFIERS, versions=VERSIONS, pictures=PICTURES)
     _fill_database(fleet)
@@ -101,7 +101,7 @@ def _client(fleet: Any) -> Any:
 
 
 def _engine(fleet: Any) -> Any:
-    from tests.fakes_ml_engine import FakeMLEngine
+    from tests.fakes.ml_engine import FakeMLEngine
 
     engine = FakeMLEngine()
     for name in fleet.names:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
 import json
 from typing import Any
 
 from hypothesis import strategies as st
 from PIL import Image
+
+from tests.fakes.pictures import encode
 
 SIGNATURES = ["serving_default", "keyed", "explained", "pixels", "none", "", 1, None]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -35,9 +36,7 @@ def small_pictures() -> list[bytes]:
         ("RGB", "WEBP"),
         ("L", "PNG"),
     ):
-        file = io.BytesIO()
-        Image.linear_gradient("L").resize((31, 17)).convert("RGB").convert(mode).save(file, kind)
-        found.append(file.getvalue())
+        found.append(encode(Image.linear_gradient("L").resize((31, 17)).convert("RGB").convert(mode), kind))
     return found
 
 

@@ -19,7 +19,8 @@ from googleapiclient import discovery
 
 from pipeline.engine.api.app import create_app
 from tests.contract.discovery import CheckedHttp
-from tests.fakes import FakeParts, wait_for
+from tests.fakes.clock import wait_for
+from tests.fakes.engine import FakeParts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has

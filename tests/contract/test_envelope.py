@@ -12,7 +12,7 @@ from pipeline.engine.api.app import OPEN_PATHS
 from pipeline.engine.api.routes.unimplemented import MISSING
 from pipeline.engine.auth import token_digest
 from tests.contract.conftest import every_route
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +60,7 @@ def test_no_request_brings_tensorflow_into_the_api_process(tmp_path):
 import sys
 from pathlib import Path
 from tests.contract.conftest import TestClient, V1Client, create_app, every_route
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 import pipeline.engine.__main__  # noqa: F401
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.contract.rows import Table, refused
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 TABLE = Table()
 

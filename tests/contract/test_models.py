@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from googleapiclient import discovery
 
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.conftest import Site, create_app, serving
 from tests.contract.discovery import METHODS
 from tests.contract.rows import Table, refused
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 TABLE = Table()
 GOOD = ["a", "Z", "a1_B", "a" * 128]

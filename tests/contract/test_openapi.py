@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, strategies as st
 
 from pipeline.engine.api.app import create_app
 from pipeline.engine.api.openapi import CALLS, call_name
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 IS_SOAK = bool(os.environ.get("GRAFT_SOAK"))
 CHECKS = [

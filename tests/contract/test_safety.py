@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.engine.auth import Role, Tokens, hmac, token_digest
 from tests.contract.test_jobs import JOB, TRAINING
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 SECRET = "tok-8f2b6c1d9e"
 REQUESTS = {

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.engine.telemetry.log import JsonFormatter
 from tests.contract.conftest import V1Client
-from tests.fakes import FakeParts, wait_for
+from tests.fakes.clock import wait_for
+from tests.fakes.engine import FakeParts
 
 BODY = {"instances": ["x"]}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.test_jobs import JOB
-from tests.fakes import FakeParts
+from tests.fakes.engine import FakeParts
 
 TABLE = {"bigqueryTableName": "p.logs.m", "samplingPercentage": 0.5}
 

@@ -16,7 +16,7 @@ from googleapiclient import discovery
 
 from pipeline.engine.backends.local import stop_all_jobs
 from pipeline.storage import Storage
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 from tests.packages import wheel
 
 PROGRAM = """

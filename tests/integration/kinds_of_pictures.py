@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import numpy as np
 from PIL import Image
 from skimage import data as photographs
 
+from tests.fakes.pictures import encode
 from tests.integration.trainer_pack import tiny_pictures
-
-
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def pictures() -> list[bytes]:

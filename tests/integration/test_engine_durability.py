@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pipeline.engine.backends.plan import MARK
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 from tests.integration.durable_client import ENDED, LINES, PROGRAM, DurableClient
 from tests.integration.engine_process import EngineProcess
 from tests.packages import wheel

@@ -10,7 +10,7 @@ import pytest
 from googleapiclient.errors import HttpError
 
 from pipeline.engine.backends.local import marked_processes, stop_all_jobs
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ml_engine.rest import RestMLEngine
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess
 from tests.packages import sdist, wheel
 

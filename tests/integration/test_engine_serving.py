@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import os
 import signal
@@ -17,7 +16,8 @@ import pytest
 from googleapiclient.errors import HttpError
 from PIL import Image
 
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
+from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
 
 BUILD = """
@@ -103,9 +103,7 @@ def predict(engine: EngineProcess, name: str, instances: list, **more) -> dict:
 
 
 def picture(size: tuple[int, int] = (40, 30), kind: str = "JPEG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, (10, 200, 30)).save(file, kind)
-    return file.getvalue()
+    return encode(Image.new("RGB", size, (10, 200, 30)), kind)
 
 
 def workers(pid: int) -> list[psutil.Process]:

@@ -26,7 +26,7 @@ from pipeline.storage import Storage
 from pipeline.tflite.head import Head
 from pipeline.trainer.features import FeatureCache, collect_features
 from pipeline.trainer.head import HeadParameters, train_head
-from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, storage_in
+from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, storage_in
 
 pytestmark = pytest.mark.shared_data
 BACKBONE = find_backbone("efficientnet_lite0")

@@ -17,8 +17,8 @@ import pytest
 from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_picture
-from tests.fakes_pictures import noise, png, storage_in
-from tests.fakes_site import (
+from tests.fakes.pictures import jpeg, noise, png, storage_in
+from tests.fakes.site import (
     Site,
     busy,
     drip,
@@ -26,7 +26,6 @@ from tests.fakes_site import (
     endless,
     flat_png,
     gzip_bomb,
-    jpeg,
     redirect,
     says_length,
     site_running,

@@ -17,8 +17,8 @@ import pytest
 from pipeline.artifacts.fetch_index import read_indexes
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, classifier_of, noise, png
-from tests.fakes_site import Site, site_running
+from tests.fakes.pictures import WORKSPACE, classifier_of, noise, png
+from tests.fakes.site import Site, site_running
 
 ROOT = Path(__file__).resolve().parents[2]
 IS_SOAK = bool(os.environ.get("GRAFT_SOAK"))

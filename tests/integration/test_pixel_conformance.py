@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from pipeline.errors import UndecodableImage
 from pipeline.pixels import graph
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.pixels.spec import PixelSpec
+from tests.fakes.pictures import encode
 
 SPEC = PixelSpec(height=224, width=224, offset=127, divisor=128)
 Decoder = Callable[[bytes], Any]
@@ -41,12 +41,6 @@ def with_alpha() -> Image.Image:
 
 def random_levels(channels: int) -> Any:
     return np.random.default_rng(1).integers(0, 256, (40, 56, channels)).astype(np.uint8)
-
-
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def oriented(format: str, orientation: int, order: str = "<") -> bytes:

@@ -16,7 +16,8 @@ import uvicorn
 from pipeline.engine.api.app import create_app
 from pipeline.ml_engine.protocol import default_version
 from pipeline.ml_engine.rest import RestMLEngine
-from tests.fakes import FakeParts, wait_for
+from tests.fakes.clock import wait_for
+from tests.fakes.engine import FakeParts
 from tests.integration.engine_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

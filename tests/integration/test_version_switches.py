@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
 from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, TFLiteManifest, digest_files
+from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
 
 NUM_CLIENTS = 16
@@ -115,9 +115,7 @@ class Clients:
 
 def test_switches_fail_no_request_and_no_version_answers_out_of_its_time(engine: EngineProcess) -> None:
     versions = engine.client().models().versions()
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 10, 10)).save(file, "JPEG")
-    picture = {"b64": base64.b64encode(file.getvalue()).decode()}
+    picture = {"b64": base64.b64encode(encode(Image.new("RGB", (16, 16), (200, 10, 10)), "JPEG")).decode()}
     body = json.dumps({"instances": [{"key": "k", "inputs": picture}], "signature_name": "keyed"}).encode()
 
     def set_default(name: str) -> tuple[float, float]:

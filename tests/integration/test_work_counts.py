@@ -14,7 +14,7 @@ from pipeline.npz import write_npz
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
 from pipeline.trainer.features import FeatureCache, collect_features
-from tests.fakes_pictures import (
+from tests.fakes.pictures import (
     WORKSPACE,
     classifier_of,
     fetch_and_clean,

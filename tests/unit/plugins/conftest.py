@@ -10,7 +10,7 @@ import pytest
 
 import tests.airflow_environment  # noqa: F401  before any import of Airflow
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from pipeline.artifacts.dataset import read_latest_version
 from pipeline.storage import Storage
-from tests.fakes_pictures import folder_of
+from tests.fakes.pictures import folder_of
 
 AFTER = ["create_version", "evaluate", "gate", "promote", "publish", "smoke_test", "train"]
 

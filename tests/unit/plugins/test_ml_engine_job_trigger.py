@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PlatformUnavailable
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 KWARGS = {"job_ids": ["a", "b"], "ml_engine_conn_id": "c", "poll_seconds": 0.01}
 

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from pipeline.artifacts.steps import PackResult
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 CLASSES = ["cat", "dog"]
 LABELS = {"t1": "cat", "t2": "dog", "t3": "dog"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from PIL import Image
 
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
-from tests.fakes_ml_engine import FakeMLEngine
-from tests.fakes_pages import DATASET_VERSION, WORKSPACE, Fleet
-from tests.fakes_report import ReportWorld
+from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes.pictures import encode
+from tests.fakes.report import ReportWorld
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has
@@ -303,9 +303,7 @@ class TestPages:
         pages.fleet.storage.write_json(
             f"{WORKSPACE}/models/{NAME}/v_1/graft/labels.json", ["ant", "bee", HOSTILE]
         )
-        buffer = io.BytesIO()
-        Image.new("RGB", (64, 48), "red").save(buffer, "PNG")
-        files = {"picture": ("x.png", buffer.getvalue(), "image/png")}
+        files = {"picture": ("x.png", encode(Image.new("RGB", (64, 48), "red"), "PNG"), "image/png")}
         answer = pages.post("try", {"token": pages.token()}, files=files)
         assert answer.status_code == 200
         assert re.findall(r'<meter[^>]* value="([\d.]+)"', answer.text) == ["0.7000", "0.2000", "0.1000"]

@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 from pipeline.artifacts.history import read_history
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
-from tests.fakes_evaluation import evaluation, metrics
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.evaluation import evaluation, metrics
+from tests.fakes.ml_engine import FakeMLEngine
 
 EXPECTED = {"a": [0.9, 0.1], "b": [0.2, 0.8]}
 

@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from pipeline.artifacts.history import read_history, record_event
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 
 @pytest.fixture

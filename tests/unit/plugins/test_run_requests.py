@@ -16,8 +16,8 @@ from pipeline.artifacts.dataset import read_dataset_info, version_uri
 from pipeline.artifacts.steps import FetchResult
 from pipeline.preprocess.decisions import Takedown, write_takedowns
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
-from tests.fakes_pictures import folder_of
+from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.pictures import folder_of
 from tests.unit.plugins.test_dataset_operators import AFTER, Events
 
 METRICS = {"accuracy": 0.9, "accuracy_ci95": [0.8, 0.95], "loss": 0.3, "test_pictures": 8}

@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from pytest_httpserver import HTTPServer
 
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 WANTED = {"dag_id": "m", "dag_run_id": "r 1", "task_id": "train", "map_index": -1}
 

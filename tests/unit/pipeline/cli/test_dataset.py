@@ -12,7 +12,7 @@ from pipeline.artifacts.steps import CleanResult
 from pipeline.npz import read_npz
 from pipeline.preprocess.decisions import decisions_uri
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, classifier_of, fetch_and_clean, folder_classifier, folder_of
+from tests.fakes.pictures import WORKSPACE, classifier_of, fetch_and_clean, folder_classifier, folder_of
 
 Graft = Callable[..., Any]
 

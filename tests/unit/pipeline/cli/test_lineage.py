@@ -18,7 +18,7 @@ from pipeline.errors import PlatformError
 from pipeline.evaluate.evaluation import evaluate_model
 from pipeline.evaluate.gate import decide_gate
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 DATASET = "gs://graft/datasets/m/d_1"
 CLASSIFIER = Classifier.from_dict(

@@ -10,7 +10,7 @@ import pytest
 from pipeline.cli import predict as module
 from pipeline.cli.predict import predict_pictures
 from pipeline.errors import PlatformError
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 Graft = Callable[..., Any]
 

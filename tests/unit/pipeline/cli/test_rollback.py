@@ -9,7 +9,7 @@ import pytest
 from pipeline.artifacts.history import record_event
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 WORKSPACE = "gs://graft"
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.cli import versions as module
 from pipeline.cli.versions import COLUMNS
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 Graft = Callable[..., Any]
 LINEAGE = {

@@ -18,8 +18,8 @@ from pipeline.datasets.fetcher.picture import opts_out
 from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.fetcher.robots import Robots, parse_robots
 from pipeline.errors import ConfigError, FetchRefused
-from tests.fakes_pictures import noise, png
-from tests.fakes_site import Site, redirect, site_running
+from tests.fakes.pictures import noise, png
+from tests.fakes.site import Site, redirect, site_running
 
 PRIVATE = """
 127.0.0.1 0.0.0.0 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 224.0.0.1 240.0.0.1 192.0.0.1

@@ -12,7 +12,7 @@ from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.folder import FolderSource
 from pipeline.errors import EmptyDataset
 from pipeline.storage import Storage
-from tests.fakes_pictures import (
+from tests.fakes.pictures import (
     WORKSPACE,
     PictureServer,
     classifier_of,

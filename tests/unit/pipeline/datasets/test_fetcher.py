@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.datasets.fetcher import Validators, download_if_changed
 from pipeline.errors import SourceNotFound, StorageError
-from tests.fakes_pictures import PictureServer, serving
+from tests.fakes.pictures import PictureServer, serving
 
 
 @pytest.fixture

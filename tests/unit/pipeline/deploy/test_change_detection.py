@@ -10,7 +10,7 @@ from pipeline.artifacts.history import record_event
 from pipeline.config import Classifier
 from pipeline.deploy.change_detection import RetrainSkip, find_retrain_skip
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 WORKSPACE = "gs://graft"
 HEAD = b"def build_head(feature_width, num_classes): ..."

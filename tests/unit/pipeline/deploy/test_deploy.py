@@ -24,7 +24,7 @@ from pipeline.evaluate.metrics import Metrics
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import label_value
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 METRICS = Metrics(
     accuracy=0.9, accuracy_ci95=(0.7, 0.95), loss=0.3, test_pictures=10, confusion={"a": {"a": 9, "b": 1}}

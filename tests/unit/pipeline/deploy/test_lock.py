@@ -10,7 +10,8 @@ from pipeline.deploy.lock import KEPT_LOCKS, acquire_lock
 from pipeline.deploy.promote import Promotion, promote_version
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeClock, FakeMLEngine
+from tests.fakes.clock import FakeClock
+from tests.fakes.ml_engine import FakeMLEngine
 
 FOLDER = "gs://graft/classifiers/m/promotions/"
 

@@ -15,7 +15,7 @@ from pipeline.deploy.rollback import Rollback, find_rollback_target, rollback_ve
 from pipeline.errors import PlatformUnavailable, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 WORKSPACE = "gs://graft"
 

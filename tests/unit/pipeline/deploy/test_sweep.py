@@ -15,7 +15,7 @@ from pipeline.deploy.sweep import (
     find_old_versions,
 )
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LABELS = {"run": "r", "dataset": "d", "job": "j"}

@@ -12,7 +12,7 @@ from pipeline.evaluate.compare import difference_interval
 from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation
 from pipeline.evaluate.gate import GateDecision, decide_gate
 from pipeline.evaluate.rules import Verdict
-from tests.fakes_evaluation import evaluation, metrics, pairs, part
+from tests.fakes.evaluation import evaluation, metrics, pairs, part
 
 PERSON = {"override_by": "Ada", "override_reason": "the camera was broken"}
 NO_LABELS = evaluation(champion_version="v_9", note="champion v_9 carries no metadata")

@@ -18,16 +18,15 @@ from pipeline.explain import network
 from pipeline.explain.figure import THEMES, draw_features, save_figure
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.pictures import encode
 
 WORKSPACE = "gs://graft"
 WIDTH = 8
 
 
 def picture(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (12, 8), (level, 80, 255 - level)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(Image.new("RGB", (12, 8), (level, 80, 255 - level)), "PNG")
 
 
 class TestImageNetNames:

@@ -12,7 +12,8 @@ from pipeline.ml_engine.jobs import (
     wait_for_job,
 )
 from pipeline.ml_v1 import JobState
-from tests.fakes_ml_engine import FakeClock, FakeMLEngine
+from tests.fakes.clock import FakeClock
+from tests.fakes.ml_engine import FakeMLEngine
 
 KEY = ("surfaces", "run 1", "train", -1)
 

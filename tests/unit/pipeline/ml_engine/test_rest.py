@@ -13,7 +13,7 @@ from werkzeug import Request, Response
 from pipeline.errors import JobConflict, JobTimeout, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.protocol import JobLog, default_version, resource_id
 from pipeline.ml_engine.rest import RestMLEngine
-from tests.fakes_ml_engine import FakeClock
+from tests.fakes.clock import FakeClock
 
 JOB = {"jobId": "j", "trainingInput": {"region": "r", "args": ["a"]}}
 VERSION = "/v1/projects/p/models/m/versions/v"

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.errors import PlatformError
 from pipeline.ml_engine.watch import JobWatcher
-from tests.fakes_ml_engine import FakeClock, FakeMLEngine
+from tests.fakes.clock import FakeClock
+from tests.fakes.ml_engine import FakeMLEngine
 
 log = logging.getLogger("task")
 

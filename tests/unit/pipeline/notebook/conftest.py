@@ -12,7 +12,7 @@ from traitlets.config import Config
 from pipeline.notebook import load_ipython_extension, magics
 from pipeline.notebook.connection import Connection
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 
 
 @dataclass

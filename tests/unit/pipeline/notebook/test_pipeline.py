@@ -15,7 +15,7 @@ from pipeline.notebook import magics, pipeline as shown
 from pipeline.notebook.connection import Connection
 from pipeline.notebook.pipeline import Dataset, Evaluation, Run, Versions
 from pipeline.storage import Storage
-from tests.fakes_ml_engine import FakeMLEngine
+from tests.fakes.ml_engine import FakeMLEngine
 from tests.unit.pipeline.explain.test_explain import picture
 from tests.unit.pipeline.notebook.conftest import Kernel
 

@@ -12,7 +12,7 @@ from pipeline.pages.run_status import read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
 from pipeline.pages.versions import list_versions
-from tests.fakes_pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
 
 
 @pytest.fixture

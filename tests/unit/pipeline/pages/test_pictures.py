@@ -21,8 +21,8 @@ from pipeline.pages.pictures import (
 from pipeline.pages.schedule import Run
 from pipeline.preprocess.decisions import Takedown, decisions_uri, read_decisions, write_takedowns
 from pipeline.report.build import write_report
-from tests.fakes_pages import DATASET_VERSION, WORKSPACE, Fleet
-from tests.fakes_report import ReportWorld
+from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes.report import ReportWorld
 
 RUN = Run(run_id="manual__1", state="success")
 

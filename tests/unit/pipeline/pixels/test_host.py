@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import REASONS, decode_picture, decode_resized, picture_facts, resize_picture
 from pipeline.pixels.spec import PixelSpec
+from tests.fakes.pictures import encode
 
 SPEC = PixelSpec(height=6, width=4, offset=0, divisor=1)
 
@@ -20,12 +21,6 @@ SPEC = PixelSpec(height=6, width=4, offset=0, divisor=1)
 def gradient(mode: str = "RGB", size: tuple[int, int] = (13, 9)) -> Image.Image:
     levels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
     return Image.fromarray(levels).convert(mode)
-
-
-def encode(image: Image.Image, format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
 
 
 def png(header: bytes, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:

@@ -14,7 +14,7 @@ from pipeline.artifacts.steps import CleanResult
 from pipeline.errors import EmptyDataset, SplitError
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
-from tests.fakes_pictures import (
+from tests.fakes.pictures import (
     WORKSPACE,
     classifier_of,
     fetch_and_clean,

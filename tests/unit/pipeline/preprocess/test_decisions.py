@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError, EmptyDataset
 from pipeline.preprocess.decisions import Takedown, decisions_uri, write_takedowns
 from pipeline.preprocess.split_registry import read_split_registry
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
+from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
 
 
 @pytest.fixture

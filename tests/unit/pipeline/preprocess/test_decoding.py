@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import threading
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pipeline.errors import ObjectNotFound
 from pipeline.preprocess import decoding
 from pipeline.preprocess.decoding import BATCH, map_blobs
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, storage_in
+from tests.fakes.pictures import WORKSPACE, encode, storage_in
 
 THREADS = 3
 
@@ -35,9 +34,7 @@ def keep(storage: Storage, files: list[bytes]) -> list[str]:
 
 
 def png(width: int, height: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("1", (width, height)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode(Image.new("1", (width, height)), "PNG")
 
 
 class TestMapBlobs:

@@ -17,7 +17,7 @@ from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess import decoding, pack
 from pipeline.preprocess.pack import PackPlan, pack_shard, plan_pack
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
+from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
 
 SPEC = PixelSpec(height=8, width=6, offset=127, divisor=128)
 

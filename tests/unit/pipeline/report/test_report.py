@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
-from tests.fakes_report import TRAINING, WORKSPACE, ReportWorld
+from tests.fakes.report import TRAINING, WORKSPACE, ReportWorld
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 

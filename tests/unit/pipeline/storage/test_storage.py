@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError, UnknownBucket
 from pipeline.storage import Storage, parse_buckets
-from tests.fakes_gcs import FakeGcs, running_gcs
+from tests.fakes.gcs import FakeGcs, running_gcs
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def storage(tmp_path: Path) -> Storage:
 @pytest.fixture
 def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     with running_gcs() as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{server.host}")
         yield server
 
 

@@ -16,7 +16,7 @@ from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.archive_members import is_safe_name, open_members
 from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, classifier_of, noise, png, serving, storage_in
+from tests.fakes.pictures import WORKSPACE, classifier_of, noise, png, serving, storage_in
 
 FILES = {
     f"toys/{label}/{number}.png": png(noise(10 * len(label) + number))

@@ -9,7 +9,7 @@ from pipeline.datasets.sources.folder import FolderSource
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
-from tests.fakes_pictures import folder_of
+from tests.fakes.pictures import folder_of
 
 
 def entries_of(uri: object, *, classes: list[str] | None = None, chunk: int = 0, num_chunks: int = 1,

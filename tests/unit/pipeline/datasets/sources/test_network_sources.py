@@ -19,8 +19,8 @@ from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.sources.html_page import parse_srcset, read_page
 from pipeline.errors import ConfigError, EmptyDataset, SourceNotFound, StorageError
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, folder_of, noise, png, storage_in
-from tests.fakes_site import Site, redirect, site_running
+from tests.fakes.pictures import WORKSPACE, folder_of, noise, png, storage_in
+from tests.fakes.site import Site, redirect, site_running
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipeline.datasets.sources.npz_archive import NpzSource
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
-from tests.fakes_pictures import noise
+from tests.fakes.pictures import noise
 
 PICTURES = np.stack([noise(seed, 4) for seed in range(4)])
 PICTURES[0, 0, 0] = (0, 255, 7)

@@ -19,8 +19,8 @@ from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.sources.licenses import parse_license
 from pipeline.datasets.sources.wikimedia_commons import plain_text
 from pipeline.errors import ConfigError, EmptyDataset, PipelineError, SourceRefused, StorageError
-from tests.fakes_pictures import WORKSPACE, classifier_of, storage_in
-from tests.fakes_site import Answer, Site, SiteHandler, site_running
+from tests.fakes.pictures import WORKSPACE, classifier_of, storage_in
+from tests.fakes.site import Answer, Site, SiteHandler, site_running
 
 SEARCHES = {"queries": {"ant": "an ant", "bee": ["bee", "honey bee"]}}
 

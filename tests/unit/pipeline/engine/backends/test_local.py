@@ -18,7 +18,7 @@ from pipeline.engine.backends.supervisor import write_json
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import InvalidArgument, ObjectNotFound
 from pipeline.storage import Storage
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 from tests.packages import sdist, wheel
 
 SETUP = "from setuptools import setup; setup(name='tiny', version='1', packages=['tiny'])"

@@ -7,7 +7,7 @@ import sys
 import psutil
 
 from pipeline.engine.backends.processes import descendants, end_descendants, private_bytes, resident_bytes
-from tests.fakes import wait_for
+from tests.fakes.clock import wait_for
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
 HOLDER = "held = bytearray(30_000_000); print('ready', flush=True); input()"

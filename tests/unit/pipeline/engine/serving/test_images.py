@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import io
 
 import pytest
 from PIL import Image
@@ -9,12 +8,11 @@ from PIL import Image
 from pipeline.engine.serving.images import encoded_image, find_bad_images, read_image
 from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.limits import WorkerLimits
+from tests.fakes.pictures import encode
 
 
 def picture(kind: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (4, 3), (200, 10, 10)).save(file, kind)
-    return file.getvalue()
+    return encode(Image.new("RGB", (4, 3), (200, 10, 10)), kind)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])

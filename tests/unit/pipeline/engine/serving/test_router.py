@@ -8,7 +8,7 @@ from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.router import Router
 from pipeline.errors import DeadlineExceeded, ResourceExhausted, Unavailable
-from tests.fakes import FakePool, FakeWorker
+from tests.fakes.engine import FakePool, FakeWorker
 
 BODY = b'{"instances": ["x"]}'
 

@@ -19,7 +19,7 @@ from pipeline.artifacts.steps import CleanResult
 from pipeline.preprocess.cards.attribution import render_attribution, web_address
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
-from tests.fakes_pictures import WORKSPACE, folder_classifier, noise, png, storage_in
+from tests.fakes.pictures import WORKSPACE, folder_classifier, noise, png, storage_in
 
 HOSTILE = '<script>alert("x")</script> [link](javascript:alert) | * '
 

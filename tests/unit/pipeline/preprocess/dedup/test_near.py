@@ -13,7 +13,7 @@ from skimage import data
 
 from pipeline.preprocess.dedup.fingerprint import perceive_pixels
 from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS, Look, NearIndex
-from tests.fakes_copies import COPIES, mirror
+from tests.fakes.pictures import COPIES, mirror
 
 COLOUR = "80" * 12
 # The three pairs of kangaroo_raccoon that show one photograph twice: two sizes, two sizes, with a caption.

@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from pipeline.artifacts.dataset import read_manifest
 from pipeline.storage import Storage
-from tests.fakes_pictures import (
+from tests.fakes.pictures import (
     WORKSPACE,
     classifier_of,
     fetch_and_clean,

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import io
-import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from tests.fakes_pictures import noise, png
+from tests.fakes.pictures import noise, png
+from tests.fakes.server import FakeServer, QuietHandler, running
 
 Answer = Callable[["SiteHandler"], None]
-
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 def flat_png(side: int) -> bytes:
@@ -42,9 +30,8 @@ def flat_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-class SiteHandler(BaseHTTPRequestHandler):
+class SiteHandler(QuietHandler):
     server: Site
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         path = self.path
@@ -75,35 +62,16 @@ class SiteHandler(BaseHTTPRequestHandler):
                 self.server.bodies[self.path] += 1
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        return
 
-
-class Site(ThreadingHTTPServer):
+class Site(FakeServer):
     """Answers by path; counts requests and bodies, and remembers the last headers."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), SiteHandler)
+        super().__init__(SiteHandler)
         self.answers: dict[str, Answer] = {}
-        self.requests: Counter[str] = Counter()
         self.bodies: Counter[str] = Counter()
         self.headers_of: dict[str, dict[str, str]] = {}
-        self.lock = threading.Lock()
         self.latency = 0.0
-        self.ended = threading.Event()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        return
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
-
-    def url(self, path: str) -> str:
-        return f"http://{self.host}{path}"
 
     def add(self, path: str, body: bytes, **options: Any) -> str:
         """Serve a body; without an own ETag, one that its bytes decide and that is honoured."""
@@ -126,18 +94,8 @@ class Site(ThreadingHTTPServer):
         return [self.add(f"{prefix}/{number}.png", png(noise(number, size))) for number in range(count)]
 
 
-@contextmanager
-def site_running() -> Iterator[Site]:
-    site = Site()
-    thread = threading.Thread(target=partial(site.serve_forever, poll_interval=0.01))
-    thread.start()
-    try:
-        yield site
-    finally:
-        site.ended.set()
-        site.shutdown()
-        thread.join(5)
-        site.server_close()
+def site_running() -> AbstractContextManager[Site]:
+    return running(Site())
 
 
 def redirect(target: str) -> Answer:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.artifacts.dataset import ManifestRow, RowStatus, write_manifest
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
+from tests.fakes.pictures import png
 
 WORKSPACE = "gs://graft"
 CLASSES = ["ant", "bee"]
@@ -73,10 +72,9 @@ class ReportWorld:
 
     def _row(self, number: int) -> ManifestRow:
         pixels = np.random.default_rng(number).integers(0, 255, (20, 30, 3), np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        blob = hashlib.sha256(buffer.getvalue()).hexdigest()
-        self.storage.write_bytes(f"{WORKSPACE}/blobs/{blob}", buffer.getvalue())
+        data = png(pixels)
+        blob = hashlib.sha256(data).hexdigest()
+        self.storage.write_bytes(f"{WORKSPACE}/blobs/{blob}", data)
         id = f"p{number:02d}"
         given: dict[str, Any] = {
             "id": id,

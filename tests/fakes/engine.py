@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,6 @@ from pipeline.engine.serving.wire import Frame
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import FailedPrecondition
 from pipeline.storage import Storage
-
-
-def wait_for(read: Callable[[], Any], *, seconds: float = 20) -> Any:
-    """Return the first true value that `read` gives."""
-    deadline = time.monotonic() + seconds
-    while not (value := read()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"nothing true after {seconds} s")
-        time.sleep(0.02)
-    return value
 
 
 class FakeBackend:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
+
+from tests.fakes.server import FakeServer, QuietHandler, running
 
 PAGE = 3  # objects in a listing's page: few, so that paging is exercised
 
@@ -41,13 +40,9 @@ class Upload:
     data: bytearray = field(default_factory=bytearray)
 
 
-class GcsHandler(BaseHTTPRequestHandler):
+class GcsHandler(QuietHandler):
     server: FakeGcs
-    protocol_version = "HTTP/1.1"
     wbufsize = -1  # header and body in one packet
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
     def do_GET(self) -> None:
         bucket, name = self._where()
@@ -82,10 +77,7 @@ class GcsHandler(BaseHTTPRequestHandler):
             return
         session = str(next(self.server.numbers))
         self.server.uploads[session] = Upload(self._query, json.loads(body)["name"])
-        host, port = self.server.server_address[:2]
-        place = (
-            f"http://{host!s}:{port}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={session}"
-        )
+        place = self.server.url(f"upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={session}")
         self._send(200, b"", {"Location": place})
 
     def do_PUT(self) -> None:
@@ -139,25 +131,16 @@ class GcsHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class FakeGcs(ThreadingHTTPServer):
+class FakeGcs(FakeServer):
     """The server and its objects."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), GcsHandler)
-        self.lock = threading.Lock()
+        super().__init__(GcsHandler)
         self.objects: dict[tuple[str, str], Stored] = {}
         self.uploads: dict[str, Upload] = {}
         self.numbers = itertools.count(1)
-        self.requests: Counter[str] = Counter()
         self.refusal: int | None = None
         self.damages = False
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def put(self, bucket: str, name: str, data: bytes, *, generation: int | None) -> Stored | None:
         """Store an object; None where another generation than the wanted one (0: none) is there."""
@@ -196,14 +179,5 @@ def checksum(data: bytes) -> str:
     return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
 
 
-@contextmanager
-def running_gcs() -> Iterator[FakeGcs]:
-    """Run a server on a free port."""
-    with FakeGcs() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(10)
+def running_gcs() -> AbstractContextManager[FakeGcs]:
+    return running(FakeGcs())

@@ -1,25 +1,24 @@
-"""Small pictures, folders and archives of them, and an HTTP server that counts what it is asked."""
+"""Small pictures, copies of them as the web makes them, folders of them, and a server of a folder."""
 
 from __future__ import annotations
 
 import io
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from pipeline.artifacts.steps import CleanResult, FetchResult
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
+from tests.fakes.server import FakeServer, running
 
 WORKSPACE = "gs://graft"
 
@@ -29,10 +28,60 @@ def noise(seed: int, size: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
 
-def png(pixels: np.ndarray) -> bytes:
+def encode(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return encode(Image.fromarray(pixels), "PNG")
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return encode(Image.fromarray(pixels), "JPEG", quality=90)
+
+
+def resize(image: Image.Image, factor: float) -> Image.Image:
+    size = (round(image.width * factor), round(image.height * factor))
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def recompress(image: Image.Image, quality: int) -> Image.Image:
+    return Image.open(io.BytesIO(encode(image, "JPEG", quality=quality))).convert("RGB")
+
+
+def crop(image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    """Cut shares of the sides off."""
+    width, height = image.size
+    return image.crop(
+        (
+            round(left * width),
+            round(top * height),
+            width - round(right * width),
+            height - round(bottom * height),
+        )
+    )
+
+
+def brighten(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+def mirror(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "halved": lambda image: resize(image, 0.5),
+    "doubled": lambda image: resize(image, 2),
+    "quality 50": lambda image: recompress(image, 50),
+    "2 % of each side": lambda image: crop(image, 0.02, 0.02, 0.02, 0.02),
+    "2 % of width and height": lambda image: crop(image, 0.02, 0.02, 0, 0),
+    "brighter": lambda image: brighten(image, 1.2),
+    "darker": lambda image: brighten(image, 0.7),
+    "levels up": lambda image: image.point(lambda level: min(255, level + 20)),
+}
 
 
 def storage_in(directory: Path) -> Storage:
@@ -100,30 +149,17 @@ class _Handler(SimpleHTTPRequestHandler):
         return
 
 
-class PictureServer(ThreadingHTTPServer):
-    """`SimpleHTTPRequestHandler` on a free port, with counts and bad manners to choose from."""
+class PictureServer(FakeServer):
+    """`SimpleHTTPRequestHandler` of a folder, with counts and bad manners to choose from."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(directory)))
-        self.requests: Counter[str] = Counter()
+        super().__init__(partial(_Handler, directory=str(directory)))
         self.refuses_head = False
         self.status: int | None = None
         self.redirect_to: str | None = None
         self.etag: str | None = None
         self.cut_at: int | None = None
 
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
 
-
-@contextmanager
-def serving(directory: Path) -> Iterator[PictureServer]:
-    server = PictureServer(directory)
-    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join(5)
-        server.server_close()
+def serving(directory: Path) -> AbstractContextManager[PictureServer]:
+    return running(PictureServer(directory))

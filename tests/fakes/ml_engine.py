@@ -13,21 +13,6 @@ from pipeline.ml_v1 import JobState
 JsonDict = dict[str, Any]
 
 
-class FakeClock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.sleeps: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.time += seconds
-
-
 class FakeMLEngine:
     """Jobs end when the test says so, or at once by `run_job`.
 
