@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -84,11 +85,11 @@ def _measure_run(
     spent = _cpu(scheduler) - before
     airflow = status["airflow"]
     api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
-    run = api.get_run("surfaces", run_id)
-    whole = _seconds(run["start_date"], run["end_date"])
-    tasks = [task for task in api.task_instances("surfaces", run_id) if task["state"] == "success"]
-    steps = len({task["task_id"] for task in tasks})
-    busy = _covered((task["start_date"], task["end_date"]) for task in tasks)
+    run = api._call("GET", f"/api/v2/dags/surfaces/dagRuns/{quote(run_id, safe='')}")
+    whole = _seconds(*(datetime.fromisoformat(run[key]) for key in ("start_date", "end_date")))
+    tasks = [task for task in api.task_instances("surfaces", run_id) if task.state == "success"]
+    steps = len({task.task_id for task in tasks})
+    busy = _covered((task.started, task.ended) for task in tasks if task.started and task.ended)
     own = max(spent - idle * whole, 0.0)
     return (
         f"| {name} | {steps} | {whole:.1f} | {busy:.1f} | {whole - busy:.1f} | {(whole - busy) / steps:.2f} "
@@ -96,16 +97,16 @@ def _measure_run(
     )
 
 
-def _seconds(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()
 
 
-def _covered(intervals: Iterable[tuple[str, str]]) -> float:
+def _covered(intervals: Iterable[tuple[datetime, datetime]]) -> float:
     """Return the seconds that lie in at least one interval."""
-    covered, latest = 0.0, ""
+    covered, latest = 0.0, datetime.min.replace(tzinfo=UTC)
     for start, end in sorted(intervals):
         if end > latest:
-            covered += _seconds(max(start, latest), end) if latest else _seconds(start, end)
+            covered += _seconds(max(start, latest), end)
             latest = end
     return covered
 

@@ -2,16 +2,93 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from http.client import HTTPException
-from typing import Any
-from urllib.parse import quote, urlencode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+import requests
 
 from pipeline.errors import StackError
+from pipeline.types import JsonDict, JsonObject, JsonValue
 
 TIMEOUT_SECONDS = 60
+PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInstance:
+    """One task of a run; a mapped task has one for each of its inputs.
+
+    Args:
+        dag_id: The DAG.
+        run_id: The run.
+        task_id: The task.
+        map_index: Which input of a mapped task, -1 for others.
+        try_number: The latest try.
+        state: Airflow's state; None before it is scheduled.
+        started: When the latest try began.
+        ended: When it ended.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+    try_number: int = 1
+    state: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> TaskInstance:
+        """Read Airflow's JSON."""
+        return cls(
+            dag_id=value["dag_id"],
+            run_id=value["dag_run_id"],
+            task_id=value["task_id"],
+            map_index=value["map_index"],
+            try_number=value["try_number"],
+            state=value["state"],
+            started=_read_time(value["start_date"]),
+            ended=_read_time(value["end_date"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEvent:
+    """One event of a task's log.
+
+    Args:
+        text: What was logged.
+        level: `info`, `error` and the like; empty for plain output.
+        error: The exception that it carries, as `type: message`; empty without one.
+    """
+
+    text: str
+    level: str = ""
+    error: str = ""
+
+    @classmethod
+    def from_dict(cls, value: JsonDict | str) -> LogEvent:
+        """Read Airflow's JSON; plain output comes as a string."""
+        if isinstance(value, str):
+            return cls(text=value)
+        details = value.get("error_detail")
+        error = f"{details[0]['exc_type']}: {details[0]['exc_value']}" if details else ""
+        return cls(text=str(value.get("event", "")), level=value.get("level") or "", error=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportFailure:
+    """A DAG file that Airflow could not import."""
+
+    filename: str
+    stack_trace: str
+
+
+def _read_time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 class AirflowApi:
@@ -19,20 +96,21 @@ class AirflowApi:
 
     Args:
         url: The API server's address.
-        username: Who signs in.
+        username: The user to sign in.
         password: Their password.
     """
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self.url = url
         self._credentials = {"username": username, "password": password}
-        self._token = ""
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy leads to this machine
+        self._session.headers["Connection"] = "close"  # a kept connection is lost when Airflow restarts
 
-    def find_dag(self, dag_id: str) -> dict[str, Any] | None:
-        """Return a DAG, or None while Airflow does not know it."""
-        dag: dict[str, Any] | None = self._call("GET", f"/api/v2/dags/{quote(dag_id)}", missing_is_none=True)
-        return None if dag is None or dag["is_stale"] else dag
+    def last_parsed(self, dag_id: str) -> datetime | None:
+        """Return when Airflow last read a DAG; None while it does not know it."""
+        dag = self._call("GET", f"/api/v2/dags/{quote(dag_id)}", missing_ok=True)
+        return _read_time(dag["last_parsed_time"]) if dag and not dag["is_stale"] else None
 
     def request_parse(self, dag_id: str, bundle: str) -> None:
         """Ask the dag-processor to read a DAG's file again now, and to look for new files in its bundle.
@@ -40,103 +118,99 @@ class AirflowApi:
         Any file of the bundle will do for a DAG that is not known yet. In a bundle without any, the
         dag-processor looks for itself every few seconds.
         """
-        dags = self._call("GET", f"/api/v2/dags?{urlencode({'limit': 100})}")["dags"]
+        dags = self._call("GET", f"/api/v2/dags?limit={PAGE_SIZE}")["dags"]
         ours = [dag for dag in dags if dag["bundle_name"] == bundle]
         ours.sort(key=lambda dag: dag["dag_id"] != dag_id)
         if ours:
             self._call("PUT", f"/api/v2/parseDagFile/{quote(ours[0]['file_token'], safe='')}")
 
-    def import_errors(self) -> list[dict[str, Any]]:
-        """Return what Airflow could not import: `filename` and `stack_trace`."""
-        found: list[dict[str, Any]] = self._call("GET", "/api/v2/importErrors?limit=100")["import_errors"]
-        return found
+    def import_errors(self) -> list[ImportFailure]:
+        """Return the DAG files that Airflow could not import."""
+        failures = self._call("GET", f"/api/v2/importErrors?limit={PAGE_SIZE}")["import_errors"]
+        return [
+            ImportFailure(filename=each["filename"], stack_trace=each["stack_trace"]) for each in failures
+        ]
 
-    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+    def trigger(self, dag_id: str, conf: JsonObject) -> str:
         """Start a run and return its id."""
-        body = {"logical_date": None, "conf": conf}
-        run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", body)
+        run = self._call(
+            "POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf}
+        )
         return str(run["dag_run_id"])
-
-    def get_run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """Return a run."""
-        found: dict[str, Any] = self._call("GET", _run_path(dag_id, run_id))
-        return found
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return `queued`, `running`, `success` or `failed`."""
-        return str(self.get_run(dag_id, run_id)["state"])
+        return str(self._call("GET", _run_path(dag_id, run_id))["state"])
 
-    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, mapped ones one by one."""
-        found: list[dict[str, Any]] = []
+        return [TaskInstance.from_dict(value) for value in self._task_pages(_run_path(dag_id, run_id))]
+
+    def _task_pages(self, run: str) -> Iterator[JsonDict]:
+        num_read = 0
         while True:
-            query = urlencode({"limit": 100, "offset": len(found)})
-            page = self._call("GET", f"{_run_path(dag_id, run_id)}/taskInstances?{query}")
-            found += page["task_instances"]
-            if len(found) >= page["total_entries"] or not page["task_instances"]:
-                return found
+            page = self._call("GET", f"{run}/taskInstances?limit={PAGE_SIZE}&offset={num_read}")
+            yield from page["task_instances"]
+            num_read += len(page["task_instances"])
+            if num_read >= page["total_entries"] or not page["task_instances"]:
+                return
 
-    def task_log(self, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the events of the task instance's last try."""
-        path = f"{_run_path(task['dag_id'], task['dag_run_id'])}/taskInstances/{quote(task['task_id'])}"
-        query = urlencode({"map_index": task["map_index"], "full_content": "true"})
-        log = self._call("GET", f"{path}/logs/{task['try_number']}?{query}", missing_is_none=True) or {}
-        return [event if isinstance(event, dict) else {"event": event} for event in log.get("content", [])]
+    def task_log(self, task: TaskInstance) -> list[LogEvent]:
+        """Return the events of the task instance's latest try."""
+        path = f"{_run_path(task.dag_id, task.run_id)}/taskInstances/{quote(task.task_id)}"
+        query = f"map_index={task.map_index}&full_content=true"
+        log = self._call("GET", f"{path}/logs/{task.try_number}?{query}", missing_ok=True)
+        return [LogEvent.from_dict(event) for event in log.get("content", [])]
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        missing_is_none: bool = False,
-        signed_in: bool = False,
-    ) -> Any:
-        if not self._token:
-            self._token = self._sign_in()
-        try:
-            return self._send(method, path, body)
-        except urllib.error.HTTPError as error:
-            if error.code == 404 and missing_is_none:
-                return None
-            if error.code == 401 and not signed_in:
-                self._token = ""
-                return self._call(method, path, body, missing_is_none=missing_is_none, signed_in=True)
-            text = error.read().decode(errors="replace")
+    def _call(self, method: str, path: str, body: JsonValue = None, *, missing_ok: bool = False) -> JsonDict:
+        """Send a request, signing in first and once more when the token has expired."""
+        if "Authorization" not in self._session.headers:
+            self._sign_in()
+        answer = self._send(method, path, body)
+        if answer.status_code == 401:
+            self._sign_in()
+            answer = self._send(method, path, body)
+        if answer.status_code == 404 and missing_ok:
+            return {}
+        if not answer.ok:
             raise StackError(
-                f"Airflow refused {method} {path}: {error.code} {_detail(text)}", status=error.code
-            ) from error
-        except (OSError, HTTPException) as error:
+                f"Airflow refused {method} {path}: {answer.status_code} {_detail(answer)}",
+                status=answer.status_code,
+            )
+        return _read_json(answer)
+
+    def _sign_in(self) -> None:
+        self._session.headers.pop("Authorization", None)
+        answer = self._send("POST", "/auth/token", self._credentials)
+        if not answer.ok:
+            raise StackError(
+                f"Signing in to Airflow at {self.url} failed: {answer.status_code} {_detail(answer)}. "
+                "Try `graft up` again."
+            )
+        self._session.headers["Authorization"] = f"Bearer {_read_json(answer)['access_token']}"
+
+    def _send(self, method: str, path: str, body: JsonValue) -> requests.Response:
+        try:
+            return self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_SECONDS)
+        except requests.RequestException as error:
             raise StackError(
                 f"Airflow at {self.url} does not answer: {error}. `graft status` shows what runs; "
                 "its logs are in $GRAFT_HOME/logs."
             ) from error
-
-    def _sign_in(self) -> str:
-        try:
-            return str(self._send("POST", "/auth/token", self._credentials)["access_token"])
-        except (OSError, HTTPException) as error:
-            raise StackError(
-                f"Signing in to Airflow at {self.url} failed: {error}. Try `graft up` again."
-            ) from error
-
-    def _send(self, method: str, path: str, body: Any) -> Any:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
-        with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-            text = answer.read()
-        return json.loads(text) if text.strip() else None
 
 
 def _run_path(dag_id: str, run_id: str) -> str:
     return f"/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
 
 
-def _detail(text: str) -> str:
+def _read_json(answer: requests.Response) -> JsonDict:
+    value: JsonDict = answer.json() if answer.content.strip() else {}
+    return value
+
+
+def _detail(answer: requests.Response) -> str:
     try:
-        return str(json.loads(text)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return text[:500]
+        value = answer.json()
+    except requests.JSONDecodeError:
+        return answer.text[:500]
+    return str(value["detail"] if isinstance(value, Mapping) and "detail" in value else value)[:500]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.connection import open_workspace
 from pipeline.cli.output import (
     JsonOption,
     NameArgument,
@@ -20,7 +21,8 @@ from pipeline.cli.output import (
 
 if TYPE_CHECKING:
     from pipeline.artifacts.dataset import DatasetInfo
-    from pipeline.storage import Storage
+    from pipeline.artifacts.workspace import Workspace
+    from pipeline.types import JsonDict
 
 SHOWN = 20
 
@@ -40,10 +42,10 @@ SizeOption = Annotated[
 
 @dataset.command()
 def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption = False) -> None:
-    """Show what a dataset version holds, what was kept out and why."""
-    storage, workspace = _open()
-    info = _read_info(storage, workspace, name, version)
-    said = {
+    """Show the pictures of a dataset version by class, and why others were left out."""
+    workspace = open_workspace()
+    info = _read_info(workspace, name, version)
+    value: JsonDict = {
         "version": info.version,
         "pictures": sum(info.pictures.values()),
         "classes": info.pictures,
@@ -51,25 +53,23 @@ def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption 
         "licenses": info.licenses,
         "requests": info.requests,
     }
-    print_json(said) if as_json else _print_info(info, storage, workspace)
+    print_json(value) if as_json else _print_info(info, workspace)
 
 
-def _print_info(info: DatasetInfo, storage: Storage, workspace: str) -> None:
-    from pipeline.artifacts.dataset import version_uri
-
+def _print_info(info: DatasetInfo, workspace: Workspace) -> None:
     print_text(f"{info.dataset} {info.version}: {sum(info.pictures.values())} of {info.found} pictures found")
     rows = [(label, info.pictures[label], info.train[label], info.test[label]) for label in info.classes]
     print_table(("class", "pictures", "training", "test"), rows)
-    for title, counts in (("kept out", info.rejected), ("licence", info.licenses), ("source", info.mix)):
+    for title, counts in (("left out", info.rejected), ("licence", info.licenses), ("source", info.mix)):
         if counts:
             print_table((title, "pictures"), counts.items())
     for reason in info.expect.get("reasons", []):
         print_text(f"  data gate: {reason}")
     for warning in info.warnings:
         print_text(f"  warning: {warning}")
-    card = f"{version_uri(workspace, info.dataset, info.version)}/card.html"
-    if storage.exists(card):
-        print_text(f"  card: {storage.local_path(card)}")
+    card = workspace.dataset(info.dataset).version(info.version).page
+    if workspace.storage.exists(card):
+        print_text(f"  card: {workspace.storage.local_path(card)}")
 
 
 @dataset.command()
@@ -83,14 +83,16 @@ def diff(
     from pipeline.artifacts.dataset import read_manifest
     from pipeline.preprocess.diff import diff_versions
 
-    storage, workspace = _open()
-    newer = _read_info(storage, workspace, name, new)
+    workspace = open_workspace()
+    newer = _read_info(workspace, name, new)
     before = old or newer.previous
     if before is None:
         raise UsageError(f"{newer.version} is the first version of {name}; there is nothing to compare with.")
-    older = _read_info(storage, workspace, name, before)
+    older = _read_info(workspace, name, before)
     versions = (older.version, newer.version)
-    changes = diff_versions(*(read_manifest(storage, workspace, name, each) for each in versions)).to_dict()
+    changes = diff_versions(
+        *(read_manifest(workspace.storage, workspace.uri, name, each) for each in versions)
+    ).to_dict()
     if as_json:
         print_json({"old": older.version, "new": newer.version, **changes})
         return
@@ -116,11 +118,13 @@ def export(
     """Write a version as train-00000-of-0000N.npz and test-... with its labels and attribution."""
     from pipeline.preprocess.export import export_version
 
-    storage, workspace = _open()
-    info = _read_info(storage, workspace, name, version)
+    workspace = open_workspace()
+    info = _read_info(workspace, name, version)
     height, width = _read_size(size) if size else _backbone_size(name)
     place = target if "://" in target else str(Path(target).expanduser().absolute())
-    done = export_version(storage, workspace, name, info.version, target=place, height=height, width=width)
+    done = export_version(
+        workspace.storage, workspace.uri, name, info.version, target=place, height=height, width=width
+    )
     if as_json:
         print_json(done)
         return
@@ -132,7 +136,7 @@ def export(
 def _read_size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 10_000 for part in parts):
-        raise UsageError(f"--size wants HEIGHTxWIDTH or one side of a square, in pixels. Received: {text!r}")
+        raise UsageError(f"--size is HEIGHTxWIDTH, or one side of a square, in pixels. Received: {text!r}")
     return int(parts[0]), int(parts[-1])
 
 
@@ -144,7 +148,7 @@ def _backbone_size(name: str) -> tuple[int, int]:
     try:
         spec = find_backbone(find_classifier(name, Settings()).model.backbone).spec
     except ConfigError as error:
-        raise UsageError(f"{error} Without its YAML, say --size HEIGHTxWIDTH.") from error
+        raise UsageError(f"{error} Without its YAML, add --size HEIGHTxWIDTH.") from error
     return spec.height, spec.width
 
 
@@ -161,12 +165,12 @@ def forget(
     from pipeline.errors import ConfigError
     from pipeline.preprocess.takedown import forget_picture
 
-    storage, workspace = _open()
+    workspace = open_workspace()
     try:
-        forgotten = forget_picture(storage, workspace, name, picture)
+        forgotten = forget_picture(workspace.storage, workspace.uri, name, picture)
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    affected = find_affected_versions(storage, workspace, name, forgotten.versions)
+    affected = find_affected_versions(workspace.storage, workspace.uri, name, forgotten.versions)
     if as_json:
         print_json({**asdict(forgotten), "models": affected})
         return
@@ -179,21 +183,14 @@ def forget(
         print_note(f"  a near duplicate stays: {other}")
 
 
-def _open() -> tuple[Storage, str]:
-    from pipeline.config import Settings
-    from pipeline.storage import Storage
-
-    return Storage.from_environment(), Settings().workspace
-
-
-def _read_info(storage: Storage, workspace: str, name: str, version: str | None) -> DatasetInfo:
+def _read_info(workspace: Workspace, name: str, version: str | None) -> DatasetInfo:
     from pipeline.artifacts.dataset import list_versions, read_dataset_info, read_latest_version
     from pipeline.errors import ObjectNotFound
 
-    chosen = version or read_latest_version(storage, workspace, name)
-    known = list_versions(storage, workspace, name)
-    if chosen is None or chosen not in known:
-        listed = f"its versions are {', '.join(known)}" if known else "it has none"
+    chosen = version or read_latest_version(workspace.storage, workspace.uri, name)
+    versions = list_versions(workspace.storage, workspace.uri, name)
+    if chosen is None or chosen not in versions:
+        listed = f"its versions are {', '.join(versions)}" if versions else "it has none"
         asked = f"no version {chosen}" if chosen else "no version that the data gate let through"
         raise ObjectNotFound(f"{name} has {asked}; {listed}. Make one with `graft run {name}`.")
-    return read_dataset_info(storage, workspace, name, chosen)
+    return read_dataset_info(workspace.storage, workspace.uri, name, chosen)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pipeline.cli.connection import open_workspace
 from pipeline.cli.output import print_note, print_table, print_text
 
 if TYPE_CHECKING:
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.config import Settings
-    from pipeline.storage import Storage
+    from pipeline.stack import StackStatus
 
 CLASSIFIER = "surfaces"
 
@@ -19,13 +20,14 @@ CLASSIFIER = "surfaces"
 def demo() -> None:
     """Start the stack, train and deploy the classifier `surfaces`, and ask it for predictions."""
     from pipeline.cli import run as runs
+    from pipeline.cli.connection import connect_airflow
     from pipeline.cli.stack import print_addresses
     from pipeline.config import Settings
     from pipeline.stack import up
 
     settings = Settings()
     status = up(settings, print_note)
-    api = runs.connect_airflow(status)
+    api = connect_airflow(status)
     run_id = runs.start_run(api, CLASSIFIER, {}, settings)
     result = runs.watch_run(api, CLASSIFIER, run_id, settings)
     print_text()
@@ -38,24 +40,24 @@ def demo() -> None:
     raise typer.Exit(runs.exit_code(result))
 
 
-def _print_predictions(status: dict[str, Any], settings: Settings, result: dict[str, Any]) -> None:
-    from pipeline.cli.predict import connect_engine, predict_pictures
-    from pipeline.storage import Storage
+def _print_predictions(status: StackStatus, settings: Settings, result: dict[str, Any]) -> None:
+    from pipeline.cli.connection import connect_engine
+    from pipeline.cli.predict import predict_pictures
 
-    pictures = pick_test_pictures(
-        Storage.from_environment(), settings.workspace, CLASSIFIER, result["dataset"]["version"]
-    )
+    pictures = pick_test_pictures(open_workspace(settings), CLASSIFIER, result["dataset"]["version"])
     answers = predict_pictures(connect_engine(status), CLASSIFIER, pictures, version=result["version"])
     rows = [(answer["file"], answer["label"], answer["score"]) for answer in answers]
     print_table(("picture of", "predicted", "score"), rows)
 
 
-def pick_test_pictures(storage: Storage, workspace: str, dataset: str, version: str) -> dict[str, bytes]:
-    """Return one picture of each class that no training has seen, by label."""
-    manifest = storage.read_bytes(f"{workspace}/datasets/{dataset}/{version}/manifest.jsonl")
-    rows = [json.loads(line) for line in manifest.splitlines() if line.strip()]
-    picked: dict[str, str] = {}
-    for row in rows:
-        if row["status"] == "kept" and row["split"] == "test":
-            picked.setdefault(row["label"], row["blob"])
-    return {label: storage.read_bytes(f"{workspace}/blobs/{blob}") for label, blob in sorted(picked.items())}
+def pick_test_pictures(workspace: Workspace, dataset: str, version: str) -> dict[str, bytes]:
+    """Return one picture of each class that no training has used, by label."""
+    from pipeline.artifacts.dataset import iterate_manifest
+
+    blobs: dict[str, str] = {}
+    for row in iterate_manifest(workspace.dataset(dataset).version(version).manifest, workspace.storage):
+        if row.split == "test":
+            blobs.setdefault(row.label, row.blob)
+    return {
+        label: workspace.storage.read_bytes(workspace.blob(blob)) for label, blob in sorted(blobs.items())
+    }

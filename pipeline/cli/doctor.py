@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError, StackError
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
+    from pipeline.stack import StackStatus
 
 MIN_FREE_BYTES = 2 * 1024**3
 MARKS = {"ok": "ok     ", "note": "note   ", "broken": "BROKEN "}
@@ -24,12 +25,12 @@ MARKS = {"ok": "ok     ", "note": "note   ", "broken": "BROKEN "}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
-        check: What was looked at.
+        check: What was checked.
         state: `ok`, `note` (works, but worth knowing) or `broken`.
-        detail: What was found; for something broken, with the fix.
+        detail: The result; for something broken, with the fix.
     """
 
     check: str
@@ -74,11 +75,11 @@ def examine(settings: Settings) -> list[Finding]:
 
 def check_python(_: Settings) -> Iterator[Finding]:
     """Look at the interpreter."""
-    found = ".".join(map(str, sys.version_info[:3]))
+    python = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] == (3, 11):
-        yield Finding(check="python", state="ok", detail=f"{found} at {sys.executable}")
+        yield Finding(check="python", state="ok", detail=f"{python} at {sys.executable}")
     else:
-        detail = f"{found}, but 3.11 is needed. Make the environment with it: `make setup PYTHON=python3.11`"
+        detail = f"{python}, but 3.11 is needed. Make the environment with it: `make setup PYTHON=python3.11`"
         yield Finding(check="python", state="broken", detail=detail)
 
 
@@ -92,12 +93,12 @@ def check_packages(_: Settings) -> Iterator[Finding]:
     wanted = [Requirement(text) for text in requires("graft") or []]
     for requirement in wanted:
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} is {found}, not {requirement.specifier}")
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed}, not {requirement.specifier}")
     if wrong:
         yield Finding(check="packages", state="broken", detail=f"{'; '.join(wrong)}. Run `make setup`")
         return
@@ -116,7 +117,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
 
 
 def check_buckets(settings: Settings) -> Iterator[Finding]:
-    """Ask every mapped bucket, and the workspace, whether it can be used."""
+    """Check that every mapped bucket, and the workspace, can be used."""
     from pipeline.storage import Storage
 
     storage = Storage.from_environment()
@@ -178,8 +179,8 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
             check_columns(rule.by for rule in classifier.gate.slices)
             find_backbone(classifier.model.backbone)
         except PipelineError as error:
-            said = str(error)
-            detail = said if str(path) in said else f"{path}: {said}"
+            message = str(error)
+            detail = message if str(path) in message else f"{path}: {message}"
             yield Finding(check=check, state="broken", detail=detail)
             continue
         if classifier.name in first:
@@ -191,40 +192,42 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
 
 
 def check_stack(settings: Settings) -> Iterator[Finding]:
-    """Ask the running components whether they are well; a stopped stack is no fault."""
+    """Check the health of the running components; a stopped stack is no fault."""
     from pipeline.stack import status
     from pipeline.stack.health import get_json, is_engine_healthy
+    from pipeline.stack.status import Overall
 
-    found = status(settings)
-    if found["state"] == "stopped":
+    stack = status(settings)
+    if stack.state is Overall.STOPPED:
         yield Finding(check="stack", state="note", detail="not running; `graft up` starts it")
         return
-    dead = [process["name"] for process in found["processes"] if process["state"] != "running"]
-    if dead:
-        detail = f"not running: {', '.join(dead)}. `graft up` starts them; logs: {settings.home / 'logs'}"
+    if stack.stopped:
+        detail = (
+            f"not running: {', '.join(stack.stopped)}. `graft up` starts them; logs: {settings.home / 'logs'}"
+        )
         yield Finding(check="stack", state="broken", detail=detail)
-    urls = {"engine": found["engine"]["url"], "airflow": found["airflow"]["url"]}
-    answers = {
-        "engine": is_engine_healthy(urls["engine"]),
-        "airflow": get_json(f"{urls['airflow']}/api/v2/monitor/health") is not None,
-    }
-    for name, answered in answers.items():
-        detail = urls[name] if answered else f"{urls[name]} does not answer. `graft down`, then `graft up`"
-        yield Finding(check=name, state="ok" if answered else "broken", detail=detail)
-    if answers["airflow"]:
-        yield from _import_errors(found)
+    yield _answers("engine", stack.engine.url, is_engine_healthy(f"{stack.engine.url}"))
+    airflow_answers = get_json(f"{stack.airflow.url}/api/v2/monitor/health") is not None
+    yield _answers("airflow", stack.airflow.url, airflow_answers)
+    if airflow_answers:
+        yield from _import_errors(stack)
 
 
-def _import_errors(status: dict[str, dict[str, str]]) -> Iterator[Finding]:
-    from pipeline.cli.airflow_api import AirflowApi
+def _answers(name: str, url: str | None, is_healthy: bool) -> Finding:
+    if is_healthy:
+        return Finding(check=name, state="ok", detail=f"{url}")
+    detail = f"{url} does not answer. `graft down`, then `graft up`"
+    return Finding(check=name, state="broken", detail=detail)
 
-    airflow = status["airflow"]
-    api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+
+def _import_errors(stack: StackStatus) -> Iterator[Finding]:
+    from pipeline.cli.connection import connect_airflow
+
     try:
-        found = api.import_errors()
+        failures = connect_airflow(stack).import_errors()
     except StackError as error:
         yield Finding(check="airflow", state="broken", detail=str(error))
         return
-    for failure in found:
-        last = failure["stack_trace"].strip().splitlines()[-1]
-        yield Finding(check="Airflow import", state="broken", detail=f"{failure['filename']}: {last}")
+    for failure in failures:
+        last = failure.stack_trace.strip().splitlines()[-1]
+        yield Finding(check="Airflow import", state="broken", detail=f"{failure.filename}: {last}")

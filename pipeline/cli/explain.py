@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.connection import connect_engine, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
-from pipeline.cli.predict import connect_engine
-from pipeline.cli.stack import require_stack
 
 BackboneOption = Annotated[str, typer.Option(metavar="B", help="A network of the backbone table.")]
 WeightsOption = Annotated[
@@ -31,7 +30,7 @@ def classify(
     weights: WeightsOption = "imagenet",
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a network as ImageNet trained it sees on pictures. Needs no stack."""
+    """Classify pictures by a network as ImageNet trained it. Needs no stack."""
     from pipeline import explain
 
     found = explain.classify(files, backbone=backbone, weights=weights)
@@ -44,7 +43,7 @@ def classify(
 
 
 def layers(backbone: BackboneArgument, as_json: JsonOption = False) -> None:
-    """List the layers of a network, and say which is the pooled one that a new head is put on."""
+    """List the layers of a network; a new head is put on the one named `pooled`."""
     from pipeline import explain
 
     found = explain.layers(backbone)

@@ -1,4 +1,4 @@
-"""`graft lineage` and `graft reproduce`: where a version comes from, and whether it comes out again."""
+"""`graft lineage` and `graft reproduce`: where a version comes from, and training it again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import (
     ExitCode,
     JsonOption,
@@ -15,8 +16,6 @@ from pipeline.cli.output import (
     print_table,
     print_text,
 )
-from pipeline.cli.predict import connect_engine
-from pipeline.cli.stack import require_stack
 
 VersionArgument = Annotated[
     str | None, typer.Argument(metavar="[VERSION]", help="The version; the one that serves unless given.")
@@ -25,14 +24,11 @@ GivenVersion = Annotated[str, typer.Argument(metavar="VERSION", help="The versio
 
 
 def lineage(name: NameArgument, version: VersionArgument = None, as_json: JsonOption = False) -> None:
-    """Tell where a version comes from: run, gate decision, pictures, weights, code, parameters."""
-    from pipeline.config import Settings
+    """Show where a version comes from: run, gate decision, pictures, weights, code, parameters."""
     from pipeline.deploy.trace import trace_version
-    from pipeline.storage import Storage
 
-    found = trace_version(
-        connect_engine(require_stack()), Storage.from_environment(), Settings().workspace, name, version
-    )
+    workspace = open_workspace()
+    found = trace_version(connect_engine(require_stack()), workspace.storage, workspace.uri, name, version)
     print_json(found) if as_json else print_lineage(found)
 
 
@@ -43,7 +39,7 @@ def print_lineage(found: dict[str, Any]) -> None:
     print_text(f"{found['model']} {found['version']}{' (serves)' if found['is_default'] else ''}")
     rows = [
         ("run", found["run_id"]),
-        ("decided by", _say_who(gate)),
+        ("decided by", _decided_by(gate)),
         ("gate", "; ".join(gate["reasons"]) or "accepted"),
         ("baseline", gate["note"]),
         ("accuracy", f"{found['evaluation']['accuracy']:.4f} ({low:.4f} to {high:.4f})"),
@@ -63,7 +59,7 @@ def print_lineage(found: dict[str, Any]) -> None:
         print_text(f"  {title:<13} {text}")
 
 
-def _say_who(gate: dict[str, Any]) -> str:
+def _decided_by(gate: dict[str, Any]) -> str:
     person = gate["approval"] or gate["override"] or {}
     return str(gate["decided_by"]) + (f": {person['reason']}" if person.get("reason") else "")
 
@@ -73,18 +69,17 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def reproduce(name: NameArgument, version: GivenVersion, as_json: JsonOption = False) -> None:
-    """Train and evaluate a version again from its exact input, and say whether the metrics agree."""
+    """Train and evaluate a version again from its exact input, and compare the metrics."""
     import uuid
 
-    from pipeline.config import Settings
     from pipeline.deploy.reproduce import reproduce_version
-    from pipeline.storage import Storage
 
+    workspace = open_workspace()
     print_note(f"training and evaluating {version} of {name} again; nothing is deployed")
     found = reproduce_version(
         connect_engine(require_stack()),
-        Storage.from_environment(),
-        Settings().workspace,
+        workspace.storage,
+        workspace.uri,
         model=name,
         version=version,
         attempt=uuid.uuid4().hex,

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, TypeAlias
 
 import typer
 
 from pipeline.errors import ConfigError
+from pipeline.types import JsonValue
+
+Cell: TypeAlias = str | int | float | None  # of a table
 
 
 class ExitCode(IntEnum):
@@ -32,7 +35,7 @@ JsonOption = Annotated[
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name.")]
 
 
-def print_json(value: Any) -> None:
+def print_json(value: JsonValue) -> None:
     """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
@@ -50,7 +53,7 @@ def print_note(text: str) -> None:
     sys.stderr.flush()
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print aligned columns on stdout, as wide as their content."""
     lines = [list(headings), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
@@ -59,7 +62,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         print_text("  " + "   ".join(padded).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Cell) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

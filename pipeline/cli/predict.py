@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.connection import connect_engine, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, print_json, print_table
-from pipeline.cli.stack import require_stack
 from pipeline.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -39,14 +39,6 @@ def predict(
     columns = ("file", "label", "score", "version")
     shown = [{**answer, "label": answer["label"] or NO_LABEL} for answer in answers]
     print_table(columns, [[answer[column] for column in columns] for answer in shown])
-
-
-def connect_engine(status: dict[str, Any]) -> MLEngine:
-    """Return a client of the running stack's engine."""
-    from pipeline.ml_engine.rest import RestMLEngine
-
-    engine = status["engine"]
-    return RestMLEngine(engine["url"], engine["project"], engine["token"])
 
 
 def predict_pictures(

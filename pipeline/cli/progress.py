@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.cli.output import print_note
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+    from pipeline.cli.airflow_api import TaskInstance
     from pipeline.datasets.progress import FetchCounts
 
 STAGES = (
@@ -63,24 +64,24 @@ class Stage:
     seconds: float | None
 
 
-def summarise_stages(instances: Iterable[dict[str, Any]], *, now: datetime | None = None) -> list[Stage]:
+def summarise_stages(instances: Iterable[TaskInstance], *, now: datetime | None = None) -> list[Stage]:
     """Fold task instances into stages, in the order of the pipeline."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
+    by_name: dict[str, list[TaskInstance]] = {}
     for instance in instances:
-        by_name.setdefault(instance["task_id"], []).append(instance)
+        by_name.setdefault(instance.task_id, []).append(instance)
     names = [name for name in STAGES if name in by_name] + sorted(set(by_name) - set(STAGES))
     return [_fold(name, by_name[name], now or datetime.now(UTC)) for name in names]
 
 
-def _fold(name: str, instances: list[dict[str, Any]], now: datetime) -> Stage:
-    states = {instance["state"] for instance in instances}
-    state = next((known for known in PRECEDENCE if known in states), "waiting")
+def _fold(name: str, instances: list[TaskInstance], now: datetime) -> Stage:
+    states = {instance.state for instance in instances}
+    state = next((state for state in PRECEDENCE if state in states), "waiting")
     if state == "success" and None in states:
         state = "running"
-    starts = [datetime.fromisoformat(each["start_date"]) for each in instances if each["start_date"]]
+    starts = [each.started for each in instances if each.started]
     if not starts or state == "skipped":
         return Stage(name=name, state=state, seconds=None)
-    ends = [datetime.fromisoformat(each["end_date"]) for each in instances if each["end_date"]]
+    ends = [each.ended for each in instances if each.ended]
     end = max(ends) if len(ends) == len(instances) else now
     return Stage(name=name, state=state, seconds=round((end - min(starts)).total_seconds(), 3))
 
@@ -131,7 +132,7 @@ def _draw(stages: list[Stage], fetched: FetchCounts | None) -> Group:
 
 
 def _draw_bar(fetched: FetchCounts, *, is_done: bool) -> Table:
-    """Draw a bar that moves until the end: nobody knows beforehand how many pictures a source will give."""
+    """Draw a bar that moves until the end: the number of pictures is not known beforehand."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 

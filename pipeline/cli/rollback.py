@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
-from pipeline.cli.predict import connect_engine
-from pipeline.cli.stack import require_stack
+from pipeline.types import JsonDict
 
 ToOption = Annotated[
     str | None,
@@ -28,16 +28,15 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Give an older version of a classifier the traffic, at once."""
-    from pipeline.config import Settings
     from pipeline.deploy.rollback import rollback_version
-    from pipeline.storage import Storage
 
+    workspace = open_workspace()
     if not reason.strip():
-        raise UsageError("--reason wants a few words on why, for those who read the history.")
+        raise UsageError("--reason is empty; write a few words for the history.")
     done = rollback_version(
         connect_engine(require_stack()),
-        Storage.from_environment(),
-        Settings().workspace,
+        workspace.storage,
+        workspace.uri,
         model=name,
         to=to,
         by=by or getpass.getuser(),
@@ -52,15 +51,14 @@ def rollback(
 def history(name: NameArgument, as_json: JsonOption = False) -> None:
     """Tell what served when, by which run, and who approved or rolled back and why."""
     from pipeline.artifacts.history import read_history, serving_periods
-    from pipeline.config import Settings
-    from pipeline.storage import Storage
 
-    events = read_history(Storage.from_environment(), Settings().workspace, name)
-    found = {"classifier": name, "events": events, "served": serving_periods(events)}
+    workspace = open_workspace()
+    events = read_history(workspace.storage, workspace.uri, name)
+    found: JsonDict = {"classifier": name, "events": events, "served": serving_periods(events)}
     print_json(found) if as_json else print_history(found)
 
 
-def print_history(found: dict[str, Any]) -> None:
+def print_history(found: JsonDict) -> None:
     """Print events and serving periods for people, the latest first."""
     if not found["events"]:
         name = found["classifier"]

@@ -1,4 +1,4 @@
-"""`graft run`: start a classifier's DAG, watch it, and say what came of it."""
+"""`graft run`: start a classifier's DAG, watch it, and print its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.airflow_api import AirflowApi
+from pipeline.cli.airflow_api import AirflowApi, LogEvent, TaskInstance
+from pipeline.cli.connection import connect_airflow, open_workspace, require_stack
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.output import (
     ExitCode,
@@ -24,8 +25,8 @@ from pipeline.cli.output import (
     print_text,
 )
 from pipeline.cli.progress import RunProgress, summarise_stages
-from pipeline.cli.stack import require_stack
 from pipeline.errors import ConfigError, ObjectNotFound, StackError
+from pipeline.types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
@@ -80,13 +81,7 @@ def run(
     raise typer.Exit(exit_code(result))
 
 
-def connect_airflow(status: dict[str, Any]) -> AirflowApi:
-    """Return the API of the running stack."""
-    airflow = status["airflow"]
-    return AirflowApi(airflow["url"], airflow["username"], airflow["password"])
-
-
-def read_params(name: str, params: list[str], settings: Settings) -> dict[str, Any]:
+def read_params(name: str, params: list[str], settings: Settings) -> dict[str, JsonValue]:
     """Check a run's parameters against its classifier and return them under their full names.
 
     Raises:
@@ -95,28 +90,28 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, A
     """
     import yaml
 
-    from pipeline.config import RUN_PARAMS, absolute_uri, with_params
+    from pipeline.config import absolute_uri, full_name, with_params
 
     classifier = _find_classifier(name, settings)
-    given: dict[str, Any] = {}
+    values: dict[str, JsonValue] = {}
     for text in params:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--param wants KEY=VALUE, e.g. model.epochs=40. Received: {text!r}")
         try:
-            given[key] = yaml.safe_load(value)
+            values[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--param {key}: the value is not a YAML scalar. Received: {value!r}") from error
     try:
-        with_params(classifier, given)
+        with_params(classifier, values)
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    conf = {}
-    for key, value in given.items():
-        full = next(known for known in RUN_PARAMS if known == key or known.endswith(f".{key}"))
-        is_place = full in PLACES and isinstance(value, str)
-        conf[full] = absolute_uri(value, (Path.cwd(),)) if is_place else value
-    return conf
+    return {
+        (full := full_name(key)): absolute_uri(value, (Path.cwd(),))
+        if full in PLACES and isinstance(value, str)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _find_classifier(name: str, settings: Settings) -> Classifier:
@@ -130,7 +125,7 @@ def _find_classifier(name: str, settings: Settings) -> Classifier:
         raise
 
 
-def start_run(api: AirflowApi, name: str, conf: dict[str, Any], settings: Settings) -> str:
+def start_run(api: AirflowApi, name: str, conf: JsonObject, settings: Settings) -> str:
     """Make sure that Airflow knows the DAG as its YAML is now, and start it.
 
     Raises:
@@ -139,7 +134,7 @@ def start_run(api: AirflowApi, name: str, conf: dict[str, Any], settings: Settin
     deadline = time.monotonic() + PARSE_SECONDS
     changed = _changed_at(name, settings)
     asked = False
-    while not _is_read(api.find_dag(name), changed):
+    while not _is_read(api.last_parsed(name), changed):
         if not asked:
             print_note(f"asking Airflow to read {name} again")
             api.request_parse(name, DAG_BUNDLE)
@@ -161,16 +156,16 @@ def _changed_at(name: str, settings: Settings) -> float:
     return 0.0
 
 
-def _is_read(dag: dict[str, Any] | None, changed: float) -> bool:
-    return bool(dag and datetime.fromisoformat(dag["last_parsed_time"]).timestamp() >= changed)
+def _is_read(parsed: datetime | None, changed: float) -> bool:
+    return parsed is not None and parsed.timestamp() >= changed
 
 
 def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
     errors = api.import_errors()
-    mine = [error for error in errors if name in error["filename"] or name in error["stack_trace"]]
+    mine = [error for error in errors if name in error.filename or name in error.stack_trace]
     text = f"Airflow has made no DAG of {name} within {PARSE_SECONDS} s. "
     if mine or errors:
-        traces = "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in mine or errors)
+        traces = "\n".join(f"{error.filename}:\n{error.stack_trace}" for error in mine or errors)
         return f"{text}Its import errors:\n{traces}"
     directories = ", ".join(str(path) for path in settings.classifier_directories)
     return (
@@ -180,7 +175,7 @@ def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
 
 
 class _StackWatch:
-    """Notices that a process of the stack is down, without which a run never ends.
+    """Raises an error when a process of the stack stays down: the run would never end.
 
     Args:
         settings: Whose stack.
@@ -198,8 +193,7 @@ class _StackWatch:
         """
         from pipeline.stack import status
 
-        processes = status(self._settings)["processes"]
-        down = ", ".join(process["name"] for process in processes if process["state"] != "running")
+        down = ", ".join(status(self._settings).stopped)
         if not down:
             self._up_at = time.monotonic()
         elif time.monotonic() - self._up_at > STOPPED_SECONDS:
@@ -221,7 +215,7 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
             progress.show(stages, downloads.read(instances))
             if not asked and any(stage.state == AWAITING for stage in stages):
                 asked = True
-                print_note(f"a person is waited for: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
+                print_note(f"waiting for approval: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
             if state in ENDED:
                 break
             stack.check()
@@ -233,39 +227,34 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
 
 
 def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
-    from pipeline.deploy.summary import run_uri
-    from pipeline.storage import Storage
-
-    uri = f"{run_uri(settings.workspace, name, run_id)}/summary.json"
+    workspace = open_workspace(settings)
+    uri = workspace.run(name, run_id).summary
     try:
-        summary: dict[str, Any] = Storage.from_environment().read_json(uri)
+        summary: dict[str, Any] = workspace.storage.read_json(uri)
     except ObjectNotFound as error:
         raise StackError(
-            f"Run {run_id} succeeded but left no {uri}. Do GRAFT_HOME and GRAFT_BUCKETS say the same "
-            "here as they did for `graft up`?"
+            f"Run {run_id} succeeded but left no {uri}. Are GRAFT_HOME and GRAFT_BUCKETS "
+            "the same here as for `graft up`?"
         ) from error
     if reason := summary.get("reason"):
         print_note(reason)
-    said = {key: summary[key] for key in ("skipped", "expect") if key in summary}
-    return {key: summary[key] for key in RESULT_KEYS} | said
+    optional = {key: summary[key] for key in ("skipped", "expect") if key in summary}
+    return {key: summary[key] for key in RESULT_KEYS} | optional
 
 
-def _failed_result(
-    api: AirflowApi, name: str, run_id: str, instances: list[dict[str, Any]]
-) -> dict[str, Any]:
-    failed = [instance for instance in instances if instance["state"] == "failed"]
-    error = f"{failed[0]['task_id']}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
-    known = {"classifier": name, "run_id": run_id, "state": "failed", "error": error}
-    return dict.fromkeys(RESULT_KEYS) | known
+def _failed_result(api: AirflowApi, name: str, run_id: str, instances: list[TaskInstance]) -> dict[str, Any]:
+    failed = [instance for instance in instances if instance.state == "failed"]
+    error = f"{failed[0].task_id}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
+    result = {"classifier": name, "run_id": run_id, "state": "failed", "error": error}
+    return dict.fromkeys(RESULT_KEYS) | result
 
 
-def _find_error(events: list[dict[str, Any]]) -> str:
+def _find_error(events: list[LogEvent]) -> str:
     """Return the last exception of a task's log, or its last error line."""
     for event in reversed(events):
-        if event.get("error_detail"):
-            raised = event["error_detail"][0]
-            return f"{raised['exc_type']}: {raised['exc_value']}"
-    errors = [str(event["event"]) for event in events if event.get("level") in ("error", "critical")]
+        if event.error:
+            return event.error
+    errors = [event.text for event in events if event.level in ("error", "critical")]
     return errors[-1] if errors else "its log names no error; look at it in Airflow"
 
 
@@ -281,7 +270,7 @@ def exit_code(result: dict[str, Any]) -> ExitCode:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print what came of a run, for people."""
+    """Print the result of a run as text."""
     print_text(f"Run {result['run_id']} of {result['classifier']}: {result['state']}")
     if result.get("error"):
         print_text(f"  {result['error']}")
@@ -302,8 +291,8 @@ def print_result(result: dict[str, Any]) -> None:
         print_text(f"  gate       {'accepted' if gate['accepted'] else 'refused'}")
         for reason in gate["reasons"]:
             print_text(f"             {reason}")
-        if said := gate.get("approval"):
-            verb = "approved" if said["approved"] else "rejected"
-            print_text(f"  {verb:<9}  by {said['by']}: {said['reason'] or 'no reason given'}")
+        if approval := gate.get("approval"):
+            verb = "approved" if approval["approved"] else "rejected"
+            print_text(f"  {verb:<9}  by {approval['by']}: {approval['reason'] or 'no reason given'}")
     print_text(f"  version    {result['version'] or 'none'}")
     print_table(("stage", "seconds"), [(name, f"{spent:.1f}") for name, spent in result["seconds"].items()])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.output import JsonOption, print_json, print_note, print_table, print_text
-from pipeline.errors import StackError
+
+if TYPE_CHECKING:
+    from pipeline.stack import StackStatus
 
 PortOption = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Use this port instead of a free one.")
@@ -22,7 +24,7 @@ def up(engine_port: PortOption = None, airflow_port: PortOption = None, as_json:
     settings = Settings()
     status = start(settings, print_note, engine_port=engine_port, airflow_port=airflow_port)
     if as_json:
-        print_json(status)
+        print_json(status.to_dict())
     else:
         print_addresses(status)
 
@@ -43,42 +45,21 @@ def status(as_json: JsonOption = False) -> None:
     """Show what runs, where it answers, and Airflow's password."""
     from pipeline.config import Settings
     from pipeline.stack import status as describe
+    from pipeline.stack.status import Overall
 
-    found = describe(Settings())
+    stack = describe(Settings())
     if as_json:
-        print_json(found)
+        print_json(stack.to_dict())
         return
-    print_text(f"The stack is {found['state']}.")
-    if found["state"] != "stopped":
-        print_addresses(found)
-    print_table(
-        ("process", "pid", "state"), [(row["name"], row["pid"], row["state"]) for row in found["processes"]]
-    )
+    print_text(f"The stack is {stack.state}.")
+    if stack.state is not Overall.STOPPED:
+        print_addresses(stack)
+    print_table(("process", "pid", "state"), [(each.name, each.pid, each.state) for each in stack.processes])
 
 
-def print_addresses(status: dict[str, Any]) -> None:
+def print_addresses(status: StackStatus) -> None:
     """Print where the stack answers, and how to stop it."""
-    engine, airflow = status["engine"], status["airflow"]
-    print_text(f"  Airflow   {airflow['url']}   user {airflow['username']}, password {airflow['password']}")
-    print_text(f"  Engine    {engine['url']}   project {engine['project']}, token: `graft status --json`")
+    engine, airflow = status.engine, status.airflow
+    print_text(f"  Airflow   {airflow.url}   user {airflow.username}, password {airflow.password}")
+    print_text(f"  Engine    {engine.url}   project {engine.project}, token: `graft status --json`")
     print_text("  Stop it   `make down` or `graft down`")
-
-
-def require_stack() -> dict[str, Any]:
-    """Return the status of the running stack.
-
-    Raises:
-        StackError: if it is not running as a whole.
-    """
-    from pipeline.config import Settings
-    from pipeline.stack import status as describe
-
-    settings = Settings()
-    found = describe(settings)
-    if found["state"] != "running":
-        dead = [process["name"] for process in found["processes"] if process["state"] != "running"]
-        raise StackError(
-            f"The stack of {settings.home} is {found['state']}; not running: {', '.join(dead)}. "
-            "Start it with `graft up`; another stack is chosen with GRAFT_HOME."
-        )
-    return found

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, print_json, print_table, print_text
-from pipeline.cli.predict import connect_engine
-from pipeline.cli.stack import require_stack
 
 if TYPE_CHECKING:
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.ml_engine.protocol import MLEngine
-    from pipeline.storage import Storage
 
 COLUMNS = ("version", "state", "is_default", "created", "accuracy", "run_id", "dataset_version")
 
 
 def versions(name: NameArgument, as_json: JsonOption = False) -> None:
     """List a classifier's versions, newest first."""
-    from pipeline.config import Settings
-    from pipeline.storage import Storage
-
-    settings = Settings()
-    found = list_versions(
-        connect_engine(require_stack()),
-        Storage.from_environment(),
-        f"{settings.workspace}/models/{name}",
-        name,
-    )
+    found = list_versions(open_workspace(), connect_engine(require_stack()), name)
     if as_json:
         print_json(found)
     elif found:
@@ -41,13 +31,12 @@ def versions(name: NameArgument, as_json: JsonOption = False) -> None:
         print_text(f"{name} has no version yet. Make one with `graft run {name}`.")
 
 
-def list_versions(engine: MLEngine, storage: Storage, models: str, name: str) -> list[dict[str, Any]]:
+def list_versions(workspace: Workspace, engine: MLEngine, name: str) -> list[dict[str, Any]]:
     """Join the engine's versions with the lineage beside each model.
 
     Args:
+        workspace: Where model directories are.
         engine: Where the model is served.
-        storage: Where model directories are.
-        models: URI of the directory that holds a directory for each version.
         name: The model.
     """
     from pipeline.deploy.lineage import describe_version
@@ -59,7 +48,7 @@ def list_versions(engine: MLEngine, storage: Storage, models: str, name: str) ->
             "state": resource.get("state"),
             "is_default": bool(resource.get("isDefault")),
             "created": resource.get("createTime"),
-            **describe_version(storage, f"{models}/{resource_id(resource)}"),
+            **describe_version(workspace.storage, workspace.model(name, resource_id(resource)).uri),
         }
         for resource in engine.list_versions(name)
     ]

@@ -12,7 +12,7 @@ from pipeline.config.files import absolute_uri, classifier_files, find_classifie
 from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
 from pipeline.config.model import AugmentationConfig, EarlyStoppingConfig, HeadConfig, ModelConfig
 from pipeline.config.notify import NotifyConfig, Outcome
-from pipeline.config.params import RUN_PARAMS, parameter_schema, parameter_value, with_params
+from pipeline.config.params import RUN_PARAMS, full_name, parameter_schema, parameter_value, with_params
 from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
 from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
@@ -49,6 +49,7 @@ __all__ = [
     "absolute_uri",
     "classifier_files",
     "find_classifier",
+    "full_name",
     "parameter_schema",
     "parameter_value",
     "read_classifier",

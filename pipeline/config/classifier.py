@@ -1,9 +1,8 @@
-"""A classifier as its YAML says it."""
+"""A classifier: the whole YAML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -16,6 +15,7 @@ from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
 from pipeline.config.strict import Strict
 from pipeline.errors import ConfigError
+from pipeline.types import JsonDict, JsonObject
 
 NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names, facts/ml_engine_v1.md b.1
 
@@ -33,7 +33,7 @@ class Classifier(Strict):
     )
     gate: GateConfig = Field(
         default_factory=lambda: GateConfig(min_accuracy=0.8),
-        description="What a new version must reach; an accuracy of 0.8 unless said otherwise.",
+        description="What a new version must reach; an accuracy of 0.8 by default.",
     )
     serving: ServingConfig = Field(
         default_factory=ServingConfig, description="How a deployed version answers."
@@ -51,29 +51,29 @@ class Classifier(Strict):
     )
     notify: list[NotifyConfig] = Field(
         default_factory=lambda: [NotifyConfig(to="log")],
-        description="Who is told what came of a run; a line in Airflow's log unless said otherwise.",
+        description="Who is told how a run ended; a line in Airflow's log by default.",
     )
 
     @field_validator("schedule")
     @classmethod
     def _schedule_is_known(cls, value: str | None) -> str | None:
         presets = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
-        known = (*presets, ON_DATASET_CHANGE)
-        if value is None or value in known or len(value.split()) == 5:
+        names = (*presets, ON_DATASET_CHANGE)
+        if value is None or value in names or len(value.split()) == 5:
             return value
-        raise ValueError(f"`schedule` is a cron line of five fields or one of {', '.join(known)}")
+        raise ValueError(f"`schedule` is a cron line of five fields or one of {', '.join(names)}")
 
     @property
     def asks_a_person(self) -> bool:
         """Whether a version may need a person's approval."""
         return self.deploy.require_approval or self.gate.first_version == "require_approval"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """Return plain JSON values: what goes through Airflow and into lineage."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any], *, origin: str = "classifier") -> Classifier:
+    def from_dict(cls, value: JsonObject, *, origin: str = "classifier") -> Classifier:
         """Check a mapping and build the classifier.
 
         Args:

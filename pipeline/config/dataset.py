@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.expect import ExpectConfig
 from pipeline.config.sources import SourceConfig
 from pipeline.config.strict import Strict
+from pipeline.types import JsonDict
 
 
 class FetchConfig(Strict):
@@ -34,7 +35,7 @@ class FetchConfig(Strict):
 
 
 class SplitConfig(Strict):
-    """Which pictures test and which train."""
+    """Which pictures are for testing, which for training."""
 
     method: Literal["hash", "random"] = Field(
         "hash",
@@ -56,7 +57,7 @@ class DatasetConfig(Strict):
         default_factory=FetchConfig, description="How pictures are downloaded from the network."
     )
     split: SplitConfig = Field(
-        default_factory=SplitConfig, description="Which pictures test and which train."
+        default_factory=SplitConfig, description="Which pictures are for testing, which for training."
     )
     as_of: Annotated[str, Field(pattern=r"^d_[0-9a-f]+$")] | None = Field(
         None,
@@ -67,13 +68,13 @@ class DatasetConfig(Strict):
     )
     expect: ExpectConfig = Field(
         default_factory=ExpectConfig,
-        description="What a dataset version may not do unnoticed, and what happens when it does.",
+        description="Checks of a new dataset version, and what happens when one fails.",
     )
 
     @model_validator(mode="after")
     def _has_pictures_of_two_classes(self) -> DatasetConfig:
         if self.source is not None and self.sources is not None:
-            raise ValueError("`dataset.source` and `dataset.sources` say the same thing; keep one of them")
+            raise ValueError("`dataset.source` and `dataset.sources` are alternatives; keep one of them")
         if self.source is None and self.sources is None:
             raise ValueError("`dataset.source` is missing; add it, or several as a list `dataset.sources`")
         declared = [source.declared_classes for source in self.all_sources]
@@ -95,17 +96,17 @@ class DatasetConfig(Strict):
         """Whether any source downloads pictures one by one."""
         return any(source.is_network for source in self.all_sources)
 
-    def order_classes(self, found: Iterable[str]) -> list[str]:
+    def order_classes(self, labels: Iterable[str]) -> list[str]:
         """Return the labels in class order: those the sources name, as they name them, then others sorted."""
         named = dict.fromkeys(label for source in self.all_sources for label in source.declared_classes or [])
-        return [*named, *sorted(set(found) - {*named, ""})]
+        return [*named, *sorted(set(labels) - {*named, ""})]
 
-    def describe_sources(self) -> dict[str, Any]:
-        """Return the source as its section says it, or the types and the list of several; no passwords."""
-        said = [source.model_dump(mode="json", exclude_none=True) for source in self.all_sources]
-        for section in said:
+    def describe_sources(self) -> JsonDict:
+        """Return the source's section, or the types and the list of several; passwords are left out."""
+        sections = [source.model_dump(mode="json", exclude_none=True) for source in self.all_sources]
+        for section in sections:
             if "uri" in section:
                 section["uri"] = re.sub(r"(?<=://)[^/@]*@", "", section["uri"])
-        if len(said) == 1:
-            return said[0]
-        return {"type": ", ".join(section["type"] for section in said), "sources": said}
+        if len(sections) == 1:
+            return sections[0]
+        return {"type": ", ".join(section["type"] for section in sections), "sources": sections}

@@ -50,15 +50,15 @@ def absolute_uri(uri: str, bases: Sequence[Path]) -> str:
     if "://" in uri or uri == "imagenet" or path.is_absolute():
         return uri if "://" in uri else str(path)
     candidates = [Path(os.path.normpath(base.absolute() / path)) for base in bases]
-    return str(next((found for found in candidates if found.exists()), candidates[0]))
+    return str(next((path for path in candidates if path.exists()), candidates[0]))
 
 
 def classifier_files(settings: Settings) -> list[Path]:
     """Return the YAML files of every classifier directory, shipped ones first."""
-    found = []
+    paths: list[Path] = []
     for directory in settings.classifier_directories:
-        found += sorted(path for path in directory.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
-    return found
+        paths += sorted(path for path in directory.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
+    return paths
 
 
 def find_classifier(name: str, settings: Settings) -> Classifier:
@@ -67,7 +67,7 @@ def find_classifier(name: str, settings: Settings) -> Classifier:
     Raises:
         ConfigError: if no YAML has it; the message lists the names there are and the broken files.
     """
-    known, broken = [], []
+    names, broken = [], []
     for path in classifier_files(settings):
         try:
             classifier = read_classifier(path)
@@ -78,9 +78,9 @@ def find_classifier(name: str, settings: Settings) -> Classifier:
             continue
         if classifier.name == name:
             return classifier
-        known.append(classifier.name)
+        names.append(classifier.name)
     message = (
-        f"no classifier is named {name!r}; known: {', '.join(sorted(known)) or 'none'}. Add NAME.yaml to "
+        f"no classifier is named {name!r}; known: {', '.join(sorted(names)) or 'none'}. Add NAME.yaml to "
     )
     message += "dags/classifiers or to a directory of GRAFT_CLASSIFIERS."
     raise ConfigError(message + ("" if not broken else f" Broken: {'; '.join(broken)}"), classifier=name)

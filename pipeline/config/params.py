@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.config.classifier import Classifier
 from pipeline.errors import ConfigError
+from pipeline.types import JsonDict, JsonValue
 
 RUN_PARAMS = (
     "dataset.source.uri",
@@ -46,19 +47,19 @@ RUN_PARAMS = (
 )
 
 
-def parameter_schema(name: str) -> dict[str, Any]:
+def parameter_schema(name: str) -> dict[str, JsonValue]:
     """Return the JSON schema and description of one dotted run parameter, for the caller to keep."""
     return copy.deepcopy(_parameter_schema(name))
 
 
 @functools.cache
-def _parameter_schema(name: str) -> dict[str, Any]:
+def _parameter_schema(name: str) -> dict[str, JsonValue]:
     models: list[type[BaseModel]] = [Classifier]
     *path, leaf = name.split(".")
     for part in path:
         models = list(_sections(models[0].model_fields[part].annotation))
     holders = [model for model in models if leaf in model.model_fields]
-    schema: dict[str, Any] = _section_schema(holders[0])["properties"][leaf]
+    schema = _property(holders[0], leaf)
     if len(models) > 1:  # a source's section depends on its type: not every one has the key
         schema = {
             "anyOf": [{"type": schema["type"]}, {"type": "null"}],
@@ -67,8 +68,13 @@ def _parameter_schema(name: str) -> dict[str, Any]:
     return schema
 
 
+def _property(section: type[BaseModel], name: str) -> dict[str, JsonValue]:
+    schema: dict[str, JsonValue] = _section_schema(section)["properties"][name]
+    return schema
+
+
 @functools.cache
-def _section_schema(model: type[BaseModel]) -> dict[str, Any]:
+def _section_schema(model: type[BaseModel]) -> JsonDict:
     """Return a section's schema; Airflow parses every classifier's DAG anew, and making it takes long."""
     return model.model_json_schema()
 
@@ -80,24 +86,31 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(part)
 
 
-def parameter_value(classifier: Classifier, name: str) -> Any:
+def parameter_value(classifier: Classifier, name: str) -> JsonValue:
     """Return the value that a dotted run parameter has in a classifier."""
-    value: Any = classifier
-    for part in name.split("."):
-        value = getattr(value, part, None)  # a source of another type, or several, have no such key
+    *path, leaf = name.split(".")
+    section: BaseModel | None = classifier
+    for part in path:
+        section = getattr(section, part, None)  # a source of another type, or several, have no such key
+    value: JsonValue = getattr(section, leaf, None)
     return value
 
 
-def _full_name(name: str) -> str:
-    found = [known for known in RUN_PARAMS if known == name or known.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"parameter `{name}` is ambiguous; say one of {', '.join(found)}", unknown=[name])
+def full_name(name: str) -> str:
+    """Return the full name of a parameter, which may be shortened from the left.
+
+    Raises:
+        ConfigError: if no parameter, or more than one, ends like it.
+    """
+    matches = [param for param in RUN_PARAMS if param == name or param.endswith(f".{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ConfigError(f"parameter `{name}` is ambiguous; use one of {', '.join(matches)}", unknown=[name])
     raise ConfigError(f"unknown parameter `{name}`; known: {', '.join(RUN_PARAMS)}", unknown=[name])
 
 
-def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier:
+def with_params(classifier: Classifier, params: Mapping[str, JsonValue]) -> Classifier:
     """Return the classifier with one run's dotted parameters applied, checked again as a whole.
 
     A null leaves the YAML's value. A name may be shortened from the left while no other ends like it:
@@ -109,7 +122,7 @@ def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier
     value = classifier.to_dict()
     value.setdefault("gate", classifier.gate.model_dump(exclude_unset=True))
     for short, setting in params.items():
-        name = _full_name(short)
+        name = full_name(short)
         if setting is None or setting == parameter_value(classifier, name):
             continue
         *path, leaf = name.split(".")
@@ -121,7 +134,7 @@ def with_params(classifier: Classifier, params: Mapping[str, Any]) -> Classifier
     return Classifier.from_dict(value, origin=f"parameters of {classifier.name}")
 
 
-def _drop_shorthand_twin(value: dict[str, Any], name: str) -> None:
+def _drop_shorthand_twin(value: JsonDict, name: str) -> None:
     twins = {"gate.min_accuracy": ("accuracy", "min"), "gate.max_loss": ("loss", "max")}
     if name not in twins:
         return

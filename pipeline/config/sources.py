@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.strict import Strict
+from pipeline.types import JsonValue
 
 Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 Words: TypeAlias = str | list[str]
@@ -26,7 +27,7 @@ class SourceSection(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_what_it_needs(cls, value: Any) -> Any:
+    def _has_what_it_needs(cls, value: JsonValue) -> JsonValue:
         if isinstance(value, Mapping):
             for key in cls.needs:
                 if not value.get(key):
@@ -67,7 +68,7 @@ class SampleSection(ClassedSection):
 
     @model_validator(mode="before")
     @classmethod
-    def _takes_no_uri(cls, value: Any) -> Any:
+    def _takes_no_uri(cls, value: JsonValue) -> JsonValue:
         if isinstance(value, Mapping) and value.get("uri") is not None:
             raise ValueError(
                 "a `sample` source takes no `uri`; use `type: folder` or `type: npz` for your own pictures"

@@ -70,8 +70,8 @@ def graft_run(name: str, params: Mapping[str, Any] | None = None) -> Run:
     """
     import json
 
-    from pipeline.cli.run import connect_airflow, read_params, start_run, watch_run
-    from pipeline.cli.stack import require_stack
+    from pipeline.cli.connection import connect_airflow, require_stack
+    from pipeline.cli.run import read_params, start_run, watch_run
 
     settings = Settings()
     given = [f"{key}={json.dumps(value)}" for key, value in (params or {}).items()]
@@ -104,10 +104,11 @@ class Versions(list[JsonDict]):
 
 def versions(name: str) -> Versions:
     """Return a classifier's versions with what each was made from."""
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.cli.versions import list_versions
 
     found = connect()
-    return Versions(list_versions(found.engine, found.storage, f"{found.workspace}/models/{name}", name))
+    return Versions(list_versions(Workspace(found.storage, found.workspace), found.engine, name))
 
 
 class Evaluation(dict[str, Any]):

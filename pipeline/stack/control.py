@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
@@ -26,7 +25,6 @@ from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_hea
 from pipeline.stack.processes import log_tail, start_process, stop_processes
 from pipeline.stack.state import (
     USERNAME,
-    Secrets,
     StackState,
     ensure_secrets,
     free_ports,
@@ -35,6 +33,14 @@ from pipeline.stack.state import (
     load_state,
     locked,
     save_state,
+)
+from pipeline.stack.status import (
+    AirflowAddress,
+    EngineAddress,
+    Overall,
+    ProcessState,
+    ProcessStatus,
+    StackStatus,
 )
 from pipeline.stack.users import parse_users, write_passwords
 
@@ -53,7 +59,7 @@ def up(
     *,
     engine_port: int | None = None,
     airflow_port: int | None = None,
-) -> dict[str, Any]:
+) -> StackStatus:
     """Start what does not run; return when everything is healthy.
 
     What is alive and was started with the same settings is left alone. What is dead starts on its old port.
@@ -63,9 +69,6 @@ def up(
         on_progress: Receives one line a step.
         engine_port: A port for the engine instead of a free one.
         airflow_port: A port for Airflow's API server instead of a free one.
-
-    Returns:
-        What `status` returns.
 
     Raises:
         StackError: if a port is taken, or a component does not start; with the end of its log.
@@ -87,7 +90,7 @@ def up(
 
 
 def _choose_ports(state: StackState, engine_port: int | None, airflow_port: int | None) -> StackState:
-    """Keep the ports there are, unless others are asked for or a stranger has taken one since `down`."""
+    """Keep the present ports, unless others are asked for or another program took one since `down`."""
     fresh = free_ports(2)
     idle = not any(record.is_alive for record in state.processes)
 
@@ -166,7 +169,7 @@ def _ensure_database(
 ) -> StackState:
     """Make or migrate Airflow's tables, unless this Airflow has done so already."""
     wanted = version("apache-airflow-core")
-    if state.database == wanted and _finds(settings, "SELECT version_num FROM alembic_version"):
+    if state.database == wanted and _has_row(settings, "SELECT version_num FROM alembic_version"):
         return state
     on_progress("preparing Airflow's database")
     _run_airflow(settings, component, ("db", "migrate"), what="Preparing Airflow's database")
@@ -178,7 +181,7 @@ def _ensure_database(
 def _ensure_pool(settings: Settings, component: Component, on_progress: Progress) -> None:
     """Make the pool of `GRAFT_FETCH_POOL` unless it is there; how many slots it has is then the user's."""
     name = settings.fetch_pool
-    if not name or _finds(settings, "SELECT pool FROM slot_pool WHERE pool = ?", name):
+    if not name or _has_row(settings, "SELECT pool FROM slot_pool WHERE pool = ?", name):
         return
     on_progress(f"making the pool {name} with {POOL_SLOTS} slots")
     command = ("pools", "set", name, str(POOL_SLOTS), "Downloads of Graft")
@@ -208,8 +211,8 @@ def _run_airflow(settings: Settings, component: Component, command: Sequence[str
         raise StackError(f"{what} failed. The end of {log}:\n{log_tail(log)}", log=str(log))
 
 
-def _finds(settings: Settings, query: str, *values: str) -> bool:
-    """Say whether a query of Airflow's database gives a row; without tables it gives none."""
+def _has_row(settings: Settings, query: str, *values: str) -> bool:
+    """Return True if a query of Airflow's database has a row; without tables it has none."""
     try:
         with closing(sqlite3.connect(f"{database_path(settings).as_uri()}?mode=ro", uri=True)) as database:
             return bool(database.execute(query, values).fetchall())
@@ -244,43 +247,37 @@ def _stop_jobs(settings: Settings) -> int:
     return len(stop_all_jobs(settings.home))
 
 
-def status(settings: Settings) -> dict[str, Any]:
-    """Describe the stack: its addresses, its secrets, its processes.
-
-    Returns:
-        `state` is `running`, `degraded` (some process is dead) or `stopped`; then addresses are null.
-    """
+def status(settings: Settings) -> StackStatus:
+    """Describe the stack: its addresses, its secrets, its processes."""
     state, secrets = load_state(settings.home), load_secrets(settings.home)
-    processes = [_describe(state, name) for name in COMPONENTS]
-    alive = sum(process["state"] == "running" for process in processes)
-    overall = "running" if alive == len(COMPONENTS) else "degraded" if alive else "stopped"
-    return {
-        "state": overall,
-        "engine": _engine(settings, state, secrets if alive else None),
-        "airflow": _airflow(state, secrets if alive else None),
-        "processes": processes,
-    }
+    processes = tuple(_describe(state, name) for name in COMPONENTS)
+    num_alive = sum(process.state is ProcessState.RUNNING for process in processes)
+    shown = secrets if num_alive else None
+    return StackStatus(
+        state=_overall(num_alive),
+        engine=EngineAddress(
+            url=state.engine_url if shown else None,
+            project=settings.project,
+            token=shown.engine_token if shown else None,
+        ),
+        airflow=AirflowAddress(
+            url=state.airflow_url if shown else None,
+            username=USERNAME,
+            password=shown.airflow_password if shown else None,
+            pages=PAGES if shown else None,
+        ),
+        processes=processes,
+    )
 
 
-def _describe(state: StackState, name: str) -> dict[str, Any]:
+def _overall(num_alive: int) -> Overall:
+    if num_alive == len(COMPONENTS):
+        return Overall.RUNNING
+    return Overall.DEGRADED if num_alive else Overall.STOPPED
+
+
+def _describe(state: StackState, name: str) -> ProcessStatus:
     record = state.find(name)
     if record is not None and record.is_alive:
-        return {"name": name, "pid": record.pid, "state": "running"}
-    return {"name": name, "pid": None, "state": "stopped"}
-
-
-def _engine(settings: Settings, state: StackState, secrets: Secrets | None) -> dict[str, Any]:
-    return {
-        "url": state.engine_url if secrets else None,
-        "project": settings.project,
-        "token": secrets.engine_token if secrets else None,
-    }
-
-
-def _airflow(state: StackState, secrets: Secrets | None) -> dict[str, Any]:
-    return {
-        "url": state.airflow_url if secrets else None,
-        "username": USERNAME,
-        "password": secrets.airflow_password if secrets else None,
-        "pages": PAGES if secrets else None,
-    }
+        return ProcessStatus(name=name, pid=record.pid, state=ProcessState.RUNNING)
+    return ProcessStatus(name=name, pid=None, state=ProcessState.STOPPED)

@@ -15,6 +15,7 @@ from pipeline.engine.control import EngineSettings, engine_arguments
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.stack.users import parse_users
 from pipeline.storage import parse_buckets
+from pipeline.types import JsonObject
 
 ENGINE = "engine"
 API_SERVER = "airflow-api-server"
@@ -33,7 +34,7 @@ FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 # One DAG file for each classifier: docs/adr/0007.
-DAG_BUNDLES: list[dict[str, object]] = [
+DAG_BUNDLES: list[JsonObject] = [
     {"name": "dags-folder", "classpath": LOCAL_BUNDLE, "kwargs": {}},
     {"name": "classifiers", "classpath": "graft.classifier_bundle.ClassifierBundle", "kwargs": {}},
 ]
@@ -174,9 +175,9 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
     return variables | downloads | theirs | ours
 
 
-def dag_bundles(settings: Settings) -> list[dict[str, object]]:
+def dag_bundles(settings: Settings) -> list[JsonObject]:
     """Return where DAG files come from: our folder, the classifiers, the directories of `GRAFT_DAGS`."""
-    theirs: list[dict[str, object]] = [
+    theirs: list[JsonObject] = [
         {"name": f"dags-{number}", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(path)}}
         for number, path in enumerate(settings.dag_directories)
     ]

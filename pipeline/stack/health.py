@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+
+import requests
 
 from pipeline.errors import StackError
 from pipeline.stack.processes import ProcessRecord, log_tail
+from pipeline.types import JsonValue
 
 POLL_SECONDS = 0.2
 # The keys of Airflow's own health report, by our component names.
@@ -24,18 +22,20 @@ HEARTBEATS = {
 }
 
 
-def get_json(url: str, *, timeout_seconds: float = 5) -> Any:
+def get_json(url: str, *, timeout_seconds: float = 5) -> JsonValue:
     """Return what a loopback address answers as JSON, or None while it does not answer with 200."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=timeout_seconds) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, HTTPException, OSError, ValueError):
-        return None
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy leads to this machine
+        try:
+            answer = session.get(url, timeout=timeout_seconds)
+            value: JsonValue = answer.json() if answer.status_code == 200 else None
+        except requests.RequestException:
+            return None
+    return value
 
 
 def is_engine_healthy(url: str) -> bool:
-    """Say whether the engine answers."""
+    """Return True if the engine answers."""
     answer = get_json(f"{url}/healthz")
     return isinstance(answer, dict) and answer.get("status") == "ok"
 
@@ -52,15 +52,17 @@ def unhealthy_airflow(url: str, records: Iterable[ProcessRecord]) -> list[str]:
     return [
         record.name
         for record in records
-        if record.name in HEARTBEATS and not _beats(health.get(HEARTBEATS[record.name]) or {}, record)
+        if record.name in HEARTBEATS and not _beats(health.get(HEARTBEATS[record.name]), record)
     ]
 
 
-def _beats(report: dict[str, Any], record: ProcessRecord) -> bool:
+def _beats(report: JsonValue, record: ProcessRecord) -> bool:
+    if not isinstance(report, dict):
+        return False
     latest = report.get(f"latest_{HEARTBEATS[record.name]}_heartbeat")
     if report.get("status") != "healthy" or not latest:
         return False
-    return datetime.fromisoformat(latest).timestamp() >= record.started - 1
+    return datetime.fromisoformat(str(latest)).timestamp() >= record.started - 1
 
 
 def wait_healthy(

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from pipeline.errors import StackError
+from pipeline.types import JsonDict
 
 STARTED_TOLERANCE_SECONDS = 0.05
 LOG_TAIL_LINES = 25
@@ -41,7 +41,7 @@ class ProcessRecord:
     started: float
     fingerprint: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
         return asdict(self)
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import StackError
 from pipeline.stack.processes import ProcessRecord
+from pipeline.types import JsonDict, JsonValue
 
 LOOPBACK = "127.0.0.1"
 USERNAME = "admin"
@@ -71,7 +71,7 @@ class StackState:
         return replace(self, processes=(*others, record))
 
 
-def write_private(path: Path, value: Any) -> None:
+def write_private(path: Path, value: JsonValue) -> None:
     """Write JSON to a file that only its owner can read; it appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -97,9 +97,10 @@ def save_state(home: Path, state: StackState) -> None:
     )
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> JsonDict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value: JsonDict = json.loads(path.read_text(encoding="utf-8"))
+        return value
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
@@ -116,18 +117,18 @@ def load_secrets(home: Path) -> Secrets | None:
 
 def ensure_secrets(home: Path) -> Secrets:
     """Return the secrets of this home, made now if need be, with the file the engine reads its token from."""
-    found = load_secrets(home)
-    if found is None:
-        found = Secrets(
+    stored = load_secrets(home)
+    if stored is None:
+        stored = Secrets(
             engine_token=secrets.token_urlsafe(32),
             airflow_password=secrets.token_urlsafe(12),
             jwt_secret=secrets.token_urlsafe(48),
             api_secret_key=secrets.token_urlsafe(32),
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         )
-        write_private(home / "secrets.json", asdict(found))
-    add_engine_token(home / "engine" / "tokens.json", found.engine_token)
-    return found
+        write_private(home / "secrets.json", asdict(stored))
+    add_engine_token(home / "engine" / "tokens.json", stored.engine_token)
+    return stored
 
 
 def add_engine_token(path: Path, token: str) -> None:
@@ -139,7 +140,7 @@ def add_engine_token(path: Path, token: str) -> None:
 
 
 def is_port_free(port: int) -> bool:
-    """Say whether a loopback port can be listened on now."""
+    """Return True if a loopback port can be listened on now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -150,7 +151,7 @@ def is_port_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on."""
+    """Return unused loopback ports."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -163,7 +164,7 @@ def locked(home: Path) -> Iterator[None]:
     """Let one `up` or `down` at a time work on a home.
 
     Raises:
-        StackError: if another one holds on for minutes.
+        StackError: if another one does not end within minutes.
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
@@ -175,7 +176,7 @@ def locked(home: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StackError(
-                        f"Another `graft up` or `graft down` has been at work on {home} for "
+                        f"Another `graft up` or `graft down` has been running on {home} for "
                         f"{LOCK_WAIT_SECONDS} s; end it and try again."
                     ) from None
                 time.sleep(0.1)

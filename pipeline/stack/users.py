@@ -1,4 +1,4 @@
-"""Who may sign in to the local Airflow, and with what password."""
+"""The users of the local Airflow and their passwords."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 def parse_users(text: str) -> dict[str, str]:
-    """Read `GRAFT_USERS`: the role of each further person, by name.
+    """Read `GRAFT_USERS`: the role of each further user, by name.
 
     Raises:
         ConfigError: if a part is not `name:role`.
     """
-    people = {}
+    users = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, _, role = part.partition(":")
         if not _NAME.fullmatch(name) or role not in ROLES or name == USERNAME:
@@ -29,18 +29,18 @@ def parse_users(text: str) -> dict[str, str]:
                 f"GRAFT_USERS wants name:role pairs separated by commas; roles are {', '.join(ROLES)}, "
                 f"and {USERNAME} is there already. Received: {part!r}"
             )
-        people[name] = role
-    return people
+        users[name] = role
+    return users
 
 
-def write_passwords(home: Path, admin_password: str, people: Mapping[str, str]) -> None:
-    """Write the file that Airflow reads: a person keeps the password that was made for them first.
+def write_passwords(home: Path, admin_password: str, users: Mapping[str, str]) -> None:
+    """Write the file that Airflow reads; a user keeps the password of the first start.
 
     Airflow would make missing ones itself, and print them to its log.
     """
     path = home / "airflow" / "passwords.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    made = {name: known.get(name) or secrets.token_urlsafe(12) for name in people}
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    made = {name: old.get(name) or secrets.token_urlsafe(12) for name in users}
     wanted = {USERNAME: admin_password, **made}
-    if wanted != known:
+    if wanted != old:
         write_private(path, wanted)

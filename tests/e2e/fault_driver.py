@@ -14,6 +14,7 @@ from urllib.parse import quote
 import psutil
 
 import tests.airflow_environment  # noqa: F401  before any import of Airflow
+from pipeline.cli.airflow_api import TaskInstance
 from pipeline.deploy.version import version_name
 from pipeline.engine.backends.local import jobs_directory, marked_processes
 from pipeline.errors import StackError
@@ -88,8 +89,8 @@ class FaultRun:
         return str(wait_until(reached, seconds=seconds, what=f"{task_id} {'/'.join(states)}"))
 
     def log_of(self, task_id: str) -> str:
-        events = self.api.task_log(self.task(task_id))
-        return "\n".join(str(event.get("event")) for event in events[-40:])
+        events = self.api.task_log(TaskInstance.from_dict(self.task(task_id)))
+        return "\n".join(event.text for event in events[-40:])
 
     def jobs(self, step: str) -> list[dict[str, Any]]:
         """Return the jobs of a step, oldest first."""
@@ -227,7 +228,7 @@ class FaultRun:
         ended = {"success", "failed", "skipped", "upstream_failed", "removed", None}
 
         def over() -> bool:
-            return {task["state"] for task in self.api.task_instances(self.dag_id, self.run_id)} <= ended
+            return {task.state for task in self.api.task_instances(self.dag_id, self.run_id)} <= ended
 
         wait_until(over, seconds=60, what="end of every task")
 

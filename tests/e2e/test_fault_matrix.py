@@ -45,7 +45,7 @@ def start(stack: Stack) -> Callable[..., FaultRun]:
 
     def start(dag_id: str, *, first: bool = False) -> FaultRun:
         run = FaultRun(stack, dag_id)
-        wait_until(lambda: run.api.find_dag(dag_id), seconds=120, what=f"DAG {dag_id}")
+        wait_until(lambda: run.api.last_parsed(dag_id), seconds=120, what=f"DAG {dag_id}")
         if not first and run.engine.get_model(dag_id) is None:
             run.start()
             run.finish()

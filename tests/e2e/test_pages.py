@@ -75,7 +75,7 @@ def first_run(admin: Visitor, stack: Stack, tmp_path_factory: pytest.TempPathFac
     }
     (stack.classifiers / f"{NAME}.yaml").write_text(yaml.safe_dump(value))
     api = stack.airflow()
-    wait_until(lambda: api.find_dag(NAME), seconds=90, what=f"DAG {NAME}")
+    wait_until(lambda: api.last_parsed(NAME), seconds=90, what=f"DAG {NAME}")
     return admin.trigger(NAME)
 
 
@@ -83,7 +83,7 @@ def wait_for_question(stack: Stack, run_id: str) -> None:
     api = stack.airflow()
 
     def asks() -> bool:
-        states = {task["task_id"]: task["state"] for task in api.task_instances(NAME, run_id)}
+        states = {task.task_id: task.state for task in api.task_instances(NAME, run_id)}
         assert "failed" not in states.values(), states
         return states.get("approve") == "awaiting_input"
 

@@ -157,7 +157,7 @@ def test_an_unknown_conf_key_fails_the_first_task_with_its_name(stack: Stack) ->
     api = stack.airflow()
     run_id = api.trigger("surfaces", {"model.epoch": 1})
     wait_until(lambda: api.run_state("surfaces", run_id) == "failed", seconds=120, what="failed run")
-    tasks = {task["task_id"]: task for task in api.task_instances("surfaces", run_id)}
-    assert tasks["fetch"]["state"] == "failed"
-    assert tasks["fetch"]["try_number"] == 1
-    assert tasks["clean"]["state"] == "upstream_failed"
+    tasks = {task.task_id: task for task in api.task_instances("surfaces", run_id)}
+    assert tasks["fetch"].state == "failed"
+    assert tasks["fetch"].try_number == 1
+    assert tasks["clean"].state == "upstream_failed"

@@ -61,7 +61,7 @@ class Timely(ClassifierDag):
 def timely(stack: Stack) -> Iterator[Timely]:
     timely = Timely(stack, CLASSIFIER)
     airflow = stack.airflow()
-    wait_until(lambda: airflow.find_dag(NAME), seconds=120, what="DAG")
+    wait_until(lambda: airflow.last_parsed(NAME), seconds=120, what="DAG")
     timely.call("PATCH", f"dags/{NAME}", {"is_paused": False})
     yield timely
     timely.call("PATCH", f"dags/{NAME}", {"is_paused": True})

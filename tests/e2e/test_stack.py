@@ -17,6 +17,8 @@ import pytest
 from googleapiclient import discovery
 from PIL import Image
 
+from pipeline.artifacts.workspace import Workspace
+from pipeline.cli.airflow_api import ImportFailure
 from pipeline.cli.demo import pick_test_pictures
 from tests.e2e.conftest import Stack, wait_until
 
@@ -126,7 +128,7 @@ class TestServedModel:
 
     def test_predict_answers_in_the_order_of_the_files(self, stack: Stack, tmp_path: Path) -> None:
         (version,) = {row["dataset_version"] for row in stack.graft_json("versions", "surfaces")}
-        pictures = pick_test_pictures(stack.storage, "gs://graft", "surfaces", version)
+        pictures = pick_test_pictures(Workspace(stack.storage, "gs://graft"), "surfaces", version)
         assert sorted(pictures) == LABELS
         files = []
         for label, data in reversed(pictures.items()):
@@ -230,13 +232,13 @@ class TestClassifiersAddedLater:
         write_classifier(stack, "broken", "{type: sample}", "gates: {min_accuracy: 0.5}")
         api = stack.airflow()
 
-        def reported() -> list[dict[str, Any]]:
-            return [error for error in api.import_errors() if "broken.yaml" in error["filename"]]
+        def reported() -> list[ImportFailure]:
+            return [error for error in api.import_errors() if "broken.yaml" in error.filename]
 
         (error,) = wait_until(reported, seconds=60, what="import error")
-        assert "unknown key `gates`; remove it or correct its spelling" in error["stack_trace"]
-        assert api.find_dag("broken") is None
-        assert api.find_dag("surfaces") is not None
+        assert "unknown key `gates`; remove it or correct its spelling" in error.stack_trace
+        assert api.last_parsed("broken") is None
+        assert api.last_parsed("surfaces") is not None
         refused = stack.graft("run", "broken")
         assert refused.returncode == 1
         assert "broken.yaml" in refused.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.cli.airflow_api import TaskInstance
 from pipeline.config import PROJECT_ROOT
 from pipeline.ml_engine.protocol import default_version
 from pipeline.ml_engine.rest import RestMLEngine
@@ -36,11 +37,11 @@ def staged(stack: Stack, tmp_path: Path) -> Stack:
 
 def run(stack: Stack, dag_id: str) -> str:
     api = stack.airflow()
-    wait_until(lambda: api.find_dag(dag_id), seconds=120, what=f"DAG {dag_id}")
+    wait_until(lambda: api.last_parsed(dag_id), seconds=120, what=f"DAG {dag_id}")
     body = {"logical_date": MOMENT, "conf": {}}
     run_id = str(api._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
     wait_until(lambda: api.run_state(dag_id, run_id) in ("success", "failed"), seconds=240, what="end of run")
-    states = {task["task_id"]: task["state"] for task in api.task_instances(dag_id, run_id)}
+    states = {task.task_id: task.state for task in api.task_instances(dag_id, run_id)}
     assert set(states.values()) == {"success"}, states
     return run_id
 
@@ -73,7 +74,7 @@ def check_links(stack: Stack, run_id: str, job_id: str) -> None:
     path = f"/api/v2/dags/mlengine_train_and_deploy/dagRuns/{run_id}/taskInstances/training/links"
     links = api._call("GET", path)["extra_links"]
     assert links["Job"] == f"{api.url}/graft/jobs/{job_id}"
-    log = "\n".join(str(event.get("event")) for event in api.task_log(_task(stack, run_id)))
+    log = "\n".join(event.text for event in api.task_log(TaskInstance.from_dict(_task(stack, run_id))))
     assert f"{job_id} | slope and offset: [" in log, "the job's own output is in the task's log"
 
 

@@ -12,6 +12,7 @@ from graft.operators.base import GraftOperator
 from graft.operators.rollback import RollBackModelOperator
 from graft.operators.run_summary import skip_what_follows
 from pipeline.config import Classifier, GateConfig
+from pipeline.types import JsonDict
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -162,5 +163,5 @@ def read_gate(gate: Mapping[str, Any], *, origin: str) -> GateConfig:
         ConfigError: naming the rule that is none.
     """
     dataset = {"source": {"type": "sample"}}  # the gate is read as a part of a whole, so that keys are named
-    whole = {"name": "gate", "dataset": dataset, "gate": dict(gate)}
+    whole: JsonDict = {"name": "gate", "dataset": dataset, "gate": dict(gate)}
     return Classifier.from_dict(whole, origin=origin).gate

@@ -154,7 +154,7 @@ class TestRunParameters:
     def test_may_be_shortened_while_only_one_ends_so(self) -> None:
         assert with_params(Classifier.from_dict(SMALL), {"epochs": 3}).model.epochs == 3
         with pytest.raises(
-            ConfigError, match=r"`seed` is ambiguous; say one of dataset\.split\.seed, model\.seed"
+            ConfigError, match=r"`seed` is ambiguous; use one of dataset\.split\.seed, model\.seed"
         ):
             with_params(Classifier.from_dict(SMALL), {"seed": 3})
 

@@ -8,7 +8,9 @@ import pytest
 
 import pipeline.stack
 from pipeline.errors import StackError
+from pipeline.stack import StackStatus
 from pipeline.stack.state import ensure_secrets
+from tests.fakes_stack import stack_status
 
 Graft = Callable[..., Any]
 COMMANDS = ("up", "down", "status", "run", "predict", "versions", "dataset", "doctor", "demo")
@@ -113,13 +115,10 @@ class TestStackCommands:
     ) -> None:
         seen = {}
 
-        def up(settings: Any, on_progress: Callable[[str], None], **ports: Any) -> dict[str, Any]:
+        def up(settings: Any, on_progress: Callable[[str], None], **ports: Any) -> StackStatus:
             seen.update(ports)
             on_progress("starting engine")
-            return {
-                "engine": {"url": "http://127.0.0.1:1", "project": "local", "token": "hidden"},
-                "airflow": {"url": "http://127.0.0.1:2", "username": "admin", "password": "shown"},
-            }
+            return stack_status()
 
         monkeypatch.setattr(pipeline.stack, "up", up)
         outcome = graft("up", "--engine-port", "8001")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,49 +7,60 @@ from typing import Any
 import pytest
 
 import pipeline.stack
-from pipeline.cli import predict, run
+from pipeline.artifacts.dataset import ManifestRow, RowStatus, write_manifest
+from pipeline.artifacts.workspace import Workspace
+from pipeline.cli import connection, run
 from pipeline.cli.demo import pick_test_pictures
 from pipeline.storage import Storage
+from tests.fakes_stack import stack_status
 from tests.unit.pipeline.cli.test_predict import Engine
 from tests.unit.pipeline.cli.test_run import SUMMARY
 
 Graft = Callable[..., Any]
 ROWS = [
-    {"label": "grass", "split": "train", "status": "kept", "blob": "0"},
-    {"label": "grass", "split": "test", "status": "quarantined", "blob": "1"},
-    {"label": "grass", "split": "test", "status": "kept", "blob": "2"},
-    {"label": "brick", "split": "test", "status": "kept", "blob": "3"},
-    {"label": "brick", "split": "test", "status": "kept", "blob": "4"},
+    ManifestRow(
+        label=label,
+        split=split,
+        status=status,
+        blob=str(number),
+        position=number,
+        source_url="",
+        retrieved_at="",
+    )
+    for number, (label, split, status) in enumerate(
+        [
+            ("grass", "train", RowStatus.KEPT),
+            ("grass", None, RowStatus.QUARANTINED),
+            ("grass", "test", RowStatus.KEPT),
+            ("brick", "test", RowStatus.KEPT),
+            ("brick", "test", RowStatus.KEPT),
+        ]
+    )
 ]
 
 
 @pytest.fixture
 def storage(home: Path) -> Storage:
     storage = Storage.from_environment()
-    manifest = "\n".join(map(json.dumps, ROWS)) + "\n"
-    storage.write_bytes("gs://graft/datasets/surfaces/d_1/manifest.jsonl", manifest.encode())
+    write_manifest(ROWS, "gs://graft/datasets/surfaces/d_1/manifest.jsonl", storage)
     for row in ROWS:
-        storage.write_bytes(f"gs://graft/blobs/{row['blob']}", f"{row['label']}{row['blob']}".encode())
+        storage.write_bytes(f"gs://graft/blobs/{row.blob}", f"{row.label}{row.blob}".encode())
     return storage
 
 
 def test_one_kept_test_picture_of_each_class_is_picked(storage: Storage) -> None:
-    picked = pick_test_pictures(storage, "gs://graft", "surfaces", "d_1")
+    picked = pick_test_pictures(Workspace(storage, "gs://graft"), "surfaces", "d_1")
     assert picked == {"brick": b"brick3", "grass": b"grass2"}
 
 
 @pytest.fixture
 def stage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Everything around the demo, played."""
-    status = {
-        "engine": {"url": "http://127.0.0.1:1", "project": "local", "token": "hidden"},
-        "airflow": {"url": "http://127.0.0.1:2", "username": "admin", "password": "shown"},
-    }
     result = SUMMARY | {"classifier": "surfaces", "version": "v_2", "seconds": {"train": 9.5}}
-    monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress: status)
+    monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress: stack_status())
     monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: "r1")
     monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: result)
-    monkeypatch.setattr(predict, "connect_engine", lambda status: _engine())
+    monkeypatch.setattr(connection, "connect_engine", lambda status: _engine())
     return result
 
 

@@ -13,7 +13,10 @@ from pytest_httpserver import HTTPServer
 
 import pipeline.stack
 from pipeline.cli import airflow_api
+from pipeline.cli.airflow_api import ImportFailure
 from pipeline.config import SHIPPED_CLASSIFIERS
+from pipeline.stack.status import ProcessState
+from tests.fakes_stack import stack_status
 
 Graft = Callable[..., Any]
 
@@ -142,36 +145,34 @@ class TestMachine:
 
 class TestRunningStack:
     @pytest.fixture
-    def stack(self, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        url = httpserver.url_for("").rstrip("/")
-        found = {
-            "state": "running",
-            "engine": {"url": url},
-            "airflow": {"url": url, "username": "admin", "password": "p"},
-            "processes": [{"name": "engine", "state": "running"}],
-        }
-        monkeypatch.setattr(pipeline.stack, "status", lambda settings: found)
-        return found
+    def run_stack(self, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        def run(**parts: Any) -> None:
+            url = httpserver.url_for("").rstrip("/")
+            status = stack_status(engine_url=url, airflow_url=url, **parts)
+            monkeypatch.setattr(pipeline.stack, "status", lambda settings: status)
+
+        return run
 
     def test_answers_and_import_errors_are_shown(
         self,
         findings: Findings,
-        stack: dict[str, Any],
+        run_stack: Callable[..., None],
         httpserver: HTTPServer,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        run_stack()
         httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
         httpserver.expect_request("/api/v2/monitor/health").respond_with_json({})
-        errors = [{"filename": "x.yaml", "stack_trace": "Traceback\nConfigError: bad key\n"}]
+        errors = [ImportFailure(filename="x.yaml", stack_trace="Traceback\nConfigError: bad key\n")]
         monkeypatch.setattr(airflow_api.AirflowApi, "import_errors", lambda self: errors)
         found = findings()
         assert found["engine"]["state"] == found["airflow"]["state"] == "ok"
         assert found["Airflow import"]["detail"] == "x.yaml: ConfigError: bad key"
 
     def test_dead_process_and_silent_engine_are_broken(
-        self, findings: Findings, stack: dict[str, Any], httpserver: HTTPServer
+        self, findings: Findings, run_stack: Callable[..., None], httpserver: HTTPServer
     ) -> None:
-        stack["processes"][0]["state"] = "stopped"
+        run_stack(engine_state=ProcessState.STOPPED)
         httpserver.expect_request("/healthz").respond_with_data("", status=500)
         httpserver.expect_request("/api/v2/monitor/health").respond_with_data("", status=500)
         found = findings()

@@ -1,8 +1,8 @@
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
+from pipeline.cli.airflow_api import LogEvent, TaskInstance
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.progress import RunProgress, Stage, summarise_stages
 from pipeline.datasets.progress import FetchCounts, Progress, read_line
@@ -12,17 +12,22 @@ NOW = datetime(2026, 1, 1, 12, 1, tzinfo=UTC)
 
 def task(
     name: str, state: str | None, start: int | None = None, end: int | None = None, map_index: int = -1
-) -> dict[str, Any]:
+) -> TaskInstance:
     def at(second: int | None) -> str | None:
         return None if second is None else f"2026-01-01T12:00:{second:02}.500000Z"
 
-    return {
-        "task_id": name,
-        "state": state,
-        "map_index": map_index,
-        "start_date": at(start),
-        "end_date": at(end),
-    }
+    return TaskInstance.from_dict(
+        {
+            "dag_id": "toys",
+            "dag_run_id": "r",
+            "task_id": name,
+            "state": state,
+            "map_index": map_index,
+            "try_number": 1,
+            "start_date": at(start),
+            "end_date": at(end),
+        }
+    )
 
 
 def test_stages_come_in_the_order_of_the_pipeline() -> None:
@@ -56,7 +61,7 @@ def test_stages_come_in_the_order_of_the_pipeline() -> None:
     ],
     ids=["one", "mapped span", "one runs", "one failed", "deferred", "skipped", "waiting", "one waits"],
 )
-def test_instances_fold_into_one_stage(instances: list[dict[str, Any]], expected: Stage) -> None:
+def test_instances_fold_into_one_stage(instances: list[TaskInstance], expected: Stage) -> None:
     assert summarise_stages(instances, now=NOW) == [expected]
 
 
@@ -91,9 +96,9 @@ class Logs:
         self.lines = {int(name.removeprefix("chunk")): texts for name, texts in lines.items()}
         self.asked: list[int] = []
 
-    def task_log(self, task: dict[str, Any]) -> list[dict[str, Any]]:
-        self.asked.append(task["map_index"])
-        return [{"event": text} for text in self.lines.get(task["map_index"], [])]
+    def task_log(self, task: TaskInstance) -> list[LogEvent]:
+        self.asked.append(task.map_index)
+        return [LogEvent(text=text) for text in self.lines.get(task.map_index, [])]
 
 
 class TestDownloads:

@@ -14,11 +14,12 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from pipeline.cli import run as module
-from pipeline.cli.airflow_api import AirflowApi
+from pipeline.cli.airflow_api import AirflowApi, TaskInstance
 from pipeline.cli.output import ExitCode, UsageError
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError
 from pipeline.storage import Storage
+from tests.fakes_stack import stack_status
 
 Graft = Callable[..., Any]
 RUN = "manual__2026-01-01T00:00:00+00:00"
@@ -129,7 +130,7 @@ def classifier(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture
 def airflow(httpserver: HTTPServer, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> Airflow:
     airflow = Airflow(httpserver)
-    status = {"airflow": {"url": airflow.url, "username": "admin", "password": "secret"}}
+    status = stack_status(airflow_url=airflow.url, password="secret")
     monkeypatch.setattr(module, "require_stack", lambda: status)
     monkeypatch.setattr(module, "POLL_SECONDS", 0)
     Storage.from_environment().write_json(f"gs://graft/runs/tiles/{QUOTED}/summary.json", SUMMARY)
@@ -268,7 +269,7 @@ class TestWatching:
         assert found.pop("seconds") == {}
         assert found == SUMMARY | {"state": "skipped", "skipped": True}
 
-    def test_a_person_that_is_waited_for_is_said_once_with_the_place(
+    def test_waiting_for_approval_is_shown_once_with_the_address(
         self, graft: Graft, airflow: Airflow
     ) -> None:
         uri = f"gs://graft/runs/tiles/{QUOTED}/summary.json"
@@ -278,7 +279,7 @@ class TestWatching:
         airflow.states = ["running", "running", "success"]
         airflow.tasks = [[task("approve", "awaiting_input")]]
         outcome = graft("run", "tiles")
-        assert outcome.stderr.count(f"a person is waited for: {airflow.url}/dags/tiles/runs/{QUOTED}") == 1
+        assert outcome.stderr.count(f"waiting for approval: {airflow.url}/dags/tiles/runs/{QUOTED}") == 1
         assert "approved   by Ada: no reason given" in outcome.stdout
 
     def test_failed_run_names_the_task_and_its_error(self, graft: Graft, airflow: Airflow) -> None:
@@ -377,7 +378,7 @@ class TestApi:
     def test_expired_token_is_exchanged_once(self, airflow: Airflow) -> None:
         api = AirflowApi(airflow.url, "admin", "secret")
         assert api.run_state("tiles", RUN) == "success"
-        api._token = "expired"
+        api._session.headers["Authorization"] = "Bearer expired"
         assert api.run_state("tiles", RUN) == "success"
         assert airflow.logins == 2
 
@@ -389,7 +390,7 @@ class TestApi:
         assert caught.value.status == 400
 
     def test_silent_airflow_is_a_stack_error(self) -> None:
-        with pytest.raises(StackError, match="Signing in to Airflow"):
+        with pytest.raises(StackError, match=r"Airflow at http://127\.0\.0\.1:1 does not answer"):
             AirflowApi("http://127.0.0.1:1", "admin", "secret").import_errors()
 
     def test_task_instances_are_read_page_by_page(
@@ -403,7 +404,8 @@ class TestApi:
             return airflow.reply({"task_instances": entries, "total_entries": len(everything)})
 
         monkeypatch.setattr(airflow, "route", page)
-        assert AirflowApi(airflow.url, "admin", "secret").task_instances("tiles", RUN) == everything
+        instances = AirflowApi(airflow.url, "admin", "secret").task_instances("tiles", RUN)
+        assert instances == [TaskInstance.from_dict(each) for each in everything]
 
 
 def test_exit_code_of_a_failed_run_is_one() -> None:

@@ -74,12 +74,12 @@ class TestShown:
         assert "iframe" not in Run(result=RESULT)._repr_html_()
 
     def test_a_failed_run_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from pipeline.cli import run, stack
+        from pipeline.cli import connection, run
 
         failed = {**dict.fromkeys(RESULT), "run_id": "r", "state": "failed", "error": "train: no luck"}
-        monkeypatch.setattr(stack, "require_stack", dict)
+        monkeypatch.setattr(connection, "require_stack", dict)
         monkeypatch.setattr(run, "read_params", lambda name, given, settings: {"given": given})
-        monkeypatch.setattr(run, "connect_airflow", lambda status: None)
+        monkeypatch.setattr(connection, "connect_airflow", lambda status: None)
         monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: json.dumps(conf))
         monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: failed | {"seen": run_id})
         with pytest.raises(JobFailed, match="Run r of m failed: train: no luck") as caught:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.stack import control, down, status, up
+from pipeline.stack import StackStatus, control, down, status, up
 from pipeline.stack.environment import COMPONENTS, Component
 from pipeline.stack.health import get_json
 from pipeline.stack.state import Secrets, StackState, free_ports, load_state
@@ -53,11 +53,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     settings = Settings(home=tmp_path / "home")
     yield settings
     down(settings)
-    assert status(settings)["state"] == "stopped"
+    assert status(settings).state == "stopped"
 
 
-def pids(described: dict[str, Any]) -> dict[str, int]:
-    return {process["name"]: process["pid"] for process in described["processes"]}
+def pids(described: StackStatus) -> dict[str, int | None]:
+    return {process.name: process.pid for process in described.processes}
 
 
 def kill(pid: int) -> None:
@@ -70,10 +70,10 @@ class TestUp:
     def test_first_start_describes_a_running_stack(self, settings: Settings) -> None:
         lines: list[str] = []
         described = up(settings, lines.append)
-        assert described["state"] == "running"
+        assert described.state == "running"
         assert described == status(settings)
         assert lines[:2] == ["starting engine", "starting airflow-api-server"]
-        assert get_json(described["engine"]["url"]) == {"status": "ok"}
+        assert get_json(described.engine.url) == {"status": "ok"}
 
     def test_second_start_changes_nothing(self, settings: Settings) -> None:
         first = up(settings)
@@ -85,27 +85,27 @@ class TestUp:
         first = up(settings)
         kill(pids(first)["engine"])
         again = up(settings)
-        assert again["engine"] == first["engine"]
+        assert again.engine == first.engine
         assert pids(again)["engine"] != pids(first)["engine"]
         assert pids(again)["airflow-api-server"] == pids(first)["airflow-api-server"]
 
     def test_changed_settings_restart_what_was_started_with_others(self, settings: Settings) -> None:
         first = up(settings)
         again = up(Settings(home=settings.home, classifiers="/mine"))
-        assert again["engine"]["url"] == first["engine"]["url"]
+        assert again.engine.url == first.engine.url
         assert not set(pids(first).values()) & set(pids(again).values())
 
     def test_ports_and_secrets_survive_down(self, settings: Settings) -> None:
         first = up(settings)
         down(settings)
         again = up(settings)
-        assert (again["engine"], again["airflow"]) == (first["engine"], first["airflow"])
+        assert (again.engine, again.airflow) == (first.engine, first.airflow)
 
     def test_asked_for_ports_are_used(self, settings: Settings) -> None:
         engine, airflow = free_ports(2)
         described = up(settings, engine_port=engine, airflow_port=airflow)
-        assert described["engine"]["url"] == f"http://127.0.0.1:{engine}"
-        assert described["airflow"]["url"] == f"http://127.0.0.1:{airflow}"
+        assert described.engine.url == f"http://127.0.0.1:{engine}"
+        assert described.airflow.url == f"http://127.0.0.1:{airflow}"
 
     def test_asked_for_port_in_use_is_named_with_the_fix(self, settings: Settings) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -126,7 +126,7 @@ class TestUp:
         down(settings)
         port = load_state(settings.home).engine_port
         with socket.create_server(("127.0.0.1", port)):
-            assert up(settings)["engine"]["url"] != f"http://127.0.0.1:{port}"
+            assert up(settings).engine.url != f"http://127.0.0.1:{port}"
 
     def test_component_that_fails_shows_its_log(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -158,17 +158,23 @@ class TestDown:
 class TestStatus:
     def test_stopped_stack_shows_neither_address_nor_secret(self, tmp_path: Path) -> None:
         described = status(Settings(home=tmp_path))
-        assert described["state"] == "stopped"
-        assert described["engine"] == {"url": None, "project": "local", "token": None}
-        assert described["airflow"] == {"url": None, "username": "admin", "password": None, "pages": None}
-        assert [process["name"] for process in described["processes"]] == list(COMPONENTS)
-        assert {process["state"] for process in described["processes"]} == {"stopped"}
+        assert described.state == "stopped"
+        document = described.to_dict()
+        assert document["engine"] == {"url": None, "project": "local", "token": None}
+        assert document["airflow"] == {
+            "url": None,
+            "username": "admin",
+            "password": None,
+            "pages": None,
+        }
+        assert [process.name for process in described.processes] == list(COMPONENTS)
+        assert {process.state for process in described.processes} == {"stopped"}
 
     def test_stack_with_a_dead_part_is_degraded(self, settings: Settings) -> None:
         kill(pids(up(settings))["engine"])
         described = status(settings)
-        assert described["state"] == "degraded"
-        assert described["processes"][0] == {"name": "engine", "pid": None, "state": "stopped"}
+        assert described.state == "degraded"
+        assert described.to_dict()["processes"][0] == {"name": "engine", "pid": None, "state": "stopped"}
 
 
 class TestDatabase:

@@ -1,0 +1,59 @@
+"""What a command talks to: the running stack's engine and Airflow, and the workspace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import StackError
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.workspace import Workspace
+    from pipeline.cli.airflow_api import AirflowApi
+    from pipeline.config import Settings
+    from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.stack import StackStatus
+
+
+def open_workspace(settings: Settings | None = None) -> Workspace:
+    """Return the workspace of the settings."""
+    from pipeline.artifacts.workspace import Workspace
+    from pipeline.config import Settings
+    from pipeline.storage import Storage
+
+    return Workspace(Storage.from_environment(), (settings or Settings()).workspace)
+
+
+def require_stack() -> StackStatus:
+    """Return the status of the running stack.
+
+    Raises:
+        StackError: if it is not running as a whole.
+    """
+    from pipeline.config import Settings
+    from pipeline.stack import status
+
+    settings = Settings()
+    described = status(settings)
+    if described.stopped:
+        names = ", ".join(described.stopped)
+        raise StackError(
+            f"The stack of {settings.home} is {described.state}; not running: {names}. "
+            "Start it with `graft up`; another stack is chosen with GRAFT_HOME."
+        )
+    return described
+
+
+def connect_engine(status: StackStatus) -> MLEngine:
+    """Return a client of the running stack's engine."""
+    from pipeline.ml_engine.rest import RestMLEngine
+
+    engine = status.engine
+    return RestMLEngine(engine.url or "", engine.project, engine.token or "")
+
+
+def connect_airflow(status: StackStatus) -> AirflowApi:
+    """Return the API of the running stack's Airflow."""
+    from pipeline.cli.airflow_api import AirflowApi
+
+    airflow = status.airflow
+    return AirflowApi(airflow.url or "", airflow.username, airflow.password or "")

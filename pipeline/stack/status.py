@@ -1,0 +1,70 @@
+"""The stack as commands see it: its addresses, its secrets, its processes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from pipeline.types import JsonDict
+
+
+class ProcessState(StrEnum):
+    """Whether a component runs."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class Overall(StrEnum):
+    """Whether the stack runs as a whole; `degraded` means that some process is dead."""
+
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAddress:
+    """Where the engine answers; `url` and `token` are None while nothing runs."""
+
+    url: str | None
+    project: str
+    token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AirflowAddress:
+    """Where Airflow answers; all but `username` is None while nothing runs."""
+
+    url: str | None
+    username: str
+    password: str | None = field(repr=False)
+    pages: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStatus:
+    """One component; `pid` is None while it is stopped."""
+
+    name: str
+    pid: int | None
+    state: ProcessState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackStatus:
+    """What `graft status --json` prints."""
+
+    state: Overall
+    engine: EngineAddress
+    airflow: AirflowAddress
+    processes: tuple[ProcessStatus, ...]
+
+    @property
+    def stopped(self) -> list[str]:
+        """Names of the components that do not run."""
+        return [process.name for process in self.processes if process.state is ProcessState.STOPPED]
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return asdict(self)
