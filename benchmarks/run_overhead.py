@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import psutil
 
-from pipeline.cli.airflow_api import AirflowApi
+from pipeline.airflow_api import AirflowApi
 
 GRAFT = str(Path(sys.executable).with_name("graft"))
 COMMAND_SECONDS = 900

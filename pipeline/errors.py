@@ -37,7 +37,8 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     JobTimeout                    a job passed its deadline
     JobResultError                a job's result cannot be brought back
   NotebookError                   a cell cannot be run as a job
-  StackError                      starting or stopping the local stack
+  StackError                      starting or stopping the local stack, a request that it refused
+    StackUnavailable    transient it does not answer
   ApiError                        the engine refuses a request; status codes: engine/v1/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
@@ -231,7 +232,13 @@ class NotebookError(PipelineError):
 
 
 class StackError(PipelineError):
-    """Starting or stopping the local stack failed."""
+    """Starting or stopping the local stack failed, or a part of it refused a request."""
+
+
+class StackUnavailable(StackError):
+    """A part of the stack does not answer for now."""
+
+    transient = True
 
 
 class ApiError(PipelineError):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pipeline.errors import StackError
 
 if TYPE_CHECKING:
+    from pipeline.airflow_api import AirflowApi
     from pipeline.artifacts.workspace import Workspace
-    from pipeline.cli.airflow_api import AirflowApi
     from pipeline.config import Settings
     from pipeline.ml_engine.protocol import MLEngine
     from pipeline.stack import StackStatus
@@ -53,7 +53,7 @@ def connect_engine(status: StackStatus) -> MLEngine:
 
 def connect_airflow(status: StackStatus) -> AirflowApi:
     """Return the API of the running stack's Airflow."""
-    from pipeline.cli.airflow_api import AirflowApi
+    from pipeline.airflow_api import AirflowApi
 
     airflow = status.airflow
     return AirflowApi(airflow.url or "", airflow.username, airflow.password or "")

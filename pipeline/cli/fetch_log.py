@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from pipeline.cli.airflow_api import AirflowApi, TaskInstance
+from pipeline.airflow_api import AirflowApi, TaskInstance
 from pipeline.datasets.progress import FetchCounts, add_counts, read_line
 
 STAGE = "fetch"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from pipeline.cli.airflow_api import TaskInstance
+    from pipeline.airflow_api import TaskInstance
     from pipeline.datasets.progress import FetchCounts
 
 STAGES = (

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from pipeline.cli.airflow_api import AirflowApi, LogEvent, TaskInstance
+from pipeline.airflow_api import AirflowApi, LogEvent, TaskInstance
 from pipeline.cli.connection import connect_airflow, open_workspace, require_stack
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.output import (

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.cli.airflow_api import AirflowApi
+from pipeline.airflow_api import AirflowApi
 from pipeline.config import PROJECT_ROOT
 from pipeline.storage import Storage
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psutil
 
 import tests.airflow_environment  # noqa: F401  before any import of Airflow
-from pipeline.cli.airflow_api import TaskInstance
+from pipeline.airflow_api import TaskInstance
 from pipeline.deploy.version import version_name
 from pipeline.engine.backends.local import jobs_directory, marked_processes
 from pipeline.errors import StackError

@@ -17,8 +17,8 @@ import pytest
 from googleapiclient import discovery
 from PIL import Image
 
+from pipeline.airflow_api import ImportFailure
 from pipeline.artifacts.workspace import Workspace
-from pipeline.cli.airflow_api import ImportFailure
 from pipeline.cli.demo import pick_test_pictures
 from tests.e2e.conftest import Stack, wait_until
 

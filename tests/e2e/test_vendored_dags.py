@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.airflow_api import TaskInstance
+from pipeline.airflow_api import TaskInstance
 from pipeline.config import PROJECT_ROOT
 from pipeline.ml_engine.protocol import default_version
 from pipeline.ml_engine.rest import RestMLEngine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from pipeline.airflow_api import TaskInstance
 
 
 class CancelUnwantedJobsOperator(GraftOperator):
@@ -72,7 +72,7 @@ class CollectGarbageOperator(GraftOperator):
 
         engine, storage, deleted = self.connect(), self.storage, {}
         models = engine.list_models()
-        live = {version_name(run["dag_id"], run["dag_run_id"]) for run in AirflowApiHook().unfinished_runs()}
+        live = {version_name(run.dag_id, run.run_id) for run in AirflowApiHook().unfinished_runs()}
         for model in models:
             name = resource_id(model)
             old = find_old_versions(
@@ -118,11 +118,11 @@ def require_deployment() -> str:
     return mine
 
 
-def is_wanted(labels: JsonDict, mine: str, tasks: Sequence[JsonDict]) -> bool:
+def is_wanted(labels: Mapping[str, str], mine: str, tasks: Sequence[TaskInstance]) -> bool:
     """Say whether a job is another's, or some task that has not ended wants it."""
     if labels.get(AIRFLOW) != mine:
         return True
     if TASK in labels:
-        wanted = {digest(ti["dag_id"], ti["dag_run_id"], ti["task_id"], ti["map_index"]) for ti in tasks}
+        wanted = {digest(ti.dag_id, ti.run_id, ti.task_id, ti.map_index) for ti in tasks}
         return labels[TASK] in wanted
-    return labels.get(DAG, "") in {digest(ti["dag_id"]) for ti in tasks}
+    return labels.get(DAG, "") in {digest(ti.dag_id) for ti in tasks}

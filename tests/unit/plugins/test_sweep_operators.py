@@ -7,18 +7,20 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from pytest_httpserver import HTTPServer
 
+from pipeline.airflow_api import TaskInstance
+from pipeline.errors import StackUnavailable
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
-WANTED = {"dag_id": "m", "dag_run_id": "r 1", "task_id": "train", "map_index": -1}
+WANTED = TaskInstance(dag_id="m", run_id="r 1", task_id="train")
 
 
 @pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[TaskInstance]:
     """What Airflow says goes on."""
     from graft.hooks.airflow_api import AirflowApiHook
 
-    found: list[dict[str, Any]] = []
+    found: list[TaskInstance] = []
     monkeypatch.setattr(AirflowApiHook, "unfinished_tasks", lambda self: found)
     monkeypatch.setattr(AirflowApiHook, "unfinished_runs", lambda self: found)
     monkeypatch.setattr("graft.ownership.conf.get", lambda *names, **options: "http://airflow.example.org")
@@ -39,7 +41,7 @@ class TestJobs:
         return CancelUnwantedJobsOperator(task_id="t").execute(make_context())
 
     def test_only_jobs_of_tasks_that_are_gone_or_have_ended(
-        self, engine: FakeMLEngine, tasks: list[dict[str, Any]], make_context: Callable[..., Any]
+        self, engine: FakeMLEngine, tasks: list[TaskInstance], make_context: Callable[..., Any]
     ) -> None:
         tasks.append(WANTED)
         add_job(engine, "wanted", "m", "r 1", "train", -1)
@@ -56,7 +58,7 @@ class TestJobs:
     def test_a_task_that_one_look_misses_keeps_its_job(
         self,
         engine: FakeMLEngine,
-        tasks: list[dict[str, Any]],
+        tasks: list[TaskInstance],
         make_context: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -70,7 +72,7 @@ class TestJobs:
     def test_an_airflow_without_a_name_sweeps_nothing(
         self,
         engine: FakeMLEngine,
-        tasks: list[dict[str, Any]],
+        tasks: list[TaskInstance],
         make_context: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -82,7 +84,7 @@ class TestJobs:
 
 
 def test_versions_of_runs_that_go_on_stay(
-    engine: FakeMLEngine, storage: Storage, tasks: list[dict[str, Any]], make_context: Callable[..., Any]
+    engine: FakeMLEngine, storage: Storage, tasks: list[TaskInstance], make_context: Callable[..., Any]
 ) -> None:
     from graft.operators.sweep import CollectGarbageOperator
 
@@ -107,12 +109,29 @@ class TestWhatGoesOn:
         for offset in (0, 1):
             httpserver.expect_request(
                 "/api/v2/dags/~/dagRuns", query_string=f"state=queued&state=running&limit=100&offset={offset}"
-            ).respond_with_json({"dag_runs": [{"dag_run_id": str(offset)}], "total_entries": 2})
+            ).respond_with_json(
+                {"dag_runs": [{"dag_id": "m", "dag_run_id": str(offset)}], "total_entries": 2}
+            )
         with monkeypatch.context() as patch:
             patch.setattr(
                 AirflowApiHook, "get_connection", classmethod(lambda cls, conn_id: connection(httpserver))
             )
-            assert [run["dag_run_id"] for run in AirflowApiHook().unfinished_runs()] == ["0", "1"]
+            assert [run.run_id for run in AirflowApiHook().unfinished_runs()] == ["0", "1"]
+
+    @pytest.mark.parametrize(("status", "ends"), [(503, False), (403, True)])
+    def test_a_sweep_is_tried_again_unless_airflow_refuses_it(
+        self, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer, status: int, ends: bool
+    ) -> None:
+        from graft.failures import airflow_failures
+        from graft.hooks.airflow_api import AirflowApiHook
+
+        httpserver.expect_request("/auth/token").respond_with_json({"access_token": "T"})
+        httpserver.expect_request("/api/v2/dags/~/dagRuns").respond_with_json({"detail": "no"}, status=status)
+        server = connection(httpserver)
+        monkeypatch.setattr(AirflowApiHook, "get_connection", classmethod(lambda cls, conn_id: server))
+        expected = AirflowFailException if ends else StackUnavailable
+        with pytest.raises(expected, match=f"{status} no"), airflow_failures():
+            AirflowApiHook().unfinished_runs()
 
     def test_without_the_connection_is_an_error_that_says_what_to_make(
         self, monkeypatch: pytest.MonkeyPatch

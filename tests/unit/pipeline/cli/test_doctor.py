@@ -12,8 +12,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 import pipeline.stack
-from pipeline.cli import airflow_api
-from pipeline.cli.airflow_api import ImportFailure
+from pipeline import airflow_api
+from pipeline.airflow_api import ImportFailure
 from pipeline.config import SHIPPED_CLASSIFIERS
 from pipeline.stack.status import ProcessState
 from tests.fakes_stack import stack_status

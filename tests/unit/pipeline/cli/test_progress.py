@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.cli.airflow_api import LogEvent, TaskInstance
+from pipeline.airflow_api import LogEvent, TaskInstance
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.progress import RunProgress, Stage, summarise_stages
 from pipeline.datasets.progress import FetchCounts, Progress, read_line

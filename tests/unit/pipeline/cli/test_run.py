@@ -13,8 +13,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from pipeline.airflow_api import AirflowApi, TaskInstance
 from pipeline.cli import run as module
-from pipeline.cli.airflow_api import AirflowApi, TaskInstance
 from pipeline.cli.output import ExitCode, UsageError
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError

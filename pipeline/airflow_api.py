@@ -1,19 +1,32 @@
-"""The few calls of Airflow's REST API that the command line makes."""
+"""The few calls of Airflow's REST API that the command line and the operators make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
-from pipeline.errors import StackError
+from pipeline.errors import StackError, StackUnavailable
 from pipeline.types import JsonDict, JsonObject, JsonValue
 
-TIMEOUT_SECONDS = 60
 PAGE_SIZE = 100
+MAX_NOTE_CHARACTERS = 1000
+UNFINISHED_RUNS = ("queued", "running")
+UNFINISHED_TASKS = (
+    *("scheduled", "queued", "running", "restarting", "deferred", "awaiting_input"),
+    *("up_for_retry", "up_for_reschedule"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReference:
+    """Names one run."""
+
+    dag_id: str
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +111,12 @@ class AirflowApi:
         url: The API server's address.
         username: The user to sign in.
         password: Their password.
+        timeout_seconds: How long an answer may take.
     """
 
-    def __init__(self, url: str, username: str, password: str) -> None:
-        self.url = url
+    def __init__(self, url: str, username: str, password: str, *, timeout_seconds: float = 60) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
         self._credentials = {"username": username, "password": password}
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy leads to this machine
@@ -144,16 +159,22 @@ class AirflowApi:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, mapped ones one by one."""
-        return [TaskInstance.from_dict(value) for value in self._task_pages(_run_path(dag_id, run_id))]
+        return [TaskInstance.from_dict(row) for row in self._list(_run_path(dag_id, run_id), "taskInstances")]
 
-    def _task_pages(self, run: str) -> Iterator[JsonDict]:
-        num_read = 0
-        while True:
-            page = self._call("GET", f"{run}/taskInstances?limit={PAGE_SIZE}&offset={num_read}")
-            yield from page["task_instances"]
-            num_read += len(page["task_instances"])
-            if num_read >= page["total_entries"] or not page["task_instances"]:
-                return
+    def unfinished_tasks(self) -> list[TaskInstance]:
+        """Return the task instances of all DAGs that are at work, or will be without anybody's doing."""
+        rows = self._list(_run_path("~", "~"), "taskInstances", UNFINISHED_TASKS)
+        return [TaskInstance.from_dict(row) for row in rows]
+
+    def unfinished_runs(self) -> list[RunReference]:
+        """Return the runs of all DAGs that are queued or running."""
+        rows = self._list("/api/v2/dags/~", "dagRuns", UNFINISHED_RUNS)
+        return [RunReference(dag_id=row["dag_id"], run_id=row["dag_run_id"]) for row in rows]
+
+    def write_note(self, dag_id: str, run_id: str, note: str) -> None:
+        """Put a note on a run, for people; Airflow keeps its first thousand characters."""
+        body = {"note": note[:MAX_NOTE_CHARACTERS]}
+        self._call("PATCH", f"{_run_path(dag_id, run_id)}?update_mask=note", body)
 
     def task_log(self, task: TaskInstance) -> list[LogEvent]:
         """Return the events of the task instance's latest try."""
@@ -161,6 +182,16 @@ class AirflowApi:
         query = f"map_index={task.map_index}&full_content=true"
         log = self._call("GET", f"{path}/logs/{task.try_number}?{query}", missing_ok=True)
         return [LogEvent.from_dict(event) for event in log.get("content", [])]
+
+    def _list(self, parent: str, name: str, states: Sequence[str] = ()) -> Iterator[JsonDict]:
+        key, num_read = {"taskInstances": "task_instances", "dagRuns": "dag_runs"}[name], 0
+        while True:
+            query = urlencode({"state": states, "limit": PAGE_SIZE, "offset": num_read}, doseq=True)
+            page = self._call("GET", f"{parent}/{name}?{query}")
+            yield from page[key]
+            num_read += len(page[key])
+            if num_read >= page["total_entries"] or not page[key]:
+                return
 
     def _call(self, method: str, path: str, body: JsonValue = None, *, missing_ok: bool = False) -> JsonDict:
         """Send a request, signing in first and once more when the token has expired."""
@@ -173,34 +204,33 @@ class AirflowApi:
         if answer.status_code == 404 and missing_ok:
             return {}
         if not answer.ok:
-            raise StackError(
-                f"Airflow refused {method} {path}: {answer.status_code} {_detail(answer)}",
-                status=answer.status_code,
-            )
+            raise _error_of(answer, f"Airflow refused {method} {path}")
         return _read_json(answer)
 
     def _sign_in(self) -> None:
         self._session.headers.pop("Authorization", None)
         answer = self._send("POST", "/auth/token", self._credentials)
         if not answer.ok:
-            raise StackError(
-                f"Signing in to Airflow at {self.url} failed: {answer.status_code} {_detail(answer)}. "
-                "Try `graft up` again."
-            )
+            raise _error_of(answer, f"Signing in to Airflow at {self.url} failed")
         self._session.headers["Authorization"] = f"Bearer {_read_json(answer)['access_token']}"
 
     def _send(self, method: str, path: str, body: JsonValue) -> requests.Response:
         try:
-            return self._session.request(method, self.url + path, json=body, timeout=TIMEOUT_SECONDS)
+            return self._session.request(method, self.url + path, json=body, timeout=self._timeout_seconds)
         except requests.RequestException as error:
-            raise StackError(
+            raise StackUnavailable(
                 f"Airflow at {self.url} does not answer: {error}. `graft status` shows what runs; "
                 "its logs are in $GRAFT_HOME/logs."
             ) from error
 
 
 def _run_path(dag_id: str, run_id: str) -> str:
-    return f"/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+    return f"/api/v2/dags/{quote(dag_id, safe='~')}/dagRuns/{quote(run_id, safe='~')}"
+
+
+def _error_of(answer: requests.Response, what: str) -> StackError:
+    kind = StackUnavailable if answer.status_code >= 500 else StackError
+    return kind(f"{what}: {answer.status_code} {_detail(answer)}", status=answer.status_code)
 
 
 def _read_json(answer: requests.Response) -> JsonDict:
