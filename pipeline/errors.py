@@ -12,7 +12,6 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     SplitError                    a class without both a training and a test picture
     ExpectationFailed             the data gate, set to fail, holds the dataset version back
   PreprocessError                 packing went wrong
-    ShardShapeError               arrays of one shard disagree
     LabelMapMismatch              two label lists that must be equal differ
   ModelError                      backbones and training
     UnknownBackbone               lists the known ones
@@ -121,10 +120,6 @@ class ExpectationFailed(DatasetError):
 
 class PreprocessError(PipelineError):
     """Packing went wrong."""
-
-
-class ShardShapeError(PreprocessError):
-    """The arrays of one shard disagree."""
 
 
 class LabelMapMismatch(PreprocessError):

@@ -9,8 +9,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -157,14 +155,16 @@ def _download_keras_file(backbone: Backbone, fix: str) -> Path:
     path = keras_home() / "models" / backbone.weights_file
     if path.exists():
         return path
+    import requests  # not in a job, which has its weights from the bucket
+
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with urllib.request.urlopen(backbone.weights_url, timeout=_DOWNLOAD_TIMEOUT_SECONDS) as response:
-            data = response.read()
+        response = requests.get(backbone.weights_url, timeout=_DOWNLOAD_TIMEOUT_SECONDS)
+        response.raise_for_status()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
+        partial.write_bytes(response.content)
         partial.replace(path)
-    except (urllib.error.URLError, OSError) as error:
+    except OSError as error:  # requests' errors are
         partial.unlink(missing_ok=True)
         raise WeightsNotFound(
             f"The ImageNet weights of {backbone.name} are not in {path.parent}, and fetching "

@@ -1,4 +1,8 @@
-"""Connections that go to checked addresses only, and whose headers must come in time."""
+"""Connections that go to checked addresses only, and whose headers must come in time.
+
+Graft speaks HTTP through `requests`. This adapter reaches into urllib3 below it, because `requests` has no
+hook between looking a host up and connecting to it, and no deadline for the headers as a whole.
+"""
 
 from __future__ import annotations
 

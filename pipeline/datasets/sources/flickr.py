@@ -36,7 +36,7 @@ LICENSES = {
     "15": License(code="by-nc-sa", version="4.0"),
     "16": License(code="by-nc-nd", version="4.0"),
 }
-BAD_KEY, SERVICE_DOWN, QUOTA = (100,), (105, 106, 201), (429,)
+BAD_KEY, SERVICE_DOWN = (100,), (105, 106, 201)
 
 
 class FlickrSource(SearchSource):

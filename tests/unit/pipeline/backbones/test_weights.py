@@ -10,10 +10,11 @@ import pytest
 from pipeline.backbones import weights as module
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.backbones.weights import find_imagenet_file, read_weights, stage_weights
 from pipeline.errors import BadArchive, WeightsMismatch, WeightsNotFound
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
+from tests.fakes.pictures import serving
 
 LITE0, INCEPTION = find_backbone("efficientnet_lite0"), find_backbone("inception_v3")
 WORKSPACE = "gs://graft"
@@ -53,6 +54,18 @@ class TestStaging:
         assert read_weights(storage.read_bytes(staged.uri), LITE0.name)["stem/beta"].dtype == np.float32
 
 
+def test_a_file_is_downloaded_once_into_kerass_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "a.h5").write_bytes(b"weights")
+    with serving(tmp_path) as server:
+        digest = f"md5:{hashlib.md5(b'weights').hexdigest()}"
+        row = dataclasses.replace(INCEPTION, weights_url=server.url("a.h5"), weights_digest=digest)
+        paths = {find_imagenet_file(row), find_imagenet_file(row)}
+        assert server.requests["GET"] == 1
+    assert paths == {tmp_path / "keras" / "models" / INCEPTION.weights_file}
+    assert paths.pop().read_bytes() == b"weights"
+
+
 class TestWhatIsRefused:
     def test_a_missing_file_says_what_to_set(self, storage: Storage) -> None:
         with pytest.raises(WeightsNotFound, match=r"no weights file '/nowhere.h5' .* Set `model.weights`"):
@@ -66,6 +79,16 @@ class TestWhatIsRefused:
         with pytest.raises(WeightsNotFound, match=r"Get inception_v3_weights_tf.*notop.h5 .*`model.weights`"):
             stage_weights(closed, "imagenet", storage=storage, workspace=WORKSPACE)
         assert not list(tmp_path.rglob("*.part"))
+
+    def test_an_error_page_is_not_taken_for_the_file(
+        self, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        with serving(tmp_path) as server:
+            moved = dataclasses.replace(INCEPTION, weights_url=server.url("moved.h5"))
+            with pytest.raises(WeightsNotFound, match=r"moved.h5 failed: 404"):
+                stage_weights(moved, "imagenet", storage=storage, workspace=WORKSPACE)
+        assert not list(tmp_path.rglob("*inception*"))
 
     def test_a_file_with_another_digest_in_kerass_cache_is_named(
         self, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
