@@ -15,6 +15,7 @@ from pipeline.errors import PlatformError
 
 if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.types import JsonValue
 
 NO_LABEL = "(none of these)"
 MAX_REQUEST_BYTES = 6_000_000  # of pictures; base64 makes four bytes of three, and the engine takes 10 MB
@@ -62,7 +63,7 @@ def predict_pictures(
         raise PlatformError(f"The model {name!r} has no version to ask. Make one with `graft run {name}`.")
     answers = []
     for batch in _batches(pictures):
-        instances: list[object] = [
+        instances: list[JsonValue] = [
             {"key": file, "inputs": {"b64": base64.b64encode(data).decode()}} for file, data in batch.items()
         ]
         found: list[Any] = engine.predict(name, instances, version=version, signature_name="keyed")

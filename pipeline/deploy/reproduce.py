@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.deploy.trace import read_lineage
 from pipeline.errors import PlatformError
 from pipeline.evaluate.evaluation import Evaluation, evaluate_model, read_evaluation
 from pipeline.evaluate.predictions import read_predictions
-from pipeline.ml_engine.jobs import batch_prediction_job, job_id_of
+from pipeline.ml_engine.jobs import JobKey, batch_prediction_job, job_id_of
 from pipeline.ml_engine.protocol import MLEngine
+from pipeline.ml_engine.resources import Job, TrainingInput
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -78,19 +76,20 @@ def _headline(evaluation: Evaluation) -> JsonDict:
     }
 
 
-def _get_job(engine: MLEngine, job_id: str) -> JsonDict:
+def _get_job(engine: MLEngine, job_id: str) -> Job:
     job = engine.get_job(job_id)
     if job is None:
         raise PlatformError(f"Job {job_id}, whose input would be used again, is gone.", job_id=job_id)
     return job
 
 
-def _train_again(
-    engine: MLEngine, workspace: str, job_id: str, key: tuple[object, ...], deadline: float
-) -> JsonDict:
+def _train_again(engine: MLEngine, workspace: str, job_id: str, key: JobKey, deadline: float) -> Job:
     again = job_id_of(*key, "train")
-    given = {**_get_job(engine, job_id)["trainingInput"], "jobDir": f"{workspace}/jobs/{again}"}
-    engine.create_job({"jobId": again, "labels": {"step": "reproduce"}, "trainingInput": given})
+    training: TrainingInput = {
+        **_get_job(engine, job_id)["trainingInput"],
+        "jobDir": f"{workspace}/jobs/{again}",
+    }
+    engine.create_job({"jobId": again, "labels": {"step": "reproduce"}, "trainingInput": training})
     return engine.wait_job(again, deadline_seconds=deadline)
 
 
@@ -98,10 +97,10 @@ def _predict_again(
     engine: MLEngine,
     workspace: str,
     job_id: str,
-    trained: Mapping[str, Any],
-    key: tuple[object, ...],
+    trained: Job,
+    key: JobKey,
     deadline: float,
-) -> JsonDict:
+) -> Job:
     again, given = job_id_of(*key, "predict"), _get_job(engine, job_id)["predictionInput"]
     body = batch_prediction_job(
         again,

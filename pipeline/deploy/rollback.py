@@ -15,7 +15,7 @@ from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import ObjectNotFound, PlatformError, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonDict, JsonValue
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def wake_version(engine: MLEngine, model: str, version: str) -> None:
     Raises:
         PlatformUnavailable: if it does not come up; safe to retry.
     """
-    instance: list[object] = [{"inputs": {"b64": base64.b64encode(PIXEL).decode()}}]
+    instance: list[JsonValue] = [{"inputs": {"b64": base64.b64encode(PIXEL).decode()}}]
     try:
         engine.predict(model, instance, version=version)
     except PlatformError as error:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
+from pipeline.ml_engine.resources import Job, Model, Version
 from pipeline.ml_v1 import JobState
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def find_old_versions(
     engine: MLEngine,
     storage: Storage,
     workspace: str,
-    model: Mapping[str, Any],
+    model: Model,
     *,
     live: Collection[str],
     keep: int,
@@ -66,7 +65,7 @@ def find_old_versions(
 
 
 def find_old_jobs(
-    jobs: Iterable[JsonDict], *, needed: Collection[str], mark: tuple[str, str], before: datetime
+    jobs: Iterable[Job], *, needed: Collection[str], mark: tuple[str, str], before: datetime
 ) -> list[str]:
     """Return the jobs whose folders nobody needs: ended long ago, and carrying our mark.
 
@@ -86,9 +85,7 @@ def find_old_jobs(
     ]
 
 
-def find_needed_jobs(
-    engine: MLEngine, storage: Storage, workspace: str, jobs: Iterable[JsonDict]
-) -> set[str]:
+def find_needed_jobs(engine: MLEngine, storage: Storage, workspace: str, jobs: Iterable[Job]) -> set[str]:
     """Return the ids of the jobs that versions are made of, or were or will be compared by."""
     needed, versions = set(), set()
     for model in engine.list_models():
@@ -103,7 +100,7 @@ def find_needed_jobs(
     return needed
 
 
-def _jobs_of(storage: Storage, workspace: str, model: str, version: Mapping[str, Any]) -> set[str]:
+def _jobs_of(storage: Storage, workspace: str, model: str, version: Version) -> set[str]:
     uri, folder = str(version.get("deploymentUri", "")), f"{workspace}/jobs/"
     needed = {uri[len(folder) :].partition("/")[0]} if uri.startswith(folder) else set()
     made_here = [uri.rstrip("/")] if uri.startswith(f"{workspace}/") else []

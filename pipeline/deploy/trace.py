@@ -47,7 +47,8 @@ def trace_version(
     name, uri, lineage = read_lineage(engine, storage, workspace, model, version)
     gate, training, dataset = lineage["gate"], lineage["training"], lineage["dataset"]
     override, approval = gate.get("override"), lineage.get("approval")
-    job = engine.get_job(training["job"]) or {}
+    job = engine.get_job(training["job"])
+    args = job.get("trainingInput", {}).get("args") if job else None
     return {
         "model": model,
         "version": name,
@@ -71,7 +72,7 @@ def trace_version(
             },
         },
         "dataset": {**dataset, **count_origins(storage, dataset["uri"])},
-        "training": {"job": training["job"], "args": job.get("trainingInput", {}).get("args")},
+        "training": {"job": training["job"], "args": args},
         "weights": {"uri": training["weights_uri"], "sha256": _digest(training["weights_uri"])},
         "package": {"uri": training["package_uri"], "sha256": _digest(training["package_uri"])},
         "head": {"uri": head, "sha256": _digest(head)} if (head := training.get("head_uri")) else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from pipeline.ml_engine.protocol import MLEngine, label_value
+from pipeline.ml_engine.resources import Version
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -17,8 +18,9 @@ def version_name(dag_id: str, run_id: str) -> str:
 def model_uris(engine: MLEngine, workspace: str, model: str, version: str) -> list[str]:
     """Return where a version's model directory may be: our engine's copy, then what it was deployed from."""
     copied = f"{workspace}/models/{model}/{version}"
-    deployed = (engine.get_version(model, version) or {}).get("deploymentUri")
-    return [copied, str(deployed).rstrip("/")] if deployed else [copied]
+    resource = engine.get_version(model, version)
+    deployed = resource.get("deploymentUri") if resource else None
+    return [copied, deployed.rstrip("/")] if deployed else [copied]
 
 
 def record_in_model(
@@ -39,7 +41,7 @@ def deploy_version(
     runtime_version: str,
     description: str,
     labels: dict[str, str],
-) -> JsonDict:
+) -> Version:
     """Create the model if it is absent and the version if it is not there yet; wait until it is READY.
 
     The first version of a model takes traffic as soon as it is READY: v1 makes it the default by itself.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ObjectNotFound
+from pipeline.ml_engine.resources import Job
 from pipeline.storage import Storage
 
 TRAIN = "train"
@@ -41,9 +42,7 @@ def read_labels(storage: Storage, model_uris: Sequence[str]) -> tuple[str, ...] 
     return None
 
 
-def read_champion(
-    storage: Storage, version: str, job: Mapping[str, Any], model_uris: Sequence[str]
-) -> Champion:
+def read_champion(storage: Storage, version: str, job: Job, model_uris: Sequence[str]) -> Champion:
     """Describe the champion that a batch prediction job asked.
 
     Args:

@@ -18,6 +18,7 @@ from pipeline.evaluate.predictions import (
     read_predictions,
     read_test_rows,
 )
+from pipeline.ml_engine.resources import Job
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -155,7 +156,7 @@ def evaluate_model(
     *,
     dataset_uri: str,
     classes: Sequence[str],
-    candidate_job: JsonDict,
+    candidate_job: Job,
     champion: Champion | None = None,
     slices: Sequence[str] = (),
 ) -> Evaluation:
@@ -281,7 +282,7 @@ def _shared(champion: Champion, tested: TestSet, answers: Answers, others: Answe
     return found
 
 
-def _model_size(storage: Storage, job: Mapping[str, Any]) -> float | None:
+def _model_size(storage: Storage, job: Job) -> float | None:
     uri = job["predictionInput"].get("uri")
     if uri is None:
         return None
@@ -292,7 +293,7 @@ def _model_size(storage: Storage, job: Mapping[str, Any]) -> float | None:
 def _batch_speed(job: Mapping[str, Any], pictures: int) -> float | None:
     if not job.get("startTime") or not job.get("endTime"):
         return None
-    start, end = (datetime.fromisoformat(job[name]) for name in ("startTime", "endTime"))
+    start, end = datetime.fromisoformat(job["startTime"]), datetime.fromisoformat(job["endTime"])
     return (end - start).total_seconds() * 1000 / pictures
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import EvaluationError, PredictionJoinError
+from pipeline.ml_engine.resources import Job
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
@@ -54,14 +55,14 @@ def read_test_labels(storage: Storage, dataset_uri: str) -> dict[str, str]:
     return {key: row["label"] for key, row in read_test_rows(storage, dataset_uri).items()}
 
 
-def check_counts(job: Mapping[str, Any], test_pictures: int) -> None:
+def check_counts(job: Job, test_pictures: int) -> None:
     """Make sure that a batch prediction job answered for every test picture.
 
     Raises:
         EvaluationError: with both counts, if it did not.
     """
     output = job.get("predictionOutput", {})
-    count, errors = int(output.get("predictionCount", 0)), int(output.get("errorCount", 0))
+    count, errors = int(output.get("predictionCount", "0")), int(output.get("errorCount", "0"))
     if count != test_pictures or errors:
         raise EvaluationError(
             f"Batch prediction job {job['jobId']} counts {count} predictions and {errors} errors; the "

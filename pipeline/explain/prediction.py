@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.deploy.trace import read_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound
-from pipeline.types import JsonDict
+from pipeline.types import JsonDict, JsonValue
 
 if TYPE_CHECKING:
     from pipeline.artifacts.dataset import ManifestRow
@@ -103,7 +103,7 @@ def explain_picture(
 ) -> Features:
     """Return the same for the bytes of a picture."""
     found, _, lineage = read_lineage(engine, storage, workspace, name, version)
-    instance: list[object] = [{"key": file, "inputs": {"b64": base64.b64encode(data).decode()}}]
+    instance: list[JsonValue] = [{"key": file, "inputs": {"b64": base64.b64encode(data).decode()}}]
     try:
         answer: Any = engine.predict(name, instance, version=found, signature_name="explained")[0]
     except PlatformError as error:

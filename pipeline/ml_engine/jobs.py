@@ -1,70 +1,75 @@
-"""Submit and wait, once for everybody: deterministic job ids, adoption, new attempts, deadlines."""
+"""Submitting and waiting: deterministic job ids, adoption, new attempts, deadlines."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from pipeline.errors import JobConflict, JobFailed, JobTimeout, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock, label_value
+from pipeline.ml_engine.resources import Job, PredictionInput
 from pipeline.ml_v1 import JobState
-from pipeline.types import JsonDict
+from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
 
-INPUTS = ("trainingInput", "predictionInput")
+JobKey: TypeAlias = "tuple[str | int | None, ...]"  # names a piece of work
+
 MAX_ATTEMPTS = 50
 REGION = "us-central1"
 
 
-def job_id_of(*key: object, attempt: int = 0) -> str:
+def job_id_of(*key: str | int | None, attempt: int = 0) -> str:
     """Return the id of the job that does the work named by a key, for the n-th time."""
     text = "\n".join([*(str(part) for part in key), str(attempt)])
     return f"graft_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def differing_field(existing: Any, wanted: Any, path: str = "") -> str | None:
+def differing_field(existing: JsonValue, wanted: JsonValue, path: str = "") -> str | None:
     """Return the dotted name of the first thing in which two inputs differ, None if they are equal."""
     if isinstance(existing, Mapping) and isinstance(wanted, Mapping):
         for key in sorted({*existing, *wanted}):
             name = f"{path}.{key}" if path else str(key)
             if (key in existing) != (key in wanted):
                 return name
-            found = differing_field(existing[key], wanted[key], name)
-            if found:
-                return found
+            if (field := differing_field(existing[key], wanted[key], name)) is not None:
+                return field
         return None
     return None if existing == wanted else path
 
 
-def adopt_job(existing: JsonDict, body: JsonDict) -> JsonDict:
+def adopt_job(existing: Job, body: Job) -> Job:
     """Return an existing job if it was submitted with the body's input.
 
     Raises:
         JobConflict: naming the field that differs.
     """
-    wanted = {name: body[name] for name in INPUTS if name in body}
-    field = differing_field({name: existing[name] for name in INPUTS if name in existing}, wanted)
+    field = differing_field(_inputs_of(existing), _inputs_of(body))
     if field is None:
         return existing
     raise JobConflict(
-        f"Job {body['jobId']} exists with another input: `{field}` differs. A job id is used up for ever in "
+        f"Job {body['jobId']} exists with another input: `{field}` differs. A job id cannot be used twice in "
         "its project; start a new run, whose jobs have other ids.",
         job_id=body["jobId"],
         field=field,
     )
 
 
+def _inputs_of(job: Job) -> JsonValue:
+    inputs = {"trainingInput": job.get("trainingInput"), "predictionInput": job.get("predictionInput")}
+    return cast(JsonValue, inputs)
+
+
 def submit_job(
     engine: MLEngine,
-    key: tuple[object, ...],
-    make_body: Callable[[str], JsonDict],
+    key: JobKey,
+    make_body: Callable[[str], Job],
     *,
     make_id: Callable[[int], str] | None = None,
     on_adopt: Callable[[str], None] | None = None,
-) -> JsonDict:
+) -> Job:
     """Submit the job of a key, or adopt the one that is already doing, or has done, its work.
 
     A job that failed or was cancelled is left behind: the work gets the id of the next attempt.
@@ -74,7 +79,7 @@ def submit_job(
         key: What names the work, for instance (dag id, run id, task id, map index).
         make_body: Builds the v1 job for an id.
         make_id: Makes the id of the n-th attempt; from the key unless given.
-        on_adopt: Told the id of a job that was there already.
+        on_adopt: Called with the id of a job that exists already.
 
     Returns:
         The job, new or adopted.
@@ -97,7 +102,7 @@ def submit_job(
     raise PlatformError(f"{MAX_ATTEMPTS} jobs for {key} failed; look at their logs before trying again.")
 
 
-def raise_unless_succeeded(job: JsonDict) -> JsonDict:
+def raise_unless_succeeded(job: Job) -> Job:
     """Return a job that succeeded.
 
     Raises:
@@ -121,7 +126,7 @@ def wait_for_job(
     poll_seconds: float = 2.0,
     clock: Clock | None = None,
     on_state: Callable[[JobState], None] | None = None,
-) -> JsonDict:
+) -> Job:
     """Poll a job until it ends; an engine that does not answer is asked again until the deadline.
 
     Raises:
@@ -149,7 +154,7 @@ def wait_for_job(
         clock.sleep(poll_seconds)
 
 
-def _look(engine: MLEngine, job_id: str) -> JsonDict | None:
+def _look(engine: MLEngine, job_id: str) -> Job | None:
     try:
         job = engine.get_job(job_id)
     except PlatformUnavailable as error:
@@ -165,12 +170,12 @@ def training_job(
     *,
     package_uri: str,
     module: str,
-    args: list[str],
+    args: Sequence[str],
     job_dir: str,
     runtime_version: str,
     labels: Mapping[str, str],
     max_running_seconds: int,
-) -> JsonDict:
+) -> Job:
     """Build a v1 training job: one machine that installs a package and runs a module of it."""
     return {
         "jobId": job_id,
@@ -192,28 +197,29 @@ def training_job(
 def batch_prediction_job(
     job_id: str,
     *,
-    input_uris: list[str],
+    input_uris: Sequence[str],
     output_path: str,
     runtime_version: str,
     labels: Mapping[str, str],
     model_uri: str | None = None,
     version_name: str | None = None,
     signature_name: str = "keyed",
-) -> JsonDict:
+) -> Job:
     """Build a v1 batch prediction job of a model directory or of a deployed version."""
-    source: JsonDict = {"versionName": version_name} if version_name else {"uri": model_uri}
-    if not version_name:
-        source["runtimeVersion"] = runtime_version
+    prediction: PredictionInput = {
+        "dataFormat": "JSON",
+        "outputDataFormat": "JSON",
+        "region": REGION,
+        "inputPaths": input_uris,
+        "outputPath": output_path,
+        "signatureName": signature_name,
+    }
+    if version_name:
+        prediction["versionName"] = version_name
+    elif model_uri:
+        prediction |= {"uri": model_uri, "runtimeVersion": runtime_version}
     return {
         "jobId": job_id,
         "labels": {name: label_value(value) for name, value in labels.items()},
-        "predictionInput": {
-            "dataFormat": "JSON",
-            "outputDataFormat": "JSON",
-            "region": REGION,
-            "inputPaths": input_uris,
-            "outputPath": output_path,
-            "signatureName": signature_name,
-            **source,
-        },
+        "predictionInput": prediction,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.ml_engine.resources import Job, Model, Version
 from pipeline.ml_v1 import JobState
-from pipeline.types import JsonDict
+from pipeline.types import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +55,13 @@ class MLEngine(Protocol):
 
     project: str
 
-    def create_job(self, body: JsonDict) -> JsonDict:
+    def create_job(self, body: Job) -> Job:
         """Submit a job; one with the same id and the same input is adopted instead."""
 
-    def get_job(self, job_id: str) -> JsonDict | None:
+    def get_job(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none."""
 
-    def list_jobs(self) -> list[JsonDict]:
+    def list_jobs(self) -> list[Job]:
         """Return every job of the project, newest first."""
 
     def cancel_job(self, job_id: str) -> None:
@@ -86,34 +87,34 @@ class MLEngine(Protocol):
         poll_seconds: float = 2.0,
         clock: Clock | None = None,
         on_state: Callable[[JobState], None] | None = None,
-    ) -> JsonDict:
+    ) -> Job:
         """Return the job once it succeeded."""
 
-    def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
+    def ensure_model(self, name: str, *, description: str = "") -> Model:
         """Return the model, made if absent."""
 
-    def create_model(self, body: JsonDict) -> JsonDict:
+    def create_model(self, body: Model) -> Model:
         """Create a model; one of this name is returned as it is."""
 
     def delete_model(self, name: str) -> None:
         """Remove a model that has no version; an absent one is left alone."""
 
-    def get_model(self, name: str) -> JsonDict | None:
+    def get_model(self, name: str) -> Model | None:
         """Return the model, or None when there is none."""
 
-    def list_models(self) -> list[JsonDict]:
+    def list_models(self) -> list[Model]:
         """Return every model of the project."""
 
-    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+    def create_version(self, model: str, body: Version) -> Version:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is."""
 
-    def get_version(self, model: str, version: str) -> JsonDict | None:
+    def get_version(self, model: str, version: str) -> Version | None:
         """Return the version, or None when there is none."""
 
-    def list_versions(self, model: str) -> list[JsonDict]:
+    def list_versions(self, model: str) -> list[Version]:
         """Return every version of a model; none when the model is absent."""
 
-    def set_default(self, model: str, version: str) -> JsonDict:
+    def set_default(self, model: str, version: str) -> Version:
         """Send the model's traffic to a version."""
 
     def delete_version(self, model: str, version: str) -> None:
@@ -122,26 +123,26 @@ class MLEngine(Protocol):
     def predict(
         self,
         model: str,
-        instances: list[object],
+        instances: Sequence[JsonValue],
         *,
         version: str | None = None,
         signature_name: str | None = None,
-    ) -> list[object]:
+    ) -> list[JsonValue]:
         """Return one prediction for each instance, from the default version unless one is named."""
 
     def close(self) -> None:
         """Close the connections that are kept open; the next call opens them again."""
 
 
-def resource_id(resource: Mapping[str, object]) -> str:
+def resource_id(resource: Model | Version) -> str:
     """Return the last part of a resource's `name`: v1 answers full names, callers send short ones."""
-    return str(resource["name"]).rpartition("/")[2]
+    return resource["name"].rpartition("/")[2]
 
 
-def default_version(model: Mapping[str, object] | None) -> str | None:
+def default_version(model: Model | None) -> str | None:
     """Return the id of a model's default version, if it has one."""
-    version = (model or {}).get("defaultVersion")
-    return resource_id(version) if isinstance(version, Mapping) and version.get("name") else None
+    version = model.get("defaultVersion") if model else None
+    return resource_id(version) if version and version.get("name") else None
 
 
 def label_value(text: str) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
+from pipeline.ml_engine.discovery import Collection, Page, Request
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
 from pipeline.ml_engine.protocol import Clock, JobLog, SystemClock
+from pipeline.ml_engine.resources import Job, Model, Operation, Version
 from pipeline.ml_engine.transport import V1Transport, error_status
 from pipeline.ml_v1 import JobState
-from pipeline.types import JsonDict
+from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
+
+ResourceT = TypeVar("ResourceT")
 
 MAX_LOG_BYTES = 1_048_576  # the most that the engine reads at a time
 
@@ -47,6 +51,9 @@ class RestMLEngine:
         self._clock = clock or SystemClock()
         self._api = V1Transport(endpoint, token, timeout_seconds=timeout_seconds, num_retries=num_retries)
         self.endpoint = self._api.endpoint
+        self._jobs = self._api.projects.jobs()
+        self._models = self._api.projects.models()
+        self._versions = self._models.versions()
 
     def __repr__(self) -> str:
         return f"RestMLEngine(endpoint={self.endpoint!r}, project={self.project!r}, token='***')"
@@ -57,32 +64,32 @@ class RestMLEngine:
 
     # Jobs
 
-    def create_job(self, body: JsonDict) -> JsonDict:
+    def create_job(self, body: Job) -> Job:
         """Submit a job; one with the same id and the same input is adopted instead.
 
         Raises:
             JobConflict: if the id is taken by a job with another input.
         """
         try:
-            return self._api.call(self._jobs().create(parent=self._parent, body=body))
+            return self._api.call(self._jobs.create(parent=self._parent, body=body))
         except PlatformError as error:
             existing = self.get_job(body["jobId"]) if error_status(error) == 409 else None
             if existing is None:
                 raise
             return adopt_job(existing, body)
 
-    def get_job(self, job_id: str) -> JsonDict | None:
+    def get_job(self, job_id: str) -> Job | None:
         """Return the job, or None when there is none."""
-        return self._api.find(self._jobs().get(name=f"{self._parent}/jobs/{job_id}"))
+        return self._api.find(self._jobs.get(name=f"{self._parent}/jobs/{job_id}"))
 
-    def list_jobs(self) -> list[JsonDict]:
+    def list_jobs(self) -> list[Job]:
         """Return every job of the project, newest first."""
-        return list(self._pages(self._jobs(), "jobs", self._parent))
+        return list(self._pages(self._jobs, "jobs", self._parent))
 
     def cancel_job(self, job_id: str) -> None:
         """Ask a job to end; one that has ended, or never was, is left alone."""
         try:
-            self._api.call(self._jobs().cancel(name=f"{self._parent}/jobs/{job_id}", body={}))
+            self._api.call(self._jobs.cancel(name=f"{self._parent}/jobs/{job_id}", body={}))
         except PlatformError as error:
             if error_status(error) not in (400, 404):
                 raise
@@ -99,7 +106,7 @@ class RestMLEngine:
     def read_job_log(self, job_id: str, *, offset: int = 0, limit: int = 65_536) -> JobLog:
         """Return a piece of what the job has printed. An addition of Graft's engine: v1 has no such call."""
         path = f"{self._parent}/jobs/{job_id}:log?offset={offset}&limit={limit}"
-        answer = self._api.read_json(path)
+        answer = self._api.read_log(path)
         return JobLog(
             text=answer["log"], next_offset=int(answer["nextOffset"]), is_complete=answer["complete"]
         )
@@ -121,7 +128,7 @@ class RestMLEngine:
         poll_seconds: float = 2.0,
         clock: Clock | None = None,
         on_state: Callable[[JobState], None] | None = None,
-    ) -> JsonDict:
+    ) -> Job:
         """Return the job once it succeeded, see `wait_for_job`."""
         return wait_for_job(
             self,
@@ -134,42 +141,42 @@ class RestMLEngine:
 
     # Models and versions
 
-    def ensure_model(self, name: str, *, description: str = "") -> JsonDict:
+    def ensure_model(self, name: str, *, description: str = "") -> Model:
         """Return the model, made if absent."""
         existing = self.get_model(name)
         if existing is not None:
             return existing
         return self.create_model({"name": name, "description": description, "labels": {"made_by": "graft"}})
 
-    def create_model(self, body: JsonDict) -> JsonDict:
+    def create_model(self, body: Model) -> Model:
         """Create a model; one of this name is returned as it is."""
         try:
-            return self._api.call(self._models().create(parent=self._parent, body=body))
+            return self._api.call(self._models.create(parent=self._parent, body=body))
         except PlatformError as error:
             existing = self.get_model(body["name"]) if error_status(error) == 409 else None
             if existing is None:
                 raise
             return existing
 
-    def get_model(self, name: str) -> JsonDict | None:
+    def get_model(self, name: str) -> Model | None:
         """Return the model, or None when there is none."""
-        return self._api.find(self._models().get(name=self._model(name)))
+        return self._api.find(self._models.get(name=self._model(name)))
 
-    def list_models(self) -> list[JsonDict]:
+    def list_models(self) -> list[Model]:
         """Return every model of the project."""
-        return list(self._pages(self._models(), "models", self._parent))
+        return list(self._pages(self._models, "models", self._parent))
 
     def delete_model(self, name: str) -> None:
         """Remove a model that has no version; an absent one is left alone."""
         try:
-            operation = self._api.call(self._models().delete(name=self._model(name)))
+            operation = self._api.call(self._models.delete(name=self._model(name)))
         except PlatformError as error:
             if error_status(error) != 404:
                 raise
             return
         self._wait_operation(operation)
 
-    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+    def create_version(self, model: str, body: Version) -> Version:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
 
         Raises:
@@ -182,29 +189,29 @@ class RestMLEngine:
             existing = None
         if existing is None:
             try:
-                operation = self._api.call(self._versions().create(parent=self._model(model), body=body))
+                operation = self._api.call(self._versions.create(parent=self._model(model), body=body))
                 self._wait_operation(operation)
             except PlatformError as error:
                 if error_status(error) != 409:
                     raise
         return self._ready_version(model, body)
 
-    def get_version(self, model: str, version: str) -> JsonDict | None:
+    def get_version(self, model: str, version: str) -> Version | None:
         """Return the version, or None when there is none."""
-        return self._api.find(self._versions().get(name=self._version(model, version)))
+        return self._api.find(self._versions.get(name=self._version(model, version)))
 
-    def list_versions(self, model: str) -> list[JsonDict]:
+    def list_versions(self, model: str) -> list[Version]:
         """Return every version of a model; none when the model is absent."""
-        return list(self._pages(self._versions(), "versions", self._model(model)))
+        return list(self._pages(self._versions, "versions", self._model(model)))
 
-    def set_default(self, model: str, version: str) -> JsonDict:
+    def set_default(self, model: str, version: str) -> Version:
         """Send the model's traffic to a version."""
-        return self._api.call(self._versions().setDefault(name=self._version(model, version), body={}))
+        return self._api.call(self._versions.setDefault(name=self._version(model, version), body={}))
 
     def delete_version(self, model: str, version: str) -> None:
         """Remove a version and wait until it is gone; an absent one is left alone."""
         try:
-            operation = self._api.call(self._versions().delete(name=self._version(model, version)))
+            operation = self._api.call(self._versions.delete(name=self._version(model, version)))
         except PlatformError as error:
             if error_status(error) != 404:
                 raise
@@ -216,17 +223,17 @@ class RestMLEngine:
     def predict(
         self,
         model: str,
-        instances: list[object],
+        instances: Sequence[JsonValue],
         *,
         version: str | None = None,
         signature_name: str | None = None,
-    ) -> list[object]:
+    ) -> list[JsonValue]:
         """Return one prediction for each instance.
 
         Raises:
             PlatformError: if the service refuses, or answers `{"error": ...}` as v1 does for a bad instance.
         """
-        body: JsonDict = {"instances": instances}
+        body: dict[str, JsonValue] = {"instances": list(instances)}
         if signature_name:
             body["signature_name"] = signature_name
         name = self._version(model, version) if version else self._model(model)
@@ -252,17 +259,8 @@ class RestMLEngine:
     def _version(self, model: str, version: str) -> str:
         return f"{self._model(model)}/versions/{version}"
 
-    def _jobs(self) -> Any:
-        return self._api.projects.jobs()
-
-    def _models(self) -> Any:
-        return self._api.projects.models()
-
-    def _versions(self) -> Any:
-        return self._models().versions()
-
-    def _pages(self, collection: Any, name: str, parent: str) -> Iterator[JsonDict]:
-        request = collection.list(parent=parent, pageSize=100)
+    def _pages(self, collection: Collection[ResourceT], name: str, parent: str) -> Iterator[ResourceT]:
+        request: Request[Page[ResourceT]] | None = collection.list(parent=parent, pageSize=100)
         while request is not None:
             page = self._api.find(request)
             if page is None:
@@ -270,7 +268,7 @@ class RestMLEngine:
             yield from page.get(name, [])
             request = collection.list_next(request, page)
 
-    def _ready_version(self, model: str, body: JsonDict) -> JsonDict:
+    def _ready_version(self, model: str, body: Version) -> Version:
         deadline = self._clock.now() + self._operation_seconds
         while True:
             version = self.get_version(model, body["name"])
@@ -283,11 +281,11 @@ class RestMLEngine:
             if version is not None and state == "READY":
                 return version
             if state not in ("CREATING", "UPDATING"):
-                why = (version or {}).get("errorMessage", "no message")
+                why = version.get("errorMessage", "no message") if version else "no message"
                 raise PlatformError(f"Version {body['name']} of {model} did not come up: {state}: {why}")
             self._pause(deadline, f"version {body['name']} of {model}")
 
-    def _wait_operation(self, operation: JsonDict) -> JsonDict:
+    def _wait_operation(self, operation: Operation) -> Operation:
         deadline = self._clock.now() + self._operation_seconds
         while not operation.get("done"):
             self._pause(deadline, f"operation {operation['name']}")
@@ -297,7 +295,7 @@ class RestMLEngine:
             raise PlatformError(f"{operation['name']} failed: {error.get('message', error)}", status=200)
         return operation
 
-    def _look_again(self, operation: JsonDict) -> JsonDict:
+    def _look_again(self, operation: Operation) -> Operation:
         """Return the operation as it is now, or as it was: one goes on after a restart of the service."""
         try:
             return self._api.call(self._api.projects.operations().get(name=operation["name"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 import google.auth.credentials
 import google_auth_httplib2
@@ -13,7 +13,17 @@ from googleapiclient import discovery
 from googleapiclient.errors import Error as ClientError, HttpError
 
 from pipeline.errors import PlatformError, PlatformUnavailable
-from pipeline.types import JsonDict
+from pipeline.ml_engine.discovery import Projects, Request
+
+AnswerT = TypeVar("AnswerT")
+
+
+class LogPiece(TypedDict):
+    """A piece of a job's log as Graft's engine answers it."""
+
+    log: str
+    nextOffset: str
+    complete: bool
 
 
 class StaticToken(google.auth.credentials.Credentials):  # type: ignore[no-untyped-call, misc, unused-ignore]
@@ -23,7 +33,7 @@ class StaticToken(google.auth.credentials.Credentials):  # type: ignore[no-untyp
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.token = token
 
-    def refresh(self, request: Any) -> None:
+    def refresh(self, request: google.auth.transport.Request) -> None:
         """Do nothing: the token is all there is."""
 
     @property
@@ -53,20 +63,21 @@ class V1Transport:
         # proxy_info=None: httplib2 would refuse http_proxy without PySocks, whatever no_proxy says.
         self._connections = httplib2.Http(timeout=timeout_seconds, proxy_info=None)
         self._http = google_auth_httplib2.AuthorizedHttp(StaticToken(token), http=self._connections)
-        self.projects = discovery.build(
+        service = discovery.build(
             "ml",
             "v1",
             http=self._http,
             client_options={"api_endpoint": self.endpoint},
             static_discovery=True,
             cache_discovery=False,
-        ).projects()
+        )
+        self.projects = cast(Projects, service.projects())
 
     def close(self) -> None:
         """Close the connections that are kept open."""
         self._connections.close()
 
-    def call(self, request: Any) -> JsonDict:
+    def call(self, request: Request[AnswerT]) -> AnswerT:
         """Send a request.
 
         Raises:
@@ -74,16 +85,15 @@ class V1Transport:
             PlatformError: if the service says no; `status` is the HTTP status.
         """
         try:
-            answer: JsonDict = request.execute(num_retries=self._num_retries)
+            return request.execute(num_retries=self._num_retries)
         except HttpError as error:
             raise _error_of(error.status_code, error.reason, request.uri.partition("?")[0]) from error
         except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         except ClientError as error:
             raise PlatformError(f"Google's client refused to call {self.endpoint}: {error}") from error
-        return answer
 
-    def find(self, request: Any) -> JsonDict | None:
+    def find(self, request: Request[AnswerT]) -> AnswerT | None:
         """Send a request whose 404 means that there is no such thing."""
         try:
             return self.call(request)
@@ -92,10 +102,9 @@ class V1Transport:
                 return None
             raise
 
-    def read_json(self, path: str) -> JsonDict:
-        """Return what an addition of Graft's engine to v1 answers at a path below `v1/`."""
-        answer: JsonDict = json.loads(self._read(f"{self.endpoint}/v1/{path}"))
-        return answer
+    def read_log(self, path: str) -> LogPiece:
+        """Return a piece of a job's log: an addition of Graft's engine to v1, at a path below `v1/`."""
+        return cast(LogPiece, json.loads(self._read(f"{self.endpoint}/v1/{path}")))
 
     def read_text(self, path: str) -> str:
         """Return the text that Graft's engine has at a path of its own, beside v1."""
@@ -116,7 +125,7 @@ class V1Transport:
         )
 
 
-def _reason(response: Any, content: bytes) -> str:
+def _reason(response: httplib2.Response, content: bytes) -> str:
     try:
         return str(json.loads(content)["error"]["message"])
     except (ValueError, TypeError, KeyError):  # not this engine: a proxy's page

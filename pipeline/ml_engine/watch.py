@@ -1,37 +1,59 @@
-"""Watches jobs on somebody's behalf: their states, their place in the queue, and what they print."""
+"""Watches jobs: their states, their place in the queue, and what they print."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NotRequired, Protocol, TypedDict
 
 from pipeline.errors import PipelineError, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock
+from pipeline.ml_engine.resources import Job
 from pipeline.ml_v1 import JobState
-from pipeline.types import JsonDict
 
 TAIL_BYTES = 4_000
 MAX_PIECES = 16
 
 
-class JobWatcher:
-    """Looks at jobs until all have ended, and tells a log what is new.
+class Log(Protocol):
+    """A logger of the standard library, or one of Airflow's."""
 
-    It begins with the end of what a job has printed already: whoever takes a job over repeats no page.
-    A service that keeps no logs is asked for none again.
+    def info(self, message: str, /, *values: object) -> None:
+        """Log a message."""
+
+    def warning(self, message: str, /, *values: object) -> None:
+        """Log a warning."""
+
+
+class JobsEvent(TypedDict):
+    """How a wait for jobs ended; plain JSON, because it goes through Airflow's database.
+
+    `status` is `ended`, `deadline`, or `error` with a `message`; `states` holds the state of each job.
+    """
+
+    status: str
+    job_ids: list[str]
+    states: dict[str, str]
+    message: NotRequired[str]
+
+
+class JobWatcher:
+    """Polls jobs until all have ended, and logs every change of state and every line that a job prints.
+
+    It begins near the end of a log, so that a task that adopts a job does not repeat pages of it. A service
+    that keeps no logs is not asked for one again.
 
     Args:
         engine: Where the jobs run.
         job_ids: The jobs.
-        log: Told of every change, and of every line that a job prints.
+        log: Receives changes and lines.
     """
 
-    def __init__(self, engine: MLEngine, job_ids: Sequence[str], log: Any) -> None:
+    def __init__(self, engine: MLEngine, job_ids: Sequence[str], log: Log) -> None:
         self._engine = engine
         self._job_ids = list(job_ids)
         self._log = log
-        self._said: dict[str, str] = {}
+        self._logged_states: dict[str, str] = {}
         self._offsets = dict.fromkeys(job_ids, -TAIL_BYTES)
         self.states: dict[str, str] = {}
 
@@ -44,7 +66,7 @@ class JobWatcher:
         return job_id in self.states and JobState(self.states[job_id]).is_terminal
 
     def look(self) -> None:
-        """Look at each job that has not ended; a service that does not answer is asked again next time.
+        """Ask for each job that has not ended; a service that does not answer is asked again next time.
 
         Raises:
             PipelineError: if there is no such job.
@@ -61,20 +83,20 @@ class JobWatcher:
         job = self._engine.get_job(job_id)
         if job is None:
             raise PipelineError(f"There is no job {job_id} in project {self._engine.project}.", job_id=job_id)
-        self._tell_state(job_id, job)
+        self._log_state(job_id, job)
         if job["state"] != JobState.QUEUED:
-            self._tell_log(job_id)
+            self._log_output(job_id)
         self.states[job_id] = job["state"]
 
-    def _tell_state(self, job_id: str, job: JsonDict) -> None:
+    def _log_state(self, job_id: str, job: Job) -> None:
         text = str(job["state"])
         if text == JobState.QUEUED and job.get("jobPosition"):
             text = f"QUEUED, number {job['jobPosition']} in the queue"
-        if self._said.get(job_id) != text:
+        if self._logged_states.get(job_id) != text:
             self._log.info("job %s is %s", job_id, text)
-            self._said[job_id] = text
+            self._logged_states[job_id] = text
 
-    def _tell_log(self, job_id: str) -> None:
+    def _log_output(self, job_id: str) -> None:
         for _ in range(MAX_PIECES):
             offset = self._offsets.get(job_id)
             if offset is None:
@@ -93,13 +115,13 @@ class JobWatcher:
             if not piece.text:
                 return
 
-    def wait(self, *, deadline: float, poll_seconds: float, clock: Clock | None = None) -> JsonDict:
-        """Look again and again, in this thread.
+    def wait(self, *, deadline: float, poll_seconds: float, clock: Clock | None = None) -> JobsEvent:
+        """Poll in this thread until the jobs have ended or the deadline has passed.
 
         Args:
             deadline: Seconds since the epoch.
-            poll_seconds: Pause between two looks.
-            clock: Paces the looks.
+            poll_seconds: Pause between two polls.
+            clock: Paces the polls.
 
         Returns:
             What `look_for_event` returns.
@@ -109,8 +131,8 @@ class JobWatcher:
             clock.sleep(poll_seconds)
         return event
 
-    def look_for_event(self, deadline: float, *, now: Any = time.time) -> JsonDict | None:
-        """Look once; return `status` (`ended` or `deadline`), `job_ids` and `states`, or None to go on."""
+    def look_for_event(self, deadline: float, *, now: Callable[[], float] = time.time) -> JobsEvent | None:
+        """Poll once; return None while the wait goes on."""
         self.look()
         status = "ended" if self.have_ended else "deadline" if now() >= deadline else None
         if status is None:

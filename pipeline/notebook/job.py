@@ -11,12 +11,12 @@ from typing import Any
 
 from pipeline.errors import JobFailed, JobResultError, ObjectNotFound, PlatformError
 from pipeline.ml_engine.jobs import raise_unless_succeeded
+from pipeline.ml_engine.resources import Job
 from pipeline.ml_engine.watch import JobWatcher
 from pipeline.ml_v1 import JobState
 from pipeline.notebook.connection import Connection
 from pipeline.notebook.html import table
 from pipeline.trainer.cells import RESULT_FILE, load_file, load_result, read_result
-from pipeline.types import JsonDict
 
 POLL_SECONDS = 0.5
 
@@ -34,7 +34,7 @@ class NotebookJob:
         self.id = job_id
         self._fetched: Path | None = None
 
-    def describe(self) -> JsonDict:
+    def describe(self) -> Job:
         """Return the job as ML Engine has it.
 
         Raises:

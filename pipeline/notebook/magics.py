@@ -14,6 +14,7 @@ from typing import Any
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
 
 from pipeline.errors import NotebookError, PipelineError
+from pipeline.ml_engine.resources import Job
 from pipeline.notebook.arguments import (
     init_arguments,
     one_name,
@@ -30,7 +31,6 @@ from pipeline.notebook.pipeline import Run, graft_run
 from pipeline.notebook.source import check_names
 from pipeline.submission.package import upload_package
 from pipeline.submission.staged_head import StagedHead, stage_head_text
-from pipeline.types import JsonDict
 
 LABEL = {"made_by": "notebook"}
 LISTED = 20
@@ -132,7 +132,7 @@ class MLMagics(Magics):
             raise
         return NotebookJob(connection, job_id)
 
-    def _body(self, job_id: str, package_uri: str, args: list[str], job_dir: str) -> JsonDict:
+    def _body(self, job_id: str, package_uri: str, args: list[str], job_dir: str) -> Job:
         return {
             "jobId": job_id,
             "labels": LABEL,

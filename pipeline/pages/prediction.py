@@ -13,6 +13,7 @@ from pipeline.errors import PlatformError
 from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.pictures import Picture, read_pictures
+from pipeline.types import JsonValue
 
 if TYPE_CHECKING:
     from pipeline.explain.feature_search import CachedFeatures
@@ -110,7 +111,7 @@ def predict_picture(cache: ArtifactCache, engine: MLEngine, name: str, data: byt
     version = default_version(engine.get_model(name))
     if version is None:
         raise PlatformError(f"{name} has no version to ask yet. Start a run; its first version serves.")
-    instances: list[object] = [{"key": "it", "inputs": {"b64": base64.b64encode(data).decode()}}]
+    instances: list[JsonValue] = [{"key": "it", "inputs": {"b64": base64.b64encode(data).decode()}}]
     began = time.perf_counter()
     [answer] = engine.predict(name, instances, version=version, signature_name="explained")
     milliseconds = (time.perf_counter() - began) * 1000

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.ml_engine.protocol import resource_id
+from pipeline.ml_engine.resources import Version
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Run
@@ -54,7 +55,7 @@ class VersionRow:
 
 
 def list_versions(
-    cache: ArtifactCache, name: str, resources: Iterable[JsonDict], history: Sequence[JsonDict]
+    cache: ArtifactCache, name: str, resources: Iterable[Version], history: Sequence[JsonDict]
 ) -> list[VersionRow]:
     """Return the versions of a model, newest first.
 

@@ -12,9 +12,10 @@ from airflow.sdk import Param
 from graft.failures import airflow_failures
 from graft.links import page_url
 from graft.notifications import NEWS, build_notifiers, make_news
+from graft.operators.base import open_workspace
 from graft.operators.run_summary import finish_run, skip_what_follows
-from pipeline.config import Classifier, Settings
-from pipeline.storage import Storage
+from pipeline.artifacts.workspace import Workspace
+from pipeline.config import Classifier
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -66,14 +67,9 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         self.evaluation = evaluation
 
     @property
-    def storage(self) -> Storage:
-        """The buckets, as the environment maps them."""
-        return Storage.from_environment()
-
-    @property
-    def workspace(self) -> str:
+    def workspace(self) -> Workspace:
         """The bucket of datasets, models and runs."""
-        return Settings().workspace
+        return open_workspace()
 
     def execute(self, context: Context) -> Any:
         """Ask, unless nobody has to be asked."""
@@ -88,11 +84,13 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
                 return {"approval": None}
             name, run_id = self.dataset["dataset"], context["ti"].run_id
             said = (
-                find_approval(self.storage, self.workspace, name, run_id) if self._is_retry(context) else None
+                find_approval(self.workspace.storage, self.workspace.uri, name, run_id)
+                if self._is_retry(context)
+                else None
             )
             if said is not None:
                 return self._follow(context, said)
-            evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+            evaluation = read_evaluation(self.workspace.storage, self.evaluation["uri"])
             ti = context["ti"]
             page = page_url("runs", ti.dag_id, ti.run_id)
             self.body = approval_question(evaluation, decision, report=page)
@@ -112,8 +110,8 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
             approval = read_answer(answer, self.APPROVE)
             self.log.info("%s", approval.line)
             record_approval(
-                self.storage,
-                self.workspace,
+                self.workspace.storage,
+                self.workspace.uri,
                 self.dataset["dataset"],
                 version=version_name(ti.dag_id, ti.run_id),
                 run_id=ti.run_id,

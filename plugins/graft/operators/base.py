@@ -1,17 +1,19 @@
-"""What all steps share: errors in Airflow's terms, the connection and the bucket."""
+"""The base of all operators: errors in Airflow's terms, the connection and the workspace."""
 
 from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from airflow.sdk import BaseOperator
 
 from graft.failures import airflow_failures
 from graft.hooks.ml_engine import DEFAULT_CONNECTION, MLEngineHook
 from graft.links import ClassifierLink
+from pipeline.artifacts.steps import StepResult
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
     from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.ml_engine.resources import Model, PredictionOutput, Version
+    from pipeline.types import JsonValue
+
+StepOutput: TypeAlias = "StepResult | JsonValue | Model | Version | list[Version] | PredictionOutput"
 
 REFUSED = {
     "delegate_to": "a bearer token acts for nobody else",
@@ -57,7 +63,7 @@ class GraftOperator(BaseOperator):
         self.project_id = project_id
         self.impersonation_chain = impersonation_chain
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> JsonValue:
         """Run the step; an error that another try would repeat ends the task at once."""
         if self.impersonation_chain:
             self.log.warning(
@@ -65,10 +71,10 @@ class GraftOperator(BaseOperator):
                 self.ml_engine_conn_id,
             )
         with airflow_failures():
-            return self.perform(context)
+            return to_xcom(self.perform(context))
 
     @abstractmethod
-    def perform(self, context: Context) -> Any:
+    def perform(self, context: Context) -> StepOutput:
         """Do the work of the step."""
 
     def connect(self) -> MLEngine:
@@ -76,14 +82,19 @@ class GraftOperator(BaseOperator):
         return MLEngineHook(self.ml_engine_conn_id, project=self.project_id).get_conn()
 
     @property
-    def storage(self) -> Storage:
-        """The buckets, as the environment maps them."""
-        return Storage.from_environment()
-
-    @property
-    def workspace(self) -> str:
+    def workspace(self) -> Workspace:
         """The bucket of datasets, models and runs."""
-        return Settings().workspace
+        return open_workspace()
+
+
+def open_workspace() -> Workspace:
+    """Return the workspace that the environment names."""
+    return Workspace(Storage.from_environment(), Settings().workspace)
+
+
+def to_xcom(output: StepOutput) -> JsonValue:
+    """Return an operator's result as plain JSON values."""
+    return output.to_dict() if isinstance(output, StepResult) else cast("JsonValue", output)
 
 
 def describe_operator(operator: type) -> str:

@@ -46,15 +46,15 @@ class FetchPicturesOperator(GraftOperator):
 
         classifier = classifier_of_run(self.classifier, context)
         find_backbone(classifier.model.backbone)
-        pinned = dataset_version_of_run(classifier, context, self.storage, self.workspace)
+        pinned = dataset_version_of_run(classifier, context, self.workspace.storage, self.workspace.uri)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
             return FetchResult(index=None).to_dict()
         result = fetch_pictures(
             classifier,
             find_secret=find_connection_secret,
-            storage=self.storage,
-            workspace=self.workspace,
+            storage=self.workspace.storage,
+            workspace=self.workspace.uri,
             chunk=self.chunk,
             num_chunks=self.num_chunks,
         )
@@ -89,7 +89,7 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.preprocess.pinned_version import pin_dataset_version
 
         classifier = classifier_of_run(self.classifier, context)
-        storage, workspace = self.storage, self.workspace
+        storage, workspace = self.workspace.storage, self.workspace.uri
         pinned = dataset_version_of_run(classifier, context, storage, workspace)
         if pinned is not None:
             dataset = pin_dataset_version(storage, workspace, classifier.name, pinned)
@@ -136,7 +136,7 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.deploy.summary import build_unchanged_summary, count_work
 
         found = find_retrain_skip(
-            self.connect(), self.storage, self.workspace, classifier, dataset["version"]
+            self.connect(), self.workspace.storage, self.workspace.uri, classifier, dataset["version"]
         )
         if found is None:
             return
@@ -185,7 +185,8 @@ class PackShardsOperator(GraftOperator):
 
         items = self.dataset["pack_items"][self.worker :: self.num_workers]
         results = [
-            pack_shard(self.storage, self.workspace, self.dataset["pack_index"], item) for item in items
+            pack_shard(self.workspace.storage, self.workspace.uri, self.dataset["pack_index"], item)
+            for item in items
         ]
         return PackResult(
             decoded=sum(result.decoded for result in results),

@@ -53,9 +53,9 @@ class MLEngineDeployClassifierOperator(GraftOperator):
 
         run_id = context["ti"].run_id
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+        evaluation = read_evaluation(self.workspace.storage, self.evaluation["uri"])
         decision = GateDecision.from_dict(self.gate["decision"])
-        approval = check_approval(self.storage, self.workspace, classifier, decision, run_id)
+        approval = check_approval(self.workspace.storage, self.workspace.uri, classifier, decision, run_id)
         lineage = build_lineage(
             classifier,
             run_id=run_id,
@@ -67,7 +67,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         )
         model_uri = self.training["model_uri"]
         record_in_model(
-            self.storage,
+            self.workspace.storage,
             model_uri,
             evaluation=evaluation.to_dict(),
             lineage=lineage,
@@ -76,10 +76,12 @@ class MLEngineDeployClassifierOperator(GraftOperator):
                 lineage,
                 evaluation,
                 weights_license=find_backbone(classifier.model.backbone).license,
-                licences=count_licences(self.storage, self.dataset["uri"]),
+                licences=count_licences(self.workspace.storage, self.dataset["uri"]),
             ),
         )
-        copy_report(self.storage, self.workspace, evaluation_job=evaluation.job, model_uri=model_uri)
+        copy_report(
+            self.workspace.storage, self.workspace.uri, evaluation_job=evaluation.job, model_uri=model_uri
+        )
         version = deploy_version(
             self.connect(),
             model=classifier.name,
@@ -131,7 +133,7 @@ class MLEngineSmokeTestVersionOperator(GraftOperator):
         from pipeline.deploy.smoke_test import read_golden_instances, smoke_test_or_delete
         from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 
-        storage, gate = self.storage, Classifier.from_dict(self.dataset["classifier"]).gate
+        storage, gate = self.workspace.storage, Classifier.from_dict(self.dataset["classifier"]).gate
         labels = read_test_labels(storage, self.dataset["uri"])
         tests = storage.read_json(self.dataset["pack_index"])["tests"]
         rows = read_predictions(storage, self.evaluation["predictions"])
@@ -180,9 +182,14 @@ class MLEnginePromoteVersionOperator(GraftOperator):
         model, version = self.version["model"], self.version["version"]
         champion = self.evaluation["champion_version"]
         promotion = promote_version(
-            self.connect(), self.storage, self.workspace, model=model, version=version, champion=champion
+            self.connect(),
+            self.workspace.storage,
+            self.workspace.uri,
+            model=model,
+            version=version,
+            champion=champion,
         )
-        approval = find_approval(self.storage, self.workspace, model, context["ti"].run_id)
+        approval = find_approval(self.workspace.storage, self.workspace.uri, model, context["ti"].run_id)
         event = {
             "event": str(promotion),
             "version": version,
@@ -192,7 +199,7 @@ class MLEnginePromoteVersionOperator(GraftOperator):
             "accuracy": self.evaluation["candidate"]["accuracy"],
             "decided_by": decided_by(self.gate["decision"], approval),
         }
-        record_event(self.storage, self.workspace, model, event)
+        record_event(self.workspace.storage, self.workspace.uri, model, event)
         result = {"promotion": str(promotion), "previous": champion}
         if promotion is Promotion.PROMOTED:
             return result
@@ -226,7 +233,7 @@ class PublishModelOperator(GraftOperator):
         from pipeline.deploy.approval import find_approval
         from pipeline.evaluate.gate import GateDecision
 
-        approval = find_approval(self.storage, self.workspace, self.model, context["ti"].run_id)
+        approval = find_approval(self.workspace.storage, self.workspace.uri, self.model, context["ti"].run_id)
         summary = {**self.gate["summary"], "version": self.version["version"]}
         context["outlet_events"][model_asset(self.model)].extra = {
             "version": summary["version"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graft.links import RUN_LINKS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from pipeline.evaluate.champion import Champion
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Job
 
 
 class MLEngineEvaluateModelOperator(MLEngineJobOperator):
@@ -40,24 +40,24 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         self.dataset = dataset
         self.training = training
 
-    def submit(self, context: Context) -> list[JsonDict]:
+    def submit(self, context: Context) -> list[Job]:
         """Submit the candidate's job, and the champion's where there is one."""
         from pipeline.ml_engine.jobs import batch_prediction_job
         from pipeline.ml_engine.protocol import default_version
 
         name, version = self.dataset["dataset"], self.dataset["version"]
-        index = self.storage.read_json(self.dataset["pack_index"])
+        index = self.workspace.storage.read_json(self.dataset["pack_index"])
         if index["classes"] != self.training["classes"]:
             raise LabelMapMismatch(
                 f"The model was trained on {self.training['classes']}, the dataset has {index['classes']}."
             )
         inputs = [test["uri"] for test in index["tests"]]
 
-        def make_body(job_id: str, **model: str) -> JsonDict:
+        def make_body(job_id: str, **model: str) -> Job:
             return batch_prediction_job(
                 job_id,
                 input_uris=inputs,
-                output_path=f"{self.workspace}/jobs/{job_id}/predictions",
+                output_path=f"{self.workspace.uri}/jobs/{job_id}/predictions",
                 runtime_version=RUNTIME_VERSION,
                 labels={"classifier": name, "step": "evaluate"},
                 **model,
@@ -75,9 +75,10 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         self.own(context, shared=True)
         return [candidate, self._submit_champion(champion, version, make_body)]
 
-    def _submit_champion(self, champion: str, dataset_version: str, make_body: Any) -> JsonDict:
+    def _submit_champion(self, champion: str, dataset_version: str, make_body: Callable[..., Job]) -> Job:
         engine, name = self.connect(), self.dataset["dataset"]
-        created = (engine.get_version(name, champion) or {}).get("createTime")
+        resource = engine.get_version(name, champion)
+        created = resource.get("createTime") if resource else None
         full_name = f"projects/{engine.project}/models/{name}/versions/{champion}"
         return self.submit_once(
             ("champion", name, champion, created, dataset_version),
@@ -87,14 +88,14 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
     def _model_uris(self, version: str) -> list[str]:
         from pipeline.deploy.version import model_uris
 
-        return model_uris(self.connect(), self.workspace, self.dataset["dataset"], version)
+        return model_uris(self.connect(), self.workspace.uri, self.dataset["dataset"], version)
 
     def _labels_of(self, version: str) -> tuple[str, ...] | None:
         from pipeline.evaluate.champion import read_labels
 
-        return read_labels(self.storage, self._model_uris(version))
+        return read_labels(self.workspace.storage, self._model_uris(version))
 
-    def _find_champion(self, job: JsonDict | None) -> Champion | None:
+    def _find_champion(self, job: Job | None) -> Champion | None:
         """Return the version that the job asked, or the one that serves and cannot be asked.
 
         A default that came after `submit` is neither: the promotion will find it and end `superseded`.
@@ -104,13 +105,13 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
         if job is not None:
             version = _version_of(job)
-            return read_champion(self.storage, version, job, self._model_uris(version))
+            return read_champion(self.workspace.storage, version, job, self._model_uris(version))
         serving = default_version(self.connect().get_model(self.dataset["dataset"]))
         if serving is None or self._labels_of(serving) is not None:
             return None
         return Champion(version=serving)
 
-    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         """Join, measure, compare, and write `evaluation.json` beside the candidate's predictions."""
         from pipeline.evaluate.evaluation import evaluate_model
         from pipeline.evaluate.predictions import check_counts
@@ -119,7 +120,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         candidate, champion = jobs[0], (jobs[1] if len(jobs) > 1 else None)
         check_counts(candidate, self.dataset["test_pictures"])
         evaluation = evaluate_model(
-            self.storage,
+            self.workspace.storage,
             dataset_uri=self.dataset["uri"],
             classes=self.training["classes"],
             candidate_job=candidate,
@@ -127,13 +128,13 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
             slices=[rule.by for rule in Classifier.from_dict(self.dataset["classifier"]).gate.slices],
         )
         self.log.info("%s", evaluation_report(evaluation))
-        uri = f"{self.workspace}/jobs/{evaluation.job}/evaluation.json"
-        self.storage.write_json(uri, evaluation.to_dict())
+        uri = f"{self.workspace.uri}/jobs/{evaluation.job}/evaluation.json"
+        self.workspace.storage.write_json(uri, evaluation.to_dict())
         brief = evaluation.headline().to_dict()
         return {**brief, "uri": uri, "predictions": candidate["predictionInput"]["outputPath"]}
 
 
-def _version_of(job: JsonDict) -> str:
+def _version_of(job: Job) -> str:
     return str(job["predictionInput"]["versionName"]).rpartition("/")[2]
 
 
@@ -170,7 +171,7 @@ class GateOperator(GraftOperator):
         from pipeline.report.build import write_report
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        evaluation = read_evaluation(self.storage, self.evaluation["uri"])
+        evaluation = read_evaluation(self.workspace.storage, self.evaluation["uri"])
         decision = decide_gate(evaluation, classifier.gate)
         for rule in decision.rules:
             self.log.info("%s: %s", rule.verdict, rule.text)
@@ -185,8 +186,8 @@ class GateOperator(GraftOperator):
             version=None,
         )
         report = write_report(
-            self.storage,
-            self.workspace,
+            self.workspace.storage,
+            self.workspace.uri,
             run_id=context["ti"].run_id,
             dataset=self.dataset,
             training=self.training,

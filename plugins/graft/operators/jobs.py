@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from graft.failures import airflow_failures
 from graft.links import ClassifierLink, JobLink
-from graft.operators.base import GraftOperator
+from graft.operators.base import GraftOperator, to_xcom
 from graft.ownership import dag_label, task_label
 from graft.triggers.ml_engine_job import MLEngineJobTrigger
 from pipeline.errors import JobTimeout, PlatformError
@@ -19,8 +19,12 @@ from pipeline.errors import JobTimeout, PlatformError
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
+    from graft.operators.base import StepOutput
+    from pipeline.ml_engine.jobs import JobKey
     from pipeline.ml_engine.protocol import MLEngine
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Job
+    from pipeline.ml_engine.watch import JobsEvent
+    from pipeline.types import JsonValue
 
 LOG_TAIL_BYTES = 4000
 # A killed task's trigger may cancel its job a little after the next try has adopted it.
@@ -63,11 +67,11 @@ class MLEngineJobOperator(GraftOperator):
         self.labels: dict[str, str] = {}
 
     @abstractmethod
-    def submit(self, context: Context) -> list[JsonDict]:
+    def submit(self, context: Context) -> list[Job]:
         """Submit or adopt the jobs."""
 
     @abstractmethod
-    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> Any:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> StepOutput:
         """Return the task's result from its succeeded jobs, in the order of `submit`."""
 
     @property
@@ -76,7 +80,7 @@ class MLEngineJobOperator(GraftOperator):
         timeout = self.execution_timeout
         return min(self.deadline_seconds, timeout.total_seconds()) if timeout else self.deadline_seconds
 
-    def perform(self, context: Context) -> Any:
+    def perform(self, context: Context) -> StepOutput:
         """Submit, then wait until the jobs have ended."""
         self.job_ids, self.adopted = [], []
         try:
@@ -88,7 +92,7 @@ class MLEngineJobOperator(GraftOperator):
         except AirflowTaskTimeout as error:
             raise self._timeout(dict.fromkeys(self.job_ids, "running")) from error
 
-    def _wait(self, context: Context) -> Any:
+    def _wait(self, context: Context) -> StepOutput:
         from pipeline.ml_engine.watch import JobWatcher
 
         began = time.time()
@@ -111,15 +115,17 @@ class MLEngineJobOperator(GraftOperator):
     def execute_complete(
         self,
         context: Context,
-        event: dict[str, Any],
+        event: JobsEvent,
         adopted: Sequence[str] = (),
         adopted_at: float = 0.0,
-    ) -> Any:
+    ) -> JsonValue:
         """Go on after the trigger's event."""
         with airflow_failures():
-            return self._go_on(context, event, adopted, adopted_at)
+            return to_xcom(self._go_on(context, event, adopted, adopted_at))
 
-    def _go_on(self, context: Context, event: JsonDict, adopted: Sequence[str], adopted_at: float) -> Any:
+    def _go_on(
+        self, context: Context, event: JobsEvent, adopted: Sequence[str], adopted_at: float
+    ) -> StepOutput:
         self.job_ids = list(event["job_ids"])
         if event["status"] == "deadline":
             raise self._timeout(event["states"])
@@ -134,9 +140,7 @@ class MLEngineJobOperator(GraftOperator):
                 return self.perform(context)
         return self.complete(context, [self._succeeded(engine, job) for job in jobs])
 
-    def submit_once(
-        self, key: tuple[object, ...], make_body: Callable[[str], JsonDict], **options: Any
-    ) -> JsonDict:
+    def submit_once(self, key: JobKey, make_body: Callable[[str], Job], **options: Any) -> Job:
         """Submit the job that does the work named by a key, or adopt it if it is there.
 
         Args:
@@ -146,7 +150,7 @@ class MLEngineJobOperator(GraftOperator):
         """
         from pipeline.ml_engine.jobs import submit_job
 
-        def remember(job_id: str) -> JsonDict:
+        def remember(job_id: str) -> Job:
             self.job_ids.append(job_id)  # before it exists, so that a kill in between cancels it
             body = make_body(job_id)
             return {**body, "labels": {**body.get("labels", {}), **self.labels}}
@@ -162,13 +166,13 @@ class MLEngineJobOperator(GraftOperator):
         """
         self.labels = dag_label(context) if shared else task_label(context)
 
-    def _find(self, engine: MLEngine, job_id: str) -> JsonDict:
+    def _find(self, engine: MLEngine, job_id: str) -> Job:
         job = engine.get_job(job_id)
         if job is None:
             raise PlatformError(f"Job {job_id} is gone from project {engine.project}.", job_id=job_id)
         return job
 
-    def _succeeded(self, engine: MLEngine, job: JsonDict) -> JsonDict:
+    def _succeeded(self, engine: MLEngine, job: Job) -> Job:
         from pipeline.ml_engine.jobs import raise_unless_succeeded
 
         if job["state"] != "SUCCEEDED":
@@ -183,7 +187,7 @@ class MLEngineJobOperator(GraftOperator):
         else:
             self.log.error("end of the log of job %s:\n%s", job_id, tail)
 
-    def _timeout(self, states: JsonDict) -> JobTimeout:
+    def _timeout(self, states: Mapping[str, str]) -> JobTimeout:
         self._cancel(self.connect())
         return JobTimeout(
             f"Jobs {states or self.job_ids} have not ended within {self.wait_seconds:.0f} s and were "
@@ -201,7 +205,7 @@ class MLEngineJobOperator(GraftOperator):
             self._cancel(self.connect())
 
 
-def instance_key(context: Context) -> tuple[object, ...]:
+def instance_key(context: Context) -> JobKey:
     """Return what names a task instance over all its tries."""
     ti = context["ti"]
     return ti.dag_id, ti.run_id, ti.task_id, ti.map_index

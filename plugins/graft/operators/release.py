@@ -51,7 +51,7 @@ class EvaluationGateOperator(GraftOperator):
         from pipeline.evaluate.gate import decide_gate
 
         gate = read_gate(self.gate, origin=self.task_id)
-        decision = decide_gate(read_evaluation(self.storage, self.evaluation_uri), gate)
+        decision = decide_gate(read_evaluation(self.workspace.storage, self.evaluation_uri), gate)
         for rule in decision.rules:
             self.log.info("%s: %s", rule.verdict, rule.text)
         if decision.accepted:
@@ -140,15 +140,15 @@ class MLEnginePromoteOperator(GraftOperator):
         champion, run_id = self.champion or None, context["ti"].run_id
         promotion = promote_version(
             self.connect(),
-            self.storage,
-            self.workspace,
+            self.workspace.storage,
+            self.workspace.uri,
             model=self.model_name,
             version=self.version_name,
             champion=champion,
         )
         event = {"event": str(promotion), "version": self.version_name, "previous": champion}
         said = {"run_id": run_id, "decided_by": f"DAG {context['ti'].dag_id}"}
-        record_event(self.storage, self.workspace, self.model_name, {**event, **said})
+        record_event(self.workspace.storage, self.workspace.uri, self.model_name, {**event, **said})
         result = {"promotion": str(promotion), "previous": champion}
         if promotion is Promotion.PROMOTED:
             return result

@@ -44,8 +44,8 @@ class RollBackModelOperator(GraftOperator):
         user = getattr(context["dag_run"], "triggering_user_name", None)
         done = rollback_version(
             self.connect(),
-            self.storage,
-            self.workspace,
+            self.workspace.storage,
+            self.workspace.uri,
             model=self.model,
             to=self.to or None,
             by=self.by or user or NOBODY,

@@ -13,9 +13,9 @@ from graft.hooks.airflow_api import AirflowApiHook
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.deploy.approval import Approval
     from pipeline.evaluate.gate import GateDecision
-    from pipeline.storage import Storage
     from pipeline.types import JsonDict
 
 
@@ -27,11 +27,7 @@ class Step(Protocol):
         """The task's log."""
 
     @property
-    def storage(self) -> Storage:
-        """The buckets."""
-
-    @property
-    def workspace(self) -> str:
+    def workspace(self) -> Workspace:
         """The bucket of runs."""
 
     def get_flat_relatives(self, upstream: bool = False) -> Collection[Any]:
@@ -71,7 +67,7 @@ def _finish(operator: Step, context: Context, summary: JsonDict, note: str) -> s
     from pipeline.deploy.summary import data_gate_lines, write_summary
 
     summary = {**summary, "ended_by": context["ti"].task_id}
-    uri = write_summary(operator.storage, operator.workspace, summary)
+    uri = write_summary(operator.workspace.storage, operator.workspace.uri, summary)
     _write_note(context, "\n\n".join([note, *data_gate_lines(summary)]))
     return uri
 

@@ -62,7 +62,7 @@ class CollectGarbageOperator(GraftOperator):
         return {
             "versions": self._collect_versions(),
             "jobs": self._collect_jobs(),
-            "parts": self.storage.delete_parts(self.workspace, before=day_ago),
+            "parts": self.workspace.storage.delete_parts(self.workspace.uri, before=day_ago),
         }
 
     def _collect_versions(self) -> dict[str, list[str]]:
@@ -70,7 +70,7 @@ class CollectGarbageOperator(GraftOperator):
         from pipeline.deploy.version import version_name
         from pipeline.ml_engine.protocol import resource_id
 
-        engine, storage, deleted = self.connect(), self.storage, {}
+        engine, storage, deleted = self.connect(), self.workspace.storage, {}
         models = engine.list_models()
         live = {version_name(run.dag_id, run.run_id) for run in AirflowApiHook().unfinished_runs()}
         for model in models:
@@ -78,7 +78,7 @@ class CollectGarbageOperator(GraftOperator):
             old = find_old_versions(
                 engine,
                 storage,
-                self.workspace,
+                self.workspace.uri,
                 model,
                 live=live,
                 keep=Settings().keep_versions,
@@ -92,7 +92,7 @@ class CollectGarbageOperator(GraftOperator):
     def _collect_jobs(self) -> list[str]:
         from pipeline.deploy.sweep import delete_job_folders, find_needed_jobs, find_old_jobs
 
-        engine, storage, workspace = self.connect(), self.storage, self.workspace
+        engine, storage, workspace = self.connect(), self.workspace.storage, self.workspace.uri
         jobs = engine.list_jobs()
         old = find_old_jobs(
             jobs,
@@ -119,7 +119,7 @@ def require_deployment() -> str:
 
 
 def is_wanted(labels: Mapping[str, str], mine: str, tasks: Sequence[TaskInstance]) -> bool:
-    """Say whether a job is another's, or some task that has not ended wants it."""
+    """Return whether the job belongs to another Airflow, or a task that has not ended waits for it."""
     if labels.get(AIRFLOW) != mine:
         return True
     if TASK in labels:

@@ -12,7 +12,7 @@ from pipeline.ml_v1 import RUNTIME_VERSION
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Job
 
 TRAINER_MODULE = "pipeline.trainer.task"
 
@@ -31,7 +31,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         super().__init__(**arguments)
         self.dataset = dataset
 
-    def submit(self, context: Context) -> list[JsonDict]:
+    def submit(self, context: Context) -> list[Job]:
         """Stage what the job needs and submit it."""
         from pipeline.backbones.table import find_backbone
         from pipeline.backbones.weights import stage_weights
@@ -40,7 +40,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         from pipeline.submission.staged_head import stage_head
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        storage, workspace, model = self.storage, self.workspace, classifier.model
+        storage, workspace, model = self.workspace.storage, self.workspace.uri, classifier.model
         weights = stage_weights(
             find_backbone(model.backbone), model.weights, storage=storage, workspace=workspace
         )
@@ -52,7 +52,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         if model.head.module:
             args += ["--head-module", stage_head(model.head.module, storage=storage, workspace=workspace).uri]
 
-        def make_body(job_id: str) -> JsonDict:
+        def make_body(job_id: str) -> Job:
             return training_job(
                 job_id,
                 package_uri=package_uri,
@@ -80,7 +80,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             return None
         uri = str(version["deploymentUri"])
         try:
-            lineage = self.storage.read_json(f"{uri}/graft/lineage.json")
+            lineage = self.workspace.storage.read_json(f"{uri}/graft/lineage.json")
         except ObjectNotFound:
             lineage = {}
         if lineage.get("training", {}).get("weights_uri") != weights_uri:
@@ -88,11 +88,11 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             return None
         return uri
 
-    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> dict[str, Any]:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
         """Return the model's place, and the work that the job itself counted."""
         job = jobs[0]
         given = job["trainingInput"]
-        training = self.storage.read_json(f"{given['jobDir']}/training.json")
+        training = self.workspace.storage.read_json(f"{given['jobDir']}/training.json")
         return {
             "job": job["jobId"],
             "model_uri": f"{given['jobDir']}/model",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from graft.hooks.ml_engine import MLEngineHook
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.ml_engine.watch import JobsEvent
+    from pipeline.types import JsonDict
 
 
 class MLEngineJobTrigger(BaseTrigger):
@@ -47,7 +51,7 @@ class MLEngineJobTrigger(BaseTrigger):
         self.deadline = deadline
         self.cancel_on_kill = cancel_on_kill
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
+    def serialize(self) -> tuple[str, JsonDict]:
         """Return what the triggerer needs to make this trigger again."""
         names = ("job_ids", "ml_engine_conn_id", "project", "poll_seconds", "deadline", "cancel_on_kill")
         return (
@@ -70,7 +74,7 @@ class MLEngineJobTrigger(BaseTrigger):
             event = {"status": "error", "job_ids": self.job_ids, "states": {}, "message": message}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _wait(self) -> dict[str, Any]:
+    async def _wait(self) -> JobsEvent:
         from pipeline.ml_engine.watch import JobWatcher
 
         watcher = JobWatcher(await self.hook.get_async_conn(), self.job_ids, self.log)

@@ -19,7 +19,7 @@ from pipeline.storage import Storage
 
 if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Version
 
 TIMEOUT_SECONDS = 30
 
@@ -78,7 +78,7 @@ class PageContext:
             traffic=None if metrics is None else count_predictions(metrics),
         )
 
-    def versions(self, name: str) -> tuple[list[JsonDict], str | None]:
+    def versions(self, name: str) -> tuple[list[Version], str | None]:
         """Return the versions of a model, and what went wrong if the engine does not answer."""
         try:
             with self.engine() as engine:

@@ -48,8 +48,8 @@ class PredictionSummaryOperator(GraftOperator):
         """Return the mean of each metric, and `count`."""
         folder = self.prediction_path.rstrip("/")
         count, sums = 0, [0.0] * len(self.metric_keys)
-        for uri in self.storage.list_uris(f"{folder}/prediction.results-"):
-            for line in self.storage.read_bytes(uri).splitlines():
+        for uri in self.workspace.storage.list_uris(f"{folder}/prediction.results-"):
+            for line in self.workspace.storage.read_bytes(uri).splitlines():
                 values = self.metric_fn(json.loads(line))
                 sums = [total + float(value) for total, value in zip(sums, values, strict=True)]
                 count += 1
@@ -57,7 +57,7 @@ class PredictionSummaryOperator(GraftOperator):
             raise EvaluationError(f"There is no prediction in {folder}/prediction.results-*.")
         means = {key: total / count for key, total in zip(self.metric_keys, sums, strict=True)}
         summary = {**means, "count": count}
-        self.storage.write_json(f"{folder}/{SUMMARY}", summary)
+        self.workspace.storage.write_json(f"{folder}/{SUMMARY}", summary)
         self.log.info("%s", summary)
         return summary
 
@@ -80,7 +80,7 @@ class PredictionValidationOperator(GraftOperator):
 
     def perform(self, context: Context) -> Any:
         """Return what the function says."""
-        summary = self.storage.read_json(f"{self.prediction_path.rstrip('/')}/{SUMMARY}")
+        summary = self.workspace.storage.read_json(f"{self.prediction_path.rstrip('/')}/{SUMMARY}")
         self.log.info("validating %s", summary)
         return self.validate_fn(summary)
 

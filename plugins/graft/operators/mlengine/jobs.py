@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from graft.operators.base import GraftOperator
 from graft.operators.jobs import MLEngineJobOperator
@@ -14,7 +14,9 @@ from pipeline.errors import ConfigError, PlatformError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from graft.operators.base import StepOutput
+    from pipeline.ml_engine.resources import Job, PredictionInput, PredictionOutput, TrainingInput
+    from pipeline.types import JsonObject
 
 PRODUCTION, DRY_RUN = "PRODUCTION", "DRY_RUN"
 MAX_ID = 128
@@ -32,8 +34,6 @@ class V1JobOperator(MLEngineJobOperator):
         mode: `PRODUCTION`, or `DRY_RUN` to only log the request.
         arguments: Those of `MLEngineJobOperator`.
     """
-
-    kind = ""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class V1JobOperator(MLEngineJobOperator):
             )
 
     @abstractmethod
-    def make_input(self) -> JsonDict:
-        """Return the job's `trainingInput` or `predictionInput`."""
+    def make_job(self, job_id: str) -> Job:
+        """Return the job under an id, without labels."""
 
-    def perform(self, context: Context) -> Any:
+    def perform(self, context: Context) -> StepOutput:
         """Run the job, or say what would be run."""
         if self.mode == DRY_RUN:
             self.log.info(
@@ -67,7 +67,7 @@ class V1JobOperator(MLEngineJobOperator):
             return None
         return super().perform(context)
 
-    def submit(self, context: Context) -> list[JsonDict]:
+    def submit(self, context: Context) -> list[Job]:
         """Submit the job under its id, or adopt it."""
         self.own(context)
         job_id = normalize_job_id(self.job_id)
@@ -79,9 +79,11 @@ class V1JobOperator(MLEngineJobOperator):
         context["ti"].xcom_push(key="job_id", value=job["jobId"])
         return [job]
 
-    def _make_body(self, job_id: str) -> JsonDict:
-        body: JsonDict = {"jobId": job_id, self.kind: self.make_input()}
-        return {**body, "labels": dict(self.user_labels)} if self.user_labels else body
+    def _make_body(self, job_id: str) -> Job:
+        job = self.make_job(job_id)
+        if self.user_labels:
+            job["labels"] = dict(self.user_labels)
+        return job
 
 
 class MLEngineStartTrainingJobOperator(V1JobOperator):
@@ -106,7 +108,6 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
         arguments: Those of `V1JobOperator`.
     """
 
-    kind = "trainingInput"
     template_fields: Sequence[str] = (
         *("job_id", "region", "package_uris", "training_python_module", "training_args", "scale_tier"),
         *("master_type", "master_config", "runtime_version", "python_version", "job_dir", "service_account"),
@@ -123,12 +124,12 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
         training_args: Sequence[str] | None = None,
         scale_tier: str | None = None,
         master_type: str | None = None,
-        master_config: JsonDict | None = None,
+        master_config: JsonObject | None = None,
         runtime_version: str | None = None,
         python_version: str | None = None,
         job_dir: str | None = None,
         service_account: str | None = None,
-        hyperparameters: JsonDict | None = None,
+        hyperparameters: JsonObject | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(job_id=job_id, **arguments)
@@ -161,8 +162,8 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
         if self.scale_tier == "CUSTOM" and not self.master_type:
             raise ConfigError(f"{self.task_id}: `scale_tier` CUSTOM needs a `master_type`.")
 
-    def make_input(self) -> JsonDict:
-        """Return what was given, and the time after which the engine ends the job by itself."""
+    def make_job(self, job_id: str) -> Job:
+        """Return the job; the engine ends it by itself after the deadline."""
         args = [str(arg) for arg in self.training_args] if self.training_args else None
         given = {
             "scaleTier": self.scale_tier,
@@ -179,11 +180,12 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
             "hyperparameters": self.hyperparameters,
         }
         limit = {"scheduling": {"maxRunningTime": f"{int(self.wait_seconds)}s"}}
-        return {name: value for name, value in given.items() if value} | limit
+        training = {name: value for name, value in given.items() if value} | limit
+        return {"jobId": job_id, "trainingInput": cast("TrainingInput", training)}
 
-    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> str:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> str:
         """Return the id of the job that succeeded."""
-        return str(jobs[0]["jobId"])
+        return jobs[0]["jobId"]
 
 
 class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
@@ -204,7 +206,6 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
         arguments: Those of `V1JobOperator`.
     """
 
-    kind = "predictionInput"
     template_fields: Sequence[str] = (
         *("job_id", "region", "input_paths", "output_path", "model_name", "version_name", "uri"),
         *("max_worker_count", "runtime_version", "signature_name", "user_labels"),
@@ -244,8 +245,8 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
                 f"model. Received: uri={uri!r}, model_name={model_name!r}, version_name={version_name!r}"
             )
 
-    def make_input(self) -> JsonDict:
-        """Return what was given, the model by its full name."""
+    def make_job(self, job_id: str) -> Job:
+        """Return the job, with the model by its full name."""
         given = {
             "dataFormat": self.data_format,
             "inputPaths": self.input_paths,
@@ -256,9 +257,10 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
             "runtimeVersion": self.runtime_version,
             "signatureName": self.signature_name,
         }
-        return {name: value for name, value in given.items() if value} | self._model()
+        prediction = {name: value for name, value in given.items() if value} | self._model()
+        return {"jobId": job_id, "predictionInput": cast("PredictionInput", prediction)}
 
-    def _model(self) -> JsonDict:
+    def _model(self) -> dict[str, str]:
         if not self.model_name:
             return {}
         model = f"projects/{self.project_id or self.connect().project}/models/{self.model_name}"
@@ -268,9 +270,9 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
             else {"modelName": model}
         )
 
-    def complete(self, context: Context, jobs: Sequence[JsonDict]) -> JsonDict:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> PredictionOutput:
         """Return where the predictions are and how many."""
-        return dict(jobs[0].get("predictionOutput", {}))
+        return jobs[0].get("predictionOutput", {})
 
 
 class MLEngineTrainingCancelJobOperator(GraftOperator):

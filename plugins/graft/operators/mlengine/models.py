@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from graft.operators.base import GraftOperator
 from pipeline.errors import ConfigError
@@ -11,7 +11,8 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Model
+    from pipeline.types import JsonObject
 
 
 class MLEngineCreateModelOperator(GraftOperator):
@@ -24,15 +25,15 @@ class MLEngineCreateModelOperator(GraftOperator):
 
     template_fields: Sequence[str] = ("model", "project_id", "impersonation_chain")
 
-    def __init__(self, *, model: Mapping[str, Any], **arguments: Any) -> None:
+    def __init__(self, *, model: JsonObject, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model = model
 
-    def perform(self, context: Context) -> JsonDict:
+    def perform(self, context: Context) -> Model:
         """Return the model, new or old."""
         if not self.model.get("name"):
             raise ConfigError(f"{self.task_id}: `model` needs a `name`. Received: {self.model!r}")
-        return self.connect().create_model(dict(self.model))
+        return self.connect().create_model(cast("Model", dict(self.model)))
 
 
 class MLEngineGetModelOperator(GraftOperator):
@@ -49,7 +50,7 @@ class MLEngineGetModelOperator(GraftOperator):
         super().__init__(**arguments)
         self.model_name = model_name
 
-    def perform(self, context: Context) -> JsonDict | None:
+    def perform(self, context: Context) -> Model | None:
         """Return the model."""
         return self.connect().get_model(self.model_name)
 

@@ -10,6 +10,8 @@ from graft.operators.base import GraftOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.types import JsonValue
+
 
 class MLEngineOnlinePredictOperator(GraftOperator):
     """Ask a model online. Returns one prediction for each instance.
@@ -28,7 +30,7 @@ class MLEngineOnlinePredictOperator(GraftOperator):
         self,
         *,
         model_name: str,
-        instances: Sequence[Any],
+        instances: Sequence[JsonValue],
         version_name: str | None = None,
         signature_name: str | None = None,
         **arguments: Any,
@@ -39,7 +41,7 @@ class MLEngineOnlinePredictOperator(GraftOperator):
         self.version_name = version_name
         self.signature_name = signature_name
 
-    def perform(self, context: Context) -> list[object]:
+    def perform(self, context: Context) -> list[JsonValue]:
         """Return the predictions."""
         return self.connect().predict(
             self.model_name,

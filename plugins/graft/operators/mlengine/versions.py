@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from graft.operators.base import GraftOperator
 from pipeline.errors import ConfigError
@@ -12,7 +12,8 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from pipeline.ml_engine.resources import Version
+    from pipeline.types import JsonObject
 
 
 class V1VersionOperator(GraftOperator):
@@ -45,12 +46,12 @@ class MLEngineCreateVersionOperator(GraftOperator):
 
     template_fields: Sequence[str] = ("model_name", "version", "project_id", "impersonation_chain")
 
-    def __init__(self, *, model_name: str, version: Mapping[str, Any], **arguments: Any) -> None:
+    def __init__(self, *, model_name: str, version: JsonObject, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_name = model_name
         self.version = version
 
-    def perform(self, context: Context) -> JsonDict:
+    def perform(self, context: Context) -> Version:
         """Return the READY version."""
         body = {camel_case(name): value for name, value in self.version.items()}
         missing = [name for name in ("name", "deploymentUri") if not body.get(name)]
@@ -58,7 +59,7 @@ class MLEngineCreateVersionOperator(GraftOperator):
             raise ConfigError(
                 f"{self.task_id}: `version` lacks {', '.join(missing)}. Received: {self.version!r}"
             )
-        return self.connect().create_version(self.model_name, body)
+        return self.connect().create_version(self.model_name, cast("Version", body))
 
 
 class MLEngineSetDefaultVersionOperator(V1VersionOperator):
@@ -68,7 +69,7 @@ class MLEngineSetDefaultVersionOperator(V1VersionOperator):
         arguments: Those of `V1VersionOperator`.
     """
 
-    def perform(self, context: Context) -> JsonDict:
+    def perform(self, context: Context) -> Version:
         """Return the version that is the default now."""
         return self.connect().set_default(self.model_name, self.version_name)
 
@@ -99,7 +100,7 @@ class MLEngineListVersionsOperator(GraftOperator):
         super().__init__(**arguments)
         self.model_name = model_name
 
-    def perform(self, context: Context) -> list[JsonDict]:
+    def perform(self, context: Context) -> list[Version]:
         """Return the versions."""
         return self.connect().list_versions(self.model_name)
 
