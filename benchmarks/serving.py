@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
 from benchmarks.training import WORKSPACE, prepare, run, write_pictures
 
@@ -222,7 +222,7 @@ def start(name: str, words: list[str], path: str, health: str, kind: str, **envi
     until = time.monotonic() + 180
     while True:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=5).close()
+            requests.get(f"http://127.0.0.1:{port}{health}", timeout=5).raise_for_status()
         except OSError as error:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{name} did not start: {' '.join(command)}") from error
@@ -318,11 +318,13 @@ def serve_lit(model: Path, home: Path) -> Iterator[Server | None]:
 
 def post(url: str, body: dict[str, Any]) -> Any:
     """Send JSON and return the answer's."""
-    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=60) as answer:
-        return json.load(answer)
+    answer = requests.post(url, json=body, timeout=60)
+    answer.raise_for_status()
+    return answer.json()
 
 
 def get(url: str) -> Any:
     """Return an answer's JSON."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
+    answer = requests.get(url, timeout=60)
+    answer.raise_for_status()
+    return answer.json()

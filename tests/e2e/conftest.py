@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+import requests
 import yaml
 
 from pipeline.airflow_api import AirflowApi
@@ -88,12 +88,10 @@ class Stack:
 
     def engine_get(self, path: str) -> Any:
         engine = self.graft_json("status")["engine"]
-        request = urllib.request.Request(
-            f"{engine['url']}/v1/projects/{engine['project']}/{path}",
-            headers={"Authorization": f"Bearer {engine['token']}"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        url = f"{engine['url']}/v1/projects/{engine['project']}/{path}"
+        answer = requests.get(url, headers={"Authorization": f"Bearer {engine['token']}"}, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
 
     def airflow(self) -> AirflowApi:
         airflow = self.graft_json("status")["airflow"]

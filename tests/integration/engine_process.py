@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import google.auth.credentials
+import requests
 from googleapiclient import discovery
 
 from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.ml_engine.transport import StaticToken
 from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
 from tests.packages import wheel
@@ -28,20 +28,6 @@ while not gate.exists():
     time.sleep(0.05)
 sys.exit(int(sys.argv[2]))
 """
-
-
-class StaticToken(google.auth.credentials.Credentials):
-    """A bearer token that never expires, so that a 401 stays a 401."""
-
-    expired = False
-    valid = True
-
-    def __init__(self, token: str) -> None:
-        super().__init__()
-        self.token = token
-
-    def refresh(self, request: Any) -> None:
-        pass
 
 
 def free_port() -> int:
@@ -91,8 +77,7 @@ class EngineProcess:
         assert self.process is not None
         assert self.process.poll() is None, (self.home / "engine.log").read_text()
         try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=5) as answer:
-                return bool(answer.status == 200)
+            return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
         except OSError:
             return False
 

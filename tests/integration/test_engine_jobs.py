@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import urllib.request
 
 import pytest
+import requests
 from googleapiclient.errors import HttpError
 
 from pipeline.engine.backends.local import marked_processes, stop_all_jobs
@@ -106,8 +105,7 @@ def test_the_log_and_the_errors_reach_the_stock_client(engine, tmp_path):
     body = engine.training("j1", gate, jobDir="gs://graft/jobs/j1")
     jobs.create(parent="projects/local", body=body).execute()
     engine.wait_job("j1", "SUCCEEDED")
-    with urllib.request.urlopen(f"{engine.url}/v1/projects/local/jobs/j1:log", timeout=10) as answer:
-        piece = json.load(answer)
+    piece = requests.get(f"{engine.url}/v1/projects/local/jobs/j1:log", timeout=10).json()
     assert "'--job-dir', 'gs://graft/jobs/j1'" in piece["log"]
     assert piece["complete"]
     with pytest.raises(HttpError) as caught:
