@@ -13,7 +13,7 @@ from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
-from pipeline.trainer.augmentation import View, make_augmentations
+from pipeline.trainer.augmentation import Augmentation, make_augmentations
 
 BACKBONE = find_backbone("efficientnet_lite0")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -62,7 +62,7 @@ def load_network() -> Any:
         return build_network(BACKBONE.name, read_weights(storage.local_path(staged.uri), BACKBONE.name))
 
 
-def forward(network: Any, pixels: Any, ids: Any, view: View | None = None) -> Any:
+def forward(network: Any, pixels: Any, ids: Any, view: Augmentation | None = None) -> Any:
     """Return the features of pictures, altered by a view if one is given."""
     parts = []
     for start in range(0, len(pixels), BATCH):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.real_pictures import RealPictures, read_pictures, split_by_class
-from pipeline.trainer.head import HeadParameters, train_head
+from pipeline.artifacts.training import HeadParameters
+from pipeline.trainer.head import train_head
 from pipeline.trainer.validation import split_validation
 
 SEEDS = range(5)

@@ -20,12 +20,13 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     TrainingDiverged              the loss is no longer a number
   ExportError                     the SavedModel could not be written
     SignatureMismatch             the exported model answers otherwise than the trainer
-    TFLiteUnavailable                      a model's light form cannot be used: TensorFlow serves it
+    TFLiteUnavailable             a model's TFLite export cannot be used: TensorFlow serves it
   EvaluationError                 predictions do not join with the test pictures
     PredictionJoinError           a missing, doubled or unknown key
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
   ApprovalMissing                 a version that needs a person's approval has none
   RollbackRefused                 nothing to roll back to, or nobody says why
+  FormatTooNew                    a newer version of Graft wrote the file
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
     UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
@@ -155,7 +156,7 @@ class SignatureMismatch(ExportError):
 
 
 class TFLiteUnavailable(ExportError):
-    """A model's light form cannot be used; the message says why. TensorFlow serves the model instead."""
+    """A model's TFLite export cannot be used; the message says why. TensorFlow serves the model instead."""
 
 
 class EvaluationError(PipelineError):
@@ -176,6 +177,10 @@ class ApprovalMissing(PipelineError):
 
 class RollbackRefused(PipelineError):
     """There is no version to roll back to, it is not READY, or nobody says why."""
+
+
+class FormatTooNew(PipelineError):
+    """A newer version of Graft wrote this file."""
 
 
 class StorageError(PipelineError):

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
     UInt8Image: TypeAlias = NDArray[np.uint8]  # (height, width, 3) RGB
     UInt8Images: TypeAlias = NDArray[np.uint8]  # (num_images, height, width, 3) RGB
+    BytesIds: TypeAlias = NDArray[np.bytes_]  # (num_images,) ids, fixed-width ASCII
     Int64Labels: TypeAlias = NDArray[np.int64]  # (num_images,)
     Float32Features: TypeAlias = NDArray[np.float32]  # (num_images, feature_width)
     Float32Outputs: TypeAlias = NDArray[np.float32]  # (num_images, num_classes)
 else:
-    UInt8Image = UInt8Images = Int64Labels = Float32Features = Float32Outputs = Any
+    UInt8Image = UInt8Images = BytesIds = Int64Labels = Float32Features = Float32Outputs = Any
 
 JsonValue: TypeAlias = (
     "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"  # as `json` reads it

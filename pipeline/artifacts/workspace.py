@@ -64,9 +64,17 @@ class Workspace:
         """Return the URI of a shard of encoded test pictures."""
         return f"{self.uri}/tests/{dataset_version}/test-{number:05d}.jsonl"
 
-    def features(self, weights_digest: str, pixels_digest: str) -> str:
-        """Return the folder of cached features, without a trailing slash."""
-        return f"{self.uri}/features/{weights_digest}/{pixels_digest}"
+    def features(self, weights_digest: str, pixels_digest: str, augmentation: str = "") -> FeatureFolder:
+        """Return the cached features of one network, of the pictures as they are or altered in one way.
+
+        Args:
+            weights_digest: SHA-256 of the staged weights.
+            pixels_digest: Of the pixel specification.
+            augmentation: Digest of how the pictures were altered; empty if they were not.
+        """
+        suffix = f"-view-{augmentation}" if augmentation else ""
+        uri = f"{self.uri}/features/{weights_digest}/{pixels_digest}{suffix}"
+        return FeatureFolder(self.storage, uri)
 
     def tflite(self, weights_digest: str, pixels_digest: str, made_by: str) -> str:
         """Return the URI of a frozen network's TFLite conversion, by the versions of what converted it."""
@@ -260,6 +268,21 @@ class ModelDirectory(Folder):
     def head(self) -> str:
         """The arrays of a dense head."""
         return self.file("graft/head.weights.npz")
+
+
+class FeatureFolder(Folder):
+    """`features/<weights>/<pixels>`: pooled features of one network on one pixel specification."""
+
+    __slots__ = ()
+
+    @property
+    def shards(self) -> str:
+        """The folder itself, with a trailing slash."""
+        return self.file("")
+
+    def shard(self, digest: str) -> str:
+        """Return the URI of the features of a pack shard, by the shard's digest."""
+        return self.file(f"{digest}.npz")
 
 
 class RunFolder(Folder):

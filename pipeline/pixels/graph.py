@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from pipeline.pixels.header import EXIF_MARKS, MAGIC
 from pipeline.pixels.spec import FORMATS, PixelSpec
 
-Tensor: TypeAlias = Any  # TensorFlow has no types to import
 _WEIGHT_BITS = 22  # Pillow's PRECISION_BITS: 32 less 8 of a level and 2 to spare
 
 
-def read_inputs(inputs: Tensor) -> Tensor:
+def read_inputs(inputs: tf.Tensor) -> tf.Tensor:
     """Return encoded pictures, from themselves or from base64 text.
 
     Base64 may use the standard or the url-safe alphabet, with or without padding and line breaks. The magic
@@ -29,7 +27,7 @@ def read_inputs(inputs: Tensor) -> Tensor:
     return tf.cond(_is_picture(inputs), lambda: inputs, lambda: _decode_base64(inputs))
 
 
-def decode_and_resize(encoded: Tensor, spec: PixelSpec) -> Tensor:
+def decode_and_resize(encoded: tf.Tensor, spec: PixelSpec) -> tf.Tensor:
     """Decode one file and resize it to the network's input.
 
     Shapes:
@@ -38,7 +36,7 @@ def decode_and_resize(encoded: Tensor, spec: PixelSpec) -> Tensor:
     return resize_pixels(decode_pixels(encoded), spec)
 
 
-def decode_pixels(encoded: Tensor) -> Tensor:
+def decode_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """Decode one JPEG, PNG, GIF or WebP file to the RGB pixels it shows.
 
     Shapes:
@@ -52,7 +50,7 @@ def decode_pixels(encoded: Tensor) -> Tensor:
     return _orient(tf.ensure_shape(pixels, (None, None, 3)), _find_orientation(encoded, format))
 
 
-def resize_pixels(pixels: Tensor, spec: PixelSpec) -> Tensor:
+def resize_pixels(pixels: tf.Tensor, spec: PixelSpec) -> tf.Tensor:
     """Resize with Pillow's antialiased triangle filter, columns first, to the same levels as Pillow.
 
     `tf.image.resize` rounds in floating point, Pillow in fixed point: they differ by one in 0.3 % of the
@@ -66,13 +64,13 @@ def resize_pixels(pixels: Tensor, spec: PixelSpec) -> Tensor:
     return tf.ensure_shape(pixels, (spec.height, spec.width, 3))
 
 
-def _resize_axis(pixels: Tensor, size: int, axis: int) -> Tensor:
+def _resize_axis(pixels: tf.Tensor, size: int, axis: int) -> tf.Tensor:
     first, weights = _filter_weights(tf.shape(pixels)[axis], size)
     last = tf.shape(pixels)[axis] - 1
     shape = [1, 1, 1]
     shape[axis] = size
 
-    def add_tap(tap: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    def add_tap(tap: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         levels = tf.cast(tf.gather(pixels, tf.minimum(first + tap, last), axis=axis), tf.int32)
         return tap + 1, total + levels * tf.reshape(weights[tap], shape)
 
@@ -81,7 +79,7 @@ def _resize_axis(pixels: Tensor, size: int, axis: int) -> Tensor:
     return tf.cast(tf.clip_by_value(tf.bitwise.right_shift(total, _WEIGHT_BITS), 0, 255), tf.uint8)
 
 
-def _filter_weights(length: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _filter_weights(length: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where each output's window starts and its fixed-point weights (Pillow, `Resample.c`).
 
     Shapes:
@@ -99,11 +97,11 @@ def _filter_weights(length: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return first, tf.cast(weights * (1 << _WEIGHT_BITS) + 0.5, tf.int32)
 
 
-def _starts(encoded: Tensor, magic: bytes) -> Tensor:
+def _starts(encoded: tf.Tensor, magic: bytes) -> tf.Tensor:
     return tf.equal(tf.strings.substr(encoded, 0, len(magic)), magic)
 
 
-def _is_format(encoded: Tensor, name: str) -> Tensor:
+def _is_format(encoded: tf.Tensor, name: str) -> tf.Tensor:
     matches = _starts(encoded, MAGIC[name])
     if name != "WEBP":
         return matches
@@ -113,26 +111,26 @@ def _is_format(encoded: Tensor, name: str) -> Tensor:
     )
 
 
-def _is_picture(encoded: Tensor) -> Tensor:
+def _is_picture(encoded: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any([_is_format(encoded, name) for name in FORMATS])
 
 
-def _format_index(encoded: Tensor) -> Tensor:
+def _format_index(encoded: tf.Tensor) -> tf.Tensor:
     matches = [_is_format(encoded, name) for name in FORMATS]
     return tf.argmax(tf.cast(tf.stack([*matches, True]), tf.int32), output_type=tf.int32)
 
 
-def _decode_base64(text: Tensor) -> Tensor:
+def _decode_base64(text: tf.Tensor) -> tf.Tensor:
     for pattern, letter in ((r"\s+", ""), (r"\+", "-"), (r"/", "_"), (r"=+$", "")):
         text = tf.strings.regex_replace(text, pattern, letter)
     return tf.io.decode_base64(text)
 
 
-def _read_jpeg(encoded: Tensor) -> Tensor:
+def _read_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_jpeg(encoded, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
 
 
-def _read_png(encoded: Tensor) -> Tensor:
+def _read_png(encoded: tf.Tensor) -> tf.Tensor:
     pixels = tf.io.decode_png(encoded, channels=4)
     few_bits = tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0] < 8
     before_pixels = tf.strings.split(encoded, b"IDAT", maxsplit=1)[0]
@@ -142,19 +140,19 @@ def _read_png(encoded: Tensor) -> Tensor:
     return _lay_on_white(pixels[..., :3], alpha)
 
 
-def _read_gif(encoded: Tensor) -> Tensor:
+def _read_gif(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
-def _read_webp(encoded: Tensor) -> Tensor:
+def _read_webp(encoded: tf.Tensor) -> tf.Tensor:
     pixels = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     opaque = tf.fill(tf.concat([tf.shape(pixels)[:2], [1]], 0), tf.constant(255, tf.uint8))
     alpha = tf.cond(tf.shape(pixels)[2] == 4, lambda: pixels[..., 3:], lambda: opaque)
     return _lay_on_white(pixels[..., :3], alpha)
 
 
-def _lay_on_white(pixels: Tensor, alpha: Tensor) -> Tensor:
-    def blend() -> Tensor:
+def _lay_on_white(pixels: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    def blend() -> tf.Tensor:
         weight = tf.cast(alpha, tf.int32)
         levels = tf.cast(pixels, tf.int32) * weight + 255 * (255 - weight) + 127
         return tf.cast(levels // 255, tf.uint8)
@@ -162,8 +160,8 @@ def _lay_on_white(pixels: Tensor, alpha: Tensor) -> Tensor:
     return tf.cond(tf.reduce_all(alpha == 255), lambda: pixels, blend)
 
 
-def _orient(pixels: Tensor, orientation: Tensor) -> Tensor:
-    def one_of(*values: int) -> Tensor:
+def _orient(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    def one_of(*values: int) -> tf.Tensor:
         return tf.reduce_any(orientation == tf.constant(values))
 
     pixels = tf.cond(one_of(5, 6, 7, 8), lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
@@ -171,15 +169,15 @@ def _orient(pixels: Tensor, orientation: Tensor) -> Tensor:
     return tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(pixels, [1]), lambda: pixels)
 
 
-def _find_orientation(encoded: Tensor, format: Tensor) -> Tensor:
+def _find_orientation(encoded: tf.Tensor, format: tf.Tensor) -> tf.Tensor:
     return tf.switch_case(format, [partial(_orientation_after_mark, encoded, name) for name in FORMATS])
 
 
-def _upright() -> Tensor:
+def _upright() -> tf.Tensor:
     return tf.constant(1)
 
 
-def _orientation_after_mark(encoded: Tensor, name: str) -> Tensor:
+def _orientation_after_mark(encoded: tf.Tensor, name: str) -> tf.Tensor:
     if name not in EXIF_MARKS:
         return _upright()
     mark, distance = EXIF_MARKS[name]
@@ -192,27 +190,27 @@ def _orientation_after_mark(encoded: Tensor, name: str) -> Tensor:
     return _read_orientation(tf.strings.substr(block, 0, 65536))
 
 
-def _drop(text: Tensor, number: Tensor) -> Tensor:
+def _drop(text: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(text, tf.minimum(number, tf.strings.length(text)), tf.strings.length(text))
 
 
-def _read_orientation(tiff: Tensor) -> Tensor:
+def _read_orientation(tiff: tf.Tensor) -> tf.Tensor:
     little, big = _starts(tiff, b"II*\0"), _starts(tiff, b"MM\0*")
     valid = (little | big) & (tf.strings.length(tiff) >= 10)
     return tf.cond(valid, lambda: _search_directory(tiff, little), _upright)
 
 
-def _search_directory(tiff: Tensor, little: Tensor) -> Tensor:
+def _search_directory(tiff: tf.Tensor, little: tf.Tensor) -> tf.Tensor:
     size = tf.strings.length(tiff)
     octets = tf.cast(tf.io.decode_raw(tiff, tf.uint8), tf.int64)
 
-    def number(values: Tensor) -> Tensor:
+    def number(values: tf.Tensor) -> tf.Tensor:
         places = 256 ** tf.range(tf.cast(tf.shape(values)[-1], tf.int64))
         return tf.reduce_sum(values * tf.where(little, places, places[::-1]), -1)
 
     offset = number(octets[4:8])
 
-    def search() -> Tensor:
+    def search() -> tf.Tensor:
         start = tf.cast(offset, tf.int32)
         room = (size - start - 2) // 12
         count = tf.minimum(tf.cast(number(octets[start : start + 2]), tf.int32), room)

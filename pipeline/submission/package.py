@@ -20,6 +20,7 @@ from pipeline.storage import Storage
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
     *("__init__.py", "errors.py", "types.py", "npz.py"),
+    *("artifacts/__init__.py", "artifacts/formats.py", "artifacts/training.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Head:
     output_kernel: NDArray[np.float32]
     output_bias: NDArray[np.float32]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the weights by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -62,7 +62,7 @@ class Head:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities; each row's largest logit is taken away first, so that none overflows."""
+    """Return probabilities; the largest logit of each row is subtracted first, so that no power overflows."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     result: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
     return result
@@ -76,9 +76,9 @@ def feature_direction(pooled: Float32Features) -> NDArray[np.uint8]:
 
 
 def class_activation(
-    feature_map: NDArray[np.float32], hidden: NDArray[np.float32], best: NDArray[Any], head: Head
+    feature_map: NDArray[np.float32], hidden: NDArray[np.float32], best: NDArray[np.intp], head: Head
 ) -> NDArray[np.float32]:
-    """Return how much each place spoke for a class, as the SavedModel's `explained` does.
+    """Return how much each place contributed to a class, as the SavedModel's `explained` does.
 
     Shapes:
         feature_map: (num_images, rows, columns, feature_width).  hidden: (num_images, units).

@@ -1,4 +1,4 @@
-"""`graft/light.json`: which files make up a model's light form, and how far it is from TensorFlow.
+"""`graft/light.json`: which files make up a model's TFLite export, and how far it is from TensorFlow.
 
 Standard library only: the engine's API process reads it to choose the runtime of a version.
 """
@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import TFLiteUnavailable
 from pipeline.pixels.spec import PixelSpec
+from pipeline.types import JsonDict
 
 MANIFEST = "graft/light.json"
 NETWORK = "graft/network.tflite"
@@ -25,14 +25,22 @@ TOLERANCE = 1e-4  # between class probabilities; measured differences are about 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """How many pictures were compared with TensorFlow, and the largest difference of a probability."""
+
+    pictures: int
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TFLiteManifest:
     """What `graft/light.json` holds.
 
     Args:
-        files: The SHA-256 of each file that the light form answers for, by its path in the model directory.
+        files: The SHA-256 of each file of the export, by its path in the model directory.
         spec: The pixels the network is fed.
         reject_below: `keyed` answers with an empty label where no class is this probable.
-        parity: How many `pictures` were compared with TensorFlow, and their `largest_difference`.
+        parity: How far the answers are from TensorFlow's.
         made_by: Versions of what converted it.
         format: Of this file.
     """
@@ -40,14 +48,14 @@ class TFLiteManifest:
     files: Mapping[str, str]
     spec: PixelSpec
     reject_below: float
-    parity: Mapping[str, float]
+    parity: Parity
     made_by: Mapping[str, str]
     format: int = FORMAT
 
     @property
     def is_equal(self) -> bool:
         """Whether the answers are TensorFlow's, but for rounding."""
-        return self.parity["largest_difference"] <= TOLERANCE
+        return self.parity.largest_difference <= TOLERANCE
 
     def write(self, directory: Path) -> None:
         """Write the file into a model directory."""
@@ -61,14 +69,14 @@ def digest_files(directory: Path) -> dict[str, str]:
     Raises:
         TFLiteUnavailable: naming a file that is missing.
     """
-    found = {}
+    digests = {}
     for name in FILES:
         try:
             with (directory / name).open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise TFLiteUnavailable(f"{name} cannot be read: {error.strerror}") from error
-    return found
+    return digests
 
 
 def check_tflite(directory: Path) -> TFLiteManifest:
@@ -92,8 +100,9 @@ def read_manifest(directory: Path) -> TFLiteManifest:
         TFLiteUnavailable: if there is none, or the answers were not TensorFlow's.
     """
     try:
-        value: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        manifest = TFLiteManifest(**{**value, "spec": PixelSpec.from_dict(value["spec"])})
+        value: JsonDict = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        typed = {"spec": PixelSpec.from_dict(value["spec"]), "parity": Parity(**value["parity"])}
+        manifest = TFLiteManifest(**{**value, **typed})
         is_equal = manifest.is_equal
     except FileNotFoundError:
         raise TFLiteUnavailable(f"it has no {MANIFEST}") from None

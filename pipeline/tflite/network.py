@@ -1,11 +1,11 @@
-"""A model's light form in memory: LiteRT runs the backbone, NumPy the head."""
+"""A model's TFLite export in memory: LiteRT runs the backbone, NumPy the head."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,8 +29,8 @@ class TFLiteNetwork:
     def __init__(self, source: Path | bytes, *, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        given = {"model_path": str(source)} if isinstance(source, Path) else {"model_content": source}
-        self._interpreter = Interpreter(num_threads=threads, **given)
+        model = {"model_path": str(source)} if isinstance(source, Path) else {"model_content": source}
+        self._interpreter = Interpreter(num_threads=threads, **model)
         self._input = self._interpreter.get_input_details()[0]
         by_rank = {len(each["shape"]): each["index"] for each in self._interpreter.get_output_details()}
         self._pooled, self._map = by_rank[2], by_rank[4]
@@ -60,7 +60,7 @@ class TFLiteNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What `explained` says beyond the outputs.
+    """What `explained` answers beyond the outputs.
 
     Shapes:
         features: (batch, feature_width) uint8.  activation: (batch, rows, columns) float32.
@@ -91,7 +91,7 @@ class TFLiteModel:
         return self._head.predict(self._network.pool(pixels))
 
     def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
-        """Return class probabilities and what they rest on."""
+        """Return class probabilities and what they are based on."""
         pooled, feature_map = self._network.forward(pixels)
         hidden = self._head.hide(pooled)
         outputs = self._head.classify(hidden)
@@ -100,6 +100,6 @@ class TFLiteModel:
 
     def label(self, outputs: NDArray[np.float32], *, may_reject: bool) -> tuple[str, float]:
         """Return the label of one row of outputs, and its probability."""
-        best: Any = outputs.argmax()
+        best = int(outputs.argmax())
         score = outputs[best]
         return "" if may_reject and score < self._reject_below else self._labels[best], float(score)

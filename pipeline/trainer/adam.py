@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +16,11 @@ class Adam:
     """Keras's Adam, in place: the moments and one scratch array are all it allocates.
 
     Args:
-        variables: What is optimised, by name.
+        variables: Arrays to optimise, by name.
         learning_rate: The step size.
     """
 
-    def __init__(self, variables: dict[str, NDArray[Any]], learning_rate: float) -> None:
+    def __init__(self, variables: dict[str, NDArray[np.float32]], learning_rate: float) -> None:
         self._variables = variables
         self._moments = {name: (np.zeros_like(a), np.zeros_like(a)) for name, a in self._variables.items()}
         self._learning_rate, self._step = learning_rate, 0

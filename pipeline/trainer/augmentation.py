@@ -1,19 +1,18 @@
-"""Augmentation as fixed views: each picture is altered K times, always in the same way.
+"""Fixed augmentations: each picture is altered K times, always in the same way.
 
-A view depends on its number, the seed and the picture alone, so its features are cached like any others: the
-network sees a view of a picture once, ever, and not in each epoch anew.
+The altered picture depends on the augmentation's number, the seed and the picture alone, so its features are
+cached like any others: the network sees it once, not in each epoch anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.types import UInt8Image, UInt8Images
+from pipeline.types import BytesIds, UInt8Image, UInt8Images
 
 RECIPE = "flip, crop 0.8 to 1, brightness 0.75 to 1.25; 1"  # change its number when the pixels change
 _SMALLEST_CROP = 0.8
@@ -26,7 +25,7 @@ class Augmentation:
 
     Args:
         number: From 1.
-        seed: Of all views.
+        seed: Of all augmentations.
     """
 
     number: int
@@ -34,10 +33,10 @@ class Augmentation:
 
     @property
     def digest(self) -> str:
-        """Names the view's features in the cache."""
+        """Names the cache of the altered pictures' features."""
         return hashlib.sha256(f"{RECIPE} {self.seed} {self.number}".encode()).hexdigest()[:16]
 
-    def __call__(self, pixels: UInt8Images, ids: Any) -> UInt8Images:
+    def __call__(self, pixels: UInt8Images, ids: BytesIds) -> UInt8Images:
         """Return the pictures altered.
 
         Shapes:
@@ -62,5 +61,5 @@ class Augmentation:
 
 
 def make_augmentations(number: int, seed: int) -> list[Augmentation]:
-    """Return the views of an augmentation; the pictures as they are are not among them."""
+    """Return that many augmentations; none of them leaves the pictures as they are."""
     return [Augmentation(number=index, seed=seed) for index in range(1, number + 1)]

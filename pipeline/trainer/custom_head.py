@@ -6,19 +6,17 @@ import hashlib
 import importlib.util
 import tempfile
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.artifacts.training import HeadParameters, History
 from pipeline.errors import ConfigError, WeightsMismatch
 from pipeline.storage import Storage
-from pipeline.trainer.head import HeadParameters, History, Pictures, balance_classes, check_loss
+from pipeline.trainer.head import Pictures, balance_classes, check_loss
 from pipeline.trainer.head_file import find_builder
 from pipeline.types import Float32Features, Float32Outputs, Int64Labels
-
-Tensor: TypeAlias = Any  # TensorFlow has no types to import
 
 
 class KerasHead:
@@ -28,19 +26,19 @@ class KerasHead:
         model: The model.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: keras.Model) -> None:
         self.model = model
         self._weights = [
             [tf.constant(variable.numpy()) for variable in variables]
             for variables in (model.trainable_variables, model.non_trainable_variables)
         ]
 
-    def apply(self, pooled: Tensor) -> Tensor:
+    def apply(self, pooled: tf.Tensor) -> tf.Tensor:
         """Return class probabilities, as operations on constants."""
         outputs, _ = self.model.stateless_call(*self._weights, pooled, training=False)
         return outputs
 
-    def explain(self, pooled: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    def explain(self, pooled: tf.Tensor, feature_map: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return class probabilities and the class-activation map.
 
         The map is each place's share of the most probable class's logit less the mean of all logits, the head
@@ -67,7 +65,7 @@ class KerasHead:
         self.model.save(directory / "graft" / "head.keras")
 
 
-def build_custom_head(uri: str, storage: Storage, feature_width: int, num_classes: int) -> Any:
+def build_custom_head(uri: str, storage: Storage, feature_width: int, num_classes: int) -> keras.Model:
     """Run a staged file and return the Keras model that it builds.
 
     Raises:
@@ -90,15 +88,15 @@ def build_custom_head(uri: str, storage: Storage, feature_width: int, num_classe
     return _checked(getattr(module, name)(feature_width, num_classes), name, feature_width, num_classes)
 
 
-def _checked(model: Any, name: str, feature_width: int, num_classes: int) -> Any:
+def _checked(model: keras.Model, name: str, feature_width: int, num_classes: int) -> keras.Model:
     wanted = ((None, feature_width), (None, num_classes))
     if not isinstance(model, keras.Model):
         raise ConfigError(f"`{name}` must return a Keras model. Received: {type(model).__name__}")
     if not model.built:
         model.build(wanted[0])
-    found = (model.input_shape, model.output_shape)
-    if found != wanted:
-        raise ConfigError(f"`{name}` must return a model from {wanted[0]} to {wanted[1]}. Received: {found}")
+    shapes = (model.input_shape, model.output_shape)
+    if shapes != wanted:
+        raise ConfigError(f"`{name}` must return a model from {wanted[0]} to {wanted[1]}. Received: {shapes}")
     return model
 
 
@@ -159,7 +157,7 @@ def train_custom_head(
     return KerasHead(model), history
 
 
-def _check_outputs(model: Any, features: Float32Features) -> None:
+def _check_outputs(model: keras.Model, features: Float32Features) -> None:
     total = float(np.sum(model(features).numpy()))
     if abs(total - 1) > 1e-3:
         raise ConfigError(

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.errors import SignatureMismatch
 from pipeline.npz import write_npz
 from pipeline.pixels.graph import decode_and_resize, read_inputs
@@ -20,20 +21,18 @@ from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.types import Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pipeline.trainer.custom_head import KerasHead
 
-Tensor: TypeAlias = Any  # TensorFlow has no types to import
-Constant: TypeAlias = "Callable[[NDArray[Any]], Tensor]"
-HeadConstants: TypeAlias = dict[str, Tensor]  # by the names of `Head`'s arrays
+MapBuilder: TypeAlias = "Callable[[MakeConstant], MappedNetwork]"
+HeadConstants: TypeAlias = dict[str, tf.Tensor]  # by the names of `Head`'s arrays
+TracedT = TypeVar("TracedT", bound="Callable[..., tf.Tensor | dict[str, tf.Tensor]]")
 TOLERANCE = 1e-3
 
 
 def export_model(
     directory: Path,
     *,
-    build_network: Callable[[Constant], Any],
+    build_network: MapBuilder,
     head: Head | KerasHead,
     spec: PixelSpec,
     classes: Sequence[str],
@@ -57,11 +56,11 @@ def export_model(
         classes: The label of each class.
         reject_below: `keyed` answers with an empty label where no class is this probable.
     """
-    stand_ins = PlaceholderConstants()
-    part = _DenseHead(head, stand_ins.constant) if isinstance(head, Head) else head
-    signatures = _signatures(build_network(stand_ins.constant), part, spec, classes, reject_below)
+    placeholders = PlaceholderConstants()
+    part = _DenseHead(head, placeholders.constant) if isinstance(head, Head) else head
+    signatures = _signatures(build_network(placeholders.constant), part, spec, classes, reject_below)
     tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)
-    stand_ins.fill(directory)
+    placeholders.fill(directory)
     (directory / "graft").mkdir(exist_ok=True)
     labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
     (directory / "graft" / "labels.json").write_text(labels + "\n", encoding="utf-8")
@@ -114,14 +113,14 @@ def _unoptimized() -> Iterator[None]:
 class _DenseHead:
     """The reference head as operations on constants."""
 
-    def __init__(self, head: Head, constant: Constant) -> None:
+    def __init__(self, head: Head, constant: MakeConstant) -> None:
         self._head = head
         self._constant = constant
 
-    def apply(self, pooled: Tensor) -> Tensor:
+    def apply(self, pooled: tf.Tensor) -> tf.Tensor:
         return _apply_head(pooled, self._constants())[0]
 
-    def explain(self, pooled: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    def explain(self, pooled: tf.Tensor, feature_map: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         constants = self._constants()
         outputs, hidden = _apply_head(pooled, constants)
         return outputs, _activation(feature_map, hidden, tf.argmax(outputs, 1), constants)
@@ -134,17 +133,21 @@ class _DenseHead:
 
 
 def _signatures(
-    network: Any, head: _DenseHead | KerasHead, spec: PixelSpec, classes: Sequence[str], reject_below: float
-) -> dict[str, Any]:
+    network: MappedNetwork,
+    head: _DenseHead | KerasHead,
+    spec: PixelSpec,
+    classes: Sequence[str],
+    reject_below: float,
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     strings, labels = tf.TensorSpec((None,), tf.string), tf.constant(list(classes))
 
-    def classify(pixels: Tensor) -> Tensor:
+    def classify(pixels: tf.Tensor) -> tf.Tensor:
         return head.apply(network(pixels)[0])
 
     pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
     classify = _trace(classify, pixels_spec)
 
-    def decode(inputs: Tensor) -> Tensor:
+    def decode(inputs: tf.Tensor) -> tf.Tensor:
         one = tf.TensorSpec((spec.height, spec.width, 3), tf.uint8)
         return tf.map_fn(
             lambda item: decode_and_resize(read_inputs(item), spec), inputs, fn_output_signature=one
@@ -152,19 +155,19 @@ def _signatures(
 
     decode = _trace(decode, strings)
 
-    def from_pixels(inputs: Tensor) -> dict[str, Tensor]:
+    def from_pixels(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": classify(inputs)}
 
-    def serve(inputs: Tensor) -> dict[str, Tensor]:
+    def serve(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": classify(decode(inputs))}
 
-    def serve_keyed(key: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+    def serve_keyed(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = classify(decode(inputs))
         score = tf.reduce_max(outputs, 1)
         label = tf.where(score < reject_below, "", tf.gather(labels, tf.argmax(outputs, 1)))
         return {"key": key, "outputs": outputs, "label": label, "score": score}
 
-    def explain(key: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+    def explain(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pooled, feature_map = network(decode(inputs))
         outputs, activation = head.explain(pooled, feature_map)
         return {
@@ -186,18 +189,18 @@ def _signatures(
     }
 
 
-def _apply_head(pooled: Tensor, head: HeadConstants) -> tuple[Tensor, Tensor]:
+def _apply_head(pooled: tf.Tensor, head: HeadConstants) -> tuple[tf.Tensor, tf.Tensor]:
     hidden = tf.nn.relu(tf.matmul(pooled, head["hidden_kernel"]) + head["hidden_bias"])
     return tf.nn.softmax(tf.matmul(hidden, head["output_kernel"]) + head["output_bias"]), hidden
 
 
-def _direction(pooled: Tensor) -> Tensor:
+def _direction(pooled: tf.Tensor) -> tf.Tensor:
     """Scale each row's features to 255; what is negative, which neither backbone makes, would become 0."""
     largest = tf.maximum(tf.reduce_max(pooled, 1, keepdims=True), 1e-12)
     return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
 
 
-def _activation(feature_map: Tensor, hidden: Tensor, best: Tensor, head: HeadConstants) -> Tensor:
+def _activation(feature_map: tf.Tensor, hidden: tf.Tensor, best: tf.Tensor, head: HeadConstants) -> tf.Tensor:
     """Return the class-activation map of each picture.
 
     For one picture the head is linear in the pooled features, through the hidden units that are above zero,
@@ -211,6 +214,7 @@ def _activation(feature_map: Tensor, hidden: Tensor, best: Tensor, head: HeadCon
     return tf.einsum("bhwk,bk->bhw", feature_map, weights)
 
 
-def _trace(function: Any, *arguments: Any) -> Any:
+def _trace(function: TracedT, *arguments: tf.TensorSpec) -> TracedT:
     # Nothing here branches in Python, and AutoGraph's rewriting of every function called takes seconds.
-    return tf.function(function, input_signature=list(arguments), autograph=False)
+    traced: TracedT = tf.function(function, input_signature=list(arguments), autograph=False)
+    return traced

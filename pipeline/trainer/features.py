@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.training import FeatureWork
+from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
 from pipeline.storage import Storage
-from pipeline.types import Float32Features, Int64Labels, JsonDict, UInt8Images
+from pipeline.types import BytesIds, Float32Features, Int64Labels, JsonDict, UInt8Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Network = Callable[[UInt8Images], Float32Features]
-Alteration = Callable[[UInt8Images, Any], UInt8Images]
+Alteration = Callable[[UInt8Images, BytesIds], UInt8Images]
 BATCH_SIZE = 16  # larger batches are no faster on two cores and hold more activations
 _LABELS = {
     "labels": ArraySpec(kinds="i", shape=(None,), itemsize=8),
@@ -35,15 +38,13 @@ class TrainingFeatures:
         features: Pooled features, one row a picture.
         labels: Class index of each.
         ids: Id of each.
-        forwarded: How many pictures went through the network in this job.
-        cached: How many came from the cache.
+        work: How many pictures went through the network in this job, and how many came from the cache.
     """
 
     features: Float32Features
     labels: Int64Labels
     ids: tuple[str, ...]
-    forwarded: int
-    cached: int
+    work: FeatureWork
 
 
 class FeatureCache:
@@ -53,22 +54,21 @@ class FeatureCache:
     before finds them in the files of other shards. Two jobs that make the same file write the same bytes.
 
     Args:
-        storage: Where the cache is.
-        prefix: `<workspace>/features/<weights digest>/<spec digest>`.
+        folder: Where the cache is.
         feature_width: Length of a row.
     """
 
-    def __init__(self, storage: Storage, prefix: str, feature_width: int) -> None:
-        self._storage, self._prefix, self.feature_width = storage, prefix, feature_width
+    def __init__(self, folder: FeatureFolder, feature_width: int) -> None:
+        self._storage, self._folder, self.feature_width = folder.storage, folder, feature_width
         width = ArraySpec(kinds="f", shape=(None, feature_width), itemsize=4)
         self._schema = {"ids": _LABELS["ids"], "features": width}
         self._places: dict[bytes, tuple[str, int]] | None = None
 
     def uri(self, shard_digest: str) -> str:
         """Return where the features of a pack shard are."""
-        return f"{self._prefix}/{shard_digest}.npz"
+        return self._folder.shard(shard_digest)
 
-    def read(self, shard_digest: str, ids: NDArray[Any]) -> Float32Features | None:
+    def read(self, shard_digest: str, ids: BytesIds) -> Float32Features | None:
         """Return a shard's features if the file of exactly these pictures is there."""
         uri = self.uri(shard_digest)
         if not self._storage.exists(uri):
@@ -78,12 +78,12 @@ class FeatureCache:
             return None
         return arrays["features"]
 
-    def write(self, shard_digest: str, ids: NDArray[Any], features: Float32Features) -> None:
+    def write(self, shard_digest: str, ids: BytesIds, features: Float32Features) -> None:
         """Keep a finished shard; a job killed later does not forward it again."""
         self._storage.write_bytes(self.uri(shard_digest), write_npz({"ids": ids, "features": features}))
 
-    def gather(self, ids: NDArray[Any], into: Float32Features) -> NDArray[np.bool_]:
-        """Copy what the other files hold of these pictures; say for which rows something was found."""
+    def gather(self, ids: BytesIds, into: Float32Features) -> NDArray[np.bool_]:
+        """Copy what the other files hold of these pictures; return which rows were filled."""
         if self._places is None:
             self._places = dict(self._index())
         wanted: dict[str, list[tuple[int, int]]] = {}
@@ -91,23 +91,23 @@ class FeatureCache:
             if id in self._places:
                 uri, place = self._places[id]
                 wanted.setdefault(uri, []).append((row, place))
-        found = np.zeros(len(ids), np.bool_)
+        filled = np.zeros(len(ids), np.bool_)
         for uri, pairs in wanted.items():
             rows, places = (list(column) for column in zip(*pairs, strict=True))
             into[rows] = read_npz(self._storage.local_path(uri), self._schema)["features"][places]
-            found[rows] = True
-        return found
+            filled[rows] = True
+        return filled
 
     def _index(self) -> Iterator[tuple[bytes, tuple[str, int]]]:
-        for uri in self._storage.list_uris(f"{self._prefix}/"):
+        for uri in self._storage.list_uris(self._folder.shards):
             ids = read_npz(self._storage.local_path(uri), {"ids": _LABELS["ids"]})["ids"]
             yield from ((id, (uri, place)) for place, id in enumerate(ids))
 
 
 def collect_features(
     index: JsonDict,
-    *,
     storage: Storage,
+    *,
     cache: FeatureCache,
     network: Network,
     alter: Alteration | None = None,
@@ -121,31 +121,35 @@ def collect_features(
         network: From uint8 pixels to features.
         alter: Changes the pixels before the network sees them; it needs a cache of its own.
     """
-    features, labels, forwarded = [], [], 0
-    ids: list[str] = []
+    parts, forwarded = [], 0
     for shard in index["shards"]:
         path = storage.local_path(shard["uri"])
         rows = read_npz(path, _LABELS)
-        known = cache.read(shard["digest"], rows["ids"])
-        if known is None:
-            known = np.empty((len(rows["ids"]), cache.feature_width), np.float32)
-            missing = ~cache.gather(rows["ids"], known)
-            for start, pixels in _pixel_batches(path, missing):
-                known[start] = network(pixels if alter is None else alter(pixels, rows["ids"][start]))
-            forwarded += int(missing.sum())
-            cache.write(shard["digest"], rows["ids"], known)
-            logger.info("%s: %d of %d pictures forwarded", shard["uri"], missing.sum(), len(missing))
-        features.append(known)
-        labels.append(rows["labels"])
-        ids += [id.decode() for id in rows["ids"]]
-    joined = np.concatenate(labels)
+        features = cache.read(shard["digest"], rows["ids"])
+        if features is None:
+            features, missing = _forward_missing(path, rows["ids"], cache, network, alter)
+            forwarded += missing
+            cache.write(shard["digest"], rows["ids"], features)
+            logger.info("%s: %d of %d pictures forwarded", shard["uri"], missing, len(features))
+        parts.append((features, rows["labels"], rows["ids"]))
+    features, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
     return TrainingFeatures(
-        features=np.concatenate(features),
-        labels=joined,
-        ids=tuple(ids),
-        forwarded=forwarded,
-        cached=len(joined) - forwarded,
+        features=features,
+        labels=labels,
+        ids=tuple(id.decode() for id in ids),
+        work=FeatureWork(forwarded=forwarded, cached=len(labels) - forwarded),
     )
+
+
+def _forward_missing(
+    path: Path, ids: BytesIds, cache: FeatureCache, network: Network, alter: Alteration | None
+) -> tuple[Float32Features, int]:
+    """Return the features of a shard, and how many pictures went through the network for them."""
+    features = np.empty((len(ids), cache.feature_width), np.float32)
+    missing = ~cache.gather(ids, features)
+    for rows, pixels in _pixel_batches(path, missing):
+        features[rows] = network(pixels if alter is None else alter(pixels, ids[rows]))
+    return features, int(missing.sum())
 
 
 def read_labels(shard_uri: str, storage: Storage) -> Int64Labels:
@@ -159,7 +163,7 @@ def read_first_pixels(index: JsonDict, storage: Storage, number: int) -> UInt8Im
     return next(iterate_rows(path, "features", rows=number))
 
 
-def _pixel_batches(path: Any, wanted: NDArray[np.bool_]) -> Iterator[tuple[NDArray[Any], UInt8Images]]:
+def _pixel_batches(path: Path, wanted: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.intp], UInt8Images]]:
     """Yield row numbers and pixels of the wanted rows, without holding more than a batch of the shard."""
     if not wanted.any():
         return

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.backbones.table import Backbone
 from pipeline.errors import WeightsMismatch
 from pipeline.storage import Storage
+from pipeline.types import Float32Features, UInt8Images
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pipeline.backbones.networks.folded import MappedNetwork
 
 
 class FrozenNetwork:
@@ -29,28 +30,29 @@ class FrozenNetwork:
 
     def __init__(self, backbone: Backbone, uri: str, storage: Storage) -> None:
         path = storage.local_path(uri)
+        self.backbone = backbone
         self.digest = uri.rpartition("/")[2]
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != self.digest:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != self.digest:
             raise WeightsMismatch(
-                f"The bytes of {uri} have the SHA-256 {found}; stage the weights again.", uri=uri
+                f"The bytes of {uri} have the SHA-256 {digest}; stage the weights again.", uri=uri
             )
         # TensorFlow takes seconds to import: only when the weights are the right ones.
         from pipeline.backbones.networks.folded import build_mapped_network
         from pipeline.backbones.weights import read_weights
 
         self.build = partial(build_mapped_network, backbone.name, read_weights(path, backbone.name))
-        self._function: Any = None
+        self._function: MappedNetwork | None = None
 
-    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+    def __call__(self, pixels: UInt8Images) -> Float32Features:
         """Return the pooled features.
 
         Shapes:
             pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
         """
         self._function = self._function or self.build()
-        features: NDArray[Any] = self._function(pixels)[0].numpy()
+        features: Float32Features = self._function(pixels)[0].numpy()
         return features
 
     def release(self) -> None:

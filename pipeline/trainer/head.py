@@ -7,48 +7,20 @@ its defaults. On cached features it is a second's work; tracing and compiling a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pipeline.artifacts.training import HeadParameters, History
 from pipeline.errors import TrainingDiverged
 from pipeline.tflite.head import Head, softmax
 from pipeline.trainer.adam import Adam
-from pipeline.types import Float32Features, Int64Labels, JsonDict
+from pipeline.types import Float32Features, Int64Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Pictures: TypeAlias = "tuple[Float32Features, Int64Labels]"
-History: TypeAlias = dict[str, list[float]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadParameters:
-    """How the head is made and trained.
-
-    Args:
-        units: Width of the hidden layer.
-        epochs: Passes over the pictures, at most.
-        batch_size: Pictures in a step.
-        learning_rate: Adam's.
-        seed: Of the first weights and of the order.
-        patience: Stop after so many epochs without a better validation loss; 0 never does.
-        class_weights: `none`, or `balanced`: a class counts as much as any other, however few its pictures.
-    """
-
-    units: int = 1024
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 0.001
-    seed: int = 42
-    patience: int = 0
-    class_weights: str = "none"
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def initial_head(feature_width: int, num_classes: int, *, units: int, seed: int) -> Head:
@@ -162,7 +134,7 @@ def _judge(head: Head, features: Float32Features, labels: Int64Labels) -> tuple[
     return float(-np.log(own).mean()), float((outputs.argmax(1) == labels).mean())
 
 
-def _batches(order: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, len(order), size):
         yield order[start : start + size]
 

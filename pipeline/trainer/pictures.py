@@ -1,19 +1,25 @@
-"""What a job trains on: features of the pictures and of their views, and which pictures validate."""
+"""What a job trains on: features of the pictures and of their altered copies, and which ones validate."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
-from pipeline.trainer.augmentation import make_augmentations
-from pipeline.trainer.features import FeatureCache, Network, TrainingFeatures, collect_features, read_labels
+from pipeline.trainer.augmentation import Augmentation, make_augmentations
+from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_labels
+from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import Pictures
 from pipeline.trainer.validation import split_validation
 from pipeline.types import Float32Features, JsonDict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NUM_FIRST = 2
 
@@ -23,79 +29,77 @@ class TrainingPictures:
     """What a job trains on.
 
     Args:
-        training: Features and labels of the pictures that train, then those of their views.
-        validation: Features and labels of the pictures that validate, as they are; None without a split.
-        forwarded: Pictures and views that went through the network in this job.
-        cached: Pictures and views that came from the cache.
+        training: Features and labels of the pictures that train, then those of their altered copies.
+        validation: Features and labels of the pictures that validate, unaltered; None without a split.
+        work: How many pictures and copies went through the network, and how many features were cached.
         first: Features of the first pictures of the pack, in its order.
-        feature_uris: The cached features of the pictures as they are.
+        feature_uris: The cached features of the unaltered pictures.
     """
 
     training: Pictures
     validation: Pictures | None
-    forwarded: int
-    cached: int
+    work: FeatureWork
     first: Float32Features
-    feature_uris: list[str]
+    feature_uris: tuple[str, ...]
 
-    def describe_validation(self) -> JsonDict | None:
-        """Return how many pictures train and validate; None without a split."""
+    @property
+    def validation_split(self) -> ValidationSplit | None:
+        """How many pictures train and validate; None without a split."""
         if self.validation is None:
             return None
-        return {"training": len(self.training[1]), "validation": len(self.validation[1])}
+        return ValidationSplit(training=len(self.training[1]), validation=len(self.validation[1]))
 
 
 def collect_pictures(
-    index: JsonDict, arguments: argparse.Namespace, *, storage: Storage, prefix: str, network: Network
+    workspace: Workspace, index: JsonDict, spec: TrainingSpec, network: FrozenNetwork
 ) -> TrainingPictures:
-    """Return the features of every training picture of a pack, and of its views.
+    """Return the features of every training picture of a pack, and of its altered copies.
 
     Args:
+        workspace: Where pictures and cached features are.
         index: The pack index.
-        arguments: The job's.
-        storage: The bucket.
-        prefix: Of the cache; that of a view ends in its digest.
-        network: From uint8 pixels to features.
+        spec: The job's.
+        network: The frozen network.
     """
-    from pipeline.backbones.table import find_backbone
 
-    width = find_backbone(arguments.backbone).feature_width
-    cache = FeatureCache(storage, prefix, width)
-    plain = collect_features(index, storage=storage, cache=cache, network=network)
-    altered = [
-        collect_features(
-            index,
-            storage=storage,
-            cache=FeatureCache(storage, f"{prefix}-view-{augmentation.digest}", width),
-            network=network,
-            alter=augmentation,
-        )
-        for augmentation in make_augmentations(arguments.views, arguments.views_seed)
-    ]
-    validates = _choose_validation(plain, index, arguments, storage)
+    def collect(augmentation: Augmentation | None = None) -> TrainingFeatures:
+        cache = _open_cache(workspace, network, "" if augmentation is None else augmentation.digest)
+        return collect_features(index, workspace.storage, cache=cache, network=network, alter=augmentation)
+
+    plain = collect()
+    parts = [plain, *map(collect, make_augmentations(spec.views, spec.views_seed))]
+    validates = _choose_validation(plain, index, spec, workspace.storage)
     trains = slice(None) if validates is None else ~validates
-    parts = [plain, *altered]
+    cache = _open_cache(workspace, network)
     return TrainingPictures(
         training=(
             np.concatenate([part.features[trains] for part in parts]),
             np.concatenate([part.labels[trains] for part in parts]),
         ),
         validation=None if validates is None else (plain.features[validates], plain.labels[validates]),
-        forwarded=sum(part.forwarded for part in parts),
-        cached=sum(part.cached for part in parts),
+        work=FeatureWork(
+            forwarded=sum(part.work.forwarded for part in parts),
+            cached=sum(part.work.cached for part in parts),
+        ),
         first=plain.features[:NUM_FIRST],
-        feature_uris=[cache.uri(shard["digest"]) for shard in index["shards"]],
+        feature_uris=tuple(cache.uri(shard["digest"]) for shard in index["shards"]),
     )
 
 
+def _open_cache(workspace: Workspace, network: FrozenNetwork, augmentation: str = "") -> FeatureCache:
+    backbone = network.backbone
+    folder = workspace.features(network.digest, backbone.spec.digest, augmentation)
+    return FeatureCache(folder, backbone.feature_width)
+
+
 def _choose_validation(
-    plain: TrainingFeatures, index: JsonDict, arguments: argparse.Namespace, storage: Storage
-) -> np.ndarray | None:
-    if not arguments.validation_fraction:
+    plain: TrainingFeatures, index: JsonDict, spec: TrainingSpec, storage: Storage
+) -> NDArray[np.bool_] | None:
+    if not spec.validation_fraction:
         return None
     groups = storage.read_json(index["groups"]) if "groups" in index else {}
     chosen = split_validation(
-        plain.ids, plain.labels, groups, fraction=arguments.validation_fraction, seed=arguments.seed
+        plain.ids, plain.labels, groups, fraction=spec.validation_fraction, seed=spec.seed
     )
     return chosen if chosen.any() else None
 

@@ -1,4 +1,4 @@
-"""Constants that have a shape only while a model is traced and written; their numbers go into the file.
+"""Placeholder constants: only their shapes are traced; their numbers are patched into the written file.
 
 TensorFlow copies what a graph holds some twenty-five times between tracing and the written SavedModel: 90 MB
 of weights take 2.3 GB of memory there, and seconds.
@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from pipeline.errors import SignatureMismatch
 
-Tensor: TypeAlias = Any  # TensorFlow has no types to import
 PREFIX = "graft_constant_"
 _NAME = re.compile(rf"(?:.*/)?{PREFIX}(\d+)")
 
@@ -27,9 +27,9 @@ class PlaceholderConstants:
     """The constants of one model."""
 
     def __init__(self) -> None:
-        self._arrays: list[NDArray[Any]] = []
+        self._arrays: list[NDArray[np.generic]] = []
 
-    def constant(self, array: NDArray[Any]) -> Tensor:
+    def constant(self, array: NDArray[np.generic]) -> tf.Tensor:
         """Return a constant of the array's shape and type for the graph that is being traced."""
         self._arrays.append(array)
         name = f"{PREFIX}{len(self._arrays) - 1}"
@@ -58,10 +58,10 @@ class PlaceholderConstants:
         (directory / "fingerprint.pb").unlink(missing_ok=True)
 
 
-def _constants(saved: Any) -> Iterator[tuple[int, Any]]:
+def _constants(saved: SavedModel) -> Iterator[tuple[int, TensorProto]]:
     """Yield the number and the tensor of each constant of ours."""
     for meta in saved.meta_graphs:
         functions = (function.node_def for function in meta.graph_def.library.function)
         for node in chain(meta.graph_def.node, *functions):
-            if (found := _NAME.fullmatch(node.name)) is not None:
-                yield int(found[1]), node.attr["value"].tensor
+            if (match := _NAME.fullmatch(node.name)) is not None:
+                yield int(match[1]), node.attr["value"].tensor

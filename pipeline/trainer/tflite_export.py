@@ -1,4 +1,4 @@
-"""The model's light form: the backbone converted once per weights, compared with TensorFlow in every job."""
+"""The TFLite export: the backbone, converted once for its weights, compared with TensorFlow in every job."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import pipeline
+from pipeline.artifacts.workspace import Workspace
+from pipeline.backbones.networks.folded import MappedNetwork
 from pipeline.npz import read_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import HEAD, NETWORK, TFLiteManifest, digest_files
+from pipeline.tflite.manifest import HEAD, NETWORK, Parity, TFLiteManifest, digest_files
 from pipeline.tflite.network import TFLiteNetwork
 from pipeline.types import Float32Outputs, UInt8Images
 
 logger = logging.getLogger(__name__)
 
 
-def converted_uri(workspace: str, weights_digest: str, spec: PixelSpec) -> str:
+def converted_uri(workspace: Workspace, weights_digest: str, spec: PixelSpec) -> str:
     """Return where the converted backbone of these weights is kept."""
     made_by = f"tensorflow-{tf.__version__}-graft-{pipeline.__version__}"
-    return f"{workspace.rstrip('/')}/light/{weights_digest}/{spec.digest}/{made_by}.tflite"
+    return workspace.tflite(weights_digest, spec.digest, made_by)
 
 
 def add_tflite_export(
     directory: Path,
-    build_network: Callable[[], Any],
+    build_network: Callable[[], MappedNetwork],
     *,
     uri: str,
     storage: Storage,
@@ -40,11 +41,11 @@ def add_tflite_export(
     spec: PixelSpec,
     reject_below: float,
 ) -> TFLiteManifest:
-    """Put the light form beside a SavedModel, converting the backbone if no earlier job did.
+    """Put the TFLite export beside a SavedModel, converting the backbone if no earlier job did.
 
     Args:
         directory: The model directory, complete but for this.
-        build_network: Returns a `tf.function` from uint8 pixels to pooled features and the feature map.
+        build_network: Returns the frozen network, its weights constants.
         uri: Where the converted backbone is kept.
         storage: The bucket.
         pixels: Pictures of the network's size.
@@ -68,11 +69,11 @@ def add_tflite_export(
     if manifest.is_equal:
         storage.create_bytes(uri, converted)
     else:
-        logger.warning("The light form is not equal, TensorFlow will serve: %s", manifest.parity)
+        logger.warning("The TFLite export is not equal, TensorFlow will serve: %s", manifest.parity)
     return manifest
 
 
-def convert_network(network: Any) -> bytes:
+def convert_network(network: MappedNetwork) -> bytes:
     """Convert a backbone to LiteRT's flat buffer, in float32.
 
     Args:
@@ -102,14 +103,14 @@ def _write(
     spec: PixelSpec,
     reject_below: float,
 ) -> TFLiteManifest:
-    """Write the files; a form that is too far off too, for the engine reads why it must not use it."""
+    """Write the files, even where the answers differ: the engine reads there why it must not use them."""
     (directory / NETWORK).write_bytes(converted)
     outputs = Head(**read_npz(directory / HEAD)).predict(TFLiteNetwork(directory / NETWORK).pool(pixels))
     manifest = TFLiteManifest(
         files=digest_files(directory),
         spec=spec,
         reject_below=reject_below,
-        parity={"pictures": len(pixels), "largest_difference": float(np.abs(outputs - expected).max())},
+        parity=Parity(pictures=len(pixels), largest_difference=float(np.abs(outputs - expected).max())),
         made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
     )
     manifest.write(directory)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.artifacts.training import HeadParameters
 from pipeline.errors import ConfigError, WeightsMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.trainer.custom_head import KerasHead, build_custom_head, train_custom_head
 from pipeline.trainer.export import _activation, _apply_head, check_export, export_model
-from pipeline.trainer.head import HeadParameters, initial_head
+from pipeline.trainer.head import initial_head
 
 WIDTH, CLASSES = 6, 3
 HEAD = """

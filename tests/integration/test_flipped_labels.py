@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.dataset import version_uri
+from pipeline.artifacts.training import HeadParameters
+from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
@@ -25,7 +27,7 @@ from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
 from pipeline.trainer.features import FeatureCache, collect_features
-from pipeline.trainer.head import HeadParameters, train_head
+from pipeline.trainer.head import train_head
 from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, storage_in
 
 pytestmark = pytest.mark.shared_data
@@ -83,10 +85,10 @@ class Runs:
         plan = plan_pack(self.storage, WORKSPACE, dataset, version, BACKBONE.spec)
         for item in plan.items:
             pack_shard(self.storage, WORKSPACE, plan.index_uri, item)
-        cache = FeatureCache(self.storage, f"{WORKSPACE}/features", BACKBONE.feature_width)
+        cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         found = collect_features(
             self.storage.read_json(plan.index_uri),
-            storage=self.storage,
+            self.storage,
             cache=cache,
             network=lambda pixels: self.network(pixels).numpy(),
         )

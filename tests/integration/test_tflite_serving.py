@@ -21,11 +21,10 @@ from hypothesis import HealthCheck
 
 from pipeline.storage import Storage
 from pipeline.tflite.manifest import MANIFEST, NETWORK
-from pipeline.trainer.task import run_job
 from tests.hostile_predictions import BODIES
 from tests.integration.engine_process import EngineProcess
 from tests.integration.kinds_of_pictures import pictures
-from tests.integration.trainer_pack import make_bucket, parse, tiny_pictures
+from tests.integration.trainer_pack import make_bucket, run_job, tiny_pictures
 
 LIGHT, HEAVY = "light", "heavy"
 MODELS = "gs://graft/jobs/1/model"
@@ -37,7 +36,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     home = tmp_path_factory.mktemp("home")
     engine = EngineProcess(home)
     storage, arguments = make_bucket(home / "buckets" / "graft", *tiny_pictures())
-    run_job(parse(arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9"), storage)
+    run_job(storage, arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9")
     for name in storage.list_uris(f"{MODELS}/"):
         if not name.endswith(MANIFEST):
             storage.write_bytes(name.replace("jobs/1", "jobs/heavy"), storage.read_bytes(name))

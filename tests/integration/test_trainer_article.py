@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.training import HeadParameters
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights, stage_weights
@@ -16,7 +17,7 @@ from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.preprocess.split import split_at_random
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
-from pipeline.trainer.head import HeadParameters, train_head
+from pipeline.trainer.head import train_head
 
 pytestmark = pytest.mark.shared_data
 BACKBONE = find_backbone("efficientnet_lite0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.artifacts.training import FeatureWork, TrainingRecord, ValidationSplit, WarmStart
+from pipeline.artifacts.workspace import JobDirectory
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_mapped_network, build_network, fold_batch_norm
 from pipeline.backbones.table import find_backbone
@@ -26,10 +29,9 @@ from pipeline.tflite.manifest import NETWORK, read_manifest
 from pipeline.tflite.network import TFLiteModel
 from pipeline.trainer.export import check_export
 from pipeline.trainer.placeholder_constants import PlaceholderConstants
-from pipeline.trainer.task import run_job
 from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, convert_network
 from tests.integration.kinds_of_pictures import pictures
-from tests.integration.trainer_pack import CLASSES, make_bucket, parse, tiny_pictures
+from tests.integration.trainer_pack import CLASSES, make_bucket, run_job, tiny_pictures
 
 SPEC = find_backbone("efficientnet_lite0").spec
 
@@ -37,7 +39,7 @@ SPEC = find_backbone("efficientnet_lite0").spec
 class Job(NamedTuple):
     storage: Storage
     arguments: list[str]
-    training: dict[str, Any]
+    training: TrainingRecord
     model: Path
 
 
@@ -45,7 +47,7 @@ class Job(NamedTuple):
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     root = tmp_path_factory.mktemp("bucket")
     storage, arguments = make_bucket(root, *tiny_pictures())
-    training = run_job(parse(arguments, "--units", "32", "--epochs", "8", "--seed", "5"), storage)
+    training = run_job(storage, arguments, "--units", "32", "--epochs", "8", "--seed", "5")
     return Job(storage, arguments, training, root / "jobs" / "1" / "model")
 
 
@@ -64,13 +66,13 @@ def trainers_outputs(job: Job, pictures: list[bytes]) -> Any:
 
 class TestWhatAJobLeavesBehind:
     def test_training_json_tells_work_history_package_and_parameters(self, job: Job) -> None:
-        assert job.storage.read_json("gs://graft/jobs/1/training.json") == job.training
-        assert job.training["work"] == {"forwarded": 16, "cached": 0}
-        assert len(job.training["history"]["loss"]) == 8
-        assert job.training["history"]["accuracy"][-1] == 1.0
-        assert job.training["classes"] == CLASSES
-        assert job.training["parameters"]["units"] == 32
-        assert job.training["package"]["file"].endswith("pipeline/__init__.py")
+        assert TrainingRecord.read(JobDirectory(job.storage, "gs://graft/jobs/1")) == job.training
+        assert job.training.work == FeatureWork(forwarded=16, cached=0)
+        assert len(job.training.history["loss"]) == 8
+        assert job.training.history["accuracy"][-1] == 1.0
+        assert job.training.classes == tuple(CLASSES)
+        assert job.training.parameters["units"] == 32
+        assert job.training.package.file.endswith("pipeline/__init__.py")
 
     def test_the_model_directory_has_labels_and_head_beside_the_saved_model(self, job: Job) -> None:
         assert json.loads((job.model / "graft" / "labels.json").read_text()) == CLASSES
@@ -98,36 +100,36 @@ class TestWhatAJobLeavesBehind:
 
     def test_training_again_forwards_nothing_and_gives_the_same_head(self, job: Job) -> None:
         arguments = [*job.arguments[:-1], "gs://graft/jobs/2"]
-        again = run_job(parse(arguments, "--units", "32", "--epochs", "8", "--seed", "5"), job.storage)
-        assert again["work"] == {"forwarded": 0, "cached": 16}
-        assert again["history"] == job.training["history"]
+        again = run_job(job.storage, arguments, "--units", "32", "--epochs", "8", "--seed", "5")
+        assert again.work == FeatureWork(forwarded=0, cached=16)
+        assert again.history == job.training.history
         heads = [job.storage.read_bytes(f"gs://graft/jobs/{n}/model/graft/head.weights.npz") for n in (1, 2)]
         assert heads[0] == heads[1]
 
 
 @pytest.fixture(scope="module")
-def training(job: Job) -> dict[str, Any]:
+def training(job: Job) -> TrainingRecord:
     options = "--units 32 --epochs 30 --patience 2 --validation-fraction 0.25 --views 1"
     options += " --class-weights balanced --reject-below 1.1 --warm-start gs://graft/jobs/1/model"
     arguments = [*job.arguments[:-1], "gs://graft/jobs/3"]
-    return run_job(parse(arguments, *options.split()), job.storage)
+    return run_job(job.storage, arguments, *options.split())
 
 
 class TestOptions:
-    def test_views_are_forwarded_once_and_counted(self, training: dict[str, Any]) -> None:
-        assert training["work"] == {"forwarded": 16, "cached": 16}
-        assert training["validation"] == {"training": 24, "validation": 4}
+    def test_altered_copies_are_forwarded_once_and_counted(self, training: TrainingRecord) -> None:
+        assert training.work == FeatureWork(forwarded=16, cached=16)
+        assert training.validation == ValidationSplit(training=24, validation=4)
 
-    def test_the_best_epoch_is_kept_and_training_stops_after_it(self, training: dict[str, Any]) -> None:
-        losses = training["history"]["val_loss"]
-        assert training["best_epoch"] == 1 + losses.index(min(losses))
-        assert training["epochs_run"] == len(losses)
+    def test_the_best_epoch_is_kept_and_training_stops_after_it(self, training: TrainingRecord) -> None:
+        losses = training.history["val_loss"]
+        assert training.best_epoch == 1 + losses.index(min(losses))
+        assert training.epochs_run == len(losses)
 
-    def test_the_head_begins_from_the_earlier_one(self, training: dict[str, Any], job: Job) -> None:
-        assert training["warm_start"] == {"model_uri": "gs://graft/jobs/1/model", "classes": CLASSES}
-        assert training["history"]["loss"][0] < job.training["history"]["loss"][0]
+    def test_the_head_begins_from_the_earlier_one(self, training: TrainingRecord, job: Job) -> None:
+        assert training.warm_start == WarmStart(model_uri="gs://graft/jobs/1/model", classes=tuple(CLASSES))
+        assert training.history["loss"][0] < job.training.history["loss"][0]
 
-    def test_a_rejected_picture_has_no_label_but_all_else(self, training: dict[str, Any], job: Job) -> None:
+    def test_a_rejected_picture_has_no_label_but_all_else(self, training: TrainingRecord, job: Job) -> None:
         model = tf.saved_model.load(str(job.model.parents[1] / "3" / "model"))
         picture = tf.constant(pictures()[:1])
         keyed = model.signatures["keyed"](key=tf.constant(["a"]), inputs=picture)
@@ -137,7 +139,7 @@ class TestOptions:
         assert np.array_equal(keyed["score"].numpy(), explained["score"].numpy())
 
 
-class TestLightForm:
+class TestTFLiteExport:
     def test_it_answers_as_the_saved_model_does(self, job: Job, signatures: Any) -> None:
         encoded = pictures()
         pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
@@ -153,9 +155,10 @@ class TestLightForm:
         assert labels == [label.decode() for label in expected["label"].numpy()]
 
     def test_the_job_says_how_far_it_is_from_tensorflow(self, job: Job) -> None:
-        assert job.training["light"] == read_manifest(job.model).parity
-        assert job.training["light"]["pictures"] == 3
-        assert 0 <= job.training["light"]["largest_difference"] < 1e-5
+        assert job.training.tflite is not None
+        assert asdict(job.training.tflite) == asdict(read_manifest(job.model).parity)
+        assert job.training.tflite.pictures == 3
+        assert 0 <= job.training.tflite.largest_difference < 1e-5
 
     def test_the_backbone_is_converted_once_for_its_weights(self, job: Job) -> None:
         kept = job.storage.list_uris("gs://graft/light/")
@@ -187,13 +190,13 @@ class TestLightForm:
             read_manifest(model)
 
 
-class TestStandIns:
+class TestPlaceholderConstants:
     def test_only_shapes_are_traced_and_numbers_are_filled_in(self, tmp_path: Path) -> None:
-        stand_ins, array = PlaceholderConstants(), np.arange(6, dtype=np.float32).reshape(2, 3)
+        placeholders, array = PlaceholderConstants(), np.arange(6, dtype=np.float32).reshape(2, 3)
 
         @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32)])
         def multiply(value: Any) -> dict[str, Any]:
-            return {"product": value @ stand_ins.constant(array)}
+            return {"product": value @ placeholders.constant(array)}
 
         tf.saved_model.save(tf.Module(), str(tmp_path), signatures=multiply)
         value = tf.constant([[1.0, 2.0]])
@@ -204,16 +207,16 @@ class TestStandIns:
             return product
 
         assert answer() == [[0, 0, 0]]
-        stand_ins.fill(tmp_path)
+        placeholders.fill(tmp_path)
         assert answer() == [[6, 9, 12]]
         assert not (tmp_path / "fingerprint.pb").exists()
 
     def test_a_constant_that_is_not_in_the_file_is_an_error(self, tmp_path: Path) -> None:
         tf.saved_model.save(tf.Module(), str(tmp_path))
-        stand_ins = PlaceholderConstants()
-        stand_ins.constant(np.zeros(3, np.float32))
+        placeholders = PlaceholderConstants()
+        placeholders.constant(np.zeros(3, np.float32))
         with pytest.raises(SignatureMismatch, match="1 of 1 constants are not in"):
-            stand_ins.fill(tmp_path)
+            placeholders.fill(tmp_path)
 
 
 class TestSignatures:
@@ -321,6 +324,6 @@ def test_inception_v3_trains_from_a_file_of_random_weights(tmp_path: Path) -> No
     storage, arguments = make_bucket(
         tmp_path / "bucket", *tiny_pictures(4), backbone="inception_v3", weights=str(tmp_path / "random.npz")
     )
-    training = run_job(parse(arguments, "--units", "8", "--epochs", "1"), storage)
-    assert training["work"] == {"forwarded": 4, "cached": 0}
+    training = run_job(storage, arguments, "--units", "8", "--epochs", "1")
+    assert training.work == FeatureWork(forwarded=4, cached=0)
     assert storage.exists("gs://graft/jobs/1/model/saved_model.pb")

@@ -21,7 +21,7 @@ from PIL import Image
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, TFLiteManifest, digest_files
+from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, Parity, TFLiteManifest, digest_files
 from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
 
@@ -58,7 +58,7 @@ def write_model(directory: Path, network: bytes, number: int) -> None:
         files=digest_files(directory),
         spec=PixelSpec(height=8, width=8, offset=0, divisor=255),
         reject_below=0,
-        parity={"pictures": 1, "largest_difference": 0},
+        parity=Parity(pictures=1, largest_difference=0),
         made_by={},
     ).write(directory)
 

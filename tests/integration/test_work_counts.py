@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.backbones.table import find_backbone
 from pipeline.config import Classifier
 from pipeline.deploy.summary import count_work
@@ -40,10 +41,10 @@ class Runs:
         fetched, dataset = fetch_and_clean(self.classifier, self.storage)
         plan = plan_pack(self.storage, WORKSPACE, dataset.dataset, dataset.version, BACKBONE.spec)
         packed = [pack_shard(self.storage, WORKSPACE, plan.index_uri, item) for item in plan.items]
-        cache = FeatureCache(self.storage, f"{WORKSPACE}/features", BACKBONE.feature_width)
+        cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         index = self.storage.read_json(plan.index_uri)
-        found = collect_features(index, storage=self.storage, cache=cache, network=self.forward)
-        trained = {"forwarded": found.forwarded, "cached": found.cached}
+        found = collect_features(index, self.storage, cache=cache, network=self.forward)
+        trained = {"forwarded": found.work.forwarded, "cached": found.work.cached}
         cleaned = dataset.to_dict()
         counted = count_work([fetched.to_dict()], cleaned, [part.to_dict() for part in packed], trained)
         return counted, cleaned

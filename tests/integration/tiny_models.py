@@ -37,7 +37,7 @@ def write_model(directory: Path, favourite: int) -> None:
     export_model(directory, build_network=lambda _: network, head=head, spec=SPEC, classes=CLASSES)
     pixels = comparison_pixels(np.zeros((1, 4, 4, 3), np.uint8))
     expected = tf.saved_model.load(str(directory)).signatures["pixels"](inputs=tf.constant(pixels))
-    light = add_tflite_export(
+    manifest = add_tflite_export(
         directory,
         lambda: network,
         uri="gs://light/tiny.tflite",
@@ -47,8 +47,8 @@ def write_model(directory: Path, favourite: int) -> None:
         spec=SPEC,
         reject_below=0.0,
     )
-    if not light.is_equal:
-        raise SystemExit(f"the light form differs: {light.parity}")
+    if not manifest.is_equal:
+        raise SystemExit(f"the TFLite export differs: {manifest.parity}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.training import TrainingRecord, TrainingSpec
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import stage_weights
 from pipeline.npz import write_npz
 from pipeline.pixels.host import resize_picture
 from pipeline.storage import Storage
-from pipeline.trainer.task import build_parser
+from pipeline.trainer.trainer import trainer_for
 
 CLASSES = ["stripes", "würfel"]
 
@@ -50,6 +50,6 @@ def make_bucket(
     return storage, arguments
 
 
-def parse(arguments: list[str], *more: str) -> argparse.Namespace:
-    """Read a job's arguments."""
-    return build_parser().parse_args([*arguments, *more])
+def run_job(storage: Storage, arguments: list[str], *more: str) -> TrainingRecord:
+    """Run a job in this process."""
+    return trainer_for(TrainingSpec.from_args([*arguments, *more]), storage).fit()

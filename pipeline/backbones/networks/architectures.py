@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 from pipeline.backbones.networks.efficientnet_lite0 import efficientnet_lite0
 from pipeline.backbones.networks.inception_v3 import inception_v3
-from pipeline.backbones.networks.layers import Layers, Value
+from pipeline.backbones.networks.layers import Layers, V
 
-Architecture: TypeAlias = Callable[[Layers, Value], Value]
+
+class Architecture(Protocol):
+    """Lays out a network from scaled pixels to pooled features."""
+
+    def __call__(self, layers: Layers[V], pixels: V) -> V:
+        """Return what the last layer gives."""
+
 
 ARCHITECTURES: dict[str, Architecture] = {
     "efficientnet_lite0": efficientnet_lite0,
@@ -28,27 +34,29 @@ class _ShapeList:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._norm = ("beta", "mean", "variance", *(("gamma",) if scaled else ()))
 
-    def conv(self, value: Value, name: str, filters: int, kernel: tuple[int, int], **_: Any) -> Value:
+    def conv(
+        self, value: int, name: str, filters: int, kernel: tuple[int, int], **_: int | str | None
+    ) -> int:
         self._note(name, (*kernel, value, filters), filters)
         return filters
 
-    def depthwise(self, value: Value, name: str, kernel: int, *, strides: int = 1) -> Value:
+    def depthwise(self, value: int, name: str, kernel: int, *, strides: int = 1) -> int:
         self._note(name, (kernel, kernel, value, 1), value)
         return value
 
-    def max_pool(self, value: Value) -> Value:
+    def max_pool(self, value: int) -> int:
         return value
 
-    def average_pool(self, value: Value) -> Value:
+    def average_pool(self, value: int) -> int:
         return value
 
-    def global_average(self, value: Value) -> Value:
+    def global_average(self, value: int) -> int:
         return value
 
-    def concat(self, values: Sequence[Value]) -> Value:
+    def concat(self, values: Sequence[int]) -> int:
         return sum(values)
 
-    def add(self, left: Value, right: Value) -> Value:
+    def add(self, left: int, right: int) -> int:
         return left
 
     def _note(self, name: str, kernel: tuple[int, ...], channels: int) -> None:

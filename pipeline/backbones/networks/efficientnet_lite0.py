@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pipeline.backbones.networks.layers import Layers
+
+V = TypeVar("V")
 
 # Repeats, kernel, stride of the first, expansion, output channels.
 STAGES = (
@@ -19,7 +21,7 @@ STAGES = (
 )
 
 
-def efficientnet_lite0(layers: Layers, pixels: Any) -> Any:
+def efficientnet_lite0(layers: Layers[V], pixels: V) -> V:
     """Lay out the network from scaled pixels to 1280 pooled features."""
     value = layers.conv(pixels, "stem", 32, (3, 3), strides=2, activation="relu6")
     channels, number = 32, 0

@@ -6,7 +6,7 @@ This is what jobs run and what is exported: there is no variable to freeze and n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -14,13 +14,30 @@ import tensorflow as tf
 from pipeline.backbones.networks.architectures import ARCHITECTURES
 from pipeline.backbones.networks.layers import BATCH_NORM_EPSILON
 from pipeline.backbones.table import find_backbone
+from pipeline.types import UInt8Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Tensor: TypeAlias = Any  # TensorFlow has no types to import
-Constant: TypeAlias = "Callable[[NDArray[Any]], Tensor]"
+MakeConstant: TypeAlias = "Callable[[NDArray[np.float32]], tf.Tensor]"
 _ACTIVATIONS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, None: tf.identity}
+
+
+class Network(Protocol):
+    """A `tf.function` from uint8 pixels to pooled features."""
+
+    def __call__(self, pixels: tf.Tensor | UInt8Images) -> tf.Tensor:
+        """Return the pooled features."""
+
+
+class MappedNetwork(Protocol):
+    """A `tf.function` from uint8 pixels to pooled features and the feature map they are the mean of."""
+
+    def __call__(self, pixels: tf.Tensor | UInt8Images) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the pooled features and the feature map."""
+
+    def get_concrete_function(self) -> tf.types.experimental.ConcreteFunction:
+        """Return the traced graph."""
 
 
 class _FoldedLayers:
@@ -31,17 +48,17 @@ class _FoldedLayers:
         constant: Makes a constant of an array.
     """
 
-    def __init__(self, weights: Mapping[str, NDArray[Any]], constant: Constant) -> None:
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]], constant: MakeConstant) -> None:
         self._weights = weights
         self._constant = constant
 
-    def _folded(self, name: str) -> tuple[Tensor, Tensor]:
+    def _folded(self, name: str) -> tuple[tf.Tensor, tf.Tensor]:
         kernel, bias = fold_batch_norm(self._weights, name)
         return self._constant(kernel), self._constant(bias)
 
     def conv(
         self,
-        value: Tensor,
+        value: tf.Tensor,
         name: str,
         filters: int,
         kernel: tuple[int, int],
@@ -49,41 +66,35 @@ class _FoldedLayers:
         strides: int = 1,
         padding: Literal["same", "valid"] = "same",
         activation: Literal["relu", "relu6"] | None = None,
-    ) -> Tensor:
+    ) -> tf.Tensor:
         weight, bias = self._folded(name)
         value = tf.nn.conv2d(value, weight, strides, padding.upper())
         return _ACTIVATIONS[activation](tf.nn.bias_add(value, bias))
 
-    def depthwise(self, value: Tensor, name: str, kernel: int, *, strides: int = 1) -> Tensor:
+    def depthwise(self, value: tf.Tensor, name: str, kernel: int, *, strides: int = 1) -> tf.Tensor:
         weight, bias = self._folded(name)
         value = tf.nn.depthwise_conv2d(value, weight, (1, strides, strides, 1), "SAME")
         return tf.nn.relu6(tf.nn.bias_add(value, bias))
 
-    def max_pool(self, value: Tensor) -> Tensor:
+    def max_pool(self, value: tf.Tensor) -> tf.Tensor:
         return tf.nn.max_pool2d(value, 3, 2, "VALID")
 
-    def average_pool(self, value: Tensor) -> Tensor:
+    def average_pool(self, value: tf.Tensor) -> tf.Tensor:
         return tf.nn.avg_pool2d(value, 3, 1, "SAME")
 
-    def global_average(self, value: Tensor) -> Tensor:
+    def global_average(self, value: tf.Tensor) -> tf.Tensor:
+        self.feature_map = value
         return tf.reduce_mean(value, (1, 2))
 
-    def concat(self, values: Sequence[Tensor]) -> Tensor:
+    def concat(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
         return tf.concat(values, -1)
 
-    def add(self, left: Tensor, right: Tensor) -> Tensor:
+    def add(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         return left + right
 
 
-class _MappedLayers(_FoldedLayers):
-    """Layers that end in the pooled features and the map they were pooled from."""
-
-    def global_average(self, value: Tensor) -> Tensor:
-        return super().global_average(value), value
-
-
 def fold_batch_norm(
-    weights: Mapping[str, NDArray[Any]], name: str
+    weights: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the kernel and bias that do what a convolution and its batch norm do."""
     part = {
@@ -99,33 +110,46 @@ def fold_batch_norm(
 
 
 def build_network(
-    backbone: str, weights: Mapping[str, NDArray[Any]], constant: Constant = tf.constant
-) -> Any:
+    backbone: str, weights: Mapping[str, NDArray[np.float32]], constant: MakeConstant = tf.constant
+) -> Network:
     """Return a `tf.function` from uint8 pixels to pooled features, the weights constants in its graph.
 
     Shapes:
         pixels: (batch, height, width, 3) uint8.  returns: (batch, feature_width) float32.
     """
-    return _trace(backbone, _FoldedLayers(weights, constant))
+    mapped = _lay_out(backbone, weights, constant)
+    network: Network = _trace(backbone, lambda pixels: mapped(pixels)[0])
+    return network
 
 
 def build_mapped_network(
-    backbone: str, weights: Mapping[str, NDArray[Any]], constant: Constant = tf.constant
-) -> Any:
+    backbone: str, weights: Mapping[str, NDArray[np.float32]], constant: MakeConstant = tf.constant
+) -> MappedNetwork:
     """Return the same network with a second output: the feature map whose mean the pooled features are.
 
     Shapes:
         pixels: (batch, height, width, 3) uint8.
         returns: (batch, feature_width) and (batch, rows, columns, feature_width) float32.
     """
-    return _trace(backbone, _MappedLayers(weights, constant))
+    network: MappedNetwork = _trace(backbone, _lay_out(backbone, weights, constant))
+    return network
 
 
-def _trace(backbone: str, layers: _FoldedLayers) -> Any:
-    spec, lay_out = find_backbone(backbone).spec, ARCHITECTURES[backbone]
+def _lay_out(
+    backbone: str, weights: Mapping[str, NDArray[np.float32]], constant: MakeConstant
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    spec, layers = find_backbone(backbone).spec, _FoldedLayers(weights, constant)
 
-    def network(pixels: Tensor) -> Tensor:
-        return lay_out(layers, (tf.cast(pixels, tf.float32) - spec.offset) / spec.divisor)
+    def network(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scaled = (tf.cast(pixels, tf.float32) - spec.offset) / spec.divisor
+        return ARCHITECTURES[backbone](layers, scaled), layers.feature_map
 
-    pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
-    return tf.function(network, input_signature=[pixels_spec], autograph=False)
+    return network
+
+
+def _trace(
+    backbone: str, network: Callable[[tf.Tensor], tf.Tensor | tuple[tf.Tensor, tf.Tensor]]
+) -> tf.types.experimental.PolymorphicFunction:
+    spec = find_backbone(backbone).spec
+    pixels = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
+    return tf.function(network, input_signature=[pixels], autograph=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import keras
 
@@ -12,6 +12,7 @@ from pipeline.backbones.networks.layers import BATCH_NORM_EPSILON
 from pipeline.backbones.table import find_backbone
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 POOLED = "pooled"  # the layer that a new head is put on
@@ -29,7 +30,7 @@ class _KerasLayers:
     def __init__(self, *, scaled: bool) -> None:
         self._scaled = scaled
 
-    def _normalise(self, value: Any, name: str, activation: str | None) -> Any:
+    def _normalise(self, value: keras.KerasTensor, name: str, activation: str | None) -> keras.KerasTensor:
         norm = keras.layers.BatchNormalization(
             epsilon=BATCH_NORM_EPSILON, scale=self._scaled, name=f"{name}_norm"
         )
@@ -38,7 +39,7 @@ class _KerasLayers:
 
     def conv(
         self,
-        value: Any,
+        value: keras.KerasTensor,
         name: str,
         filters: int,
         kernel: tuple[int, int],
@@ -46,35 +47,37 @@ class _KerasLayers:
         strides: int = 1,
         padding: Literal["same", "valid"] = "same",
         activation: Literal["relu", "relu6"] | None = None,
-    ) -> Any:
+    ) -> keras.KerasTensor:
         conv = keras.layers.Conv2D(
             filters, kernel, strides=strides, padding=padding, use_bias=False, name=name
         )
         return self._normalise(conv(value), name, activation)
 
-    def depthwise(self, value: Any, name: str, kernel: int, *, strides: int = 1) -> Any:
+    def depthwise(
+        self, value: keras.KerasTensor, name: str, kernel: int, *, strides: int = 1
+    ) -> keras.KerasTensor:
         conv = keras.layers.DepthwiseConv2D(
             kernel, strides=strides, padding="same", use_bias=False, name=name
         )
         return self._normalise(conv(value), name, "relu6")
 
-    def max_pool(self, value: Any) -> Any:
+    def max_pool(self, value: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.MaxPooling2D(3, strides=2)(value)
 
-    def average_pool(self, value: Any) -> Any:
+    def average_pool(self, value: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.AveragePooling2D(3, strides=1, padding="same")(value)
 
-    def global_average(self, value: Any) -> Any:
+    def global_average(self, value: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.GlobalAveragePooling2D(name=POOLED)(value)
 
-    def concat(self, values: Sequence[Any]) -> Any:
+    def concat(self, values: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
         return keras.layers.Concatenate()(list(values))
 
-    def add(self, left: Any, right: Any) -> Any:
+    def add(self, left: keras.KerasTensor, right: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.Add()([left, right])
 
 
-def build_keras_model(backbone: str, weights: Mapping[str, NDArray[Any]] | None = None) -> Any:
+def build_keras_model(backbone: str, weights: Mapping[str, NDArray[np.float32]] | None = None) -> keras.Model:
     """Build the backbone as a Keras model from scaled pixels to pooled features.
 
     Args:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeVar
 
-Value: TypeAlias = Any  # whatever a network passes from layer to layer
+V = TypeVar("V")  # what a network passes from layer to layer: a tensor, or only its channels
 BATCH_NORM_EPSILON = 1e-3  # of both architectures
 
 
-class Layers(Protocol):
+class Layers(Protocol[V]):
     """The layers that the architectures need; `conv` is convolution, batch norm and activation."""
 
     def conv(
         self,
-        value: Value,
+        value: V,
         name: str,
         filters: int,
         kernel: tuple[int, int],
@@ -22,23 +22,23 @@ class Layers(Protocol):
         strides: int = 1,
         padding: Literal["same", "valid"] = "same",
         activation: Literal["relu", "relu6"] | None = None,
-    ) -> Value:
+    ) -> V:
         """Convolve, normalise, activate."""
 
-    def depthwise(self, value: Value, name: str, kernel: int, *, strides: int = 1) -> Value:
+    def depthwise(self, value: V, name: str, kernel: int, *, strides: int = 1) -> V:
         """Convolve each channel by itself, normalise, activate with ReLU6."""
 
-    def max_pool(self, value: Value) -> Value:
+    def max_pool(self, value: V) -> V:
         """Pool 3 x 3 with stride 2, no padding."""
 
-    def average_pool(self, value: Value) -> Value:
+    def average_pool(self, value: V) -> V:
         """Pool 3 x 3 with stride 1, padding not counted."""
 
-    def global_average(self, value: Value) -> Value:
+    def global_average(self, value: V) -> V:
         """Average over rows and columns."""
 
-    def concat(self, values: Sequence[Value]) -> Value:
+    def concat(self, values: Sequence[V]) -> V:
         """Put channels behind each other."""
 
-    def add(self, left: Value, right: Value) -> Value:
+    def add(self, left: V, right: V) -> V:
         """Add element by element."""

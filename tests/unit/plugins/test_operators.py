@@ -12,9 +12,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
 from pipeline.artifacts.steps import PackResult
+from pipeline.artifacts.training import FeatureWork
+from pipeline.artifacts.workspace import JobDirectory
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.training import training_record
 
 CLASSES = ["cat", "dog"]
 LABELS = {"t1": "cat", "t2": "dog", "t3": "dog"}
@@ -69,12 +72,8 @@ class World:
 
     def run_job(self, job: dict[str, Any]) -> dict[str, Any]:
         if "trainingInput" in job:
-            training = {
-                "classes": CLASSES,
-                "work": {"forwarded": 8, "cached": 0},
-                "package": {"version": "0.1.0", "file": "x"},
-            }
-            self.storage.write_json(f"{job['trainingInput']['jobDir']}/training.json", training)
+            record = training_record(classes=tuple(CLASSES), work=FeatureWork(forwarded=8, cached=0))
+            record.write(JobDirectory(self.storage, job["trainingInput"]["jobDir"]))
             return {"state": "SUCCEEDED"}
         given = job["predictionInput"]
         wrong = self.wrong["champion" if "versionName" in given else "candidate"]
@@ -381,16 +380,6 @@ class TestTrainingJob:
         options = dict(zip(given["args"][::2], given["args"][1::2], strict=True))
         assert options["--pack-index"] == DATASET["pack_index"]
         assert (options["--epochs"], options["--weights"]) == ("20", "gs://graft/weights/w")
-
-    def test_the_trainer_understands_its_arguments(self) -> None:
-        from graft.operators.training import trainer_args
-
-        from pipeline.config import Classifier
-        from pipeline.trainer.task import build_parser
-
-        args = trainer_args(Classifier.from_dict(YAML), "gs://i", "gs://w", "gs://graft")
-        parsed = build_parser().parse_args([*args, "--job-dir", "gs://j"])
-        assert (parsed.pack_index, parsed.units, parsed.learning_rate) == ("gs://i", 1024, 0.001)
 
     def test_defers_until_the_job_has_ended(self, world: World, make_context: Callable[..., Any]) -> None:
         world.engine.run_job = None

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import TFLiteUnavailable
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.manifest import FILES, MANIFEST, TFLiteManifest, check_tflite, digest_files
+from pipeline.tflite.manifest import FILES, MANIFEST, Parity, TFLiteManifest, check_tflite, digest_files
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def model(tmp_path: Path) -> Path:
         files=digest_files(tmp_path),
         spec=PixelSpec(height=4, width=4, offset=0, divisor=1),
         reject_below=0.5,
-        parity={"pictures": 2, "largest_difference": 1e-6},
+        parity=Parity(pictures=2, largest_difference=1e-6),
         made_by={"graft": "0"},
     ).write(tmp_path)
     return tmp_path
@@ -46,8 +46,11 @@ def test_a_changed_or_missing_file_is_named(model: Path, name: str) -> None:
     ("change", "reason"),
     [
         ({"format": 2}, "has the format 2; this engine reads 1"),
-        ({"parity": {"largest_difference": 0.2}}, "differ from TensorFlow's by more than"),
-        ({"parity": {"largest_difference": float("nan")}}, "differ from TensorFlow's by more than"),
+        ({"parity": {"pictures": 2, "largest_difference": 0.2}}, "differ from TensorFlow's by more than"),
+        (
+            {"parity": {"pictures": 2, "largest_difference": float("nan")}},
+            "differ from TensorFlow's by more than",
+        ),
         ({"parity": {}}, "light.json cannot be read"),
         ({"spec": {"height": 4}}, "light.json cannot be read"),
         ({"surprise": 1}, "light.json cannot be read"),

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.training import FeatureWork
+from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_first_pixels
@@ -45,8 +47,8 @@ class Bucket:
         self.index["shards"].append({"uri": uri, "digest": digest, "rows": len(numbers)})
 
     def collect(self, network: FakeNetwork) -> TrainingFeatures:
-        cache = FeatureCache(self.storage, PREFIX, 2)
-        return collect_features(self.index, storage=self.storage, cache=cache, network=network)
+        cache = FeatureCache(FeatureFolder(self.storage, PREFIX), 2)
+        return collect_features(self.index, self.storage, cache=cache, network=network)
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def test_each_picture_is_forwarded_once_ever(bucket: Bucket) -> None:
     bucket.shard(range(40))
     bucket.shard(range(40, 45))
     first, second = bucket.collect(FakeNetwork()), bucket.collect(FakeNetwork(lives=0))
-    assert (first.forwarded, first.cached) == (45, 0)
-    assert (second.forwarded, second.cached) == (0, 45)
+    assert first.work == FeatureWork(forwarded=45, cached=0)
+    assert second.work == FeatureWork(forwarded=0, cached=45)
     assert np.array_equal(first.features, second.features)
     assert first.features[:, 0].tolist() == list(range(45))
     assert first.labels.tolist() == [number % 2 for number in range(45)]
@@ -70,7 +72,7 @@ def test_new_pictures_alone_are_forwarded(bucket: Bucket) -> None:
     bucket.collect(FakeNetwork())
     bucket.shard(range(20, 30))
     grown = bucket.collect(FakeNetwork(lives=10))
-    assert (grown.forwarded, grown.cached) == (10, 20)
+    assert grown.work == FeatureWork(forwarded=10, cached=20)
 
 
 def test_a_killed_job_repeats_no_finished_shard(bucket: Bucket) -> None:
@@ -79,7 +81,7 @@ def test_a_killed_job_repeats_no_finished_shard(bucket: Bucket) -> None:
     with pytest.raises(KeyboardInterrupt):
         bucket.collect(FakeNetwork(lives=50))
     again = bucket.collect(FakeNetwork())
-    assert (again.forwarded, again.cached) == (20, 40)
+    assert again.work == FeatureWork(forwarded=20, cached=40)
     assert again.features[:, 0].tolist() == list(range(60))
 
 
@@ -90,9 +92,9 @@ def test_pictures_packed_otherwise_are_found_by_their_ids(bucket: Bucket) -> Non
     bucket.index["shards"] = []
     bucket.shard([59, 3, 70, 31])
     mixed = bucket.collect(FakeNetwork())
-    assert (mixed.forwarded, mixed.cached) == (1, 3)
+    assert mixed.work == FeatureWork(forwarded=1, cached=3)
     assert mixed.features[:, 0].tolist() == [59, 3, 70, 31]
-    assert bucket.collect(FakeNetwork(lives=0)).cached == 4
+    assert bucket.collect(FakeNetwork(lives=0)).work.cached == 4
 
 
 def test_only_training_shards_and_features_are_opened(
@@ -112,16 +114,15 @@ def test_only_training_shards_and_features_are_opened(
 def test_another_networks_features_are_not_used(bucket: Bucket) -> None:
     bucket.shard(range(5))
     bucket.collect(FakeNetwork())
-    other = FeatureCache(bucket.storage, "gs://graft/features/other/spec", 2)
+    other = FeatureCache(FeatureFolder(bucket.storage, "gs://graft/features/other/spec"), 2)
     assert (
-        collect_features(bucket.index, storage=bucket.storage, cache=other, network=FakeNetwork()).forwarded
-        == 5
+        collect_features(bucket.index, bucket.storage, cache=other, network=FakeNetwork()).work.forwarded == 5
     )
 
 
 def test_a_cache_file_of_other_pictures_is_not_trusted(bucket: Bucket) -> None:
     bucket.shard(range(5))
-    cache = FeatureCache(bucket.storage, PREFIX, 2)
+    cache = FeatureCache(FeatureFolder(bucket.storage, PREFIX), 2)
     wrong = np.array([f"{number:064x}" for number in range(90, 95)], "S64")
     cache.write(bucket.index["shards"][0]["digest"], wrong, np.zeros((5, 2), np.float32))
     assert bucket.collect(FakeNetwork()).features[:, 0].tolist() == [0, 1, 2, 3, 4]

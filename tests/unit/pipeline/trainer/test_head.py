@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.training import HeadParameters
 from pipeline.errors import TrainingDiverged
-from pipeline.trainer.head import HeadParameters, initial_head, train_head
+from pipeline.trainer.head import initial_head, train_head
 
 
 def clusters(num_pictures: int = 90, width: int = 6, classes: int = 3) -> tuple[Any, Any]:

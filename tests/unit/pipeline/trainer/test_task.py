@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.training import TrainingSpec
 from pipeline.backbones.table import find_backbone
-from pipeline.errors import EmptyDataset, LabelMapMismatch, UnknownBackbone, WeightsMismatch
+from pipeline.errors import EmptyDataset, LabelMapMismatch, WeightsMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.frozen_network import FrozenNetwork
-from pipeline.trainer.task import build_parser, main, run_job
+from pipeline.trainer.task import main
+from pipeline.trainer.trainer import trainer_for
 
-SPEC = find_backbone("efficientnet_lite0").spec
+PIXELS = find_backbone("efficientnet_lite0").spec
 REQUIRED = "--pack-index gs://graft/index.json --weights gs://graft/weights/abc --backbone efficientnet_lite0"
 REQUIRED += " --workspace gs://graft --job-dir gs://graft/jobs/1"
+SPEC = TrainingSpec.from_args(REQUIRED.split())
 
 
 @pytest.fixture
@@ -28,39 +31,38 @@ def storage(tmp_path: Path) -> Storage:
 def write_index(storage: Storage, *, labels: list[int], spec: dict[str, Any] | None = None) -> None:
     shards = []
     if labels:
-        pixels = np.zeros((len(labels), SPEC.height, SPEC.width, 3), np.uint8)
+        pixels = np.zeros((len(labels), PIXELS.height, PIXELS.width, 3), np.uint8)
         ids = np.array([f"{number:064x}" for number in range(len(labels))], "S64")
         data = write_npz({"features": pixels, "labels": np.array(labels, np.int64), "ids": ids})
         storage.write_bytes("gs://graft/shard.npz", data)
         shards = [{"uri": "gs://graft/shard.npz", "digest": "d", "rows": len(labels)}]
         features = write_npz({"ids": ids, "features": np.zeros((len(labels), 1280), np.float32)})
-        storage.write_bytes(f"gs://graft/features/abc/{SPEC.digest}/d.npz", features)
-    index = {"spec": spec or SPEC.to_dict(), "classes": ["a", "b"], "shards": shards, "tests": []}
+        storage.write_bytes(f"gs://graft/features/abc/{PIXELS.digest}/d.npz", features)
+    index = {"spec": spec or PIXELS.to_dict(), "classes": ["a", "b"], "shards": shards, "tests": []}
     storage.write_json("gs://graft/index.json", index)
 
 
 def test_defaults_are_the_articles() -> None:
-    arguments = build_parser().parse_args(REQUIRED.split())
-    assert (arguments.units, arguments.epochs, arguments.batch_size) == (1024, 20, 32)
-    assert (arguments.learning_rate, arguments.seed) == (0.001, 42)
+    assert (SPEC.units, SPEC.epochs, SPEC.batch_size) == (1024, 20, 32)
+    assert (SPEC.learning_rate, SPEC.seed) == (0.001, 42)
 
 
 def test_a_pack_of_another_backbone_is_refused(storage: Storage) -> None:
     write_index(storage, labels=[0, 1], spec=find_backbone("inception_v3").spec.to_dict())
     with pytest.raises(LabelMapMismatch, match="not those of efficientnet_lite0"):
-        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+        trainer_for(SPEC, storage)
 
 
 def test_a_pack_without_training_pictures_is_refused(storage: Storage) -> None:
     write_index(storage, labels=[])
     with pytest.raises(EmptyDataset, match="no training picture"):
-        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+        trainer_for(SPEC, storage)
 
 
 def test_a_label_without_a_class_is_refused(storage: Storage) -> None:
     write_index(storage, labels=[0, 2])
     with pytest.raises(LabelMapMismatch, match="outside the 2 classes"):
-        run_job(build_parser().parse_args(REQUIRED.split()), storage)
+        trainer_for(SPEC, storage)
 
 
 def test_an_error_of_ours_ends_the_job_with_code_1_and_its_message(
@@ -78,11 +80,12 @@ def test_weights_with_other_bytes_than_their_name_says_are_refused(storage: Stor
         FrozenNetwork(find_backbone("efficientnet_lite0"), "gs://graft/weights/abc", storage)
 
 
-def test_unknown_backbone_never_reaches_a_job() -> None:
-    with pytest.raises(SystemExit):
-        build_parser().parse_args([*REQUIRED.split(), "--backbone", "vgg"])
-    with pytest.raises(UnknownBackbone):
-        find_backbone("vgg")
+def test_an_unknown_backbone_is_refused_with_the_known_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert main([*REQUIRED.split(), "--backbone", "vgg"]) == 1
+    assert "UnknownBackbone: There is no backbone 'vgg'" in caplog.text
+    assert "efficientnet_lite0, inception_v3" in caplog.text
 
 
 def test_the_arguments_are_read_before_tensorflow_is() -> None:

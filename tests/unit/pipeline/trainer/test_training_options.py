@@ -1,4 +1,4 @@
-"""Validation, early stopping, class weights, views and warm start, on made-up features."""
+"""Validation, early stopping, class weights, augmentation and warm start, on made-up features."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.training import HeadParameters, WarmStart
+from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.errors import LabelMapMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import make_augmentations
-from pipeline.trainer.head import HeadParameters, balance_classes, best_epoch, initial_head, train_head
+from pipeline.trainer.head import balance_classes, best_epoch, initial_head, train_head
 from pipeline.trainer.validation import split_validation
 from pipeline.trainer.warm_start import read_start
 
@@ -139,7 +141,7 @@ class TestClassWeights:
         assert recalls[1] > recalls[0] + 0.05
 
 
-class TestViews:
+class TestAugmentation:
     PIXELS = np.random.default_rng(0).integers(0, 255, (3, 20, 16, 3), np.uint8)
     IDS = np.array(["a", "b", "c"], "S64")
 
@@ -152,45 +154,43 @@ class TestViews:
         assert first.digest != second.digest != make_augmentations(2, seed=1)[1].digest
 
     def test_depend_on_the_picture_not_on_its_batch(self) -> None:
-        [view] = make_augmentations(1, seed=0)
-        together = view(self.PIXELS, self.IDS)
-        assert np.array_equal(view(self.PIXELS[1:2], self.IDS[1:2])[0], together[1])
+        [augmentation] = make_augmentations(1, seed=0)
+        together = augmentation(self.PIXELS, self.IDS)
+        assert np.array_equal(augmentation(self.PIXELS[1:2], self.IDS[1:2])[0], together[1])
 
     def test_keep_shape_and_type(self) -> None:
-        [view] = make_augmentations(1, seed=5)
-        altered = view(self.PIXELS, self.IDS)
+        [augmentation] = make_augmentations(1, seed=5)
+        altered = augmentation(self.PIXELS, self.IDS)
         assert (altered.shape, altered.dtype) == (self.PIXELS.shape, np.uint8)
 
     def test_keep_a_plain_picture_plain_within_the_range_of_brightness(self) -> None:
-        [view] = make_augmentations(1, seed=5)
-        altered = view(np.full((3, 8, 8, 3), 100, np.uint8), self.IDS)
+        [augmentation] = make_augmentations(1, seed=5)
+        altered = augmentation(np.full((3, 8, 8, 3), 100, np.uint8), self.IDS)
         assert all(len(np.unique(picture)) == 1 for picture in altered)
         assert 75 <= altered.min() <= altered.max() <= 125
 
 
 class TestWarmStart:
     @pytest.fixture
-    def storage(self, tmp_path: Path) -> Storage:
-        storage = Storage({"graft": tmp_path})
+    def model(self, tmp_path: Path) -> ModelDirectory:
+        model = ModelDirectory(Storage({"graft": tmp_path}), "gs://graft/m")
         head = initial_head(6, 2, units=8, seed=9)
         head.output_bias[:] = [3, 5]
-        storage.write_bytes("gs://graft/m/graft/head.weights.npz", write_npz(head.arrays()))
-        storage.write_bytes("gs://graft/m/graft/labels.json", json.dumps(["ant", "bee"]).encode())
-        return storage
+        model.storage.write_bytes(model.head, write_npz(head.arrays()))
+        model.storage.write_bytes(model.labels, json.dumps(["ant", "bee"]).encode())
+        return model
 
-    def test_classes_are_joined_by_name(self, storage: Storage) -> None:
-        head, taken = read_start(
-            storage, "gs://graft/m", ["bee", "cat", "ant"], feature_width=6, units=8, seed=0
-        )
+    def test_classes_are_joined_by_name(self, model: ModelDirectory) -> None:
+        head, start = read_start(model, ["bee", "cat", "ant"], feature_width=6, units=8, seed=0)
         old = initial_head(6, 2, units=8, seed=9)
         assert np.array_equal(head.hidden_kernel, old.hidden_kernel)
         assert np.array_equal(head.output_kernel[:, [2, 0]], old.output_kernel)
         assert head.output_bias.tolist() == [5, 0, 3]
-        assert taken == {"model_uri": "gs://graft/m", "classes": ["bee", "ant"]}
+        assert start == WarmStart(model_uri="gs://graft/m", classes=("bee", "ant"))
 
-    def test_another_shape_is_refused_with_the_fix(self, storage: Storage) -> None:
+    def test_another_shape_is_refused_with_the_fix(self, model: ModelDirectory) -> None:
         with pytest.raises(LabelMapMismatch, match=r"model.warm_start: false"):
-            read_start(storage, "gs://graft/m", ["ant", "bee"], feature_width=6, units=9, seed=0)
+            read_start(model, ["ant", "bee"], feature_width=6, units=9, seed=0)
 
     def test_training_goes_on_from_it(self) -> None:
         features, labels = clusters()

@@ -1,0 +1,25 @@
+"""Format numbers of records: a file without one was written before there were any, and is read."""
+
+from __future__ import annotations
+
+from pipeline.errors import FormatTooNew
+
+
+def check_format(record: str, found: int, newest: int) -> None:
+    """Make sure that this version of Graft reads a record.
+
+    Args:
+        record: What the record is called in the message.
+        found: The number in the file.
+        newest: The newest number that is read.
+
+    Raises:
+        FormatTooNew: if the file is of a newer format.
+    """
+    if found > newest:
+        raise FormatTooNew(
+            f"The {record} has the format {found}; this version of Graft reads up to {newest}. Upgrade Graft "
+            "to the version that wrote it.",
+            record=record,
+            format=found,
+        )

@@ -1,0 +1,250 @@
+"""A training job: what it is told on its command line, and what it records when it is done."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TypeAlias
+
+from pipeline.artifacts.formats import check_format
+from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.storage import Storage
+from pipeline.types import JsonDict
+
+FORMAT = 1
+History: TypeAlias = dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadParameters:
+    """How the head is made and trained.
+
+    A field is an argument of the job and a row of the report; one that a classifier's `model` section has
+    under the same name is taken from there.
+
+    Args:
+        units: Width of the hidden layer.
+        epochs: Passes over the features, at most.
+        batch_size: Pictures in one step.
+        learning_rate: Adam's step size.
+        seed: Seeds the first weights and the order of the pictures.
+        patience: Stop after so many epochs without a better validation loss; 0 never does.
+        class_weights: `none`, or `balanced`: a class counts as much as any other, however few its pictures.
+    """
+
+    units: int = 1024
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 0.001
+    seed: int = 42
+    patience: int = 0
+    class_weights: str = field(default="none", metadata={"choices": ("none", "balanced")})
+
+    def head_parameters(self) -> dict[str, int | float | str]:
+        """Return these parameters by name, without those of a subclass."""
+        return {each.name: getattr(self, each.name) for each in fields(HeadParameters)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec(HeadParameters):
+    """Everything a training job is told; `batch_size` is its argument `--batch-size`.
+
+    Args:
+        pack_index: URI of the pack index.
+        weights: URI of the staged weights; it ends in their SHA-256.
+        backbone: Name of the frozen network.
+        workspace: URI of the workspace with the feature cache.
+        head_module: URI of a staged custom head; it ends in its SHA-256. Empty for the reference head.
+        validation_fraction: Share of the pictures that validates, in whole groups.
+        views: Altered copies of each picture.
+        views_seed: Seeds what the copies are altered by.
+        warm_start: URI of the model whose head training begins from; empty for a new head.
+        reject_below: The model answers with an empty label below this probability.
+        job_dir: URI that the model is written under; the platform adds it.
+    """
+
+    pack_index: str
+    weights: str
+    backbone: str
+    workspace: str
+    head_module: str = ""
+    validation_fraction: float = 0.0
+    views: int = 0
+    views_seed: int = 0
+    warm_start: str = ""
+    reject_below: float = 0.0
+    job_dir: str = field(default="", metadata={"required": True})
+
+    def to_args(self) -> list[str]:
+        """Return the command line of the job; the platform appends `--job-dir`."""
+        values = ((_flag(each.name), getattr(self, each.name)) for each in fields(self))
+        return [text for flag, value in values if value != "" for text in (flag, str(value))]
+
+    @classmethod
+    def from_args(cls, argv: Sequence[str] | None = None) -> TrainingSpec:
+        """Read the command line of a job, by default that of the process.
+
+        Raises:
+            SystemExit: if it is not the command line of a job, after the parser's message on stderr.
+        """
+        parser = argparse.ArgumentParser(prog="python -m pipeline.trainer.task", description=cls.__doc__)
+        for each in fields(cls):
+            is_required = each.default is MISSING
+            parser.add_argument(
+                _flag(each.name),
+                type=str if is_required else type(each.default),
+                default=None if is_required else each.default,
+                required=is_required or each.metadata.get("required", False),
+                choices=each.metadata.get("choices"),
+            )
+        return cls(**vars(parser.parse_args(argv)))
+
+    def open_workspace(self, storage: Storage) -> Workspace:
+        """Return the workspace of the job."""
+        return Workspace(storage, self.workspace.rstrip("/"))
+
+    def open_job(self, storage: Storage) -> JobDirectory:
+        """Return the directory that the job writes to."""
+        return JobDirectory(storage, self.job_dir.rstrip("/"))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationSplit:
+    """How many pictures trained, views included, and how many validated."""
+
+    training: int
+    validation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationRecord:
+    """How many altered copies of each picture there were, and their seed."""
+
+    views: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """The model whose head training began from, and the classes whose outputs were taken over."""
+
+    model_uri: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureWork:
+    """How many pictures went through the frozen network, and how many features came from the cache."""
+
+    forwarded: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TFLiteParity:
+    """How many pictures the TFLite export was compared on, and the largest difference to TensorFlow."""
+
+    pictures: int
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerPackage:
+    """Version of the trainer package, and the file that the job imported it from."""
+
+    version: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """What a training job did: `training.json`, written last.
+
+    Args:
+        history: Loss and accuracy of each epoch, as Keras's `History` has them.
+        epochs_run: Epochs that were trained.
+        best_epoch: The epoch, from 1, whose head was kept.
+        validation: Sizes of the validation split; None without one.
+        augmentation: The altered copies; None without any.
+        class_weights: As in `HeadParameters`.
+        warm_start: Where the head began; None for a new one.
+        head_module: URI of the staged custom head; None for the reference head.
+        features: URIs of the cached features of the pictures as they are.
+        work: What the frozen network had to do.
+        tflite: The parity of the TFLite export; None where the head has none.
+        package: The code that ran.
+        classes: The label of class 0, of class 1, and so on.
+        parameters: The backbone, the SHA-256 of its weights, and the head's parameters.
+        seconds: Wall seconds of each part.
+        cpu_seconds: CPU seconds of each part, over all threads.
+        format: Of this record.
+    """
+
+    history: History
+    epochs_run: int
+    best_epoch: int
+    validation: ValidationSplit | None = None
+    augmentation: AugmentationRecord | None = None
+    class_weights: str = "none"
+    warm_start: WarmStart | None = None
+    head_module: str | None = None
+    features: tuple[str, ...]
+    work: FeatureWork
+    tflite: TFLiteParity | None = None
+    package: TrainerPackage
+    classes: tuple[str, ...]
+    parameters: Mapping[str, int | float | str]
+    seconds: Mapping[str, float]
+    cpu_seconds: Mapping[str, float]
+    format: int = FORMAT
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        value = asdict(self)
+        value["light"] = value.pop("tflite")  # the key keeps its first name
+        return value
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> TrainingRecord:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            FormatTooNew: if a newer version of Graft wrote it.
+        """
+        check_format("record of a training job", value.get("format", 0), FORMAT)
+        plain = {key: part for key, part in value.items() if key not in ("light", "format")}
+        validation, augmentation, start, parity = (
+            value.get(key) for key in ("validation", "augmentation", "warm_start", "light")
+        )
+        return cls(
+            **{
+                **plain,
+                "validation": validation and ValidationSplit(**validation),
+                "augmentation": augmentation and AugmentationRecord(**augmentation),
+                "warm_start": start and WarmStart(**{**start, "classes": tuple(start["classes"])}),
+                "features": tuple(value["features"]),
+                "work": FeatureWork(**value["work"]),
+                "tflite": parity and TFLiteParity(**parity),
+                "package": TrainerPackage(**value["package"]),
+                "classes": tuple(value["classes"]),
+            }
+        )
+
+    def write(self, job: JobDirectory) -> None:
+        """Write the record into the directory of the job."""
+        job.storage.write_json(job.training, self.to_dict())
+
+    @classmethod
+    def read(cls, job: JobDirectory) -> TrainingRecord:
+        """Read the record of a job.
+
+        Raises:
+            ObjectNotFound: if the job has left none.
+            FormatTooNew: if a newer version of Graft wrote it.
+        """
+        return cls.from_dict(job.storage.read_json(job.training))

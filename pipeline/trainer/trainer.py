@@ -1,0 +1,204 @@
+"""Trains a head on the features of a pack's pictures, exports the model and checks the export."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pipeline
+from pipeline.artifacts.training import (
+    AugmentationRecord,
+    History,
+    TFLiteParity,
+    TrainerPackage,
+    TrainingRecord,
+    TrainingSpec,
+    WarmStart,
+)
+from pipeline.artifacts.workspace import ModelDirectory
+from pipeline.backbones.table import Backbone, find_backbone
+from pipeline.errors import EmptyDataset, LabelMapMismatch
+from pipeline.pixels.spec import PixelSpec
+from pipeline.storage import Storage
+from pipeline.tflite.head import Head
+from pipeline.trainer.clock import Clock
+from pipeline.trainer.features import read_first_pixels
+from pipeline.trainer.frozen_network import FrozenNetwork
+from pipeline.trainer.head import best_epoch, train_head
+from pipeline.trainer.pictures import TrainingPictures, check_labels, collect_pictures
+from pipeline.trainer.warm_start import read_start
+from pipeline.types import Float32Features, JsonDict
+
+if TYPE_CHECKING:
+    from pipeline.trainer.custom_head import KerasHead
+
+
+def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
+    """Return the trainer of a job, once its pack is known to fit its backbone.
+
+    Raises:
+        UnknownBackbone: listing the known names.
+        EmptyDataset: if the pack has no training picture.
+        LabelMapMismatch: if a label has no class, or the pack was made for another backbone.
+    """
+    backbone = find_backbone(spec.backbone)
+    index: JsonDict = storage.read_json(spec.pack_index)
+    _check_index(index, backbone)
+    check_labels(index, storage)
+    return Trainer(spec=spec, storage=storage, backbone=backbone, index=index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TrainedHead:
+    head: Head | KerasHead
+    history: History
+    warm_start: WarmStart | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainer:
+    """One training job.
+
+    Args:
+        spec: What the job is told.
+        storage: Reads and writes URIs.
+        backbone: The frozen network.
+        index: The pack index.
+    """
+
+    spec: TrainingSpec
+    storage: Storage
+    backbone: Backbone
+    index: JsonDict
+    clock: Clock = field(default_factory=Clock)
+
+    def fit(self) -> TrainingRecord:
+        """Train, export, check and upload the model, and write what was done.
+
+        Raises:
+            WeightsMismatch: if the bytes of the weights are not those that their name promises.
+            TrainingDiverged: if the loss is no longer a number.
+            SignatureMismatch: if the exported model answers otherwise than the trainer.
+        """
+        network = FrozenNetwork(self.backbone, self.spec.weights, self.storage)
+        self.clock.lap("load")
+        workspace = self.spec.open_workspace(self.storage)
+        pictures = collect_pictures(workspace, self.index, self.spec, network)
+        self.clock.lap("features")
+        trained = self._train(pictures)
+        self.clock.lap("head")
+        parity = self._export(network, trained.head, pictures.first)
+        self.clock.lap("export")
+        record = self._record(network, pictures, trained, parity)
+        record.write(self.spec.open_job(self.storage))
+        return record
+
+    def _train(self, pictures: TrainingPictures) -> _TrainedHead:
+        num_classes = len(self.index["classes"])
+        if self.spec.head_module:
+            from pipeline.trainer.custom_head import train_custom_head  # imports Keras
+
+            custom, history = train_custom_head(
+                self.spec.head_module,
+                self.storage,
+                *pictures.training,
+                num_classes,
+                self.spec,
+                validation=pictures.validation,
+            )
+            return _TrainedHead(head=custom, history=history)
+        start, warm_start = self._read_start() if self.spec.warm_start else (None, None)
+        head, history = train_head(
+            *pictures.training, num_classes, self.spec, validation=pictures.validation, start=start
+        )
+        return _TrainedHead(head=head, history=history, warm_start=warm_start)
+
+    def _read_start(self) -> tuple[Head, WarmStart]:
+        return read_start(
+            ModelDirectory(self.storage, self.spec.warm_start),
+            self.index["classes"],
+            feature_width=self.backbone.feature_width,
+            units=self.spec.units,
+            seed=self.spec.seed,
+        )
+
+    def _export(
+        self, network: FrozenNetwork, head: Head | KerasHead, first: Float32Features
+    ) -> TFLiteParity | None:
+        """Upload the model; return the parity of its TFLite export, which only a dense head has."""
+        from pipeline.trainer.export import check_export, export_model  # TensorFlow takes seconds to import
+        from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, converted_uri
+
+        network.release()
+        workspace = self.spec.open_workspace(self.storage)
+        spec = PixelSpec.from_dict(self.index["spec"])
+        with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
+            model, parity = Path(temporary) / "model", None
+            export_model(
+                model,
+                build_network=network.build,
+                head=head,
+                spec=spec,
+                classes=self.index["classes"],
+                reject_below=self.spec.reject_below,
+            )
+            pixels = comparison_pixels(read_first_pixels(self.index, self.storage, len(first)))
+            expected = check_export(model, pixels, head.predict(first))
+            if isinstance(head, Head):  # LiteRT runs no other head: TensorFlow serves those
+                manifest = add_tflite_export(
+                    model,
+                    network.build,
+                    uri=converted_uri(workspace, network.digest, spec),
+                    storage=self.storage,
+                    pixels=pixels,
+                    expected=expected,
+                    spec=spec,
+                    reject_below=self.spec.reject_below,
+                )
+                parity = TFLiteParity(**asdict(manifest.parity))
+            self.storage.upload_tree(model, self.spec.open_job(self.storage).model.uri)
+        return parity
+
+    def _record(
+        self,
+        network: FrozenNetwork,
+        pictures: TrainingPictures,
+        trained: _TrainedHead,
+        parity: TFLiteParity | None,
+    ) -> TrainingRecord:
+        spec, history = self.spec, trained.history
+        return TrainingRecord(
+            history=history,
+            epochs_run=len(history["loss"]),
+            best_epoch=best_epoch(history),
+            validation=pictures.validation_split,
+            augmentation=AugmentationRecord(views=spec.views, seed=spec.views_seed) if spec.views else None,
+            class_weights=spec.class_weights,
+            warm_start=trained.warm_start,
+            head_module=spec.head_module or None,
+            features=pictures.feature_uris,
+            work=pictures.work,
+            tflite=parity,
+            package=TrainerPackage(version=pipeline.__version__, file=str(Path(pipeline.__file__).resolve())),
+            classes=tuple(self.index["classes"]),
+            parameters={
+                "backbone": self.backbone.name,
+                "weights": network.digest,
+                **spec.head_parameters(),
+            },
+            seconds=self.clock.seconds,
+            cpu_seconds=self.clock.cpu_seconds,
+        )
+
+
+def _check_index(index: JsonDict, backbone: Backbone) -> None:
+    if index["spec"] != backbone.spec.to_dict():
+        raise LabelMapMismatch(
+            f"The pack's pixels are not those of {backbone.name}; pack the dataset for it. "
+            f"Received: {index['spec']}",
+            backbone=backbone.name,
+        )
+    if not index["shards"]:
+        raise EmptyDataset("The pack has no training picture; add pictures or lower the test fraction.")

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts.training import (
+    AugmentationRecord,
+    TFLiteParity,
+    TrainingRecord,
+    TrainingSpec,
+    ValidationSplit,
+    WarmStart,
+)
+from pipeline.artifacts.workspace import Workspace
+from pipeline.config import Classifier
+from pipeline.errors import FormatTooNew
+from pipeline.storage import Storage
+from pipeline.submission.training_spec import build_training_spec
+from tests.fakes.training import training_record
+
+YAML = {"name": "m", "dataset": {"source": {"type": "sample"}}}
+SPEC = TrainingSpec(
+    pack_index="gs://graft/packs/i.json",
+    weights="gs://graft/weights/w",
+    backbone="efficientnet_lite0",
+    workspace="gs://graft",
+)
+
+
+class TestSpec:
+    def test_arguments_are_read_as_they_were_written(self) -> None:
+        spec = replace(
+            SPEC,
+            units=7,
+            learning_rate=1e-5,
+            class_weights="balanced",
+            head_module="gs://graft/heads/h.py",
+            warm_start="gs://graft/jobs/1/model",
+            views=3,
+            reject_below=0.25,
+        )
+        read = TrainingSpec.from_args([*spec.to_args(), "--job-dir", "gs://graft/jobs/2"])
+        assert read == replace(spec, job_dir="gs://graft/jobs/2")
+
+    def test_the_names_of_the_arguments_are_those_of_earlier_versions(self) -> None:
+        spec = replace(SPEC, head_module="h", warm_start="m", job_dir="j")
+        flags = "pack-index weights backbone workspace units head-module epochs batch-size learning-rate seed"
+        flags += (
+            " validation-fraction patience class-weights views views-seed warm-start reject-below job-dir"
+        )
+        assert sorted(spec.to_args()[::2]) == sorted(f"--{flag}" for flag in flags.split())
+
+    def test_what_is_empty_is_no_argument(self) -> None:
+        assert not {"--head-module", "--warm-start", "--job-dir"} & set(SPEC.to_args())
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (SPEC.to_args(), "required: --job-dir"),
+            (["--job-dir", "gs://j"], "required: --pack-index, --weights, --backbone, --workspace"),
+            ([*SPEC.to_args(), "--job-dir", "gs://j", "--class-weights", "some"], "invalid choice: 'some'"),
+            ([*SPEC.to_args(), "--job-dir", "gs://j", "--units", "many"], "invalid int value: 'many'"),
+        ],
+    )
+    def test_other_arguments_are_refused(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            TrainingSpec.from_args(arguments)
+        assert message in capsys.readouterr().err
+
+    def test_it_takes_over_every_setting_of_the_classifier(self) -> None:
+        model = {
+            "backbone": "inception_v3",
+            "head": {"units": 9},
+            "epochs": 11,
+            "batch_size": 12,
+            "learning_rate": 0.13,
+            "seed": 14,
+            "validation_fraction": 0.15,
+            "early_stopping": {"patience": 16},
+            "class_weights": "balanced",
+            "augmentation": {"views": 17, "seed": 18},
+        }
+        values = {
+            "name": "toys",
+            "dataset": {"source": {"type": "sample"}},
+            "model": model,
+            "serving": {"reject_below": 0.19},
+        }
+        spec = build_training_spec(
+            Classifier.from_dict(values), pack_index="gs://i", weights="gs://w", workspace="gs://graft"
+        )
+        assert spec == TrainingSpec(
+            pack_index="gs://i",
+            weights="gs://w",
+            workspace="gs://graft",
+            backbone="inception_v3",
+            units=9,
+            epochs=11,
+            batch_size=12,
+            learning_rate=0.13,
+            seed=14,
+            validation_fraction=0.15,
+            patience=16,
+            class_weights="balanced",
+            views=17,
+            views_seed=18,
+            reject_below=0.19,
+        )
+        same = {field.name for field in fields(spec) if getattr(spec, field.name) == field.default}
+        assert same == {"head_module", "warm_start", "job_dir"}
+
+
+class TestRecord:
+    FULL = training_record(
+        validation=ValidationSplit(training=3, validation=1),
+        augmentation=AugmentationRecord(views=2, seed=5),
+        warm_start=WarmStart(model_uri="gs://graft/jobs/1/model", classes=("ant",)),
+        features=("gs://graft/features/w/p/s.npz",),
+        tflite=TFLiteParity(pictures=3, largest_difference=1e-6),
+    )
+
+    @pytest.mark.parametrize("record", [FULL, training_record()])
+    def test_it_is_read_as_it_was_written(self, record: TrainingRecord, tmp_path: Path) -> None:
+        job = Workspace(Storage({"graft": tmp_path}), "gs://graft").job("1")
+        record.write(job)
+        assert TrainingRecord.read(job) == record
+
+    def test_its_keys_are_those_of_earlier_versions(self) -> None:
+        keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
+        keys += " features work light package classes parameters seconds cpu_seconds format"
+        assert set(self.FULL.to_dict()) == set(keys.split())
+
+    def test_a_record_of_before_there_were_formats_is_read(self) -> None:
+        value = json.loads(json.dumps(self.FULL.to_dict()))
+        del value["format"]
+        assert TrainingRecord.from_dict(value) == self.FULL
+
+    def test_a_record_of_a_newer_version_is_refused_by_name(self) -> None:
+        value = {**self.FULL.to_dict(), "format": 2}
+        with pytest.raises(FormatTooNew, match="record of a training job has the format 2; .* reads up to 1"):
+            TrainingRecord.from_dict(value)
