@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.backbones.weights import read_weights
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 from pipeline.trainer.augmentation import Augmentation, make_augmentations
 
 BACKBONE = find_backbone("efficientnet_lite0")
@@ -58,7 +60,7 @@ def load_network() -> Any:
 
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as temporary:
         storage = Storage({"graft": Path(temporary)})
-        staged = stage_weights(BACKBONE, "imagenet", storage=storage, workspace="gs://graft")
+        staged = stage_weights(Workspace(storage, "gs://graft"), BACKBONE, "imagenet")
         return build_network(BACKBONE.name, read_weights(storage.local_path(staged.uri), BACKBONE.name))
 
 

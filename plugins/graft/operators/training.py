@@ -37,25 +37,23 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
     def submit(self, context: Context) -> list[Job]:
         """Stage what the job needs and submit it."""
         from pipeline.backbones.table import find_backbone
-        from pipeline.backbones.weights import stage_weights
         from pipeline.ml_engine.jobs import training_job
         from pipeline.submission.package import stage_package
         from pipeline.submission.staged_head import stage_head
+        from pipeline.submission.staged_weights import stage_weights
         from pipeline.submission.training_spec import build_training_spec
 
         classifier = Classifier.from_dict(self.dataset["classifier"])
-        storage, workspace, model = self.workspace.storage, self.workspace.uri, classifier.model
-        weights = stage_weights(
-            find_backbone(model.backbone), model.weights, storage=storage, workspace=workspace
-        )
-        package_uri = stage_package(storage, workspace)
-        head = model.head.module and stage_head(model.head.module, storage=storage, workspace=workspace).uri
+        workspace, model = self.workspace, classifier.model
+        weights = stage_weights(workspace, find_backbone(model.backbone), model.weights)
+        package_uri = stage_package(workspace)
+        head = model.head.module and stage_head(workspace, model.head.module).uri
         start = self._find_start(classifier, weights.uri) if model.warm_start else ""
         spec = build_training_spec(
             classifier,
             pack_index=self.dataset["pack_index"],
             weights=weights.uri,
-            workspace=workspace,
+            workspace=workspace.uri,
             head_module=head,
             warm_start=start,
         )
@@ -66,7 +64,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
                 package_uri=package_uri,
                 module=TRAINER_MODULE,
                 args=spec.to_args(),
-                job_dir=f"{workspace}/jobs/{job_id}",
+                job_dir=workspace.job(job_id).uri,
                 runtime_version=RUNTIME_VERSION,
                 labels={"classifier": classifier.name, "step": "train"},
                 max_running_seconds=int(self.wait_seconds),

@@ -101,7 +101,7 @@ def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatc
     )
     package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
     monkeypatch.setattr("pipeline.report.build.write_report", write_small_report)
-    monkeypatch.setitem(sys.modules, "pipeline.backbones.weights", weights)
+    monkeypatch.setitem(sys.modules, "pipeline.submission.staged_weights", weights)
     monkeypatch.setitem(sys.modules, "pipeline.submission.package", package)
     world = World(storage, engine)
     world.notes = notes  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pipeline
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
 from pipeline.submission.package import CLOSURE, build_package, stage_package
 
@@ -57,12 +58,12 @@ def test_its_modules_import_nothing_of_ours_outside_it() -> None:
 
 
 def test_staging_twice_uploads_once(tmp_path: Path) -> None:
-    storage = Storage({"graft": tmp_path})
-    uri = stage_package(storage, "gs://graft")
+    workspace = Workspace(Storage({"graft": tmp_path}), "gs://graft")
+    uri = stage_package(workspace)
     assert uri == f"gs://graft/packages/{build_package().digest}.tar.gz"
-    written = storage.local_path(uri).stat().st_mtime_ns
-    assert stage_package(storage, "gs://graft") == uri
-    assert storage.local_path(uri).stat().st_mtime_ns == written
+    written = workspace.storage.local_path(uri).stat().st_mtime_ns
+    assert stage_package(workspace) == uri
+    assert workspace.storage.local_path(uri).stat().st_mtime_ns == written
 
 
 def test_building_it_needs_neither_numpy_nor_tensorflow() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import read_classifier
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
@@ -46,18 +47,18 @@ def test_anything_else_is_told(text: str, match: str) -> None:
 def test_a_staged_head_is_named_by_its_digest(tmp_path: Path) -> None:
     storage = Storage({"graft": tmp_path / "bucket"})
     (tmp_path / "head.py").write_text(TEXT)
-    staged = stage_head(str(tmp_path / "head.py"), storage=storage, workspace="gs://graft")
+    staged = stage_head(Workspace(storage, "gs://graft"), str(tmp_path / "head.py"))
     digest = hashlib.sha256(TEXT.encode()).hexdigest()
     assert (staged.uri, staged.digest) == (f"gs://graft/heads/{digest}.py", digest)
     assert storage.read_bytes(staged.uri) == TEXT.encode()
-    assert stage_head(staged.uri, storage=storage, workspace="gs://graft") == staged
+    assert stage_head(Workspace(storage, "gs://graft"), staged.uri) == staged
 
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
     storage = Storage({"graft": tmp_path})
     for place in (str(tmp_path / "none.py"), "gs://graft/none.py"):
         with pytest.raises(ConfigError, match=r"`model\.head\.module`: .*none\.py cannot be read"):
-            stage_head(place, storage=storage, workspace="gs://graft")
+            stage_head(Workspace(storage, "gs://graft"), place)
 
 
 def test_a_path_in_a_yaml_is_looked_for_beside_it(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Stages a backbone's weights: found, checked, converted to a pickle-free NPZ and uploaded once.
+
+The job reads only the NPZ: it downloads nothing and unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts.workspace import Workspace
+from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
+from pipeline.backbones.imagenet_file import find_imagenet_file, hash_file
+from pipeline.backbones.keras_file import read_keras_file
+from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.weights import check_weights
+from pipeline.errors import ConfigError, ObjectNotFound, WeightsMismatch, WeightsNotFound
+from pipeline.npz import read_npz, write_npz
+from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+_CONVERSION = 1  # raise it when the conversion changes: what was staged before is then not reused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedWeights:
+    """Weights in the bucket.
+
+    Args:
+        uri: `<workspace>/weights/<digest>`.
+        digest: SHA-256 of the NPZ.
+    """
+
+    uri: str
+    digest: str
+
+
+def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> StagedWeights:
+    """Put a backbone's weights into the bucket, once.
+
+    Args:
+        workspace: Where to.
+        backbone: A row of the table.
+        weights: `imagenet`, or a path or URI of an NPZ that Graft staged or a Keras `.h5` or `.weights.h5`.
+
+    Raises:
+        WeightsNotFound: naming the places looked at and how to give a path.
+        WeightsMismatch: if the file's digest or an array is not the backbone's.
+    """
+    storage = workspace.storage
+    source = None if weights == "imagenet" else _fetch_file(storage, backbone, weights)
+    digest = backbone.weights_digest if source is None else f"sha256:{hash_file(source, 'sha256')}"
+    pointer = workspace.weights_source(f"{backbone.name}-{digest.replace(':', '-')}-{_CONVERSION}")
+    if storage.exists(pointer):
+        staged = StagedWeights(**storage.read_json(pointer))
+        if storage.exists(staged.uri):
+            return staged
+    arrays = _convert(backbone, source or find_imagenet_file(backbone))
+    data = write_npz(check_weights(arrays, backbone))
+    digest = hashlib.sha256(data).hexdigest()
+    staged = StagedWeights(uri=workspace.weights(digest), digest=digest)
+    storage.create_bytes(staged.uri, data)
+    storage.write_json(pointer, asdict(staged))
+    logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
+    return staged
+
+
+def _fetch_file(storage: Storage, backbone: Backbone, weights: str) -> Path:
+    try:
+        return storage.local_path(weights)
+    except (ObjectNotFound, ConfigError) as error:
+        raise WeightsNotFound(
+            f"There is no weights file {weights!r} for {backbone.name}. Set `model.weights` to `imagenet`, "
+            "or to a path or gs:// URI of a Keras .h5 or .weights.h5 file.",
+            backbone=backbone.name,
+            weights=weights,
+        ) from error
+
+
+def _convert(backbone: Backbone, path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(b"PK"):
+        return read_npz(path)
+    if start == b"\x89HDF\r\n\x1a\n":
+        return read_keras_file(path, backbone.name)
+    lite0 = BACKBONES["efficientnet_lite0"]
+    if backbone == lite0 and f"sha256:{hash_file(path, 'sha256')}" == lite0.weights_digest:
+        return convert_lite0(read_checkpoint(path.read_bytes()))
+    raise WeightsMismatch(
+        f"{path} is neither an NPZ nor an HDF5 file. Give a Keras .h5 or .weights.h5 file of "
+        f"{backbone.name}, or an NPZ that Graft staged; pickles are not read.",
+        path=str(path),
+    )
