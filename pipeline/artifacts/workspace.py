@@ -113,6 +113,11 @@ class Folder:
     storage: Storage
     uri: str
 
+    @property
+    def name(self) -> str:
+        """The last part of its URI."""
+        return self.uri.rpartition("/")[2]
+
     def file(self, name: str) -> str:
         """Return the URI of an object in the folder."""
         return f"{self.uri}/{name}"
@@ -238,6 +243,11 @@ class ModelDirectory(Folder):
     """A SavedModel with Graft's records beside it, in `graft/`."""
 
     __slots__ = ()
+
+    @property
+    def job(self) -> JobDirectory:
+        """The directory of the job that exported the model; of a model in `jobs/` only."""
+        return JobDirectory(self.storage, self.uri.removesuffix("/model"))
 
     @property
     def labels(self) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.connection import connect_engine, require_stack
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
+
+if TYPE_CHECKING:
+    from pipeline.explain import Explanation
 
 BackboneOption = Annotated[str, typer.Option(metavar="B", help="A network of the backbone table.")]
 WeightsOption = Annotated[
@@ -33,34 +37,35 @@ def classify(
     """Classify pictures by a network as ImageNet trained it. Needs no stack."""
     from pipeline import explain
 
-    found = explain.classify(files, backbone=backbone, weights=weights)
+    pictures = explain.classify(files, backbone=backbone, weights=weights)
     if as_json:
-        print_json(found)
+        print_json([picture.to_dict() for picture in pictures])
         return
-    for picture in found:
-        print_text(picture["file"])
-        print_table(("label", "score"), [(row["label"], row["score"]) for row in picture["top"]])
+    for picture in pictures:
+        print_text(picture.file)
+        print_table(("label", "score"), [(each.label, each.score) for each in picture.top])
 
 
 def layers(backbone: BackboneArgument, as_json: JsonOption = False) -> None:
     """List the layers of a network; a new head is put on the one named `pooled`."""
     from pipeline import explain
+    from pipeline.explain.network import POOLED
 
-    found = explain.layers(backbone)
+    network = explain.layers(backbone)
     if as_json:
-        print_json(found)
+        print_json([layer.to_dict() for layer in network])
         return
-    columns = ("index", "name", "type", "output_shape", "parameters")
-    print_table(columns, [[_cell(row[column]) for column in columns] for row in found])
-    pooled = next(row for row in found if row["name"] == "pooled")
-    width = pooled["output_shape"][-1]
-    print_text(f"The pooled layer is number {pooled['index']}: a new head is put on its {width} features.")
+    print_table(
+        ("index", "name", "type", "output_shape", "parameters"),
+        [(each.index, each.name, each.type, _shape(each.output_shape), each.parameters) for each in network],
+    )
+    pooled = next(layer for layer in network if layer.name == POOLED)
+    width = pooled.output_shape[-1]
+    print_text(f"The pooled layer is number {pooled.index}: a new head is put on its {width} features.")
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, list):
-        return " x ".join("n" if length is None else str(length) for length in value)
-    return value
+def _shape(lengths: Sequence[int | None]) -> str:
+    return " x ".join("n" if length is None else str(length) for length in lengths)
 
 
 def features(
@@ -72,40 +77,40 @@ def features(
     as_json: JsonOption = False,
 ) -> None:
     """Show what lies behind a prediction: features, channels, the training pictures most alike, the map."""
-    from pipeline import explain
-    from pipeline.config import Settings
-    from pipeline.explain.figure import FORMATS, THEMES, draw_features, save_figure
-    from pipeline.storage import Storage
+    from pipeline.explain import explain_file
+    from pipeline.explain.figure import FORMATS, THEMES, draw_explanation, save_figure
 
     if out and out.suffix[1:] not in FORMATS:
-        raise UsageError(f"--out wants a .png or .svg file. Received: {out}")
+        raise UsageError(f"--out must end with .png or .svg. Received: {out}")
     if theme not in THEMES:
         raise UsageError(f"--theme is one of {', '.join(THEMES)}. Received: {theme!r}")
-    storage, workspace = Storage.from_environment(), Settings().workspace
-    engine = connect_engine(require_stack())
-    found = explain.features(name, file, engine=engine, storage=storage, workspace=workspace, version=version)
+    workspace = open_workspace()
+    explanation = explain_file(workspace, connect_engine(require_stack()), name, file, version=version)
     if out:
-        figure = draw_features(found, file.read_bytes(), storage, workspace, theme=theme)
+        figure = draw_explanation(workspace, explanation, file.read_bytes(), theme=theme)
         out.write_bytes(save_figure(figure, out.suffix[1:]))
     if as_json:
-        print_json(found.to_dict())
+        print_json(explanation.to_dict())
         return
-    print_features(found)
+    print_explanation(explanation)
     if out:
         print_text(f"  figure: {out}")
 
 
-def print_features(found: Any) -> None:
-    """Print what lies behind a prediction, for people."""
-    print_text(f"{found.file}: {found.label} ({found.score:.4f}) says {found.classifier} {found.version}")
+def print_explanation(explanation: Explanation) -> None:
+    """Print what lies behind a prediction as text."""
+    print_text(str(explanation))
     print_table(
         ("channel", "value", "lit most by training pictures of"),
         [
-            (row["channel"], row["value"], ", ".join(picture["label"] for picture in row["pictures"]))
-            for row in found.channels
+            (channel.number, channel.share, ", ".join(row.label for row, _ in channel.pictures))
+            for channel in explanation.channels
         ],
     )
     print_table(
         ("most alike", "label", "cosine"),
-        [(row["source"].rpartition("/")[2], row["label"], row["cosine"]) for row in found.neighbours],
+        [
+            (near.row.source_url.rpartition("/")[2], near.row.label, near.cosine)
+            for near in explanation.neighbours
+        ],
     )

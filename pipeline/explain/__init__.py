@@ -1,6 +1,6 @@
 """Explanations: what a network sees, its layers, what lies behind a prediction. No TensorFlow here."""
 
+from pipeline.explain.explanation import Explanation, explain, explain_file
 from pipeline.explain.network import classify, layers
-from pipeline.explain.prediction import Features, features
 
-__all__ = ["Features", "classify", "features", "layers"]
+__all__ = ["Explanation", "classify", "explain", "explain_file", "layers"]

@@ -1,16 +1,21 @@
-"""The figure of one prediction: picture, class-activation map, features, what lights the same channels."""
+"""The figure of one prediction: picture, class-activation map, features, training pictures behind it."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
-from pipeline.explain.prediction import NUM_NEIGHBOURS, NUM_PICTURES, Features
+from pipeline.explain.explanation import NUM_NEIGHBOURS, NUM_PICTURES, Explanation
 
 if TYPE_CHECKING:
-    from pipeline.storage import Storage
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from PIL.Image import Image
+
+    from pipeline.artifacts.workspace import Workspace
 
 FORMATS = ("png", "svg")
 THEMES = {
@@ -20,16 +25,15 @@ THEMES = {
 _SIDE = 224
 
 
-def draw_features(
-    found: Features, picture: bytes, storage: Storage, workspace: str, *, theme: str = "light"
-) -> Any:
+def draw_explanation(
+    workspace: Workspace, explanation: Explanation, picture: bytes, *, theme: str = "light"
+) -> Figure:
     """Return a matplotlib figure of one prediction.
 
     Args:
-        found: What lies behind it.
+        workspace: Where the training pictures are.
+        explanation: What lies behind the prediction.
         picture: The picture's bytes.
-        storage: Where the training pictures are.
-        workspace: URI of their bucket.
         theme: `light` or `dark`; the page is painted, so either reads on any background.
 
     Raises:
@@ -41,17 +45,18 @@ def draw_features(
 
     if theme not in THEMES:
         raise ConfigError(f"A theme is one of {', '.join(THEMES)}. Received: {theme!r}")
-    with mpl.rc_context(_style(THEMES[theme])):
+    # Matplotlib's stubs know the names of its settings only as literals.
+    with mpl.rc_context(_style(THEMES[theme])):  # type: ignore[arg-type]
         figure = Figure(figsize=(11, 9.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
-        parts: Any = figure.subfigures(3, 1, height_ratios=(1.25, 1, 2.2))
-        top, middle, bottom = parts
-        _draw_answer(top, found, picture)
-        _draw_vector(middle, found, THEMES[theme])
-        _draw_pictures(bottom, found, _Pictures(storage, workspace))
+        rows = figure.subfigures(3, 1, height_ratios=(1.25, 1, 2.2), squeeze=False)
+        top, middle, bottom = rows[:, 0]
+        _draw_answer(top, explanation, picture)
+        _draw_vector(middle, explanation, THEMES[theme])
+        _draw_pictures(bottom, explanation, workspace)
     return figure
 
 
-def save_figure(figure: Any, format: str) -> bytes:
+def save_figure(figure: Figure, format: str) -> bytes:
     """Return a figure as a PNG or SVG file.
 
     Raises:
@@ -68,17 +73,7 @@ def save_figure(figure: Any, format: str) -> bytes:
     return buffer.getvalue()
 
 
-class _Pictures:
-    """Training pictures, small, by the digest of their bytes."""
-
-    def __init__(self, storage: Storage, workspace: str) -> None:
-        self._storage, self._workspace = storage, workspace
-
-    def __call__(self, blob: str) -> Any:
-        return _small(self._storage.read_bytes(f"{self._workspace}/blobs/{blob}"))
-
-
-def _style(colours: dict[str, str]) -> dict[Any, Any]:
+def _style(colours: dict[str, str]) -> dict[str, float | str | bool]:
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     paper = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
     return {
@@ -91,80 +86,83 @@ def _style(colours: dict[str, str]) -> dict[Any, Any]:
     }
 
 
-def _draw_answer(part: Any, found: Features, picture: bytes) -> None:
-    from pipeline.explain.thumbnails import overlay_activation
+def _draw_answer(part: SubFigure, explanation: Explanation, picture: bytes) -> None:
+    from pipeline.explain.activation import overlay_activation
+    from pipeline.explain.thumbnails import shrink_picture
 
-    image = _small(picture)
+    image = shrink_picture(picture, _SIDE)
     plain, heated, bars = part.subplots(1, 3, width_ratios=(1, 1, 1.6))
-    _show(plain, image, _short(found.file.rpartition("/")[2], 34))
-    _show(heated, overlay_activation(image, found.activation), f"what spoke for {_short(found.label, 20)}")
-    best = sorted(found.outputs.items(), key=lambda item: -item[1])[:6][::-1]
+    _show(plain, image, _short(explanation.file.rpartition("/")[2], 34))
+    title = f"what spoke for {_short(explanation.label, 20)}"
+    _show(heated, overlay_activation(image, explanation.activation), title)
+    best = sorted(explanation.outputs.items(), key=lambda item: -item[1])[:6][::-1]
     bars.barh([_short(label, 24) for label, _ in best], [score for _, score in best], color="#7a8699")
     for row, (_, score) in enumerate(best):
         bars.text(min(score, 0.86) + 0.01, row, f"{score:.3f}", va="center")
-    bars.set(xlim=(0, 1), xlabel="probability", title=f"{_short(found.classifier, 24)} {found.version}")
+    title = f"{_short(explanation.classifier, 24)} {explanation.version}"
+    bars.set(xlim=(0, 1), xlabel="probability", title=title)
 
 
-def _draw_vector(part: Any, found: Features, colours: dict[str, str]) -> None:
-    axes = part.subplots()
-    axes.plot(range(len(found.values)), found.values, color=colours["line"], linewidth=0.7, label="features")
-    strongest = [channel["channel"] for channel in found.channels]
-    heights = [channel["value"] for channel in found.channels]
+def _draw_vector(part: SubFigure, explanation: Explanation, colours: dict[str, str]) -> None:
+    axes, values = part.subplots(), explanation.values
+    axes.plot(range(len(values)), values, color=colours["line"], linewidth=0.7, label="features")
+    strongest = [channel.number for channel in explanation.channels]
+    heights = [channel.share for channel in explanation.channels]
     axes.plot(strongest, heights, "o", color=colours["mark"], markersize=5, label="strongest channels")
     axes.set(
         xlabel="channel of the pooled features",
         ylabel="share of the strongest",
-        xlim=(-5, len(found.values) + 4),
+        xlim=(-5, len(values) + 4),
         ylim=(0, 1.08),
     )
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
 
-def _draw_pictures(part: Any, found: Features, read: _Pictures) -> None:
-    left, right = part.subfigures(1, 2, width_ratios=(3, 1.15))
+@dataclass(frozen=True, slots=True)
+class _Captioned:
+    """A training picture, by the digest of its file, and the text above it."""
+
+    blob: str
+    caption: str
+
+
+def _draw_pictures(part: SubFigure, explanation: Explanation, workspace: Workspace) -> None:
+    left, right = part.subfigures(1, 2, width_ratios=(3, 1.15), squeeze=False)[0]
     left.suptitle("training pictures that light the strongest channels", fontsize=10)
     right.suptitle("most alike", fontsize=10)
-    columns = [
-        (f"channel {channel['channel']}", [(row["blob"], row["label"]) for row in channel["pictures"]])
-        for channel in found.channels
+    columns = []
+    for channel in explanation.channels:
+        column = [_Captioned(row.blob, _short(row.label, 16)) for row, _ in channel.pictures]
+        if column:
+            column[0] = _Captioned(column[0].blob, f"channel {channel.number}\n{column[0].caption}")
+        columns.append(column)
+    _grid(left, columns, NUM_PICTURES, workspace)
+    near = [
+        _Captioned(each.row.blob, f"{_short(each.row.label, 12)} {each.cosine:.2f}")
+        for each in explanation.neighbours
     ]
-    _grid(left, columns, NUM_PICTURES, read)
-    near = [(row["blob"], f"{_short(row['label'], 12)} {row['cosine']:.2f}") for row in found.neighbours]
     half = -(-NUM_NEIGHBOURS // 2)
-    _grid(right, [("", near[:half]), ("", near[half:])], half, read)
+    _grid(right, [near[:half], near[half:]], half, workspace)
 
 
 def _grid(
-    part: Any, columns: Sequence[tuple[str, Sequence[tuple[str, str]]]], rows: int, read: _Pictures
+    part: SubFigure, columns: Sequence[Sequence[_Captioned]], num_rows: int, workspace: Workspace
 ) -> None:
-    grid = part.subplots(rows, len(columns), squeeze=False)
-    for column, (title, pictures) in enumerate(columns):
-        for row in range(rows):
-            axes = grid[row][column]
-            axes.set_axis_off()
-            if row < len(pictures):
-                blob, label = pictures[row]
-                _show(
-                    axes,
-                    read(blob),
-                    f"{title}\n{_short(label, 16)}" if title and not row else _short(label, 16),
-                )
+    from pipeline.explain.thumbnails import shrink_picture
+
+    grid = part.subplots(num_rows, len(columns), squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, pictures in enumerate(columns):
+        for row, picture in enumerate(pictures[:num_rows]):
+            data = workspace.storage.read_bytes(workspace.blob(picture.blob))
+            _show(grid[row][number], shrink_picture(data, _SIDE), picture.caption)
 
 
-def _show(axes: Any, image: Any, title: str) -> None:
+def _show(axes: Axes, image: Image, title: str) -> None:
     axes.imshow(image)
     axes.set_axis_off()
     axes.set_title(title, fontsize=9)
-
-
-def _small(data: bytes) -> Any:
-    from PIL import Image
-
-    from pipeline.pixels.host import decode_picture
-
-    image = Image.fromarray(decode_picture(data))
-    image.thumbnail((_SIDE, _SIDE))
-    return image
 
 
 def _short(text: str, length: int) -> str:

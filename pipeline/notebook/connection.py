@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.errors import StackError
 from pipeline.ml_engine.protocol import MLEngine
@@ -14,19 +15,17 @@ from pipeline.storage import Storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """What a notebook talks to.
+    """The engine and the workspace of a notebook.
 
     Args:
         engine: ML Engine.
-        storage: The buckets.
-        workspace: URI of the bucket of packages and jobs.
+        workspace: The bucket of packages and jobs.
         home: Where fetched files go, below `notebook/`.
         token: Bearer token.
     """
 
     engine: MLEngine
-    storage: Storage
-    workspace: str
+    workspace: Workspace
     home: Path
     token: str = field(default="", repr=False)
 
@@ -66,8 +65,7 @@ def connect(*, project: str | None = None, bucket: str | None = None) -> Connect
         url, token = _find_stack(settings.home)
     return Connection(
         engine=RestMLEngine(url, project or settings.project, token),
-        storage=Storage.from_environment(),
-        workspace=f"gs://{bucket}" if bucket else settings.workspace,
+        workspace=Workspace(Storage.from_environment(), f"gs://{bucket}" if bucket else settings.workspace),
         home=settings.home,
         token=token,
     )
@@ -79,7 +77,7 @@ def _find_stack(home: Path) -> tuple[str, str]:
     state, secrets = load_state(home), load_secrets(home)
     if not state.engine_port or secrets is None:
         raise StackError(
-            f"No ML Engine is known: {home} holds no stack. Start one with `graft up`, say where another one "
-            "is with GRAFT_HOME, or give GRAFT_ML_ENGINE_URL and GRAFT_ML_ENGINE_TOKEN."
+            f"No ML Engine is configured: {home} holds no stack. Start one with `graft up`, name another "
+            "home with GRAFT_HOME, or set GRAFT_ML_ENGINE_URL and GRAFT_ML_ENGINE_TOKEN."
         )
     return state.engine_url, secrets.engine_token

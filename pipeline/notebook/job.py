@@ -101,7 +101,7 @@ class NotebookJob:
         directory = self._connection.home / "notebook" / self.id
         directory.mkdir(parents=True, exist_ok=True)
         with suppress(ObjectNotFound):  # a job that failed early has left nothing
-            self._connection.storage.download_tree(job_dir, directory)
+            self._connection.workspace.storage.download_tree(job_dir, directory)
         self._fetched = directory
         return directory
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
 
-from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import NotebookError, PipelineError
 from pipeline.ml_engine.resources import Job
 from pipeline.notebook.arguments import (
@@ -124,8 +123,8 @@ class MLMagics(Magics):
         package, args = build_cell_package(code, entry, install_requires=self.install_requires)
         job_id = name or new_job_id(package.digest)
         sys.stdout.write(f"job {job_id}, package {package.digest[:16]}\n")
-        uri = upload_package(Workspace(connection.storage, connection.workspace), package)
-        body = self._body(job_id, uri, args, f"{connection.workspace}/jobs/{job_id}")
+        uri = upload_package(connection.workspace, package)
+        body = self._body(job_id, uri, args, connection.workspace.job(job_id).uri)
         try:
             connection.engine.create_job(body)
         except KeyboardInterrupt:
@@ -172,8 +171,7 @@ class MLMagics(Magics):
             made = make_cell(cell)
             check_names([("The cell", made.names)])
             connection = self._connect()
-            workspace = Workspace(connection.storage, connection.workspace)
-            staged = stage_head_text(workspace, cell.encode(), origin="The cell")
+            staged = stage_head_text(connection.workspace, cell.encode(), origin="The cell")
             self._run_here(cell)
             self.heads[name] = staged
             sys.stdout.write(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Settings
 from pipeline.errors import JobFailed, ObjectNotFound
 from pipeline.notebook.connection import connect
 from pipeline.notebook.html import coloured, pictures, table
 from pipeline.types import JsonDict
+
+if TYPE_CHECKING:
+    from pipeline.explain import Explanation
 
 PICTURES_SHOWN = 6
 
@@ -85,11 +88,9 @@ def graft_run(name: str, params: Mapping[str, Any] | None = None) -> Run:
 
 
 def _read_report(evaluation_job: str) -> str:
-    from pipeline.report.build import report_uri
-
-    connection = connect()
+    workspace = connect().workspace
     try:
-        return connection.storage.read_bytes(report_uri(connection.workspace, evaluation_job)).decode()
+        return workspace.storage.read_bytes(workspace.job(evaluation_job).report).decode()
     except ObjectNotFound:
         return ""
 
@@ -104,11 +105,10 @@ class Versions(list[JsonDict]):
 
 def versions(name: str) -> Versions:
     """Return a classifier's versions with what each was made from."""
-    from pipeline.artifacts.workspace import Workspace
     from pipeline.cli.versions import list_versions
 
-    found = connect()
-    return Versions(list_versions(Workspace(found.storage, found.workspace), found.engine, name))
+    connection = connect()
+    return Versions(list_versions(connection.workspace, connection.engine, name))
 
 
 class Evaluation(dict[str, Any]):
@@ -141,11 +141,13 @@ def evaluation(name: str, version: str | None = None) -> Evaluation:
     Raises:
         PlatformError: if there is no such version.
     """
+    from pipeline.artifacts.workspace import ModelDirectory
     from pipeline.deploy.trace import read_lineage
 
-    found = connect()
-    _, uri, _ = read_lineage(found.engine, found.storage, found.workspace, name, version)
-    return Evaluation(found.storage.read_json(f"{uri}/graft/evaluation.json"))
+    connection = connect()
+    workspace = connection.workspace
+    _, uri, _ = read_lineage(connection.engine, workspace.storage, workspace.uri, name, version)
+    return Evaluation(workspace.storage.read_json(ModelDirectory(workspace.storage, uri).evaluation))
 
 
 class Dataset(dict[str, Any]):
@@ -170,37 +172,36 @@ def dataset(name: str, version: str | None = None) -> Dataset:
     from pipeline.artifacts.dataset import iterate_manifest
     from pipeline.explain.thumbnails import Thumbnails
 
-    found = connect()
-    home = f"{found.workspace}/datasets/{name}"
-    version = version or found.storage.read_json(f"{home}/latest.json")["version"]
-    info = found.storage.read_json(f"{home}/{version}/dataset.json")
-    thumbnails = Thumbnails(found.storage, found.workspace)
+    workspace = connect().workspace
+    storage, datasets = workspace.storage, workspace.dataset(name)
+    folder = datasets.version(version or storage.read_json(datasets.latest)["version"])
+    info = storage.read_json(folder.info)
+    thumbnails = Thumbnails(workspace)
     cards: dict[str, list[dict[str, str]]] = {label: [] for label in info["classes"]}
-    for row in iterate_manifest(f"{home}/{version}/manifest.jsonl", found.storage):
+    for row in iterate_manifest(folder.manifest, storage):
         shown = cards.get(row.label, [])
         if row.split is not None and len(shown) < PICTURES_SHOWN:
-            shown.append({"image": thumbnails.plain(row), "caption": f"{row.label}, {row.split}"})
+            shown.append({"image": thumbnails.plain(row.blob), "caption": f"{row.label}, {row.split}"})
     return Dataset(info, cards)
 
 
+@dataclass(frozen=True, slots=True)
 class Explained:
     """What lies behind a prediction, shown as its figure.
 
     Args:
-        features: The data.
+        explanation: The data.
         figure: The figure as a PNG.
     """
 
-    def __init__(self, features: Any, figure: bytes) -> None:
-        self.features = features
-        self._figure = figure
+    explanation: Explanation
+    figure: bytes = field(repr=False)
 
     def _repr_png_(self) -> bytes:
-        return self._figure
+        return self.figure
 
     def __repr__(self) -> str:
-        found = self.features
-        return f"{found.file}: {found.label} ({found.score:.4f}) says {found.classifier} {found.version}"
+        return str(self.explanation)
 
 
 def explain(name: str, file: str, *, version: str | None = None, theme: str = "light") -> Explained:
@@ -212,12 +213,10 @@ def explain(name: str, file: str, *, version: str | None = None, theme: str = "l
     """
     from pathlib import Path
 
-    from pipeline.explain import features
-    from pipeline.explain.figure import draw_features, save_figure
+    from pipeline.explain import explain_file
+    from pipeline.explain.figure import draw_explanation, save_figure
 
-    found = connect()
-    behind = features(
-        name, file, engine=found.engine, storage=found.storage, workspace=found.workspace, version=version
-    )
-    figure = draw_features(behind, Path(file).read_bytes(), found.storage, found.workspace, theme=theme)
-    return Explained(behind, save_figure(figure, "png"))
+    connection = connect()
+    explanation = explain_file(connection.workspace, connection.engine, name, file, version=version)
+    figure = draw_explanation(connection.workspace, explanation, Path(file).read_bytes(), theme=theme)
+    return Explained(explanation, save_figure(figure, "png"))

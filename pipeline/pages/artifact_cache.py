@@ -5,18 +5,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from pipeline.deploy.summary import run_uri
+from pipeline.artifacts.dataset import DatasetInfo, ManifestRow, iterate_manifest, read_latest_version
+from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
 from pipeline.errors import ObjectNotFound
-from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
+if TYPE_CHECKING:
+    from pipeline.explain.features import CachedFeatures, TrainingPictures
+
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-MAX_OBJECTS = 20_000  # events and the like, about a kilobyte each
+Record = TypeVar("Record")
+MAX_RECORDS = 20_000  # events and the like, about a kilobyte each
 
 
-class Cache:
+class Cache(Generic[Key, Value]):
     """The values used last, by key; safe for several threads.
 
     Args:
@@ -25,16 +31,15 @@ class Cache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """Return the value of a key, made now if need be; two threads may both make it."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                found: Value = self._values[key]
-                return found
+                return self._values[key]
         made = make()
         with self._lock:
             self._values[key] = made
@@ -44,54 +49,81 @@ class Cache:
 
 
 class ArtifactCache:
-    """What pages read of a bucket.
+    """What pages read of a workspace.
 
     Args:
-        storage: The bucket.
-        workspace: Its URI.
+        workspace: The bucket.
     """
 
-    def __init__(self, storage: Storage, workspace: str) -> None:
-        self.storage, self.workspace = storage, workspace
-        self._objects = Cache(MAX_OBJECTS)
-        self.manifests = Cache(4)  # a few megabytes each
-        self.features = Cache(2)  # 50 MB for ten thousand pictures
-        self.thumbnails = Cache(4000)  # 5 kB each
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.storage = workspace, workspace.storage
+        self.thumbnails: Cache[str, bytes] = Cache(4000)  # 5 kB each
+        self._records: Cache[str, object] = Cache(MAX_RECORDS)
+        self._manifests: Cache[str, tuple[ManifestRow, ...]] = Cache(4)  # a few megabytes each
+        self._features: Cache[str, CachedFeatures | None] = Cache(2)  # 50 MB for ten thousand pictures
 
-    def current(self, uri: str) -> Any:
-        """Return an object that may change, None where there is none."""
+    def current(self, read: Callable[[], Record]) -> Record | None:
+        """Return a record that may change, None where there is none."""
         try:
-            return self.storage.read_json(uri)
+            return read()
         except ObjectNotFound:
             return None
 
-    def fixed(self, uri: str) -> Any:
-        """Return an object that is never written again, None where there is none yet."""
+    def fixed(self, uri: str, read: Callable[[], Record]) -> Record | None:
+        """Return a record that is never written again, None where there is none yet."""
         try:
-            return self._objects.get(uri, lambda: self.storage.read_json(uri))
+            return cast("Record", self._records.get(uri, read))
         except ObjectNotFound:
             return None
 
     def history(self, name: str, last: int | None = None) -> list[JsonDict]:
         """Return the events of a classifier, oldest first; the last ones alone if a number is given."""
-        uris = self.storage.list_uris(f"{self.workspace}/classifiers/{name}/history/")
-        events = map(self.fixed, uris if last is None else uris[-last:])
+        uris = self.storage.list_uris(self.workspace.classifier(name).history)
+        events = (self._json(uri) for uri in (uris if last is None else uris[-last:]))
         return [event for event in events if event is not None]
 
-    def latest_dataset(self, name: str) -> JsonDict | None:
-        """Return `dataset.json` of the last version that the data gate let through."""
-        latest = self.current(f"{self.workspace}/datasets/{name}/latest.json") or {}
-        return self.dataset(name, latest["version"]) if latest.get("version") else None
+    def latest_dataset(self, name: str) -> DatasetInfo | None:
+        """Return the last dataset version that the data gate let through."""
+        version = read_latest_version(self.storage, self.workspace.uri, name)
+        return self.dataset(name, version) if version else None
 
-    def dataset(self, name: str, version: str) -> JsonDict | None:
-        """Return `dataset.json` of a version, None where there is none."""
-        found: JsonDict | None = self.fixed(f"{self.workspace}/datasets/{name}/{version}/dataset.json")
-        return found
+    def dataset(self, name: str, version: str) -> DatasetInfo | None:
+        """Return a dataset version as a whole, None where there is none."""
+        uri = self.workspace.dataset(name).version(version).info
+        return self.fixed(uri, lambda: DatasetInfo.from_dict(self.storage.read_json(uri)))
+
+    def manifest(self, dataset: DatasetVersionFolder) -> tuple[ManifestRow, ...]:
+        """Return the rows of a dataset version without their fingerprints.
+
+        Raises:
+            ObjectNotFound: if there is no such version.
+        """
+
+        def read() -> tuple[ManifestRow, ...]:
+            rows = iterate_manifest(dataset.manifest, dataset.storage)
+            return tuple(replace(row, sketch=None, phash=None, colour=None) for row in rows)
+
+        return self._manifests.get(dataset.uri, read)
+
+    def training_pictures(self, dataset: DatasetVersionFolder, job: JobDirectory) -> TrainingPictures:
+        """Return what a version was trained on; see `pipeline.explain.features`."""
+        from pipeline.explain.features import TrainingPictures, feature_uris, read_features
+
+        manifest = self.manifest(dataset)
+        rows = {row.id: row for row in manifest if row.split == "train" and row.id is not None}
+        cached = self._features.get(
+            job.uri, lambda: read_features(job.storage, feature_uris(job), wanted=rows)
+        )
+        return TrainingPictures(rows=rows, cached=cached)
 
     def beside_model(self, name: str, version: str, file: str) -> Any:
         """Return an object that a version carries, `lineage.json` for instance."""
-        return self.fixed(f"{self.workspace}/models/{name}/{version}/graft/{file}")
+        return self._json(f"{self.workspace.model(name, version).uri}/graft/{file}")
 
     def of_run(self, name: str, run_id: str, file: str) -> Any:
         """Return an object that a run left behind; clearing its tasks writes it again."""
-        return self.current(f"{run_uri(self.workspace, name, run_id)}/{file}")
+        uri = f"{self.workspace.run(name, run_id).uri}/{file}"
+        return self.current(lambda: self.storage.read_json(uri))
+
+    def _json(self, uri: str) -> Any:
+        return self.fixed(uri, lambda: self.storage.read_json(uri))

@@ -1,4 +1,4 @@
-"""Suspected labels: what the newest evaluated run doubts, and what people decide about it."""
+"""Suspected labels of the newest evaluated run, and people's decisions about them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def decide(
     info = cache.dataset(name, version)
     if info is None or id not in read_pictures(cache, name, version).by_id:
         raise ConfigError(f"Dataset version {version!r} of {name} has no picture {id!r} to decide on.")
-    if action == "relabel" and label not in info["classes"]:
-        raise ConfigError(f"{label!r} is no class of {name}; the classes are {', '.join(info['classes'])}.")
-    with acquire_lock(cache.storage, cache.workspace, name, subject="decisions"):
-        decide_picture(cache.storage, cache.workspace, name, id, action, label=label)
+    if action == "relabel" and label not in info.classes:
+        raise ConfigError(f"{label!r} is no class of {name}; the classes are {', '.join(info.classes)}.")
+    with acquire_lock(cache.storage, cache.workspace.uri, name, subject="decisions"):
+        decide_picture(cache.storage, cache.workspace.uri, name, id, action, label=label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Scheduled
@@ -24,7 +25,7 @@ class Overview:
         accuracy: Of that version, on its test pictures.
         trend: Accuracy of the last deployments.
         verdict: What came of the newest run; None before the first.
-        data: `dataset.json` of the latest dataset version.
+        data: The latest dataset version.
         pictures: How many it holds.
         traffic: Predictions that its versions answered; None where the engine does not count.
     """
@@ -34,14 +35,14 @@ class Overview:
     accuracy: float | None
     trend: Sparkline | None
     verdict: RunStatus | None
-    data: JsonDict | None
+    data: DatasetInfo | None
     pictures: int
     traffic: int | None = None
 
 
 def describe_classifiers(
     cache: ArtifactCache,
-    known: Iterable[Scheduled],
+    classifiers: Iterable[Scheduled],
     serving: Mapping[str, str],
     traffic: Mapping[str, int] | None = None,
 ) -> list[Overview]:
@@ -49,11 +50,11 @@ def describe_classifiers(
 
     Args:
         cache: The bucket.
-        known: The classifiers.
+        classifiers: What the scheduler has.
         serving: Default version by model, as the engine says.
         traffic: Predictions by model, None where the engine does not count them.
     """
-    ordered = sorted(known, key=lambda each: each.name)
+    ordered = sorted(classifiers, key=lambda each: each.name)
     return [
         describe_classifier(
             cache,
@@ -80,7 +81,7 @@ def describe_classifier(
         trend=draw_sparkline(accuracies),
         verdict=read_run_status(cache, name, run) if run else None,
         data=data,
-        pictures=sum(data["pictures"].values()) if data else 0,
+        pictures=sum(data.pictures.values()) if data else 0,
         traffic=traffic,
     )
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.deploy.summary import run_uri
+from pipeline.artifacts.workspace import ModelDirectory, Workspace
 from pipeline.report.content import build_content
 from pipeline.report.inputs import read_inputs
 from pipeline.report.page import render_page
-from pipeline.storage import Storage
-
-
-def report_uri(workspace: str, evaluation_job: str) -> str:
-    """Return where the report of an evaluation is."""
-    return f"{workspace}/jobs/{evaluation_job}/report.html"
 
 
 def write_report(
-    storage: Storage,
-    workspace: str,
+    workspace: Workspace,
     *,
     run_id: str,
     dataset: Mapping[str, Any],
@@ -36,15 +29,15 @@ def write_report(
         Its URI.
     """
     inputs = read_inputs(
-        storage, run_id=run_id, dataset=dataset, training=training, evaluation=evaluation, decision=decision
+        workspace, run_id=run_id, dataset=dataset, training=training, evaluation=evaluation, decision=decision
     )
-    uri = report_uri(workspace, evaluation["job"])
-    content = build_content(inputs, storage, workspace)
+    uri = workspace.job(evaluation["job"]).report
+    content = build_content(workspace, inputs)
+    storage = workspace.storage
     storage.write_bytes(uri, render_page(content).encode())
     issues = content["issues"] and {name: content["issues"][name] for name in ("examined", "count", "found")}
-    folder = run_uri(workspace, dataset["classifier"]["name"], run_id)
     storage.write_json(
-        f"{folder}/evaluated.json",
+        workspace.run(dataset["classifier"]["name"], run_id).evaluated,
         {
             "run_id": run_id,
             "dataset": {name: dataset[name] for name in ("dataset", "version")},
@@ -59,8 +52,8 @@ def write_report(
     return uri
 
 
-def copy_report(storage: Storage, workspace: str, *, evaluation_job: str, model_uri: str) -> None:
+def copy_report(workspace: Workspace, *, evaluation_job: str, model_uri: str) -> None:
     """Put the report beside the model, so that a version carries it."""
-    storage.write_bytes(
-        f"{model_uri}/graft/report.html", storage.read_bytes(report_uri(workspace, evaluation_job))
-    )
+    storage = workspace.storage
+    page = storage.read_bytes(workspace.job(evaluation_job).report)
+    storage.write_bytes(ModelDirectory(storage, model_uri).report, page)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts.dataset import ManifestRow
-from pipeline.explain.feature_search import read_features
+from pipeline.artifacts.workspace import Workspace
+from pipeline.explain.features import read_features
 from pipeline.explain.thumbnails import Thumbnails
 from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
@@ -15,7 +16,6 @@ from pipeline.report.curves import class_curves, fit_temperature
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.ranking import Answer, rank_answers
-from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
 MAX_CLASSES_TABLED = 20  # columns of the confusion matrix
@@ -34,12 +34,12 @@ HEADLINE = (
 )
 
 
-def build_content(inputs: ReportInputs, storage: Storage, workspace: str) -> JsonDict:
+def build_content(workspace: Workspace, inputs: ReportInputs) -> JsonDict:
     """Return everything that the page shows, section by section; a section without data is empty."""
     answers = rank_answers(inputs)
     train = {id: row for id, row in inputs.rows.items() if row.split == "train"}
-    cached = read_features(storage, inputs.record.get("features", ()), wanted=train)
-    gallery = Gallery(inputs, answers, Thumbnails(storage, workspace))
+    cached = read_features(workspace.storage, inputs.record.get("features", ()), wanted=train)
+    gallery = Gallery(inputs, answers, Thumbnails(workspace))
     comparison = inputs.evaluation.get("comparison") or {}
     return {
         "title": inputs.classifier["name"],

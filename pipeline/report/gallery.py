@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.dataset import ManifestRow
-from pipeline.explain.feature_search import CachedFeatures, nearest_pictures
+from pipeline.explain.features import CachedFeatures
+from pipeline.explain.neighbours import nearest_pictures
 from pipeline.explain.thumbnails import Thumbnails
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
@@ -128,11 +129,11 @@ class Gallery:
     def _heated(self, answer: Answer) -> str | None:
         if "activation" not in answer.row:
             return None
-        return self._thumbnails.heated(self._inputs.rows[answer.key], answer.row["activation"])
+        return self._thumbnails.heated(self._inputs.rows[answer.key].blob, answer.row["activation"])
 
     def _card(self, row: ManifestRow) -> JsonDict:
         return {
-            "image": self._thumbnails.plain(row),
+            "image": self._thumbnails.plain(row.blob),
             "label": row.label,
             "name": picture_name(row.source_url),
             "link": web_link(row.page_url) or web_link(row.source_url),

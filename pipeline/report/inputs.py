@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.artifacts.dataset import ManifestRow, iterate_manifest
+from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
 from pipeline.errors import ObjectNotFound
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -48,7 +49,7 @@ class ReportInputs:
 
 
 def read_inputs(
-    storage: Storage,
+    workspace: Workspace,
     *,
     run_id: str,
     dataset: Mapping[str, Any],
@@ -59,22 +60,24 @@ def read_inputs(
     """Read what the steps left in the bucket.
 
     Args:
-        storage: The bucket.
+        workspace: The bucket.
         run_id: The run.
         dataset: Result of the clean step.
         training: Result of the train step.
         evaluation: Result of the evaluate step; `evaluation.json` at its `uri` is read.
         decision: What the gate said.
     """
-    rows = iterate_manifest(f"{dataset['uri']}/manifest.jsonl", storage)
+    storage = workspace.storage
+    folder = DatasetVersionFolder(storage, dataset["uri"])
+    rows = iterate_manifest(folder.manifest, storage)
     return ReportInputs(
         run_id=run_id,
         classifier=dataset["classifier"],
         dataset=dataset,
-        info=_read(storage, f"{dataset['uri']}/dataset.json"),
+        info=_read(storage, folder.info),
         rows={row.id: row for row in rows if row.split is not None and row.id is not None},
         training=training,
-        record=_read(storage, f"{training['model_uri'].removesuffix('/model')}/training.json"),
+        record=_read(storage, ModelDirectory(storage, training["model_uri"]).job.training),
         evaluation=_read(storage, evaluation["uri"]) or evaluation,
         decision=decision,
         answers={row["key"]: row for row in _predictions(storage, evaluation["predictions"])},

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.summary import run_uri
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.schedule import Run, Scheduled
@@ -32,6 +33,10 @@ class CountingStorage(Storage):
         self.counts["read"] += 1
         return super().read_bytes(uri)
 
+    def local_path(self, uri: str) -> Path:
+        self.counts["read"] += 1
+        return super().local_path(uri)
+
     def list_uris(self, prefix: str) -> list[str]:
         self.counts["list"] += 1
         return super().list_uris(prefix)
@@ -50,7 +55,8 @@ class Fleet:
     def __init__(self, folder: Path, *, classifiers: int, versions: int, pictures: int) -> None:
         self.folder = folder
         self.storage = CountingStorage({"graft": folder})
-        self.cache = ArtifactCache(self.storage, WORKSPACE)
+        self.workspace = Workspace(self.storage, WORKSPACE)
+        self.cache = ArtifactCache(self.workspace)
         self.names = [f"classifier_{number:02d}" for number in range(classifiers)]
         self.num_versions = versions
         for number, name in enumerate(self.names):
@@ -121,6 +127,8 @@ class Fleet:
             "train": counts["train"],
             "test": counts["test"],
             "rejected": {"truncated": len(rows) - len(kept)},
+            "source": {"type": "url_list"},
+            "split": {"method": "hash", "test_fraction": 0.2, "seed": 0},
             "run_id": self.run(0).run_id,
             "created_at": START.isoformat(),
             "warnings": [],

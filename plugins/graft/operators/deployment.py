@@ -79,9 +79,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
                 licences=count_licences(self.workspace.storage, self.dataset["uri"]),
             ),
         )
-        copy_report(
-            self.workspace.storage, self.workspace.uri, evaluation_job=evaluation.job, model_uri=model_uri
-        )
+        copy_report(self.workspace, evaluation_job=evaluation.job, model_uri=model_uri)
         version = deploy_version(
             self.connect(),
             model=classifier.name,

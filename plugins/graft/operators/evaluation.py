@@ -186,8 +186,7 @@ class GateOperator(GraftOperator):
             version=None,
         )
         report = write_report(
-            self.workspace.storage,
-            self.workspace.uri,
+            self.workspace,
             run_id=context["ti"].run_id,
             dataset=self.dataset,
             training=self.training,

@@ -18,6 +18,7 @@ from pipeline.errors import PlatformError, UndecodableImage
 from pipeline.pages.labels import decide
 
 if TYPE_CHECKING:
+    from pipeline.pages.prediction import PredictionView
     from pipeline.preprocess.decisions import Action
 
 router = APIRouter(dependencies=[Depends(access.require_same_site)])
@@ -67,7 +68,12 @@ def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[st
 
     with page_context.engine() as engine:
         rollback_version(
-            engine, page_context.cache.storage, page_context.cache.workspace, model=name, by=by, **arguments
+            engine,
+            page_context.cache.storage,
+            page_context.cache.workspace.uri,
+            model=name,
+            by=by,
+            **arguments,
         )
 
 
@@ -108,7 +114,7 @@ async def try_it(
     return await run_in_threadpool(render_trial, request, user, name, {"trial": trial})
 
 
-def _try(page_context: PageContext, name: str, data: bytes) -> Any:
+def _try(page_context: PageContext, name: str, data: bytes) -> PredictionView:
     from pipeline.pages.prediction import predict_picture
 
     with page_context.engine() as engine:

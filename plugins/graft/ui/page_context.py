@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends
 
 from graft.hooks.ml_engine import MLEngineHook, connect
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.errors import PlatformError
 from pipeline.pages.artifact_cache import ArtifactCache
@@ -95,7 +96,7 @@ class PageContext:
 @cache
 def get_page_context() -> PageContext:
     """Return what all requests of this process stand on."""
-    return PageContext(ArtifactCache(Storage.from_environment(), Settings().workspace))
+    return PageContext(ArtifactCache(Workspace(Storage.from_environment(), Settings().workspace)))
 
 
 PageContextDep = Annotated[PageContext, Depends(get_page_context)]

@@ -142,7 +142,7 @@ def pictures(
         if version:
             raise ObjectNotFound(f"{name} has no dataset version {version}.")
         return render(request, "no_pictures.html", base)
-    found = read_pictures(cache, name, info["version"])
+    found = read_pictures(cache, name, info.version)
     choice = Choice(label=label, split=split, reason=reason, text=text[:100], page=page)
     values = {
         "info": info,

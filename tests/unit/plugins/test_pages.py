@@ -14,6 +14,7 @@ import pytest
 from fastapi import HTTPException
 from PIL import Image
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
 from tests.fakes.ml_engine import FakeMLEngine
@@ -296,7 +297,7 @@ class TestPages:
     def test_a_picture_is_answered_with_bars_map_and_version(self, pages: Pages) -> None:
         pages.sign_in("user")
         pages.engine.ensure_model(NAME)
-        pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://x"})
+        pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://graft/x"})
         said = {"label": "bee", "score": 0.7, "outputs": [0.1, 0.7, 0.2]}
         said |= {"features": [1, 2], "activation": [[0.0, 1.0], [0.5, 0.0]]}
         pages.engine.answer = lambda version, instance: said
@@ -326,7 +327,7 @@ class TestPages:
     ) -> None:
         page_context = ReportWorld(tmp_path / "graft")
         dataset = {**page_context.arguments()["dataset"], "classifier": {"name": NAME, "description": ""}}
-        write_report(page_context.storage, WORKSPACE, **page_context.arguments(dataset=dataset))
+        write_report(Workspace(page_context.storage, WORKSPACE), **page_context.arguments(dataset=dataset))
         for uri in page_context.storage.list_uris(f"{WORKSPACE}/"):
             pages.fleet.storage.write_bytes(uri, page_context.storage.read_bytes(uri))
         pages.sign_in("viewer")

@@ -10,7 +10,7 @@ import pipeline.stack
 from pipeline.errors import StackError
 from pipeline.stack import StackStatus
 from pipeline.stack.state import ensure_secrets
-from tests.fakes_stack import stack_status
+from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
 COMMANDS = ("up", "down", "status", "run", "predict", "versions", "dataset", "doctor", "demo")

@@ -12,7 +12,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.cli import connection, run
 from pipeline.cli.demo import pick_test_pictures
 from pipeline.storage import Storage
-from tests.fakes_stack import stack_status
+from tests.fakes.stack import stack_status
 from tests.unit.pipeline.cli.test_predict import Engine
 from tests.unit.pipeline.cli.test_run import SUMMARY
 

@@ -16,7 +16,7 @@ from pipeline import airflow_api
 from pipeline.airflow_api import ImportFailure
 from pipeline.config import SHIPPED_CLASSIFIERS
 from pipeline.stack.status import ProcessState
-from tests.fakes_stack import stack_status
+from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
 

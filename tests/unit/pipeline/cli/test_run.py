@@ -19,7 +19,7 @@ from pipeline.cli.output import ExitCode, UsageError
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError
 from pipeline.storage import Storage
-from tests.fakes_stack import stack_status
+from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
 RUN = "manual__2026-01-01T00:00:00+00:00"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,19 @@ import pytest
 from PIL import Image
 
 from pipeline import explain
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.imagenet import imagenet_labels
 from pipeline.errors import ConfigError, ModelError, PlatformError, SourceNotFound
-from pipeline.explain import network
-from pipeline.explain.figure import THEMES, draw_features, save_figure
+from pipeline.explain import Explanation, network
+from pipeline.explain.figure import THEMES, draw_explanation, save_figure
 from pipeline.npz import write_npz
+from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pages.prediction import predict_picture
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.pictures import encode
 
-WORKSPACE = "gs://graft"
+BUCKET = "gs://graft"
 WIDTH = 8
 
 
@@ -47,14 +52,17 @@ class TestClassify:
         logits[[967, 285]] = (9, 7)
         monkeypatch.setattr(network, "ask_network", lambda request: [logits.tolist()])
         (found,) = explain.classify([Path("a.png")], top=2)
-        assert found["file"] == "a.png"
-        assert [row["label"] for row in found["top"]] == ["espresso", "Egyptian cat"]
+        assert found.file == "a.png"
+        assert [row.label for row in found.top] == ["espresso", "Egyptian cat"]
         powers = np.exp(logits)
-        assert found["top"][0]["score"] == pytest.approx(powers[967] / powers.sum())
+        assert found.top[0].score == pytest.approx(powers[967] / powers.sum())
 
     def test_a_missing_file_is_named_before_any_network_is_made(self) -> None:
         with pytest.raises(SourceNotFound, match=r"absent\.png cannot be read: No such file"):
             explain.classify(["absent.png"])
+
+    def test_the_child_is_a_module_that_there_is(self) -> None:
+        assert importlib.util.find_spec(network._CHILD[-1]) is not None
 
     def test_a_child_that_dies_is_an_error_with_its_last_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
@@ -65,10 +73,10 @@ class TestClassify:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
+def workspace(tmp_path: Path) -> Workspace:
     """A version whose training saw three pictures, the first of which is the one asked about."""
     storage = Storage({"graft": tmp_path})
-    dataset, job = f"{WORKSPACE}/datasets/m/1", f"{WORKSPACE}/jobs/j"
+    dataset, job = f"{BUCKET}/datasets/m/1", f"{BUCKET}/jobs/j"
     rows = [
         {
             "id": f"id{number}",
@@ -84,17 +92,18 @@ def storage(tmp_path: Path) -> Storage:
     ]
     storage.write_bytes(f"{dataset}/manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     for number in range(4):
-        storage.write_bytes(f"{WORKSPACE}/blobs/blob{number}", picture(number * 60))
+        storage.write_bytes(f"{BUCKET}/blobs/blob{number}", picture(number * 60))
     features = np.eye(4, WIDTH, dtype=np.float32) + 0.1
     ids = np.array([row["id"] for row in rows], "S")
-    storage.write_bytes(f"{WORKSPACE}/features/a.npz", write_npz({"ids": ids, "features": features}))
-    storage.write_json(f"{job}/training.json", {"features": [f"{WORKSPACE}/features/a.npz"]})
+    storage.write_bytes(f"{BUCKET}/features/a.npz", write_npz({"ids": ids, "features": features}))
+    storage.write_json(f"{job}/training.json", {"features": [f"{BUCKET}/features/a.npz"]})
     lineage = {
         "dataset": {"uri": dataset},
         "training": {"model_uri": f"{job}/model", "classes": ["brick", "grass"]},
     }
-    storage.write_json(f"{WORKSPACE}/models/m/v1/graft/lineage.json", lineage)
-    return storage
+    storage.write_json(f"{BUCKET}/models/m/v1/graft/lineage.json", lineage)
+    storage.write_json(f"{BUCKET}/models/m/v1/graft/labels.json", ["brick", "grass"])
+    return Workspace(storage, BUCKET)
 
 
 def answer_explained(version: str, instance: Any) -> dict[str, Any]:
@@ -107,77 +116,104 @@ def answer_explained(version: str, instance: Any) -> dict[str, Any]:
 def engine() -> FakeMLEngine:
     engine = FakeMLEngine(answer=answer_explained)
     engine.ensure_model("m")
-    engine.create_version("m", {"name": "v1", "deploymentUri": f"{WORKSPACE}/models/m/v1"})
+    engine.create_version("m", {"name": "v1", "deploymentUri": f"{BUCKET}/models/m/v1"})
     return engine
 
 
 @pytest.fixture
-def found(storage: Storage, engine: FakeMLEngine, tmp_path: Path) -> explain.Features:
-    (tmp_path / "asked.png").write_bytes(picture(10))
-    return explain.features("m", tmp_path / "asked.png", engine=engine, storage=storage, workspace=WORKSPACE)
+def explanation(workspace: Workspace, engine: FakeMLEngine) -> Explanation:
+    return explain.explain(workspace, engine, "m", picture(10))
 
 
-class TestFeatures:
-    def test_the_answer_and_the_outputs_by_class(self, found: explain.Features) -> None:
-        assert (found.version, found.label, found.score) == ("v1", "brick", 0.9)
-        assert found.outputs == {"brick": 0.9, "grass": 0.1}
+class TestExplanation:
+    def test_the_answer_and_the_outputs_by_class(self, explanation: Explanation) -> None:
+        assert (explanation.version, explanation.label, explanation.score) == ("v1", "brick", 0.9)
+        assert explanation.outputs == {"brick": 0.9, "grass": 0.1}
 
     def test_the_strongest_channels_come_with_the_training_pictures_that_light_them(
-        self, found: explain.Features
+        self, explanation: Explanation
     ) -> None:
-        first = found.channels[0]
-        assert (first["channel"], first["value"]) == (0, 1.0)
-        assert first["pictures"][0]["id"] == "id0"
-        assert found.channels[1]["channel"] == 1
-        assert found.channels[1]["pictures"][0]["id"] == "id1"
+        first, second = explanation.channels[:2]
+        assert (first.number, first.share) == (0, 1.0)
+        assert first.pictures[0][0].id == "id0"
+        assert second.number == 1
+        assert second.pictures[0][0].id == "id1"
 
-    def test_neighbours_are_training_pictures_by_cosine(self, found: explain.Features) -> None:
-        assert [row["id"] for row in found.neighbours][0] == "id0"
-        assert {row["id"] for row in found.neighbours} == {"id0", "id1", "id2"}
-        cosines = [row["cosine"] for row in found.neighbours]
+    def test_neighbours_are_training_pictures_by_cosine(self, explanation: Explanation) -> None:
+        assert explanation.neighbours[0].row.id == "id0"
+        assert {near.row.id for near in explanation.neighbours} == {"id0", "id1", "id2"}
+        cosines = [near.cosine for near in explanation.neighbours]
         assert cosines == sorted(cosines, reverse=True)
 
-    def test_it_is_plain_json(self, found: explain.Features) -> None:
-        assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+    def test_it_is_plain_json(self, explanation: Explanation) -> None:
+        document = json.loads(json.dumps(explanation.to_dict()))
+        assert document == explanation.to_dict()
+        assert document["neighbours"][0].keys() == {"id", "blob", "label", "source", "cosine"}
+        assert document["channels"][0]["pictures"][0].keys() == {"id", "blob", "label", "source", "value"}
+
+    @pytest.mark.parametrize("gone", [{"id": "id0", "blobs": []}, {"id": None, "blobs": ["blob0"]}])
+    def test_a_picture_that_was_taken_down_is_not_shown(
+        self, workspace: Workspace, engine: FakeMLEngine, gone: dict[str, Any]
+    ) -> None:
+        line = json.dumps({**gone, "urls": [], "at": "2026-01-01T00:00:00Z"})
+        workspace.storage.write_bytes(workspace.dataset("m").takedowns, line.encode())
+        explanation = explain.explain(workspace, engine, "m", picture(10))
+        assert {near.row.id for near in explanation.neighbours} == {"id1", "id2"}
+        shown = [row.id for channel in explanation.channels for row, _ in channel.pictures]
+        assert "id0" not in shown
 
     def test_a_version_without_cached_features_still_answers(
-        self, storage: Storage, engine: FakeMLEngine, tmp_path: Path
+        self, workspace: Workspace, engine: FakeMLEngine
     ) -> None:
-        storage.delete_tree(f"{WORKSPACE}/jobs/j")
-        (tmp_path / "asked.png").write_bytes(picture(10))
-        found = explain.features(
-            "m", tmp_path / "asked.png", engine=engine, storage=storage, workspace=WORKSPACE
-        )
-        assert (found.label, found.neighbours) == ("brick", [])
+        workspace.storage.delete_tree(f"{BUCKET}/jobs/j")
+        explanation = explain.explain(workspace, engine, "m", picture(10))
+        assert (explanation.label, explanation.neighbours) == ("brick", ())
 
-    def test_a_missing_picture_is_named(self, storage: Storage, engine: FakeMLEngine) -> None:
+    def test_a_version_that_was_not_deployed_by_graft_is_answered_without_training_pictures(
+        self, workspace: Workspace, engine: FakeMLEngine
+    ) -> None:
+        workspace.storage.delete_tree(f"{BUCKET}/models/m")
+        explanation = explain.explain(workspace, engine, "m", picture(10))
+        assert explanation.outputs == {"class 0": 0.9, "class 1": 0.1}
+        assert (explanation.dataset, explanation.neighbours) == (None, ())
+        view = predict_picture(ArtifactCache(workspace), engine, "m", picture(10))
+        assert (view.dataset_version, view.neighbours) == (None, ())
+
+    def test_a_missing_picture_is_named(self, workspace: Workspace, engine: FakeMLEngine) -> None:
         with pytest.raises(SourceNotFound, match=r"absent\.png cannot be read"):
-            explain.features("m", "absent.png", engine=engine, storage=storage, workspace=WORKSPACE)
+            explain.explain_file(workspace, engine, "m", "absent.png")
 
-    def test_an_unknown_classifier_is_named(
-        self, storage: Storage, engine: FakeMLEngine, tmp_path: Path
-    ) -> None:
-        (tmp_path / "asked.png").write_bytes(picture(10))
+    def test_an_unknown_classifier_is_named(self, workspace: Workspace, engine: FakeMLEngine) -> None:
         with pytest.raises(PlatformError, match="model 'n' has no version that serves"):
-            explain.features("n", tmp_path / "asked.png", engine=engine, storage=storage, workspace=WORKSPACE)
+            explain.explain(workspace, engine, "n", picture(10))
+
+    def test_a_page_shows_the_same(self, workspace: Workspace, engine: FakeMLEngine) -> None:
+        view = predict_picture(ArtifactCache(workspace), engine, "m", picture(10))
+        plain = explain.explain(workspace, engine, "m", picture(10))
+        assert replace(view.explanation, milliseconds=0) == replace(plain, milliseconds=0, file="the picture")
+        assert view.bars == [("brick", 0.9), ("grass", 0.1)]
+        assert [near.picture.id for near in view.neighbours] == [near.row.id for near in plain.neighbours]
+        assert [channel.number for channel in view.channels] == [each.number for each in plain.channels]
+        assert view.dataset_version == "1"
+        assert view.picture != view.heated
 
 
 class TestFigure:
     @pytest.mark.parametrize("theme", sorted(THEMES))
     def test_it_is_a_picture_on_its_own_paper(
-        self, theme: str, found: explain.Features, storage: Storage
+        self, theme: str, explanation: Explanation, workspace: Workspace
     ) -> None:
-        figure = draw_features(found, picture(10), storage, WORKSPACE, theme=theme)
+        figure = draw_explanation(workspace, explanation, picture(10), theme=theme)
         image = Image.open(io.BytesIO(save_figure(figure, "png"))).convert("RGB")
         assert "#{:02x}{:02x}{:02x}".format(*image.getpixel((2, 2))) == THEMES[theme]["page"]
 
-    def test_as_svg_it_says_what_is_drawn(self, found: explain.Features, storage: Storage) -> None:
-        svg = save_figure(draw_features(found, picture(10), storage, WORKSPACE), "svg")
+    def test_as_svg_it_says_what_is_drawn(self, explanation: Explanation, workspace: Workspace) -> None:
+        svg = save_figure(draw_explanation(workspace, explanation, picture(10)), "svg")
         assert svg.startswith(b"<?xml")
-        assert svg == save_figure(draw_features(found, picture(10), storage, WORKSPACE), "svg")
+        assert svg == save_figure(draw_explanation(workspace, explanation, picture(10)), "svg")
 
-    def test_another_theme_or_format_is_refused(self, found: explain.Features, storage: Storage) -> None:
+    def test_another_theme_or_format_is_refused(self, explanation: Explanation, workspace: Workspace) -> None:
         with pytest.raises(ConfigError, match="one of light, dark"):
-            draw_features(found, picture(10), storage, WORKSPACE, theme="blue")
+            draw_explanation(workspace, explanation, picture(10), theme="blue")
         with pytest.raises(ConfigError, match=r"\.png or \.svg"):
             save_figure(None, "pdf")

@@ -9,6 +9,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.notebook import load_ipython_extension, magics
 from pipeline.notebook.connection import Connection
 from pipeline.storage import Storage
@@ -53,7 +54,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     shell = InteractiveShell(config=config)
     engine = FakeMLEngine(run_job=lambda job: {"state": "SUCCEEDED"})
     storage = Storage({"graft": tmp_path / "bucket"})
-    connection = Connection(engine=engine, storage=storage, workspace="gs://graft", home=tmp_path / "home")
+    connection = Connection(engine=engine, workspace=Workspace(storage, "gs://graft"), home=tmp_path / "home")
     monkeypatch.setattr(magics, "connect", lambda **_: connection)
     load_ipython_extension(shell)
     yield Kernel(shell, engine, storage)

@@ -28,7 +28,7 @@ def test_the_stack_of_the_home_is_found(home: Path) -> None:
     token = ensure_secrets(home).engine_token
     found = connect()
     assert found.engine.endpoint == "http://127.0.0.1:4711"  # type: ignore[attr-defined]
-    assert (found.engine.project, found.workspace) == ("local", "gs://graft")
+    assert (found.engine.project, found.workspace.uri) == ("local", "gs://graft")
     assert token not in repr(found)
 
 
@@ -37,7 +37,7 @@ def test_settings_come_before_the_stack(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("GRAFT_ML_ENGINE_TOKEN", "secret")
     found = connect(project="p", bucket="b")
     assert found.engine.endpoint == "http://127.0.0.1:1"  # type: ignore[attr-defined]
-    assert (found.engine.project, found.workspace) == ("p", "gs://b")
+    assert (found.engine.project, found.workspace.uri) == ("p", "gs://b")
 
 
 def test_no_engine_is_an_error_with_the_three_ways_to_name_one(home: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, JobFailed, NotebookError
 from pipeline.notebook import magics, pipeline as shown
 from pipeline.notebook.connection import Connection
@@ -141,7 +142,7 @@ class TestShown:
         storage.write_bytes(
             f"{home}/v/manifest.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         )
-        found = Connection(engine=FakeMLEngine(), storage=storage, workspace="gs://graft", home=tmp_path)
+        found = Connection(engine=FakeMLEngine(), workspace=Workspace(storage, "gs://graft"), home=tmp_path)
         monkeypatch.setattr(shown, "connect", lambda: found)
         html = shown.dataset("m")._repr_html_()
         assert html.count("data:image/jpeg;base64,") == 4

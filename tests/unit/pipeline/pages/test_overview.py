@@ -31,7 +31,7 @@ class TestClassifiers:
         assert (first.verdict.word, first.verdict.tone) == ("deployed", "good")
         assert first.pictures == 27
         assert first.data is not None
-        assert first.data["version"] == DATASET_VERSION
+        assert first.data.version == DATASET_VERSION
         assert [row.traffic for row in rows] == [0, 7, 0]
 
     def test_one_that_never_ran_is_empty_and_no_error(self, fleet: Fleet) -> None:

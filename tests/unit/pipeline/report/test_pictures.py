@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.explain.feature_search import nearest_pictures, read_features
-from pipeline.explain.thumbnails import overlay_activation
+from pipeline.explain.activation import overlay_activation
+from pipeline.explain.features import read_features
+from pipeline.explain.neighbours import nearest_pictures
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 
@@ -29,9 +30,7 @@ def test_nearest_are_those_of_the_same_direction(tmp_path: Path) -> None:
     features = np.array([[1, 0, 0], [0, 2, 0.1], [0, 1, 1]], np.float32)
     ids = np.array(["a", "b", "c"], "S64")
     storage.write_bytes("gs://graft/f.npz", write_npz({"ids": ids, "features": features}))
-    cached = read_features(
-        storage, ["gs://graft/gone.npz", "gs://graft/f.npz"], wanted={"a": 1, "b": 1, "c": 1}
-    )
+    cached = read_features(storage, ["gs://graft/gone.npz", "gs://graft/f.npz"], wanted={"a", "b", "c"})
     assert cached is not None
     found = nearest_pictures(cached, {"t": [0, 255, 12]}, 2)["t"]
     assert [id for id, _ in found] == ["b", "c"]
@@ -42,7 +41,7 @@ def test_features_of_other_pictures_are_not_read(tmp_path: Path) -> None:
     storage = Storage({"graft": tmp_path})
     arrays = {"ids": np.array(["a", "b"], "S64"), "features": np.eye(2, dtype=np.float32)}
     storage.write_bytes("gs://graft/f.npz", write_npz(arrays))
-    cached = read_features(storage, ["gs://graft/f.npz"], wanted={"b": 1})
+    cached = read_features(storage, ["gs://graft/f.npz"], wanted={"b"})
     assert cached is not None
     assert cached.ids == ("b",)
-    assert read_features(storage, ["gs://graft/f.npz"], wanted={}) is None
+    assert read_features(storage, ["gs://graft/f.npz"], wanted=set()) is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
 from tests.fakes.report import TRAINING, WORKSPACE, ReportWorld
@@ -34,7 +35,7 @@ class Page(HTMLParser):
 
 
 def report_of(world: ReportWorld, **changes: Any) -> str:
-    uri = write_report(world.storage, WORKSPACE, **world.arguments(**changes))
+    uri = write_report(Workspace(world.storage, WORKSPACE), **world.arguments(**changes))
     assert uri == f"{WORKSPACE}/jobs/eval_1/report.html"
     return world.storage.read_bytes(uri).decode()
 
@@ -83,7 +84,9 @@ class TestOneFile:
     def test_is_copied_beside_the_model(self, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path)
         html = report_of(world)
-        copy_report(world.storage, WORKSPACE, evaluation_job="eval_1", model_uri=TRAINING["model_uri"])
+        copy_report(
+            Workspace(world.storage, WORKSPACE), evaluation_job="eval_1", model_uri=TRAINING["model_uri"]
+        )
         assert world.storage.read_bytes(f"{TRAINING['model_uri']}/graft/report.html").decode() == html
 
 
