@@ -43,7 +43,7 @@ _NOT_READABLE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayHeader:
-    """What one member says of itself, checked against its size in the archive.
+    """The header of one member, checked against its size in the archive.
 
     Args:
         name: The array's name, without `.npy`.
@@ -78,7 +78,7 @@ class ArraySpec:
     itemsize: int | None = None
 
     def fits(self, header: ArrayHeader) -> bool:
-        """Say whether a header is as wanted."""
+        """Return True if a header is as expected."""
         return (
             header.dtype.kind in self.kinds
             and self.itemsize in (None, header.dtype.itemsize)
@@ -182,7 +182,7 @@ def check_schema(headers: Mapping[str, ArrayHeader], schema: Mapping[str, ArrayS
     """Compare headers with what the reader needs.
 
     Raises:
-        BadArchive: naming the first array that is missing or otherwise than wanted.
+        BadArchive: naming the first array that is missing or not as expected.
     """
     for name, spec in schema.items():
         if name not in headers:

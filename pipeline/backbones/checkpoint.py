@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from pipeline.errors import WeightsMismatch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_Tensors: TypeAlias = "OrderedDict[str, NDArray[Any]]"
+_Global: TypeAlias = "type[_Tensors] | Callable[..., NDArray[Any]] | np.dtype[Any]"
+_StorageId: TypeAlias = "tuple[str, np.dtype[Any], str, str, int, Sequence[int] | None]"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 _PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
 
 
@@ -33,7 +35,7 @@ def read_checkpoint(data: bytes) -> dict[str, NDArray[Any]]:
     """
     file = io.BytesIO(data)
     try:
-        heading = [_Reader(file).load() for _ in range(3)]  # the third says which machine wrote it
+        heading = [_Reader(file).load() for _ in range(3)]  # the third describes the machine that wrote it
         if heading[:2] != [_MAGIC, _PROTOCOL]:
             raise pickle.UnpicklingError("it does not start like a legacy checkpoint")
         reader = _Reader(file)
@@ -84,8 +86,16 @@ def _rebuild_tensor(
 def _fill(storage: NDArray[Any], file: IO[bytes]) -> None:
     (length,) = np.frombuffer(file.read(8), "<i8")
     if length != len(storage):
-        raise pickle.UnpicklingError("a storage has another length than its tensors say")
+        raise pickle.UnpicklingError("the length of a storage is not what its tensors expect")
     storage[:] = np.frombuffer(file.read(storage.nbytes), storage.dtype)
+
+
+_GLOBALS: dict[tuple[str, str], _Global] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch", "FloatStorage"): np.dtype("<f4"),
+    ("torch", "LongStorage"): np.dtype("<i8"),
+}
 
 
 class _Reader(pickle.Unpickler):
@@ -93,16 +103,13 @@ class _Reader(pickle.Unpickler):
         super().__init__(file)
         self.storages: dict[str, NDArray[Any]] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
+    def find_class(self, module: str, name: str) -> _Global:
+        try:
+            return _GLOBALS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed") from None
 
-    def persistent_load(self, pid: Any) -> NDArray[Any]:
+    def persistent_load(self, pid: _StorageId) -> NDArray[Any]:
         _, dtype, key, _, length, view = pid
         if view is not None:
             raise pickle.UnpicklingError("it uses storage views")

@@ -1,4 +1,4 @@
-"""What a whole network says of pictures, and its layers: a child process, so that callers need no TensorFlow.
+"""A whole network's logits of pictures, and its layers: a child process, so that callers need no TensorFlow.
 
 `python -m pipeline.backbones.inspection` reads a request from stdin, `{"layers": BACKBONE}` or
 `{"classify": [FILE, ...], "backbone", "weights"}`, and writes one JSON document to stdout: the answer, or
@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pipeline.backbones.imagenet import ImageNetWeights, read_imagenet_weights
 from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import PipelineError, SourceNotFound, UndecodableImage
 from pipeline.pixels.host import decode_picture, resize_picture
-from pipeline.types import JsonDict, UInt8Image, UInt8Images
+from pipeline.types import JsonDict, JsonObject, JsonValue, UInt8Image, UInt8Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def imagenet_logits(backbone: str, weights: ImageNetWeights, pixels: UInt8Images
     return logits
 
 
-def describe_layers(backbone: str) -> list[JsonDict]:
+def describe_layers(backbone: str) -> list[JsonObject]:
     """Return the layers of a backbone as Keras has them; the one a new head is put on is named `pooled`."""
     from pipeline.backbones.networks.keras_model import build_keras_model
 
@@ -82,7 +82,7 @@ def _read_pixels(file: str, backbone: Backbone) -> UInt8Image:
         raise UndecodableImage(f"{file}: {error}", reason=error.reason) from error
 
 
-def answer(request: JsonDict) -> Any:
+def answer(request: JsonDict) -> JsonValue:
     """Return what a request asks for."""
     if "layers" in request:
         return describe_layers(find_backbone(request["layers"]).name)
@@ -92,10 +92,10 @@ def answer(request: JsonDict) -> Any:
 def main() -> int:
     """Answer one request."""
     try:
-        found = answer(json.load(sys.stdin))
+        response = answer(json.load(sys.stdin))
     except PipelineError as error:
-        found = {"error": {"type": type(error).__name__, "message": str(error)}}
-    json.dump(found, sys.stdout)
+        response = {"error": {"type": type(error).__name__, "message": str(error)}}
+    json.dump(response, sys.stdout)
     return 0
 
 

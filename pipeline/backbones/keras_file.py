@@ -7,8 +7,9 @@ Keras 3's `.weights.h5`. None carries names one can rely on: a layer is found by
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.errors import WeightsMismatch
 
 if TYPE_CHECKING:
+    import h5py  # type: ignore[import-untyped]
     from numpy.typing import NDArray
+
+_Arrays: TypeAlias = "list[NDArray[np.float32]]"  # of one layer
 
 # `.weights.h5` numbers layers by their place in `model.layers`, which in InceptionV3 is not the order they
 # were made in: the n-th convolution of the file is the one with this number.
@@ -37,14 +41,14 @@ def read_keras_file(path: Path, backbone: str) -> dict[str, NDArray[Any]]:
     Raises:
         WeightsMismatch: if the file is no HDF5 or has other layers than the backbone.
     """
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            layers = _read_layers(file)
+            layers, is_keras_3 = _read_layers(file), "layers" in file
     except OSError as error:
         raise WeightsMismatch(f"{path} cannot be read as HDF5: {error}.", path=str(path)) from error
-    if "layers" in layers.pop("layout") and backbone == "inception_v3":
+    if is_keras_3 and backbone == "inception_v3":
         for kind in ("conv2d", "batch_normalization"):
             if len(layers[kind]) == len(_INCEPTION_ORDER):
                 places = np.argsort(_INCEPTION_ORDER)
@@ -75,32 +79,31 @@ def read_classifier_layer(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     )
 
 
-def _read_layers(file: Any) -> dict[str, Any]:
+def _read_layers(file: h5py.File) -> dict[str, list[_Arrays]]:
     """Return the arrays of each layer, by kind, in the order of the layers' numbers."""
     layout = "layers" if "layers" in file else "model_weights" if "model_weights" in file else "root"
     root = file if layout == "root" else file[layout]
-    numbered: dict[str, list[tuple[int, list[NDArray[Any]]]]] = {kind: [] for kind in _KINDS}
+    numbered: dict[str, list[tuple[int, _Arrays]]] = {kind: [] for kind in _KINDS}
     for name in root:
         match = re.fullmatch(r"(depthwise_conv2d|conv2d|batch_normalization)(?:_(\d+))?", name)
         if match:
             arrays = _read_arrays(root[name], keras_3=layout == "layers")
             numbered[match[1]].append((int(match[2] or 0), arrays))
-    layers: dict[str, Any] = {
-        kind: [arrays for _, arrays in sorted(found, key=lambda item: item[0])]
-        for kind, found in numbered.items()
+    return {
+        kind: [arrays for _, arrays in sorted(layers, key=lambda item: item[0])]
+        for kind, layers in numbered.items()
     }
-    return {**layers, "layout": layout}
 
 
-def _read_arrays(group: Any, *, keras_3: bool) -> list[NDArray[Any]]:
+def _read_arrays(group: h5py.Group, *, keras_3: bool) -> _Arrays:
     if keras_3:
         return [group["vars"][str(index)][()] for index in range(len(group["vars"]))]
     names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs["weight_names"]]
     return [group[name][()] for name in names]
 
 
-def _name_weights(layers: dict[str, Any], backbone: str, path: Path) -> dict[str, NDArray[Any]]:
-    queues = {kind: iter(found) for kind, found in layers.items()}
+def _name_weights(layers: Mapping[str, list[_Arrays]], backbone: str, path: Path) -> dict[str, NDArray[Any]]:
+    queues = {kind: iter(arrays) for kind, arrays in layers.items()}
     shapes = weight_shapes(backbone)
     arrays: dict[str, NDArray[Any]] = {}
     for layer in dict.fromkeys(name.split("/")[0] for name in shapes):

@@ -15,7 +15,7 @@ class Backbone:
     """One frozen network.
 
     Args:
-        name: What a classifier's YAML says.
+        name: The value of `model.backbone` in a classifier's YAML.
         spec: The pixels it is fed.
         feature_width: Length of its pooled features.
         weights_source: Where `imagenet` comes from, for people.

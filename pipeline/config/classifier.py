@@ -17,7 +17,7 @@ from pipeline.config.strict import Strict
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict, JsonObject
 
-NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names, facts/ml_engine_v1.md b.1
+NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names
 
 
 class Classifier(Strict):

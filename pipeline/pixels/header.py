@@ -1,4 +1,4 @@
-"""What a picture's bytes say before any pixel is decoded: its format, its orientation, its structure.
+"""What a picture's bytes tell before any pixel is decoded: its format, its orientation, its structure.
 
 The orientation rule is deliberately plain, because `graph.py` runs the same in TensorFlow: the first EXIF
 block of the file, the orientation entry of its first directory, else 1.
@@ -36,7 +36,7 @@ def sniff_format(data: bytes) -> str | None:
 
 
 def is_other_image(data: bytes) -> bool:
-    """Say whether the bytes start like an image of a format that Graft does not read."""
+    """Return True if the bytes start like an image of a format that Graft does not read."""
     return data.startswith(OTHER_IMAGES) or (data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS)
 
 
@@ -45,10 +45,10 @@ def find_orientation(data: bytes, format: str) -> int:
     if format not in EXIF_MARKS:
         return 1
     mark, distance = EXIF_MARKS[format]
-    found = data.find(mark)
-    if found < 0:
+    position = data.find(mark)
+    if position < 0:
         return 1
-    start = found + distance
+    start = position + distance
     if format == "WEBP" and data[start : start + 6] == b"Exif\0\0":
         start += 6
     return _read_orientation(data[start : start + 65536])

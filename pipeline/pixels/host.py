@@ -52,7 +52,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFacts:
-    """What a file says about its picture.
+    """What the header of a file tells about its picture.
 
     Args:
         format: `JPEG`, `PNG`, `GIF` or `WEBP`.
@@ -130,7 +130,7 @@ def _resize(image: Image.Image, spec: PixelSpec) -> UInt8Image:
 
 
 def orient_pixels(pixels: UInt8Image, orientation: int) -> UInt8Image:
-    """Turn stored pixels the way an EXIF orientation says they are shown."""
+    """Turn stored pixels upright, by their EXIF orientation."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -201,9 +201,7 @@ def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image | UInt8Image:
     if marker not in (0xC0, 0xC1, 0xC2):
         _refuse("unsupported_mode", f"The JPEG uses a rare coding (marker {marker:#x})")
     if image.mode == "CMYK" and "adobe" not in image.info:
-        _refuse(
-            "unsupported_mode", "The JPEG is CMYK without the Adobe marker that says which way its inks run"
-        )
+        _refuse("unsupported_mode", "The JPEG is CMYK without the Adobe marker, so its inks may be inverted")
     if image.mode == "CMYK":
         ink = 255 - np.asarray(image).astype(np.uint16)
         pixels: UInt8Image = (ink[..., :3] * ink[..., 3:] // 255).astype(

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MAX_PIXELS = 50_000_000  # facts/ecosystem.md part 2: pixel bombs; a 100-megapixel PNG can be 12 kB
+MAX_PIXELS = 50_000_000  # pixel bombs: a PNG of 100 megapixels can be 12 kB
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")  # what both executions decode to the same pixels
 
 

@@ -89,14 +89,16 @@ def build_custom_head(uri: str, storage: Storage, feature_width: int, num_classe
 
 
 def _checked(model: keras.Model, name: str, feature_width: int, num_classes: int) -> keras.Model:
-    wanted = ((None, feature_width), (None, num_classes))
+    expected = ((None, feature_width), (None, num_classes))
     if not isinstance(model, keras.Model):
         raise ConfigError(f"`{name}` must return a Keras model. Received: {type(model).__name__}")
     if not model.built:
-        model.build(wanted[0])
+        model.build(expected[0])
     shapes = (model.input_shape, model.output_shape)
-    if shapes != wanted:
-        raise ConfigError(f"`{name}` must return a model from {wanted[0]} to {wanted[1]}. Received: {shapes}")
+    if shapes != expected:
+        raise ConfigError(
+            f"`{name}` must return a model from {expected[0]} to {expected[1]}. Received: {shapes}"
+        )
     return model
 
 

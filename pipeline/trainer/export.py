@@ -45,7 +45,7 @@ def export_model(
         `keyed`: `key` and `inputs` strings -> `key`, `outputs`, `label`, `score`.
         `pixels`: `inputs` uint8 (batch, height, width, 3) -> `outputs`.
         `explained`: as `keyed`, never rejecting, and `features` (the direction of the pooled features, uint8)
-            and `activation` (rows, columns): how much each place spoke for the most probable class.
+            and `activation` (rows, columns): how much each place contributed to the most probable class.
 
     Args:
         directory: Where to; made if absent.
@@ -195,7 +195,7 @@ def _apply_head(pooled: tf.Tensor, head: HeadConstants) -> tuple[tf.Tensor, tf.T
 
 
 def _direction(pooled: tf.Tensor) -> tf.Tensor:
-    """Scale each row's features to 255; what is negative, which neither backbone makes, would become 0."""
+    """Scale each row's features to 255; a negative one, which neither backbone has, becomes 0."""
     largest = tf.maximum(tf.reduce_max(pooled, 1, keepdims=True), 1e-12)
     return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
 
@@ -204,7 +204,7 @@ def _activation(feature_map: tf.Tensor, hidden: tf.Tensor, best: tf.Tensor, head
     """Return the class-activation map of each picture.
 
     For one picture the head is linear in the pooled features, through the hidden units that are above zero,
-    and those features are means over places: so each place's share of the logit is known exactly. The map's
+    and those features are means over places: so each place's share of the logit follows exactly. The map's
     mean, and a constant of the biases, are the logit of the class minus the mean of all logits.
     """
     output_kernel = head["output_kernel"]

@@ -1,4 +1,4 @@
-"""The function that builds a custom head, found in the text of its file without running it."""
+"""Finds the function that builds a custom head in the text of its file, without running it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def find_builder(data: bytes, *, origin: str) -> str:
             module=origin,
         )
     arguments = functions[name].args
-    given = [*arguments.posonlyargs, *arguments.args]
-    required = len(given) - len(arguments.defaults)
-    if not (required <= 2 <= len(given) or (arguments.vararg and required <= 2)):
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    if not (required <= 2 <= len(positional) or (arguments.vararg and required <= 2)):
         raise ConfigError(
             f"{origin}: `{name}` must take two arguments, the width of the features and the number of "
             f"classes. Received: {name}({ast.unparse(arguments)})",

@@ -10,7 +10,7 @@ _NEVER = 2**31 - 1
 
 
 def prepare_process(*, keras: bool) -> None:
-    """Choose TensorFlow's and NumPy's settings; what the environment says already stays.
+    """Choose TensorFlow's and NumPy's settings; what the environment sets already stays.
 
     Args:
         keras: Whether the job needs Keras.

@@ -1,4 +1,4 @@
-"""One model served twice, by its light form and by TensorFlow: the answers must be the same."""
+"""One model served twice, by its TFLite export and by TensorFlow: the answers must be the same."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ open(sys.argv[1], "wb").write(converter.convert())
 
 
 def write_model(directory: Path, network: bytes, number: int) -> None:
-    """Write a model whose light form answers class `number` of 200 whatever it sees."""
+    """Write a model whose TFLite export answers class `number` of 200 whatever it sees."""
     (directory / "graft").mkdir(parents=True)
     (directory / "saved_model.pb").write_bytes(b"not read")
     (directory / NETWORK).write_bytes(network)
