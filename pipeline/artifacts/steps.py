@@ -147,6 +147,57 @@ class TrainResult(StepResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateResult(StepResult):
+    """A finished evaluation.
+
+    Args:
+        uri: Its `evaluation.json`.
+        predictions: Folder of the candidate's predictions.
+        champion_version: The version that the candidate was compared with, if one serves.
+        headline: The headline of the evaluation; its keys are those of the result.
+    """
+
+    uri: str
+    predictions: str
+    champion_version: str | None
+    headline: JsonObject
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {**self.headline, "uri": self.uri, "predictions": self.predictions}
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> Self:
+        """Read what `to_dict` wrote."""
+        values: dict[str, Any] = dict(value)
+        uri, predictions = values.pop("uri"), values.pop("predictions")
+        champion = values["champion_version"]
+        return cls(uri=uri, predictions=predictions, champion_version=champion, headline=values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult(StepResult):
+    """The decision of a gate.
+
+    Args:
+        decision: The decision with every rule.
+        summary: The summary of the run so far; None outside the DAG of a classifier.
+        report: The report of the run; None where nothing but the evaluation is known.
+    """
+
+    decision: JsonObject
+    summary: JsonObject | None = None
+    report: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalResult(StepResult):
+    """The answer of a person, None where nobody had to be asked."""
+
+    approval: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionResult(StepResult):
     """A deployed version.
 
@@ -212,3 +263,16 @@ class PromotionResult(StepResult):
         """Read what `to_dict` wrote."""
         values: dict[str, Any] = {**value, "promotion": Promotion(str(value["promotion"]))}
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult(StepResult):
+    """A finished run.
+
+    Args:
+        summary: URI of its summary.
+        version: The version that serves since.
+    """
+
+    summary: str
+    version: str

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
 
+from pipeline.artifacts.steps import Promotion
 from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
-
-
-class Promotion(StrEnum):
-    """How a promotion ended."""
-
-    PROMOTED = "promoted"
-    SUPERSEDED = "superseded"
 
 
 def promote_version(

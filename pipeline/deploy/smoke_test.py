@@ -7,9 +7,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.artifacts.steps import SmokeTestResult
 from pipeline.errors import PlatformUnavailable, SmokeTestFailed
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import MLEngine
@@ -21,31 +21,6 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-3
 PICTURES_PER_CLASS = 2
 MIN_ANSWERS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmokeTest:
-    """What a passed smoke test saw.
-
-    Args:
-        pictures: How many golden pictures were predicted online.
-        max_difference: Largest difference from the evaluated outputs.
-        slowest_seconds: The longest answer, the first one (which may warm things up) left out.
-        answers: How many answers were timed.
-        median_ms: The middle of their milliseconds.
-        p95_ms: Milliseconds within which 95 of 100 came.
-    """
-
-    pictures: int
-    max_difference: float
-    slowest_seconds: float
-    answers: int
-    median_ms: float
-    p95_ms: float
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def read_golden_instances(
@@ -80,7 +55,7 @@ def smoke_test(
     latency_budget_seconds: float,
     p95_budget_ms: float | None = None,
     timer: Callable[[], float] = time.monotonic,
-) -> SmokeTest:
+) -> SmokeTestResult:
     """Predict golden pictures online, one by one, and compare with what batch prediction said of them.
 
     They go round until twenty answers have been timed, every one of them compared.
@@ -110,7 +85,7 @@ def smoke_test(
         differences.append(_difference(answer, expected[instance["key"]]))
     timed = sorted(seconds[1:])
     _check_speed(f"{version} of {model}", timed, latency_budget_seconds, p95_budget_ms)
-    return SmokeTest(
+    return SmokeTestResult(
         pictures=len(instances),
         max_difference=max(differences),
         slowest_seconds=timed[-1],
@@ -155,7 +130,7 @@ def _difference(answer: Mapping[str, Any], expected: Prediction) -> float:
     return difference
 
 
-def smoke_test_or_delete(engine: MLEngine, *, model: str, version: str, **arguments: Any) -> SmokeTest:
+def smoke_test_or_delete(engine: MLEngine, *, model: str, version: str, **arguments: Any) -> SmokeTestResult:
     """Run the smoke test; a version that fails it is deleted before the error is raised."""
     try:
         return smoke_test(engine, model=model, version=version, **arguments)

@@ -19,13 +19,9 @@ from graft.operators.dataset import (
     source_asset,
 )
 from graft.operators.debounce import DebounceOperator
-from graft.operators.deployment import (
-    MLEngineDeployClassifierOperator,
-    MLEnginePromoteVersionOperator,
-    MLEngineSmokeTestVersionOperator,
-    PublishModelOperator,
-)
-from graft.operators.evaluation import GateOperator, MLEngineEvaluateModelOperator
+from graft.operators.deployment import MLEngineDeployClassifierOperator, PublishModelOperator
+from graft.operators.evaluation import MLEngineEvaluateModelOperator
+from graft.operators.release import GateOperator, MLEnginePromoteOperator, MLEngineSmokeTestOperator
 from graft.operators.training import MLEngineTrainClassifierOperator
 from graft.params import build_params
 from pipeline.backbones.table import find_backbone
@@ -113,11 +109,19 @@ def _build_tasks(classifier: Classifier) -> None:
         MLEngineDeployClassifierOperator(
             task_id="create_version", dataset=dataset, training=training, evaluation=evaluation, gate=gate
         ),
-        MLEngineSmokeTestVersionOperator(
-            task_id="smoke_test", dataset=dataset, evaluation=evaluation, version=version
+        MLEngineSmokeTestOperator(
+            task_id="smoke_test",
+            model_name=classifier.name,
+            version_name=result_of("create_version", "version"),
+            dataset=dataset,
+            evaluation=evaluation,
         ),
-        MLEnginePromoteVersionOperator(
-            task_id="promote", dataset=dataset, evaluation=evaluation, gate=gate, version=version
+        MLEnginePromoteOperator(
+            task_id="promote",
+            model_name=classifier.name,
+            version_name=result_of("create_version", "version"),
+            champion=result_of("evaluate", "champion_version"),
+            gate=gate,
         ),
         PublishModelOperator(task_id="publish", model=classifier.name, gate=gate, version=version),
     )
@@ -146,6 +150,10 @@ def count_chunks(classifier: Classifier) -> int:
     return classifier.dataset.fetch.chunks if can_share else 1
 
 
-def result_of(task_id: str) -> str:
-    """Return the template of a task's result: unlike an `XComArg` it draws no further edge into the graph."""
-    return f"{{{{ ti.xcom_pull(task_ids={task_id!r}) }}}}"
+def result_of(task_id: str, key: str | None = None) -> str:
+    """Return the template of a task's result, or of one value of it.
+
+    Unlike an `XComArg` it draws no further edge into the graph.
+    """
+    item = "" if key is None else f"[{key!r}]"
+    return f"{{{{ ti.xcom_pull(task_ids={task_id!r}){item} }}}}"

@@ -1,10 +1,10 @@
-"""Step 7: ask a person."""
+"""Asks a person whether a candidate may be deployed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Param
@@ -13,8 +13,9 @@ from graft.failures import airflow_failures
 from graft.links import page_url
 from graft.notifications import NEWS, build_notifiers, make_news
 from graft.operators.base import open_workspace
-from graft.operators.run_summary import finish_run, skip_what_follows
-from pipeline.artifacts.workspace import Workspace
+from graft.operators.inputs import StepInput, read_step
+from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.steps import ApprovalResult, DatasetResult, EvaluateResult, GateResult
 from pipeline.config import Classifier
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.deploy.approval import Approval
     from pipeline.evaluate.gate import GateDecision
+    from pipeline.types import JsonDict, JsonValue
 
 REASON = Param(
     None,
@@ -50,7 +52,13 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
     template_fields: Sequence[str] = ("subject", "body", "dataset", "gate", "evaluation")
 
     def __init__(
-        self, *, classifier: Classifier, dataset: Any, gate: Any, evaluation: Any, **arguments: Any
+        self,
+        *,
+        classifier: Classifier,
+        dataset: StepInput,
+        gate: StepInput,
+        evaluation: StepInput,
+        **arguments: Any,
     ) -> None:
         deploy = classifier.deploy
         arguments["params"] = {"reason": REASON}  # instead of those that Airflow hands down from the DAG
@@ -66,53 +74,58 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         self.gate = gate
         self.evaluation = evaluation
 
-    @property
-    def workspace(self) -> Workspace:
-        """The bucket of datasets, models and runs."""
-        return open_workspace()
-
-    def execute(self, context: Context) -> Any:
-        """Ask, unless nobody has to be asked."""
-        from pipeline.deploy.approval import find_approval, needs_approval
-        from pipeline.evaluate.evaluation import read_evaluation
-        from pipeline.evaluate.report import approval_question
+    def execute(self, context: Context) -> JsonValue:
+        """Ask, unless no approval is needed."""
+        from pipeline.deploy.approval import needs_approval
 
         with airflow_failures():
             decision = self._decision()
-            if not needs_approval(Classifier.from_dict(self.dataset["classifier"]), decision):
+            dataset = read_step(DatasetResult, self.dataset)
+            if not needs_approval(Classifier.from_dict(dataset.classifier), decision):
                 self.log.info("no approval is needed")
-                return {"approval": None}
-            name, run_id = self.dataset["dataset"], context["ti"].run_id
-            said = (
-                find_approval(self.workspace.storage, self.workspace.uri, name, run_id)
-                if self._is_retry(context)
-                else None
-            )
-            if said is not None:
-                return self._follow(context, said)
-            evaluation = read_evaluation(self.workspace.storage, self.evaluation["uri"])
-            ti = context["ti"]
-            page = page_url("runs", ti.dag_id, ti.run_id)
-            self.body = approval_question(evaluation, decision, report=page)
+                return ApprovalResult().to_dict()
+            approval = self._find_answer(context, dataset.dataset)
+            if approval is not None:
+                return self._follow(context, approval)
+            self._prepare_question(context, decision)
+        result: JsonValue = super().execute(context)
+        return result
+
+    def _find_answer(self, context: Context, model: str) -> Approval | None:
+        """Return what was answered to an earlier try of this task."""
+        from pipeline.deploy.approval import find_approval
+
+        if not self._is_retry(context):
+            return None
+        workspace = open_workspace()
+        return find_approval(workspace.storage, workspace.uri, model, context["ti"].run_id)
+
+    def _prepare_question(self, context: Context, decision: GateDecision) -> None:
+        """Write the question, and the news for those who may answer it."""
+        from pipeline.evaluate.evaluation import read_evaluation
+        from pipeline.evaluate.report import approval_question
+
+        ti, uri = context["ti"], read_step(EvaluateResult, self.evaluation).uri
+        evaluation = read_evaluation(open_workspace().storage, uri)
+        self.body = approval_question(evaluation, decision, report=page_url("runs", ti.dag_id, ti.run_id))
         text = f"a new version waits for approval, accuracy {evaluation.candidate.accuracy:.4f}"
         page = f"/tasks/{ti.task_id}/required_actions"
         context[NEWS] = make_news("approval", text, ti.dag_id, ti.run_id, page=page)  # type: ignore[literal-required]
-        return super().execute(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Record what was said, and end the run if it was no."""
+    def execute_complete(self, context: Context, event: JsonDict) -> JsonValue:
+        """Record the answer, and end the run if it was no."""
         from pipeline.deploy.approval import record_approval
         from pipeline.deploy.version import version_name
 
         answer = HITLOperator.execute_complete(self, context, event)
-        ti = context["ti"]
+        ti, workspace = context["ti"], open_workspace()
         with airflow_failures():
             approval = read_answer(answer, self.APPROVE)
             self.log.info("%s", approval.line)
             record_approval(
-                self.workspace.storage,
-                self.workspace.uri,
-                self.dataset["dataset"],
+                workspace.storage,
+                workspace.uri,
+                read_step(DatasetResult, self.dataset).dataset,
                 version=version_name(ti.dag_id, ti.run_id),
                 run_id=ti.run_id,
                 approval=approval,
@@ -128,25 +141,33 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         ti = context["ti"]
         return int(ti.try_number) > int(ti.max_tries) - int(self.retries or 0) + 1
 
-    def _follow(self, context: Context, approval: Approval) -> dict[str, Any]:
+    def _follow(self, context: Context, approval: Approval) -> JsonValue:
         from pipeline.deploy.summary import RunState
 
-        result = {"approval": approval.to_dict()}
+        result = ApprovalResult(approval=approval.to_dict())
         if approval.approved:
-            return result
-        summary = {**self.gate["summary"], "state": str(RunState.REJECTED)}
-        finish_run(self, context, summary, self._decision(), approval)
-        context["ti"].xcom_push(key="return_value", value=result)
-        raise skip_what_follows(self)
+            return result.to_dict()
+        summary = read_step(GateResult, self.gate).summary or {}
+        finish_decided_run(context, {**summary, "state": str(RunState.REJECTED)}, self._decision(), approval)
+        raise skip_rest(self, context, result)
 
     def _decision(self) -> GateDecision:
         from pipeline.evaluate.gate import GateDecision
 
-        return GateDecision.from_dict(self.gate["decision"])
+        return GateDecision.from_dict(dict(read_step(GateResult, self.gate).decision))
 
 
-def read_answer(answer: Mapping[str, Any], yes: str) -> Approval:
-    """Return Airflow's answer as an approval; nobody has answered where the time was up."""
+class Answer(TypedDict):
+    """An answer as Airflow gives it; nobody has answered where the time was up."""
+
+    chosen_options: list[str]
+    params_input: Mapping[str, str | None] | None
+    responded_at: datetime
+    responded_by_user: Mapping[str, str] | None
+
+
+def read_answer(answer: Answer, yes: str) -> Approval:
+    """Return Airflow's answer as an approval."""
     from pipeline.deploy.approval import TIMEOUT, Approval
 
     user = answer["responded_by_user"]

@@ -1,22 +1,26 @@
-"""Steps 1 to 3: fetch, clean and pack pictures."""
+"""Fetches, cleans and packs pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias
 
 from graft.operators.base import GraftOperator
-from graft.operators.run_summary import finish_skipped_run, finish_unchanged_run, skip_what_follows
+from graft.operators.inputs import StepInput, read_step, read_steps
+from graft.operators.run_summary import finish_run, skip_rest
 from graft.params import classifier_of_run
 from graft.run_request import dataset_version_of_run, skips_unchanged
-from pipeline.artifacts.steps import DatasetResult, FetchResult, PackResult
+from pipeline.artifacts.steps import CleanResult, DatasetResult, FetchResult, PackResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
 
     from pipeline.config import Classifier
+    from pipeline.deploy.change_detection import RetrainSkip
+    from pipeline.types import JsonObject
 
 
 class FetchPicturesOperator(GraftOperator):
@@ -32,14 +36,14 @@ class FetchPicturesOperator(GraftOperator):
     template_fields: Sequence[str] = ("chunk",)
 
     def __init__(
-        self, *, classifier: Mapping[str, Any], num_chunks: int = 1, chunk: int = 0, **arguments: Any
+        self, *, classifier: JsonObject, num_chunks: int = 1, chunk: int = 0, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
         self.classifier = classifier
         self.num_chunks = num_chunks
         self.chunk = chunk
 
-    def perform(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> FetchResult:
         """Return the chunk's index and counts."""
         from pipeline.backbones.table import find_backbone
         from pipeline.datasets.fetch import fetch_pictures
@@ -49,8 +53,8 @@ class FetchPicturesOperator(GraftOperator):
         pinned = dataset_version_of_run(classifier, context, self.workspace.storage, self.workspace.uri)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
-            return FetchResult(index=None).to_dict()
-        result = fetch_pictures(
+            return FetchResult(index=None)
+        return fetch_pictures(
             classifier,
             find_secret=find_connection_secret,
             storage=self.workspace.storage,
@@ -58,7 +62,6 @@ class FetchPicturesOperator(GraftOperator):
             chunk=self.chunk,
             num_chunks=self.num_chunks,
         )
-        return result.to_dict()
 
 
 class BuildDatasetVersionOperator(GraftOperator):
@@ -76,86 +79,89 @@ class BuildDatasetVersionOperator(GraftOperator):
 
     template_fields: Sequence[str] = ("fetched",)
 
-    def __init__(self, *, classifier: Mapping[str, Any], fetched: Any, **arguments: Any) -> None:
-        super().__init__(outlets=[dataset_alias(classifier["name"])], **arguments)
+    def __init__(self, *, classifier: JsonObject, fetched: StepInput, **arguments: Any) -> None:
+        super().__init__(outlets=[dataset_alias(str(classifier["name"]))], **arguments)
         self.classifier = classifier
         self.fetched = fetched
 
-    def perform(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> DatasetResult:
         """Return the dataset version with its plan, and the classifier as this run has it."""
         from pipeline.backbones.table import find_backbone
-        from pipeline.preprocess.clean import build_dataset_version
+        from pipeline.preprocess.expectations import DataOutcome, Expectations
         from pipeline.preprocess.pack import plan_pack
-        from pipeline.preprocess.pinned_version import pin_dataset_version
 
         classifier = classifier_of_run(self.classifier, context)
+        workspace, dataset = self.workspace, self._make_version(context, classifier)
+        verdict = Expectations.from_dict(dict(dataset.expect))
+        for warning in (*dataset.warnings, *verdict.reasons):
+            self.log.warning(warning)
+        spec = find_backbone(classifier.model.backbone).spec
+        plan = plan_pack(workspace.storage, workspace.uri, dataset.dataset, dataset.version, spec)
+        result = DatasetResult.plan(
+            dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()
+        )
+        if verdict.outcome is DataOutcome.SKIP:
+            raise self._end_run(context, result)
+        if result.new:
+            self._announce_version(context, result)
+        skip = self._find_skip(classifier, result) if skips_unchanged(classifier, context) else None
+        if skip is not None:
+            raise self._end_run(context, result, skip)
+        return result
+
+    def _make_version(self, context: Context, classifier: Classifier) -> CleanResult:
+        from pipeline.preprocess.clean import build_dataset_version
+        from pipeline.preprocess.pinned_version import pin_dataset_version
+
         storage, workspace = self.workspace.storage, self.workspace.uri
         pinned = dataset_version_of_run(classifier, context, storage, workspace)
         if pinned is not None:
-            dataset = pin_dataset_version(storage, workspace, classifier.name, pinned)
-        else:
-            dataset = build_dataset_version(
-                classifier,
-                storage=storage,
-                workspace=workspace,
-                fetched=[part["index"] for part in as_list(self.fetched)],
-                run_id=context["ti"].run_id,
-            )
-        spec = find_backbone(classifier.model.backbone).spec
-        plan = plan_pack(storage, workspace, dataset.dataset, dataset.version, spec)
-        result = DatasetResult.plan(
-            dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()
-        ).to_dict()
-        for warning in (*result["warnings"], *result["expect"]["reasons"]):
-            self.log.warning(warning)
-        if result["expect"]["outcome"] == "skip":
-            self._end_run(context, result)
-        if result["new"]:
-            self._tell_of_version(context, result)
-        if skips_unchanged(classifier, context):
-            self._end_run_if_unchanged(context, classifier, result)
-        return result
-
-    def _end_run(self, context: Context, dataset: dict[str, Any]) -> None:
-        from pipeline.deploy.summary import build_skipped_summary, count_work
-
-        summary = build_skipped_summary(
-            classifier=dataset["dataset"],
+            return pin_dataset_version(storage, workspace, classifier.name, pinned)
+        fetched = read_steps(FetchResult, self.fetched)
+        return build_dataset_version(
+            classifier,
+            storage=storage,
+            workspace=workspace,
+            fetched=[part.index for part in fetched if part.index is not None],
             run_id=context["ti"].run_id,
-            dataset=dataset,
-            work=count_work(as_list(self.fetched), dataset, [], {"forwarded": 0, "cached": 0}),
         )
-        finish_skipped_run(self, context, summary)
-        context["ti"].xcom_push(key="return_value", value=dataset)
-        raise skip_what_follows(self)
 
-    def _end_run_if_unchanged(
-        self, context: Context, classifier: Classifier, dataset: dict[str, Any]
-    ) -> None:
+    def _find_skip(self, classifier: Classifier, dataset: DatasetResult) -> RetrainSkip | None:
         from pipeline.deploy.change_detection import find_retrain_skip
-        from pipeline.deploy.summary import build_unchanged_summary, count_work
 
-        found = find_retrain_skip(
-            self.connect(), self.workspace.storage, self.workspace.uri, classifier, dataset["version"]
+        workspace = self.workspace
+        return find_retrain_skip(
+            self.connect(), workspace.storage, workspace.uri, classifier, dataset.version
         )
-        if found is None:
-            return
-        summary = build_unchanged_summary(
-            classifier=classifier.name,
-            run_id=context["ti"].run_id,
-            dataset=dataset,
-            work=count_work(as_list(self.fetched), dataset, [], {"forwarded": 0, "cached": 0}),
-            found=found,
-        )
-        finish_unchanged_run(self, context, summary)
-        context["ti"].xcom_push(key="return_value", value=dataset)
-        raise skip_what_follows(self)
 
-    def _tell_of_version(self, context: Context, dataset: dict[str, Any]) -> None:
+    def _end_run(
+        self, context: Context, dataset: DatasetResult, skip: RetrainSkip | None = None
+    ) -> DownstreamTasksSkipped:
+        """Write summary and note of a run that trains nothing; return the exception that ends it."""
+        from pipeline.deploy.summary import build_skipped_summary, build_unchanged_summary, count_work
+
+        values = dataset.to_dict()
+        fetched = [part.to_dict() for part in read_steps(FetchResult, self.fetched)]
+        names: dict[str, Any] = {
+            "classifier": dataset.dataset,
+            "run_id": context["ti"].run_id,
+            "dataset": values,
+            "work": count_work(fetched, values, [], {"forwarded": 0, "cached": 0}),
+        }
+        if skip is None:
+            note = "**Skipped by the data gate; nothing was trained.**"
+            finish_run(context, build_skipped_summary(**names), note)
+        else:
+            self.log.info("nothing new: %s", skip.reason)
+            note = f"**Nothing new; nothing was trained.**\n\n{skip.reason}."
+            finish_run(context, build_unchanged_summary(**names, found=skip), note)
+        return skip_rest(self, context, dataset)
+
+    def _announce_version(self, context: Context, dataset: DatasetResult) -> None:
         names = ("version", "uri", "pictures", "test_pictures", "classes", "rejected")
-        extra = {"run_id": context["ti"].run_id, **{name: dataset[name] for name in names}}
-        name = dataset["dataset"]
-        context["outlet_events"][dataset_alias(name)].add(dataset_asset(name), extra=extra)
+        extra = {"run_id": context["ti"].run_id, **{name: getattr(dataset, name) for name in names}}
+        event = context["outlet_events"][dataset_alias(dataset.dataset)]
+        event.add(dataset_asset(dataset.dataset), extra=extra)
 
 
 class PackShardsOperator(GraftOperator):
@@ -173,25 +179,27 @@ class PackShardsOperator(GraftOperator):
 
     template_fields: Sequence[str] = ("dataset", "worker")
 
-    def __init__(self, *, dataset: Any, num_workers: int = 1, worker: int = 0, **arguments: Any) -> None:
+    def __init__(
+        self, *, dataset: StepInput, num_workers: int = 1, worker: int = 0, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.dataset = dataset
         self.num_workers = num_workers
         self.worker = worker
 
-    def perform(self, context: Context) -> dict[str, Any]:
+    def perform(self, context: Context) -> PackResult:
         """Return how many pictures were decoded and how many files written."""
         from pipeline.preprocess.pack import pack_shard
 
-        items = self.dataset["pack_items"][self.worker :: self.num_workers]
+        dataset, workspace = read_step(DatasetResult, self.dataset), self.workspace
         results = [
-            pack_shard(self.workspace.storage, self.workspace.uri, self.dataset["pack_index"], item)
-            for item in items
+            pack_shard(workspace.storage, workspace.uri, dataset.pack_index, item)
+            for item in dataset.pack_items[self.worker :: self.num_workers]
         ]
         return PackResult(
             decoded=sum(result.decoded for result in results),
             written=sum(result.written for result in results),
-        ).to_dict()
+        )
 
 
 def find_connection_secret(connection: str) -> str:
@@ -212,21 +220,13 @@ def find_connection_secret(connection: str) -> str:
     return require_secret(secret, connection)
 
 
-def as_list(value: Any) -> list[Mapping[str, Any]]:
-    """Return the results of a mapped step as a list: Airflow gives a single one bare."""
-    if isinstance(value, Mapping):
-        return [value]
-    items: Iterable[Mapping[str, Any]] = value
-    return list(items)
-
-
 def dataset_asset(name: str) -> Asset:
     """Return the asset that stands for a classifier's pictures."""
     return Asset(name=f"{name} dataset", uri=f"graft://datasets/{name}", group="dataset")
 
 
 def dataset_alias(name: str) -> AssetAlias:
-    """Return the alias through which a run tells of a new dataset version, if it made one."""
+    """Return the alias through which a run announces a new dataset version, if it made one."""
     return AssetAlias(name=f"{name} dataset versions", group="dataset")
 
 

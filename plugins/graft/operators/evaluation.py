@@ -1,15 +1,13 @@
-"""Steps 5 and 6: evaluate what will be served, and decide."""
+"""Evaluates the candidate and the champion as they are served."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from graft.links import RUN_LINKS
-from graft.operators.base import GraftOperator
-from graft.operators.dataset import as_list
+from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key
-from graft.operators.run_summary import finish_run, skip_what_follows
+from pipeline.artifacts.steps import DatasetResult, EvaluateResult, TrainResult
 from pipeline.config import Classifier
 from pipeline.errors import LabelMapMismatch
 from pipeline.ml_v1 import RUNTIME_VERSION
@@ -25,7 +23,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
     """Let candidate and champion predict the same encoded test pictures in batch prediction jobs.
 
     The champion is the model's default version at this moment. Its job id is made from the version and the
-    dataset version, so what it says of the same pictures is asked once and adopted by later runs.
+    dataset version, so it predicts the same pictures once and later runs adopt the job.
 
     Args:
         dataset: Result of the clean step.
@@ -35,60 +33,70 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
     template_fields: Sequence[str] = ("dataset", "training")
 
-    def __init__(self, *, dataset: Any, training: Any, **arguments: Any) -> None:
+    def __init__(self, *, dataset: StepInput, training: StepInput, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.dataset = dataset
         self.training = training
 
+    @property
+    def _dataset(self) -> DatasetResult:
+        return read_step(DatasetResult, self.dataset)
+
     def submit(self, context: Context) -> list[Job]:
         """Submit the candidate's job, and the champion's where there is one."""
-        from pipeline.ml_engine.jobs import batch_prediction_job
         from pipeline.ml_engine.protocol import default_version
 
-        name, version = self.dataset["dataset"], self.dataset["version"]
-        index = self.workspace.storage.read_json(self.dataset["pack_index"])
-        if index["classes"] != self.training["classes"]:
-            raise LabelMapMismatch(
-                f"The model was trained on {self.training['classes']}, the dataset has {index['classes']}."
-            )
-        inputs = [test["uri"] for test in index["tests"]]
-
-        def make_body(job_id: str, **model: str) -> Job:
-            return batch_prediction_job(
-                job_id,
-                input_uris=inputs,
-                output_path=f"{self.workspace.uri}/jobs/{job_id}/predictions",
-                runtime_version=RUNTIME_VERSION,
-                labels={"classifier": name, "step": "evaluate"},
-                **model,
-            )
-
-        model_uri = self.training["model_uri"]
-        self.own(context)
+        name, inputs = self._dataset.dataset, self._read_inputs()
+        model_uri = read_step(TrainResult, self.training).model_uri
+        self.set_job_labels(context)
         candidate = self.submit_once(
             (*instance_key(context), model_uri),
-            lambda job_id: make_body(job_id, model_uri=model_uri, signature_name="explained"),
+            lambda job_id: self._make_job(job_id, inputs, model_uri=model_uri, signature_name="explained"),
         )
         champion = default_version(self.connect().get_model(name))
-        if champion is None or self._labels_of(champion) is None:  # who could join its answers?
+        if champion is None or self._labels_of(champion) is None:  # nothing could join its answers
             return [candidate]
-        self.own(context, shared=True)
-        return [candidate, self._submit_champion(champion, version, make_body)]
+        self.set_job_labels(context, shared=True)
+        return [candidate, self._submit_champion(champion, inputs)]
 
-    def _submit_champion(self, champion: str, dataset_version: str, make_body: Callable[..., Job]) -> Job:
-        engine, name = self.connect(), self.dataset["dataset"]
-        resource = engine.get_version(name, champion)
+    def _read_inputs(self) -> list[str]:
+        """Return the files of test pictures.
+
+        Raises:
+            LabelMapMismatch: if the model was trained on other classes.
+        """
+        index = self.workspace.storage.read_json(self._dataset.pack_index)
+        classes = read_step(TrainResult, self.training).classes
+        if index["classes"] != classes:
+            raise LabelMapMismatch(f"The model was trained on {classes}, the dataset has {index['classes']}.")
+        return [test["uri"] for test in index["tests"]]
+
+    def _make_job(self, job_id: str, inputs: Sequence[str], **model: str) -> Job:
+        from pipeline.ml_engine.jobs import batch_prediction_job
+
+        return batch_prediction_job(
+            job_id,
+            input_uris=inputs,
+            output_path=self.workspace.job(job_id).predictions,
+            runtime_version=RUNTIME_VERSION,
+            labels={"classifier": self._dataset.dataset, "step": "evaluate"},
+            **model,
+        )
+
+    def _submit_champion(self, champion: str, inputs: Sequence[str]) -> Job:
+        engine, dataset = self.connect(), self._dataset
+        resource = engine.get_version(dataset.dataset, champion)
         created = resource.get("createTime") if resource else None
-        full_name = f"projects/{engine.project}/models/{name}/versions/{champion}"
+        full_name = f"projects/{engine.project}/models/{dataset.dataset}/versions/{champion}"
         return self.submit_once(
-            ("champion", name, champion, created, dataset_version),
-            lambda job_id: make_body(job_id, version_name=full_name),
+            ("champion", dataset.dataset, champion, created, dataset.version),
+            lambda job_id: self._make_job(job_id, inputs, version_name=full_name),
         )
 
     def _model_uris(self, version: str) -> list[str]:
         from pipeline.deploy.version import model_uris
 
-        return model_uris(self.connect(), self.workspace.uri, self.dataset["dataset"], version)
+        return model_uris(self.connect(), self.workspace.uri, self._dataset.dataset, version)
 
     def _labels_of(self, version: str) -> tuple[str, ...] | None:
         from pipeline.evaluate.champion import read_labels
@@ -104,102 +112,36 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         from pipeline.ml_engine.protocol import default_version
 
         if job is not None:
-            version = _version_of(job)
+            version = job["predictionInput"]["versionName"].rpartition("/")[2]
             return read_champion(self.workspace.storage, version, job, self._model_uris(version))
-        serving = default_version(self.connect().get_model(self.dataset["dataset"]))
+        serving = default_version(self.connect().get_model(self._dataset.dataset))
         if serving is None or self._labels_of(serving) is not None:
             return None
         return Champion(version=serving)
 
-    def complete(self, context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> EvaluateResult:
         """Join, measure, compare, and write `evaluation.json` beside the candidate's predictions."""
         from pipeline.evaluate.evaluation import evaluate_model
         from pipeline.evaluate.predictions import check_counts
         from pipeline.evaluate.report import evaluation_report
 
         candidate, champion = jobs[0], (jobs[1] if len(jobs) > 1 else None)
-        check_counts(candidate, self.dataset["test_pictures"])
+        dataset, storage = self._dataset, self.workspace.storage
+        check_counts(candidate, dataset.test_pictures)
         evaluation = evaluate_model(
-            self.workspace.storage,
-            dataset_uri=self.dataset["uri"],
-            classes=self.training["classes"],
+            storage,
+            dataset_uri=dataset.uri,
+            classes=read_step(TrainResult, self.training).classes,
             candidate_job=candidate,
             champion=self._find_champion(champion),
-            slices=[rule.by for rule in Classifier.from_dict(self.dataset["classifier"]).gate.slices],
+            slices=[rule.by for rule in Classifier.from_dict(dataset.classifier).gate.slices],
         )
         self.log.info("%s", evaluation_report(evaluation))
-        uri = f"{self.workspace.uri}/jobs/{evaluation.job}/evaluation.json"
-        self.workspace.storage.write_json(uri, evaluation.to_dict())
-        brief = evaluation.headline().to_dict()
-        return {**brief, "uri": uri, "predictions": candidate["predictionInput"]["outputPath"]}
-
-
-def _version_of(job: Job) -> str:
-    return str(job["predictionInput"]["versionName"]).rpartition("/")[2]
-
-
-class GateOperator(GraftOperator):
-    """Decide whether the candidate is deployed. A refusal is an outcome: green, with all after it skipped.
-
-    Args:
-        fetched: Results of the fetch step.
-        dataset: Result of the clean step.
-        packed: Results of the pack step.
-        training: Result of the train step.
-        evaluation: Result of the evaluate step.
-        arguments: Those of `GraftOperator`.
-    """
-
-    template_fields: Sequence[str] = ("fetched", "dataset", "packed", "training", "evaluation")
-    operator_extra_links = RUN_LINKS  # type: ignore[misc]
-
-    def __init__(
-        self, *, fetched: Any, dataset: Any, packed: Any, training: Any, evaluation: Any, **arguments: Any
-    ) -> None:
-        super().__init__(**arguments)
-        self.fetched = fetched
-        self.dataset = dataset
-        self.packed = packed
-        self.training = training
-        self.evaluation = evaluation
-
-    def perform(self, context: Context) -> dict[str, Any]:
-        """Return the decision and the run's summary so far."""
-        from pipeline.deploy.summary import RunState, build_summary, count_work
-        from pipeline.evaluate.evaluation import read_evaluation
-        from pipeline.evaluate.gate import decide_gate
-        from pipeline.report.build import write_report
-
-        classifier = Classifier.from_dict(self.dataset["classifier"])
-        evaluation = read_evaluation(self.workspace.storage, self.evaluation["uri"])
-        decision = decide_gate(evaluation, classifier.gate)
-        for rule in decision.rules:
-            self.log.info("%s: %s", rule.verdict, rule.text)
-        summary = build_summary(
-            classifier=classifier.name,
-            run_id=context["ti"].run_id,
-            state=RunState.SUCCESS if decision.accepted else RunState.REFUSED,
-            dataset=self.dataset,
-            work=count_work(as_list(self.fetched), self.dataset, as_list(self.packed), self.training),
-            evaluation=evaluation,
-            decision=decision,
-            version=None,
+        uri = self.workspace.job(evaluation.job).evaluation
+        storage.write_json(uri, evaluation.to_dict())
+        return EvaluateResult(
+            uri=uri,
+            predictions=candidate["predictionInput"]["outputPath"],
+            champion_version=evaluation.champion_version,
+            headline=evaluation.headline().to_dict(),
         )
-        report = write_report(
-            self.workspace,
-            run_id=context["ti"].run_id,
-            dataset=self.dataset,
-            training=self.training,
-            evaluation=self.evaluation,
-            decision=decision.to_dict(),
-        )
-        self.log.info("report: %s", report)
-        result = {"decision": decision.to_dict(), "summary": summary, "report": report}
-        if decision.override:
-            self.log.warning("overridden by %(by)s: %(reason)s", decision.override)
-        if decision.accepted:
-            return result
-        self.log.warning("refused: %s", "; ".join(decision.reasons))
-        finish_run(self, context, summary, decision)
-        context["ti"].xcom_push(key="return_value", value=result)
-        raise skip_what_follows(self)

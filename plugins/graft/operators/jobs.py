@@ -157,8 +157,8 @@ class MLEngineJobOperator(GraftOperator):
 
         return submit_job(self.connect(), key, remember, on_adopt=self.adopted.append, **options)
 
-    def own(self, context: Context, *, shared: bool = False) -> None:
-        """Say whose the jobs are that come now, so that `engine_sweep` knows when nobody wants them.
+    def set_job_labels(self, context: Context, *, shared: bool = False) -> None:
+        """Label the jobs that are submitted from now on, so that `engine_sweep` cancels abandoned ones.
 
         Args:
             context: The task's.

@@ -1,6 +1,7 @@
-"""Gate, smoke test and promotion as single tasks, for DAGs of one's own; `RollBackModelOperator` goes back.
+"""From a model that passed its gate to one that serves: the smoke test and the promotion.
 
-In the DAG of a classifier these steps hand each other what they made; here each says what it needs.
+The DAG of a classifier is made of these operators too. There they also get the results of its other steps,
+so that the run's report, summary and history say more.
 """
 
 from __future__ import annotations
@@ -9,79 +10,60 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.base import GraftOperator
+from graft.operators.gate import GateOperator
+from graft.operators.inputs import StepInput, read_step
 from graft.operators.rollback import RollBackModelOperator
-from graft.operators.run_summary import skip_what_follows
-from pipeline.config import Classifier, GateConfig
-from pipeline.types import JsonDict
+from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.steps import (
+    DatasetResult,
+    EvaluateResult,
+    GateResult,
+    Promotion,
+    PromotionResult,
+    SmokeTestResult,
+)
+from pipeline.config import Classifier
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = [
-    "EvaluationGateOperator",
-    "MLEnginePromoteOperator",
-    "MLEngineSmokeTestOperator",
-    "RollBackModelOperator",
-]
+    from pipeline.evaluate.predictions import Prediction
+    from pipeline.types import JsonDict, JsonObject
 
-
-class EvaluationGateOperator(GraftOperator):
-    """Hold an evaluation against rules. A refusal is an outcome: green, with all after it skipped.
-
-    Args:
-        evaluation_uri: An `evaluation.json`, as the evaluate step writes it.
-        gate: The rules, as the section `gate` of a classifier's YAML.
-        arguments: Those of `GraftOperator`.
-
-    Raises:
-        ConfigError: naming the rule that is none.
-    """
-
-    template_fields: Sequence[str] = ("evaluation_uri",)
-
-    def __init__(self, *, evaluation_uri: str, gate: Mapping[str, Any], **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.evaluation_uri = evaluation_uri
-        self.gate = gate
-        read_gate(gate, origin=self.task_id)
-
-    def perform(self, context: Context) -> dict[str, Any]:
-        """Return the decision with every rule."""
-        from pipeline.evaluate.evaluation import read_evaluation
-        from pipeline.evaluate.gate import decide_gate
-
-        gate = read_gate(self.gate, origin=self.task_id)
-        decision = decide_gate(read_evaluation(self.workspace.storage, self.evaluation_uri), gate)
-        for rule in decision.rules:
-            self.log.info("%s: %s", rule.verdict, rule.text)
-        if decision.accepted:
-            return decision.to_dict()
-        self.log.warning("refused: %s", "; ".join(decision.reasons))
-        context["ti"].xcom_push(key="return_value", value=decision.to_dict())
-        raise skip_what_follows(self)
+__all__ = ["GateOperator", "MLEnginePromoteOperator", "MLEngineSmokeTestOperator", "RollBackModelOperator"]
 
 
 class MLEngineSmokeTestOperator(GraftOperator):
-    """Ask a version online what its answers are known of; one that answers otherwise is deleted.
+    """Predict test pictures online with a new version; one that answers otherwise than expected is deleted.
 
     Args:
         model_name: The model.
         version_name: The version.
-        instances: What it is asked about, for signature `keyed`: `{"key": ..., "inputs": {"b64": ...}}`.
+        instances: What it is asked, for signature `keyed`: `{"key": ..., "inputs": {"b64": ...}}`.
         expected: The outputs that each key must have, within 1e-3.
+        dataset: Instead of instances, the result of the clean step: some of its test pictures are asked.
+        evaluation: Instead of expected outputs, the result of the evaluate step, which holds them.
         latency_budget_seconds: The longest that one answer may take.
         arguments: Those of `GraftOperator`.
+
+    Raises:
+        ConfigError: if only one of a pair is given.
     """
 
-    template_fields: Sequence[str] = ("model_name", "version_name", "instances", "expected", "project_id")
+    template_fields: Sequence[str] = (
+        *("model_name", "version_name", "instances", "expected", "dataset", "evaluation", "project_id"),
+    )
 
     def __init__(
         self,
         *,
         model_name: str,
         version_name: str,
-        instances: Sequence[Mapping[str, Any]],
-        expected: Mapping[str, Sequence[float]],
+        instances: Sequence[JsonObject] | None = None,
+        expected: Mapping[str, Sequence[float]] | None = None,
+        dataset: StepInput | None = None,
+        evaluation: StepInput | None = None,
         latency_budget_seconds: float = 10.0,
         **arguments: Any,
     ) -> None:
@@ -90,78 +72,140 @@ class MLEngineSmokeTestOperator(GraftOperator):
         self.version_name = version_name
         self.instances = instances
         self.expected = expected
+        self.dataset = dataset
+        self.evaluation = evaluation
         self.latency_budget_seconds = latency_budget_seconds
+        given = [value is not None for value in (instances, expected, dataset, evaluation)]
+        if given not in ([True, True, False, False], [False, False, True, True]):
+            raise ConfigError(
+                f"{self.task_id}: give `instances` with `expected`, or `dataset` with `evaluation`."
+            )
 
-    def perform(self, context: Context) -> dict[str, Any]:
-        """Return how near the answers are and how fast they came."""
+    def perform(self, context: Context) -> SmokeTestResult:
+        """Return how close the answers are and how fast they came."""
         from pipeline.deploy.smoke_test import smoke_test_or_delete
+
+        instances, expected, p95_ms = self._golden_test() if self.instances is None else self._own_test()
+        return smoke_test_or_delete(
+            self.connect(),
+            model=self.model_name,
+            version=self.version_name,
+            instances=instances,
+            expected=expected,
+            latency_budget_seconds=self.latency_budget_seconds,
+            p95_budget_ms=p95_ms,
+        )
+
+    def _own_test(self) -> tuple[list[JsonDict], dict[str, Prediction], None]:
         from pipeline.evaluate.predictions import Prediction
 
         expected = {
             key: Prediction(key=key, outputs=tuple(outputs), label=None)
-            for key, outputs in self.expected.items()
+            for key, outputs in (self.expected or {}).items()
         }
-        result = smoke_test_or_delete(
-            self.connect(),
-            model=self.model_name,
-            version=self.version_name,
-            instances=[dict(instance) for instance in self.instances],
-            expected=expected,
-            latency_budget_seconds=self.latency_budget_seconds,
+        return [dict(instance) for instance in self.instances or ()], expected, None
+
+    def _golden_test(self) -> tuple[list[JsonDict], dict[str, Prediction], float | None]:
+        from pipeline.deploy.smoke_test import read_golden_instances
+        from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
+
+        dataset = read_step(DatasetResult, self.dataset)
+        evaluation = read_step(EvaluateResult, self.evaluation)
+        storage, limit = self.workspace.storage, Classifier.from_dict(dataset.classifier).gate.latency_ms
+        labels = read_test_labels(storage, dataset.uri)
+        tests = [test["uri"] for test in storage.read_json(dataset.pack_index)["tests"]]
+        return (
+            read_golden_instances(storage, tests, labels),
+            join_predictions(read_predictions(storage, evaluation.predictions), labels),
+            limit.p95 if limit else None,
         )
-        return result.to_dict()
 
 
 class MLEnginePromoteOperator(GraftOperator):
-    """Give a version the traffic if what serves still is what it was compared with; record it in the history.
+    """Make a version the default if the default still is the one it was compared with; record it.
 
-    Otherwise the version is deleted, and the task ends green with what follows skipped.
+    Otherwise the version is deleted, and the task ends green with what follows skipped: superseded.
 
     Args:
         model_name: The model.
         version_name: The version.
         champion: The version that served when this one was evaluated; None or empty where none did.
+        gate: Result of the gate step; the history and a superseded run's summary then say what it decided.
         arguments: Those of `GraftOperator`.
     """
 
-    template_fields: Sequence[str] = ("model_name", "version_name", "champion", "project_id")
+    template_fields: Sequence[str] = ("model_name", "version_name", "champion", "gate", "project_id")
 
-    def __init__(self, *, model_name: str, version_name: str, champion: str | None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        version_name: str,
+        champion: str | None,
+        gate: StepInput | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.model_name = model_name
         self.version_name = version_name
         self.champion = champion
+        self.gate = gate
 
-    def perform(self, context: Context) -> dict[str, Any]:
-        """Return how the promotion ended and which version was default before."""
+    def perform(self, context: Context) -> PromotionResult:
+        """Return how the promotion ended and which version was the default before."""
         from pipeline.artifacts.history import record_event
-        from pipeline.deploy.promote import Promotion, promote_version
+        from pipeline.deploy.promote import promote_version
 
-        champion, run_id = self.champion or None, context["ti"].run_id
+        champion, run_id, workspace = self.champion or None, context["ti"].run_id, self.workspace
         promotion = promote_version(
             self.connect(),
-            self.workspace.storage,
-            self.workspace.uri,
+            workspace.storage,
+            workspace.uri,
             model=self.model_name,
             version=self.version_name,
             champion=champion,
         )
+        gate = read_step(GateResult, self.gate) if self.gate is not None else None
         event = {"event": str(promotion), "version": self.version_name, "previous": champion}
-        said = {"run_id": run_id, "decided_by": f"DAG {context['ti'].dag_id}"}
-        record_event(self.workspace.storage, self.workspace.uri, self.model_name, {**event, **said})
-        result = {"promotion": str(promotion), "previous": champion}
+        details = self._describe(context, gate)
+        record_event(
+            workspace.storage, workspace.uri, self.model_name, {**event, "run_id": run_id, **details}
+        )
+        result = PromotionResult(promotion=promotion, previous=champion)
         if promotion is Promotion.PROMOTED:
             return result
-        context["ti"].xcom_push(key="return_value", value=result)
-        raise skip_what_follows(self)
+        if gate is not None and gate.summary is not None:
+            self._finish(context, gate)
+        raise skip_rest(self, context, result)
+
+    def _describe(self, context: Context, gate: GateResult | None) -> JsonDict:
+        if gate is None or gate.summary is None:
+            return {"decided_by": f"DAG {context['ti'].dag_id}"}
+        summary: JsonDict = dict(gate.summary)
+        return {
+            "dataset_version": summary["dataset"]["version"],
+            "accuracy": summary["evaluation"]["accuracy"],
+            "decided_by": decided_by(self, context, self.model_name, gate),
+        }
+
+    def _finish(self, context: Context, gate: GateResult) -> None:
+        from pipeline.deploy.approval import find_approval
+        from pipeline.deploy.summary import RunState
+        from pipeline.evaluate.gate import GateDecision
+
+        workspace = self.workspace
+        approval = find_approval(workspace.storage, workspace.uri, self.model_name, context["ti"].run_id)
+        summary = {**(gate.summary or {}), "state": str(RunState.SUPERSEDED)}
+        finish_decided_run(context, summary, GateDecision.from_dict(dict(gate.decision)), approval)
 
 
-def read_gate(gate: Mapping[str, Any], *, origin: str) -> GateConfig:
-    """Return the rules of a gate.
+def decided_by(operator: GraftOperator, context: Context, model: str, gate: GateResult) -> str:
+    """Return who let a version through: the gate, the person who overrode it, or the one who approved."""
+    from pipeline.deploy.approval import find_approval
 
-    Raises:
-        ConfigError: naming the rule that is none.
-    """
-    dataset = {"source": {"type": "sample"}}  # the gate is read as a part of a whole, so that keys are named
-    whole: JsonDict = {"name": "gate", "dataset": dataset, "gate": dict(gate)}
-    return Classifier.from_dict(whole, origin=origin).gate
+    workspace = operator.workspace
+    approval = find_approval(workspace.storage, workspace.uri, model, context["ti"].run_id)
+    if approval is not None:
+        return approval.by
+    override = gate.decision.get("override")
+    return str(override["by"]) if isinstance(override, Mapping) else "gate"

@@ -1,4 +1,4 @@
-"""Step 4: train on ML Engine."""
+"""Trains a classifier on ML Engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key
+from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
 from pipeline.artifacts.workspace import JobDirectory
 from pipeline.config import Classifier
@@ -30,7 +32,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     template_fields: Sequence[str] = ("dataset",)
 
-    def __init__(self, *, dataset: Any, **arguments: Any) -> None:
+    def __init__(self, *, dataset: StepInput, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.dataset = dataset
 
@@ -43,7 +45,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         from pipeline.submission.staged_weights import stage_weights
         from pipeline.submission.training_spec import build_training_spec
 
-        classifier = Classifier.from_dict(self.dataset["classifier"])
+        dataset = read_step(DatasetResult, self.dataset)
+        classifier = Classifier.from_dict(dataset.classifier)
         workspace, model = self.workspace, classifier.model
         weights = stage_weights(workspace, find_backbone(model.backbone), model.weights)
         package_uri = stage_package(workspace)
@@ -51,7 +54,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         start = self._find_start(classifier, weights.uri) if model.warm_start else ""
         spec = build_training_spec(
             classifier,
-            pack_index=self.dataset["pack_index"],
+            pack_index=dataset.pack_index,
             weights=weights.uri,
             workspace=workspace.uri,
             head_module=head,
@@ -70,7 +73,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
                 max_running_seconds=int(self.wait_seconds),
             )
 
-        self.own(context)
+        self.set_job_labels(context)
         return [self.submit_once(instance_key(context), make_body)]
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str:
@@ -94,22 +97,22 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             return ""
         return uri
 
-    def complete(self, context: Context, jobs: Sequence[Job]) -> dict[str, Any]:
+    def complete(self, context: Context, jobs: Sequence[Job]) -> TrainResult:
         """Return the model's place, and the work that the job itself counted."""
         job = jobs[0]
         training_input = job["trainingInput"]
         directory = JobDirectory(self.workspace.storage, training_input["jobDir"])
         spec = TrainingSpec.from_args([*training_input["args"], "--job-dir", directory.uri])
         record = TrainingRecord.read(directory)
-        return {
-            "job": job["jobId"],
-            "model_uri": directory.model.uri,
-            "classes": list(record.classes),
-            "forwarded": record.work.forwarded,
-            "cached": record.work.cached,
-            "package_uri": training_input["packageUris"][0],
-            "package": asdict(record.package),
-            "weights_uri": spec.weights,
-            "head_uri": record.head_module,
-            "runtime_version": training_input["runtimeVersion"],
-        }
+        return TrainResult(
+            job=job["jobId"],
+            model_uri=directory.model.uri,
+            classes=list(record.classes),
+            forwarded=record.work.forwarded,
+            cached=record.work.cached,
+            package_uri=training_input["packageUris"][0],
+            package=asdict(record.package),
+            weights_uri=spec.weights,
+            head_uri=record.head_module,
+            runtime_version=training_input["runtimeVersion"],
+        )

@@ -21,7 +21,7 @@ def make_operator(engine: FakeMLEngine) -> Callable[..., Any]:
 
     class Work(MLEngineJobOperator):
         def submit(self, context: Any) -> Any:
-            self.own(context)
+            self.set_job_labels(context)
             return [self.submit_once(instance_key(context), lambda job_id: {"jobId": job_id})]
 
         def complete(self, context: Any, jobs: Any) -> Any:

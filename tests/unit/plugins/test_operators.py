@@ -30,7 +30,12 @@ DATASET = {
     "classes": {"cat": 5, "dog": 6},
     "pictures": 11,
     "test_pictures": 3,
+    "train_pictures": 8,
+    "rejected": {},
     "decoded": 11,
+    "warnings": [],
+    "expect": {"outcome": "ok", "reasons": []},
+    "new": True,
     "pack_index": "gs://graft/packs/d_1/s.json",
     "pack_items": [0, "test"],
     "classifier": YAML,
@@ -136,9 +141,9 @@ def run_until_gate(run_step: Callable[..., Any], dataset: dict[str, Any] = DATAS
     evaluation = run_step("evaluate", dataset=dataset, training=training)
     gate = run_step(
         "gate",
-        fetched={"downloaded": 4},
+        fetched={"index": None, "downloaded": 4},
         dataset=dataset,
-        packed=[{"decoded": 2}, {"decoded": 3}],
+        packed=[{"decoded": 2, "written": 1}, {"decoded": 3, "written": 1}],
         training=training,
         evaluation=evaluation,
     )
@@ -156,7 +161,14 @@ def pick(done: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def promote(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
-    return run_step("promote", **pick(done, "dataset", "evaluation", "gate", "version"))
+    champion = done["evaluation"]["champion_version"]
+    return run_step("promote", champion=champion, gate=done["gate"], version_name=done["version"]["version"])
+
+
+def smoke_test(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
+    return run_step(
+        "smoke_test", **pick(done, "dataset", "evaluation"), version_name=done["version"]["version"]
+    )
 
 
 class TestWholeRun:
@@ -167,7 +179,7 @@ class TestWholeRun:
 
         done = deploy(run_step)
         version = done["version"]["version"]
-        smoke = run_step("smoke_test", **pick(done, "dataset", "evaluation", "version"))
+        smoke = smoke_test(run_step, done)
         assert (smoke["pictures"], smoke["max_difference"]) == (3, 0.0)
         assert promote(run_step, done) == {"promotion": "promoted", "previous": None}
         events = {model_asset("m"): SimpleNamespace(extra=None)}
@@ -316,7 +328,7 @@ class TestSmokeTest:
         done = deploy(run_step)
         world.engine.answer = lambda version, instance: prediction(instance["key"], wrong=True)
         with pytest.raises(AirflowFailException, match="SmokeTestFailed: Picture t1"):
-            run_step("smoke_test", **pick(done, "dataset", "evaluation", "version"))
+            smoke_test(run_step, done)
         assert world.engine.list_versions("m") == []
 
 
@@ -329,10 +341,10 @@ class TestEvaluation:
     def test_other_classes_than_the_datasets_fail_before_any_job(
         self, world: World, run_step: Callable[..., Any]
     ) -> None:
-        training = {"classes": ["dog", "cat"], "model_uri": "gs://graft/m"}
+        training = {**run_step("train", dataset=DATASET), "classes": ["dog", "cat"]}
         with pytest.raises(AirflowFailException, match="LabelMapMismatch"):
             run_step("evaluate", dataset=DATASET, training=training)
-        assert world.engine.jobs == {}
+        assert list(world.engine.jobs) == [training["job"]]
 
 
 class TestWarmStart:

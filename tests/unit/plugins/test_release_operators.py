@@ -29,26 +29,22 @@ class TestGate:
     def test_decides_by_the_rules_it_is_given(
         self, storage: Storage, make_context: Callable[..., Any]
     ) -> None:
-        from graft.operators.release import EvaluationGateOperator
+        from graft.operators.release import GateOperator
 
         storage.write_json("gs://graft/e.json", evaluation(metrics(accuracy=0.9)).to_dict())
-        operator = EvaluationGateOperator(
-            task_id="t", evaluation_uri="gs://graft/e.json", gate={"min_accuracy": 0.1}
-        )
-        assert operator.execute(make_context())["accepted"] is True
-        operator = EvaluationGateOperator(
-            task_id="t", evaluation_uri="gs://graft/e.json", gate={"min_accuracy": 1.0}
-        )
+        operator = GateOperator(task_id="t", evaluation="gs://graft/e.json", gate={"min_accuracy": 0.1})
+        assert operator.execute(make_context())["decision"]["accepted"] is True
+        operator = GateOperator(task_id="t", evaluation="gs://graft/e.json", gate={"min_accuracy": 1.0})
         context = make_context()
         with pytest.raises(DownstreamTasksSkipped):
             operator.execute(context)
-        assert context["ti"].pushed["return_value"]["accepted"] is False
+        assert context["ti"].pushed["return_value"]["decision"]["accepted"] is False
 
     def test_rule_that_is_none_is_refused_when_the_dag_is_parsed(self) -> None:
-        from graft.operators.release import EvaluationGateOperator
+        from graft.operators.release import GateOperator
 
         with pytest.raises(ConfigError, match="unknown key `gate.min_acuracy`"):
-            EvaluationGateOperator(task_id="t", evaluation_uri="gs://e", gate={"min_acuracy": 0.5})
+            GateOperator(task_id="t", evaluation="gs://e", gate={"min_acuracy": 0.5})
 
 
 class TestSmokeTest:

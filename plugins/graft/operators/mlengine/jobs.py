@@ -69,7 +69,7 @@ class V1JobOperator(MLEngineJobOperator):
 
     def submit(self, context: Context) -> list[Job]:
         """Submit the job under its id, or adopt it."""
-        self.own(context)
+        self.set_job_labels(context)
         job_id = normalize_job_id(self.job_id)
         job = self.submit_once(
             (job_id,),

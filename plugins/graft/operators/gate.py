@@ -1,0 +1,148 @@
+"""The gate: holds the evaluation of a candidate against rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from graft.links import RUN_LINKS
+from graft.operators.base import GraftOperator
+from graft.operators.inputs import StepInput, read_step, read_steps
+from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.steps import (
+    DatasetResult,
+    EvaluateResult,
+    FetchResult,
+    GateResult,
+    PackResult,
+    TrainResult,
+)
+from pipeline.config import Classifier, GateConfig
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from pipeline.evaluate.evaluation import Evaluation
+    from pipeline.evaluate.gate import GateDecision
+    from pipeline.types import JsonDict, JsonObject
+
+
+class GateOperator(GraftOperator):
+    """Decide whether a candidate is deployed. A refusal is an outcome: green, with all after it skipped.
+
+    With the results of the other steps it writes the report of the run, too, and starts the run's summary.
+
+    Args:
+        evaluation: Result of the evaluate step, or the URI of an `evaluation.json`.
+        gate: The rules, as the section `gate` of a classifier's YAML; unless given, those of the run's
+            classifier, which `dataset` holds.
+        dataset: Result of the clean step.
+        training: Result of the train step; with `dataset`, a report is written.
+        fetched: Results of the fetch step, whose work the summary counts.
+        packed: Results of the pack step, the same.
+        arguments: Those of `GraftOperator`.
+
+    Raises:
+        ConfigError: naming the rule that does not exist, or if there is neither `gate` nor `dataset`.
+    """
+
+    template_fields: Sequence[str] = ("evaluation", "dataset", "training", "fetched", "packed")
+    operator_extra_links = RUN_LINKS  # type: ignore[misc]
+
+    def __init__(
+        self,
+        *,
+        evaluation: StepInput,
+        gate: JsonObject | None = None,
+        dataset: StepInput | None = None,
+        training: StepInput | None = None,
+        fetched: StepInput = (),
+        packed: StepInput = (),
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.evaluation = evaluation
+        self.gate = gate
+        self.dataset = dataset
+        self.training = training
+        self.fetched = fetched
+        self.packed = packed
+        if gate is not None:
+            read_gate(gate, origin=self.task_id)
+        elif dataset is None:
+            raise ConfigError(f"{self.task_id}: give the rules as `gate`, or the result of the clean step.")
+
+    def perform(self, context: Context) -> GateResult:
+        """Return the decision, and where the report is."""
+        from pipeline.evaluate.gate import decide_gate
+
+        evaluation, rules = self._evaluation(), self._rules()
+        decision = decide_gate(evaluation, rules)
+        for rule in decision.rules:
+            self.log.info("%s: %s", rule.verdict, rule.text)
+        if decision.override:
+            self.log.warning("overridden by %(by)s: %(reason)s", decision.override)
+        result = GateResult(decision=decision.to_dict())
+        if self.dataset is not None and self.training is not None:
+            result = self._report(context, evaluation, decision)
+        if decision.accepted:
+            return result
+        self.log.warning("refused: %s", "; ".join(decision.reasons))
+        if result.summary is not None:
+            finish_decided_run(context, result.summary, decision)
+        raise skip_rest(self, context, result)
+
+    def _evaluation(self) -> Evaluation:
+        from pipeline.evaluate.evaluation import read_evaluation
+
+        uri = self.evaluation
+        if not isinstance(uri, str):
+            uri = read_step(EvaluateResult, uri).uri
+        return read_evaluation(self.workspace.storage, uri)
+
+    def _rules(self) -> GateConfig:
+        if self.gate is not None or self.dataset is None:
+            return read_gate(self.gate or {}, origin=self.task_id)
+        return Classifier.from_dict(read_step(DatasetResult, self.dataset).classifier).gate
+
+    def _report(self, context: Context, evaluation: Evaluation, decision: GateDecision) -> GateResult:
+        from pipeline.deploy.summary import RunState, build_summary, count_work
+        from pipeline.report.build import write_report
+
+        dataset = read_step(DatasetResult, self.dataset).to_dict()
+        training = read_step(TrainResult, self.training).to_dict()
+        fetched = [part.to_dict() for part in read_steps(FetchResult, self.fetched)]
+        packed = [part.to_dict() for part in read_steps(PackResult, self.packed)]
+        run_id = context["ti"].run_id
+        summary = build_summary(
+            classifier=dataset["dataset"],
+            run_id=run_id,
+            state=RunState.SUCCESS if decision.accepted else RunState.REFUSED,
+            dataset=dataset,
+            work=count_work(fetched, dataset, packed, training),
+            evaluation=evaluation,
+            decision=decision,
+            version=None,
+        )
+        report = write_report(
+            self.workspace,
+            run_id=run_id,
+            dataset=dataset,
+            training=training,
+            evaluation=read_step(EvaluateResult, self.evaluation).to_dict(),
+            decision=decision.to_dict(),
+        )
+        self.log.info("report: %s", report)
+        return GateResult(decision=decision.to_dict(), summary=summary, report=report)
+
+
+def read_gate(gate: JsonObject, *, origin: str) -> GateConfig:
+    """Return the rules of a gate.
+
+    Raises:
+        ConfigError: naming the rule that does not exist.
+    """
+    dataset = {"source": {"type": "sample"}}  # the gate is read as a part of a whole, so that keys are named
+    whole: JsonDict = {"name": "gate", "dataset": dataset, "gate": dict(gate)}
+    return Classifier.from_dict(whole, origin=origin).gate
