@@ -36,7 +36,7 @@ def test_every_section_of_the_yaml_is_defined(section: str) -> None:
 )
 def test_every_artifact_is_defined(module: str) -> None:
     words = {"dataset": "dataset version", "model_record": "lineage", "steps": "run summary"}
-    words |= {"training": "training record", "pack": "pack index"}
+    words |= {"training": "training record", "pack": "pack index", "formats": "format number"}
     assert words.get(module, module.replace("_", " ")) in TERMS
 
 
