@@ -58,6 +58,7 @@ def examine(settings: Settings) -> list[Finding]:
         check_python,
         check_packages,
         check_disk,
+        check_sandbox,
         check_buckets,
         check_weights,
         check_classifiers,
@@ -114,6 +115,14 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         "" if state == "ok" else f"; {MIN_FREE_BYTES / 1e9:.0f} GB are needed: make room, or move GRAFT_HOME"
     )
     yield Finding(check="disk", state=state, detail=f"{free / 1e9:.1f} GB free at {settings.home}{fix}")
+
+
+def check_sandbox(_: Settings) -> Iterator[Finding]:
+    """Look at what restricts jobs and models."""
+    from pipeline.engine.control import EngineSettings, Sandbox
+
+    sandbox = Sandbox.detect(EngineSettings().sandbox)
+    yield Finding(check="sandbox", state="ok" if sandbox.is_active else "note", detail=sandbox.describe())
 
 
 def check_buckets(settings: Settings) -> Iterator[Finding]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 
-__all__ = ["EngineSettings", "engine_arguments", "stop_all_jobs"]
+__all__ = ["EngineSettings", "Sandbox", "engine_arguments", "stop_all_jobs"]
 
 
 def engine_arguments(*, host: str, port: int, home: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pipeline.engine.models.operations import Operations
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import VersionLimits, Versions
 from pipeline.engine.quotas import Quotas
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
@@ -59,10 +60,11 @@ def local_parts(
         project=project,
         workspace=workspace,
         storage=storage,
-        backend=LocalBackend(home, storage, settings),
+        backend=LocalBackend(home, storage, settings, workspace=workspace),
         pool=ProcessPool(
             home / "engine" / "logs",
             start_seconds=settings.worker_start_seconds,
+            sandbox=Sandbox.detect(settings.sandbox),
             limits=WorkerLimits(
                 lanes=settings.lanes,
                 max_batch=settings.max_batch,
@@ -96,7 +98,7 @@ class Engine:
         self.tokens = Tokens.read(token_file(parts.home))
         self.store = Store(state / "engine.db")
         self.router = Router(num_warm=settings.warm_versions)
-        self.metrics = Metrics(self.store, self.router)
+        self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
         self.models = Models(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -47,6 +49,14 @@ class EngineSettings(EnvironmentSettings):
         "",
         description="Where pip finds what packages require: a URL, `none`, or empty for its own settings.",
         repr=False,
+    )
+    job_reads: str = Field(
+        "",
+        description="What jobs may read besides their own buckets: gs:// URIs and paths, with commas.",
+    )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Landlock around jobs and models: `auto` where the kernel has it, `required` or `off`.",
     )
     cancel_grace_seconds: float = Field(
         10, gt=0, le=600, description="How long a cancelled job may tidy up between SIGTERM and SIGKILL."

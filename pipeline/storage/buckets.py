@@ -54,10 +54,13 @@ class DirectoryBucket:
 
     Args:
         root: The directory; it is made when first written to.
+        parts: Where objects are written before they get their names, on the same file system; by default
+            beside them.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, parts: Path | None = None) -> None:
         self.root = root
+        self._parts = parts
 
     def _path(self, key: str) -> Path:
         path = Path(os.path.normpath(self.root / key))
@@ -85,13 +88,17 @@ class DirectoryBucket:
         path = self._path(key)
         if if_absent and path.exists():
             return False
-        part = path.parent / f".{path.name[:80]}.{_STARTED}-{os.getpid()}-{next(_NUMBERS)}.part"
+        part = (
+            self._parts or path.parent
+        ) / f".{path.name[:80]}.{_STARTED}-{os.getpid()}-{next(_NUMBERS)}.part"
         try:
             file = self._create(part)
             try:
                 fill(file)
             finally:
                 os.close(file)
+            if self._parts:
+                path.parent.mkdir(parents=True, exist_ok=True)
             if if_absent:
                 return self._link(part, path)
             part.replace(path)

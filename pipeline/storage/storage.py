@@ -45,21 +45,30 @@ class Storage:
     Args:
         buckets: Bucket names that directories stand for.
         cache: Where copies of remote objects are kept for `local_path`.
+        parts: Where objects of mapped buckets are written first; by default beside their place.
     """
 
-    def __init__(self, buckets: Mapping[str, Path], *, cache: Path | None = None) -> None:
+    def __init__(
+        self, buckets: Mapping[str, Path], *, cache: Path | None = None, parts: Path | None = None
+    ) -> None:
         self._cache = cache or Path(tempfile.gettempdir()) / "graft-cache"
         self.directories = dict(buckets)
-        self._buckets: dict[str, Bucket] = {name: DirectoryBucket(path) for name, path in buckets.items()}
+        self._buckets: dict[str, Bucket] = {
+            name: DirectoryBucket(path, parts=parts) for name, path in buckets.items()
+        }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Storage:
-        """Make the storage that `GRAFT_HOME` and `GRAFT_BUCKETS` describe."""
+        """Make the storage that `GRAFT_HOME` and `GRAFT_BUCKETS` describe.
+
+        The engine sets `GRAFT_PART_DIRECTORY` for jobs, which may not write beside every object.
+        """
         environ = os.environ if environ is None else environ
         home = Path(environ.get("GRAFT_HOME") or ".graft").expanduser().absolute()
         buckets = {WORKSPACE_BUCKET: home / "buckets" / WORKSPACE_BUCKET}
         buckets.update(parse_buckets(environ.get("GRAFT_BUCKETS", "")))
-        return cls(buckets, cache=home / "cache")
+        parts = environ.get("GRAFT_PART_DIRECTORY")
+        return cls(buckets, cache=home / "cache", parts=Path(parts) if parts else None)
 
     def _find(self, uri: str) -> tuple[Bucket, str]:
         parts = urlsplit(uri)

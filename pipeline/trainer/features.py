@@ -80,7 +80,7 @@ class FeatureCache:
 
     def write(self, shard_digest: str, ids: BytesIds, features: Float32Features) -> None:
         """Keep a finished shard; a job killed later does not forward it again."""
-        self._storage.write_bytes(self.uri(shard_digest), write_npz({"ids": ids, "features": features}))
+        self._storage.create_bytes(self.uri(shard_digest), write_npz({"ids": ids, "features": features}))
 
     def gather(self, ids: BytesIds, into: Float32Features) -> NDArray[np.bool_]:
         """Copy what the other files hold of these pictures; return which rows were filled."""

@@ -8,6 +8,7 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.telemetry.log import JsonFormatter
 from tests.contract.conftest import V1Client
 from tests.fakes.clock import wait_for
@@ -160,3 +161,9 @@ class TestRequestLogging:
             deployed("POST", "models/m:predict", BODY)
         restart()
         assert 10 <= len(self.rows(parts)) <= 50
+
+
+def test_the_metrics_say_whether_jobs_and_models_are_restricted(v1: V1Client) -> None:
+    sandbox = Sandbox.detect("auto")
+    sample = f"graft_sandbox{{landlock={sandbox.abi},mode=auto}}"
+    assert metrics(v1)[sample] == sandbox.is_active

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -67,14 +67,20 @@ def _without_source(environ: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in environ.items() if key != "PYTHONPATH"}
 
 
-def install_packages(packages: list[str], site: Path) -> None:
+def install_packages(packages: list[str], site: Path, prefix: Sequence[str] = ()) -> None:
     """Install sdists and wheels, without what they require.
+
+    Args:
+        packages: Their files.
+        site: Where to.
+        prefix: What pip is put behind, to restrict what the sdists run: it must not even read this process.
 
     Raises:
         InstallError: if pip refuses.
     """
-    command = [*PIP, "install", "--quiet", *QUIET, *FROM_FILES, "--target", str(site), *packages]
-    code = subprocess.run(command, env=_site_environment(dict(os.environ)), check=False).returncode
+    command = [*prefix, *PIP, "install", "--quiet", *QUIET, *FROM_FILES, "--target", str(site), *packages]
+    environ = _site_environment(dict(os.environ)) | ({"HOME": str(site.parent / "home")} if prefix else {})
+    code = subprocess.run(command, env=environ, check=False).returncode
     if code:
         raise InstallError(
             f"The packages could not be installed: pip exited with a non-zero status of {code}."
@@ -155,13 +161,14 @@ def install(directory: Path) -> None:
     Raises:
         InstallError: saying what is wrong, with what, and what to do.
     """
-    packages, site = json.loads((directory / "job.json").read_text())["packages"], directory / "site"
+    job, site = json.loads((directory / "job.json").read_text()), directory / "site"
+    packages = job["packages"]
     try:
         for package in packages:
             check_package(Path(package))
     except UnsafePackage as error:
         raise InstallError(str(error)) from error
-    install_packages(packages, site)
+    install_packages(packages, site, job["build_prefix"])
     if missing := missing_requirements(site):
         install_requirements(missing, directory, os.environ.get(INDEX, ""))
 

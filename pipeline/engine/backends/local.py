@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob, installer, supervisor
+from pipeline.engine.backends.access import OWN, JobAccess
 from pipeline.engine.backends.plan import (
     MARK,
     cpu_settings,
@@ -28,6 +29,7 @@ from pipeline.engine.backends.plan import (
 )
 from pipeline.engine.backends.processes import process_start, signal_all
 from pipeline.engine.backends.supervisor import write_json
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import Internal, InvalidArgument
 from pipeline.storage import Storage
@@ -89,15 +91,20 @@ def stop_all_jobs(home: Path, *, grace_seconds: float = 3) -> list[str]:
 class LocalBackend:
     """Runs jobs under `GRAFT_HOME/engine/jobs/<job id>/`.
 
-    It does not isolate: a job is this user's process and may read what this user may.
+    A job is a process of the engine's user, which Landlock restricts where the kernel has it.
 
     Args:
         home: The engine's `GRAFT_HOME`.
         storage: Where packages are fetched from.
         settings: The limits of jobs.
+        workspace: URI of the workspace.
     """
 
-    def __init__(self, home: Path, storage: Storage, settings: EngineSettings) -> None:
+    def __init__(
+        self, home: Path, storage: Storage, settings: EngineSettings, *, workspace: str = "gs://graft"
+    ) -> None:
+        self._sandbox = Sandbox.detect(settings.sandbox)
+        self._workspace = workspace
         self._jobs = jobs_directory(home)
         self._storage = storage
         self._settings = settings
@@ -121,14 +128,20 @@ class LocalBackend:
             raise Internal(f"The supervisor of job {job.job_id} did not start; see the engine's log.")
 
     def _prepare(self, job: TrainingJob, directory: Path) -> None:
-        for name in ("site", "work"):
-            (directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        access = JobAccess(
+            job=job,
+            directory=directory,
+            storage=self._storage,
+            workspace=self._workspace,
+            settings=self._settings,
+        )
         packages = []
         for index, uri in enumerate(job.package_uris):
             path = _package_path(directory, index, uri)
             self._fetch(uri, path)
             packages.append(str(path))
-        write_json(directory / "job.json", self._plan(job, directory, packages))
+        access.make_directories(os.environ)
+        write_json(directory / "job.json", self._plan(access, packages))
 
     def _fetch(self, uri: str, path: Path) -> None:
         source, limit = self._storage.local_path(uri), self._settings.max_package_bytes
@@ -143,15 +156,21 @@ class LocalBackend:
         shutil.copyfile(source, partial)
         partial.replace(path)  # whole at once: a supervisor of an engine that was killed may be reading it
 
-    def _plan(self, job: TrainingJob, directory: Path, packages: list[str]) -> dict[str, Any]:
+    def _plan(self, access: JobAccess, packages: list[str]) -> dict[str, Any]:
+        job, directory, sandbox = access.job, access.directory, self._sandbox
         job_dir = ["--job-dir", job.job_dir] if job.job_dir else []
         cpus, threads = cpu_settings(self._settings, next(self._turns))
+        prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)]
+        command = [sys.executable, "-m", job.python_module, *job.args, *job_dir]
+        env = job_environment(job, directory, os.environ) | threads
         return {
             "packages": packages,
-            "prepare": [sys.executable, "-P", "-m", installer.__name__, str(directory)],
-            "command": [sys.executable, "-m", job.python_module, *job.args, *job_dir],
+            "sandbox": sandbox.describe(),
+            "build_prefix": sandbox.prefix(access.build(os.environ)),
+            "prepare": sandbox.wrap(access.prepare(os.environ), prepare),
+            "command": sandbox.wrap(access.run(os.environ), command),
             "cwd": str(directory / "work"),
-            "env": job_environment(job, directory, os.environ) | threads,
+            "env": env | access.environment() if sandbox.is_active else env,
             "max_running_seconds": job.max_running_seconds,
             "grace_seconds": self._settings.cancel_grace_seconds,
             "memory_bytes": memory_limit(self._settings),
@@ -193,7 +212,7 @@ class LocalBackend:
 
     def _end(self, directory: Path) -> None:
         end_job(directory, self._settings.cancel_grace_seconds)
-        for name in ("site", "env", "packages", "work"):
+        for name in (*OWN, "packages"):
             shutil.rmtree(directory / name, ignore_errors=True)
 
     def log_size(self, job_id: str) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-import pipeline
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.installer import INDEX, environment_path
+from pipeline.engine.sandbox.system import source_directory
 from pipeline.engine.settings import EngineSettings
 
 MARK = "GRAFT_ENGINE_JOB"  # in the environment of all that a job starts: what to end, whatever its session
@@ -68,7 +68,8 @@ def supervisor_environment(
         pip
         | _passed(environ)
         | {
-            "PYTHONPATH": str(Path(pipeline.__file__).resolve().parent.parent),
+            "PYTHONPATH": str(source_directory(directory.parent.parent)),
+            "TMPDIR": str(directory / "tmp"),
             "PYTHONUNBUFFERED": "1",
             INDEX: settings.package_index,
             MARK: str(directory),

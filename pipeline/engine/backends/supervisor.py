@@ -141,7 +141,7 @@ class Supervisor:
     def _explain(self, phase: str) -> str:
         """Return why the job ended, if that was us or the installer."""
         note = self.directory / "problem.txt"
-        if self.problem or phase == "run" or not note.exists():
+        if self.problem or phase == "run":
             return self.problem
         return note.read_text(errors="replace")
 
@@ -152,6 +152,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         limit_this_process(cpus=self.job["cpus"], nice=self.job["nice"])
+        self._say(f"Sandbox: {self.job['sandbox']}.")
         phase, code = "prepare", 1
         try:
             phase, code = self._run_all()

@@ -6,11 +6,15 @@ import asyncio
 import itertools
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
-import pipeline
+from pipeline.engine.sandbox import system
+from pipeline.engine.sandbox.landlock import Policy
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.limits import TENSORFLOW, TFLITE, WorkerLimits
 from pipeline.engine.serving.wire import Frame, read_frame
 from pipeline.engine.v1.errors import ERRORS_BY_NAME
@@ -59,9 +63,18 @@ class WorkerProcess:
         name: What it serves, for logs.
         process: The worker, with pipes as stdin and stdout.
         runtime: What runs the model in it.
+        scratch: The one directory it may write; removed when it has ended.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, *, runtime: str = TENSORFLOW) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        *,
+        runtime: str = TENSORFLOW,
+        scratch: Path | None = None,
+    ) -> None:
+        self._scratch = scratch
         self.name = name
         self.runtime = runtime
         self.closed = asyncio.Event()
@@ -100,6 +113,8 @@ class WorkerProcess:
                 if not future.done():
                     future.set_exception(gone)
             self._waiting.clear()
+            if self._scratch:
+                await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
         """Send one request and return the answer."""
@@ -145,31 +160,51 @@ def choose_runtime(name: str, directory: Path) -> str:
     return TFLITE
 
 
-def worker_environment(environ: dict[str, str], runtime: str = TENSORFLOW) -> dict[str, str]:
+def worker_environment(environ: dict[str, str], source: Path, runtime: str = TENSORFLOW) -> dict[str, str]:
     """Return the variables a worker sees: no secrets, and this very code."""
     env = {
         key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
     }
-    source = str(Path(pipeline.__file__).resolve().parent.parent)
     # A lane is a thread already; NumPy's own threads would only get in its way.
     own = {"OPENBLAS_NUM_THREADS": "1"} if runtime == TFLITE else {"TF_ENABLE_ONEDNN_OPTS": "1"}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, **own, "PYTHONPATH": source}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, **own, "PYTHONPATH": str(source)}
+
+
+def worker_policy(directory: Path, scratch: Path, source: Path, environ: dict[str, str]) -> Policy:
+    """Return what a worker may reach: libraries, this code, its model and an empty directory of its own."""
+    libraries = (*system.LIBRARIES, *system.interpreter(), *system.library_paths(environ))
+    return Policy(
+        read=(*libraries, str(source), str(directory.absolute())),
+        write=(str(scratch),),
+        device=system.devices(),
+        has_network=False,
+    )
 
 
 class ProcessPool:
     """Loads each model in a process of its own.
 
     Args:
-        logs: Directory of the workers' logs.
+        logs: Directory of the workers' logs, in the engine's own.
         start_seconds: How long a model may take to load and warm up.
         limits: What each worker is held to.
+        sandbox: What restricts each worker.
         at_once: How many models are loaded at the same time.
     """
 
     def __init__(
-        self, logs: Path, *, start_seconds: float, limits: WorkerLimits | None = None, at_once: int = 2
+        self,
+        logs: Path,
+        *,
+        start_seconds: float,
+        limits: WorkerLimits | None = None,
+        sandbox: Sandbox | None = None,
+        at_once: int = 2,
     ) -> None:
+        self._sandbox = sandbox or Sandbox.detect("auto")
         self._logs = logs
+        self._scratch = logs.parent / "worker-scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)  # what workers of an engine that was killed left
         self._limits = limits or WorkerLimits()
         self._start_seconds = start_seconds
         self._loading = asyncio.Semaphore(at_once)
@@ -208,14 +243,22 @@ class ProcessPool:
 
     async def _spawn(self, name: str, directory: Path, runtime: str) -> WorkerProcess:
         self._logs.mkdir(parents=True, exist_ok=True)
+        environ, source = dict(os.environ), system.source_directory(self._logs.parent)
+        scratch = self._make_scratch()
+        command = [sys.executable, "-P", "-m", "pipeline.engine.serving.worker"]
+        command += [runtime, str(directory), self._limits.to_json()]
+        own = {"HOME": str(scratch), "TMPDIR": str(scratch)} if self._sandbox.is_active else {}
         with self._log(name).open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pipeline.engine.serving.worker"),
-                *(runtime, str(directory), self._limits.to_json()),
+                *self._sandbox.wrap(worker_policy(directory, scratch, source, environ), command),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                env=worker_environment(dict(os.environ), runtime),
+                env=worker_environment(environ, source, runtime) | own,
                 start_new_session=True,
             )
-        return WorkerProcess(name, process, runtime=runtime)
+        return WorkerProcess(name, process, runtime=runtime, scratch=scratch)
+
+    def _make_scratch(self) -> Path:
+        self._scratch.mkdir(exist_ok=True, mode=0o700)
+        return Path(tempfile.mkdtemp(dir=self._scratch)).absolute()

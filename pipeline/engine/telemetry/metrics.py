@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.store import Job, Store
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -45,9 +46,10 @@ class Metrics:
     Args:
         store: Knows the jobs.
         router: Knows the versions.
+        sandbox: What restricts jobs and models.
     """
 
-    def __init__(self, store: Store, router: Versions) -> None:
+    def __init__(self, store: Store, router: Versions, sandbox: Sandbox) -> None:
         self._registry = CollectorRegistry()
         self._router = router
         given: dict[str, Any] = {"registry": self._registry}
@@ -62,6 +64,8 @@ class Metrics:
             "graft_batch_pictures", "Pictures in a forward pass.", by_version, buckets=PICTURES, **given
         )
         self._http = Counter("graft_http_requests", "HTTP requests answered.", ("method", "code"), **given)
+        held = Gauge("graft_sandbox", "1 if jobs and models are restricted.", ("mode", "landlock"), **given)
+        held.labels(sandbox.mode, str(sandbox.abi)).set(sandbox.is_active)
         self._registry.register(_State(store, router))
         self._seen: set[tuple[str, str, str]] = set()
 

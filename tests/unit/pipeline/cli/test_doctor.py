@@ -178,3 +178,18 @@ class TestRunningStack:
         found = findings()
         assert "not running: engine" in found["stack"]["detail"]
         assert found["engine"]["state"] == found["airflow"]["state"] == "broken"
+
+
+def test_no_sandbox_is_a_note_and_a_required_one_that_is_missing_is_broken(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine.sandbox.sandbox.landlock_abi", lambda: 7)
+    assert findings()["sandbox"]["state"] == "ok"
+    monkeypatch.setattr("pipeline.engine.sandbox.sandbox.landlock_abi", lambda: 0)
+    assert findings()["sandbox"] == {
+        "check": "sandbox",
+        "state": "note",
+        "detail": "none, no Landlock here: jobs and models may do what this user may",
+    }
+    monkeypatch.setenv("GRAFT_ENGINE_SANDBOX", "required")
+    assert findings()["sandbox"]["state"] == "broken"

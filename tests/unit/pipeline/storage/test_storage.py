@@ -323,3 +323,23 @@ def test_listing_a_whole_bucket_keeps_its_name_apart_from_the_keys(storage: Stor
     storage.write_bytes("gs://graft/a/b", b"1")
     assert storage.list_uris("gs://graft") == ["gs://graft/a/b"]
     assert storage.list_uris("gs://graft/") == ["gs://graft/a/b"]
+
+
+def test_parts_are_written_where_the_engine_says(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    environ = {"GRAFT_HOME": str(tmp_path), "GRAFT_PART_DIRECTORY": str(parts)}
+    storage = Storage.from_environment(environ)
+
+    def write(file: BinaryIO) -> None:
+        assert len(list(parts.iterdir())) == 1
+        assert not (tmp_path / "buckets" / "graft" / "folder").exists()
+        file.write(b"large")
+
+    assert storage.write_large("gs://graft/folder/large", write)
+    assert storage.create_bytes("gs://graft/folder/small", b"small")
+    assert not storage.create_bytes("gs://graft/folder/small", b"other")
+    assert storage.read_bytes("gs://graft/folder/large") + storage.read_bytes("gs://graft/folder/small") == (
+        b"largesmall"
+    )
+    assert list(parts.iterdir()) == []

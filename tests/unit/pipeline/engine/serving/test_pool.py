@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -71,15 +72,16 @@ def test_a_worker_that_dies_fails_what_waits_for_it_and_what_comes_later():
 
 def test_a_model_that_takes_too_long_is_refused_and_its_process_ended(tmp_path):
     async def run():
-        pool = ProcessPool(tmp_path, start_seconds=0.01)
+        pool = ProcessPool(tmp_path / "logs", start_seconds=0.01)
         with pytest.raises(FailedPrecondition, match="not ready after 0 s"):
             await pool.load("m/v", tmp_path)
 
     asyncio.run(run())
     assert psutil.Process().children() == []
-    assert (tmp_path / "worker-m-v.log").exists()
+    assert (tmp_path / "logs" / "worker-m-v.log").exists()
 
 
 def test_a_worker_sees_no_secrets():
-    env = worker_environment({"PATH": "/bin", "GRAFT_TOKEN": "t", "GOOGLE_APPLICATION_CREDENTIALS": "c"})
+    environ = {"PATH": "/bin", "GRAFT_TOKEN": "t", "GOOGLE_APPLICATION_CREDENTIALS": "c"}
+    env = worker_environment(environ, Path("/source"))
     assert set(env) == {"PATH", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"}
