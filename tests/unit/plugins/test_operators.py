@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import JobDirectory
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
@@ -88,10 +89,10 @@ class World:
         return {"state": "SUCCEEDED", "predictionOutput": {"predictionCount": "3", "errorCount": "0"}}
 
 
-def write_small_report(storage: Storage, workspace: str, **given: Any) -> str:
+def write_small_report(workspace: Workspace, **given: Any) -> str:
     """Leave what the report is made of in its place: these pictures have no bytes to show."""
-    uri = f"{workspace}/jobs/{given['evaluation']['job']}/report.html"
-    storage.write_bytes(uri, json.dumps(given).encode())
+    uri = workspace.job(given["evaluation"]["job"]).report
+    workspace.storage.write_bytes(uri, json.dumps(given).encode())
     return uri
 
 
