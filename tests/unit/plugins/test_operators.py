@@ -13,8 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
-from pipeline.artifacts.workspace import JobDirectory
-from pipeline.artifacts.workspace import Workspace
+from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
