@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts.fetch_index import FetchedRow, iterate_rows
+from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.npz import save_npz
@@ -30,22 +31,22 @@ def main(list_file: str, out: str) -> None:
     """Fetch and pack."""
     fetch = {"requests_per_second": 1_000_000, "concurrency": CONCURRENCY}
     dataset = {"source": {"type": "url_list", "uri": list_file}, "fetch": fetch}
-    storage = Storage({"graft": Path(out)})
+    workspace = Workspace(Storage({"graft": Path(out)}), "gs://graft")
     classifier = Classifier.from_dict({"name": "bench", "dataset": dataset})
-    result = fetch_pictures(classifier, storage=storage, workspace="gs://graft")
-    rows = (row for row in iterate_rows(result.index, storage) if row.reason is None)
+    result = fetch_pictures(workspace, classifier)
+    rows = (row for row in FetchIndex(workspace.storage, [str(result.index)]).rows() if row.reason is None)
     for number in count():
         if not (part := list(islice(rows, SHARD))):
             break
-        pack(part, f"gs://graft/shard-{number}.npz", storage)
+        pack(part, f"gs://graft/shard-{number}.npz", workspace)
     print(result.found)
 
 
-def pack(rows: list[FetchedRow], uri: str, storage: Storage) -> None:
+def pack(rows: list[FetchedRow], uri: str, workspace: Workspace) -> None:
     """Write one shard, as one `pack` task does."""
-    features = decode_blobs([row.blob for row in rows], SPEC, storage, "gs://graft")
+    features = decode_blobs(workspace, [row.blob for row in rows], SPEC)
     arrays = {"features": features, "labels": np.zeros(len(rows), np.int64)}
-    storage.write_large(uri, partial(save_npz, arrays=arrays), if_absent=True)
+    workspace.storage.write_large(uri, partial(save_npz, arrays=arrays), if_absent=True)
 
 
 if __name__ == "__main__":

@@ -129,14 +129,14 @@ def prepare(name: str, pictures: Path, home: Path) -> list[str]:
             },
         }
     )
-    fetched = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
+    fetched = fetch_pictures(Workspace(storage, WORKSPACE), classifier)
     dataset = build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched.index], run_id="bench"
+        Workspace(storage, WORKSPACE), classifier, fetched=[fetched.index], run_id="bench"
     )
     backbone = find_backbone(name)
-    plan = plan_pack(storage, WORKSPACE, dataset.dataset, dataset.version, backbone.spec)
+    plan = plan_pack(Workspace(storage, WORKSPACE), dataset.dataset, dataset.version, backbone.spec)
     for item in plan.items:
-        pack_shard(storage, WORKSPACE, plan.index_uri, item)
+        pack_shard(Workspace(storage, WORKSPACE), plan.index_uri, item)
     weights = stage_weights(Workspace(storage, WORKSPACE), backbone, weights_of(name, home))
     return [
         "--pack-index",

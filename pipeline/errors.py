@@ -26,10 +26,11 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
   ApprovalMissing                 a version that needs a person's approval has none
   RollbackRefused                 nothing to roll back to, or nobody says why
-  FormatTooNew                    a newer version of Graft wrote the file
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
     UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
+  FormatTooNew                    a newer version of Graft wrote this file
+  RecordInvalid                   a file in a bucket is not the record that it should be
   PlatformError                   the v1 API said no: status, reason, request id
     PlatformUnavailable transient no answer, 429 or 5xx
     JobConflict                   the job id exists with another input; names the field
@@ -179,10 +180,6 @@ class RollbackRefused(PipelineError):
     """There is no version to roll back to, it is not READY, or nobody says why."""
 
 
-class FormatTooNew(PipelineError):
-    """A newer version of Graft wrote this file."""
-
-
 class StorageError(PipelineError):
     """Reading or writing bytes failed."""
 
@@ -193,6 +190,14 @@ class ObjectNotFound(StorageError):
     """No object has this URI."""
 
     transient = False
+
+
+class FormatTooNew(PipelineError):
+    """A newer version of Graft wrote this file."""
+
+
+class RecordInvalid(PipelineError):
+    """A file in a bucket is not the record that it should be."""
 
 
 class UnknownBucket(StorageError):

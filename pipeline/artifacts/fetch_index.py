@@ -1,7 +1,7 @@
 """The fetch index: what each entry of a source gave the last time it was read.
 
-One JSONL file a chunk under `datasets/<name>/fetched/`, replaced as a whole when its chunk is done. The first
-line holds the source's notes, the others one `FetchedRow` each.
+One JSONL file for each chunk, replaced as a whole when its chunk is done. The first line is the head, the
+others are one `FetchedRow` each.
 """
 
 from __future__ import annotations
@@ -9,98 +9,145 @@ from __future__ import annotations
 import json
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from heapq import merge
 
+from pipeline.artifacts.codec import as_object, build_record, strip_format
+from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
+from pipeline.artifacts.workspace import DatasetFolder
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject, JsonValue
+
+FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedRow:
-    """One fetched picture; the fields are those of `SourceEntry`, `blob` and the time.
+    """One fetched picture.
 
     Args:
+        position: Its place in source order, over all sources and chunks.
+        label: Its class.
+        provenance: Where it comes from, and on which terms.
+        validator: Changes when the bytes may have changed, as its source says.
         blob: SHA-256 of the original bytes; they are `blobs/<blob>`. Empty with a `reason`.
         retrieved_at: When the bytes were read, UTC, ISO 8601.
-        attribution: What is to be said of it where it is shown.
-        etag: What its server calls this state of the file.
-        last_modified: When its server says that the file was made.
+        group: Pictures that must not straddle the split share one; None where the source knows of none.
+        etag: The server's ETag for this state of the file.
+        last_modified: When the file was made, according to its server.
         source_type: The `type` of its source.
-        network: Whether they came from a place that anyone may write to; stricter rules hold for those.
+        network: True if the bytes came from a place that anyone may write to: stricter filters hold.
         reason: Why the source could not give the bytes; None if it did.
     """
 
     position: int
     label: str
-    source_url: str
+    provenance: Provenance
     validator: str
     blob: str
     retrieved_at: str
     group: str | None = None
-    page_url: str | None = None
-    creator: str | None = None
-    license: str | None = None
-    license_url: str | None = None
-    attribution: str | None = None
     etag: str | None = None
     last_modified: str | None = None
     source_type: str = ""
     network: bool = False
     reason: str | None = None
 
+    @property
+    def source_url(self) -> str:
+        """Where its bytes are."""
+        return self.provenance.source_url
 
-_FIELDS = tuple(field.name for field in fields(FetchedRow))
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Return plain JSON values on one level."""
+        # `asdict` copies deeply, which takes most of a row's time.
+        return {**{name: getattr(self, name) for name in _OWN_FIELDS}, **self.provenance.to_dict()}
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> FetchedRow:
+        """Read what `to_dict` wrote."""
+        own = {name: value[name] for name in value if name not in PROVENANCE_FIELDS}
+        return build_record(cls, own, provenance=Provenance.from_dict(value))
+
+
+_OWN_FIELDS = tuple(each.name for each in fields(FetchedRow) if each.name != "provenance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchIndex:
-    """The index of one chunk, or of several put together.
+class FetchHead:
+    """What a chunk, or several together, have to say besides their rows.
 
     Args:
-        rows: The fetched pictures.
-        notes: What the source wrote for its next run.
-        statements: What the source found out.
-        requests: HTTP requests that reading the source took.
+        notes: What each source wrote for its next run, by its number in the dataset.
+        statements: What the sources want a reader of the dataset card to know.
+        requests: HTTP requests that reading the sources took.
     """
 
-    rows: list[FetchedRow] = field(default_factory=list)
-    notes: JsonDict = field(default_factory=dict)
-    statements: list[str] = field(default_factory=list)
+    notes: Mapping[str, JsonObject] = field(default_factory=dict)
+    statements: Sequence[str] = ()
     requests: int = 0
 
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Return plain JSON values."""
+        return {
+            "format": FORMAT,
+            "notes": self.notes,
+            "statements": list(self.statements),
+            "requests": self.requests,
+        }
 
-def index_uri(workspace: str, dataset: str, chunk: int) -> str:
-    """Return the URI of one chunk's index."""
-    return f"{workspace}/datasets/{dataset}/fetched/{chunk:05d}.jsonl"
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> FetchHead:
+        """Read what `to_dict` wrote."""
+        return build_record(cls, strip_format(value, FORMAT, cls))
 
 
-def write_index(
-    index: FetchIndex, uri: str, storage: Storage, *, lines: Iterable[bytes] | None = None
-) -> None:
-    """Replace an index as a whole.
+@dataclass(frozen=True, slots=True)
+class FetchIndex:
+    """The stored indexes of one chunk, or of several put together.
 
     Args:
-        index: Its head and rows.
-        uri: Where it goes.
-        storage: Writes it.
-        lines: The rows, as `format_row` has them, where they are not in the index.
+        storage: Where they are.
+        uris: The chunks'.
     """
-    head = {"notes": index.notes, "statements": index.statements, "requests": index.requests}
-    rows = map(format_row, index.rows) if lines is None else lines
-    storage.write_bytes(uri, b"".join([json.dumps(head).encode() + b"\n", *rows]))
 
+    storage: Storage
+    uris: Sequence[str]
 
-def format_row(row: FetchedRow) -> bytes:
-    """Return a row as its line of an index."""
-    values = {name: getattr(row, name) for name in _FIELDS}  # `asdict` copies deeply, and takes most of a row
-    return json.dumps(values).encode() + b"\n"
+    @classmethod
+    def of_last_run(cls, dataset: DatasetFolder) -> FetchIndex:
+        """Return what the last run of every chunk left; empty before the first."""
+        return cls(dataset.storage, dataset.storage.list_uris(dataset.fetch_indexes))
+
+    def head(self) -> FetchHead:
+        """Read the heads as one."""
+        notes: dict[str, JsonObject] = {}
+        statements: list[str] = []
+        requests = 0
+        for uri in self.uris:
+            with self.storage.local_path(uri).open("rb") as file:
+                head = FetchHead.from_dict(as_object(json.loads(next(file))))
+            notes.update(head.notes)
+            statements.extend(head.statements)
+            requests += head.requests
+        return FetchHead(notes=notes, statements=statements, requests=requests)
+
+    def rows(self) -> Iterator[FetchedRow]:
+        """Yield the rows in source order, one of each chunk in memory at a time."""
+        return merge(*map(self._chunk_rows, self.uris), key=lambda row: row.position)
+
+    def _chunk_rows(self, uri: str) -> Iterator[FetchedRow]:
+        with self.storage.local_path(uri).open("rb") as file:
+            next(file)
+            for line in file:
+                yield FetchedRow.from_dict(json.loads(line))
 
 
 class RowSpool:
-    """Rows that come in any order, on the disk until they are written in source order.
+    """Rows of a chunk in the order they come, on the disk: a row takes twenty bytes of memory.
 
-    In memory ten thousand of them would take several megabytes, a million half a gigabyte.
+    In memory a row takes half a kilobyte, a million of them half a gigabyte.
     """
 
     def __init__(self) -> None:
@@ -116,7 +163,7 @@ class RowSpool:
         """Keep a row."""
         self._positions.append(row.position)
         self._offsets.append(self._num_bytes)  # `tell` is a system call
-        self._num_bytes += self._file.write(format_row(row))
+        self._num_bytes += self._file.write(json.dumps(row.to_dict()).encode() + b"\n")
 
     def lines(self) -> Iterator[bytes]:
         """Yield the rows as lines of an index, in source order; no row can be added afterwards."""
@@ -129,28 +176,7 @@ class RowSpool:
         self._file.close()
 
 
-def read_indexes(uris: Iterable[str], storage: Storage) -> FetchIndex:
-    """Read several chunks' indexes as one, rows in source order."""
-    joined, requests = FetchIndex(), 0
-    for uri in uris:
-        lines = storage.read_bytes(uri).splitlines()
-        head = json.loads(lines[0])
-        joined.notes.update(head["notes"])
-        joined.statements.extend(head["statements"])
-        joined.rows.extend(FetchedRow(**json.loads(line)) for line in lines[1:])
-        requests += head.get("requests", 0)
-    joined.rows.sort(key=lambda row: row.position)
-    return replace(joined, requests=requests)
-
-
-def iterate_rows(uri: str, storage: Storage) -> Iterator[FetchedRow]:
-    """Yield the rows of one chunk's index in source order, one in memory at a time."""
-    with storage.local_path(uri).open("rb") as file:
-        next(file)
-        for line in file:
-            yield FetchedRow(**json.loads(line))
-
-
-def read_previous_index(workspace: str, dataset: str, storage: Storage) -> FetchIndex:
-    """Read what the last run of every chunk left; empty before the first."""
-    return read_indexes(storage.list_uris(f"{workspace}/datasets/{dataset}/fetched/"), storage)
+def write_index(storage: Storage, uri: str, head: FetchHead, rows: RowSpool) -> None:
+    """Replace the index of a chunk as a whole."""
+    first = json.dumps(head.to_dict()).encode() + b"\n"
+    storage.write_bytes(uri, b"".join([first, *rows.lines()]))

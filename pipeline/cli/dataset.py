@@ -63,7 +63,7 @@ def _print_info(info: DatasetInfo, workspace: Workspace) -> None:
     for title, counts in (("left out", info.rejected), ("licence", info.licenses), ("source", info.mix)):
         if counts:
             print_table((title, "pictures"), counts.items())
-    for reason in info.expect.get("reasons", []):
+    for reason in info.expect.reasons:
         print_text(f"  data gate: {reason}")
     for warning in info.warnings:
         print_text(f"  warning: {warning}")
@@ -80,7 +80,7 @@ def diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two versions: pictures added, removed, moved over the split, relabelled."""
-    from pipeline.artifacts.dataset import read_manifest
+    from pipeline.artifacts.manifest import Manifest
     from pipeline.preprocess.diff import diff_versions
 
     workspace = open_workspace()
@@ -89,10 +89,8 @@ def diff(
     if before is None:
         raise UsageError(f"{newer.version} is the first version of {name}; there is nothing to compare with.")
     older = _read_info(workspace, name, before)
-    versions = (older.version, newer.version)
-    changes = diff_versions(
-        *(read_manifest(workspace.storage, workspace.uri, name, each) for each in versions)
-    ).to_dict()
+    folders = (workspace.dataset(name).version(each.version) for each in (older, newer))
+    changes = diff_versions(*(Manifest(folder).rows() for folder in folders)).to_dict()
     if as_json:
         print_json({"old": older.version, "new": newer.version, **changes})
         return
@@ -102,7 +100,7 @@ def diff(
         for entry in entries[:SHOWN]:
             change = f", {entry['from']} to {entry['to']}" if "from" in entry else ""
             why = f", {entry['reason']}" if entry.get("reason") else ""
-            print_text(f"    {entry['id'][:16]} {entry['label']}{change}{why}  {entry['source_url']}")
+            print_text(f"    {str(entry['id'])[:16]} {entry['label']}{change}{why}  {entry['source_url']}")
         if len(entries) > SHOWN:
             print_text(f"    and {len(entries) - SHOWN} more; --json lists them all")
 
@@ -122,14 +120,12 @@ def export(
     info = _read_info(workspace, name, version)
     height, width = _read_size(size) if size else _backbone_size(name)
     place = target if "://" in target else str(Path(target).expanduser().absolute())
-    done = export_version(
-        workspace.storage, workspace.uri, name, info.version, target=place, height=height, width=width
-    )
+    done = export_version(workspace, name, info.version, target=place, height=height, width=width)
     if as_json:
-        print_json(done)
+        print_json(asdict(done))
         return
-    print_text(f"{done['train']} training and {done['test']} test pictures of {info.version} in {place}:")
-    for file in done["files"]:
+    print_text(f"{done.train} training and {done.test} test pictures of {info.version} in {place}:")
+    for file in done.files:
         print_text(f"  {file}")
 
 
@@ -167,7 +163,7 @@ def forget(
 
     workspace = open_workspace()
     try:
-        forgotten = forget_picture(workspace.storage, workspace.uri, name, picture)
+        forgotten = forget_picture(workspace, name, picture)
     except ConfigError as error:
         raise UsageError(str(error)) from error
     affected = find_affected_versions(workspace.storage, workspace.uri, name, forgotten.versions)
@@ -184,13 +180,14 @@ def forget(
 
 
 def _read_info(workspace: Workspace, name: str, version: str | None) -> DatasetInfo:
-    from pipeline.artifacts.dataset import list_versions, read_dataset_info, read_latest_version
+    from pipeline.artifacts.dataset import list_versions, read_info, read_latest
     from pipeline.errors import ObjectNotFound
 
-    chosen = version or read_latest_version(workspace.storage, workspace.uri, name)
-    versions = list_versions(workspace.storage, workspace.uri, name)
+    folder = workspace.dataset(name)
+    chosen = version or read_latest(folder).version
+    versions = list_versions(folder)
     if chosen is None or chosen not in versions:
         listed = f"its versions are {', '.join(versions)}" if versions else "it has none"
         asked = f"no version {chosen}" if chosen else "no version that the data gate let through"
         raise ObjectNotFound(f"{name} has {asked}; {listed}. Make one with `graft run {name}`.")
-    return read_dataset_info(workspace.storage, workspace.uri, name, chosen)
+    return read_info(folder.version(chosen))

@@ -52,10 +52,11 @@ def _print_predictions(status: StackStatus, settings: Settings, result: dict[str
 
 def pick_test_pictures(workspace: Workspace, dataset: str, version: str) -> dict[str, bytes]:
     """Return one picture of each class that no training has used, by label."""
-    from pipeline.artifacts.dataset import iterate_manifest
+    from pipeline.artifacts.manifest import Manifest
 
     blobs: dict[str, str] = {}
-    for row in iterate_manifest(workspace.dataset(dataset).version(version).manifest, workspace.storage):
+    folder = workspace.dataset(dataset).version(version)
+    for row in Manifest(folder).rows(columns=("label", "blob", "split")):
         if row.split == "test":
             blobs.setdefault(row.label, row.blob)
     return {

@@ -1,4 +1,4 @@
-"""Lines that say how a fetch goes: counts, reasons and rates, every few seconds.
+"""Lines about the progress of a fetch: counts, reasons and rates, every few seconds.
 
 They are for people who read a task's log, and for `graft run`, which draws its bar from them.
 """
@@ -23,7 +23,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchCounts:
-    """What one line says, or those of several chunks together.
+    """The counts of one line, or those of several chunks together.
 
     Args:
         transferred: Pictures that were transferred.
@@ -47,11 +47,11 @@ class FetchCounts:
 
 
 def read_line(line: str) -> FetchCounts | None:
-    """Return what a line of `Progress` says, None for any other line."""
-    found = _LINE.search(line)
-    if found is None:
+    """Return the counts of a line of `Progress`, None for any other line."""
+    match = _LINE.search(line)
+    if match is None:
         return None
-    return FetchCounts(**{name: float(value) for name, value in found.groupdict().items()})
+    return FetchCounts(**{name: float(value) for name, value in match.groupdict().items()})
 
 
 def add_counts(parts: Iterable[FetchCounts]) -> FetchCounts:
@@ -63,7 +63,7 @@ def add_counts(parts: Iterable[FetchCounts]) -> FetchCounts:
 
 
 class Progress:
-    """Counts what became of the pictures of one chunk.
+    """Counts the pictures of one chunk by what was done.
 
     Args:
         title: Begins every line.
@@ -71,14 +71,14 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._start = self._said_at = time.monotonic()
+        self._start = self._logged_at = time.monotonic()
         self.transferred = 0
         self.reused = 0
         self.num_bytes = 0
         self.failures: Counter[str] = Counter()
 
     def note(self, *, reason: str | None = None, is_new: bool = False, num_bytes: int = 0) -> None:
-        """Count one picture, and say a line if it is time."""
+        """Count one picture, and log a line if it is time."""
         if reason is not None:
             self.failures[reason] += 1
         elif is_new:
@@ -86,17 +86,17 @@ class Progress:
             self.num_bytes += num_bytes
         else:
             self.reused += 1
-        if time.monotonic() - self._said_at > LINE_SECONDS:
-            self.say()
+        if time.monotonic() - self._logged_at > LINE_SECONDS:
+            self.log()
 
-    def say(self) -> None:
-        """Say how it goes."""
-        self._said_at = time.monotonic()
+    def log(self) -> None:
+        """Log the counts so far."""
+        self._logged_at = time.monotonic()
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.failures.items()))
         log.info("%s: %s%s", self._title, self._count(), f": {reasons}" if reasons else "")
 
     def _count(self) -> FetchCounts:
-        seconds = max(self._said_at - self._start, 1e-3)
+        seconds = max(self._logged_at - self._start, 1e-3)
         return FetchCounts(
             transferred=self.transferred,
             per_second=self.transferred / seconds,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import COLUMNS
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict
 
 ALWAYS = ("label", "source", "size")
-COLUMNS = tuple(field.name for field in fields(ManifestRow))
 MAX_VALUES = 50
 OTHER = "(other)"
 SIZES = ((64, "up to 64"), (256, "65 to 256"), (1024, "257 to 1024"))

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
 from pipeline.deploy.trace import read_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound

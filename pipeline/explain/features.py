@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.artifacts.dataset import ManifestRow, iterate_manifest
+from pipeline.artifacts.manifest import Manifest, ManifestRow
+from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
 from pipeline.errors import ObjectNotFound
 from pipeline.npz import ArraySpec, read_npz
-from pipeline.preprocess.decisions import read_takedowns
 from pipeline.storage import Storage
 from pipeline.types import Float32Features
 
@@ -47,7 +47,7 @@ class TrainingPictures:
 
 def read_training_pictures(dataset: DatasetVersionFolder, job: JobDirectory) -> TrainingPictures:
     """Read the training pictures of a dataset version, and the features that a training job cached."""
-    manifest = iterate_manifest(dataset.manifest, dataset.storage)
+    manifest = Manifest(dataset).rows()
     rows = {row.id: row for row in manifest if row.split == "train" and row.id is not None}
     return TrainingPictures(rows=rows, cached=read_features(job.storage, feature_uris(job), wanted=rows))
 
@@ -80,5 +80,5 @@ def read_features(storage: Storage, uris: Sequence[str], *, wanted: Collection[s
 
 def read_taken_down(workspace: Workspace, dataset: str) -> frozenset[str]:
     """Return the ids and digests of the pictures of a dataset that must not be shown any more."""
-    takedowns = read_takedowns(workspace.storage, workspace.uri, dataset)
+    takedowns = read_takedowns(workspace.dataset(dataset))
     return frozenset(digest for each in takedowns for digest in (each.id, *each.blobs) if digest is not None)

@@ -169,7 +169,7 @@ def dataset(name: str, version: str | None = None) -> Dataset:
     Raises:
         ObjectNotFound: if there is none.
     """
-    from pipeline.artifacts.dataset import iterate_manifest
+    from pipeline.artifacts.manifest import Manifest
     from pipeline.explain.thumbnails import Thumbnails
 
     workspace = connect().workspace
@@ -178,7 +178,7 @@ def dataset(name: str, version: str | None = None) -> Dataset:
     info = storage.read_json(folder.info)
     thumbnails = Thumbnails(workspace)
     cards: dict[str, list[dict[str, str]]] = {label: [] for label in info["classes"]}
-    for row in iterate_manifest(folder.manifest, storage):
+    for row in Manifest(folder).rows(columns=("label", "blob", "split")):
         shown = cards.get(row.label, [])
         if row.split is not None and len(shown) < PICTURES_SHOWN:
             shown.append({"image": thumbnails.plain(row.blob), "caption": f"{row.label}, {row.split}"})

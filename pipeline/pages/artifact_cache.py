@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from pipeline.artifacts.dataset import DatasetInfo, ManifestRow, iterate_manifest, read_latest_version
+from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
+from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
 from pipeline.errors import ObjectNotFound
 from pipeline.types import JsonDict
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 Record = TypeVar("Record")
+# What finds near duplicates is most of a row, and no page shows it.
+SHOWN = tuple(name for name in COLUMNS if name not in ("sketch", "phash", "colour"))
 MAX_RECORDS = 20_000  # events and the like, about a kilobyte each
 
 
@@ -84,24 +86,23 @@ class ArtifactCache:
 
     def latest_dataset(self, name: str) -> DatasetInfo | None:
         """Return the last dataset version that the data gate let through."""
-        version = read_latest_version(self.storage, self.workspace.uri, name)
+        version = read_latest(self.workspace.dataset(name)).version
         return self.dataset(name, version) if version else None
 
     def dataset(self, name: str, version: str) -> DatasetInfo | None:
         """Return a dataset version as a whole, None where there is none."""
-        uri = self.workspace.dataset(name).version(version).info
-        return self.fixed(uri, lambda: DatasetInfo.from_dict(self.storage.read_json(uri)))
+        folder = self.workspace.dataset(name).version(version)
+        return self.fixed(folder.info, lambda: read_info(folder))
 
     def manifest(self, dataset: DatasetVersionFolder) -> tuple[ManifestRow, ...]:
-        """Return the rows of a dataset version without their fingerprints.
+        """Return the rows of a dataset version without what finds near duplicates.
 
         Raises:
             ObjectNotFound: if there is no such version.
         """
 
         def read() -> tuple[ManifestRow, ...]:
-            rows = iterate_manifest(dataset.manifest, dataset.storage)
-            return tuple(replace(row, sketch=None, phash=None, colour=None) for row in rows)
+            return tuple(Manifest(dataset).rows(columns=SHOWN))
 
         return self._manifests.get(dataset.uri, read)
 

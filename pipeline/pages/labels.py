@@ -92,4 +92,4 @@ def decide(
     if action == "relabel" and label not in info.classes:
         raise ConfigError(f"{label!r} is no class of {name}; the classes are {', '.join(info.classes)}.")
     with acquire_lock(cache.storage, cache.workspace.uri, name, subject="decisions"):
-        decide_picture(cache.storage, cache.workspace.uri, name, id, action, label=label)
+        decide_picture(cache.workspace.dataset(name), id, action, label=label)

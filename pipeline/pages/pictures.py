@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.errors import ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.preprocess.decisions import Decision, read_decisions
@@ -54,12 +54,12 @@ class Picture:
     @property
     def creator(self) -> str:
         """Who made it."""
-        return self.row.creator or ""
+        return self.row.provenance.creator or ""
 
     @property
     def license(self) -> str:
         """Name of its licence."""
-        return self.row.license or ""
+        return self.row.provenance.license or ""
 
     @property
     def decision(self) -> str:
@@ -69,7 +69,8 @@ class Picture:
     @property
     def size(self) -> str:
         """`width x height` in pixels."""
-        return f"{self.row.width} x {self.row.height}" if self.row.width else ""
+        size = self.row.fingerprint
+        return f"{size.width} x {size.height}" if size and size.width else ""
 
     @property
     def name(self) -> str:
@@ -79,12 +80,12 @@ class Picture:
     @property
     def link(self) -> str | None:
         """Its address on the web, if it has one."""
-        return web_link(self.row.page_url) or web_link(self.row.source_url)
+        return web_link(self.row.provenance.page_url) or web_link(self.row.source_url)
 
     @property
     def license_link(self) -> str | None:
         """The address of its licence, if it is one that a browser may follow."""
-        return web_link(self.row.license_url)
+        return web_link(self.row.provenance.license_url)
 
     def contains(self, text: str) -> bool:
         """Return True if its address, creator or id contains a text in lower case."""
@@ -190,7 +191,7 @@ def pending_decisions(cache: ArtifactCache, name: str) -> dict[str, Decision]:
     Raises:
         ConfigError: if a line of `decisions.csv` is wrong; it names the line.
     """
-    decisions = read_decisions(cache.storage, cache.workspace.uri, name)
+    decisions = read_decisions(cache.workspace.dataset(name))
     return {decision.picture: decision for decision in decisions}
 
 

@@ -1,8 +1,8 @@
 """What people decided about single pictures: `decisions.csv`, which they edit, and takedowns.
 
-`datasets/<name>/decisions.csv` has the columns `picture`, `action` and `label`. A picture is named by its
-id, by the digest of its file (eight characters or more of either), or by its address.
-`datasets/<name>/takedowns.jsonl` is written by `graft dataset forget` and only grows.
+`decisions.csv` has the columns `picture`, `action` and `label`. A picture is named by its id, by the digest
+of its file (eight characters or more of either), or by its address. Takedowns are written by `graft dataset
+forget`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.provenance import Provenance
+from pipeline.artifacts.takedowns import Takedown
+from pipeline.artifacts.workspace import DatasetFolder
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.preprocess.filters import quarantine
 from pipeline.preprocess.reasons import DELETED, TAKEN_DOWN
-from pipeline.storage import Storage
 
 Action: TypeAlias = Literal["delete", "relabel"]
 COLUMNS = ("picture", "action", "label")
@@ -43,37 +44,15 @@ class Decision:
     label: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Takedown:
-    """A picture that must not be in any later version.
-
-    Args:
-        id: Digest of its pixels, None for an address that no version has.
-        blobs: Digests of its files.
-        urls: Its addresses.
-        at: When it was forgotten.
-    """
-
-    id: str | None
-    blobs: list[str]
-    urls: list[str]
-    at: str
-
-
-def decisions_uri(workspace: str, dataset: str) -> str:
-    """Return where people put their decisions."""
-    return f"{workspace}/datasets/{dataset}/decisions.csv"
-
-
-def read_decisions(storage: Storage, workspace: str, dataset: str) -> list[Decision]:
+def read_decisions(dataset: DatasetFolder) -> list[Decision]:
     """Read `decisions.csv`; none where there is no such file.
 
     Raises:
         ConfigError: naming the file, the line and what it should be.
     """
-    uri = decisions_uri(workspace, dataset)
+    uri = dataset.decisions
     try:
-        text = storage.read_bytes(uri).decode("utf-8-sig")
+        text = dataset.storage.read_bytes(uri).decode("utf-8-sig")
     except ObjectNotFound:
         return []
     except UnicodeDecodeError as error:
@@ -100,33 +79,31 @@ def _read_decision(row: dict[str, str | None], line: int, uri: str) -> Decision:
     return Decision(line=line, picture=picture, action=action, label=label)  # type: ignore[arg-type]
 
 
-def decide_picture(
-    storage: Storage, workspace: str, dataset: str, picture: str, action: Action | None, *, label: str = ""
-) -> None:
+def decide_picture(dataset: DatasetFolder, picture: str, action: Action | None, *, label: str = "") -> None:
     """Write a decision about a picture in place of any earlier one that names it so; `None` leaves none.
 
-    All other lines stay as they are. Callers take turns: the file is read and written whole.
+    All other lines stay as they are. Callers must not run at the same time: the file is read and
+    written whole.
 
     Raises:
         ConfigError: if the file cannot be read, or the decision is none.
     """
-    others = [each for each in read_decisions(storage, workspace, dataset) if each.picture != picture]
+    others = [each for each in read_decisions(dataset) if each.picture != picture]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for each in others:
         writer.writerow({"picture": each.picture, "action": each.action, "label": each.label})
-    uri = decisions_uri(workspace, dataset)
     if action is not None:
         row = {"picture": picture, "action": action, "label": label}
-        _read_decision({**row}, len(others) + 2, uri)
+        _read_decision({**row}, len(others) + 2, dataset.decisions)
         writer.writerow(row)
-    storage.write_bytes(uri, text.getvalue().encode())
+    dataset.storage.write_bytes(dataset.decisions, text.getvalue().encode())
 
 
 def names_picture(name: str, row: ManifestRow) -> bool:
-    """Say whether a person's name for a picture means this row."""
-    if name in (row.source_url, row.page_url):
+    """Return True if a person's name for a picture means this row."""
+    if name in (row.source_url, row.provenance.page_url):
         return True
     digests = [digest for digest in (row.id, row.blob) if digest]
     return len(name) >= MIN_PREFIX and any(digest.startswith(name) for digest in digests)
@@ -158,7 +135,12 @@ def apply_decisions(
     used: set[int] = set()
     decided = []
     for row in rows:
-        names = (row.source_url, row.page_url or "", (row.id or "")[:MIN_PREFIX], row.blob[:MIN_PREFIX])
+        names = (
+            row.source_url,
+            row.provenance.page_url or "",
+            (row.id or "")[:MIN_PREFIX],
+            row.blob[:MIN_PREFIX],
+        )
         near = [decision for name in names for decision in by_name.get(name, ())]
         matching = [decision for decision in near if names_picture(decision.picture, row)]
         used.update(decision.line for decision in matching)
@@ -173,26 +155,6 @@ def _decide(row: ManifestRow, decision: Decision) -> ManifestRow:
     if row.label == decision.label:
         return row
     return replace(row, label=decision.label, decision=f"relabel from {row.label}")
-
-
-def takedowns_uri(workspace: str, dataset: str) -> str:
-    """Return where takedowns are kept."""
-    return f"{workspace}/datasets/{dataset}/takedowns.jsonl"
-
-
-def read_takedowns(storage: Storage, workspace: str, dataset: str) -> list[Takedown]:
-    """Return every takedown of a dataset."""
-    try:
-        data = storage.read_bytes(takedowns_uri(workspace, dataset))
-    except ObjectNotFound:
-        return []
-    return [Takedown(**json.loads(line)) for line in data.splitlines()]
-
-
-def write_takedowns(takedowns: Iterable[Takedown], storage: Storage, workspace: str, dataset: str) -> None:
-    """Replace the list of takedowns as a whole."""
-    lines = (json.dumps(asdict(each), sort_keys=True) for each in takedowns)
-    storage.write_bytes(takedowns_uri(workspace, dataset), "".join(f"{line}\n" for line in lines).encode())
 
 
 def apply_takedowns(rows: Sequence[ManifestRow], takedowns: Sequence[Takedown]) -> list[ManifestRow]:
@@ -211,7 +173,7 @@ def _empty(row: ManifestRow) -> ManifestRow:
         blob="",
         label=row.label,
         position=row.position,
-        source_url=f"sha256:{digest}",
+        provenance=Provenance(source_url=f"sha256:{digest}"),
         retrieved_at=row.retrieved_at,
         status=row.status,
     )

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_resized, picture_facts
 from pipeline.pixels.spec import MAX_PIXELS, PixelSpec
-from pipeline.storage import Storage
 from pipeline.types import UInt8Images
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ BATCH = 8  # handing single pictures to threads takes a tenth of the time
 LINE_SECONDS = 10.0
 
 
-def decode_blobs(blobs: Sequence[str], spec: PixelSpec, storage: Storage, workspace: str) -> UInt8Images:
+def decode_blobs(workspace: Workspace, blobs: Sequence[str], spec: PixelSpec) -> UInt8Images:
     """Decode picture files and resize their pictures, as `map_blobs` does.
 
     Shapes:
@@ -41,31 +41,28 @@ def decode_blobs(blobs: Sequence[str], spec: PixelSpec, storage: Storage, worksp
     """
     pixels = np.empty((len(blobs), spec.height, spec.width, 3), np.uint8)
     decode = partial(decode_resized, spec=spec)
-    for number, picture in enumerate(map_blobs(decode, blobs, storage, workspace)):
+    for number, picture in enumerate(map_blobs(workspace, decode, blobs)):
         pixels[number] = picture
     return pixels
 
 
-def map_blobs(
-    function: Callable[[bytes], T], blobs: Sequence[str], storage: Storage, workspace: str
-) -> Iterator[T]:
+def map_blobs(workspace: Workspace, function: Callable[[bytes], T], blobs: Sequence[str]) -> Iterator[T]:
     """Yield what a function makes of each picture file, in the order of the blobs.
 
     The results are those of a loop. One batch for each core is done ahead of who takes them. After an error,
     or when nobody wants more, each core ends the picture that it is at.
 
     Args:
+        workspace: Where the files are.
         function: Decodes a picture and returns what is wanted of it; called by several threads.
         blobs: SHA-256 of the files.
-        storage: Where they are.
-        workspace: `gs://bucket` of them.
 
     Raises:
         Whatever `function` raises, and what reading raises.
     """
     stopped = threading.Event()
-    decode = partial(_decode, function, storage, workspace, _Room(), stopped)
-    said, num_threads = time.monotonic(), _num_cores()
+    decode = partial(_decode, workspace, function, _Room(), stopped)
+    logged_at, num_threads = time.monotonic(), _num_cores()
     running: deque[Future[list[T]]] = deque()
     with ThreadPoolExecutor(num_threads, thread_name_prefix="graft-decode") as pool:
         try:
@@ -73,8 +70,8 @@ def map_blobs(
                 running.append(pool.submit(decode, blobs[start : start + BATCH]))
                 if len(running) > num_threads:
                     yield from running.popleft().result()
-                if time.monotonic() - said > LINE_SECONDS:
-                    said = time.monotonic()
+                if time.monotonic() - logged_at > LINE_SECONDS:
+                    logged_at = time.monotonic()
                     log.info("about %d of %d pictures decoded", start, len(blobs))
             while running:
                 yield from running.popleft().result()
@@ -83,9 +80,8 @@ def map_blobs(
 
 
 def _decode(
+    workspace: Workspace,
     function: Callable[[bytes], T],
-    storage: Storage,
-    workspace: str,
     room: _Room,
     stopped: threading.Event,
     blobs: Sequence[str],
@@ -94,7 +90,7 @@ def _decode(
     for blob in blobs:
         if stopped.is_set():
             break
-        data = storage.read_bytes(f"{workspace}/blobs/{blob}")
+        data = workspace.storage.read_bytes(workspace.blob(blob))
         with room.taken_by(_num_pixels(data)):
             results.append(function(data))
     return results

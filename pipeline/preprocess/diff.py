@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from pipeline.artifacts.dataset import ManifestRow
-from pipeline.types import JsonDict
+from pipeline.artifacts.manifest import ManifestRow
+
+Change: TypeAlias = dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +22,12 @@ class DatasetDiff:
         relabelled: Of another class, with `from` and `to`.
     """
 
-    added: list[JsonDict] = field(default_factory=list)
-    removed: list[JsonDict] = field(default_factory=list)
-    moved: list[JsonDict] = field(default_factory=list)
-    relabelled: list[JsonDict] = field(default_factory=list)
+    added: list[Change] = field(default_factory=list)
+    removed: list[Change] = field(default_factory=list)
+    moved: list[Change] = field(default_factory=list)
+    relabelled: list[Change] = field(default_factory=list)
 
-    def to_dict(self) -> JsonDict:
+    def to_dict(self) -> dict[str, list[Change]]:
         """Return plain JSON values."""
         names = ("added", "removed", "moved", "relabelled")
         return {name: getattr(self, name) for name in names}
@@ -37,16 +39,16 @@ def diff_versions(old: Iterable[ManifestRow], new: Iterable[ManifestRow]) -> Dat
     rows = list(new)
     after, reasons = _kept(rows), {row.id: row.reason for row in rows if row.reason}
     diff = DatasetDiff()
-    diff.added.extend(_say(row) for id, row in after.items() if id not in before)
+    diff.added.extend(_describe(row) for id, row in after.items() if id not in before)
     for id, row in before.items():
         if id not in after:
-            diff.removed.append({**_say(row), "reason": reasons.get(id)})
+            diff.removed.append({**_describe(row), "reason": reasons.get(id)})
             continue
         now = after[id]
         if now.split != row.split:
-            diff.moved.append({**_say(now), "from": row.split, "to": now.split})
+            diff.moved.append({**_describe(now), "from": row.split, "to": now.split})
         if now.label != row.label:
-            diff.relabelled.append({**_say(now), "from": row.label, "to": now.label})
+            diff.relabelled.append({**_describe(now), "from": row.label, "to": now.label})
     return diff
 
 
@@ -54,5 +56,5 @@ def _kept(rows: Iterable[ManifestRow]) -> dict[str, ManifestRow]:
     return {row.id: row for row in rows if row.split is not None and row.id is not None}
 
 
-def _say(row: ManifestRow) -> JsonDict:
+def _describe(row: ManifestRow) -> Change:
     return {"id": row.id, "label": row.label, "source_url": row.source_url}

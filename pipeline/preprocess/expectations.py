@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
-from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.dataset import DataOutcome, DatasetInfo, DataVerdict
 from pipeline.config import ExpectConfig
 from pipeline.preprocess.reasons import NOT_QUARANTINE
-from pipeline.types import JsonDict
-
-
-class DataOutcome(StrEnum):
-    """What a run does after the data gate; the strictest finding decides."""
-
-    OK = "ok"
-    WARN = "warn"
-    SKIP = "skip"
-    FAIL = "fail"
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the version is held back and nothing is trained."""
-        return self in (DataOutcome.SKIP, DataOutcome.FAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,30 +32,7 @@ class Snapshot:
         return cls(pictures=info.pictures, found=info.found, rejected=info.rejected, mix=info.mix)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectations:
-    """What the data gate said.
-
-    Args:
-        outcome: What the run does.
-        reasons: Every rule that was broken, led by its key and what was asked for.
-    """
-
-    outcome: DataOutcome
-    reasons: tuple[str, ...]
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {"outcome": str(self.outcome), "reasons": list(self.reasons)}
-
-    @classmethod
-    def from_dict(cls, value: JsonDict) -> Expectations:
-        """Read what `to_dict` wrote; nothing was said where there is none."""
-        outcome = DataOutcome(value.get("outcome", DataOutcome.OK))
-        return cls(outcome=outcome, reasons=tuple(value.get("reasons", ())))
-
-
-def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig) -> Expectations:
+def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig) -> DataVerdict:
     """Hold a dataset version against what is expected of it.
 
     Args:
@@ -92,7 +53,7 @@ def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig
         (DataOutcome(getattr(expect, rule)) for rule, _ in broken), key=order.index, default=order[0]
     )
     reasons = tuple(f"{rule} ({getattr(expect, rule)}): {text}" for rule, text in broken)
-    return Expectations(outcome=outcome, reasons=reasons)
+    return DataVerdict(outcome=outcome, reasons=reasons)
 
 
 def _check_counts(new: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from pipeline.artifacts.dataset import ManifestRow, RowStatus
+from pipeline.artifacts.manifest import ManifestRow, RowStatus
 from pipeline.preprocess.reasons import (
     CONFLICTING_LABELS,
     EXACT_DUPLICATE,
@@ -29,29 +29,33 @@ def apply_network_filters(rows: Sequence[ManifestRow], network: Collection[int])
     for row in rows:
         if row.position in network and row.blob:
             urls.setdefault(row.blob, set()).add(row.source_url)
-    placeholders = {blob for blob, found in urls.items() if len(found) >= PLACEHOLDER_URLS}
+    placeholders = {blob for blob, addresses in urls.items() if len(addresses) >= PLACEHOLDER_URLS}
     marked = []
     for row in rows:
-        if row.position in network and row.status is RowStatus.KEPT:
-            if row.blob in placeholders:
-                row = quarantine(row, PLACEHOLDER)
-            elif min(row.width or 0, row.height or 0) < NETWORK_MIN_SIDE:
-                row = quarantine(row, TOO_SMALL)
-            elif row.phash is None:  # so flat that a perceptual hash would be made of noise
-                row = quarantine(row, LOW_INFORMATION)
-        marked.append(row)
+        reason = _network_reason(row, placeholders) if row.position in network and row.is_kept else None
+        marked.append(quarantine(row, reason) if reason else row)
     return marked
+
+
+def _network_reason(row: ManifestRow, placeholders: Collection[str]) -> str | None:
+    fingerprint = row.fingerprint
+    if row.blob in placeholders:
+        return PLACEHOLDER
+    if fingerprint is None or min(fingerprint.width or 0, fingerprint.height or 0) < NETWORK_MIN_SIDE:
+        return TOO_SMALL
+    # So flat that a perceptual hash would be made of noise.
+    return LOW_INFORMATION if fingerprint.phash is None else None
 
 
 def mark_exact_duplicates(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
     """Keep the first of equal pictures; where their labels differ, keep none: nobody knows which is right."""
     labels: dict[str, set[str]] = {}
     for row in rows:
-        if row.status is RowStatus.KEPT and row.id is not None:
+        if row.is_kept and row.id is not None:
             labels.setdefault(row.id, set()).add(row.label)
     marked, taken = [], set()
     for row in rows:
-        if row.status is RowStatus.KEPT and row.id is not None:
+        if row.is_kept and row.id is not None:
             if len(labels[row.id]) > 1:
                 row = quarantine(row, CONFLICTING_LABELS)
             elif row.id in taken:

@@ -11,28 +11,23 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.dataset import (
-    DatasetInfo,
-    ManifestRow,
-    iterate_manifest,
-    read_dataset_info,
-    version_uri,
-)
+from pipeline.artifacts.dataset import DatasetInfo, list_versions, read_info
+from pipeline.artifacts.manifest import Manifest, ManifestRow
+from pipeline.artifacts.pack import PackedShard, PackedTests, PackIndex, ShardRow, read_pack_index
 from pipeline.artifacts.steps import PackItem, PackResult
+from pipeline.artifacts.workspace import Workspace
 from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs
 from pipeline.preprocess.split import TEST, TRAIN
-from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
 
@@ -46,197 +41,171 @@ class PackPlan:
 
     Args:
         index_uri: The pack index.
-        index: Its content: `dataset`, `version`, `spec`, `classes`, `shards`, `tests`, `groups`.
+        index: Its content.
         items: What `pack_shard` is to be called with: the shards that are not there yet, and `"test"`.
     """
 
     index_uri: str
-    index: JsonDict
+    index: PackIndex
     items: list[PackItem]
 
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values, without the index."""
-        return {"index_uri": self.index_uri, "items": self.items}
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class _ShardRow:
-    id: str
-    label: int
-    blob: str
-
-
-def plan_pack(storage: Storage, workspace: str, dataset: str, version: str, spec: PixelSpec) -> PackPlan:
+def plan_pack(workspace: Workspace, dataset: str, version: str, spec: PixelSpec) -> PackPlan:
     """Decide the shards of a dataset version and write its pack index.
 
     A shard of an earlier version is kept if all its rows are still training rows with the same labels.
 
     Args:
-        storage: Where versions and packs are.
-        workspace: `gs://bucket` of both.
+        workspace: Where versions and packs are.
         dataset: The classifier's name.
         version: The dataset version.
         spec: The pixels that the network wants.
     """
-    info = read_dataset_info(storage, workspace, dataset, version)
-    index_uri = f"{workspace}/packs/{version}/{spec.digest}.json"
-    train, num_tests = _read_rows(info, storage, workspace)
-    kept = _keep_shards(train, info, spec, storage, workspace)
-    packed = {row.id for shard in kept for row in shard}
-    left = [row for row in train.values() if row.id not in packed]
-    fresh = [left[start : start + MAX_SHARD_ROWS] for start in range(0, len(left), MAX_SHARD_ROWS)]
-    shards = [_name_shard(rows, spec, workspace) for rows in (*kept, *fresh)]
-    for entry, rows in zip(shards, (*kept, *fresh), strict=True):
-        lines = (json.dumps(asdict(row), sort_keys=True) for row in rows)
-        storage.create_bytes(_rows_uri(entry["uri"]), "".join(f"{line}\n" for line in lines).encode())
-    index = {
-        "dataset": dataset,
-        "version": version,
-        "spec": spec.to_dict(),
-        "classes": info.classes,
-        "shards": shards,
-        "tests": _name_tests(num_tests, version, workspace),
-        "groups": _write_groups(info, storage, workspace),
-    }
-    if not storage.exists(index_uri) or storage.read_json(index_uri) != index:
-        storage.write_json(index_uri, index)
+    storage = workspace.storage
+    info = read_info(workspace.dataset(dataset).version(version))
+    train, num_tests = _read_rows(workspace, info)
+    shards = _plan_shards(workspace, train, info, spec)
+    for shard, rows in shards:
+        shard.write_rows(storage, rows)
+    index = PackIndex(
+        dataset=dataset,
+        version=version,
+        spec=spec.to_dict(),
+        classes=info.classes,
+        shards=[shard for shard, _ in shards],
+        tests=_plan_tests(workspace, num_tests, version),
+        groups=_write_groups(workspace, info),
+    )
+    index_uri = workspace.pack_index(version, spec.digest)
+    if not storage.exists(index_uri) or read_pack_index(storage, index_uri) != index:
+        storage.write_json(index_uri, index.to_dict())
     missing: list[PackItem] = [
-        number for number, entry in enumerate(shards) if not storage.exists(entry["uri"])
+        number for number, (shard, _) in enumerate(shards) if not storage.exists(shard.uri)
     ]
     log.info("%s %s: %d shards, %d of them to be packed", dataset, version, len(shards), len(missing))
     return PackPlan(index_uri=index_uri, index=index, items=[*missing, TEST_ITEM])
 
 
-def pack_shard(storage: Storage, workspace: str, index_uri: str, item: PackItem) -> PackResult:
+def pack_shard(workspace: Workspace, index_uri: str, item: PackItem) -> PackResult:
     """Make one shard, or the test files; nothing is decoded if they are there.
 
     Args:
-        storage: Where blobs and packs are.
-        workspace: `gs://bucket` of both.
+        workspace: Where blobs and packs are.
         index_uri: The pack index.
         item: A shard's place in the index, or `"test"`.
 
     Returns:
         Pictures decoded, and whether anything was written.
     """
-    index = storage.read_json(index_uri)
+    storage = workspace.storage
+    index = read_pack_index(storage, index_uri)
     if item == TEST_ITEM:
-        return PackResult(decoded=0, written=int(_write_tests(index, storage, workspace)))
-    entry = index["shards"][int(item)]
-    if storage.exists(entry["uri"]):
+        return PackResult(decoded=0, written=int(_write_tests(workspace, index)))
+    shard = index.shards[int(item)]
+    if storage.exists(shard.uri):
         return PackResult(decoded=0, written=0)
-    rows = _read_shard_rows(entry["uri"], storage)
-    spec = PixelSpec.from_dict(index["spec"])
-    features = decode_blobs([row.blob for row in rows], spec, storage, workspace)
+    rows = list(shard.read_rows(storage))
+    features = decode_blobs(workspace, [row.blob for row in rows], PixelSpec.from_dict(dict(index.spec)))
     labels = np.array([row.label for row in rows], np.int64)
     ids = np.array([row.id for row in rows], "S64")
     arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
-    written = storage.write_large(entry["uri"], partial(save_npz, arrays=arrays), if_absent=True)
-    log.info("%s: %d pictures, %d bytes of pixels", entry["uri"], len(rows), features.nbytes)
+    written = storage.write_large(shard.uri, partial(save_npz, arrays=arrays), if_absent=True)
+    log.info("%s: %d pictures, %d bytes of pixels", shard.uri, len(rows), features.nbytes)
     return PackResult(decoded=len(rows), written=int(written))
 
 
-def _read_rows(info: DatasetInfo, storage: Storage, workspace: str) -> tuple[dict[str, _ShardRow], int]:
+def _read_rows(workspace: Workspace, info: DatasetInfo) -> tuple[dict[str, ShardRow], int]:
     numbers = {label: number for number, label in enumerate(info.classes)}
     train, num_tests = {}, 0
-    for row in _split_rows(info.dataset, info.version, storage, workspace):
+    for row in _split_rows(workspace, info.dataset, info.version, "id", "label", "blob"):
         if row.split == TRAIN and row.id is not None:
-            train[row.id] = _ShardRow(row.id, numbers[row.label], row.blob)
+            train[row.id] = ShardRow(row.id, numbers[row.label], row.blob)
         num_tests += row.split == TEST
     return train, num_tests
 
 
-def _split_rows(dataset: str, version: str, storage: Storage, workspace: str) -> Iterator[ManifestRow]:
-    uri = f"{version_uri(workspace, dataset, version)}/manifest.jsonl"
-    return (row for row in iterate_manifest(uri, storage) if row.split is not None)
+def _split_rows(workspace: Workspace, dataset: str, version: str, *columns: str) -> Iterator[ManifestRow]:
+    rows = Manifest(workspace.dataset(dataset).version(version)).rows(columns=(*columns, "split"))
+    return (row for row in rows if row.split is not None)
+
+
+def _plan_shards(
+    workspace: Workspace, train: Mapping[str, ShardRow], info: DatasetInfo, spec: PixelSpec
+) -> list[tuple[PackedShard, list[ShardRow]]]:
+    kept = _keep_shards(workspace, train, info, spec)
+    packed = {row.id for shard in kept for row in shard}
+    left = [row for row in train.values() if row.id not in packed]
+    fresh = [left[start : start + MAX_SHARD_ROWS] for start in range(0, len(left), MAX_SHARD_ROWS)]
+    return [(_name_shard(workspace, rows, spec), rows) for rows in (*kept, *fresh)]
 
 
 def _keep_shards(
-    train: dict[str, _ShardRow], info: DatasetInfo, spec: PixelSpec, storage: Storage, workspace: str
-) -> list[list[_ShardRow]]:
+    workspace: Workspace, train: Mapping[str, ShardRow], info: DatasetInfo, spec: PixelSpec
+) -> list[list[ShardRow]]:
     """Return the rows of the earlier shards that still fit, no picture in two of them."""
-    kept: list[list[_ShardRow]] = []
+    kept: list[list[ShardRow]] = []
     packed: set[str] = set()
-    for uri in _earlier_shards(info, spec, storage, workspace):
-        rows = _read_shard_rows(uri, storage)
+    for shard in _earlier_shards(workspace, info, spec):
+        rows = list(shard.read_rows(workspace.storage))
         ids = {row.id for row in rows}
-        still = all(row.id in train and train[row.id].label == row.label for row in rows)
-        if still and not ids & packed:
+        fits = all(row.id in train and train[row.id].label == row.label for row in rows)
+        if fits and not ids & packed:
             packed |= ids
             kept.append(rows)
     return kept
 
 
-def _earlier_shards(info: DatasetInfo, spec: PixelSpec, storage: Storage, workspace: str) -> list[str]:
+def _earlier_shards(workspace: Workspace, info: DatasetInfo, spec: PixelSpec) -> list[PackedShard]:
     """Return the shards of this and the dataset's earlier versions, oldest version first."""
-    versions = []
-    for uri in storage.list_uris(f"{workspace}/datasets/{info.dataset}/"):
-        if uri.endswith("/dataset.json"):
-            other = DatasetInfo.from_dict(storage.read_json(uri))
-            versions.append((other.created_at, other.version))
-    found: dict[str, None] = {}
-    for _, version in sorted(versions):
-        index_uri = f"{workspace}/packs/{version}/{spec.digest}.json"
-        if storage.exists(index_uri):
-            found.update(dict.fromkeys(entry["uri"] for entry in storage.read_json(index_uri)["shards"]))
-    return list(found)
+    shards: dict[str, PackedShard] = {}
+    for version in list_versions(workspace.dataset(info.dataset)):
+        index_uri = workspace.pack_index(version, spec.digest)
+        if workspace.storage.exists(index_uri):
+            index = read_pack_index(workspace.storage, index_uri)
+            for shard in index.shards:
+                shards.setdefault(shard.uri, shard)
+    return list(shards.values())
 
 
-def _write_groups(info: DatasetInfo, storage: Storage, workspace: str) -> str:
+def _write_groups(workspace: Workspace, info: DatasetInfo) -> str:
     """Write which training pictures share a group, for the trainer's validation split; return where."""
-    uri = f"{workspace}/packs/{info.version}/groups.json"
-    if not storage.exists(uri):
-        rows = _split_rows(info.dataset, info.version, storage, workspace)
+    uri = workspace.pack_groups(info.version)
+    if not workspace.storage.exists(uri):
+        rows = _split_rows(workspace, info.dataset, info.version, "id", "group")
         groups = {row.id: row.group for row in rows if row.split == TRAIN and row.group != row.id}
-        storage.write_json(uri, groups)
+        workspace.storage.write_json(uri, groups)
     return uri
 
 
-def _name_shard(rows: Sequence[_ShardRow], spec: PixelSpec, workspace: str) -> JsonDict:
+def _name_shard(workspace: Workspace, rows: Sequence[ShardRow], spec: PixelSpec) -> PackedShard:
     digest = hashlib.sha256(spec.digest.encode())
     for row in rows:
         digest.update(f"{row.id} {row.label}\n".encode())
     name = digest.hexdigest()
-    return {"uri": f"{workspace}/packs/{spec.digest}/{name}.npz", "digest": name, "rows": len(rows)}
+    return PackedShard(uri=workspace.pack_shard(spec.digest, name), digest=name, rows=len(rows))
 
 
-def _rows_uri(shard_uri: str) -> str:
-    """Return the list of what a shard holds: id, label and blob, a line a picture."""
-    return shard_uri.removesuffix(".npz") + ".jsonl"
-
-
-def _read_shard_rows(shard_uri: str, storage: Storage) -> list[_ShardRow]:
-    lines = storage.read_bytes(_rows_uri(shard_uri)).splitlines()
-    return [_ShardRow(**json.loads(line)) for line in lines]
-
-
-def _name_tests(num_tests: int, version: str, workspace: str) -> list[JsonDict]:
-    starts = range(0, num_tests, MAX_SHARD_ROWS)
+def _plan_tests(workspace: Workspace, num_tests: int, version: str) -> list[PackedTests]:
     return [
-        {
-            "uri": f"{workspace}/tests/{version}/test-{number:05d}.jsonl",
-            "rows": min(MAX_SHARD_ROWS, num_tests - start),
-        }
-        for number, start in enumerate(starts)
+        PackedTests(uri=workspace.test_shard(version, number), rows=min(MAX_SHARD_ROWS, num_tests - start))
+        for number, start in enumerate(range(0, num_tests, MAX_SHARD_ROWS))
     ]
 
 
-def _write_tests(index: JsonDict, storage: Storage, workspace: str) -> bool:
+def _write_tests(workspace: Workspace, index: PackIndex) -> bool:
     """Write the test files that are missing, each in the memory of one file."""
     rows = (
-        row
-        for row in _split_rows(index["dataset"], index["version"], storage, workspace)
-        if row.split == TEST
+        row for row in _split_rows(workspace, index.dataset, index.version, "id", "blob") if row.split == TEST
     )
-    written = False
-    for entry in index["tests"]:
-        part = [next(rows) for _ in range(entry["rows"])]
-        if not storage.exists(entry["uri"]):
-            written |= storage.create_bytes(entry["uri"], b"".join(_encode_tests(part, storage, workspace)))
+    storage, written = workspace.storage, False
+    for tests in index.tests:
+        part = [next(rows) for _ in range(tests.rows)]
+        if not storage.exists(tests.uri):
+            written |= storage.create_bytes(tests.uri, b"".join(_encode_tests(workspace, part)))
     return written
 
 
-def _encode_tests(rows: Iterable[ManifestRow], storage: Storage, workspace: str) -> Iterator[bytes]:
+def _encode_tests(workspace: Workspace, rows: Iterable[ManifestRow]) -> Iterator[bytes]:
     for row in rows:
-        data = base64.b64encode(storage.read_bytes(f"{workspace}/blobs/{row.blob}")).decode()
+        data = base64.b64encode(workspace.storage.read_bytes(workspace.blob(row.blob))).decode()
         yield json.dumps({"key": row.id, "inputs": {"b64": data}}).encode() + b"\n"

@@ -4,63 +4,45 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pipeline.artifacts.dataset import (
-    DatasetInfo,
-    list_versions,
-    read_dataset_info,
-    read_manifest,
-    version_uri,
-)
+from pipeline.artifacts.dataset import list_infos, list_versions, read_info
+from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.steps import CleanResult
+from pipeline.artifacts.takedowns import read_takedowns
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import DatasetError, ObjectNotFound, SourceNotFound
-from pipeline.preprocess.decisions import read_takedowns
-from pipeline.preprocess.expectations import DataOutcome, Expectations
-from pipeline.storage import Storage
+from pipeline.preprocess.publish import describe_result
 
 
-def pin_dataset_version(storage: Storage, workspace: str, dataset: str, version: str) -> CleanResult:
+def pin_dataset_version(workspace: Workspace, dataset: str, version: str) -> CleanResult:
     """Return a finished dataset version as the clean step would, without any work.
 
     Raises:
         SourceNotFound: if there is no such version.
         DatasetError: if a picture of it has been taken down since.
     """
+    folder = workspace.dataset(dataset)
     try:
-        info = read_dataset_info(storage, workspace, dataset, version)
+        info = read_info(folder.version(version))
     except ObjectNotFound as error:
-        known = ", ".join(list_versions(storage, workspace, dataset)) or "none yet"
+        versions = ", ".join(list_versions(folder)) or "none yet"
         raise SourceNotFound(
-            f"{dataset} has no dataset version {version}, which `dataset.as_of` names; known: {known}."
+            f"{dataset} has no dataset version {version}, which `dataset.as_of` names; known: {versions}."
         ) from error
-    _check_takedowns(storage, workspace, dataset, version)
-    return CleanResult(
-        dataset=dataset,
-        version=version,
-        uri=version_uri(workspace, dataset, version),
-        classes=info.pictures,
-        pictures=sum(info.pictures.values()),
-        test_pictures=sum(info.test.values()),
-        train_pictures=sum(info.train.values()),
-        rejected=info.rejected,
-        decoded=0,
-        warnings=[],
-        expect=Expectations.from_dict({}).to_dict(),
-        new=False,
-    )
+    _check_takedowns(workspace, dataset, version)
+    return describe_result(workspace, info)
 
 
-def find_version_as_of(storage: Storage, workspace: str, dataset: str, moment: datetime) -> str:
+def find_version_as_of(workspace: Workspace, dataset: str, moment: datetime) -> str:
     """Return the dataset version that was the latest one at a moment.
 
     Raises:
         SourceNotFound: if there was none yet that the data gate had let through.
     """
-    infos = [
-        read_dataset_info(storage, workspace, dataset, version)
-        for version in list_versions(storage, workspace, dataset)
-    ]
+    infos = list_infos(workspace.dataset(dataset))
     earlier = [
-        info for info in infos if not _is_held(info) and datetime.fromisoformat(info.created_at) <= moment
+        info
+        for info in infos
+        if not info.expect.outcome.is_held and datetime.fromisoformat(info.created_at) <= moment
     ]
     if not earlier:
         first = infos[0].created_at if infos else "none yet"
@@ -71,16 +53,11 @@ def find_version_as_of(storage: Storage, workspace: str, dataset: str, moment: d
     return earlier[-1].version
 
 
-def _is_held(info: DatasetInfo) -> bool:
-    return bool(info.expect) and DataOutcome(info.expect["outcome"]).is_held
-
-
-def _check_takedowns(storage: Storage, workspace: str, dataset: str, version: str) -> None:
-    gone = {takedown.id for takedown in read_takedowns(storage, workspace, dataset)} - {None}
-    used = sum(
-        row.split is not None and row.id in gone
-        for row in read_manifest(storage, workspace, dataset, version)
-    )
+def _check_takedowns(workspace: Workspace, dataset: str, version: str) -> None:
+    folder = workspace.dataset(dataset)
+    gone = {takedown.id for takedown in read_takedowns(folder)} - {None}
+    rows = Manifest(folder.version(version)).rows(columns=("id", "split"))
+    used = sum(row.split is not None and row.id in gone for row in rows)
     if used:
         raise DatasetError(
             f"{used} pictures of dataset version {version} of {dataset} have been taken down since; "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.split import TEST, TRAIN
 
@@ -44,7 +44,7 @@ def _check_straddling(kept: Sequence[ManifestRow]) -> list[str]:
     sides: dict[str | None, set[str | None]] = {}
     for row in kept:
         sides.setdefault(row.group, set()).add(row.split)
-    straddling = sum(found == {TRAIN, TEST} for found in sides.values())
+    straddling = sum(each == {TRAIN, TEST} for each in sides.values())
     if not straddling:
         return []
     return [
@@ -70,7 +70,8 @@ def _check_balance(kept: Sequence[ManifestRow]) -> list[str]:
 
 
 def _check_sizes(kept: Sequence[ManifestRow]) -> list[str]:
-    sizes = np.array([(row.width or 1, row.height or 1) for row in kept], float)
+    fingerprints = [row.fingerprint for row in kept if row.fingerprint is not None]
+    sizes = np.array([(each.width or 1, each.height or 1) for each in fingerprints], float)
     warnings = []
     narrow = int((sizes.min(axis=1) / sizes.max(axis=1) < ODD_ASPECT_RATIO).sum())
     if narrow:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.workspace import Workspace
 from pipeline.explain.features import read_features
 from pipeline.explain.thumbnails import Thumbnails
@@ -187,7 +187,7 @@ def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, st
 def describe_data(inputs: ReportInputs) -> JsonDict:
     """Return the dataset's counts, what was kept out and why, licences, and what leaks over the split."""
     info = inputs.info
-    licences = Counter(row.license or "not stated" for row in inputs.rows.values())
+    licences = Counter(row.provenance.license or "not stated" for row in inputs.rows.values())
     return {
         "version": inputs.dataset["version"],
         "classes": [

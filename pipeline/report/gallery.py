@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline.artifacts.dataset import ManifestRow
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.explain.features import CachedFeatures
 from pipeline.explain.neighbours import nearest_pictures
 from pipeline.explain.thumbnails import Thumbnails
@@ -132,14 +132,15 @@ class Gallery:
         return self._thumbnails.heated(self._inputs.rows[answer.key].blob, answer.row["activation"])
 
     def _card(self, row: ManifestRow) -> JsonDict:
+        origin = row.provenance
         return {
             "image": self._thumbnails.plain(row.blob),
             "label": row.label,
-            "name": picture_name(row.source_url),
-            "link": web_link(row.page_url) or web_link(row.source_url),
-            "creator": row.creator,
-            "license": row.license,
-            "license_link": web_link(row.license_url),
+            "name": picture_name(origin.source_url),
+            "link": web_link(origin.page_url) or web_link(origin.source_url),
+            "creator": origin.creator,
+            "license": origin.license,
+            "license_link": web_link(origin.license_url),
             "id": row.id,
         }
 

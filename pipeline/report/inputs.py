@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.artifacts.dataset import ManifestRow, iterate_manifest
+from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
 from pipeline.errors import ObjectNotFound
 from pipeline.storage import Storage
@@ -69,7 +69,7 @@ def read_inputs(
     """
     storage = workspace.storage
     folder = DatasetVersionFolder(storage, dataset["uri"])
-    rows = iterate_manifest(folder.manifest, storage)
+    rows = Manifest(folder).rows()
     return ReportInputs(
         run_id=run_id,
         classifier=dataset["classifier"],

@@ -48,11 +48,12 @@ def dataset_version_of_run(
     """
     if classifier.dataset.as_of is not None or run_type(context) is not RunType.BACKFILL:
         return classifier.dataset.as_of
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.preprocess.pinned_version import find_version_as_of
 
     run = _run_of(context)
     moment = getattr(run, "data_interval_end", None) or run.logical_date
-    return find_version_as_of(storage, workspace, classifier.name, moment)
+    return find_version_as_of(Workspace(storage, workspace), classifier.name, moment)
 
 
 def _run_of(context: Context) -> Any:

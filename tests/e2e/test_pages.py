@@ -18,6 +18,7 @@ from pipeline.datasets.sources.sample import SampleSource
 from pipeline.preprocess.decisions import read_decisions
 from tests.e2e.browser import Visitor, start_chromium
 from tests.e2e.conftest import Stack, wait_until
+from tests.fakes.rows import dataset_folder
 
 NAME = "watched"
 WORKSPACE = "gs://graft"
@@ -185,7 +186,7 @@ class TestAttacks:
         with admin.page.expect_response(lambda answer: answer.url.endswith("/decisions")) as sent:
             admin.page.goto(f"http://{host}:{httpserver.port}/trap")
         assert sent.value.status in ((401, 403) if host == "localhost" else (403,))
-        assert read_decisions(stack.storage, WORKSPACE, "surfaces") == []
+        assert read_decisions(dataset_folder(stack.storage, "surfaces")) == []
         admin.complaints.clear()  # the browser says that a page was refused
 
 

@@ -18,6 +18,7 @@ from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
+from tests.fakes.rows import workspace_of
 from tests.fakes.server import FakeServer, running
 
 WORKSPACE = "gs://graft"
@@ -107,9 +108,9 @@ def folder_classifier(root: Path, **split: Any) -> Classifier:
 
 
 def fetch_and_clean(classifier: Classifier, storage: Storage) -> tuple[FetchResult, CleanResult]:
-    fetched = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
+    fetched = fetch_pictures(workspace_of(storage), classifier)
     cleaned = build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=[fetched.index], run_id="run 1"
+        workspace_of(storage), classifier, fetched=[fetched.index], run_id="run 1"
     )
     return fetched, cleaned
 

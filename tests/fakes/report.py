@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.dataset import ManifestRow, RowStatus, write_manifest
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from tests.fakes.pictures import png
+from tests.fakes.rows import manifest_of, manifest_row
 
 WORKSPACE = "gs://graft"
 CLASSES = ["ant", "bee"]
@@ -54,7 +55,7 @@ class ReportWorld:
         self.storage = Storage({"graft": folder})
         self.names, self.extra = names or {}, extra or {}
         self.rows = [self._row(number) for number in range(30)]
-        write_manifest(self.rows, f"{DATASET['uri']}/manifest.jsonl", self.storage)
+        manifest_of(self.storage, "d_1").write(self.rows)
         self._write_info()
         self._write_training()
         self.evaluation = self._write_evaluation()
@@ -83,11 +84,11 @@ class ReportWorld:
             "position": number,
             "source_url": f"file:///pictures/{self.names.get(id, f'{id}.png')}",
             "retrieved_at": "2026-01-01",
-            "status": RowStatus.KEPT,
+            "status": "kept",
             "split": "train" if number < 24 else "test",
             "group": id,
         }
-        return ManifestRow(**{**given, **self.extra})
+        return manifest_row(**{**given, **self.extra})
 
     def features_of(self, number: int) -> Any:
         """What the network would make of a picture; picture 4 is an ant that is a bee."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy  # noqa: F401
 import PIL.Image  # noqa: F401
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.fetcher import FetchPolicy
@@ -41,7 +42,7 @@ def main(list_file: str, bucket: str) -> None:
         retry_after_cap=2.0,
     )
     result = fetch_pictures(
-        classifier, storage=Storage({"graft": Path(bucket)}), workspace="gs://graft", policy=policy
+        Workspace(Storage({"graft": Path(bucket)}), "gs://graft"), classifier, policy=policy
     )
     sys.stdout.write(json.dumps({**result.to_dict(), "memory": peak_bytes() - idle}))
 

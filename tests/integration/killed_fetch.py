@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.storage import Storage
@@ -20,7 +21,7 @@ def main(list_file: str, bucket: str) -> None:
             },
         }
     )
-    fetch_pictures(classifier, storage=Storage({"graft": Path(bucket)}), workspace="gs://graft")
+    fetch_pictures(Workspace(Storage({"graft": Path(bucket)}), "gs://graft"), classifier)
 
 
 if __name__ == "__main__":

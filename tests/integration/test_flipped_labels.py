@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts.dataset import version_uri
 from pipeline.artifacts.training import HeadParameters
 from pipeline.artifacts.workspace import FeatureFolder, Workspace
 from pipeline.backbones.networks.folded import build_network
@@ -30,6 +29,7 @@ from pipeline.tflite.head import Head
 from pipeline.trainer.features import FeatureCache, collect_features
 from pipeline.trainer.head import train_head
 from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, storage_in
+from tests.fakes.rows import dataset_folder, workspace_of
 
 pytestmark = pytest.mark.shared_data
 BACKBONE = find_backbone("efficientnet_lite0")
@@ -57,7 +57,7 @@ class Runs:
 
     def run(self, name: str) -> tuple[Evaluation, GateDecision]:
         _, dataset = fetch_and_clean(folder_classifier(self.folder), self.storage)
-        uri = version_uri(WORKSPACE, dataset.dataset, dataset.version)
+        uri = dataset_folder(self.storage, dataset.dataset).version(dataset.version).uri
         head = self.train(dataset.dataset, dataset.version)
         champion = None
         if self.champion is not None:
@@ -83,9 +83,9 @@ class Runs:
         return evaluation, decision
 
     def train(self, dataset: str, version: str) -> Head:
-        plan = plan_pack(self.storage, WORKSPACE, dataset, version, BACKBONE.spec)
+        plan = plan_pack(workspace_of(self.storage), dataset, version, BACKBONE.spec)
         for item in plan.items:
-            pack_shard(self.storage, WORKSPACE, plan.index_uri, item)
+            pack_shard(workspace_of(self.storage), plan.index_uri, item)
         cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         found = collect_features(
             self.storage.read_json(plan.index_uri),

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_picture
 from tests.fakes.pictures import jpeg, noise, png, storage_in
+from tests.fakes.rows import index_rows
 from tests.fakes.site import (
     Site,
     busy,
@@ -117,7 +118,7 @@ def fetched(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    found = read_indexes([result["index"]], storage_in(directory)).rows
+    found = index_rows(storage_in(directory), result["index"])
     result["rows"] = found
     result["storage"] = storage_in(directory)
     return result, rows

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts.fetch_index import read_indexes
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, classifier_of, noise, png
+from tests.fakes.rows import index_rows, workspace_of
 from tests.fakes.site import Site, site_running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,13 +107,11 @@ def test_killed_downloads_end_as_an_undisturbed_one_does(site: Site, tmp_path: P
 def build(bucket: Path, list_file: Path) -> str:
     storage = Storage({"graft": bucket})
     fetched = storage.list_uris(f"{WORKSPACE}/datasets/killed/fetched/")
-    assert len(read_indexes(fetched, storage).rows) == PICTURES
+    assert len(index_rows(storage, *fetched)) == PICTURES
     classifier = classifier_of({"type": "url_list", "uri": str(list_file)}).model_copy(
         update={"name": "killed"}
     )
-    return build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=fetched, run_id="run"
-    ).version
+    return build_dataset_version(workspace_of(storage), classifier, fetched=fetched, run_id="run").version
 
 
 def test_a_second_run_on_an_unchanged_site_transfers_no_body(site: Site, tmp_path: Path) -> None:

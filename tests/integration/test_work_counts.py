@@ -25,6 +25,7 @@ from tests.fakes.pictures import (
     serving,
     storage_in,
 )
+from tests.fakes.rows import workspace_of
 
 BACKBONE = find_backbone("efficientnet_lite0")
 
@@ -39,8 +40,8 @@ class Runs:
 
     def run(self) -> tuple[dict[str, int], dict[str, Any]]:
         fetched, dataset = fetch_and_clean(self.classifier, self.storage)
-        plan = plan_pack(self.storage, WORKSPACE, dataset.dataset, dataset.version, BACKBONE.spec)
-        packed = [pack_shard(self.storage, WORKSPACE, plan.index_uri, item) for item in plan.items]
+        plan = plan_pack(workspace_of(self.storage), dataset.dataset, dataset.version, BACKBONE.spec)
+        packed = [pack_shard(workspace_of(self.storage), plan.index_uri, item) for item in plan.items]
         cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         index = self.storage.read_json(plan.index_uri)
         found = collect_features(index, self.storage, cache=cache, network=self.forward)

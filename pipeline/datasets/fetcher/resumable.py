@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,7 +75,7 @@ class PartFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._is_on_disk = True
             if self._validators.range_condition is not None:
-                self._facts.write_text(json.dumps(self._validators.to_dict()))
+                self._facts.write_text(json.dumps(asdict(self._validators)))
             self._file = self._path.open("wb")
             self._file.write(self._memory)
             self._memory = bytearray()

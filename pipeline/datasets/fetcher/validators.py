@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-
-from pipeline.types import JsonDict
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +31,7 @@ class Validators:
         )
 
     def same_file_as(self, other: Validators) -> bool:
-        """Say whether both prove the same bytes; without an ETag or a time nothing is proven."""
+        """Return True if both prove the same bytes; without an ETag or a time nothing is proven."""
         if None not in (self.length, other.length) and self.length != other.length:
             return False
         if self.etag or other.etag:
@@ -42,7 +40,7 @@ class Validators:
 
     @property
     def prove_something(self) -> bool:
-        """Whether there is anything to compare."""
+        """True if there is anything to compare."""
         return bool(self.etag or self.last_modified)
 
     @property
@@ -57,7 +55,3 @@ class Validators:
         if self.etag:
             return None if self.etag.startswith("W/") else self.etag
         return self.last_modified
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)

@@ -8,11 +8,13 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
+from pipeline.artifacts.codec import as_object, build_record
+from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
@@ -26,7 +28,7 @@ from pipeline.errors import (
     SourceNotFound,
     StorageError,
 )
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +47,11 @@ class _Note:
     members: list[tuple[str, str, str, str]]  # name, proof, label, reason
 
     @classmethod
-    def from_dict(cls, value: JsonDict) -> _Note:
-        return cls(
-            **{
-                **value,
-                "validators": Validators(**value["validators"]),
-                "members": [(name, proof, label, reason) for name, proof, label, reason in value["members"]],
-            }
+    def from_dict(cls, value: JsonObject) -> _Note:
+        validators = build_record(Validators, as_object(value["validators"]))
+        note = build_record(cls, value, validators=validators)
+        return replace(
+            note, members=[(name, proof, label, reason) for name, proof, label, reason in note.members]
         )
 
 
@@ -65,12 +65,14 @@ class ArchiveSource:
 
     def __init__(self, section: ArchiveSection, context: SourceContext) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._section = section
         self._context = context
         self._origin = public_url(section.uri)
-        note = _Note.from_dict(context.previous["archive"]) if "archive" in context.previous else None
+        note = (
+            _Note.from_dict(as_object(context.previous["archive"])) if "archive" in context.previous else None
+        )
         self._previous = note if note and note.uri == self._origin else None
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
@@ -105,7 +107,7 @@ class ArchiveSource:
             yield SourceEntry(
                 position=position,
                 label=label if label in wanted else "",
-                source_url=f"{place}#{quote(name, errors='replace')}",
+                provenance=Provenance(source_url=f"{place}#{quote(name, errors='replace')}"),
                 validator=proof or f"sha256 {note.sha256}",
                 read=lambda member=member, name=name: self._read(member, name),  # type: ignore[misc]
                 refused=FetchReason(reason) if reason else None,

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class FolderSource:
         is_alone: bool = True,
     ) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._uri = uri
         self._classes = classes if label is None else [label]
@@ -86,7 +87,7 @@ class FolderSource:
         return SourceEntry(
             position=position,
             label=label,
-            source_url=url if in_bucket else path.as_uri(),
+            provenance=Provenance(source_url=url if in_bucket else path.as_uri()),
             validator=f"{facts.st_size} bytes, {facts.st_mtime_ns} ns",
             read=lambda: self._read(path),
         )

@@ -19,13 +19,15 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from pipeline.artifacts.codec import as_object, build_record
+from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, EmptyDataset, ObjectNotFound, SourceNotFound, StorageError
 from pipeline.npz import ArraySpec, check_schema, iterate_rows, read_header, read_npz
 from pipeline.pixels.spec import MAX_PIXELS
 from pipeline.storage import Storage
-from pipeline.types import JsonDict, UInt8Image
+from pipeline.types import JsonObject, UInt8Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,8 +52,9 @@ class _ArchiveNote:
     statements: list[str]
 
     @classmethod
-    def from_dict(cls, value: JsonDict) -> _ArchiveNote:
-        return cls(**{**value, "validators": Validators(**value["validators"])})
+    def from_dict(cls, value: JsonObject) -> _ArchiveNote:
+        validators = build_record(Validators, as_object(value["validators"]))
+        return build_record(cls, value, validators=validators)
 
 
 class NpzSource:
@@ -71,18 +74,18 @@ class NpzSource:
         *,
         classes: list[str],
         storage: Storage,
-        previous: JsonDict,
+        previous: JsonObject,
         label: str | None = None,
     ) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._uri = uri
         self._origin = public_url(uri)
         self._classes = classes
         self._label = label
         self._storage = storage
-        note = _ArchiveNote.from_dict(previous["archive"]) if "archive" in previous else None
+        note = _ArchiveNote.from_dict(as_object(previous["archive"])) if "archive" in previous else None
         self._previous = note if note and note.uri == self._origin else None
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
@@ -105,7 +108,7 @@ class NpzSource:
                 yield SourceEntry(
                     position=row,
                     label=self._classes[label] if self._label is None else self._label,
-                    source_url=f"{_absolute(self._origin)}#{row}",
+                    provenance=Provenance(source_url=f"{_absolute(self._origin)}#{row}"),
                     validator=f"sha256 {note.sha256}",
                     read=lambda row=row: _read_row(pictures, row, self._origin),  # type: ignore[misc]
                 )

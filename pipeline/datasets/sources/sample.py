@@ -16,9 +16,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 TILE_SIZE = 64  # pixels
 TILES_A_SIDE = 8  # of a photograph's 512 pixels
@@ -42,7 +43,7 @@ class SampleSource:
 
     def __init__(self, *, classes: list[str] | None, label: str | None = None) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._classes = sorted(PAGES) if classes is None else classes
         self._label = label
@@ -72,14 +73,16 @@ class SampleSource:
                 yield SourceEntry(
                     position=position,
                     label=self._label or label,
-                    source_url=f"skimage:data/{label}.png#row={row}&column={column}",
+                    provenance=Provenance(
+                        source_url=f"skimage:data/{label}.png#row={row}&column={column}",
+                        page_url=PAGES[label],
+                        creator=CREATORS[label],
+                        license="CC0-1.0",
+                        license_url=LICENSE_URL,
+                    ),
                     validator=validator,
                     read=lambda label=label, row=row, column=column: self._tile(label, row, column),  # type: ignore[misc]
                     group=f"{label}/{row // BLOCK_TILES}/{column // BLOCK_TILES}",
-                    page_url=PAGES[label],
-                    creator=CREATORS[label],
-                    license="CC0-1.0",
-                    license_url=LICENSE_URL,
                 )
                 position += 1
 

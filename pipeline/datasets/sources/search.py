@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import SearchSection
 from pipeline.datasets.fetcher import FetchReason, HttpClient, public_url
 from pipeline.datasets.sources.licenses import License
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, FetchRefused, SourceRefused, StorageError
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 API_REQUESTS_PER_SECOND = 2.0
 
@@ -54,7 +55,7 @@ class SearchSource(ABC):
 
     def __init__(self, section: Any, context: SourceContext) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self.section = section
         self.context = context
@@ -105,14 +106,16 @@ class SearchSource(ABC):
         return SourceEntry(
             position=position,
             label=label,
-            source_url=public_url(result.url),
+            provenance=Provenance(
+                source_url=public_url(result.url),
+                page_url=web_address(result.page_url),
+                creator=result.creator,
+                license=result.license.name if result.license else result.license_name,
+                license_url=result.license.url if result.license else None,
+                attribution=result.attribution,
+            ),
             validator="",
             url=result.url,
-            page_url=web_address(result.page_url),
-            creator=result.creator,
-            license=result.license.name if result.license else result.license_name,
-            license_url=result.license.url if result.license else None,
-            attribution=result.attribution,
             refused=result.refused or (None if is_allowed else FetchReason.LICENSE_NOT_ALLOWED),
         )
 

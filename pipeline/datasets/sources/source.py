@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import FetchPolicy, FetchReason
 from pipeline.datasets.sources.secrets import find_secret
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class SourceEntry:
     Args:
         position: Its place in source order, over all chunks.
         label: Its class.
-        source_url: Where its bytes are; with `validator` it decides whether they must be read again.
+        provenance: Where it comes from, and on which terms. Its `source_url` and the validator decide whether
+            the bytes must be read again.
         validator: Changes when the bytes may have changed; of a `url`, when another rule holds.
         read: Reads the bytes of the picture file, or refuses it by `FetchRefused`; None if there is a `url`.
         url: Where the picture is to be downloaded from.
@@ -27,16 +29,11 @@ class SourceEntry:
         min_side: Pixels that the shorter side must have.
         refused: Why the source itself does not give this picture.
         group: Pictures that must not straddle the split share one; None where the source knows of none.
-        page_url: The page that shows the picture to people.
-        creator: Who made it.
-        license: Name of its licence.
-        license_url: Where the licence is to be read.
-        attribution: What is to be said of it where it is shown.
     """
 
     position: int
     label: str
-    source_url: str
+    provenance: Provenance
     validator: str
     read: Callable[[], bytes] | None = None
     url: str | None = None
@@ -44,11 +41,11 @@ class SourceEntry:
     min_side: int = 1
     refused: FetchReason | None = None
     group: str | None = None
-    page_url: str | None = None
-    creator: str | None = None
-    license: str | None = None
-    license_url: str | None = None
-    attribution: str | None = None
+
+    @property
+    def source_url(self) -> str:
+        """Where its bytes are, without passwords and keys."""
+        return self.provenance.source_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ class SourceContext:
     """
 
     storage: Storage
-    previous: JsonDict
+    previous: JsonObject
     policy: FetchPolicy
     is_alone: bool = True
     is_full: Callable[[str], bool] = lambda label: False
@@ -82,7 +79,7 @@ class ImageSource(Protocol):
     """
 
     transferred: int
-    notes: JsonDict
+    notes: JsonObject
     statements: list[str]
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:

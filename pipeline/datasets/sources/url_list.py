@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import TextIO
 from urllib.parse import urlsplit
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import UrlListSection
 from pipeline.datasets.fetcher import download_if_changed, public_url
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, ObjectNotFound, SourceNotFound
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 MAX_LINE = 8192  # characters
 
@@ -30,7 +31,7 @@ class UrlListSource:
 
     def __init__(self, section: UrlListSection, context: SourceContext) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._section = section
         self._context = context
@@ -56,7 +57,11 @@ class UrlListSource:
                 position += 1
                 if (number if by_label else position) % num_chunks == chunk:
                     yield SourceEntry(
-                        position=position, label=label, source_url=public_url(url), validator="", url=url
+                        position=position,
+                        label=label,
+                        provenance=Provenance(source_url=public_url(url)),
+                        validator="",
+                        url=url,
                     )
         if position < 0:
             raise EmptyDataset(f"{self._origin} lists no address.", uri=self._origin)

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import WebPageSection
 from pipeline.datasets.fetcher import FetchReason, HttpClient, public_url
 from pipeline.datasets.fetcher.picture import opts_out
@@ -14,7 +15,7 @@ from pipeline.datasets.fetcher.robots import Robots
 from pipeline.datasets.sources.html_page import read_page
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, FetchRefused, SourceNotFound, StorageError
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class WebPageSource:
 
     def __init__(self, section: WebPageSection, context: SourceContext) -> None:
         self.transferred = 0
-        self.notes: JsonDict = {}
+        self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._section = section
         self._context = context
@@ -56,10 +57,9 @@ class WebPageSource:
                     yield SourceEntry(
                         position=len(seen),
                         label=self._section.label or "",
-                        source_url=public_url(url),
+                        provenance=Provenance(source_url=public_url(url), page_url=public_url(page)),
                         validator=f"min_side {self._section.min_side}",
                         url=url,
-                        page_url=public_url(page),
                         obeys_robots=True,
                         min_side=self._section.min_side,
                     )

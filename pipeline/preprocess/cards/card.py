@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from pipeline.artifacts.dataset import (
-    DatasetInfo,
-    ManifestRow,
-    format_manifest,
-    read_dataset_info,
-    source_of,
-    version_uri,
-)
+from pipeline.artifacts.dataset import DatasetInfo, SplitSettings, read_info, write_info
+from pipeline.artifacts.manifest import ManifestRow, format_manifest
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
 from pipeline.preprocess.cards.attribution import UNKNOWN, escape_markdown, render_attribution
-from pipeline.preprocess.cards.croissant import MANIFEST, build_croissant
+from pipeline.preprocess.cards.croissant import build_croissant
 from pipeline.preprocess.cards.page import render_page
-from pipeline.preprocess.decisions import decisions_uri
 from pipeline.preprocess.split import TEST, TRAIN
-from pipeline.storage import Storage
 
 
 def describe_version(
@@ -34,7 +28,7 @@ def describe_version(
     run_id: str,
     requests: int,
 ) -> DatasetInfo:
-    """Return what a version is as a whole."""
+    """Return a version as a whole."""
     kept = [row for row in rows if row.split is not None]
     sides = Counter((row.label, row.split) for row in kept)
     reasons = Counter(row.reason for row in rows if row.reason is not None)
@@ -47,43 +41,38 @@ def describe_version(
         test={label: sides[label, TEST] for label in classes},
         rejected=dict(sorted(reasons.items())),
         source=classifier.dataset.describe_sources(),
-        split=classifier.dataset.split.model_dump(mode="json"),
+        split=SplitSettings(**classifier.dataset.split.model_dump(mode="json")),
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=list(warnings),
         found=len(rows),
-        licenses=dict(sorted(Counter(row.license or UNKNOWN for row in kept).items())),
-        mix=dict(sorted(Counter(map(source_of, kept)).items())),
+        licenses=dict(sorted(Counter(row.provenance.license or UNKNOWN for row in kept).items())),
+        mix=dict(sorted(Counter(row.provenance.origin for row in kept).items())),
         requests=requests,
     )
 
 
-def write_version(
-    info: DatasetInfo, rows: Sequence[ManifestRow], *, storage: Storage, workspace: str
-) -> DatasetInfo:
+def write_version(workspace: Workspace, info: DatasetInfo, rows: Sequence[ManifestRow]) -> DatasetInfo:
     """Write the version unless it is there.
 
     `dataset.json` comes last: a folder without it was left by a killed run and is written again.
 
     Returns:
-        What the version is; that of the run which made it, if it was there.
+        The version as it is stored; that of the run which made it, if it was there.
     """
-    folder = version_uri(workspace, info.dataset, info.version)
-    if storage.exists(f"{folder}/dataset.json"):
-        return read_dataset_info(storage, workspace, info.dataset, info.version)
+    storage, dataset = workspace.storage, workspace.dataset(info.dataset)
+    folder = dataset.version(info.version)
+    if storage.exists(folder.info):
+        return read_info(folder)
     manifest = format_manifest(rows)
-    storage.write_bytes(f"{folder}/{MANIFEST}", manifest)
-    croissant = build_croissant(info, rows, manifest, folder=folder)
-    storage.write_json(f"{folder}/croissant.json", croissant)
-    storage.write_bytes(f"{folder}/ATTRIBUTION.md", render_attribution(info, rows).encode())
-    storage.write_bytes(f"{folder}/card.html", render_page(info, rows, storage, workspace).encode())
-    storage.write_bytes(f"{folder}/README.md", render_card(info, rows).encode())
-    try:
-        decisions = storage.read_bytes(decisions_uri(workspace, info.dataset))
-        storage.write_bytes(f"{folder}/decisions.csv", decisions)
-    except ObjectNotFound:
-        pass
-    storage.write_json(f"{folder}/dataset.json", info.to_dict())
+    storage.write_bytes(folder.manifest, manifest)
+    storage.write_json(folder.croissant, build_croissant(info, rows, manifest, folder=folder.uri))
+    storage.write_bytes(folder.attribution, render_attribution(info, rows).encode())
+    storage.write_bytes(folder.page, render_page(workspace, info, rows).encode())
+    storage.write_bytes(folder.card, render_card(info, rows).encode())
+    with suppress(ObjectNotFound):
+        storage.write_bytes(folder.decisions, storage.read_bytes(dataset.decisions))
+    write_info(info, folder)
     return info
 
 
@@ -95,8 +84,7 @@ def render_card(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
         "",
         f"Made {info.created_at} by run `{info.run_id}` from a `{info.source['type']}` source"
         + (f", {info.source['uri']}." if "uri" in info.source else "."),
-        f"Split: {info.split['method']}, test fraction {info.split['test_fraction']}, "
-        f"seed {info.split['seed']}.",
+        f"Split: {info.split.method}, test fraction {info.split.test_fraction}, seed {info.split.seed}.",
         "",
         "| class | label | pictures | training | test |",
         "|---|---|---|---|---|",
@@ -110,7 +98,7 @@ def render_card(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
         "Licences: " + ", ".join(f"{escape_markdown(name)} ({n})" for name, n in info.licenses.items()) + ".",
         "",
         *(f"Decided: {n} {escape_markdown(decision)}.\n" for decision, n in sorted(decided.items())),
-        *(f"* Data gate: {escape_markdown(reason)}." for reason in info.expect.get("reasons", [])),
+        *(f"* Data gate: {escape_markdown(reason)}." for reason in info.expect.reasons),
         *(f"* Note: {escape_markdown(warning)}." for warning in info.warnings),
         "",
         "With contact sheets: `card.html`. Who made the pictures: `ATTRIBUTION.md`. For machines: "

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pipeline.artifacts.dataset import DatasetInfo, ManifestRow
+from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.preprocess.cards.attribution import web_address
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
 MANIFEST = "manifest.jsonl"
 # The context that the specification prescribes, word for word.
-CONTEXT: JsonDict = {
+CONTEXT: JsonObject = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -74,7 +75,7 @@ FIELDS = {
 
 def build_croissant(
     info: DatasetInfo, rows: Sequence[ManifestRow], manifest: bytes, *, folder: str
-) -> JsonDict:
+) -> JsonObject:
     """Return the Croissant description of a dataset version.
 
     Args:
@@ -83,7 +84,11 @@ def build_croissant(
         manifest: The bytes of its manifest.
         folder: The URI of the version.
     """
-    licences = {web_address(row.license_url) or row.license for row in rows if row.split is not None}
+    licences = {
+        web_address(row.provenance.license_url) or row.provenance.license
+        for row in rows
+        if row.split is not None
+    }
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -112,7 +117,7 @@ def build_croissant(
     }
 
 
-def _classes(info: DatasetInfo) -> JsonDict:
+def _classes(info: DatasetInfo) -> JsonObject:
     name = {"@type": "cr:Field", "@id": "classes/name", "name": "classes/name", "dataType": "sc:Text"}
     return {
         "@type": "cr:RecordSet",
@@ -125,7 +130,7 @@ def _classes(info: DatasetInfo) -> JsonDict:
     }
 
 
-def _pictures() -> JsonDict:
+def _pictures() -> JsonObject:
     return {
         "@type": "cr:RecordSet",
         "@id": "pictures",

@@ -18,11 +18,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-from pipeline.artifacts.dataset import DatasetInfo, ManifestRow
+from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.workspace import Workspace
 from pipeline.pixels.host import decode_picture
 from pipeline.preprocess.cards.attribution import UNKNOWN, web_address
 from pipeline.preprocess.reasons import REASONS
-from pipeline.storage import Storage
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES_A_CLASS = 24
@@ -49,12 +50,12 @@ class Thumbnail:
     split: str
 
 
-def render_page(info: DatasetInfo, rows: Sequence[ManifestRow], storage: Storage, workspace: str) -> str:
+def render_page(workspace: Workspace, info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
     """Return the card of a dataset version as a self-contained HTML page."""
-    kept = [row for row in rows if row.split is not None]
+    storage, kept = workspace.storage, [row for row in rows if row.split is not None]
 
     def show(chosen: Sequence[ManifestRow]) -> list[Thumbnail]:
-        return [make_thumbnail(row, storage.read_bytes(f"{workspace}/blobs/{row.blob}")) for row in chosen]
+        return [make_thumbnail(row, storage.read_bytes(workspace.blob(row.blob))) for row in chosen]
 
     by_label: dict[str, list[ManifestRow]] = {label: [] for label in info.classes}
     groups: dict[str | None, list[ManifestRow]] = defaultdict(list)
@@ -68,8 +69,8 @@ def render_page(info: DatasetInfo, rows: Sequence[ManifestRow], storage: Storage
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         reasons=[(reason, count, REASONS.get(reason, "")) for reason, count in info.rejected.items()],
-        licences=Counter(row.license or UNKNOWN for row in kept).most_common(),
-        sheets={label: show(_pick(found)) for label, found in by_label.items()},
+        licences=Counter(row.provenance.license or UNKNOWN for row in kept).most_common(),
+        sheets={label: show(_pick(members)) for label, members in by_label.items()},
         num_groups=len(together),
         groups=[show(members[:PICTURES_A_GROUP]) for members in together[:GROUPS]],
         decided=[row for row in rows if row.decision],
@@ -83,11 +84,17 @@ def make_thumbnail(row: ManifestRow, data: bytes) -> Thumbnail:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
     text = base64.b64encode(buffer.getvalue()).decode()
-    parts = (row.source_url, row.creator, row.license, f"{row.width} x {row.height}")
+    origin, size = row.provenance, row.fingerprint
+    parts = (
+        origin.source_url,
+        origin.creator,
+        origin.license,
+        f"{size.width} x {size.height}" if size else "",
+    )
     return Thumbnail(
         image=f"data:image/jpeg;base64,{text}",
         title=", ".join(part for part in parts if part),
-        link=web_address(row.page_url) or web_address(row.source_url),
+        link=web_address(origin.page_url) or web_address(origin.source_url),
         split=row.split or "",
     )
 

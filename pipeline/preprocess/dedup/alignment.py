@@ -1,7 +1,7 @@
-"""Sketches: a picture as 24 x 24 gray levels, and how well one can be laid over another.
+"""Alignment thumbnails: a picture as 24 x 24 gray levels, and how well one can be laid over another.
 
 Two pictures are the same photograph when a small move, a small stretch and a change of brightness turn one
-sketch into the other. What is left over afterwards is measured as a share of the picture's own contrast:
+thumbnail into the other. What is left over afterwards is measured as a share of the picture's own contrast:
 copies that were resized, recompressed, cropped by 2 % on every side or brightened by a fifth leave 0.04 or
 less, different pictures of one subject taken from one place 0.08 or more.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 24
-MARGIN = 1  # of the sketch's edge, where a crop has nothing to compare with
+MARGIN = 1  # of the thumbnail's edge, where a crop has nothing to compare with
 STEPS = 3  # of the Gauss-Newton search
 MAX_MOVE = 0.06 * SIDE
 GAINS = (0.4, 2.5)
@@ -33,13 +33,13 @@ _INNER = (slice(None), slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
 
 
 def make_alignment_thumbnail(pixels: UInt8Image) -> str:
-    """Return a picture's sketch as base64."""
+    """Return a picture's alignment thumbnail as base64."""
     gray = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return base64.b64encode(gray.tobytes()).decode()
 
 
 def decode_alignment_thumbnail(text: str) -> NDArray[np.uint8]:
-    """Return the levels of a sketch.
+    """Return the levels of a thumbnail.
 
     Shapes:
         returns (24, 24) uint8.
@@ -47,25 +47,25 @@ def decode_alignment_thumbnail(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(SIDE, SIDE)
 
 
-def correlate(sketches: NDArray[Any], sketch: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the correlation, -1 to 1, of each sketch with one: a cheap look before the fit.
+def correlate(thumbnails: NDArray[Any], one: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the correlation, -1 to 1, of each thumbnail with one: a cheap look before the fit.
 
     Shapes:
-        sketches: (n, 24, 24).  sketch: (24, 24).  returns (n,).
+        thumbnails: (n, 24, 24).  one: (24, 24).  returns (n,).
     """
-    many = sketches.reshape(len(sketches), SIDE * SIDE).astype(np.float64)
+    many = thumbnails.reshape(len(thumbnails), SIDE * SIDE).astype(np.float64)
     many -= many.mean(axis=1, keepdims=True)
-    one = sketch.astype(np.float64).ravel()
-    one -= one.mean()
-    lengths = np.linalg.norm(many, axis=1) * np.linalg.norm(one) + 1e-9
-    correlations: NDArray[np.float64] = many @ one / lengths
+    levels = one.astype(np.float64).ravel()
+    levels -= levels.mean()
+    lengths = np.linalg.norm(many, axis=1) * np.linalg.norm(levels) + 1e-9
+    correlations: NDArray[np.float64] = many @ levels / lengths
     return correlations
 
 
 def align_thumbnails(
     moved: NDArray[Any], still: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Lay each first sketch over its second by moving, stretching and brightening it.
+    """Lay each first thumbnail over its second by moving, stretching and brightening it.
 
     Shapes:
         moved: (n, 24, 24).  still: (n, 24, 24).
@@ -103,7 +103,7 @@ def align_thumbnails(
 
 
 def _warp(source: NDArray[np.float64], move: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Read every sketch at moved places, between its levels."""
+    """Read every thumbnail at moved places, between its levels."""
     right, wide, down, high = (move[:, column, None, None] for column in range(4))
     x = np.clip(_COLUMNS + right + wide * _RIGHT, 0, SIDE - 1)
     y = np.clip(_ROWS + down + high * _DOWN, 0, SIDE - 1)

@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.preprocess.dedup.near import Look, NearIndex
+from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.artifacts.split_registry import SplitAssignment
+from pipeline.preprocess.dedup.near import NearIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,31 +19,17 @@ class Picture:
     """What grouping needs of one picture.
 
     Args:
-        id: Its pixels' digest.
+        fingerprint: Its exact digest, and how it looks.
         source_group: The source's own group, None where it has none.
-        look: How it looks.
     """
 
-    id: str
-    source_group: str | None
-    look: Look
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitAssignment:
-    """A picture of an earlier version, still in the source or not, and where it was put."""
-
-    id: str
-    group: str
-    split: str
-    phash: str | None
-    colour: str | None
-    sketch: str | None = None
+    fingerprint: ImageFingerprint
+    source_group: str | None = None
 
     @property
-    def look(self) -> Look:
-        """How it looks."""
-        return Look(phash=self.phash, colour=self.colour, sketch=self.sketch)
+    def id(self) -> str:
+        """SHA-256 of its pixels."""
+        return self.fingerprint.id
 
 
 @dataclass(slots=True)
@@ -84,12 +72,12 @@ class _Groups:
         return {self._splits[root] for root in roots if root in self._splits}
 
     def join(self, names: Sequence[str]) -> None:
-        known = self.splits_of(names)
+        splits = self.splits_of(names)
         roots = sorted({self.find(name) for name in names}, key=self._ranks.__getitem__)
         for root in roots[1:]:
             self._parents[root] = roots[0]
-        if known:
-            self._splits[roots[0]] = known.pop()
+        if splits:
+            self._splits[roots[0]] = splits.pop()
 
 
 def group_pictures(
@@ -106,18 +94,18 @@ def group_pictures(
         mirrored: Whether a mirrored copy is near its original.
     """
     grouping, near = Grouping(), NearIndex(mirrored=mirrored)
-    groups = _Groups({picture.group: picture.split for picture in seen})
-    for picture in seen:
-        groups.open(picture.group)
-        grouping.groups[picture.id] = picture.group
-        near.add(picture.id, picture.look)
+    groups = _Groups({assigned.group: assigned.split for assigned in seen})
+    for assigned in seen:
+        groups.open(assigned.group)
+        grouping.groups[assigned.id] = assigned.group
+        near.add(assigned.fingerprint)
     by_source: dict[str, list[str]] = defaultdict(list)
-    for known in pictures:
-        if known.source_group is not None and known.id in grouping.groups:
-            by_source[known.source_group].append(known.id)
-    for new in pictures:
-        if new.id not in grouping.groups:
-            _place(new, grouping, groups, near, by_source)
+    for picture in pictures:
+        if picture.source_group is not None and picture.id in grouping.groups:
+            by_source[picture.source_group].append(picture.id)
+    for picture in pictures:
+        if picture.id not in grouping.groups:
+            _place(picture, grouping, groups, near, by_source)
     grouping.groups = {id: groups.find(name) for id, name in grouping.groups.items()}
     return grouping
 
@@ -129,7 +117,7 @@ def _place(
     near: NearIndex,
     by_source: dict[str, list[str]],
 ) -> None:
-    like = near.find(picture.look)
+    like = near.find(picture.fingerprint)
     grouping.near_pairs += [(other, picture.id) for other in like]
     siblings = [] if picture.source_group is None else by_source[picture.source_group]
     linked = [grouping.groups[id] for id in (*like, *siblings)]
@@ -140,4 +128,4 @@ def _place(
     groups.join([picture.id, *linked])
     grouping.groups[picture.id] = picture.id
     siblings.append(picture.id)
-    near.add(picture.id, picture.look)
+    near.add(picture.fingerprint)

@@ -1,17 +1,17 @@
 """Finding near duplicates: pictures that show the same photograph.
 
 Perceptual hashes sort out the many that differ. Below `SAME_BITS` the mean colours decide; up to `LIKE_BITS`,
-where crops and different pictures of one subject lie together, the sketches are laid over each other. The
-limits are tight: a wrong merge glues classes together, a missed one costs a little independence.
+where crops and different pictures of one subject lie together, alignment thumbnails are laid over each other.
+The limits are tight: a wrong merge glues classes together, a missed one costs a little independence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.preprocess.dedup.alignment import SIDE, align_thumbnails, correlate, decode_alignment_thumbnail
 
 if TYPE_CHECKING:
@@ -27,21 +27,6 @@ ODD_COLUMNS = int("5" * (HASH_BITS // 4), 16)  # the frequencies whose sign a mi
 _WORDS = HASH_BITS // 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How a picture looks.
-
-    Args:
-        phash: 256-bit perceptual hash, hex; None for a flat picture: it is near nothing.
-        colour: Mean RGB of the four quarters, hex.
-        sketch: 24 x 24 gray levels, base64; None where an earlier release did not draw one.
-    """
-
-    phash: str | None
-    colour: str | None
-    sketch: str | None
-
-
 class NearIndex:
     """Finds the pictures near another. Every hash is compared, in one sweep over packed bits.
 
@@ -55,54 +40,55 @@ class NearIndex:
         # A row for each word of the hash, a column for each picture: the sweep is over long rows.
         self._hashes: NDArray[np.uint64] = np.empty((_WORDS, 0), np.uint64)
         self._colours: NDArray[np.uint8] = np.empty((0, 12), np.uint8)
-        self._sketches: NDArray[np.uint8] = np.empty((0, SIDE, SIDE), np.uint8)
-        self._drawn: NDArray[np.bool_] = np.empty(0, bool)
+        self._thumbnails: NDArray[np.uint8] = np.empty((0, SIDE, SIDE), np.uint8)
+        self._has_thumbnail: NDArray[np.bool_] = np.empty(0, bool)
 
-    def add(self, id: str, look: Look) -> None:
+    def add(self, picture: ImageFingerprint) -> None:
         """Remember a picture; a flat one is not remembered."""
-        if look.phash is None or look.colour is None:
+        if picture.phash is None or picture.colour is None:
             return
         place = len(self._ids)
-        if place == len(self._drawn):
+        if place == len(self._has_thumbnail):
             self._grow(max(64, 2 * place))
-        self._ids.append(id)
-        self._hashes[:, place] = _pack(int(look.phash, 16))
-        self._colours[place] = _levels(look.colour)
-        self._drawn[place] = look.sketch is not None
-        if look.sketch is not None:
-            self._sketches[place] = decode_alignment_thumbnail(look.sketch)
+        self._ids.append(picture.id)
+        self._hashes[:, place] = _pack(int(picture.phash, 16))
+        self._colours[place] = _levels(picture.colour)
+        self._has_thumbnail[place] = picture.alignment_thumbnail is not None
+        if picture.alignment_thumbnail is not None:
+            self._thumbnails[place] = decode_alignment_thumbnail(picture.alignment_thumbnail)
 
-    def find(self, look: Look) -> list[str]:
+    def find(self, picture: ImageFingerprint) -> list[str]:
         """Return the remembered pictures near this one, in the order they were remembered."""
-        if look.phash is None or look.colour is None:
+        if picture.phash is None or picture.colour is None:
             return []
-        bits, colour = int(look.phash, 16), _levels(look.colour)
-        sketch = None if look.sketch is None else decode_alignment_thumbnail(look.sketch)
-        places = self._near(_pack(bits), colour, sketch)
+        bits, colour = int(picture.phash, 16), _levels(picture.colour)
+        text = picture.alignment_thumbnail
+        thumbnail = None if text is None else decode_alignment_thumbnail(text)
+        places = self._near(_pack(bits), colour, thumbnail)
         if self._mirrored:
-            flipped = None if sketch is None else sketch[:, ::-1]
+            flipped = None if thumbnail is None else thumbnail[:, ::-1]
             turned = colour.reshape(2, 2, 3)[:, ::-1].ravel()
             places |= self._near(_pack(bits ^ ODD_COLUMNS), turned, flipped)
         return [self._ids[place] for place in sorted(places)]
 
-    def _near(self, hash: NDArray[Any], colour: NDArray[Any], sketch: NDArray[Any] | None) -> set[int]:
+    def _near(self, hash: NDArray[Any], colour: NDArray[Any], thumbnail: NDArray[Any] | None) -> set[int]:
         count = len(self._ids)
         differing = np.zeros(count, np.uint16)
         for words, word in zip(self._hashes, hash, strict=True):
             differing += np.bitwise_count(words[:count] ^ word)
         same = np.flatnonzero(differing <= SAME_BITS)
         apart = np.abs(self._colours[same].astype(int) - colour.astype(int)).max(axis=1, initial=0)
-        found = set(same[apart <= SAME_LEVELS].tolist())
-        if sketch is None:
-            return found
-        like = np.flatnonzero((differing <= LIKE_BITS) & self._drawn[:count])
+        near = set(same[apart <= SAME_LEVELS].tolist())
+        if thumbnail is None:
+            return near
+        like = np.flatnonzero((differing <= LIKE_BITS) & self._has_thumbnail[:count])
         if not len(like):
-            return found
-        like = like[correlate(self._sketches[like], sketch) >= MIN_CORRELATION]
-        return found | set(like[self._fits(like, colour, sketch)].tolist())
+            return near
+        like = like[correlate(self._thumbnails[like], thumbnail) >= MIN_CORRELATION]
+        return near | set(like[self._fits(like, colour, thumbnail)].tolist())
 
-    def _fits(self, like: NDArray[Any], colour: NDArray[Any], sketch: NDArray[Any]) -> NDArray[np.bool_]:
-        others, ones = self._sketches[like], np.broadcast_to(sketch, (len(like), SIDE, SIDE))
+    def _fits(self, like: NDArray[Any], colour: NDArray[Any], thumbnail: NDArray[Any]) -> NDArray[np.bool_]:
+        others, ones = self._thumbnails[like], np.broadcast_to(thumbnail, (len(like), SIDE, SIDE))
         tints, tint = self._colours[like].astype(float), colour.astype(float)
         fits = np.ones(len(like), bool)
         for moved, still, seen, wanted in ((others, ones, tints, tint), (ones, others, tint, tints)):
@@ -115,7 +101,7 @@ class NearIndex:
         hashes = np.zeros((_WORDS, size), np.uint64)
         hashes[:, : len(self._ids)] = self._hashes
         self._hashes = hashes
-        for name in ("_colours", "_sketches", "_drawn"):
+        for name in ("_colours", "_thumbnails", "_has_thumbnail"):
             old = getattr(self, name)
             new = np.zeros((size, *old.shape[1:]), old.dtype)
             new[: len(old)] = old

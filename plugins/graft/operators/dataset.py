@@ -55,10 +55,9 @@ class FetchPicturesOperator(GraftOperator):
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
             return FetchResult(index=None)
         return fetch_pictures(
+            self.workspace,
             classifier,
             find_secret=find_connection_secret,
-            storage=self.workspace.storage,
-            workspace=self.workspace.uri,
             chunk=self.chunk,
             num_chunks=self.num_chunks,
         )
@@ -86,17 +85,17 @@ class BuildDatasetVersionOperator(GraftOperator):
 
     def perform(self, context: Context) -> DatasetResult:
         """Return the dataset version with its plan, and the classifier as this run has it."""
+        from pipeline.artifacts.dataset import DataOutcome, DataVerdict
         from pipeline.backbones.table import find_backbone
-        from pipeline.preprocess.expectations import DataOutcome, Expectations
         from pipeline.preprocess.pack import plan_pack
 
         classifier = classifier_of_run(self.classifier, context)
         workspace, dataset = self.workspace, self._make_version(context, classifier)
-        verdict = Expectations.from_dict(dict(dataset.expect))
+        verdict = DataVerdict.from_dict(dataset.expect)
         for warning in (*dataset.warnings, *verdict.reasons):
             self.log.warning(warning)
         spec = find_backbone(classifier.model.backbone).spec
-        plan = plan_pack(workspace.storage, workspace.uri, dataset.dataset, dataset.version, spec)
+        plan = plan_pack(workspace, dataset.dataset, dataset.version, spec)
         result = DatasetResult.plan(
             dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()
         )
@@ -113,15 +112,14 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.preprocess.clean import build_dataset_version
         from pipeline.preprocess.pinned_version import pin_dataset_version
 
-        storage, workspace = self.workspace.storage, self.workspace.uri
-        pinned = dataset_version_of_run(classifier, context, storage, workspace)
+        workspace = self.workspace
+        pinned = dataset_version_of_run(classifier, context, workspace.storage, workspace.uri)
         if pinned is not None:
-            return pin_dataset_version(storage, workspace, classifier.name, pinned)
+            return pin_dataset_version(workspace, classifier.name, pinned)
         fetched = read_steps(FetchResult, self.fetched)
         return build_dataset_version(
+            workspace,
             classifier,
-            storage=storage,
-            workspace=workspace,
             fetched=[part.index for part in fetched if part.index is not None],
             run_id=context["ti"].run_id,
         )
@@ -191,9 +189,9 @@ class PackShardsOperator(GraftOperator):
         """Return how many pictures were decoded and how many files written."""
         from pipeline.preprocess.pack import pack_shard
 
-        dataset, workspace = read_step(DatasetResult, self.dataset), self.workspace
+        dataset = read_step(DatasetResult, self.dataset)
         results = [
-            pack_shard(workspace.storage, workspace.uri, dataset.pack_index, item)
+            pack_shard(self.workspace, dataset.pack_index, item)
             for item in dataset.pack_items[self.worker :: self.num_workers]
         ]
         return PackResult(

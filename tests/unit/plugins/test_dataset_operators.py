@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from pipeline.artifacts.dataset import read_latest_version
+from pipeline.artifacts.dataset import read_latest
 from pipeline.storage import Storage
 from tests.fakes.pictures import folder_of
+from tests.fakes.rows import dataset_folder
 
 AFTER = ["create_version", "evaluate", "gate", "promote", "publish", "smoke_test", "train"]
 
@@ -76,7 +77,7 @@ def cleaner(
 
 
 def latest(storage: Storage) -> str | None:
-    return read_latest_version(storage, "gs://graft", "toys")
+    return read_latest(dataset_folder(storage)).version
 
 
 class TestEvents:

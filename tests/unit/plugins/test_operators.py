@@ -485,7 +485,7 @@ class TestPacking:
     ) -> None:
         packed: list[Any] = []
 
-        def pack_shard(storage: Storage, workspace: str, index: str, item: Any) -> PackResult:
+        def pack_shard(workspace: Workspace, index: str, item: Any) -> PackResult:
             packed.append(item)
             return PackResult(decoded=10, written=1)
 

@@ -21,6 +21,7 @@ from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
 from tests.fakes.pictures import encode
 from tests.fakes.report import ReportWorld
+from tests.fakes.rows import dataset_folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has
@@ -143,7 +144,7 @@ class TestForgery:
         for token in ("", "x", pages.token()[:-1] + "?"):
             answer = pages.post("decisions", {"token": token, "action": "delete", "id": pages.picture()})
             assert answer.status_code == 403
-        assert read_decisions(pages.fleet.storage, WORKSPACE, NAME) == []
+        assert read_decisions(dataset_folder(pages.fleet.storage, NAME)) == []
 
     def test_the_token_of_somebody_else_is_refused(self, pages: Pages) -> None:
         pages.sign_in("admin")
@@ -273,11 +274,11 @@ class TestPages:
         answer = pages.post("decisions", fields)
         assert answer.status_code == 303
         assert answer.headers["location"] == f"/classifiers/{NAME}/pictures?label=ant&page=1#p-{id}"
-        [decision] = read_decisions(pages.fleet.storage, WORKSPACE, NAME)
+        [decision] = read_decisions(dataset_folder(pages.fleet.storage, NAME))
         assert (decision.picture, decision.action, decision.label) == (id, "relabel", "bee")
         assert "Will be <b>bee</b>" in pages.get(f"/classifiers/{NAME}/pictures").text
         pages.post("decisions", {**fields, "action": "undo"})
-        assert read_decisions(pages.fleet.storage, WORKSPACE, NAME) == []
+        assert read_decisions(dataset_folder(pages.fleet.storage, NAME)) == []
         assert pages.post("decisions", {**fields, "action": "burn"}).status_code == 400
 
     def test_rolling_back_needs_a_reason_and_is_kept_with_the_persons_name(self, pages: Pages) -> None:

@@ -12,12 +12,13 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
-from pipeline.artifacts.dataset import read_dataset_info, version_uri
+from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.steps import FetchResult
-from pipeline.preprocess.decisions import Takedown, write_takedowns
+from pipeline.artifacts.takedowns import Takedown, write_takedowns
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.pictures import folder_of
+from tests.fakes.rows import dataset_folder, manifest_rows
 from tests.unit.plugins.test_dataset_operators import AFTER, Events
 
 METRICS = {"accuracy": 0.9, "accuracy_ci95": [0.8, 0.95], "loss": 0.3, "test_pictures": 8}
@@ -189,12 +190,11 @@ class TestOlderDatasetVersions:
             runs.run("manual", {"dataset.as_of": "../d_1"})
 
     def test_with_a_picture_taken_down_since_train_nothing_more(self, runs: Runs, storage: Storage) -> None:
-        from pipeline.artifacts.dataset import read_manifest
 
         version = runs.run()["version"]
-        row = read_manifest(storage, "gs://graft", "toys", version)[0]
+        row = manifest_rows(storage, version)[0]
         gone = Takedown(id=row.id, blobs=[row.blob], urls=[], at="2026-01-01")
-        write_takedowns([gone], storage, "gs://graft", "toys")
+        write_takedowns(dataset_folder(storage, "toys"), [gone])
         with pytest.raises(AirflowFailException, match="1 pictures of dataset version .* taken down since"):
             runs.run("manual", {"dataset.as_of": version})
 
@@ -202,8 +202,8 @@ class TestOlderDatasetVersions:
 class TestBackfill:
     def at(self, runs: Runs, storage: Storage, version: str, day: int) -> None:
         """Move a dataset version to a day of January."""
-        uri = f"{version_uri('gs://graft', 'toys', version)}/dataset.json"
-        info = read_dataset_info(storage, "gs://graft", "toys", version).to_dict()
+        uri = dataset_folder(storage).version(version).info
+        info = read_info(dataset_folder(storage).version(version)).to_dict()
         storage.write_json(uri, {**info, "created_at": f"2026-01-{day:02}T12:00:00+00:00"})
 
     def test_trains_on_the_version_that_was_the_latest_one_then(self, runs: Runs, storage: Storage) -> None:

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.artifacts.dataset import ManifestRow, RowStatus, version_of
+from pipeline.artifacts.manifest import version_of
+from tests.fakes.rows import manifest_row
 
-ROW = ManifestRow(
-    blob="b", label="cat", position=0, source_url="gs://a/0.png", retrieved_at="then", status=RowStatus.KEPT
-)
+ROW = manifest_row(label="cat", source_url="gs://a/0.png")
 
 
 class TestVersion:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts.dataset import ManifestRow, read_manifest
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.steps import CleanResult
 from pipeline.npz import read_npz
-from pipeline.preprocess.decisions import decisions_uri
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, classifier_of, fetch_and_clean, folder_classifier, folder_of
+from tests.fakes.rows import dataset_folder, manifest_rows
 
 Graft = Callable[..., Any]
 
@@ -28,11 +28,11 @@ class Toys:
         return fetch_and_clean(folder_classifier(self.root), self.storage)[1]
 
     def rows(self, version: str) -> list[ManifestRow]:
-        return read_manifest(self.storage, WORKSPACE, "toys", version)
+        return manifest_rows(self.storage, version)
 
     def decide(self, *lines: str) -> None:
         text = "\n".join(["picture,action,label", *lines])
-        self.storage.write_bytes(decisions_uri(WORKSPACE, "toys"), text.encode())
+        self.storage.write_bytes(dataset_folder(self.storage, "toys").decisions, text.encode())
 
 
 @pytest.fixture

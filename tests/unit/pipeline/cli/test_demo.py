@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 import pipeline.stack
-from pipeline.artifacts.dataset import ManifestRow, RowStatus, write_manifest
 from pipeline.artifacts.workspace import Workspace
 from pipeline.cli import connection, run
 from pipeline.cli.demo import pick_test_pictures
 from pipeline.storage import Storage
+from tests.fakes.rows import manifest_of, manifest_row
 from tests.fakes.stack import stack_status
 from tests.unit.pipeline.cli.test_predict import Engine
 from tests.unit.pipeline.cli.test_run import SUMMARY
 
 Graft = Callable[..., Any]
 ROWS = [
-    ManifestRow(
+    manifest_row(
         label=label,
         split=split,
         status=status,
@@ -29,11 +29,11 @@ ROWS = [
     )
     for number, (label, split, status) in enumerate(
         [
-            ("grass", "train", RowStatus.KEPT),
-            ("grass", None, RowStatus.QUARANTINED),
-            ("grass", "test", RowStatus.KEPT),
-            ("brick", "test", RowStatus.KEPT),
-            ("brick", "test", RowStatus.KEPT),
+            ("grass", "train", "kept"),
+            ("grass", None, "quarantined"),
+            ("grass", "test", "kept"),
+            ("brick", "test", "kept"),
+            ("brick", "test", "kept"),
         ]
     )
 ]
@@ -42,7 +42,7 @@ ROWS = [
 @pytest.fixture
 def storage(home: Path) -> Storage:
     storage = Storage.from_environment()
-    write_manifest(ROWS, "gs://graft/datasets/surfaces/d_1/manifest.jsonl", storage)
+    manifest_of(storage, "d_1", "surfaces").write(ROWS)
     for row in ROWS:
         storage.write_bytes(f"gs://graft/blobs/{row.blob}", f"{row.label}{row.blob}".encode())
     return storage

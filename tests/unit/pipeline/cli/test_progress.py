@@ -109,7 +109,7 @@ class TestDownloads:
             progress.note(is_new=True, num_bytes=10)
         progress.note()
         progress.note(reason="not_found")
-        progress.say()
+        progress.log()
         found = read_line(caplog.messages[-1])
         assert found is not None
         assert (found.transferred, found.known, found.refused) == (12, 1, 1)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.artifacts.fetch_index import FetchedRow, RowSpool, format_row, iterate_rows, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow, RowSpool
+from pipeline.artifacts.provenance import Provenance
 from pipeline.artifacts.steps import FetchResult
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.folder import FolderSource
@@ -22,6 +24,7 @@ from tests.fakes.pictures import (
     serving,
     storage_in,
 )
+from tests.fakes.rows import index_rows, workspace_of
 
 
 @pytest.fixture
@@ -35,9 +38,7 @@ def toys(tmp_path: Path) -> Path:
 
 
 def fetch_folder(toys: Path, storage: Storage, chunk: int = 0, num_chunks: int = 1) -> FetchResult:
-    return fetch_pictures(
-        folder_classifier(toys), storage=storage, workspace=WORKSPACE, chunk=chunk, num_chunks=num_chunks
-    )
+    return fetch_pictures(workspace_of(storage), folder_classifier(toys), chunk=chunk, num_chunks=num_chunks)
 
 
 def counts(result: FetchResult) -> tuple[int, int, int]:
@@ -48,8 +49,7 @@ class TestFolder:
     def test_first_run_reads_every_picture_into_a_blob(self, toys: Path, storage: Storage) -> None:
         result = fetch_folder(toys, storage)
         assert counts(result) == (6, 6, 0)
-        rows = read_indexes([result.index], storage).rows
-        assert list(iterate_rows(result.index, storage)) == rows
+        rows = index_rows(storage, result.index)
         assert storage.read_bytes(f"{WORKSPACE}/blobs/{rows[0].blob}") == (toys / "ant/0000.png").read_bytes()
         assert len(storage.list_uris(f"{WORKSPACE}/blobs/")) == 6
 
@@ -108,7 +108,7 @@ class TestFolder:
 class TestChunks:
     def test_together_hold_every_picture_once(self, toys: Path, storage: Storage) -> None:
         results = [fetch_folder(toys, storage, chunk, 2) for chunk in range(2)]
-        rows = read_indexes([result.index for result in results], storage).rows
+        rows = index_rows(storage, *(result.index for result in results))
         assert [row.position for row in rows] == [0, 1, 2, 3, 4, 5]
         again = [fetch_folder(toys, storage, chunk, 2) for chunk in range(2)]
         assert [counts(result) for result in again] == [(3, 0, 3), (3, 0, 3)]
@@ -126,8 +126,8 @@ class TestChunks:
 class TestSample:
     def test_three_photographs_give_192_pictures_once(self, storage: Storage) -> None:
         classifier = classifier_of({"type": "sample"})
-        first = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
-        second = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE)
+        first = fetch_pictures(workspace_of(storage), classifier)
+        second = fetch_pictures(workspace_of(storage), classifier)
         assert (counts(first), counts(second)) == ((192, 3, 0), (192, 0, 192))
 
 
@@ -147,7 +147,7 @@ class TestArchiveOverHttp:
         self, server: PictureServer, storage: Storage, classes: tuple[str, ...] = ("a", "b")
     ) -> FetchResult:
         source = {"type": "npz", "uri": server.url("toys.npz"), "classes": list(classes)}
-        return fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
+        return fetch_pictures(workspace_of(storage), classifier_of(source))
 
     def test_get_requests_equal_what_is_counted(
         self, server: PictureServer, storage: Storage, tmp_path: Path
@@ -181,12 +181,12 @@ class TestArchiveOverHttp:
         self.fetch(server, storage)
         result = self.fetch(server, storage, classes=("x", "y"))
         assert counts(result) == (6, 0, 6)
-        assert {row.label for row in read_indexes([result.index], storage).rows} == {"x", "y"}
+        assert {row.label for row in index_rows(storage, result.index)} == {"x", "y"}
 
     def test_a_local_archive_is_read_once_too(self, storage: Storage, tmp_path: Path) -> None:
         self.write_archive(tmp_path, 4)
         source = {"type": "npz", "uri": str(tmp_path / "toys.npz"), "classes": ["a", "b"]}
-        runs = [fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE) for _ in range(2)]
+        runs = [fetch_pictures(workspace_of(storage), classifier_of(source)) for _ in range(2)]
         assert [counts(run) for run in runs] == [(4, 1, 0), (4, 0, 4)]
 
     def test_password_of_the_address_stays_out_of_the_index(
@@ -194,8 +194,8 @@ class TestArchiveOverHttp:
     ) -> None:
         uri = server.url("toys.npz").replace("://", "://me:secret@")
         source = {"type": "npz", "uri": uri, "classes": ["a", "b"]}
-        result = fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
-        rows = read_indexes([result.index], storage).rows
+        result = fetch_pictures(workspace_of(storage), classifier_of(source))
+        rows = index_rows(storage, result.index)
         assert rows[0].source_url == server.url("toys.npz#0")
         assert b"secret" not in storage.read_bytes(result.index)
 
@@ -203,7 +203,12 @@ class TestArchiveOverHttp:
 def test_rows_that_come_in_any_order_are_written_in_source_order() -> None:
     rows = [
         FetchedRow(
-            position=position, label="é" * position, source_url="x", validator="", blob="", retrieved_at=""
+            position=position,
+            label="é" * position,
+            provenance=Provenance(source_url="x"),
+            validator="",
+            blob="",
+            retrieved_at="",
         )
         for position in range(50)
     ]
@@ -211,5 +216,5 @@ def test_rows_that_come_in_any_order_are_written_in_source_order() -> None:
     for row in (*rows[::2], *rows[1::2]):
         spool.add(row)
     assert len(spool) == 50
-    assert list(spool.lines()) == [format_row(row) for row in rows]
+    assert [FetchedRow.from_dict(json.loads(line)) for line in spool.lines()] == rows
     spool.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.takedowns import Takedown, write_takedowns
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache, Cache
@@ -20,10 +21,11 @@ from pipeline.pages.pictures import (
     read_pictures,
 )
 from pipeline.pages.schedule import Run
-from pipeline.preprocess.decisions import Takedown, decisions_uri, read_decisions, write_takedowns
+from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
 from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
 from tests.fakes.report import ReportWorld
+from tests.fakes.rows import dataset_folder
 
 RUN = Run(run_id="manual__1", state="success")
 
@@ -65,7 +67,7 @@ class TestBrowsing:
         name = fleet.names[0]
         first = read_pictures(fleet.cache, name, DATASET_VERSION).rows[0]
         takedown = Takedown(id=first.id, blobs=[first.blob], urls=[], at="now")
-        write_takedowns([takedown], fleet.storage, WORKSPACE, name)
+        write_takedowns(dataset_folder(fleet.storage, name), [takedown])
         found = read_pictures(fleet.cache, name, DATASET_VERSION)
         assert first.id not in found.by_id
         with pytest.raises(ObjectNotFound, match="has no picture"):
@@ -105,16 +107,17 @@ class TestDecisions:
     def test_the_last_decision_stands_and_other_lines_stay(self, fleet: Fleet, picture: str) -> None:
         name = fleet.names[0]
         theirs = b"picture,action,label\nhttps://example.com/x.jpg,delete,\n"
-        fleet.storage.write_bytes(decisions_uri(WORKSPACE, name), theirs)
+        fleet.storage.write_bytes(dataset_folder(fleet.storage, name).decisions, theirs)
         decide(fleet.cache, name, DATASET_VERSION, id=picture, action="delete")
         decide(fleet.cache, name, DATASET_VERSION, id=picture, action="relabel", label="bee")
         lines = [
-            (each.picture, each.action, each.label) for each in read_decisions(fleet.storage, WORKSPACE, name)
+            (each.picture, each.action, each.label)
+            for each in read_decisions(dataset_folder(fleet.storage, name))
         ]
         assert lines == [("https://example.com/x.jpg", "delete", ""), (picture, "relabel", "bee")]
         assert pending_decisions(fleet.cache, name)[picture].label == "bee"
         decide(fleet.cache, name, DATASET_VERSION, id=picture, action=None)
-        assert fleet.storage.read_bytes(decisions_uri(WORKSPACE, name)) == theirs
+        assert fleet.storage.read_bytes(dataset_folder(fleet.storage, name).decisions) == theirs
 
     def test_a_label_that_is_no_class_is_refused(self, fleet: Fleet, picture: str) -> None:
         with pytest.raises(ConfigError, match="'=cmd' is no class of classifier_00; the classes are"):
@@ -126,7 +129,7 @@ class TestDecisions:
             decide(fleet.cache, fleet.names[0], version, id=id, action="delete")
 
     def test_a_broken_file_is_left_as_it_is_and_its_line_named(self, fleet: Fleet, picture: str) -> None:
-        uri = decisions_uri(WORKSPACE, fleet.names[0])
+        uri = dataset_folder(fleet.storage, fleet.names[0]).decisions
         fleet.storage.write_bytes(uri, b"picture,action,label\nabcdefgh,burn,\n")
         with pytest.raises(ConfigError, match="line 2"):
             decide(fleet.cache, fleet.names[0], DATASET_VERSION, id=picture, action="delete")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts.dataset import ManifestRow, RowStatus, read_dataset_info, read_manifest
+from pipeline.artifacts.dataset import read_info
+from pipeline.artifacts.manifest import ManifestRow, RowStatus
 from pipeline.artifacts.steps import CleanResult
 from pipeline.errors import EmptyDataset, SplitError
 from pipeline.preprocess.clean import build_dataset_version
@@ -24,6 +25,7 @@ from tests.fakes.pictures import (
     png,
     storage_in,
 )
+from tests.fakes.rows import dataset_folder, manifest_rows, workspace_of
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def clean(toys: Path, storage: Storage, **split: object) -> CleanResult:
 
 
 def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
-    return read_manifest(storage, WORKSPACE, result.dataset, result.version)
+    return manifest_rows(storage, result.version)
 
 
 def versions(storage: Storage) -> list[str]:
@@ -55,10 +57,12 @@ class TestFirstVersion:
         assert result.pictures == result.train_pictures + result.test_pictures == 24
         assert result.decoded == 24
         for row in rows_of(result, storage):
-            assert (row.width, row.height, row.format, row.status) == (16, 16, "PNG", RowStatus.KEPT)
+            assert row.is_kept
+            assert row.fingerprint is not None
+            assert (row.fingerprint.width, row.fingerprint.height, row.fingerprint.format) == (16, 16, "PNG")
             assert row.group
             assert row.split in ("train", "test")
-            assert len(row.phash or "") == 64
+            assert len(row.fingerprint.phash or "") == 64
 
     def test_id_is_of_the_pixels_blob_of_the_bytes(self, toys: Path, storage: Storage) -> None:
         buffer = io.BytesIO()
@@ -73,7 +77,7 @@ class TestFirstVersion:
 
     def test_card_and_info_say_what_it_is(self, toys: Path, storage: Storage) -> None:
         result = clean(toys, storage)
-        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
+        info = read_info(dataset_folder(storage).version(result.version))
         assert info.classes == ["ant", "cat"]
         assert info.run_id == "run 1"
         assert sum(info.test.values()) == result.test_pictures
@@ -257,12 +261,10 @@ def test_chunks_of_a_fetch_make_one_version(toys: Path, storage: Storage) -> Non
     classifier = folder_classifier(toys)
     whole = clean(toys, storage)
     parts = [
-        fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, chunk=chunk, num_chunks=3).index
+        fetch_pictures(workspace_of(storage), classifier, chunk=chunk, num_chunks=3).index
         for chunk in range(3)
     ]
-    joined = build_dataset_version(
-        classifier, storage=storage, workspace=WORKSPACE, fetched=parts[::-1], run_id="run 2"
-    )
+    joined = build_dataset_version(workspace_of(storage), classifier, fetched=parts[::-1], run_id="run 2")
     assert joined.version == whole.version
 
 

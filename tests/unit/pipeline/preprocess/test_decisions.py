@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts.dataset import ManifestRow, read_manifest
+from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.split_registry import SplitRegistry
 from pipeline.artifacts.steps import CleanResult
+from pipeline.artifacts.takedowns import Takedown, write_takedowns
 from pipeline.errors import ConfigError, EmptyDataset
-from pipeline.preprocess.decisions import Takedown, decisions_uri, write_takedowns
-from pipeline.preprocess.split_registry import read_split_registry
 from pipeline.storage import Storage
-from tests.fakes.pictures import WORKSPACE, fetch_and_clean, folder_classifier, folder_of, storage_in
+from tests.fakes.pictures import fetch_and_clean, folder_classifier, folder_of, storage_in
+from tests.fakes.rows import dataset_folder, manifest_rows
 
 
 @pytest.fixture
@@ -28,12 +29,12 @@ def clean(toys: Path, storage: Storage) -> CleanResult:
 
 
 def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
-    return read_manifest(storage, WORKSPACE, "toys", result.version)
+    return manifest_rows(storage, result.version)
 
 
 def decide(storage: Storage, *lines: str) -> None:
     text = "\r\n".join(["picture,action,label", *lines]) + "\r\n"
-    storage.write_bytes(decisions_uri(WORKSPACE, "toys"), text.encode("utf-8-sig"))
+    storage.write_bytes(dataset_folder(storage, "toys").decisions, text.encode("utf-8-sig"))
 
 
 class TestDecisions:
@@ -94,7 +95,7 @@ class TestDecisions:
             clean(toys, storage)
 
     def test_a_file_with_another_head_is_refused(self, toys: Path, storage: Storage) -> None:
-        storage.write_bytes(decisions_uri(WORKSPACE, "toys"), b"file,verdict\n")
+        storage.write_bytes(dataset_folder(storage, "toys").decisions, b"file,verdict\n")
         with pytest.raises(ConfigError, match="first line must be picture,action,label"):
             clean(toys, storage)
 
@@ -110,17 +111,19 @@ class TestTakedowns:
         before = rows_of(clean(toys, storage), storage)
         gone = before[5]
         takedown = Takedown(id=gone.id, blobs=[gone.blob], urls=[gone.source_url], at="2026-01-01")
-        write_takedowns([takedown], storage, WORKSPACE, "toys")
+        write_takedowns(dataset_folder(storage, "toys"), [takedown])
         result = clean(toys, storage)
         text = storage.read_bytes(f"{result.uri}/manifest.jsonl").decode()
         assert result.rejected == {"taken_down": 1}
         assert result.pictures == 23
-        for trace in (gone.id, gone.blob, gone.source_url, gone.phash, gone.sketch):
+        assert gone.fingerprint is not None
+        looks = (gone.fingerprint.phash, gone.fingerprint.alignment_thumbnail)
+        for trace in (gone.id, gone.blob, gone.source_url, *looks):
             assert str(trace) not in text
-        assert gone.id not in {seen.id for seen in read_split_registry(storage, WORKSPACE, "toys")}
+        assert gone.id not in {seen.id for seen in SplitRegistry(dataset_folder(storage)).rows()}
 
     def test_an_equal_picture_from_another_place_stays_out(self, toys: Path, storage: Storage) -> None:
         gone = rows_of(clean(toys, storage), storage)[0]
-        write_takedowns([Takedown(id=gone.id, blobs=[], urls=[], at="t")], storage, WORKSPACE, "toys")
+        write_takedowns(dataset_folder(storage, "toys"), [Takedown(id=gone.id, blobs=[], urls=[], at="t")])
         (toys / "ant" / "copy.png").write_bytes((toys / "ant" / "0000.png").read_bytes())
         assert clean(toys, storage).rejected == {"taken_down": 2}

@@ -12,6 +12,7 @@ from pipeline.preprocess import decoding
 from pipeline.preprocess.decoding import BATCH, map_blobs
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, encode, storage_in
+from tests.fakes.rows import workspace_of
 
 THREADS = 3
 
@@ -48,12 +49,12 @@ class TestMapBlobs:
             later.set()
             return data[0]
 
-        assert list(map_blobs(number_of, names, storage, WORKSPACE)) == list(range(50))
+        assert list(map_blobs(workspace_of(storage), number_of, names)) == list(range(50))
 
     def test_calls_from_as_many_threads_as_there_are_cores(self, storage: Storage) -> None:
         names = keep(storage, [bytes([number]) for number in range(THREADS * BATCH)])
         meeting = threading.Barrier(THREADS)
-        assert sum(map_blobs(lambda _: meeting.wait(10) >= 0, names, storage, WORKSPACE)) == len(names)
+        assert sum(map_blobs(workspace_of(storage), lambda _: meeting.wait(10) >= 0, names)) == len(names)
 
     @pytest.mark.parametrize(("side", "at_once"), [(60, 1), (50, 2), (10, THREADS)])
     def test_has_room_for_so_many_pixels_at_a_time(
@@ -72,7 +73,7 @@ class TestMapBlobs:
             with lock:
                 inside -= 1
 
-        list(map_blobs(count, names, storage, WORKSPACE))
+        list(map_blobs(workspace_of(storage), count, names))
         assert most == at_once
 
     def test_ends_soon_after_an_error_and_when_nobody_wants_more(self, storage: Storage) -> None:
@@ -86,11 +87,11 @@ class TestMapBlobs:
             time.sleep(0.01)
 
         with pytest.raises(OSError, match="disk"):
-            list(map_blobs(fail_first, names, storage, WORKSPACE))
+            list(map_blobs(workspace_of(storage), fail_first, names))
         assert len(called) < 2 * BATCH
         called.clear()
         results = map_blobs(
-            lambda data: called.append(data[0]) or time.sleep(0.01), names, storage, WORKSPACE
+            workspace_of(storage), lambda data: called.append(data[0]) or time.sleep(0.01), names
         )
         next(results)
         results.close()
@@ -99,14 +100,16 @@ class TestMapBlobs:
     def test_does_not_run_ahead_of_who_takes_the_results(self, storage: Storage) -> None:
         names = keep(storage, [bytes([number]) for number in range(200)])
         called: list[int] = []
-        results = map_blobs(lambda data: called.append(data[0]), names, storage, WORKSPACE)
+        results = map_blobs(workspace_of(storage), lambda data: called.append(data[0]), names)
         next(results)
         assert len(called) <= (THREADS + 1) * BATCH
         assert len(list(results)) == 199
 
     def test_raises_the_first_error_in_the_order_of_the_blobs(self, storage: Storage) -> None:
         names = keep(storage, [bytes([number]) for number in range(20)])
-        results = map_blobs(bytes, [*names[:BATCH], "f" * 64, *names[BATCH:], "e" * 64], storage, WORKSPACE)
+        results = map_blobs(
+            workspace_of(storage), bytes, [*names[:BATCH], "f" * 64, *names[BATCH:], "e" * 64]
+        )
         assert [next(results)[0] for _ in range(BATCH)] == list(range(BATCH))
         with pytest.raises(ObjectNotFound, match="f" * 64):
             next(results)
@@ -114,4 +117,4 @@ class TestMapBlobs:
             next(results)
 
     def test_of_nothing_is_nothing(self, storage: Storage) -> None:
-        assert list(map_blobs(len, [], storage, WORKSPACE)) == []
+        assert list(map_blobs(workspace_of(storage), len, [])) == []

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.dataset import DataVerdict
 from pipeline.config import ExpectConfig
-from pipeline.preprocess.expectations import Expectations, Snapshot, check_expectations
+from pipeline.preprocess.expectations import Snapshot, check_expectations
 
 OLD = Snapshot(pictures={"ant": 100, "cat": 100}, found=210, rejected={"truncated": 10}, mix={"a": 200})
 RULES = {
@@ -17,11 +18,11 @@ RULES = {
 }
 
 
-def check(old: Snapshot | None = OLD, expect: dict[str, Any] | None = None, **new: Any) -> Expectations:
+def check(old: Snapshot | None = OLD, expect: dict[str, Any] | None = None, **new: Any) -> DataVerdict:
     return check_expectations(replace(OLD, **new), old, ExpectConfig(**(expect or {})))
 
 
-def rules_of(said: Expectations) -> list[str]:
+def rules_of(said: DataVerdict) -> list[str]:
     return [reason.partition(" ")[0] for reason in said.reasons]
 
 
@@ -93,5 +94,5 @@ def test_reasons_say_how_much_and_survive_xcom() -> None:
         "class_loss (warn): cat shrank from 100 to 60 pictures (40%, over 30%)",
         "source_mix (warn): 50% of the pictures come from other sources than before, over 30%; most from b",
     )
-    assert Expectations.from_dict(said.to_dict()) == said
-    assert Expectations.from_dict({}).outcome == "ok"
+    assert DataVerdict.from_dict(said.to_dict()) == said
+    assert DataVerdict.from_dict({}).outcome == "ok"

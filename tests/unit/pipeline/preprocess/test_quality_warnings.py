@@ -2,22 +2,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.artifacts.dataset import ManifestRow, RowStatus
+from pipeline.artifacts.manifest import ManifestRow
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.quality_warnings import find_warnings
+from tests.fakes.rows import manifest_row
 
 
 def rows(count: int, label: str = "ant", **facts: Any) -> list[ManifestRow]:
     given = {"width": 100, "height": 100, "split": "train", **facts}
     return [
-        ManifestRow(
+        manifest_row(
             id=f"{label}{number}",
-            blob="b",
             label=label,
             position=number,
-            source_url="u",
-            retrieved_at="t",
-            status=RowStatus.KEPT,
             **{"group": f"{label}{number}", **given},
         )
         for number in range(count)

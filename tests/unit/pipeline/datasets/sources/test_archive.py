@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.archive_members import is_safe_name, open_members
 from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, classifier_of, noise, png, serving, storage_in
+from tests.fakes.rows import index_rows, workspace_of
 
 FILES = {
     f"toys/{label}/{number}.png": png(noise(10 * len(label) + number))
@@ -56,8 +57,8 @@ MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
 
 def fetch(uri: object, storage: Storage, **section: object) -> tuple[list[FetchedRow], dict[str, int]]:
     source = {"type": "archive", "uri": str(uri), **section}
-    result = fetch_pictures(classifier_of(source), storage=storage, workspace=WORKSPACE)
-    return read_indexes([result.index], storage).rows, result.refused
+    result = fetch_pictures(workspace_of(storage), classifier_of(source))
+    return index_rows(storage, result.index), result.refused
 
 
 @pytest.fixture

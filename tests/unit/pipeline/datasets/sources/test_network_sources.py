@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.steps import FetchResult
 from pipeline.config import Classifier, FetchConfig
 from pipeline.datasets.fetch import fetch_pictures
@@ -19,7 +19,8 @@ from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.sources.html_page import parse_srcset, read_page
 from pipeline.errors import ConfigError, EmptyDataset, SourceNotFound, StorageError
 from pipeline.storage import Storage
-from tests.fakes.pictures import WORKSPACE, folder_of, noise, png, storage_in
+from tests.fakes.pictures import folder_of, noise, png, storage_in
+from tests.fakes.rows import index_rows, workspace_of
 from tests.fakes.site import Site, redirect, site_running
 
 
@@ -47,16 +48,15 @@ def fetch(
     classifier = Classifier.from_dict({"name": "toys", "dataset": dataset})
     results = [
         fetch_pictures(
+            workspace_of(storage),
             classifier,
-            storage=storage,
-            workspace=WORKSPACE,
             chunk=chunk,
             num_chunks=num_chunks,
             policy=policy,
         )
         for chunk in range(num_chunks)
     ]
-    return read_indexes([result.index for result in results], storage).rows, results
+    return index_rows(storage, *(result.index for result in results)), results
 
 
 def names(rows: list[FetchedRow], label: str) -> list[str]:
@@ -119,7 +119,7 @@ class TestUrlList:
         classifier = Classifier.from_dict(
             {"name": "toys", "dataset": {"source": {"type": "url_list", "uri": site.url("/list.csv")}}}
         )
-        result = fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, policy=FetchPolicy())
+        result = fetch_pictures(workspace_of(storage), classifier, policy=FetchPolicy())
         assert result.refused == {"port_not_allowed": 1, "private_address": 1}
         assert site.requests["/good/1.png"] == 0
 
@@ -185,7 +185,7 @@ class TestWebPage:
         assert names(rows, "cat") == ["0.png", "1.png", "3.png", "5.png"]
         assert result.refused == {"robots_disallowed": 1, "too_small": 1}
         assert site.requests["/private/6.png"] == 0
-        assert rows[0].page_url == site.url("/index.html")
+        assert rows[0].provenance.page_url == site.url("/index.html")
 
     def test_selectors_choose(self, site: Site, storage: Storage) -> None:
         assert names(self.fetch(site, storage, include="nav")[0], "cat") == ["11.png"]
@@ -196,7 +196,7 @@ class TestWebPage:
         rows, result = self.fetch(site, storage, depth=1, exclude="nav")
         assert "7.png" in names(rows, "cat")
         assert site.requests["/index.html"] == 1
-        statements = read_indexes([result.index], storage).statements
+        statements = FetchIndex(storage, [result.index]).head().statements
         assert statements == ["linked pages that could not be read: 1 not_found"]
 
     def test_a_second_run_transfers_no_picture(self, site: Site, storage: Storage) -> None:
@@ -233,7 +233,7 @@ class TestWebPage:
             {"name": "toys", "dataset": {"sources": [source, {"type": "sample"}]}}
         )
         with pytest.raises(SourceNotFound, match="GRAFT_FETCH_ALLOW"):
-            fetch_pictures(classifier, storage=storage, workspace=WORKSPACE, policy=FetchPolicy())
+            fetch_pictures(workspace_of(storage), classifier, policy=FetchPolicy())
         assert site.requests.total() == 0
 
     @given(

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given, strategies as st
 
-from pipeline.artifacts.fetch_index import FetchedRow, read_indexes
+from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.config import FetchConfig
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.fetcher import FetchPolicy
@@ -19,7 +19,8 @@ from pipeline.datasets.fetcher.policy import parse_allowed
 from pipeline.datasets.sources.licenses import parse_license
 from pipeline.datasets.sources.wikimedia_commons import plain_text
 from pipeline.errors import ConfigError, EmptyDataset, PipelineError, SourceRefused, StorageError
-from tests.fakes.pictures import WORKSPACE, classifier_of, storage_in
+from tests.fakes.pictures import classifier_of, storage_in
+from tests.fakes.rows import index_rows, workspace_of
 from tests.fakes.site import Answer, Site, SiteHandler, site_running
 
 SEARCHES = {"queries": {"ant": "an ant", "bee": ["bee", "honey bee"]}}
@@ -50,13 +51,12 @@ def fetch(site: Site, tmp_path: Path, type: str, **section: Any) -> tuple[list[F
         retry_after_cap=0.1,
     )
     result = fetch_pictures(
+        workspace_of(storage),
         classifier_of(source),
-        storage=storage,
-        workspace=WORKSPACE,
         policy=policy,
         find_secret=lambda name: "KEY",
     )
-    return read_indexes([result.index], storage).rows, result
+    return index_rows(storage, result.index), result
 
 
 def openverse(site: Site) -> Answer:
@@ -95,8 +95,14 @@ class TestOpenverse:
         ]
         assert result.refused == {"license_not_allowed": 1}
         row = rows[0]
-        assert (row.license, row.license_url) == ("CC BY 2.0", "https://creativecommons.org/licenses/by/2.0/")
-        assert (row.page_url, row.attribution) == ("https://example.org/0", '"Ant" by Maker 0, CC BY 2.0')
+        assert (row.provenance.license, row.provenance.license_url) == (
+            "CC BY 2.0",
+            "https://creativecommons.org/licenses/by/2.0/",
+        )
+        assert (row.provenance.page_url, row.provenance.attribution) == (
+            "https://example.org/0",
+            '"Ant" by Maker 0, CC BY 2.0',
+        )
         assert row.network
 
     def test_a_full_class_is_searched_no_further(self, site: Site, tmp_path: Path) -> None:
@@ -181,8 +187,11 @@ class TestWikimedia:
         kept = [(row.label, row.source_url.rpartition("/")[2]) for row in rows if row.reason is None]
         assert kept == [("ant", "0.png"), ("ant", "1.png"), ("bee", "20.png"), ("bee", "21.png")]
         assert result.refused == {"license_not_allowed": 2, "unsupported_format": 2}
-        assert (rows[0].creator, rows[0].license) == ("Jane & Co", "CC BY-SA 4.0")
-        assert rows[0].attribution == '"0.png" by Jane & Co, CC BY-SA 4.0, https://commons.example/File:0'
+        assert (rows[0].provenance.creator, rows[0].provenance.license) == ("Jane & Co", "CC BY-SA 4.0")
+        assert (
+            rows[0].provenance.attribution
+            == '"0.png" by Jane & Co, CC BY-SA 4.0, https://commons.example/File:0'
+        )
         assert asked[0]["gsrsearch"] == "filetype:bitmap ant"
         assert asked[0]["iiurlwidth"] == "320"
         assert {params.get("gcmtitle") for params in asked} == {None, "Category:Bees"}
@@ -253,7 +262,7 @@ class TestFlickr:
         site.answers["/services/rest/"] = flickr(site)
         rows, _ = fetch(site, tmp_path, "flickr")
         assert [row.label for row in rows] == ["ant"] * 2 + ["bee"] * 4
-        assert (rows[0].license, rows[0].creator, rows[0].page_url) == (
+        assert (rows[0].provenance.license, rows[0].provenance.creator, rows[0].provenance.page_url) == (
             "CC BY 2.0",
             "Me",
             "https://www.flickr.com/photos/me/7",
@@ -310,8 +319,8 @@ class TestGoogle:
         site.answers["/customsearch/v1"] = google(site)
         rows, result = fetch(site, tmp_path, "google_custom_search", **self.SECTION)
         assert [row.label for row in rows] == ["ant"] * 13 + ["bee"] * 13
-        assert rows[0].page_url == "https://p/0"
-        statements = read_indexes([result.index], storage_in(tmp_path)).statements
+        assert rows[0].provenance.page_url == "https://p/0"
+        statements = FetchIndex(storage_in(tmp_path), [result.index]).head().statements
         assert "1 January 2027" in statements[0]
 
     @pytest.mark.parametrize(

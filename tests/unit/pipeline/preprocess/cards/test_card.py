@@ -6,51 +6,60 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.artifacts.dataset import read_dataset_info, read_manifest
-from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex, index_uri, write_index
+from pipeline.artifacts.dataset import read_info
+from pipeline.artifacts.fetch_index import FetchedRow, FetchHead, RowSpool, write_index
 from pipeline.artifacts.steps import CleanResult
 from pipeline.preprocess.cards.attribution import render_attribution, web_address
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, folder_classifier, noise, png, storage_in
+from tests.fakes.rows import dataset_folder, manifest_rows, workspace_of
 
 HOSTILE = '<script>alert("x")</script> [link](javascript:alert) | * '
 
 
-def web_row(
-    storage: Storage, number: int, *, label: str = "ant", size: int = 80, **facts: object
-) -> FetchedRow:
+def web_row(storage: Storage, number: int, *, label: str = "ant", size: int = 80, **facts: Any) -> FetchedRow:
     data = png(noise(number, size))
     blob = hashlib.sha256(data).hexdigest()
     storage.create_bytes(f"{WORKSPACE}/blobs/{blob}", data)
-    row = FetchedRow(
-        position=number,
-        label=label,
-        source_url=f"https://pictures.example/{number}.png",
-        validator="",
-        blob=blob,
-        retrieved_at="2026-01-01T00:00:00+00:00",
-        network=True,
-        license="CC BY 4.0",
-        license_url="https://creativecommons.org/licenses/by/4.0/",
-        creator="A. Maker",
-        page_url=f"https://pictures.example/page/{number}",
+    return FetchedRow.from_dict(
+        {
+            "position": number,
+            "label": label,
+            "source_url": f"https://pictures.example/{number}.png",
+            "validator": "",
+            "blob": blob,
+            "retrieved_at": "2026-01-01T00:00:00+00:00",
+            "network": True,
+            "license": "CC BY 4.0",
+            "license_url": "https://creativecommons.org/licenses/by/4.0/",
+            "creator": "A. Maker",
+            "page_url": f"https://pictures.example/page/{number}",
+            **facts,
+        }
     )
-    return replace(row, **facts)  # type: ignore[arg-type]
+
+
+def change(row: FetchedRow, **values: Any) -> FetchedRow:
+    return FetchedRow.from_dict({**row.to_dict(), **values})
 
 
 def clean(rows: list[FetchedRow], storage: Storage, *, requests: int = 0) -> CleanResult:
-    uri = index_uri(WORKSPACE, "toys", 0)
-    write_index(FetchIndex(rows=rows, requests=requests), uri, storage)
+    uri = dataset_folder(storage).fetch_index(0)
+    spool = RowSpool()
+    for row in rows:
+        spool.add(row)
+    write_index(storage, uri, FetchHead(requests=requests), spool)
+    spool.close()
     return build_dataset_version(
-        folder_classifier(Path("/nowhere")), storage=storage, workspace=WORKSPACE, fetched=[uri], run_id="r"
+        workspace_of(storage), folder_classifier(Path("/nowhere")), fetched=[uri], run_id="r"
     )
 
 
@@ -69,7 +78,7 @@ class TestNetworkRules:
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         same = web_row(storage, 99)
-        rows += [replace(same, position=99 + n, source_url=f"https://x.example/{n}") for n in range(3)]
+        rows += [change(same, position=99 + n, source_url=f"https://x.example/{n}") for n in range(3)]
         result = clean(rows, storage)
         assert result.rejected == {"placeholder": 3}
         assert result.pictures == 30
@@ -78,8 +87,8 @@ class TestNetworkRules:
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         same = web_row(storage, 99)
-        rows += [same, replace(same, position=100, source_url="https://x.example/1")]
-        rows += [replace(same, position=101)]
+        rows += [same, change(same, position=100, source_url="https://x.example/1")]
+        rows += [change(same, position=101)]
         assert clean(rows, storage).rejected == {"exact_duplicate": 2}
 
     def test_small_pictures_of_the_network_are_icons(self, rows: list[FetchedRow], storage: Storage) -> None:
@@ -94,29 +103,29 @@ class TestNetworkRules:
         data = png(np.full((80, 80, 3), 250, np.uint8))
         blank = hashlib.sha256(data).hexdigest()
         storage.create_bytes(f"{WORKSPACE}/blobs/{blank}", data)
-        web = replace(web_row(storage, 98), blob=blank)
-        local = replace(web, position=99, source_url="file:///blank.png", network=False)
+        web = change(web_row(storage, 98), blob=blank)
+        local = change(web, position=99, source_url="file:///blank.png", network=False)
         result = clean([*rows, web, local], storage)
         assert result.rejected == {"low_information": 1}
         assert result.pictures == 31
 
     def test_other_sources_have_no_minimum_and_no_placeholders(self, storage: Storage) -> None:
         rows = [web_row(storage, n, label="ant" if n % 2 else "cat", size=8) for n in range(30)]
-        rows += [replace(rows[0], position=30 + n, source_url=f"file:///{n}") for n in range(3)]
-        result = clean([replace(row, network=False) for row in rows], storage)
+        rows += [change(rows[0], position=30 + n, source_url=f"file:///{n}") for n in range(3)]
+        result = clean([change(row, network=False) for row in rows], storage)
         assert result.rejected == {"exact_duplicate": 3}
 
     def test_what_the_source_could_not_give_is_counted_by_its_reason(
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
         rows += [
-            replace(rows[0], position=40 + n, blob="", source_url=f"https://x.example/{n}", reason=reason)
+            change(rows[0], position=40 + n, blob="", source_url=f"https://x.example/{n}", reason=reason)
             for n, reason in enumerate(["not_found", "not_found", "robots"])
         ]
         result = clean(rows, storage, requests=33)
         assert result.rejected == {"not_found": 2, "robots": 1}
         assert result.decoded == 30
-        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
+        info = read_info(dataset_folder(storage).version(result.version))
         assert (info.found, info.requests) == (33, 33)
         assert info.licenses == {"CC BY 4.0": 30}
         assert info.mix == {"pictures.example": 30}
@@ -162,7 +171,7 @@ class Tags(HTMLParser):
 class TestPage:
     def test_hostile_text_is_shown_and_never_runs(self, rows: list[FetchedRow], storage: Storage) -> None:
         rows = [
-            replace(
+            change(
                 row, creator=HOSTILE, license=HOSTILE, page_url="javascript:alert(1)", label=f"<b>{row.label}"
             )
             for row in rows
@@ -224,10 +233,10 @@ class TestAttribution:
     def test_pictures_of_which_nothing_is_known_are_counted(
         self, rows: list[FetchedRow], storage: Storage
     ) -> None:
-        bare = [replace(row, creator=None, license=None, license_url=None, page_url=None) for row in rows]
+        bare = [change(row, creator=None, license=None, license_url=None, page_url=None) for row in rows]
         result = clean(bare, storage)
-        manifest = read_manifest(storage, WORKSPACE, "toys", result.version)
-        info = read_dataset_info(storage, WORKSPACE, "toys", result.version)
+        manifest = manifest_rows(storage, result.version)
+        info = read_info(dataset_folder(storage).version(result.version))
         text = render_attribution(info, manifest)
         assert "* 30 pictures from pictures.example; neither creator nor licence is known" in text
 

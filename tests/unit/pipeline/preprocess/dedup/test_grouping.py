@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.preprocess.dedup.grouping import Picture, SplitAssignment, group_pictures
-from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS, Look
+from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.artifacts.split_registry import SplitAssignment
+from pipeline.preprocess.dedup.grouping import Picture, group_pictures
+from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS
 from pipeline.preprocess.split import Member, split_by_hash
 
 COLOUR = "80" * 12
@@ -14,12 +16,11 @@ COLOUR = "80" * 12
 
 def picture(id: str, bits: int | None = None, *, group: str | None = None) -> Picture:
     phash = None if bits is None else f"{bits:064x}"
-    return Picture(id=id, source_group=group, look=Look(phash=phash, colour=COLOUR, sketch=None))
+    return Picture(fingerprint=ImageFingerprint(id=id, phash=phash, colour=COLOUR), source_group=group)
 
 
 def seen(picture: Picture, group: str, split: str) -> SplitAssignment:
-    look = picture.look
-    return SplitAssignment(id=picture.id, group=group, split=split, phash=look.phash, colour=look.colour)
+    return SplitAssignment(fingerprint=picture.fingerprint, group=group, split=split)
 
 
 def flipped(count: int, seed: int = 0) -> int:
@@ -72,7 +73,7 @@ class TestStraddling:
 
     def test_a_new_group_takes_the_side_it_meets_first(self) -> None:
         first = picture("first", flipped(SAME_BITS), group="g")
-        second = replace(FAR, id="second", source_group="g")
+        second = picture("second", flipped(128), group="g")
         grouping = group_pictures([A, FAR, first, second], self.OLD)
         assert grouping.groups["first"] == "a"
         assert grouping.straddling == {"second"}

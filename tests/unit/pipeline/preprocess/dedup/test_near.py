@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from pipeline.preprocess.dedup.fingerprint import perceive_pixels
-from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS, Look, NearIndex
+from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.preprocess.dedup.fingerprint import fingerprint_pixels
+from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS, NearIndex
 from tests.fakes.pictures import COPIES, mirror
 
 COLOUR = "80" * 12
@@ -24,18 +26,18 @@ TRUE_DUPLICATES = {
 }
 
 
-def look(bits: int, colour: str = COLOUR) -> Look:
-    return Look(phash=f"{bits:064x}", colour=colour, sketch=None)
+def look(bits: int, colour: str = COLOUR, *, id: str = "other") -> ImageFingerprint:
+    return ImageFingerprint(id=id, phash=f"{bits:064x}", colour=colour)
 
 
-def look_at(image: Image.Image) -> Look:
-    return perceive_pixels(np.asarray(image.convert("RGB")))
+def look_at(image: Image.Image, id: str = "other") -> ImageFingerprint:
+    return replace(fingerprint_pixels(np.asarray(image.convert("RGB"))), id=id)
 
 
 def index_of(pictures: dict[str, Image.Image], *, mirrored: bool = False) -> NearIndex:
     index = NearIndex(mirrored=mirrored)
     for name, image in pictures.items():
-        index.add(name, look_at(image))
+        index.add(look_at(image, name))
     return index
 
 
@@ -48,27 +50,27 @@ class TestHashes:
     @pytest.mark.parametrize("seed", range(20))
     def test_all_within_the_limit_are_found_and_none_beyond(self, seed: int) -> None:
         index = NearIndex()
-        index.add("a", look(0))
+        index.add(look(0, id="a"))
         assert index.find(look(flipped(SAME_BITS, seed))) == ["a"]
         assert index.find(look(flipped(SAME_BITS + 1, seed))) == []
 
     def test_same_shape_in_another_colour_is_another_picture(self) -> None:
         index = NearIndex()
-        index.add("a", look(0))
+        index.add(look(0, id="a"))
         assert index.find(look(0, "80" * 11 + "a0")) == []
 
     def test_many_pictures_are_remembered_in_order(self) -> None:
         index = NearIndex()
         for number in range(200):
-            index.add(str(number), look(flipped(128, number)))
-        index.add("again", look(flipped(128, 130)))
+            index.add(look(flipped(128, number), id=str(number)))
+        index.add(look(flipped(128, 130), id="again"))
         assert index.find(look(flipped(128, 130))) == ["130", "again"]
 
     def test_flat_pictures_are_near_nothing(self) -> None:
         red = look_at(Image.new("RGB", (80, 80), (255, 0, 0)))
         assert red.phash is None
         index = NearIndex()
-        index.add("red", red)
+        index.add(replace(red, id="red"))
         assert index.find(red) == []
 
 
@@ -124,7 +126,7 @@ def partners(animals: dict[str, Image.Image]) -> Iterator[tuple[str, str]]:
     for name, image in animals.items():
         seen = look_at(image)
         yield from ((other, name) for other in index.find(seen))
-        index.add(name, seen)
+        index.add(replace(seen, id=name))
 
 
 @pytest.mark.shared_data

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from pipeline.artifacts.dataset import read_manifest
 from pipeline.storage import Storage
 from tests.fakes.pictures import (
-    WORKSPACE,
     classifier_of,
     fetch_and_clean,
     folder_classifier,
     storage_in,
 )
+from tests.fakes.rows import manifest_rows
 
 pytestmark = pytest.mark.shared_data
 
@@ -31,7 +30,7 @@ def test_the_articles_archive_splits_as_the_article_did(shared_data: Path, stora
     source = {"type": "npz", "uri": str(path), "classes": ["opera house", "capitol"]}
     _, result = fetch_and_clean(classifier_of(source, method="random", seed=42), storage)
     assert (result.pictures, result.test_pictures, result.rejected) == (200, 40, {})
-    rows = read_manifest(storage, WORKSPACE, "toys", result.version)
+    rows = manifest_rows(storage, result.version)
     _, test = train_test_split(np.arange(200), test_size=0.2, random_state=42)
     assert {row.position for row in rows if row.split == "test"} == set(test)
     labels = np.load(path)["labels"]
@@ -46,7 +45,7 @@ def test_only_real_near_duplicates_are_grouped(
     shared_data: Path, storage: Storage, name: str, pictures: int, groups: int, issues: list[str]
 ) -> None:
     _, result = fetch_and_clean(folder_classifier(shared_data / name), storage)
-    rows = read_manifest(storage, WORKSPACE, "toys", result.version)
+    rows = manifest_rows(storage, result.version)
     assert result.pictures == pictures
     assert [warning.partition(":")[0] for warning in result.warnings] == issues
     assert result.expect == {"outcome": "ok", "reasons": []}

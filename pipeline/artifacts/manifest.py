@@ -1,0 +1,173 @@
+"""The manifest of a dataset version: one row for each picture that its sources named.
+
+Rows are read through `Manifest.rows` alone, and the version's id is a digest over named fields, so neither
+callers nor ids depend on how the rows are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+from pipeline.artifacts.codec import build_record
+from pipeline.artifacts.fingerprint import FINGERPRINT_KEYS, ImageFingerprint
+from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
+from pipeline.artifacts.workspace import DatasetVersionFolder
+from pipeline.errors import RecordInvalid
+from pipeline.types import JsonObject, JsonValue
+
+
+class RowStatus(StrEnum):
+    """Whether a picture is used."""
+
+    KEPT = "kept"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """One picture of a dataset version.
+
+    Args:
+        blob: SHA-256 of the original bytes; empty where the source could not give them.
+        label: Its class.
+        position: Its place in source order.
+        provenance: Where it comes from, and on which terms.
+        retrieved_at: When the bytes were read; not part of the version.
+        status: Kept, quarantined or a duplicate.
+        fingerprint: What decoding it told; None where it cannot be decoded.
+        group: Pictures of one group never straddle the split; named by the id of its first-seen member.
+        split: `train` or `test`; None unless kept.
+        reason: Why it is not kept; None if it is.
+        decision: What a person decided about it: `delete`, or `relabel from` its source's label.
+    """
+
+    blob: str
+    label: str
+    position: int
+    provenance: Provenance
+    retrieved_at: str
+    status: RowStatus
+    fingerprint: ImageFingerprint | None = None
+    group: str | None = None
+    split: str | None = None
+    reason: str | None = None
+    decision: str | None = None
+
+    @property
+    def id(self) -> str | None:
+        """SHA-256 of the decoded pixels and their shape; None where they cannot be decoded."""
+        return None if self.fingerprint is None else self.fingerprint.id
+
+    @property
+    def source_url(self) -> str:
+        """Where its bytes came from."""
+        return self.provenance.source_url
+
+    @property
+    def is_kept(self) -> bool:
+        """True if the picture trains or tests, or will when the split is made."""
+        return self.status is RowStatus.KEPT
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Return plain JSON values on one level."""
+        own = {name: getattr(self, name) for name in _OWN_FIELDS}
+        decoded = NOT_DECODED if self.fingerprint is None else self.fingerprint.to_dict()
+        return {**own, **self.provenance.to_dict(), **decoded}
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> ManifestRow:
+        """Read what `to_dict` wrote."""
+        if not value.keys() <= _KEYS:
+            raise RecordInvalid(f"a manifest row has unknown fields: {sorted(value.keys() - _KEYS)}.")
+        own: dict[str, JsonValue] = {name: value[name] for name in _OWN_FIELDS if name in value}
+        return build_record(
+            cls,
+            own,
+            status=RowStatus(str(value["status"])),
+            provenance=Provenance.from_dict(value),
+            fingerprint=ImageFingerprint.from_dict(value),
+        )
+
+
+NOT_DECODED: dict[str, JsonValue] = dict.fromkeys(FINGERPRINT_KEYS.values())
+_OWN_FIELDS = tuple(
+    each.name for each in fields(ManifestRow) if each.name not in ("provenance", "fingerprint")
+)
+COLUMNS = (*_OWN_FIELDS, *PROVENANCE_FIELDS, *NOT_DECODED)
+_KEYS = frozenset(COLUMNS)
+# What a row that is read in part has in place of the fields that every row must have.
+_UNREAD: dict[str, JsonValue] = {
+    **{"blob": "", "label": "", "position": -1, "source_url": "", "retrieved_at": ""},
+    "status": RowStatus.KEPT,
+}
+# What a version's id is made of. A field that is added later goes into `LATER_FIELDS`: it enters the digest
+# only where a row has it, so that the ids of the versions that are there stay as they are.
+DIGEST_FIELDS = (
+    *("attribution", "blob", "colour", "creator", "decision", "format", "group", "height", "id", "label"),
+    *("license", "license_url", "page_url", "phash", "position", "reason", "sketch", "source_url", "split"),
+    *("status", "width"),
+)
+LATER_FIELDS: tuple[str, ...] = ()
+
+
+def version_of(rows: Iterable[ManifestRow], classes: Sequence[str]) -> str:
+    """Return the version's id: a digest of its rows, without the times they were read, and its classes."""
+    digest = hashlib.sha256(_canonical(list(classes)))
+    for row in rows:
+        value = row.to_dict()
+        named = {name: value[name] for name in DIGEST_FIELDS}
+        later = {name: value[name] for name in LATER_FIELDS if value[name] is not None}
+        digest.update(_canonical({**named, **later}))
+    return f"d_{digest.hexdigest()[:12]}"
+
+
+def _canonical(value: JsonValue) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def format_manifest(rows: Iterable[ManifestRow]) -> bytes:
+    """Return rows as they are stored: JSONL."""
+    return b"".join(_canonical(row.to_dict()) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The stored rows of a dataset version.
+
+    Args:
+        folder: The version's.
+    """
+
+    folder: DatasetVersionFolder
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[ManifestRow]:
+        """Yield the rows in source order, one in memory at a time.
+
+        Args:
+            columns: The fields that the caller uses, by their JSON keys; all by default. Others are empty or
+                None in the rows that come.
+
+        Raises:
+            ObjectNotFound: if there is no such version.
+        """
+        unknown = set(columns or ()) - _KEYS
+        if unknown:
+            raise ValueError(f"a manifest has no column {', '.join(sorted(unknown))}")
+        with self.folder.storage.local_path(self.folder.manifest).open("rb") as file:
+            for line in file:
+                yield ManifestRow.from_dict(_select(json.loads(line), columns))
+
+    def write(self, rows: Iterable[ManifestRow]) -> None:
+        """Write the rows; the object appears whole."""
+        self.folder.storage.write_bytes(self.folder.manifest, format_manifest(rows))
+
+
+def _select(value: JsonObject, columns: Collection[str] | None) -> JsonObject:
+    if columns is None:
+        return value
+    return {**_UNREAD, **{name: value[name] for name in columns if name in value}}
