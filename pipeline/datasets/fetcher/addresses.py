@@ -18,7 +18,20 @@ from pipeline.errors import FetchRefused
 
 MAX_URL_LENGTH = 4096
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+# IANA's registries of special-purpose addresses (RFC 6890 and its updates, as of November 2026), multicast
+# and the old site-local range. `ipaddress` of Python 3.11 takes several of them for public. Mapped IPv4 and
+# NAT64 are not here: the address that they carry is checked.
+SPECIAL_PURPOSE = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
+        *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+        *("224.0.0.0/4", "240.0.0.0/4"),
+        *("::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16"),
+        *("2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+    )
+)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], list[str]]
 
@@ -30,32 +43,22 @@ def resolve_host(host: str, port: int) -> list[str]:
 
 
 def is_public(text: str) -> bool:
-    """Say whether an address belongs to the public internet, whatever it is wrapped in."""
+    """Return True if an address belongs to the public internet, whatever it is wrapped in."""
     try:
-        address = ipaddress.ip_address(text)
+        address = _carried(ipaddress.ip_address(text))
     except ValueError:  # an address with a scope, such as fe80::1%eth0
         return False
-    return all(_is_public(part) for part in _unwrap(address))
+    return address.is_global and not any(address in network for network in SPECIAL_PURPOSE)
 
 
-def _unwrap(address: Address) -> list[Address]:
-    if not isinstance(address, ipaddress.IPv6Address):
-        return [address]
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    if address.sixtofour is not None:
-        return [address, address.sixtofour]
-    if address in _NAT64:
-        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
-    return [address]
-
-
-def _is_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address in _LOCAL_NAT64):
-        return False
-    return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback
-    )
+def _carried(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address stands for, or the address itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 def split_url(url: str) -> SplitResult:
