@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether an address can be reached from this machine only."""
+    """Return True if only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -36,7 +36,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, home: Path) -> None:
-    """Check that an engine others can reach asks for a token.
+    """Check that an engine that others can reach requires a token.
 
     Raises:
         ConfigError: if it would be open.
@@ -49,7 +49,7 @@ def check_exposure(host: str, home: Path) -> None:
 
 
 def claim_home(home: Path) -> IO[str]:
-    """Hold the engine's home until the process ends.
+    """Lock the engine's home until the process ends.
 
     Raises:
         StackError: if another engine has it.
@@ -69,20 +69,14 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        StackError: if the port is taken or the address is not ours.
+        StackError: if the port is taken, or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen(128)
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        listener.close()
-        raise StackError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port."
-        ) from error
-    return listener
+        reason = str(error.strerror).partition(" (")[0]  # without the address, which follows in brackets
+        raise StackError(f"Cannot listen on {host}:{port}: {reason}. Choose another --port.") from error
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:

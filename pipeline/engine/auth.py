@@ -1,4 +1,4 @@
-"""Bearer tokens: only their SHA-256 is kept, and comparisons take the same time whatever they are given.
+"""Bearer tokens: only their SHA-256 is kept, and comparisons take constant time.
 
 `GRAFT_HOME/engine/tokens.json` is `{"tokens": [{"sha256": "<hex>", "name": "...", "role": "reader"}]}`.
 Each role may do what the one before it may; without `role` a token is a deployer's. Without the file the
@@ -29,13 +29,13 @@ class Role(StrEnum):
     DEPLOYER = "deployer"  # and change models and versions
 
     def includes(self, other: Role) -> bool:
-        """Say whether this role may do what the other may."""
+        """Return True if this role may do all that the other may."""
         ranks = list(Role)
         return ranks.index(self) >= ranks.index(other)
 
 
 def role_for(method: str, path: str) -> Role:
-    """Return the least role that may send a request; what is not known is the deployer's."""
+    """Return the least role that may send a request; unknown requests are the deployer's."""
     if method in ("GET", "HEAD", "OPTIONS") or (method == "POST" and path.endswith((":predict", ":explain"))):
         return Role.READER
     return Role.TRAINER if JOBS.match(path) else Role.DEPLOYER
@@ -47,12 +47,12 @@ def token_file(home: Path) -> Path:
 
 
 def token_digest(token: str) -> str:
-    """Return what is kept of a token."""
+    """Return the digest that is kept of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Tokens:
-    """The tokens an engine takes; none at all means that it is open.
+    """The tokens that an engine accepts; without any it is open.
 
     Args:
         roles: The role of each token, by its SHA-256 in hex.
@@ -94,8 +94,8 @@ class Tokens:
         if self.is_open:
             return
         scheme, _, token = authorization.partition(" ")
-        given = token_digest(token.strip())
-        matches = [role for digest, role in self._roles.items() if hmac.compare_digest(given, digest)]
+        sent = token_digest(token.strip())
+        matches = [role for digest, role in self._roles.items() if hmac.compare_digest(sent, digest)]
         if scheme.lower() != "bearer" or not matches:
             raise Unauthenticated(
                 "Request had invalid authentication credentials. Expected the header "

@@ -1,4 +1,4 @@
-"""One engine: its parts put together, its start and its stop."""
+"""One engine: its parts, its start and its stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
 from pipeline.engine.models.models import Models
-from pipeline.engine.models.operations import Operations
+from pipeline.engine.models.operations import Operations, OperationType, Work
+from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import VersionLimits, Versions
 from pipeline.engine.quotas import Quotas
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineParts:
-    """What an engine is made of that tests replace.
+    """The parts of an engine that tests replace.
 
     Args:
         home: `GRAFT_HOME`; the engine's state is under `engine/` in it.
@@ -66,7 +67,7 @@ def local_parts(
             start_seconds=settings.worker_start_seconds,
             sandbox=Sandbox.detect(settings.sandbox),
             limits=WorkerLimits(
-                lanes=settings.lanes,
+                threads=settings.lanes,
                 max_batch=settings.max_batch,
                 max_instances=settings.max_instances,
                 max_picture_bytes=settings.max_picture_bytes,
@@ -76,16 +77,29 @@ def local_parts(
     )
 
 
+def _deployment_config(parts: EngineParts, settings: EngineSettings) -> DeploymentConfig:
+    return DeploymentConfig(
+        workspace=parts.workspace,
+        cache=parts.home / "engine" / "models",
+        limits=RequestLimits(
+            wait_seconds=settings.predict_wait_seconds,
+            deadline_seconds=settings.predict_deadline_seconds,
+            max_requests=settings.max_requests,
+            max_bytes=settings.max_request_bytes,
+            idle_seconds=settings.idle_seconds,
+        ),
+    )
+
+
 class Engine:
     """ML Engine v1 for one project.
 
     Args:
-        parts: What it is made of.
+        parts: The parts that tests replace.
         settings: Its limits.
     """
 
     def __init__(self, parts: EngineParts, settings: EngineSettings) -> None:
-        state = parts.home / "engine"
         self.project = parts.project
         self.settings = settings
         self.quotas = Quotas(
@@ -96,49 +110,47 @@ class Engine:
             }
         )
         self.tokens = Tokens.read(token_file(parts.home))
-        self.store = Store(state / "engine.db")
+        self.store = Store(parts.home / "engine" / "engine.db")
         self.router = Router(num_warm=settings.warm_versions)
         self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
+        self._set_up_models(parts)
+        self._set_up_jobs(parts)
+
+    def _set_up_models(self, parts: EngineParts) -> None:
+        settings, resources = self.settings, Resources(parts.project, self.router)
         self.models = Models(
-            self.store, parts.project, self.operations, self.router, max_models=settings.max_models
+            self.store, resources, self.operations, self.router, max_models=settings.max_models
         )
-        place = DeploymentConfig(
-            project=parts.project,
-            workspace=parts.workspace,
-            cache=state / "models",
-            limits=RequestLimits(
-                wait_seconds=settings.predict_wait_seconds,
-                deadline_seconds=settings.predict_deadline_seconds,
-                max_requests=settings.max_requests,
-                max_bytes=settings.max_request_bytes,
-                idle_seconds=settings.idle_seconds,
-            ),
+        config = _deployment_config(parts, settings)
+        self.rollout = Rollout(
+            self.store, parts.storage, resources, self.operations, self.router, parts.pool, config
         )
-        self.deployments = Rollout(self.store, parts.storage, self.operations, self.router, parts.pool, place)
         limits = VersionLimits(
             max_versions=settings.max_versions,
             max_changes=settings.max_version_changes,
             max_files=settings.max_version_files,
         )
         self.versions = Versions(
-            self.store, parts.storage, self.operations, self.router, self.deployments, limits
+            self.store, parts.storage, resources, self.operations, self.router, self.rollout, limits
         )
+
+    def _set_up_jobs(self, parts: EngineParts) -> None:
+        scratch = parts.home / "engine" / "scratch"
         predictor = BatchPredictor(
-            parts.storage, self.router, parts.pool, project=parts.project, scratch=state / "scratch"
+            parts.storage, self.router, parts.pool, project=parts.project, scratch=scratch
         )
-        slots = {Kind.TRAINING: settings.training_slots, Kind.PREDICTION: settings.prediction_slots}
+        slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
         self.runner = JobRunner(self.store, parts.backend, predictor, slots)
         self.jobs = Jobs(self.store, parts.project, parts.backend, self.runner)
 
     async def start(self) -> None:
-        """Take up what an earlier life left: versions, operations, jobs."""
-        self.deployments.recover()
-        work = {
-            "CREATE_VERSION": self.deployments.finish_creation,
-            "DELETE_VERSION": self.deployments.finish_deletion,
-            "DELETE_MODEL": self.models.finish_deletion,
+        """Serve the READY versions, and resume open operations and jobs."""
+        self.rollout.recover()
+        work: dict[str, Work] = {
+            OperationType.CREATE_VERSION: self.rollout.finish_creation,
+            OperationType.DELETE_VERSION: self.rollout.finish_deletion,
         }
         for operation in self.operations.unfinished():
             self.operations.spawn(operation, work[operation.kind])
@@ -147,7 +159,7 @@ class Engine:
         log.info("The engine of project %s has started.", self.project)
 
     async def stop(self) -> None:
-        """Stop the workers; training jobs go on and are taken up at the next start."""
+        """Stop the workers; training jobs run on and are re-attached at the next start."""
         await self.runner.stop()
         await self.operations.stop()
         self.versions.save_uses()

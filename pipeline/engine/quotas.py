@@ -1,4 +1,4 @@
-"""Quotas by the minute: over one the answer is 429, after which v1's clients wait and ask again."""
+"""Quotas per minute: a request over its quota is a 429, and v1's clients wait and retry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.errors import ResourceExhausted
 
 
 class Quotas:
-    """How many requests of each kind a minute may have. A bucket of tokens each, filled steadily.
+    """The requests that each kind may have in a minute: a token bucket each, refilled steadily.
 
     Args:
         per_minute: The quota of each kind.
@@ -26,12 +26,12 @@ class Quotas:
         """Count one request.
 
         Raises:
-            ResourceExhausted: if the minute has had its share; `retry_after_seconds` says how long to wait.
+            ResourceExhausted: over the quota; `retry_after_seconds` is how long to wait.
         """
         limit = self._per_minute[name]
-        before, moment = self._left[name]
+        before, since = self._left[name]
         now = self._clock()
-        left = min(float(limit), before + (now - moment) * limit / 60)
+        left = min(float(limit), before + (now - since) * limit / 60)
         if left < 1:
             wait = math.ceil((1 - left) * 60 / limit)
             raise ResourceExhausted(

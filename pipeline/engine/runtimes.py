@@ -1,4 +1,4 @@
-"""What a `runtimeVersion` means: a row per TensorFlow minor version this engine can run."""
+"""The runtimes behind `runtimeVersion`: one for each TensorFlow minor version that this engine can run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def find_runtime(name: str | None, python: str | None, *, where: str) -> Runtime
     """
     runtime = RUNTIMES.get(name or RUNTIME_VERSION)
     if runtime is None:
-        known = ", ".join(f"{row.name} (Python {row.python}, Keras {row.keras})" for row in RUNTIMES.values())
+        names = ", ".join(f"{row.name} (Python {row.python}, Keras {row.keras})" for row in RUNTIMES.values())
         raise InvalidArgument(
-            f"The runtime version is not supported; known: {known}. Received: {name!r}",
+            f"The runtime version is not supported; known: {names}. Received: {name!r}",
             field=f"{where}.runtime_version",
         )
     if python is not None and python != runtime.python:

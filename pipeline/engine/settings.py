@@ -1,4 +1,4 @@
-"""What an operator of the engine may set; every variable starts with `GRAFT_ENGINE_`."""
+"""The settings of the engine; every variable starts with `GRAFT_ENGINE_`."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class EngineSettings(EnvironmentSettings):
         ge=0,
         description="How many versions stay loaded besides each model's default and former default.",
     )
-    lanes: int = Field(
-        0, ge=0, le=256, description="Forward passes at the same time in a light worker; 0 is one a core."
+    lanes: int = Field(  # the name of the variable, which stays
+        0, ge=0, le=256, description="Worker threads of a TFLite worker; 0 is one for each core."
     )
     max_batch: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass.")
     max_picture_bytes: int = Field(10_000_000, ge=1024, description="Largest encoded picture.")

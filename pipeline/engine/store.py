@@ -1,4 +1,4 @@
-"""The engine's state: one SQLite database in WAL mode, made and upgraded by Alembic.
+"""The engine's state: one SQLite database in WAL mode, created and upgraded by Alembic.
 
 The event loop is the only writer and each call takes well under a millisecond of SQLite's time, so a read and
 the write that follows from it need no lock: nothing awaits between them. `:predict` never comes here.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sqlite3
 import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pipeline.types import JsonObject
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -29,8 +33,8 @@ class Base(DeclarativeBase):
     type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), dict[str, str]: JSON(none_as_null=True)}
 
 
-class Job(Base):
-    """One job; ids are used up for ever."""
+class JobRow(Base):
+    """One job; an id is never used again."""
 
     __tablename__ = "jobs"
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -48,8 +52,8 @@ class Job(Base):
     start_before: Mapped[float | None]
 
 
-class Model(Base):
-    """One model: a name that versions hang on."""
+class ModelRow(Base):
+    """One model."""
 
     __tablename__ = "models"
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -59,7 +63,7 @@ class Model(Base):
     create_time: Mapped[str]
 
 
-class Version(Base):
+class VersionRow(Base):
     """One version of a model."""
 
     __tablename__ = "versions"
@@ -74,7 +78,7 @@ class Version(Base):
     last_use_time: Mapped[str | None]
 
 
-class Operation(Base):
+class OperationRow(Base):
     """One long-running change of a model or version."""
 
     __tablename__ = "operations"
@@ -93,22 +97,22 @@ class Operation(Base):
 
 
 def now() -> str:
-    """Return this moment as RFC 3339 in UTC, the wire's own spelling."""
+    """Return the current time as RFC 3339 in UTC, as on the wire."""
     return timestamp(time.time())
 
 
 def timestamp(seconds: float) -> str:
-    """Return a moment, in seconds of the epoch, as RFC 3339 in UTC."""
+    """Return a time in seconds of the epoch as RFC 3339 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def etag(resource: dict[str, Any]) -> str:
+def etag(resource: JsonObject) -> str:
     """Return a tag that changes when the resource does."""
     digest = hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
@@ -117,7 +121,7 @@ class Store:
     """The database of one engine.
 
     Args:
-        path: The SQLite file; made or upgraded when it is not at the newest schema.
+        path: The SQLite file; created, or upgraded to the newest schema.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,5 +144,5 @@ class Store:
         return self._sessions.begin()
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the database."""
         self.database.dispose()

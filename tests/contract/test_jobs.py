@@ -373,7 +373,7 @@ class TestBatchPrediction:
         del body["predictionInput"]["uri"]
         v1("POST", "jobs", body)
         v1.wait_state("b1", "SUCCEEDED")
-        assert [servant.asked for servant in parts.pool.loaded] == [["batch"]]
+        assert [worker.requests for worker in parts.pool.loaded] == [["batch"]]
 
     def test_a_missing_input_fails_the_job_and_writes_nothing(self, v1, parts):
         parts.export("gs://graft/m")

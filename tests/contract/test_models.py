@@ -219,7 +219,7 @@ class TestVersions:
         v1.wait_done(v1("DELETE", "models/m/versions/v1"))
         assert v1("GET", "models/m/versions") == {}
         assert "defaultVersion" not in v1("GET", "models/m")
-        assert all(servant.closed.is_set() for servant in parts.pool.loaded)
+        assert all(worker.closed.is_set() for worker in parts.pool.loaded)
         assert parts.storage.list_uris("gs://graft/models/") == []
         v1.deploy("m", "v3", uri)
         assert v1("GET", "models/m")["defaultVersion"]["name"].endswith("/v3")
@@ -272,7 +272,7 @@ class TestPredict:
         v1.http.portal.call(first.close)
         wait_for(lambda: len(parts.pool.loaded) == 3)
         assert self.served_by(v1, "models/m") == "m/v1"
-        assert first.asked == []
+        assert first.requests == []
 
 
 class TestRestart:
@@ -286,7 +286,7 @@ class TestRestart:
         assert v1("POST", "models/m:predict", {"instances": ["x"]})["predictions"] == [
             {"served_by": "m/v2", "size": 1}
         ]
-        assert [servant.name for servant in parts.pool.loaded[2:]] == ["m/v2"]
+        assert [worker.name for worker in parts.pool.loaded[2:]] == ["m/v2"]
         assert v1("POST", "models/m/versions/v1:predict", {"instances": ["x"]})["predictions"] == [
             {"served_by": "m/v1", "size": 1}
         ]

@@ -14,7 +14,8 @@ from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, strategies as st
 
 from pipeline.engine.api.app import create_app
-from pipeline.engine.api.openapi import CALLS, call_name
+from pipeline.engine.api.openapi import openapi, operation_id
+from pipeline.engine.api.routes import jobs, models, operations, predict, projects
 from tests.fakes.engine import FakeParts
 
 IS_SOAK = bool(os.environ.get("GRAFT_SOAK"))
@@ -22,6 +23,11 @@ CHECKS = [
     schemathesis.checks.status_code_conformance,
     schemathesis.checks.content_type_conformance,
     schemathesis.checks.response_schema_conformance,
+]
+OPERATIONS = [
+    operation_id(route)
+    for module in (jobs, models, operations, predict, projects)
+    for route in module.router.routes
 ]
 TRAINING = {"pythonModule": "t.task", "packageUris": ["gs://graft/a.tar.gz"]}
 
@@ -58,9 +64,24 @@ def test_every_route_is_described_or_unimplemented(tmp_path):
     app = create_app(FakeParts(tmp_path).engine())
     routes = [route for route in app.routes if isinstance(route, APIRoute)]
     ours = [route for route in routes if not route.endpoint.__module__.endswith("unimplemented")]
-    undescribed = {route.path for route in ours if call_name(route) not in CALLS and "/v1/" in route.path}
-    assert undescribed == set()
-    assert {call_name(route) for route in ours} >= set(CALLS)
+    described = {call["operationId"] for path in openapi(app)["paths"].values() for call in path.values()}
+    assert described == {operation_id(route) for route in ours if "/v1/" in route.path} == set(OPERATIONS)
+
+
+def test_every_operation_describes_its_response_its_errors_and_its_body(document):
+    for path in document["paths"].values():
+        for method, call in path.items():
+            for code in ("200", "4XX", "5XX"):
+                schema = call["responses"][code]["content"]["application/json"]["schema"]
+                name = schema["$ref"].rpartition("/")[2]
+                assert name in document["components"]["schemas"]
+                assert (name == "Error") == (code != "200")
+            has_body = method in ("post", "patch") and not path_without_body(call["operationId"])
+            assert has_body == ("requestBody" in call)
+
+
+def path_without_body(name: str) -> bool:
+    return name in ("jobs.cancel", "operations.cancel", "models.set_default")
 
 
 def test_the_document_is_behind_the_token(site, document):
@@ -70,7 +91,7 @@ def test_the_document_is_behind_the_token(site, document):
     assert version["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("name", sorted(CALLS))
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_whatever_is_sent_no_answer_is_a_5xx_or_leaves_the_document(name, schema, site):
     operation = schema.find_operation_by_id(name)
     session = requests.Session()

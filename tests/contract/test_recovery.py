@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from pipeline.engine.store import Operation, Store, Version
+from pipeline.engine.store import OperationRow, Store, VersionRow
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def edit(parts):
     return run
 
 
-UNFINISHED = update(Operation).values(done=False, response=None, error=None, end_time=None)
+UNFINISHED = update(OperationRow).values(done=False, response=None, error=None, end_time=None)
 
 
 def test_a_version_that_was_ready_before_its_operation_ended_is_not_deployed_again(restart, parts, edit):
@@ -51,7 +51,7 @@ def test_a_version_that_was_being_created_is_finished_and_leftovers_are_removed(
     v1 = restart()
     v1("POST", "models", {"name": "m"})
     operation = v1.deploy("m", "v1", parts.export("gs://other/export", "variables"))
-    edit(UNFINISHED, update(Version).values(state="CREATING"))
+    edit(UNFINISHED, update(VersionRow).values(state="CREATING"))
     leftovers = parts.home / "engine" / "models" / "m"
     (leftovers / "v1.1.abc.part").mkdir(parents=True)
     parts.storage.delete("gs://graft/models/m/v1/variables")

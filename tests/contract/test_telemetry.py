@@ -47,16 +47,14 @@ def test_predictions_are_counted_by_version_and_code(deployed: V1Client) -> None
     assert found["graft_http_requests_total{code=400,method=POST}"] == 1
 
 
-def test_the_sizes_of_batches_are_those_the_worker_tells(deployed: V1Client, parts: FakeParts) -> None:
-    servant = parts.pool.loaded[0]
-    ask = servant.ask
+def test_the_sizes_of_batches_are_those_the_worker_reports(deployed: V1Client, parts: FakeParts) -> None:
+    worker = parts.pool.loaded[0]
+    ask = worker.ask
 
-    async def telling(kind, payload, **header):
-        answer = await ask(kind, payload, **header)
-        answer.header["batches"] = [1, 5]
-        return answer
+    async def ask_with_batches(request):
+        return (await ask(request)).with_batches([1, 5])
 
-    servant.ask = telling
+    worker.ask = ask_with_batches
     deployed("POST", "models/m:predict", BODY)
     found = metrics(deployed)
     assert found["graft_batch_pictures_sum{model=m,version=v1}"] == 6

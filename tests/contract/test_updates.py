@@ -113,6 +113,16 @@ class TestVersions:
         assert after.pop("etag") != before.pop("etag")
         assert after == {**before, **changed}
 
+    def test_a_stale_etag_in_the_body_is_409_even_if_the_mask_does_not_name_it(self, deployed):
+        version = deployed("GET", self.path)
+        patch(deployed, self.path, {**version, "description": "x"}, "description")
+        error = patch(deployed, self.path, {**version, "description": "y"}, "description", code=409)["error"]
+        assert error["status"] == "ABORTED"
+        assert deployed("GET", self.path)["description"] == "x"
+
+    def test_an_etag_that_the_mask_names_must_be_in_the_body(self, deployed):
+        patch(deployed, self.path, {"description": "x"}, "description,etag", code=409)
+
     def test_only_what_the_mask_names_is_taken(self, deployed):
         patch(deployed, self.path, {"description": "d", "labels": {"a": "b"}, "state": "FAILED"}, "labels")
         version = deployed("GET", self.path)

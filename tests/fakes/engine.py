@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.serving.instances import PredictionFailed, decode_b64, read_request
-from pipeline.engine.serving.wire import Frame
+from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import FailedPrecondition
 from pipeline.storage import Storage
@@ -59,29 +59,27 @@ class FakeWorker:
     def __init__(self, name: str) -> None:
         self.name = name
         self.closed = asyncio.Event()
-        self.asked: list[str] = []
+        self.requests: list[RequestKind] = []
 
-    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        self.asked.append(kind)
-        return self._answer_lines(payload) if kind == "batch" else self._answer_online(payload)
+    async def ask(self, request: WorkerRequest) -> WorkerReply:
+        self.requests.append(request.kind)
+        is_batch = request.kind == RequestKind.BATCH
+        return self._answer_lines(request.payload) if is_batch else self._answer_online(request.payload)
 
-    def _answer_online(self, payload: bytes) -> Frame:
-        request = read_request(payload)
+    def _answer_online(self, payload: bytes) -> WorkerReply:
         try:
-            body: dict[str, Any] = {"predictions": [self._predict(item) for item in request.instances]}
+            return WorkerReply.online([self._predict(item) for item in read_request(payload).instances])
         except PredictionFailed as error:
-            body = {"error": f"Prediction failed: {error.message}"}
-        return Frame({}, json.dumps(body).encode())
+            return WorkerReply.online(error)
 
-    def _answer_lines(self, payload: bytes) -> Frame:
-        results, errors = [], []
+    def _answer_lines(self, payload: bytes) -> WorkerReply:
+        rows, errors = [], []
         for number, line in enumerate(payload.splitlines()):
             try:
-                results.append(self._predict(json.loads(line)))
+                rows.append(self._predict(json.loads(line)))
             except (PredictionFailed, ValueError) as error:
-                errors.append({"line": number, "error": str(error)})
-        text = "".join(json.dumps(result) + "\n" for result in results)
-        return Frame({"count": len(results), "errors": errors}, text.encode())
+                errors.append(LineError(line=number, error=str(error)))
+        return WorkerReply.batch(rows, errors)
 
     def _predict(self, instance: Any) -> dict[str, Any]:
         if instance == "bad":
@@ -105,9 +103,9 @@ class FakePool:
             await asyncio.sleep(0.01)
         if (directory / "broken").exists():
             raise FailedPrecondition("Failed to load model: broken (Error code: 0)")
-        servant = FakeWorker(name)
-        self.loaded.append(servant)
-        return servant
+        worker = FakeWorker(name)
+        self.loaded.append(worker)
+        return worker
 
 
 class FakeParts:

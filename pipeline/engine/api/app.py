@@ -1,11 +1,10 @@
-"""The HTTP face of an engine: it only translates. Every answer that is not a success is the v1 envelope."""
+"""The ASGI application of an engine. Every response that is not a success is the v1 envelope."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.engine.api.openapi import openapi
+from pipeline.engine.api.openapi import openapi, operation_id
 from pipeline.engine.api.override import MethodOverride, method_of
-from pipeline.engine.api.routes import health, jobs, models, operations, predict, projects, unimplemented
+from pipeline.engine.api.routes import (
+    ERRORS,
+    health,
+    jobs,
+    models,
+    operations,
+    predict,
+    projects,
+    unimplemented,
+)
 from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.telemetry.log import AccessLog
@@ -27,22 +35,22 @@ log = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
-def error_response(fault: ApiError, *, code: int | None = None) -> JSONResponse:
-    """Return the envelope of a fault."""
-    status = code or CODES[type(fault)].http
+def error_response(error: ApiError, *, code: int | None = None) -> JSONResponse:
+    """Return the response to a request that failed."""
+    status = code or CODES[type(error)].http
     headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else {}
-    if wait := fault.details.get("retry_after_seconds"):
+    if wait := error.details.get("retry_after_seconds"):
         headers["Retry-After"] = str(wait)
-    return JSONResponse(error_envelope(fault, code=code), status, headers=headers)
+    return JSONResponse(error_envelope(error, code=code).to_json(), status, headers=headers)
 
 
 class AuthMiddleware:
-    """Refuses, before anything is read, requests without the right token and bodies that are too large.
+    """Refuses requests without the right token and bodies that are too large, before they are read.
 
     Args:
-        app: What is behind the gate.
-        tokens: Who may pass.
-        max_body_bytes: The largest body that may pass.
+        app: The application behind it.
+        tokens: The tokens that are accepted.
+        max_body_bytes: The largest body that is accepted.
     """
 
     def __init__(self, app: ASGIApp, *, tokens: Tokens, max_body_bytes: int) -> None:
@@ -58,11 +66,11 @@ class AuthMiddleware:
         headers = dict(scope["headers"])
         try:
             if scope["path"] not in OPEN_PATHS:
-                given = headers.get(b"authorization", b"").decode("latin-1")
-                self._tokens.check(given, role_for(method_of(scope), scope["path"]))
+                authorization = headers.get(b"authorization", b"").decode("latin-1")
+                self._tokens.check(authorization, role_for(method_of(scope), scope["path"]))
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
-        except ApiError as fault:
-            await error_response(fault)(scope, receive, send)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 
@@ -71,13 +79,13 @@ class AuthMiddleware:
             raise InvalidArgument(f"Request payload size exceeds the limit: {self._max_body_bytes} bytes.")
 
     def _counted(self, receive: Receive) -> Receive:
-        seen = 0
+        size = 0
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal size
             message = await receive()
-            seen += len(message.get("body", b""))
-            self._check_size(seen)
+            size += len(message.get("body", b""))
+            self._check_size(size)
             return message
 
         return counted
@@ -117,25 +125,28 @@ def create_app(engine: Engine) -> FastAPI:
         yield
         await engine.stop()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=operation_id,
+    )
     app.state.engine = engine
-    handlers: dict[Any, Any] = {
-        PipelineError: _on_pipeline_error,
-        HTTPException: _on_http_exception,
-        RequestValidationError: _on_validation_error,
-        Exception: _on_bug,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    app.add_exception_handler(PipelineError, _on_pipeline_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(MethodOverride)
     app.add_middleware(AuthMiddleware, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
     app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
 
-    @app.get("/openapi.json")
-    async def describe() -> dict[str, Any]:
-        return openapi(app.routes)
+    @app.get("/openapi.json", include_in_schema=False)
+    async def describe() -> JSONResponse:
+        return JSONResponse(openapi(app))
 
-    # First what is unimplemented: `jobs/x:getIamPolicy` is no job's name.
+    # The unimplemented methods come first: `jobs/x:getIamPolicy` is not the name of a job.
     for module in (unimplemented, jobs, models, operations, projects, predict, health):
-        app.include_router(module.router)
+        app.include_router(module.router, responses=ERRORS)
     return app

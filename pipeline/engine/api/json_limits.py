@@ -1,4 +1,4 @@
-"""How deeply JSON is nested, told without reading it: what reads it may recurse."""
+"""The nesting depth of JSON, measured without parsing it: parsers may recurse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 def check_depth(body: bytes, limit: int) -> None:
     """Check that arrays and objects are not nested too deeply.
 
-    Pictures in base64 are dropped by the first step, at the speed of memory.
+    Images in base64 are dropped by the first step, at memory speed.
 
     Raises:
         InvalidArgument: if they are.

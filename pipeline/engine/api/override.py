@@ -1,4 +1,4 @@
-"""GETs that come as POSTs: Google's client sends one so when its address has more than 2048 characters."""
+"""GETs sent as POSTs: Google's client does that if the URL has more than 2048 characters."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def method_of(scope: Scope) -> str:
-    """Return the method that a request means."""
+    """Return the effective method of a request."""
     overridden = dict(scope["headers"]).get(b"x-http-method-override", b"").upper()
     method: str = scope["method"]
     return "GET" if method == "POST" and overridden == b"GET" else method
 
 
 class MethodOverride:
-    """Makes such a request the GET that it means; its body is the query.
+    """Turns such a request into a GET; its body is the query.
 
     Args:
-        app: What is behind it.
+        app: The application behind it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,7 +30,7 @@ class MethodOverride:
             return
         query = await Request(scope, receive).body()
 
-        async def nothing() -> Message:
+        async def no_body() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        await self._app({**scope, "method": "GET", "query_string": query}, nothing, send)
+        await self._app({**scope, "method": "GET", "query_string": query}, no_body, send)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
+
+from pipeline.types import JsonObject
 
 
 class RunState(StrEnum):
-    """What a backend knows of a job it was asked to run."""
+    """The state of a job on its backend."""
 
     ABSENT = "absent"
     PREPARING = "preparing"
@@ -19,16 +21,16 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
-    """What a backend needs to run a training job.
+    """A training job as its backend runs it.
 
     Args:
         job_id: Its id, used once for ever.
         package_uris: What is installed.
         python_module: What is run.
         args: Its command line.
-        job_dir: Added to it as `--job-dir`.
+        job_dir: Appended to it as `--job-dir`.
         max_running_seconds: When it is stopped, counted from the start of its program.
-        training_input: The job as its client wrote it, for `TF_CONFIG`.
+        training_input: The input as the client sent it, for `TF_CONFIG`.
     """
 
     job_id: str
@@ -37,18 +39,18 @@ class TrainingJob:
     args: tuple[str, ...]
     job_dir: str | None
     max_running_seconds: float
-    training_input: dict[str, Any]
+    training_input: JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """Where a run is, and how it ended.
+    """The state of a run, and how it ended.
 
     Args:
-        state: Where it is.
+        state: Its state.
         exit_code: 0 to 255, once EXITED.
         timed_out: Whether it was stopped because it passed its maximum running time.
-        problem: What the supervisor says of the end, if it brought it about.
+        problem: Why the supervisor ended it, if it did.
         preparing: Whether what ended was the installation of its packages.
         started: When its program began, in seconds of the epoch.
         ended: When it ended.
@@ -64,7 +66,7 @@ class RunStatus:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether it has ended."""
         return self.state in (RunState.EXITED, RunState.VANISHED)
 
 
@@ -75,7 +77,7 @@ class Backend(Protocol):
         """Fetch the packages and launch the job; do nothing when it was launched before."""
 
     def status(self, job_id: str) -> RunStatus:
-        """Say where the job is."""
+        """Return the state of the job."""
 
     async def stop(self, job_id: str) -> None:
         """End the job and everything it started; return when none of it is left."""

@@ -42,10 +42,10 @@ class Missing:
 
     requirement: Requirement
     package: str
-    found: str | None
+    version: str | None
 
     def __str__(self) -> str:
-        has = f"has {self.found}" if self.found else "does not have it"
+        has = f"has {self.version}" if self.version else "does not have it"
         return f"{self.package} requires {self.requirement}, and the runtime {has}"
 
 
@@ -56,11 +56,13 @@ def environment_path(directory: Path) -> Path:
 
 
 def _site_environment(environ: dict[str, str]) -> dict[str, str]:
-    """Return what the packages' own code may see while it is built: no index, no secret of one."""
-    hidden = ("PIP_", "GRAFT_ENGINE_PACKAGE")
-    kept = {key: value for key, value in environ.items() if not key.startswith(hidden)}
-    kept = {key: value for key, value in kept.items() if not key.lower().endswith("_proxy")}
-    return _without_source(kept) | {"PIP_CONFIG_FILE": os.devnull}
+    """Return the environment in which the packages are built: no index, no secret of one."""
+    visible = {
+        key: value
+        for key, value in environ.items()
+        if not key.startswith(("PIP_", "GRAFT_ENGINE_PACKAGE")) and not key.lower().endswith("_proxy")
+    }
+    return _without_source(visible) | {"PIP_CONFIG_FILE": os.devnull}
 
 
 def _without_source(environ: dict[str, str]) -> dict[str, str]:
@@ -88,15 +90,15 @@ def install_packages(packages: list[str], site: Path, prefix: Sequence[str] = ()
 
 
 def missing_requirements(site: Path) -> list[Missing]:
-    """Return what the packages of a directory require and find neither there nor in the runtime."""
-    known: dict[str, Distribution] = {}
-    for found in importlib.metadata.distributions(path=[str(site), *sys.path]):
-        known.setdefault(canonicalize_name(found.metadata["Name"] or ""), found)
+    """Return the requirements of a directory's packages that neither it nor the runtime meets."""
+    installed: dict[str, Distribution] = {}
+    for package in importlib.metadata.distributions(path=[str(site), *sys.path]):
+        installed.setdefault(canonicalize_name(package.metadata["Name"] or ""), package)
     own = importlib.metadata.distributions(path=[str(site)])
-    return [missing for package in own for missing in _missing_of(package, "", known)]
+    return [missing for package in own for missing in _missing_of(package, "", installed)]
 
 
-def _missing_of(package: Distribution, extra: str, known: dict[str, Distribution]) -> Iterator[Missing]:
+def _missing_of(package: Distribution, extra: str, installed: dict[str, Distribution]) -> Iterator[Missing]:
     name = f"{package.metadata['Name']} {package.version}"
     for text in package.requires or []:
         try:
@@ -106,30 +108,30 @@ def _missing_of(package: Distribution, extra: str, known: dict[str, Distribution
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         if extra and not (requirement.marker and "extra" in str(requirement.marker)):
-            continue  # not the extra's: looked at with its package
-        found = known.get(canonicalize_name(requirement.name))
-        if found is None or not requirement.specifier.contains(found.version, prereleases=True):
-            yield Missing(requirement, name, found.version if found else None)
+            continue  # not the extra's: checked with its package
+        match = installed.get(canonicalize_name(requirement.name))
+        if match is None or not requirement.specifier.contains(match.version, prereleases=True):
+            yield Missing(requirement, name, match.version if match else None)
             continue
-        for wanted in sorted(requirement.extras):
-            yield from _missing_of(found, wanted, known)
+        for name_of_extra in sorted(requirement.extras):
+            yield from _missing_of(match, name_of_extra, installed)
 
 
 def install_requirements(missing: list[Missing], directory: Path, index: str) -> None:
     """Install what is missing from the index, into an environment that sees the runtime.
 
     Raises:
-        InstallError: naming what could not be had.
+        InstallError: naming what could not be installed.
     """
-    named = "; ".join(map(str, missing))
+    problem = "; ".join(map(str, missing))
     if index == NO_INDEX:
         raise InstallError(
-            f"{named}. This engine installs nothing from an index ({INDEX} is none): add the wheel to "
+            f"{problem}. This engine installs nothing from an index ({INDEX} is none): add the wheel to "
             "packageUris."
         )
     python = _make_environment(directory)
-    wanted = [str(item.requirement) for item in missing]
-    command = [*PIP, "--python", str(python), "install", "--quiet", *QUIET, *PATIENCE, *wanted]
+    requirements = [str(item.requirement) for item in missing]
+    command = [*PIP, "--python", str(python), "install", "--quiet", *QUIET, *PATIENCE, *requirements]
     environ = _without_source(dict(os.environ))  # with pip's own settings, and what it logs in with
     if index:
         environ = _site_environment(environ) | {"PIP_INDEX_URL": index}
@@ -141,7 +143,7 @@ def install_requirements(missing: list[Missing], directory: Path, index: str) ->
         reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = reasons[-1].removeprefix("ERROR: ") if reasons else f"status {done.returncode}"
         raise InstallError(
-            f"{named}. pip could not install it: {reason}. Add the wheel to packageUris, or name an index "
+            f"{problem}. pip could not install it: {reason}. Add the wheel to packageUris, or name an index "
             f"that has it in {INDEX}."
         )
 
@@ -150,8 +152,8 @@ def _make_environment(directory: Path) -> Path:
     """Make a virtual environment in which pip finds what the runtime and the job have; return its Python."""
     env = directory / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
-    seen = [str(directory / "site"), *(path for path in sys.path if path and Path(path).is_dir())]
-    (environment_path(directory) / "runtime.pth").write_text("\n".join(seen) + "\n")
+    paths = [str(directory / "site"), *(path for path in sys.path if path and Path(path).is_dir())]
+    (environment_path(directory) / "runtime.pth").write_text("\n".join(paths) + "\n")
     return env / "bin" / "python"
 
 

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine: each under a supervisor that outlives the engine."""
+"""Training jobs as processes of this machine, each under a supervisor that outlives the engine."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import Internal, InvalidArgument
 from pipeline.storage import Storage
+from pipeline.types import JsonObject
 
-LAST_WORDS_SECONDS = 5  # what the supervisor has, after all others are gone, to write down the end
+RECORD_SECONDS = 5  # for the supervisor to record the end after all others are gone
 
 
 def _package_path(directory: Path, index: int, uri: str) -> Path:
@@ -48,19 +49,19 @@ def _package_path(directory: Path, index: int, uri: str) -> Path:
 
 
 def marked_processes(directory: Path) -> list[psutil.Process]:
-    """Return the living processes that a job started, in whatever session and environment they are."""
-    found: set[psutil.Process] = set()
+    """Return the living processes of a job, in any session and with any environment."""
+    processes: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == str(directory):
-                found |= {process, *process.children(recursive=True)}
-    return [process for process in found if process_start(process.pid) is not None]
+                processes |= {process, *process.children(recursive=True)}
+    return [process for process in processes if process_start(process.pid) is not None]
 
 
 def end_job(directory: Path, grace_seconds: float) -> None:
     """Send SIGTERM to everything of a job, SIGKILL after the grace, and wait until it is gone.
 
-    The supervisor goes last, by itself: it is the parent of whatever else is left.
+    The supervisor ends last, by itself: it is the parent of all others.
     """
     deadline = time.monotonic() + grace_seconds
     claim = _read(directory / "supervisor.json") or {"pid": 0}
@@ -68,7 +69,7 @@ def end_job(directory: Path, grace_seconds: float) -> None:
     while alive := {process.pid for process in marked_processes(directory)}:
         late = time.monotonic() - deadline
         if late > 0:
-            signal_all(alive if late > LAST_WORDS_SECONDS else alive - {claim["pid"]}, signal.SIGKILL)
+            signal_all(alive if late > RECORD_SECONDS else alive - {claim["pid"]}, signal.SIGKILL)
         time.sleep(0.05)
 
 
@@ -78,7 +79,7 @@ def jobs_directory(home: Path) -> Path:
 
 
 def stop_all_jobs(home: Path, *, grace_seconds: float = 3) -> list[str]:
-    """End every job of an engine that is not running any more; return their ids."""
+    """End every job of an engine that has stopped; return their ids."""
     ended = []
     for claim in sorted(jobs_directory(home.absolute()).glob("*/supervisor.json")):
         directory = claim.parent
@@ -95,7 +96,7 @@ class LocalBackend:
 
     Args:
         home: The engine's `GRAFT_HOME`.
-        storage: Where packages are fetched from.
+        storage: Reads packages.
         settings: The limits of jobs.
         workspace: URI of the workspace.
     """
@@ -108,7 +109,7 @@ class LocalBackend:
         self._jobs = jobs_directory(home)
         self._storage = storage
         self._settings = settings
-        self._turns = itertools.count()
+        self._numbers = itertools.count()
 
     def _directory(self, job_id: str) -> Path:
         return self._jobs / job_id
@@ -120,7 +121,7 @@ class LocalBackend:
             return
         await asyncio.to_thread(self._prepare, job, directory)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-S", "-P", "-m", supervisor.__name__, str(directory)),
+            *(sys.executable, "-P", "-m", supervisor.__name__, str(directory)),
             stdin=asyncio.subprocess.DEVNULL,
             env=supervisor_environment(directory, self._settings, os.environ),
         )
@@ -154,12 +155,12 @@ class LocalBackend:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         shutil.copyfile(source, partial)
-        partial.replace(path)  # whole at once: a supervisor of an engine that was killed may be reading it
+        partial.replace(path)  # atomic: the supervisor of an engine that was killed may be reading it
 
-    def _plan(self, access: JobAccess, packages: list[str]) -> dict[str, Any]:
+    def _plan(self, access: JobAccess, packages: list[str]) -> JsonObject:
         job, directory, sandbox = access.job, access.directory, self._sandbox
         job_dir = ["--job-dir", job.job_dir] if job.job_dir else []
-        cpus, threads = cpu_settings(self._settings, next(self._turns))
+        cpus, threads = cpu_settings(self._settings, next(self._numbers))
         prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)]
         command = [sys.executable, "-m", job.python_module, *job.args, *job_dir]
         env = job_environment(job, directory, os.environ) | threads
@@ -180,7 +181,7 @@ class LocalBackend:
         }
 
     def status(self, job_id: str) -> RunStatus:
-        """Say where the job is, from its files and its supervisor's pid and start time."""
+        """Return the state of the job, from its files and its supervisor's pid and start time."""
         directory = self._directory(job_id)
         ending = _read(directory / "exit.json")
         if ending is None:
@@ -192,7 +193,7 @@ class LocalBackend:
                 if running is None:
                     return RunStatus(state=RunState.PREPARING)
                 return RunStatus(state=RunState.RUNNING, started=running["started"])
-            ending = _read(directory / "exit.json")  # it may have ended between the two looks
+            ending = _read(directory / "exit.json")  # it may have ended between the two reads
         if ending is None:
             return RunStatus(state=RunState.VANISHED)
         running = _read(directory / "running.json")

@@ -1,4 +1,4 @@
-"""What a job may see and use: its environment, its memory, its processors."""
+"""The environment, the memory and the processors of a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -16,8 +15,9 @@ from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.installer import INDEX, environment_path
 from pipeline.engine.sandbox.system import source_directory
 from pipeline.engine.settings import EngineSettings
+from pipeline.types import JsonObject
 
-MARK = "GRAFT_ENGINE_JOB"  # in the environment of all that a job starts: what to end, whatever its session
+MARK = "GRAFT_ENGINE_JOB"  # marks all processes of a job, in any session
 PASSED_ON = frozenset(
     "PATH HOME LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH GRAFT_HOME GRAFT_BUCKETS GRAFT_BUCKET "
     "GOOGLE_APPLICATION_CREDENTIALS".split()
@@ -35,7 +35,7 @@ def _passed(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def job_environment(job: TrainingJob, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables a job sees: no secrets, its own packages first."""
+    """Return the environment of a job: no secrets, its own packages first."""
     return _passed(environ) | {
         "CLOUD_ML_JOB_ID": job.job_id,
         "PIP_CONFIG_FILE": os.devnull,
@@ -47,8 +47,8 @@ def job_environment(job: TrainingJob, directory: Path, environ: Mapping[str, str
     }
 
 
-def tf_config(job: TrainingJob) -> dict[str, Any]:
-    """Return what `TF_CONFIG` says of a job with one replica, the master, at an address of its own."""
+def tf_config(job: TrainingJob) -> JsonObject:
+    """Return the `TF_CONFIG` of a job with one replica, the master, at an address of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     return {
@@ -62,7 +62,7 @@ def tf_config(job: TrainingJob) -> dict[str, Any]:
 def supervisor_environment(
     directory: Path, settings: EngineSettings, environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the variables of the supervisor and the installer: this very code, and pip's settings."""
+    """Return the environment of the supervisor and the installer: this source, and pip's settings."""
     pip = {key: value for key, value in environ.items() if key.upper().startswith(PIP_PREFIXES)}
     return (
         pip
@@ -78,7 +78,7 @@ def supervisor_environment(
 
 
 def memory_limit(settings: EngineSettings) -> int:
-    """Return how much one job may use: what is set, or its share of this machine, or of this container."""
+    """Return the memory of one job: the setting, or its share of this machine or container."""
     if settings.job_memory_bytes:
         return settings.job_memory_bytes
     total = psutil.virtual_memory().total
@@ -88,12 +88,12 @@ def memory_limit(settings: EngineSettings) -> int:
     return int(total * MEMORY_SHARE) // settings.training_slots
 
 
-def cpu_settings(settings: EngineSettings, turn: int) -> tuple[list[int], dict[str, str]]:
-    """Return the processors a job may use, none for all, and the variables that tell libraries how many."""
+def cpu_settings(settings: EngineSettings, number: int) -> tuple[list[int], dict[str, str]]:
+    """Return the processors of the n-th job, none for all, and the variables that limit its libraries."""
     if not settings.job_cpus or not hasattr(os, "sched_getaffinity"):
         return [], {}
-    ours = sorted(os.sched_getaffinity(0))
-    count = min(settings.job_cpus, len(ours))
-    chosen = sorted({ours[(turn * count + place) % len(ours)] for place in range(count)})
+    available = sorted(os.sched_getaffinity(0))
+    count = min(settings.job_cpus, len(available))
+    cpus = sorted({available[(number * count + index) % len(available)] for index in range(count)})
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    return chosen, dict.fromkeys(names, str(count))
+    return cpus, dict.fromkeys(names, str(count))

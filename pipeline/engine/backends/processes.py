@@ -1,4 +1,4 @@
-"""What a job's processes are and what they use, from `/proc`. Standard library only: for the supervisor."""
+"""The processes of a job and the memory they use, for its supervisor."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import ctypes
 import os
 import re
 import signal
-import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+
+import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
 OOM_SCORE = "500"  # of 1000: where memory runs out, a job goes before the engine
 
 
 def process_start(pid: int) -> str | None:
-    """Return what tells this process from a later one of the same pid; None when it is dead or a zombie."""
+    """Return a token that tells a process from a later one with its pid; None if it is dead or a zombie.
+
+    On Linux it is in ticks since boot: psutil's start time is computed from the clock, and moves with it.
+    """
     try:
+        if not psutil.LINUX:
+            return str(psutil.Process(pid).create_time())
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-        command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        return None if not text or text.startswith("Z") else text.partition(" ")[2].strip()
+    except (psutil.NoSuchProcess, OSError):
+        return None
     return None if fields[0] in "ZX" else fields[19]
 
 
@@ -47,43 +49,33 @@ def limit_this_process(*, cpus: list[int], nice: int) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the living processes that a process started, and those that they started."""
-    children: dict[int, list[int]] = {}
-    for child, parent in _living():
-        children.setdefault(parent, []).append(child)
-    found, todo = [], [pid]
-    while todo:
-        next_ones = children.get(todo.pop(), [])
-        found += next_ones
-        todo += next_ones
-    return found
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [child.pid for child in children if _is_alive(child)]
 
 
-def _living() -> Iterator[tuple[int, int]]:
-    """Yield each process that is no zombie, and its parent."""
-    if not Path("/proc/self/stat").exists():
-        command = ["/bin/ps", "-axo", "pid=,ppid=,stat="]
-        for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
-            child, parent, state = line.split()[:3]
-            if state[0] not in "ZX":
-                yield int(child), int(parent)
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if fields[0] not in "ZX":
-                yield int(path.parent.name), int(fields[1])
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    return False
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
     """Return the memory that processes have in use; pages that they share count for each."""
     total = 0
     for pid in pids:
-        with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return total * os.sysconf("SC_PAGE_SIZE")
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(pid).memory_info().rss
+    return total
 
 
 def private_bytes(pids: Iterable[int]) -> int:
-    """Return the memory that only the end of processes gives back: no files; what they share counts once."""
+    """Return the memory that only the end of processes frees: no files, and what they share counts once.
+
+    psutil has the whole proportional share only, with the files that a job maps.
+    """
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):

@@ -1,12 +1,12 @@
-"""Runs one job in a session of its own, and writes down how it ended. Standard library only.
+"""Runs one job in a session of its own, and records how it ended.
 
-`python -S -P -m pipeline.engine.backends.supervisor JOB_DIRECTORY` returns at once; a daemon stays, which
+`python -P -m pipeline.engine.backends.supervisor JOB_DIRECTORY` returns at once; a daemon remains, which
   1. claims the job by creating `supervisor.json` (its pid and start time), so a job never runs twice;
   2. runs the `prepare` command of `job.json`, writes `running.json`, runs the `command`, and runs it again
      when a signal ended it that was not ours;
   3. stops it when it passes its time or its memory;
   4. ends what the command left running, and writes `exit.json`.
-All files appear whole. SIGTERM to the session ends the job; the daemon itself stays to write the last file.
+All files are written atomically. SIGTERM to the session ends the job; the daemon stays to write `exit.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from pipeline.engine.backends.processes import (
     adopt_orphans,
@@ -30,14 +30,15 @@ from pipeline.engine.backends.processes import (
     process_start,
     resident_bytes,
 )
+from pipeline.types import JsonObject, JsonValue
 
-WATCH_SECONDS = 0.5  # between two looks at time and memory
+WATCH_SECONDS = 0.5  # between two checks of time and memory
 RESTART_SECONDS = 1.0
 SIGNALLED = 128  # as a shell says it: an exit status from here on is a signal's
 
 
-def write_json(path: Path, value: dict[str, Any], *, replace: bool = True) -> bool:
-    """Write a file that appears whole; without `replace`, say whether it was ours to create."""
+def write_json(path: Path, value: JsonObject, *, replace: bool = True) -> bool:
+    """Write a file atomically; return True unless it exists and must not be replaced."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with partial.open("w") as file:
         json.dump(value, file)
@@ -74,7 +75,7 @@ class Supervisor:
     def _is_ended_by_us(self) -> bool:
         return self.stopping or self.timed_out or bool(self.problem)
 
-    def _on_term(self, _signal: int, _frame: Any) -> None:
+    def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True
         if self.child is not None and self.child.poll() is None:
             self.child.terminate()
@@ -128,41 +129,42 @@ class Supervisor:
             if code < SIGNALLED or self._is_ended_by_us:
                 break
             end_descendants(os.getpid(), self.job["grace_seconds"])
-            self._say(f"A signal ended the program (status {code}). Restart {restart}.")
+            self._log(f"A signal ended the program (status {code}). Restart {restart}.")
             time.sleep(RESTART_SECONDS)
             if not self.stopping:
                 code = self._run(self.job["command"], self.job["env"], deadline)
         return "run", code
 
-    def _say(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
-    def _explain(self, phase: str) -> str:
-        """Return why the job ended, if that was us or the installer."""
+    def _problem_of(self, phase: str) -> str:
+        """Return why the supervisor or the installer ended the job; empty if it ended by itself."""
         note = self.directory / "problem.txt"
         if self.problem or phase == "run":
             return self.problem
         return note.read_text(errors="replace")
 
     def run(self) -> None:
-        """Run the job and write `exit.json`, whatever happens."""
+        """Run the job and write `exit.json`, however it ends."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         limit_this_process(cpus=self.job["cpus"], nice=self.job["nice"])
-        self._say(f"Sandbox: {self.job['sandbox']}.")
+        self._log(f"Sandbox: {self.job['sandbox']}.")
         phase, code = "prepare", 1
         try:
             phase, code = self._run_all()
         except OSError as error:
             self.problem = f"The job could not be started: {error}"
         if self.problem:
-            self._say(self.problem)
+            self._log(self.problem)
         end_descendants(os.getpid(), self.job["grace_seconds"])
-        ending = {"phase": phase, "code": code, "timed_out": self.timed_out, "problem": self._explain(phase)}
-        write_json(self.directory / "exit.json", {**ending, "ended": time.time()})
+        ending: dict[str, JsonValue] = {"phase": phase, "code": code, "timed_out": self.timed_out}
+        ending |= {"problem": self._problem_of(phase), "ended": time.time()}
+        write_json(self.directory / "exit.json", ending)
 
 
 def _redirect(log: Path) -> None:
@@ -174,7 +176,7 @@ def _redirect(log: Path) -> None:
 
 
 def main(directory: Path) -> int:
-    """Leave a daemon behind; return 0 when it has the job, 3 when another one has."""
+    """Start the daemon; return 0 if it has the job, 3 if another daemon has it."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)

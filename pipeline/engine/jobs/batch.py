@@ -10,14 +10,15 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
-from pipeline.engine.serving.pool import BATCH, WorkerPool
+from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
+from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
-from pipeline.engine.serving.wire import Frame
 from pipeline.engine.v1.resources import VERSION_PATH, PredictionInput
+from pipeline.engine.v1.responses import PredictionOutput
 from pipeline.errors import FailedPrecondition, InvalidArgument
 from pipeline.storage import Storage
 
@@ -27,23 +28,23 @@ MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and cou
 RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
 
 
-class Asked(Protocol):
-    """Who answers a batch: a served version or a temporary worker."""
+class Predictor(Protocol):
+    """What predicts a batch: a deployment or a temporary worker."""
 
-    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        """Send one request and return the answer."""
+    async def ask(self, request: WorkerRequest) -> WorkerReply:
+        """Send one request and return the reply."""
 
 
 def check_prediction_input(value: PredictionInput, project: str) -> None:
-    """Check what one field alone cannot say.
+    """Check the fields that depend on each other.
 
     Raises:
         InvalidArgument: naming the field.
     """
     where = "prediction_input"
-    given = [name for name in ("model_name", "version_name", "uri") if getattr(value, name)]
-    if len(given) != 1:
-        text = f"Exactly one of model_name, version_name and uri must be set. Received: {given or 'none'}"
+    targets = [name for name in ("model_name", "version_name", "uri") if getattr(value, name)]
+    if len(targets) != 1:
+        text = f"Exactly one of model_name, version_name and uri must be set. Received: {targets or 'none'}"
         raise InvalidArgument(text, field=where)
     find_runtime(value.runtime_version, None, where=where)
     if not value.uri:
@@ -69,18 +70,18 @@ def split_version(value: PredictionInput, project: str) -> tuple[str, str | None
 
 
 def expand_paths(storage: Storage, paths: list[str]) -> list[str]:
-    """Return the objects that input paths name; one may end in `*`.
+    """Return the URIs of the input objects; a path may end in `*`.
 
     Raises:
-        FailedPrecondition: if a path names nothing.
+        FailedPrecondition: if a path matches no object.
     """
-    found: list[str] = []
+    inputs: list[str] = []
     for path in paths:
         uris = storage.list_uris(path[:-1]) if path.endswith("*") else [path] if storage.exists(path) else []
         if not uris:
             raise FailedPrecondition(f"No input file matches {path}.", field="prediction_input.input_paths")
-        found += uris
-    return list(dict.fromkeys(found))
+        inputs += uris
+    return list(dict.fromkeys(inputs))
 
 
 def frames_of(path: Path, batch_size: int) -> Iterator[list[tuple[int, bytes]]]:
@@ -102,10 +103,10 @@ def frames_of(path: Path, batch_size: int) -> Iterator[list[tuple[int, bytes]]]:
 
 
 class Results:
-    """What a batch predicts, gathered in files of this machine until it is whole.
+    """The results of a batch, in local files until it is complete.
 
     Args:
-        directory: Where the files are.
+        directory: The directory of the files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -118,19 +119,19 @@ class Results:
         self.num_errors = 0
 
     def add(self, lines: bytes, count: int, errors: list[str]) -> None:
-        """Add the predictions of one frame, and what is wrong with its other lines."""
+        """Add the predictions of one frame, and the errors of its other lines."""
         if self._shards[-1].stat().st_size > SHARD_BYTES:
             self._shards.append(self._directory / f"results-{len(self._shards)}")
         with self._shards[-1].open("ab") as file:
             file.write(lines)
-        named = errors[: max(0, MAX_ERRORS - self.num_errors)]
+        shown = errors[: max(0, MAX_ERRORS - self.num_errors)]
         with self._errors.open("a") as text:
-            text.writelines(json.dumps({"error": error, "count": 1}) + "\n" for error in named)
+            text.writelines(json.dumps({"error": error, "count": 1}) + "\n" for error in shown)
         self.num_predictions += count
         self.num_errors += len(errors)
 
     def upload(self, storage: Storage, output_path: str) -> None:
-        """Write the files of v1 into the bucket, the errors first: results are there when all is."""
+        """Write the files of v1 into the bucket, the errors first: results imply complete output."""
         folder, unnamed = output_path.rstrip("/"), self.num_errors - MAX_ERRORS
         rest = {"error": "Further lines failed; they are not named.", "count": unnamed}
         last = json.dumps(rest) + "\n" if unnamed > 0 else ""
@@ -141,14 +142,14 @@ class Results:
 
 
 class BatchPredictor:
-    """Runs batch prediction jobs, from their beginning each time.
+    """Runs batch prediction jobs; a restarted job begins again.
 
     Args:
         storage: Where lines are read and results written.
-        router: Knows who serves a version.
+        router: Finds the deployment of a version.
         pool: Loads the temporary worker of a job that names a `uri`.
         project: The project in resource names.
-        scratch: Directory for files that are not finished.
+        scratch: Directory for unfinished files.
     """
 
     def __init__(
@@ -161,29 +162,31 @@ class BatchPredictor:
         self._scratch = scratch
 
     def clean(self) -> None:
-        """Remove what jobs of an engine that was killed left unfinished."""
+        """Remove the unfinished files of an engine that was killed."""
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    async def run(self, job_id: str, value: PredictionInput) -> dict[str, Any]:
+    async def run(self, job_id: str, value: PredictionInput) -> PredictionOutput:
         """Run one job and return its `predictionOutput`."""
         started = time.monotonic()
         uris = await asyncio.to_thread(expand_paths, self._storage, value.input_paths)
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             results = Results(Path(directory))
-            async with self._servant(job_id, value, Path(directory)) as servant:
+            async with self._predictor(job_id, value, Path(directory)) as predictor:
                 for uri in uris:
-                    await self._predict_file(uri, value, servant, results)
+                    await self._predict_file(uri, value, predictor, results)
             await asyncio.to_thread(results.upload, self._storage, value.output_path)
-        return {
-            "outputPath": value.output_path,
-            "predictionCount": str(results.num_predictions),
-            "errorCount": str(results.num_errors),
-            "nodeHours": round((time.monotonic() - started) / 3600, 6),
-        }
+        return PredictionOutput(
+            output_path=value.output_path,
+            prediction_count=str(results.num_predictions),
+            error_count=str(results.num_errors),
+            node_hours=round((time.monotonic() - started) / 3600, 6),
+        )
 
     @asynccontextmanager
-    async def _servant(self, job_id: str, value: PredictionInput, directory: Path) -> AsyncIterator[Asked]:
+    async def _predictor(
+        self, job_id: str, value: PredictionInput, directory: Path
+    ) -> AsyncIterator[Predictor]:
         if not value.uri:
             yield self._router.find(*split_version(value, self._project))
             return
@@ -197,11 +200,16 @@ class BatchPredictor:
         finally:
             await worker.close()
 
-    async def _predict_file(self, uri: str, value: PredictionInput, servant: Asked, results: Results) -> None:
+    async def _predict_file(
+        self, uri: str, value: PredictionInput, predictor: Predictor, results: Results
+    ) -> None:
         path = await asyncio.to_thread(self._storage.local_path, uri)
         batches = frames_of(path, value.batch_size)
         while batch := await asyncio.to_thread(next, batches, None):
             payload = b"\n".join(line for _, line in batch)
-            answer = await servant.ask(BATCH, payload, signature_name=value.signature_name)
-            errors = [f"{uri}:{batch[row['line']][0]}: {row['error']}" for row in answer.header["errors"]]
-            await asyncio.to_thread(results.add, answer.payload, answer.header["count"], errors)
+            request = WorkerRequest(
+                kind=RequestKind.BATCH, payload=payload, signature_name=value.signature_name
+            )
+            reply = await predictor.ask(request)
+            errors = [f"{uri}:{batch[item.line][0]}: {item.error}" for item in reply.line_errors]
+            await asyncio.to_thread(results.add, reply.payload, reply.count, errors)

@@ -1,52 +1,66 @@
-"""Jobs: what clients say of them and may know of them. `JobRunner` runs them."""
+"""The jobs of a project as clients see them. `JobRunner` runs them."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from pipeline.engine.backends import Backend
 from pipeline.engine.jobs.batch import check_prediction_input
 from pipeline.engine.jobs.log import LogRange, log_piece
-from pipeline.engine.jobs.runner import JobRunner, Kind, queued
+from pipeline.engine.jobs.runner import JobChange, JobRunner, Kind, queued
 from pipeline.engine.runtimes import find_runtime
-from pipeline.engine.store import Job, Store, etag, now
+from pipeline.engine.store import JobRow, Store, etag, now
 from pipeline.engine.v1.fields import check_name
 from pipeline.engine.v1.paging import Page
-from pipeline.engine.v1.resources import (
-    JobBody,
-    PredictionInput,
-    Scheduling,
-    TrainingInput,
-    raw_input,
-)
-from pipeline.engine.v1.updates import JOB_FIELDS, read_update
+from pipeline.engine.v1.patches import JOB_FIELDS, read_update
+from pipeline.engine.v1.resources import JobBody, PredictionInput, Scheduling, TrainingInput
+from pipeline.engine.v1.responses import Empty, Job, JobList, JobLog, PredictionOutput
 from pipeline.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from pipeline.ml_v1 import JobState
+from pipeline.types import JsonValue
 
 CANCELLED_BY_USER = "The job was cancelled by a client."
 
 
-def job_to_wire(job: Job) -> dict[str, Any]:
-    """Return the v1 resource; the input is echoed as it came."""
-    wire: dict[str, Any] = {"jobId": job.job_id, job.kind: job.input, "createTime": job.create_time}
-    optional = {"startTime": job.start_time, "endTime": job.end_time, "labels": job.labels}
-    wire |= {key: value for key, value in optional.items() if value}
-    wire["state"] = job.state
-    if job.error_message:
-        wire["errorMessage"] = job.error_message
-    if job.kind == Kind.PREDICTION and job.output:
-        wire["predictionOutput"] = job.output
-    if job.kind == Kind.TRAINING and job.state == JobState.SUCCEEDED:
-        wire["trainingOutput"] = job.output or {}
-    return wire | {"etag": job_etag(job)}
+def job_resource(job: JobRow, position: int | None = None) -> Job:
+    """Return the v1 resource of a job.
+
+    Args:
+        job: The row.
+        position: Its position in the queue, from 1; None unless it is queued.
+    """
+    is_training = job.kind == Kind.TRAINING
+    output = PredictionOutput.model_validate(job.output) if job.output and not is_training else None
+    return Job(
+        job_id=job.job_id,
+        training_input=job.input if is_training else None,
+        prediction_input=None if is_training else job.input,
+        create_time=job.create_time,
+        start_time=job.start_time,
+        end_time=job.end_time,
+        labels=job.labels or None,
+        state=JobState(job.state),
+        error_message=job.error_message or None,
+        prediction_output=output,
+        training_output=Empty() if is_training and job.state == JobState.SUCCEEDED else None,
+        etag=job_etag(job),
+        job_position=str(position) if position else None,
+    )
 
 
-def job_etag(job: Job) -> str:
+def job_etag(job: JobRow) -> str:
     """Return a tag that changes when a client changes the job."""
     return etag({"jobId": job.job_id, "createTime": job.create_time, "labels": job.labels})
+
+
+def _find(session: Session, job_id: str) -> JobRow:
+    job = session.scalar(select(JobRow).filter_by(job_id=job_id))
+    if job is None:
+        raise NotFound("The specified job was not found.", field="name")
+    return job
 
 
 class Jobs:
@@ -56,7 +70,7 @@ class Jobs:
         store: The database.
         project: The project in resource names.
         backend: Keeps the logs of training jobs.
-        runner: Runs what is queued.
+        runner: Runs queued jobs.
     """
 
     def __init__(self, store: Store, project: str, backend: Backend, runner: JobRunner) -> None:
@@ -65,7 +79,7 @@ class Jobs:
         self._backend = backend
         self._runner = runner
 
-    def create(self, request: Any) -> dict[str, Any]:
+    def create(self, request: JsonValue) -> Job:
         """Queue a job.
 
         Raises:
@@ -76,12 +90,12 @@ class Jobs:
         check_name(body.job_id, field="job.job_id")
         kind, scheduling = self._check_input(body)
         with self._store.begin() as session:
-            if session.scalar(select(Job).filter_by(job_id=body.job_id)) is not None:
+            if session.scalar(select(JobRow).filter_by(job_id=body.job_id)) is not None:
                 raise AlreadyExists("A job with this id already exists.", field="job.job_id")
-            job = Job(
+            job = JobRow(
                 job_id=body.job_id,
                 kind=kind,
-                input=raw_input(request, kind),
+                input=body.training_input or body.prediction_input or {},
                 labels=body.labels,
                 state=JobState.QUEUED,
                 create_time=now(),
@@ -94,7 +108,7 @@ class Jobs:
             )
             session.add(job)
         self._runner.wake(kind)
-        return self._to_wire(job, self._positions())
+        return job_resource(job, self._positions().get(job.job_id))
 
     def _check_input(self, body: JobBody) -> tuple[Kind, Scheduling]:
         if (body.training_input is None) == (body.prediction_input is None):
@@ -109,26 +123,25 @@ class Jobs:
         check_prediction_input(prediction, self._project)
         return Kind.PREDICTION, Scheduling()
 
-    def _row(self, job_id: str) -> Job:
+    def _row(self, job_id: str) -> JobRow:
         with self._store.begin() as session:
-            job = session.scalar(select(Job).filter_by(job_id=job_id))
-        if job is None:
-            raise NotFound("The specified job was not found.", field="name")
-        return job
+            return _find(session, job_id)
 
-    def get(self, job_id: str) -> dict[str, Any]:
+    def get(self, job_id: str) -> Job:
         """Return one job."""
         job = self._row(job_id)
-        return self._to_wire(job, self._positions() if job.state == JobState.QUEUED else {})
+        positions = self._positions() if job.state == JobState.QUEUED else {}
+        return job_resource(job, positions.get(job_id))
 
-    def list(self, page: Page) -> dict[str, Any]:
+    def list(self, page: Page) -> JobList:
         """Return the jobs, newest first."""
         with self._store.begin() as session:
-            rows = session.scalars(page.descending(select(Job), Job.seq)).all()
+            rows = session.scalars(page.descending(select(JobRow), JobRow.seq)).all()
         positions = self._positions()
-        return page.answer("jobs", rows, lambda job: self._to_wire(job, positions))
+        jobs, token = page.select(rows, lambda job: job_resource(job, positions.get(job.job_id)))
+        return JobList(jobs=jobs, next_page_token=token)
 
-    def patch(self, job_id: str, request: Any, mask: str | None) -> dict[str, Any]:
+    def patch(self, job_id: str, request: JsonValue, mask: str | None) -> Job:
         """Replace the labels of a job; nothing else of it can be changed.
 
         Raises:
@@ -136,26 +149,19 @@ class Jobs:
         """
         update = read_update(request, mask, JOB_FIELDS, where="job")
         with self._store.begin() as session:
-            job = session.scalar(select(Job).filter_by(job_id=job_id))
-            if job is None:
-                raise NotFound("The specified job was not found.", field="name")
-            update.check_etag(job_etag(job), is_asked=update.names_etag)
-            job.labels = update.apply({"labels": job.labels}).get("labels", {})
-        return self._to_wire(job, self._positions())
+            job = _find(session, job_id)
+            update.check_etag(job_etag(job), only_if_named=True)
+            job.labels = update.body.labels
+        return job_resource(job, self._positions().get(job_id))
 
     def _positions(self) -> dict[str, int]:
-        """Return the place of every queued job in its queue, from 1."""
+        """Return the position of every queued job in its queue, from 1."""
         with self._store.begin() as session:
-            ids = [queued(kind).with_only_columns(Job.job_id) for kind in Kind]
+            ids = [queued(kind).with_only_columns(JobRow.job_id) for kind in Kind]
             queues = [session.scalars(query).all() for query in ids]
-        return {job_id: place for queue in queues for place, job_id in enumerate(queue, start=1)}
+        return {job_id: position for queue in queues for position, job_id in enumerate(queue, start=1)}
 
-    @staticmethod
-    def _to_wire(job: Job, positions: dict[str, int]) -> dict[str, Any]:
-        place = positions.get(job.job_id)
-        return job_to_wire(job) | ({"jobPosition": str(place)} if place else {})
-
-    def log(self, job_id: str, part: LogRange) -> dict[str, Any]:
+    def log(self, job_id: str, part: LogRange) -> JobLog:
         """Return a piece of what a training job has printed so far; a batch prediction prints nothing."""
         job = self._row(job_id)  # before the log is read: once a job has ended, nothing is added
         size = self._backend.log_size(job_id) if job.kind == Kind.TRAINING else 0
@@ -164,7 +170,7 @@ class Jobs:
         is_last = JobState(job.state).is_terminal and start + len(data) >= size
         return log_piece(data, start, is_last=is_last)
 
-    def cancel(self, job_id: str) -> dict[str, Any]:
+    def cancel(self, job_id: str) -> Empty:
         """Begin to cancel a job.
 
         Raises:
@@ -173,7 +179,8 @@ class Jobs:
         job = self._row(job_id)
         if JobState(job.state).is_terminal:
             raise FailedPrecondition(f"The job has already ended; its state is {job.state}.", field="name")
-        ended = {"state": JobState.CANCELLED, "end_time": now()}
-        change = ended if job.state == JobState.QUEUED else {"state": JobState.CANCELLING}
-        self._runner.change(job_id, error_message=CANCELLED_BY_USER, **change)
-        return {}
+        change = JobChange(state=JobState.CANCELLING, error_message=CANCELLED_BY_USER)
+        if job.state == JobState.QUEUED:
+            change = JobChange(state=JobState.CANCELLED, error_message=CANCELLED_BY_USER, end_time=now())
+        self._runner.change(job_id, change)
+        return Empty()

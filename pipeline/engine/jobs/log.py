@@ -1,11 +1,11 @@
-"""The log of a job in pieces: a client follows it by asking again from where the last piece ended."""
+"""The log of a job in pieces: a client follows it by reading on where the last piece ended."""
 
 from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.engine.v1.responses import JobLog
 from pipeline.errors import InvalidArgument
 
 DEFAULT_LIMIT, MIN_LIMIT, MAX_LIMIT = 65_536, 4, 1_048_576  # bytes; the longest character has four
@@ -13,11 +13,11 @@ DEFAULT_LIMIT, MIN_LIMIT, MAX_LIMIT = 65_536, 4, 1_048_576  # bytes; the longest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRange:
-    """Which part of a log is asked for, in bytes.
+    """A part of a log, in bytes.
 
     Args:
-        offset: Where to begin; counted from the end when negative.
-        limit: How much to read at most.
+        offset: Where it begins; counted from the end if negative.
+        limit: Most bytes to read.
     """
 
     offset: int = 0
@@ -30,17 +30,17 @@ class LogRange:
         Raises:
             InvalidArgument: naming the one that is wrong.
         """
-        found = cls(
+        part = cls(
             offset=_whole_number(offset or "0", "offset"),
             limit=_whole_number(limit or str(DEFAULT_LIMIT), "limit"),
         )
-        if not MIN_LIMIT <= found.limit <= MAX_LIMIT:
-            text = f"Expected {MIN_LIMIT} to {MAX_LIMIT} bytes. Received: {found.limit}"
+        if not MIN_LIMIT <= part.limit <= MAX_LIMIT:
+            text = f"Expected {MIN_LIMIT} to {MAX_LIMIT} bytes. Received: {part.limit}"
             raise InvalidArgument(text, field="limit")
-        return found
+        return part
 
     def start(self, size: int) -> int:
-        """Return where to begin in a log that has so many bytes now."""
+        """Return the absolute offset in a log of this size."""
         return max(0, size + self.offset) if self.offset < 0 else min(self.offset, size)
 
 
@@ -51,15 +51,15 @@ def _whole_number(text: str, field: str) -> int:
     return int(text)
 
 
-def log_piece(data: bytes, start: int, *, is_last: bool) -> dict[str, Any]:
-    """Return one piece of a log as the wire has it.
+def log_piece(data: bytes, start: int, *, is_last: bool) -> JobLog:
+    """Return one piece of a log as the v1 resource.
 
     Args:
         data: Bytes of the log.
-        start: Their place in it.
-        is_last: Whether nothing follows, now or ever.
+        start: Their offset in it.
+        is_last: Whether nothing will follow.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     text = decoder.decode(data, final=is_last)
-    unfinished = len(decoder.getstate()[0])  # a character whose rest is not here yet
-    return {"log": text, "nextOffset": str(start + len(data) - unfinished), "complete": is_last}
+    unfinished = len(decoder.getstate()[0])  # bytes of a character that is not complete yet
+    return JobLog(log=text, next_offset=str(start + len(data) - unfinished), complete=is_last)

@@ -1,4 +1,4 @@
-"""What a version is made of: a directory with a SavedModel, checked in its bucket and copied here."""
+"""The files of a version: a SavedModel, checked in its bucket and copied to this machine."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def check_saved_model(storage: Storage, uri: str, *, field: str, max_files: int 
         raise FailedPrecondition(
             f"Deployment directory {uri} has {count} files; {max_files} are allowed.", field=field
         )
-    found = [name for name in GRAPHS if storage.exists(f"{uri.rstrip('/')}/{name}")]
-    if len(found) != 1:
+    graphs = [name for name in GRAPHS if storage.exists(f"{uri.rstrip('/')}/{name}")]
+    if len(graphs) != 1:
         raise FailedPrecondition(
             f"Deployment directory {uri} is expected to contain exactly one of the following: "
-            f"'saved_model.pb' file or 'saved_model.pbtxt' file. Found: {', '.join(found) or 'neither'}.",
+            f"'saved_model.pb' file or 'saved_model.pbtxt' file. Found: {', '.join(graphs) or 'neither'}.",
             field=field,
         )
 
 
 def fetch_model(storage: Storage, uri: str, directory: Path, *, is_ours: bool = False) -> None:
-    """Copy a SavedModel to a local directory, which appears whole.
+    """Copy a SavedModel to a local directory, which appears complete or not at all.
 
     Args:
-        storage: Where it is.
+        storage: Reads it.
         uri: The SavedModel.
-        directory: Where to.
+        directory: The destination.
         is_ours: Whether only the engine writes under `uri`; then a link is as good as a copy.
     """
     if directory.is_dir():

@@ -1,4 +1,4 @@
-"""A version that stays served: its worker, what waits for it, and when it is loaded."""
+"""A deployed version: its worker, the requests that wait for it, and when it is loaded."""
 
 from __future__ import annotations
 
@@ -7,37 +7,32 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.engine.serving.limits import RequestLimits
-from pipeline.engine.serving.pool import ONLINE, ModelWorker, WorkerPool
-from pipeline.engine.serving.wire import Frame
-from pipeline.engine.telemetry.request_log import Sample
-from pipeline.errors import (
-    DeadlineExceeded,
-    PipelineError,
-    ResourceExhausted,
-    Unavailable,
-)
+from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
+from pipeline.engine.serving.pool import ModelWorker, WorkerPool
+from pipeline.engine.v1.resources import RequestLoggingConfig
+from pipeline.errors import DeadlineExceeded, PipelineError, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
 Fetch = Callable[[], Awaitable[Path]]
-RETRY_SECONDS = (0.0, 1.0, 5.0, 30.0)  # between attempts to bring a dead worker back
+RETRY_SECONDS = (0.0, 1.0, 5.0, 30.0)  # between attempts to replace a dead worker
 
 
 class Deployment:
-    """A version that stays served: a worker that dies is started again, one that sleeps wakes when asked.
+    """A version that is served: a dead worker is replaced, an unloaded one is loaded by the next request.
 
     Args:
         name: `model/version`.
-        fetch: Makes the local copy of its SavedModel where it is missing, and returns it.
-        pool: Who loads it.
-        limits: Of its online predictions.
-        min_nodes: 0 unloads it when it is idle, and loads it when it is asked; 1 and more keep it loaded;
-            None keeps it loaded while it is its model's default, and as long as there is room for others.
-        sample: Which of its predictions are logged.
+        fetch: Returns the local copy of its SavedModel, making it if it is missing.
+        pool: Loads models.
+        limits: The limits of its online predictions.
+        min_nodes: 0 unloads it when it is idle and loads it on demand; 1 and more keep it loaded; None
+            keeps it loaded while it is its model's default, and as long as there is room for others.
+        request_logging: Which of its predictions are logged.
     """
 
     def __init__(
@@ -48,118 +43,121 @@ class Deployment:
         *,
         limits: RequestLimits,
         min_nodes: int | None = None,
-        sample: Sample | None = None,
+        request_logging: RequestLoggingConfig | None = None,
     ) -> None:
         self.name = name
-        self.sample = sample
+        self.request_logging = request_logging
         self.limits = limits
         self.min_nodes = min_nodes
         self.runtime = ""
         self._fetch = fetch
         self._pool = pool
-        self._servant: asyncio.Future[ModelWorker] = asyncio.get_running_loop().create_future()
-        self._keeping: asyncio.Task[None] | None = None
+        self._worker: asyncio.Future[ModelWorker] = asyncio.get_running_loop().create_future()
+        self._supervision: asyncio.Task[None] | None = None
         self._in_flight = self._bytes_in_flight = 0
         self._drained = asyncio.Event()
         self._drained.set()
-        self._idle: asyncio.TimerHandle | None = None
-        self._going_to_sleep: asyncio.Task[None] | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._unloading: asyncio.Task[None] | None = None
         self._is_closed = self._has_failed = False
         self.last_used = 0.0
 
     @property
     def is_loaded(self) -> bool:
         """Whether the model is loaded, or being loaded."""
-        return self._keeping is not None
+        return self._supervision is not None
 
     @property
     def is_loading(self) -> bool:
-        """Whether it is to be loaded, is not yet, and has not failed to."""
-        return self.is_loaded and not self._servant.done() and not self._has_failed
+        """Whether the model is being loaded, and loading it has not failed."""
+        return self.is_loaded and not self._worker.done() and not self._has_failed
 
     @property
     def in_flight(self) -> int:
-        """How many requests it has not answered yet."""
+        """How many requests are not answered yet."""
         return self._in_flight
 
     async def _load(self) -> ModelWorker:
-        servant = await self._pool.load(self.name, await self._fetch())
-        self.runtime = servant.runtime
-        return servant
+        worker = await self._pool.load(self.name, await self._fetch())
+        self.runtime = worker.runtime
+        return worker
 
     async def start(self) -> None:
-        """Load the model; from then on keep it loaded.
+        """Load the model, and supervise its worker from then on.
 
         Raises:
             FailedPrecondition: if it cannot be loaded.
         """
-        self._servant.set_result(await self._load())
-        self.keep()
-        self._wait_for_idleness()
+        self._worker.set_result(await self._load())
+        self.supervise()
+        self._restart_idle_timer()
 
-    def keep(self) -> None:
-        """Keep the model loaded, beginning now if it is not."""
+    def supervise(self) -> None:
+        """Keep the model loaded from now on; load it if it is not."""
         self.last_used = asyncio.get_running_loop().time()
-        if self._keeping is None and not self._is_closed:
-            self._keeping = asyncio.create_task(self._keep())
+        if self._supervision is None and not self._is_closed:
+            self._supervision = asyncio.create_task(self._supervise())
 
     def scale(self, min_nodes: int | None) -> None:
-        """Say how many nodes stay up; see `min_nodes`."""
+        """Set how many nodes stay up; see `min_nodes`."""
         self.min_nodes = min_nodes
-        self._wait_for_idleness()
+        self._restart_idle_timer()
 
-    async def sleep(self) -> None:
-        """Unload the model until it is asked again, unless it is busy."""
+    async def unload(self) -> None:
+        """Unload the model until the next request, unless it is busy."""
         if not self._in_flight and self.is_loaded:
-            log.info("%s sleeps until it is asked.", self.name)
-            await self._unload()
+            log.info("%s is unloaded until the next request.", self.name)
+            await self._end_worker()
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         failures = 0
         while True:
-            if self._servant.done():
-                await self._servant.result().closed.wait()
-                self._servant = asyncio.get_running_loop().create_future()
+            if self._worker.done():
+                await self._worker.result().closed.wait()
+                self._worker = asyncio.get_running_loop().create_future()
                 log.warning("The worker of %s is gone; starting another.", self.name)
             await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
             try:
-                self._servant.set_result(await self._load())
+                self._worker.set_result(await self._load())
                 failures = 0
             except PipelineError as error:
                 failures += 1
                 self._has_failed = True
                 log.error("%s could not be loaded: %s", self.name, error.message)
 
-    async def _current(self) -> ModelWorker:
-        while (servant := await asyncio.shield(self._servant)).closed.is_set():
-            await asyncio.sleep(0.01)  # the keeper is about to notice
-        return servant
+    async def _next_worker(self) -> ModelWorker:
+        while (worker := await asyncio.shield(self._worker)).closed.is_set():
+            await asyncio.sleep(0.01)  # the supervision is about to replace it
+        return worker
 
-    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        """Pass one request to the worker, waiting for it if it is being started again.
+    async def ask(self, request: WorkerRequest) -> WorkerReply:
+        """Pass one request to the worker, waiting for it if it is being loaded.
 
-        A request whose worker dies is asked once more: predictions change nothing.
+        A request whose worker dies is sent once more: predictions change nothing.
 
         Raises:
-            ResourceExhausted: if it has as many online requests as it may.
+            ResourceExhausted: if it has its maximum of online requests.
             DeadlineExceeded: if an online request takes too long.
             Unavailable: if there is no worker in time, or the second one dies too.
         """
         if self._is_closed:
-            raise Unavailable(f"{self.name} is not served any more.")
-        if kind == ONLINE:
-            self._check_room(len(payload))
+            raise self._closed_error()
+        if request.kind == RequestKind.ONLINE:
+            self._check_room(len(request.payload))
         self._in_flight += 1
-        self._bytes_in_flight += len(payload)
+        self._bytes_in_flight += len(request.payload)
         self._drained.clear()
         try:
-            return await self._ask(kind, payload, **header)
+            return await self._ask_twice(request)
         finally:
             self._in_flight -= 1
-            self._bytes_in_flight -= len(payload)
+            self._bytes_in_flight -= len(request.payload)
             if not self._in_flight:
                 self._drained.set()
-                self._wait_for_idleness()
+                self._restart_idle_timer()
+
+    def _closed_error(self) -> Unavailable:
+        return Unavailable(f"{self.name} is not served any more.")
 
     def _check_room(self, size: int) -> None:
         limits = self.limits
@@ -170,65 +168,65 @@ class Deployment:
                 retry_after_seconds=1,
             )
 
-    def _wait_for_idleness(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+    def _restart_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         if self.min_nodes == 0 and not self._is_closed:
             loop = asyncio.get_running_loop()
-            self._idle = loop.call_later(self.limits.idle_seconds, self._fall_asleep)
+            self._idle_timer = loop.call_later(self.limits.idle_seconds, self._start_unloading)
 
-    def _fall_asleep(self) -> None:
-        self._going_to_sleep = asyncio.create_task(self.sleep())
+    def _start_unloading(self) -> None:
+        self._unloading = asyncio.create_task(self.unload())
 
-    async def _ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        self.keep()
+    async def _ask_twice(self, request: WorkerRequest) -> WorkerReply:
+        self.supervise()
         try:
-            servant = await self._wait_for_servant()
+            worker = await self._wait_for_worker()
             try:
-                return await self._ask_servant(servant, kind, payload, **header)
+                return await self._ask_worker(worker, request)
             except Unavailable:
                 log.warning("The worker of %s died under a request.", self.name)
-            servant = await self._wait_for_servant()
+            worker = await self._wait_for_worker()
         except TimeoutError as error:
             raise Unavailable(f"{self.name} is being loaded; try again.") from error
-        return await self._ask_servant(servant, kind, payload, **header)
+        return await self._ask_worker(worker, request)
 
-    async def _wait_for_servant(self) -> ModelWorker:
-        if self._servant.done() and not (servant := self._servant.result()).closed.is_set():
-            return servant
-        return await asyncio.wait_for(self._current(), self.limits.wait_seconds)
+    async def _wait_for_worker(self) -> ModelWorker:
+        if self._worker.done() and not (worker := self._worker.result()).closed.is_set():
+            return worker
+        return await asyncio.wait_for(self._next_worker(), self.limits.wait_seconds)
 
-    async def _ask_servant(self, servant: ModelWorker, kind: str, payload: bytes, **header: Any) -> Frame:
-        if kind != ONLINE:
-            return await servant.ask(kind, payload, **header)
+    async def _ask_worker(self, worker: ModelWorker, request: WorkerRequest) -> WorkerReply:
+        if request.kind != RequestKind.ONLINE:
+            return await worker.ask(request)
         seconds = self.limits.deadline_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await servant.ask(kind, payload, deadline=time.monotonic() + seconds, **header)
+                return await worker.ask(replace(request, deadline=time.monotonic() + seconds))
         except TimeoutError as error:
             raise DeadlineExceeded(f"{self.name} did not answer in {seconds:g} s; try again.") from error
 
-    async def _unload(self) -> None:
-        keeping, self._keeping = self._keeping, None
-        servant = self._servant.result() if self._servant.done() else None
-        if servant is not None:
-            self._servant = asyncio.get_running_loop().create_future()
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-        if servant is not None:
-            await servant.close()
+    async def _end_worker(self) -> None:
+        supervision, self._supervision = self._supervision, None
+        worker = self._worker.result() if self._worker.done() else None
+        if worker is not None:
+            self._worker = asyncio.get_running_loop().create_future()
+        if supervision is not None:
+            supervision.cancel()
+            await asyncio.gather(supervision, return_exceptions=True)
+        if worker is not None:
+            await worker.close()
 
     async def close(self) -> None:
-        """Stop serving, once what a loaded worker was asked is answered."""
+        """Stop serving once the requests of a loaded worker are answered."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._wait_for_idleness()
-        if self._servant.done():
+        self._restart_idle_timer()
+        if self._worker.done():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), self.limits.deadline_seconds)
-        await self._unload()
-        self._servant.set_exception(Unavailable(f"{self.name} is not served any more."))
-        self._servant.exception()  # nobody may be waiting for it, which is no mistake
+        await self._end_worker()
+        self._worker.set_exception(self._closed_error())
+        self._worker.exception()  # marks it as retrieved: maybe nothing waits for it

@@ -1,11 +1,10 @@
-"""Pictures are judged on the host before our own network sees them: a bad one is named by its index."""
+"""The images of our own models, checked and decoded before the network sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from pipeline.engine.serving.instances import PredictionFailed, base64_bytes
+from pipeline.engine.serving.instances import PredictionFailed, TensorValue, base64_bytes
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_picture, picture_facts
@@ -15,8 +14,8 @@ from pipeline.types import UInt8Image
 MAGICS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")
 
 
-def encoded_image(value: Any) -> bytes:
-    """Return the encoded picture in a value: its bytes, or base64 text of them.
+def encoded_image(value: TensorValue) -> bytes:
+    """Return the encoded image in a value: its bytes, or base64 text of them.
 
     Raises:
         PredictionFailed: if it is neither.
@@ -31,11 +30,11 @@ def encoded_image(value: Any) -> bytes:
     return base64_bytes(value)
 
 
-def read_image(value: Any, limits: WorkerLimits) -> UInt8Image:
-    """Decode the picture in a value.
+def read_image(value: TensorValue, limits: WorkerLimits) -> UInt8Image:
+    """Decode the image in a value.
 
     Raises:
-        PredictionFailed: if it is no picture, damaged, or larger than the limits allow.
+        PredictionFailed: if it is not an image, damaged, or larger than the limits allow.
     """
     data = encoded_image(value)
     if len(data) > limits.max_picture_bytes:
@@ -53,8 +52,8 @@ def read_image(value: Any, limits: WorkerLimits) -> UInt8Image:
         raise PredictionFailed(error.message) from error
 
 
-def find_bad_images(values: Sequence[Any], limits: WorkerLimits) -> dict[int, str]:
-    """Return what is wrong with each picture that cannot be predicted, by its index."""
+def find_bad_images(values: Sequence[TensorValue], limits: WorkerLimits) -> dict[int, str]:
+    """Return what is wrong with each image that cannot be predicted, by its index."""
     problems = {}
     for index, value in enumerate(values):
         try:
@@ -65,6 +64,6 @@ def find_bad_images(values: Sequence[Any], limits: WorkerLimits) -> dict[int, st
 
 
 def bad_images_error(problems: Mapping[int, str]) -> PredictionFailed:
-    """Return the error of a request with bad pictures."""
-    named = "; ".join(f"instance {index}: {problems[index]}" for index in sorted(problems))
-    return PredictionFailed(f"Error processing input: {named}")
+    """Return the error of a request with bad images."""
+    text = "; ".join(f"instance {index}: {problems[index]}" for index in sorted(problems))
+    return PredictionFailed(f"Error processing input: {text}")

@@ -1,4 +1,4 @@
-"""Instances of a request to the inputs of a signature, and outputs back to JSON. No TensorFlow here.
+"""From the instances of a request to the inputs of a signature, and from outputs to JSON; no TensorFlow.
 
 The rules are those of ML Engine v1: an object whose only key is `b64` becomes bytes wherever it stands,
 plain strings pass untouched, a one-input model takes bare values, and only string outputs whose alias ends in
@@ -11,26 +11,33 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from pipeline.errors import InvalidArgument, PipelineError
+from pipeline.types import JsonValue
+
+TensorValue: TypeAlias = (
+    "JsonValue | bytes | Sequence[TensorValue] | Mapping[str, TensorValue]"  # JSON in which `b64` is bytes
+)
+Columns: TypeAlias = "dict[str, list[TensorValue]]"  # the values of each input or output, one per instance
+Row: TypeAlias = dict[str, JsonValue]  # the prediction of one instance
 
 
 class PredictionFailed(PipelineError):
-    """The answer is HTTP 200 with `{"error": ...}`: nothing of the request was predicted."""
+    """Nothing of the request was predicted: the response is HTTP 200 with `{"error": ...}`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a prediction asks for."""
+class PredictBody:
+    """The body of `:predict`."""
 
-    instances: list[Any]
+    instances: list[JsonValue]
     signature_name: str
 
 
-def read_request(body: bytes, *, max_instances: int = 10_000) -> Request:
+def read_request(body: bytes, *, max_instances: int = 10_000) -> PredictBody:
     """Read the body of `:predict`.
 
     Raises:
@@ -52,10 +59,10 @@ def read_request(body: bytes, *, max_instances: int = 10_000) -> Request:
     name = value.get("signature_name", value.get("signatureName")) or "serving_default"
     if not isinstance(name, str):
         raise InvalidArgument(f"Expected a string. Received: {name!r}", field="http_body.signature_name")
-    return Request(value["instances"], name)
+    return PredictBody(value["instances"], name)
 
 
-def decode_b64(value: Any) -> Any:
+def decode_b64(value: JsonValue) -> TensorValue:
     """Turn every `{"b64": text}` in a JSON value into bytes; the standard and the url-safe alphabet are read.
 
     Raises:
@@ -70,7 +77,7 @@ def decode_b64(value: Any) -> Any:
     return {key: decode_b64(item) for key, item in value.items()}
 
 
-def base64_bytes(text: Any) -> bytes:
+def base64_bytes(text: TensorValue) -> bytes:
     """Decode base64 in either alphabet, padded or not, with line breaks or without.
 
     Raises:
@@ -85,7 +92,7 @@ def base64_bytes(text: Any) -> bytes:
         raise PredictionFailed(f"Unable to base64 decode: {error}.") from error
 
 
-def columns_of(instances: Sequence[Any], aliases: Sequence[str]) -> dict[str, list[Any]]:
+def columns_of(instances: Sequence[TensorValue], aliases: Sequence[str]) -> Columns:
     """Return the values of each input, one per instance.
 
     Raises:
@@ -93,7 +100,7 @@ def columns_of(instances: Sequence[Any], aliases: Sequence[str]) -> dict[str, li
     """
     if len(aliases) == 1:
         instances = [item if isinstance(item, dict) else {aliases[0]: item} for item in instances]
-    columns: dict[str, list[Any]] = {alias: [] for alias in aliases}
+    columns: Columns = {alias: [] for alias in aliases}
     for index, instance in enumerate(instances):
         if not isinstance(instance, dict):
             expected = f"expected an object with the inputs {sorted(aliases)}"
@@ -104,7 +111,7 @@ def columns_of(instances: Sequence[Any], aliases: Sequence[str]) -> dict[str, li
     return columns
 
 
-def _check_keys(index: int, instance: dict[str, Any], aliases: Sequence[str]) -> None:
+def _check_keys(index: int, instance: Mapping[str, TensorValue], aliases: Sequence[str]) -> None:
     unknown, missing = sorted(instance.keys() - set(aliases)), sorted(set(aliases) - instance.keys())
     if len(aliases) == 1 and (unknown or missing):
         got = sorted(instance)
@@ -121,7 +128,7 @@ def _check_keys(index: int, instance: dict[str, Any], aliases: Sequence[str]) ->
         )
 
 
-def rows_of(outputs: dict[str, list[Any]], count: int) -> list[dict[str, Any]]:
+def rows_of(outputs: Columns, count: int) -> list[Row]:
     """Return one object per instance from the columns of the outputs.
 
     Raises:
@@ -134,13 +141,17 @@ def rows_of(outputs: dict[str, list[Any]], count: int) -> list[dict[str, Any]]:
     return [{alias: column[index] for alias, column in ready.items()} for index in range(count)]
 
 
-def _to_json(alias: str, value: Any) -> Any:
+def _to_json(alias: str, value: TensorValue) -> JsonValue:
     if isinstance(value, list):
         return [_to_json(alias, item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"  # as proto3 JSON
-    if not isinstance(value, bytes):
-        return value
+    if isinstance(value, bytes):
+        return _bytes_to_json(alias, value)
+    return value  # a tensor holds nothing else: numbers, text, booleans
+
+
+def _bytes_to_json(alias: str, value: bytes) -> JsonValue:
     if alias.endswith("_bytes"):
         return {"b64": base64.b64encode(value).decode()}
     try:

@@ -1,9 +1,9 @@
-"""Micro-batches: pictures of all requests in one queue, drawn by one thread for each core.
+"""Micro-batches: the images of all requests in one queue, drawn by one worker thread for each core.
 
-A lane decodes and resizes what it draws and runs the network on it. It never waits for a batch to fill: on
-this runtime a larger batch is no cheaper a picture (docs/adr/0009), waiting would only add latency. A batch
-is a lane's fair share of what piled up while all lanes were busy, so it grows under load. Pillow and LiteRT
-release the interpreter lock.
+A worker thread decodes and resizes what it draws and runs the network on it. It never waits for a batch to
+fill: on this runtime a larger batch costs no less per image (docs/adr/0009), so waiting would only add
+latency. A batch is a thread's fair share of the queue at the time it becomes free, so batches grow under
+load. Pillow and LiteRT release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -15,50 +15,55 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pipeline.errors import DeadlineExceeded, Internal, PipelineError
 from pipeline.types import Float32Outputs, UInt8Image, UInt8Images
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pipeline.tflite.network import Explanation
+
 log = logging.getLogger(__name__)
 
 
 class Network(Protocol):
-    """What a lane runs; each has its own."""
+    """What a worker thread runs; each thread has its own."""
 
     def predict(self, pixels: UInt8Images) -> Float32Outputs:
         """Return class probabilities."""
 
-    def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Any]:
-        """Return class probabilities and an explanation with `features` and `activation`."""
+    def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
+        """Return class probabilities and their explanation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResponse:
-    """What the network says about one picture.
+    """The network's outputs for one image.
 
     Args:
-        outputs: One row of class probabilities.
-        features: The direction of its pooled features, if it was to be explained.
-        activation: Its class-activation map, if it was to be explained.
+        outputs: Its class probabilities.
+        features: The direction of its pooled features, if an explanation was requested.
+        activation: Its class-activation map, if an explanation was requested.
     """
 
-    outputs: Any
-    features: Any = None
-    activation: Any = None
+    outputs: NDArray[np.float32]
+    features: NDArray[np.uint8] | None = None
+    activation: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictRequest:
-    """One picture on its way.
+    """One image to predict.
 
     Args:
-        read: Returns its pixels, of the network's size.
-        done: Told the answer, or what went wrong with this picture.
-        explain: Whether it is to be explained.
-        deadline: When nobody waits for it any more, in seconds of the monotonic clock.
+        read: Returns its pixels, in the size of the network.
+        done: Receives the response, or the error of this image.
+        explain: Whether an explanation is requested.
+        deadline: When the client gives up, in seconds of the monotonic clock.
     """
 
     read: Callable[[], UInt8Image]
@@ -68,29 +73,29 @@ class PredictRequest:
 
 
 class MicroBatcher:
-    """The queue and the threads that draw from it.
+    """The queue and its worker threads.
 
     Args:
-        networks: One for each lane.
-        max_batch: Most pictures in one forward pass.
+        networks: One for each worker thread.
+        max_batch: Most images in one forward pass.
     """
 
     def __init__(self, networks: Sequence[Network], *, max_batch: int) -> None:
-        self._count = len(networks)
+        self._num_threads = len(networks)
         self._max_batch = max_batch
         self._numbers = itertools.count()
-        self._waiting: list[tuple[bool, int, PredictRequest]] = []
+        self._queue: list[tuple[bool, int, PredictRequest]] = []
         self._changed = threading.Condition()
         self._sizes: list[int] = []
         for network in networks:
             threading.Thread(target=self._run, args=(network,), daemon=True).start()
 
-    def submit(self, pictures: Sequence[PredictRequest], *, is_online: bool) -> None:
-        """Queue pictures; online ones go before all others."""
+    def submit(self, requests: Sequence[PredictRequest], *, is_online: bool) -> None:
+        """Queue requests; online ones go before all others."""
         with self._changed:
-            for picture in pictures:
-                heapq.heappush(self._waiting, (not is_online, next(self._numbers), picture))
-            self._changed.notify(len(pictures))
+            for request in requests:
+                heapq.heappush(self._queue, (not is_online, next(self._numbers), request))
+            self._changed.notify(len(requests))
 
     def take_sizes(self) -> list[int]:
         """Return the sizes of the batches that ran since the last call."""
@@ -100,49 +105,49 @@ class MicroBatcher:
 
     def _take(self) -> list[PredictRequest]:
         with self._changed:
-            while not self._waiting:
+            while not self._queue:
                 self._changed.wait()
-            fair_share = -(-len(self._waiting) // self._count)
+            fair_share = -(-len(self._queue) // self._num_threads)
             count = min(fair_share, self._max_batch)
-            return [heapq.heappop(self._waiting)[2] for _ in range(count)]
+            return [heapq.heappop(self._queue)[2] for _ in range(count)]
 
     def _run(self, network: Network) -> None:
         while True:
-            ready = [(picture, pixels) for picture in self._take() if (pixels := _read(picture)) is not None]
-            if not ready:
+            batch = [(request, pixels) for request in self._take() if (pixels := _read(request)) is not None]
+            if not batch:
                 continue
             with self._changed:
-                self._sizes.append(len(ready))
-            pictures = [picture for picture, _ in ready]
-            for picture, answer in zip(pictures, _answer(network, ready), strict=True):
-                picture.done(answer)
+                self._sizes.append(len(batch))
+            requests = [request for request, _ in batch]
+            for request, response in zip(requests, _predict(network, batch), strict=True):
+                request.done(response)
 
 
-def _read(picture: PredictRequest) -> UInt8Image | None:
-    """Return a picture's pixels; a picture that has none is done with, and harms no other."""
-    if time.monotonic() > picture.deadline:
-        picture.done(DeadlineExceeded("The prediction was not begun before its deadline; try again."))
+def _read(request: PredictRequest) -> UInt8Image | None:
+    """Return the pixels of a request, or report why it has none and return None."""
+    if time.monotonic() > request.deadline:
+        request.done(DeadlineExceeded("The prediction was not begun before its deadline; try again."))
         return None
     try:
-        return picture.read()
+        return request.read()
     except PipelineError as error:
-        picture.done(error)
-    except Exception:  # the edge of a thread: the next picture must find it alive
-        log.exception("A picture could not be read.")
-        picture.done(Internal("The model worker failed; see its log."))
+        request.done(error)
+    except Exception:  # the edge of the thread, which must survive for the next batch
+        log.exception("An image could not be read.")
+        request.done(Internal("The model worker failed; see its log."))
     return None
 
 
-def _answer(
-    network: Network, ready: list[tuple[PredictRequest, UInt8Image]]
+def _predict(
+    network: Network, batch: list[tuple[PredictRequest, UInt8Image]]
 ) -> Sequence[PredictResponse | PipelineError]:
-    pixels = np.stack([pixels for _, pixels in ready])
+    pixels = np.stack([pixels for _, pixels in batch])
     try:
-        if not any(picture.explain for picture, _ in ready):
+        if not any(request.explain for request, _ in batch):
             return [PredictResponse(outputs=row) for row in network.predict(pixels)]
         outputs, explanation = network.explain(pixels)
-    except Exception:  # the edge of a thread
+    except Exception:  # the edge of the thread
         log.exception("A forward pass failed.")
-        return [Internal("The model worker failed; see its log.")] * len(ready)
+        return [Internal("The model worker failed; see its log.")] * len(batch)
     rows = zip(outputs, explanation.features, explanation.activation, strict=True)
-    return [PredictResponse(outputs=row, features=each, activation=place) for row, each, place in rows]
+    return [PredictResponse(outputs=row, features=each, activation=where) for row, each, where in rows]

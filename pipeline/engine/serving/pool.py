@@ -1,4 +1,4 @@
-"""Starts model workers and talks to them. This side never imports TensorFlow."""
+"""Starts model workers and sends them requests. This side never imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.engine.sandbox import system
 from pipeline.engine.sandbox.landlock import Policy
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.limits import TENSORFLOW, TFLITE, WorkerLimits
-from pipeline.engine.serving.wire import Frame, read_frame
-from pipeline.engine.v1.errors import ERRORS_BY_NAME
+from pipeline.engine.serving.messages import READY, WorkerReply, WorkerRequest
+from pipeline.engine.serving.wire import read_frame
 from pipeline.errors import FailedPrecondition, TFLiteUnavailable, Unavailable
 from pipeline.tflite.manifest import check_tflite
 
 log = logging.getLogger(__name__)
 
-ONLINE, BATCH = "online", "batch"  # what a worker has queued online goes first
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "CUDA_")
 
@@ -34,11 +33,11 @@ class ModelWorker(Protocol):
     closed: asyncio.Event
     runtime: str
 
-    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        """Send one request and return the answer.
+    async def ask(self, request: WorkerRequest) -> WorkerReply:
+        """Send one request and return the reply.
 
         Raises:
-            ApiError: what the worker said, or Unavailable when it died.
+            ApiError: the error of the reply, or Unavailable if the worker died.
         """
 
     async def close(self) -> None:
@@ -60,7 +59,7 @@ class WorkerProcess:
     """The engine's end of one worker.
 
     Args:
-        name: What it serves, for logs.
+        name: The version it serves, for logs.
         process: The worker, with pipes as stdin and stdout.
         runtime: What runs the model in it.
         scratch: The one directory it may write; removed when it has ended.
@@ -79,9 +78,9 @@ class WorkerProcess:
         self.runtime = runtime
         self.closed = asyncio.Event()
         self._process = process
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Frame]] = {}
-        self.ready: asyncio.Future[Frame] = self._expect(0)
+        self._numbers = itertools.count(READY + 1)
+        self._waiting: dict[int, asyncio.Future[WorkerReply]] = {}
+        self.ready: asyncio.Future[WorkerReply] = self._expect(READY)
         self._reading = asyncio.create_task(self._read())
 
     @property
@@ -89,10 +88,13 @@ class WorkerProcess:
         """The worker's process id."""
         return self._process.pid
 
-    def _expect(self, number: int) -> asyncio.Future[Frame]:
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+    def _expect(self, number: int) -> asyncio.Future[WorkerReply]:
+        future: asyncio.Future[WorkerReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         return future
+
+    def _gone(self) -> Unavailable:
+        return Unavailable(f"The worker of {self.name} stopped; try again.")
 
     async def _read(self) -> None:
         if self._process.stdout is None:
@@ -102,38 +104,35 @@ class WorkerProcess:
                 frame = await read_frame(self._process.stdout)
                 future = self._waiting.pop(frame.header["id"], None)
                 if future is not None and not future.done():
-                    future.set_result(frame)
+                    future.set_result(WorkerReply.from_frame(frame))
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await self._process.wait()
             log.info("The worker of %s ended with status %d.", self.name, code)
         finally:
             self.closed.set()
-            gone = Unavailable(f"The worker of {self.name} stopped; try again.")
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(gone)
+                    future.set_exception(self._gone())
             self._waiting.clear()
             if self._scratch:
                 await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
-    async def ask(self, kind: str, payload: bytes, **header: Any) -> Frame:
-        """Send one request and return the answer."""
+    async def ask(self, request: WorkerRequest) -> WorkerReply:
+        """Send one request and return the reply."""
         if self.closed.is_set() or self._process.stdin is None:
-            raise Unavailable(f"The worker of {self.name} stopped; try again.")
-        number = next(self._ids)
+            raise self._gone()
+        number = next(self._numbers)
         future = self._expect(number)
         try:
-            self._process.stdin.write(Frame({"id": number, "kind": kind, **header}, payload).to_bytes())
+            self._process.stdin.write(request.to_frame(number).to_bytes())
             await self._process.stdin.drain()
         except ConnectionError as error:
             self._waiting.pop(number, None)
-            raise Unavailable(f"The worker of {self.name} stopped; try again.") from error
-        answer = await future
-        raise_error(answer)
-        return answer
+            raise self._gone() from error
+        return (await future).or_raise()
 
     async def close(self) -> None:
-        """End the process: it leaves at the end of its input, or is killed after two seconds."""
+        """End the process: it exits at the end of its input, or is killed after two seconds."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -144,18 +143,12 @@ class WorkerProcess:
         await self._reading
 
 
-def raise_error(answer: Frame) -> None:
-    """Raise the fault that a worker's answer carries, if it does."""
-    if fault := answer.header.get("fault"):
-        raise ERRORS_BY_NAME[fault["kind"]](fault["message"], field=fault.get("field"))
-
-
 def choose_runtime(name: str, directory: Path) -> str:
-    """Return the runtime of a model: the light one if its light form is whole and equals TensorFlow."""
+    """Return the runtime of a model: TFLite if its export is complete and equals TensorFlow."""
     try:
         check_tflite(directory)
-    except TFLiteUnavailable as reason:
-        log.info("TensorFlow serves %s: %s.", name, reason.message)
+    except TFLiteUnavailable as error:
+        log.info("TensorFlow serves %s: %s.", name, error.message)
         return TENSORFLOW
     return TFLITE
 
@@ -165,7 +158,7 @@ def worker_environment(environ: dict[str, str], source: Path, runtime: str = TEN
     env = {
         key: value for key, value in environ.items() if key in PASSED_ON or key.startswith(PASSED_PREFIXES)
     }
-    # A lane is a thread already; NumPy's own threads would only get in its way.
+    # Each worker thread runs one batch; NumPy's own threads would only compete with them.
     own = {"OPENBLAS_NUM_THREADS": "1"} if runtime == TFLITE else {"TF_ENABLE_ONEDNN_OPTS": "1"}
     return {"TF_CPP_MIN_LOG_LEVEL": "2", **env, **own, "PYTHONPATH": str(source)}
 
@@ -187,8 +180,8 @@ class ProcessPool:
     Args:
         logs: Directory of the workers' logs, in the engine's own.
         start_seconds: How long a model may take to load and warm up.
-        limits: What each worker is held to.
-        sandbox: What restricts each worker.
+        limits: The limits of each worker.
+        sandbox: Restricts each worker.
         at_once: How many models are loaded at the same time.
     """
 
@@ -210,7 +203,7 @@ class ProcessPool:
         self._loading = asyncio.Semaphore(at_once)
 
     async def load(self, name: str, directory: Path) -> WorkerProcess:
-        """Start a worker and wait until it is warm; TensorFlow gets what the light runtime refuses."""
+        """Start a worker and wait until it is warm; TensorFlow runs what the TFLite runtime refuses."""
         async with self._loading:
             runtime = await asyncio.to_thread(choose_runtime, name, directory)
             try:
@@ -218,14 +211,13 @@ class ProcessPool:
             except FailedPrecondition as error:
                 if runtime == TENSORFLOW:
                     raise
-                log.warning("The light runtime does not load %s, TensorFlow will: %s", name, error.message)
+                log.warning("TFLite cannot load %s, TensorFlow will: %s", name, error.message)
             return await self._start(name, directory, TENSORFLOW)
 
     async def _start(self, name: str, directory: Path, runtime: str) -> WorkerProcess:
         worker = await self._spawn(name, directory, runtime)
         try:
-            answer = await asyncio.wait_for(worker.ready, self._start_seconds)
-            raise_error(answer)
+            (await asyncio.wait_for(worker.ready, self._start_seconds)).or_raise()
         except BaseException as error:
             await worker.close()
             if isinstance(error, TimeoutError):

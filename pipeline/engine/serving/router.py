@@ -1,20 +1,20 @@
-"""Who answers a prediction: a table in memory, which `setDefault` swaps. No database on this path."""
+"""The routing table of predictions, in memory; `setDefault` swaps an entry. No database on this path."""
 
 from __future__ import annotations
 
 import asyncio
 
 from pipeline.engine.serving.deployment import Deployment
-from pipeline.engine.telemetry.request_log import Sample
+from pipeline.engine.v1.resources import VersionPatch
 from pipeline.errors import FailedPrecondition, NotFound
 
 
 class Router:
     """Models and versions by name.
 
-    The default version of each model stays loaded, and its former default, for a roll-back; so do versions
-    with nodes of their own. Of the others only those used last do: each costs a process, and a model that is
-    retrained every day would fill the memory. A version that is to have no node sleeps when it is idle.
+    The default version of each model stays loaded, and its former default, for a rollback; so do versions
+    with `minNodes` above 0. Of the others only the most recently used do: each costs a process, and a model
+    that is retrained every day would fill the memory. A version with `minNodes` 0 is unloaded when idle.
 
     Args:
         num_warm: How many others stay loaded, over all models.
@@ -24,30 +24,30 @@ class Router:
         self._num_warm = num_warm
         self._versions: dict[tuple[str, str], Deployment] = {}
         self._defaults: dict[str, str | None] = {}
-        self._former: dict[str, str | None] = {}  # what a roll-back goes to
+        self._former: dict[str, str | None] = {}  # the target of a rollback
         self._trimming: set[asyncio.Task[None]] = set()
 
     def add_model(self, model: str, default: str | None = None) -> None:
-        """Make a model known, or say which version is its default."""
+        """Add a model, or set its default version."""
         before = self._defaults.get(model)
         if before != default:
             self._former[model] = before
         self._defaults[model] = default
-        served = self._versions.get((model, default or ""))
-        if served is not None and served.min_nodes != 0:
-            served.keep()
+        deployment = self._versions.get((model, default or ""))
+        if deployment is not None and deployment.min_nodes != 0:
+            deployment.supervise()
         self._trim()
 
     def remove_model(self, model: str) -> None:
-        """Forget a model."""
+        """Remove a model."""
         self._defaults.pop(model, None)
         self._former.pop(model, None)
 
-    def add(self, model: str, version: str, served: Deployment) -> None:
-        """Send predictions of a version to a worker."""
-        self._versions[model, version] = served
-        if served.min_nodes or (self._defaults.get(model) == version and served.min_nodes is None):
-            served.keep()
+    def add(self, model: str, version: str, deployment: Deployment) -> None:
+        """Route the predictions of a version to its deployment."""
+        self._versions[model, version] = deployment
+        if deployment.min_nodes or (self._defaults.get(model) == version and deployment.min_nodes is None):
+            deployment.supervise()
         self._trim()
 
     def _trim(self) -> None:
@@ -57,48 +57,46 @@ class Router:
 
     async def _unload_unused(self) -> None:
         others = [
-            served
-            for (model, version), served in self._versions.items()
-            if served.is_loaded
-            and not served.min_nodes
+            deployment
+            for (model, version), deployment in self._versions.items()
+            if deployment.is_loaded
+            and not deployment.min_nodes
             and version not in (self._defaults.get(model), self._former.get(model))
         ]
-        unused = sorted(others, key=lambda served: served.last_used, reverse=True)[self._num_warm :]
-        await asyncio.gather(*(served.sleep() for served in unused))
+        unused = sorted(others, key=lambda deployment: deployment.last_used, reverse=True)[self._num_warm :]
+        await asyncio.gather(*(deployment.unload() for deployment in unused))
 
     def versions(self) -> list[tuple[str, str, Deployment]]:
         """Return every version with its model's and its own name."""
-        return [(model, version, served) for (model, version), served in self._versions.items()]
+        return [(model, version, deployment) for (model, version), deployment in self._versions.items()]
 
     def loading(self) -> list[str]:
         """Return the default versions that are being loaded for the first time."""
         return [
-            served.name
-            for (model, version), served in self._versions.items()
-            if self._defaults.get(model) == version and served.is_loading
+            deployment.name
+            for (model, version), deployment in self._versions.items()
+            if self._defaults.get(model) == version and deployment.is_loading
         ]
 
     def runtime(self, model: str, version: str) -> str:
-        """Return what runs a version, or ran it when it was last loaded; empty if it never was."""
-        served = self._versions.get((model, version))
-        return served.runtime if served is not None else ""
+        """Return the runtime of a version when it was last loaded; empty if it never was."""
+        deployment = self._versions.get((model, version))
+        return deployment.runtime if deployment is not None else ""
 
-    def configure(
-        self, model: str, version: str, *, min_nodes: int | None, sample: Sample | None = None
-    ) -> None:
-        """Say how many nodes of a version stay up, and which of its predictions are logged."""
-        served = self._versions.get((model, version))
-        if served is not None:
-            served.sample = sample
-            served.scale(min_nodes)
-            self.add(model, version, served)
+    def configure(self, model: str, version: str, spec: VersionPatch) -> None:
+        """Apply the scaling and the request logging of a changed version."""
+        deployment = self._versions.get((model, version))
+        if deployment is not None:
+            deployment.request_logging = spec.request_logging_config
+            deployment.scale(spec.min_nodes)
+            self.add(model, version, deployment)
 
     def remove(self, model: str, version: str) -> Deployment | None:
-        """Send no more predictions to a version."""
+        """Route no more predictions to a version."""
         return self._versions.pop((model, version), None)
 
     def find(self, model: str, version: str | None = None) -> Deployment:
-        """Return who answers for a version, or for the model's default.
+        """Return the deployment of a version, or of the model's default.
 
         Raises:
             NotFound: if there is no such model or version.
@@ -111,15 +109,15 @@ class Router:
             raise FailedPrecondition(
                 f"Model {model} has no default version; create a version first.", field="name"
             )
-        served = self._versions.get((model, version))
-        if served is None:
+        deployment = self._versions.get((model, version))
+        if deployment is None:
             raise NotFound("The specified version was not found or is not ready.", field="name")
-        if not served.is_loaded:
-            served.keep()
+        if not deployment.is_loaded:
+            deployment.supervise()
             self._trim()
-        return served
+        return deployment
 
     async def close(self) -> None:
         """Stop all workers."""
-        served, self._versions = list(self._versions.values()), {}
-        await asyncio.gather(*(version.close() for version in served))
+        deployments, self._versions = list(self._versions.values()), {}
+        await asyncio.gather(*(deployment.close() for deployment in deployments))

@@ -1,4 +1,4 @@
-"""The signatures of a model of ours, answered by its light form as the SavedModel would answer them."""
+"""The signatures of our own models, answered by the TFLite export as the SavedModel would answer them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,32 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from pipeline.engine.serving.images import bad_images_error, read_image
-from pipeline.engine.serving.instances import PredictionFailed, columns_of, decode_b64, read_request, rows_of
+from pipeline.engine.serving.instances import (
+    Columns,
+    PredictionFailed,
+    Row,
+    TensorValue,
+    columns_of,
+    decode_b64,
+    read_request,
+    rows_of,
+)
 from pipeline.engine.serving.limits import WorkerLimits
+from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
-from pipeline.engine.serving.replies import error_frame, lines_frame, online_frame
-from pipeline.engine.serving.wire import Frame
 from pipeline.errors import ApiError, InvalidArgument, PipelineError
 from pipeline.pixels.host import resize_picture
 from pipeline.tflite.manifest import read_manifest
 from pipeline.tflite.network import TFLiteModel
-from pipeline.types import UInt8Image
+from pipeline.types import JsonValue, UInt8Image
 
 log = logging.getLogger(__name__)
 
@@ -34,212 +44,236 @@ SIGNATURES = {
     "explained": ("inputs", "key"),
     "pixels": ("inputs",),
 }
-Send: TypeAlias = Callable[[Frame], None]
-Result: TypeAlias = "PredictResponse | PipelineError"
+Outcome: TypeAlias = PredictResponse | PipelineError
+ReadPixels: TypeAlias = Callable[[TensorValue], UInt8Image]
+
+
+@dataclass(slots=True, kw_only=True)
+class Instance:
+    """One instance of a request."""
+
+    image: TensorValue = None
+    key: TensorValue = None
+
+    def decode(self, read: ReadPixels) -> UInt8Image:
+        """Return its pixels; the worker thread that predicts them does this.
+
+        Raises:
+            PredictionFailed: if it cannot be predicted.
+        """
+        return read(self.image)
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchLine(Instance):
+    """A line of a batch: it is parsed by the worker thread, and a bad one fails alone."""
+
+    line: bytes
+    signature: str
+
+    def decode(self, read: ReadPixels) -> UInt8Image:
+        """Parse the line and return its pixels."""
+        try:
+            value = json.loads(self.line)
+        except (ValueError, RecursionError) as error:
+            raise PredictionFailed(f"Invalid JSON: {error}") from error
+        (instance,) = read_instances([value], self.signature)
+        self.key = instance.key
+        try:
+            return instance.decode(read)
+        except PredictionFailed as error:
+            raise PredictionFailed(f"Error processing input: {error.message}") from error
 
 
 class ResponseCollector:
-    """The answers of one request's pictures, which come back in any order and from any lane.
+    """The outcomes of one request's images, which arrive in any order and from any thread.
 
     Args:
-        count: How many pictures there are; at least one.
-        finish: Told all answers, in order, by the lane that brings the last.
+        count: How many images there are; at least one.
+        finish: Receives all outcomes in order, on the thread that delivers the last.
     """
 
-    def __init__(self, count: int, finish: Callable[[list[Result]], None]) -> None:
-        self._answers: list[Any] = [None] * count
-        self._missing = count
+    def __init__(self, count: int, finish: Callable[[list[Outcome]], None]) -> None:
+        self._outcomes: dict[int, Outcome] = {}
+        self._count = count
         self._finish = finish
         self._lock = threading.Lock()
 
-    def place(self, index: int) -> Callable[[Result], None]:
-        """Return who is to be told the answer of one picture."""
-
-        def put(answer: Result) -> None:
-            self._answers[index] = answer
-            with self._lock:
-                self._missing -= 1
-                is_last = self._missing == 0
-            if is_last:
-                self._finish(self._answers)
-
-        return put
+    def put(self, index: int, outcome: Outcome) -> None:
+        """Store the outcome of one image."""
+        with self._lock:
+            self._outcomes[index] = outcome
+            is_complete = len(self._outcomes) == self._count
+        if is_complete:
+            self._finish([self._outcomes[index] for index in range(self._count)])
 
 
 class TFLiteWorker:
-    """Answers frames; each answer is sent when it is ready, not in the order of the questions.
+    """Answers requests; each reply is sent when it is ready, not in the order of the requests.
 
     Args:
-        directory: A model directory with a light form, which the engine has checked.
-        limits: Of the version.
-        send: Sends an answer; may be called by several threads.
+        directory: A model directory with a TFLite export that the engine has checked.
+        limits: The limits of the version.
+        send: Sends a reply; several threads call it.
 
     Raises:
-        TFLiteUnavailable: if the light form cannot be used.
+        TFLiteUnavailable: if the TFLite export cannot be used.
     """
 
-    def __init__(self, directory: Path, limits: WorkerLimits, send: Send) -> None:
+    def __init__(
+        self, directory: Path, limits: WorkerLimits, send: Callable[[int, WorkerReply], None]
+    ) -> None:
         manifest = read_manifest(directory)
-        count = limits.lanes or len(os.sched_getaffinity(0))
+        count = limits.threads or len(os.sched_getaffinity(0))
         models = [TFLiteModel(directory, manifest) for _ in range(count)]
         for model in models:
             _warm_up(model)
-        self._model = models[0]  # its labels and sizes are read, it is run by its lane only
+        self._model = models[0]  # only its labels and sizes are read here: it runs on its own thread
         self._spec = manifest.spec
         self._limits = limits
-        self._lanes = MicroBatcher(models, max_batch=limits.max_batch)
+        self._batcher = MicroBatcher(models, max_batch=limits.max_batch)
         self._send = send
 
-    def accept(self, frame: Frame) -> None:
+    def accept(self, number: int, request: WorkerRequest) -> None:
         """Begin to answer one request."""
         try:
-            if frame.header["kind"] == "online":
-                self._accept_online(frame)
+            if request.kind == RequestKind.ONLINE:
+                self._accept_online(number, request)
             else:
-                self._accept_lines(frame)
-        except ApiError as fault:
-            self._reply(frame, error_frame(fault))
-
-    def _reply(self, frame: Frame, reply: Frame) -> None:
-        header = {**reply.header, "id": frame.header["id"], "batches": self._lanes.take_sizes()}
-        self._send(Frame(header, reply.payload))
-
-    def _accept_online(self, frame: Frame) -> None:
-        request = read_request(frame.payload, max_instances=self._limits.max_instances)
-        try:
-            aliases = _aliases(request.signature_name)
-            columns = columns_of(decode_b64(request.instances), aliases)
-            keys = _keys(columns)
+                self._accept_batch(number, request)
         except PredictionFailed as error:
-            self._reply(frame, online_frame(error))
-            return
-        name, inputs = request.signature_name, columns["inputs"]
-        if not inputs:
-            self._reply(frame, online_frame([]))
-            return
+            self._reply(number, WorkerReply.online(error))
+        except ApiError as error:
+            self._reply(number, WorkerReply.failed(error))
 
-        def finish(answers: list[Result]) -> None:
-            self._reply(frame, self._online_reply(name, answers, keys))
+    def _reply(self, number: int, reply: WorkerReply) -> None:
+        self._send(number, reply.with_batches(self._batcher.take_sizes()))
 
-        gathering = ResponseCollector(len(inputs), finish)
-        deadline = frame.header.get("deadline", float("inf"))
-        pictures = [
-            PredictRequest(
-                read=self._reader(name, value),
-                done=gathering.place(index),
-                explain=name == "explained",
-                deadline=deadline,
-            )
-            for index, value in enumerate(inputs)
-        ]
-        self._lanes.submit(pictures, is_online=True)
+    def _accept_online(self, number: int, request: WorkerRequest) -> None:
+        body = read_request(request.payload, max_instances=self._limits.max_instances)
+        instances = read_instances(body.instances, body.signature_name)
+        self._serve(number, request, body.signature_name, instances, self._online_reply)
 
-    def _reader(self, name: str, value: Any) -> Callable[[], UInt8Image]:
-        def read() -> UInt8Image:
-            if name == "pixels":
-                return _given_pixels(value, (self._spec.height, self._spec.width, 3))
-            return resize_picture(read_image(value, self._limits), self._spec)
+    def _accept_batch(self, number: int, request: WorkerRequest) -> None:
+        signature = request.signature_name
+        if signature not in SIGNATURES:
+            raise InvalidArgument(_no_signature(signature), field="prediction_input.signature_name")
+        lines = [BatchLine(line=line, signature=signature) for line in request.payload.splitlines()]
+        self._serve(number, request, signature, lines, self._batch_reply)
 
-        return read
+    def _serve(
+        self,
+        number: int,
+        request: WorkerRequest,
+        signature: str,
+        instances: Sequence[Instance],
+        reply: Callable[[str, Sequence[Instance], Sequence[Outcome]], WorkerReply],
+    ) -> None:
+        def finish(outcomes: list[Outcome]) -> None:
+            self._reply(number, reply(signature, instances, outcomes))
 
-    def _online_reply(self, name: str, answers: list[Result], keys: list[Any]) -> Frame:
-        for answer in answers:
-            if isinstance(answer, PipelineError) and not isinstance(answer, PredictionFailed):
-                return error_frame(answer)
-        problems = {
-            i: answer.message for i, answer in enumerate(answers) if isinstance(answer, PipelineError)
-        }
-        if problems:
-            return online_frame(bad_images_error(problems))
-        try:
-            return online_frame(self._rows(name, answers, keys))
-        except PredictionFailed as error:
-            return online_frame(error)
-
-    def _rows(self, name: str, answers: Sequence[Any], keys: list[Any]) -> list[dict[str, Any]]:
-        columns: dict[str, list[Any]] = {"outputs": [answer.outputs.tolist() for answer in answers]}
-        if name in ("keyed", "explained"):
-            columns["key"] = keys
-            pairs = [self._model.label(answer.outputs, may_reject=name == "keyed") for answer in answers]
-            columns["label"], columns["score"] = [label for label, _ in pairs], [score for _, score in pairs]
-        if name == "explained":
-            columns["features"] = [answer.features.tolist() for answer in answers]
-            columns["activation"] = [answer.activation.tolist() for answer in answers]
-        return rows_of(dict(sorted(columns.items())), len(answers))
-
-    def _accept_lines(self, frame: Frame) -> None:
-        name = frame.header["signature_name"]
-        try:
-            _aliases(name)
-        except PredictionFailed as error:
-            raise InvalidArgument(error.message, field="prediction_input.signature_name") from error
-        lines = frame.payload.splitlines()
-        keys: list[list[Any]] = [[] for _ in lines]
-
-        def finish(answers: list[Result]) -> None:
-            self._reply(frame, self._lines_reply(name, answers, keys))
-
-        if not lines:
+        if not instances:
             finish([])
             return
-        gathering = ResponseCollector(len(lines), finish)
-        pictures = [
+        collector = ResponseCollector(len(instances), finish)
+        read: ReadPixels = self._check_pixels if signature == "pixels" else self._read_image
+        requests = [
             PredictRequest(
-                read=self._line_reader(name, line, keys[number]),
-                done=gathering.place(number),
-                explain=name == "explained",
+                read=partial(instance.decode, read),
+                done=partial(collector.put, index),
+                explain=signature == "explained",
+                deadline=float("inf") if request.deadline is None else request.deadline,
             )
-            for number, line in enumerate(lines)
+            for index, instance in enumerate(instances)
         ]
-        self._lanes.submit(pictures, is_online=False)
+        self._batcher.submit(requests, is_online=request.kind == RequestKind.ONLINE)
 
-    def _line_reader(self, name: str, line: bytes, keys: list[Any]) -> Callable[[], UInt8Image]:
-        def read() -> UInt8Image:
-            try:
-                instance = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise PredictionFailed(f"Invalid JSON: {error}") from error
-            columns = columns_of(decode_b64([instance]), _aliases(name))
-            keys.extend(_keys(columns))
-            try:
-                return self._reader(name, columns["inputs"][0])()
-            except PredictionFailed as error:
-                raise PredictionFailed(f"Error processing input: {error.message}") from error
+    def _read_image(self, value: TensorValue) -> UInt8Image:
+        return resize_picture(read_image(value, self._limits), self._spec)
 
-        return read
+    def _check_pixels(self, value: TensorValue) -> UInt8Image:
+        return check_pixels(value, (self._spec.height, self._spec.width, 3))
 
-    def _lines_reply(self, name: str, answers: list[Result], keys: list[list[Any]]) -> Frame:
-        results: list[dict[str, Any]] = []
-        errors: list[dict[str, Any]] = []
-        for number, answer in enumerate(answers):
+    def _online_reply(
+        self, signature: str, instances: Sequence[Instance], outcomes: Sequence[Outcome]
+    ) -> WorkerReply:
+        problems: dict[int, str] = {}
+        responses: list[PredictResponse] = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, PredictResponse):
+                responses.append(outcome)
+            elif isinstance(outcome, PredictionFailed):
+                problems[index] = outcome.message
+            else:
+                return WorkerReply.failed(outcome)
+        if problems:
+            return WorkerReply.online(bad_images_error(problems))
+        try:
+            return WorkerReply.online(self._rows(signature, [each.key for each in instances], responses))
+        except PredictionFailed as error:
+            return WorkerReply.online(error)
+
+    def _batch_reply(
+        self, signature: str, lines: Sequence[Instance], outcomes: Sequence[Outcome]
+    ) -> WorkerReply:
+        rows: list[Row] = []
+        errors: list[LineError] = []
+        for number, (line, outcome) in enumerate(zip(lines, outcomes, strict=True)):
             try:
-                if isinstance(answer, PipelineError):
-                    raise answer
-                results += self._rows(name, [answer], keys[number])
+                if isinstance(outcome, PipelineError):
+                    raise outcome
+                rows += self._rows(signature, [line.key], [outcome])
             except PipelineError as error:
-                errors.append({"line": number, "error": error.message})
-        return lines_frame(results, errors)
+                errors.append(LineError(line=number, error=error.message))
+        return WorkerReply.batch(rows, errors)
+
+    def _rows(
+        self, signature: str, keys: Sequence[TensorValue], responses: Sequence[PredictResponse]
+    ) -> list[Row]:
+        columns: Columns = {"outputs": [each.outputs.tolist() for each in responses]}
+        if signature in ("keyed", "explained"):
+            may_reject = signature == "keyed"
+            labels = [self._model.label(each.outputs, may_reject=may_reject) for each in responses]
+            columns["key"] = list(keys)
+            columns["label"], columns["score"] = (
+                [label for label, _ in labels],
+                [score for _, score in labels],
+            )
+        if signature == "explained":
+            columns["features"] = [each.features.tolist() for each in responses if each.features is not None]
+            maps = [each.activation for each in responses]
+            columns["activation"] = [each.tolist() for each in maps if each is not None]
+        return rows_of(dict(sorted(columns.items())), len(responses))
 
 
-def _aliases(name: str) -> tuple[str, ...]:
-    if name not in SIGNATURES:
-        raise PredictionFailed(
-            f"the model has no signature {name!r}; it has {', '.join(sorted(SIGNATURES))}."
-        )
-    return SIGNATURES[name]
+def read_instances(values: Sequence[JsonValue], signature: str) -> list[Instance]:
+    """Return the instances of a request.
 
-
-def _keys(columns: dict[str, list[Any]]) -> list[Any]:
-    keys = columns.get("key", [])
-    for index, key in enumerate(keys):
+    Raises:
+        PredictionFailed: if there is no such signature, an input is missing, or a key is not a string.
+    """
+    if signature not in SIGNATURES:
+        raise PredictionFailed(_no_signature(signature))
+    columns = columns_of([decode_b64(value) for value in values], SIGNATURES[signature])
+    keys = columns.get("key", [None] * len(values))
+    for index, key in enumerate(columns.get("key", [])):
         if not isinstance(key, str | bytes):
             raise PredictionFailed(
                 f"Error processing input: instance {index}: a key is a string. Received: {str(key)[:80]!r}"
             )
-    return keys
+    return [Instance(image=image, key=key) for image, key in zip(columns["inputs"], keys, strict=True)]
 
 
-def _given_pixels(value: Any, shape: tuple[int, int, int]) -> UInt8Image:
+def _no_signature(name: str) -> str:
+    return f"the model has no signature {name!r}; it has {', '.join(sorted(SIGNATURES))}."
+
+
+def check_pixels(value: TensorValue, shape: tuple[int, int, int]) -> UInt8Image:
+    """Return the pixels that a client sent as numbers.
+
+    Raises:
+        PredictionFailed: if they have another shape, or are not whole numbers from 0 to 255.
+    """
     try:
         levels = np.asarray(value)
     except ValueError as error:
@@ -255,4 +289,4 @@ def _given_pixels(value: Any, shape: tuple[int, int, int]) -> UInt8Image:
 def _warm_up(model: TFLiteModel) -> None:
     started = time.perf_counter()
     model.explain(np.zeros((1, model.spec.height, model.spec.width, 3), np.uint8))
-    log.info("Warmed up a lane in %.2f s.", time.perf_counter() - started)
+    log.info("Warmed up a worker thread in %.2f s.", time.perf_counter() - started)

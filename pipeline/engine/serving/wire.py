@@ -1,4 +1,4 @@
-"""Frames between the engine and a model worker: a JSON header and a payload, their lengths first."""
+"""Frames on the pipes of a model worker: two lengths, a JSON header, and a payload."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LENGTHS = struct.Struct(">II")
 
 
 class Reader(Protocol):
-    """What `read_frame` needs of an asyncio stream."""
+    """The part of an asyncio stream that `read_frame` uses."""
 
     async def readexactly(self, n: int, /) -> bytes:
-        """Read so many bytes."""
+        """Read exactly n bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Frame:
     """One message.
 
     Args:
-        header: Small JSON: the request's `id` and `kind`, or how it ended.
+        header: Small JSON; `messages` has the types of what is in it.
         payload: Bytes that the engine passes on without reading them.
     """
 
@@ -30,7 +30,7 @@ class Frame:
     payload: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """Return the frame as it goes over the pipe."""
+        """Return the bytes of the frame."""
         header = json.dumps(self.header).encode()
         return LENGTHS.pack(len(header), len(self.payload)) + header + self.payload
 

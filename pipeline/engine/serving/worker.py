@@ -13,26 +13,32 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
 from pipeline.engine.serving.instances import PredictionFailed, read_request
 from pipeline.engine.serving.limits import TFLITE, WorkerLimits
-from pipeline.engine.serving.replies import error_frame, lines_frame, online_frame
+from pipeline.engine.serving.messages import READY, RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.serving.wire import Frame, read_frame_blocking
 from pipeline.errors import ApiError, FailedPrecondition, Internal, InvalidArgument
+
+if TYPE_CHECKING:
+    from pipeline.engine.serving.saved_model import LoadedModel
 
 log = logging.getLogger(__name__)
 
 
-class Service(Protocol):
-    """A loaded model that answers frames."""
+Send: TypeAlias = Callable[[int, WorkerReply], None]
 
-    def accept(self, frame: Frame) -> None:
-        """Begin to answer one request."""
+
+class Worker(Protocol):
+    """A loaded model that answers requests."""
+
+    def accept(self, number: int, request: WorkerRequest) -> None:
+        """Begin to answer a request; the reply carries its number."""
 
 
 def claim_stdout() -> BinaryIO:
-    """Keep stdout for frames; whatever else a library prints goes to stderr."""
+    """Reserve stdout for frames; what libraries print goes to stderr."""
     sys.stdout.flush()
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -40,61 +46,60 @@ def claim_stdout() -> BinaryIO:
 
 
 class TensorFlowWorker:
-    """Answers one frame after the other, online ones first.
+    """Answers one request after the other, online ones first.
 
     Args:
         model: The loaded SavedModel.
-        limits: Of the version.
-        send: Sends an answer.
+        limits: The limits of the version.
+        send: Sends a reply.
     """
 
-    def __init__(self, model: Any, limits: WorkerLimits, send: Callable[[Frame], None]) -> None:
+    def __init__(self, model: LoadedModel, limits: WorkerLimits, send: Send) -> None:
         self._model = model
         self._limits = limits
         self._send = send
-        self._numbers = itertools.count()
-        self._queue: queue.PriorityQueue[tuple[bool, int, Frame]] = queue.PriorityQueue()
+        self._sequence = itertools.count()
+        self._queue: queue.PriorityQueue[tuple[bool, int, int, WorkerRequest]] = queue.PriorityQueue()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def accept(self, frame: Frame) -> None:
+    def accept(self, number: int, request: WorkerRequest) -> None:
         """Begin to answer one request."""
-        self._queue.put((frame.header["kind"] != "online", next(self._numbers), frame))
+        self._queue.put((request.kind != RequestKind.ONLINE, next(self._sequence), number, request))
 
     def _run(self) -> None:
         while True:
-            frame = self._queue.get()[2]
-            reply = self._answer(frame)
-            self._send(Frame({**reply.header, "id": frame.header["id"]}, reply.payload))
+            _, _, number, request = self._queue.get()
+            self._send(number, self._answer(request))
 
-    def _answer(self, frame: Frame) -> Frame:
+    def _answer(self, request: WorkerRequest) -> WorkerReply:
         try:
-            return self._online(frame) if frame.header["kind"] == "online" else self._lines(frame)
-        except ApiError as fault:
-            return error_frame(fault)
+            return self._online(request) if request.kind == RequestKind.ONLINE else self._batch(request)
+        except ApiError as error:
+            return WorkerReply.failed(error)
         except Exception:  # the edge of the process
             log.exception("A request failed.")
-            return error_frame(Internal("The model worker failed; see its log."))
+            return WorkerReply.failed(Internal("The model worker failed; see its log."))
 
-    def _online(self, frame: Frame) -> Frame:
-        request = read_request(frame.payload, max_instances=self._limits.max_instances)
+    def _online(self, request: WorkerRequest) -> WorkerReply:
+        body = read_request(request.payload, max_instances=self._limits.max_instances)
         try:
-            return online_frame(self._model.predict(request.instances, request.signature_name))
+            return WorkerReply.online(self._model.predict(body.instances, body.signature_name))
         except PredictionFailed as error:
-            return online_frame(error)
+            return WorkerReply.online(error)
 
-    def _lines(self, frame: Frame) -> Frame:
-        name = frame.header["signature_name"]
+    def _batch(self, request: WorkerRequest) -> WorkerReply:
+        lines = request.payload.splitlines()
         try:
-            return lines_frame(*self._model.predict_lines(frame.payload.splitlines(), name))
+            return WorkerReply.batch(*self._model.predict_lines(lines, request.signature_name))
         except PredictionFailed as error:
             raise InvalidArgument(error.message, field="prediction_input.signature_name") from error
 
 
-def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Frame], None]) -> Service:
-    """Load the model into one runtime and warm it up; only TensorFlow's imports TensorFlow.
+def load(runtime: str, directory: Path, limits: WorkerLimits, send: Send) -> Worker:
+    """Load the model into one runtime and warm it up; only the TensorFlow runtime imports TensorFlow.
 
     Raises:
-        FailedPrecondition: if it cannot be loaded; anything may go wrong in somebody's model.
+        FailedPrecondition: if it cannot be loaded, whatever the reason.
     """
     try:
         if runtime == TFLITE:
@@ -111,44 +116,45 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Callable[[Fr
     return TensorFlowWorker(model, limits, send)
 
 
-def sender(file: BinaryIO) -> Callable[[Frame], None]:
-    """Return a function that writes whole frames, whichever thread calls it."""
+def sender(file: BinaryIO) -> Send:
+    """Return a function that writes whole frames and may be called by any thread."""
     lock = threading.Lock()
 
-    def send(frame: Frame) -> None:
+    def send(number: int, reply: WorkerReply) -> None:
         with lock:
-            file.write(frame.to_bytes())
+            file.write(reply.to_frame(number).to_bytes())
             file.flush()
 
     return send
 
 
 def inbox(file: BinaryIO) -> queue.SimpleQueue[Frame]:
-    """Read frames from now on; at the end of the file the process leaves, even while it is loading."""
+    """Read frames in the background; the process exits at the end of the file, even while it is loading."""
     frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
 
     def read() -> None:
         while (frame := read_frame_blocking(file)) is not None:
             frames.put(frame)
-        os._exit(0)  # whatever the other threads are at: nobody is there to be answered
+        os._exit(0)  # whatever the other threads do: the engine is gone
 
     threading.Thread(target=read, daemon=True).start()
     return frames
 
 
 def main(runtime: str, directory: Path, limits: WorkerLimits) -> None:
-    """Load, say so, and answer until stdin ends."""
+    """Load the model, report that it is ready, and answer requests until stdin ends."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     send = sender(claim_stdout())
     frames = inbox(sys.stdin.buffer)
     try:
-        service = load(runtime, directory, limits, send)
-    except ApiError as fault:
-        send(Frame({**error_frame(fault).header, "id": 0}))
+        worker = load(runtime, directory, limits, send)
+    except ApiError as error:
+        send(READY, WorkerReply.failed(error))
         return
-    send(Frame({"id": 0}))
+    send(READY, WorkerReply())
     while True:
-        service.accept(frames.get())
+        frame = frames.get()
+        worker.accept(frame.header["id"], WorkerRequest.from_frame(frame))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What an operator sees of a running engine: metrics for Prometheus, and logs with request ids."""
+"""What the operator of an engine sees: metrics for Prometheus, logs with request ids, logged predictions."""

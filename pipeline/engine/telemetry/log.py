@@ -1,4 +1,4 @@
-"""The engine's log: a JSON object a line, and the id of the request that a line belongs to."""
+"""The engine's log: a JSON object per line, with the id of the request that the line belongs to."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class JsonFormatter(logging.Formatter):
-    """Makes one line of JSON of a record."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what a record was given as `extra={"fields": {...}}` is part of it."""
+        """Return the line; `extra={"fields": {...}}` of a record is part of it."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -50,11 +50,11 @@ def set_up_logging() -> None:
 class AccessLog:
     """Gives each request an id, logs and counts it. No query and no body is logged: they may hold secrets.
 
-    A client's own `X-Request-Id` is kept if it is well-formed, and every answer carries the id.
+    A client's own `X-Request-Id` is kept if it is well-formed, and every response carries the id.
 
     Args:
-        app: What is behind it.
-        count: Told method and status of each request.
+        app: The application behind it.
+        count: Receives method and status of each request.
     """
 
     def __init__(self, app: ASGIApp, *, count: Callable[[str, int], None]) -> None:

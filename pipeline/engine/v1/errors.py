@@ -1,14 +1,14 @@
-"""Faults to HTTP: one table, one envelope.
+"""Errors in HTTP: one table, one envelope.
 
-The message of a fault is the description of its field violation; the envelope adds `Field: ... Error: ...`
+The message of an error is the description of its field violation; the envelope adds `Field: ... Error: ...`
 around it, which is the text ML Engine's clients look for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.engine.v1.responses import Error, ErrorDetail, FieldViolation, Status
 from pipeline.errors import (
     Aborted,
     AlreadyExists,
@@ -35,7 +35,7 @@ BAD_REQUEST_TYPE = "type.googleapis.com/google.rpc.BadRequest"
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """How one kind of fault is spelled: in HTTP, in the envelope, and in an operation (google.rpc.Code)."""
+    """How one kind of error is spelled: in HTTP, in the envelope, and in an operation (google.rpc.Code)."""
 
     http: int
     status: str
@@ -57,45 +57,42 @@ CODES: dict[type[ApiError], Code] = {
     Unavailable: Code(503, "UNAVAILABLE", 14),
     DeadlineExceeded: Code(504, "DEADLINE_EXCEEDED", 4),
 }
-ERRORS_BY_NAME: dict[str, type[ApiError]] = {kind.__name__: kind for kind in CODES}
 
 
-def error_text(fault: ApiError) -> str:
+def error_text(error: ApiError) -> str:
     """Return the message as clients read it."""
-    return f"Field: {fault.field} Error: {fault.message}" if fault.field else fault.message
+    return f"Field: {error.field} Error: {error.message}" if error.field else error.message
 
 
-def _details(fault: ApiError) -> list[dict[str, Any]]:
-    if not fault.field:
-        return []
-    violation = {"field": fault.field, "description": fault.message}
-    return [{"@type": BAD_REQUEST_TYPE, "fieldViolations": [violation]}]
+def _details(error: ApiError) -> list[ErrorDetail] | None:
+    if not error.field:
+        return None
+    violation = FieldViolation(field=error.field, description=error.message)
+    return [ErrorDetail(type_url=BAD_REQUEST_TYPE, field_violations=[violation])]
 
 
-def error_envelope(fault: ApiError, *, code: int | None = None) -> dict[str, Any]:
-    """Return the JSON body that answers a fault.
+def error_envelope(error: ApiError, *, code: int | None = None) -> Error:
+    """Return the body of the response to a request that failed.
 
     Args:
-        fault: What went wrong.
+        error: What went wrong.
         code: Another HTTP status than the table's, for 405.
     """
-    known = CODES[type(fault)]
-    error: dict[str, Any] = {"code": code or known.http, "message": error_text(fault), "status": known.status}
-    if details := _details(fault):
-        error["details"] = details
-    return {"error": error}
+    row = CODES[type(error)]
+    return Error(
+        error=Status(
+            code=code or row.http, message=error_text(error), status=row.status, details=_details(error)
+        )
+    )
 
 
-def operation_error(fault: ApiError) -> dict[str, Any]:
+def operation_error(error: ApiError) -> Status:
     """Return the google.rpc.Status of an operation that failed."""
-    error: dict[str, Any] = {"code": CODES[type(fault)].rpc, "message": error_text(fault)}
-    if details := _details(fault):
-        error["details"] = details
-    return error
+    return Status(code=CODES[type(error)].rpc, message=error_text(error), details=_details(error))
 
 
 def as_api_error(error: PipelineError) -> ApiError:
-    """Return the fault that says the same as an error of the library."""
+    """Return the API error with the meaning of an error of the library."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, (ObjectNotFound, UnknownBucket)):

@@ -1,4 +1,4 @@
-"""Fields of requests: what a name, a bucket address or a duration looks like, and how an object is read.
+"""Fields of v1's JSON: names, bucket addresses, durations, and the base classes of its objects.
 
 Bodies come in lowerCamelCase or snake_case. `null` is the same as absent, as in all of proto3's JSON.
 """
@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel, to_snake
 
 from pipeline.errors import InvalidArgument, Unimplemented
+from pipeline.types import JsonValue
 
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,127}")  # v1's rule for jobs, models and versions
 NAME_RULE = (
@@ -91,38 +92,62 @@ def seconds_of(duration: str) -> float:
     return float(duration.removesuffix("s"))
 
 
-class Wire(BaseModel):
-    """One object of a request; unknown keys are errors, known ones we do not have are 501."""
+def _without_nulls(schema: dict[str, Any]) -> None:
+    """Remove `null` from the JSON schema of an object: a field without a value is absent."""
+    for field in schema["properties"].values():
+        if {"type": "null"} in field.get("anyOf", ()):
+            (kind,) = (kind for kind in field.pop("anyOf") if kind != {"type": "null"})
+            field.update(kind)
+            field.pop("default", None)
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-    path_prefix: ClassVar[str] = ""  # where in the request's object this one stands
-    unsupported: ClassVar[frozenset[str]] = frozenset()  # fields of v1 that this engine does not have
+
+class Message(BaseModel):
+    """One object of v1's JSON: lowerCamelCase on the wire, nothing unknown in it."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        json_schema_extra=_without_nulls,
+    )
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the fields that have a value, in lowerCamelCase."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class Wire(Message):
+    """One object of a request: a `null` counts as absent, and what v1 has and this engine has not is 501."""
+
+    path_prefix: ClassVar[str] = ""  # the path of this object in the object that is read
+    unsupported: ClassVar[frozenset[str]] = frozenset()
     unsupported_values: ClassVar[dict[str, tuple[str, ...]]] = {}
     output_only: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_what_was_set(cls, value: Any, info: ValidationInfo) -> Any:
+    def _drop_nulls_and_outputs(cls, value: JsonValue, info: ValidationInfo) -> JsonValue:
         if not isinstance(value, Mapping):
             return value
-        kept: dict[str, Any] = {}
-        seen: set[str] = set()
+        values: dict[str, JsonValue] = {}
+        names: set[str] = set()
         for key, item in value.items():
             name = to_snake(str(key))
             field = ".".join(filter(None, ((info.context or {}).get("where"), cls.path_prefix, name)))
-            if name in seen:
+            if name in names:
                 raise InvalidArgument("The field is given twice, in two spellings.", field=field)
-            seen.add(name)
+            names.add(name)
             if name in cls.unsupported and item is not None and item is not False:
                 raise Unimplemented("This engine does not have this part of ML Engine v1.", field=field)
             if item in cls.unsupported_values.get(name, ()):
                 raise Unimplemented(f"This engine does not have {item}.", field=field)
             if item is not None and name not in cls.unsupported | cls.output_only:
-                kept[key] = item
-        return kept
+                values[key] = item
+        return values
 
     @classmethod
-    def read(cls, value: Any, *, where: str) -> Self:
+    def read(cls, value: JsonValue, *, where: str) -> Self:
         """Check one object of a request.
 
         Raises:
@@ -136,10 +161,6 @@ class Wire(BaseModel):
         except ValidationError as error:
             raise _first_violation(error, where) from error
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return what was set, in lowerCamelCase."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
 
 def _first_violation(error: ValidationError, where: str) -> InvalidArgument:
     first = error.errors()[0]
@@ -149,4 +170,4 @@ def _first_violation(error: ValidationError, where: str) -> InvalidArgument:
         return InvalidArgument(
             f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', field=path
         )
-    return InvalidArgument(first["msg"].removeprefix("Value error, "), field=path)
+    return InvalidArgument(first["msg"].removeprefix("TensorValue error, "), field=path)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pydantic.alias_generators import to_camel
 
 from pipeline.errors import InvalidArgument
+from pipeline.types import JsonObject, JsonValue
 
-Matches = Callable[[Mapping[str, Any]], bool]
+Matches = Callable[[JsonObject], bool]
 MAX_LENGTH, MAX_PARENTHESES = 1000, 20
 TOKEN = re.compile(
     r"""\s*(?:
@@ -27,7 +27,12 @@ TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+ORDERS: dict[str, Callable[..., bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def read_filter(text: str | None) -> Matches | None:
@@ -105,42 +110,42 @@ def _term(match: re.Match[str]) -> Matches:
     value = match["value"] if match["quoted"] is None else match["quoted"]
     test = _test(match["op"], value)
 
-    def term(resource: Mapping[str, Any]) -> bool:
-        return any(test(found) for found in _values(resource, path))
+    def term(resource: JsonObject) -> bool:
+        return any(test(item) for item in _values(resource, path))
 
     if match["field"].startswith("-") or match["op"] == "!=":
         return lambda resource: not term(resource)
     return term
 
 
-def _values(value: Any, path: list[str]) -> list[Any]:
+def _values(value: JsonValue, path: list[str]) -> list[JsonValue]:
     if isinstance(value, list):
-        return [found for item in value for found in _values(item, path)]
+        return [inner for item in value for inner in _values(item, path)]
     if path:
-        given = value.get(path[0]) if isinstance(value, Mapping) else None
-        if given is None:
+        item = value.get(path[0]) if isinstance(value, Mapping) else None
+        if item is None:
             return []
-        found = _values(given, path[1:])
-        return [*found, *(_last_parts(found) if path == ["name"] else ())]
+        values = _values(item, path[1:])
+        return [*values, *(_last_parts(values) if path == ["name"] else ())]
     return list(value) if isinstance(value, Mapping) else [value]  # of an object: its keys
 
 
-def _last_parts(names: list[Any]) -> list[str]:
+def _last_parts(names: list[JsonValue]) -> list[str]:
     return [name.rpartition("/")[2] for name in names if isinstance(name, str)]
 
 
-def _test(op: str, value: str) -> Callable[[Any], bool]:
+def _test(op: str, value: str) -> Callable[[JsonValue], bool]:
     if order := ORDERS.get(op):
-        return lambda found: bool(order(*_comparable(_text(found), value)))
+        return lambda item: order(*_comparable(_text(item), value))
     pattern = re.compile(".*".join(re.escape(part) for part in value.split("*")), re.DOTALL)
-    return lambda found: pattern.fullmatch(_text(found)) is not None
+    return lambda item: pattern.fullmatch(_text(item)) is not None
 
 
-def _text(value: Any) -> str:
+def _text(value: JsonValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _comparable(left: str, right: str) -> tuple[Any, Any]:
+def _comparable(left: str, right: str) -> tuple[float, float] | tuple[str, str]:
     try:
         return float(left), float(right)
     except ValueError:

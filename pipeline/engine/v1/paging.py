@@ -1,14 +1,15 @@
-"""Pages of a list: `pageSize`, `pageToken`, `filter`, and `{}` when there is nothing."""
+"""Pages of a list: `pageSize`, `pageToken` and `filter`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from pipeline.engine.v1.fields import Message
 from pipeline.engine.v1.filters import Matches, read_filter
 from pipeline.errors import InvalidArgument
 
@@ -17,25 +18,26 @@ MAX_SCANNED = 1000  # rows that a filter looks at for one page: others wait mean
 
 
 class Row(Protocol):
-    """A row that has a place in its table."""
+    """A row with a position in its table."""
 
     @property
     def seq(self) -> int:
-        """Its place: greater than that of every older row."""
+        """Greater than that of every older row."""
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+AnyResource = TypeVar("AnyResource", bound=Message)
 Query = Select[AnyRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Which part of a list is asked for.
+    """The part of a list that is requested.
 
     Args:
-        size: Rows in the answer.
-        token: The `seq` of the last row of the page before; 0 for the first page.
-        matches: Says which rows are asked for; None for all.
+        size: Most rows of the page.
+        token: The `seq` of the last row of the previous page; 0 for the first page.
+        matches: Selects the rows of a filtered list; None for all.
     """
 
     size: int = DEFAULT_SIZE
@@ -52,9 +54,7 @@ class Page:
         if size is not None and not (size.isdecimal() and size.isascii()):
             raise InvalidArgument(f"Expected a number, 0 or more. Received: {size[:40]!r}", field="page_size")
         if token and not (token.isdecimal() and token.isascii() and len(token) < 19):
-            raise InvalidArgument(
-                "The page token is not one that an earlier answer gave.", field="page_token"
-            )
+            raise InvalidArgument("The page token is not one of an earlier response.", field="page_token")
         return cls(
             size=min(int((size or "0")[:9]) or DEFAULT_SIZE, MAX_SIZE),
             token=int(token or 0),
@@ -74,20 +74,20 @@ class Page:
         query = query.where(seq < self.token) if self.token else query
         return query.order_by(seq.desc()).limit(self._num_scanned + 1)
 
-    def answer(
-        self, name: str, rows: Sequence[AnyRow], to_wire: Callable[[AnyRow], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Return the v1 answer: nothing found is an empty object.
+    def select(
+        self, rows: Sequence[AnyRow], to_resource: Callable[[AnyRow], AnyResource]
+    ) -> tuple[list[AnyResource] | None, str | None]:
+        """Return the resources of the page and the token of the next one; None where v1 shows nothing.
 
         A page of a filtered list may be short, or even empty, and still have a next one.
         """
-        shown: list[dict[str, Any]] = []
+        resources: list[AnyResource] = []
         last = 0
         for row in rows[: self._num_scanned]:
-            if len(shown) == self.size:
+            if len(resources) == self.size:
                 break
-            wire, last = to_wire(row), row.seq
-            if self.matches is None or self.matches(wire):
-                shown.append(wire)
-        answer: dict[str, Any] = {name: shown} if shown else {}
-        return answer | ({"nextPageToken": str(last)} if rows and rows[-1].seq != last else {})
+            resource, last = to_resource(row), row.seq
+            if self.matches is None or self.matches(resource.to_json()):
+                resources.append(resource)
+        has_next = bool(rows) and rows[-1].seq != last
+        return resources or None, str(last) if has_next else None

@@ -1,13 +1,11 @@
-"""The resources of v1 as they are asked for, and how they are named."""
+"""The resources of v1 as requests send them, and their full names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic.alias_generators import to_snake
 
 from pipeline.engine.v1.fields import (
     BucketUri,
@@ -33,7 +31,7 @@ class Scheduling(Wire):
     priority: int = Field(0, ge=0, le=1000)
 
     def start_before(self, created: float) -> float | None:
-        """Return when a job made at a moment has waited too long, in seconds of the epoch."""
+        """Return when a job created at that time has waited too long, in seconds of the epoch."""
         return None if self.max_wait_time is None else created + seconds_of(self.max_wait_time)
 
 
@@ -86,7 +84,7 @@ class PredictionInput(Wire):
 
 
 class JobBody(Wire):
-    """The body of jobs.create."""
+    """The body of jobs.create. The inputs are kept as they came: clients compare them with what they sent."""
 
     output_only = frozenset(
         "create_time start_time end_time state error_message training_output prediction_output etag "
@@ -98,16 +96,21 @@ class JobBody(Wire):
     labels: Labels = {}
 
 
-class ModelBody(Wire):
-    """The body of models.create."""
+class ModelSpec(Wire):
+    """What a client says of a model."""
 
-    output_only = frozenset({"default_version", "etag"})
     name: str
     description: str = ""
     regions: list[str] = Field(["us-central1"], max_length=1)
     online_prediction_logging: bool = False
     online_prediction_console_logging: bool = False
     labels: Labels = {}
+
+
+class ModelBody(ModelSpec):
+    """The body of models.create."""
+
+    output_only = frozenset({"default_version", "etag"})
 
 
 class Metric(Wire):
@@ -118,10 +121,10 @@ class Metric(Wire):
 
 
 class AutoScaling(Wire):
-    """`version.autoScaling`."""
+    """`version.autoScaling`; without `minNodes` the engine decides how long a version stays loaded."""
 
     path_prefix = "auto_scaling"
-    min_nodes: int = Field(0, ge=0, le=1000)
+    min_nodes: int | None = Field(None, ge=0, le=1000)
     max_nodes: int = Field(1, ge=1, le=1000)
     metrics: list[Metric] = []
 
@@ -134,7 +137,7 @@ class ManualScaling(Wire):
 
 
 class RequestLoggingConfig(Wire):
-    """`version.requestLoggingConfig`: which predictions are kept, and under which name."""
+    """`version.requestLoggingConfig`: the fraction of predictions that is logged, and the table."""
 
     path_prefix = "request_logging_config"
     sampling_percentage: float = Field(0, ge=0, le=1)
@@ -156,8 +159,26 @@ class VersionPatch(Wire):
             raise ValueError("autoScaling and manualScaling exclude each other.")
         return self
 
+    @property
+    def min_nodes(self) -> int | None:
+        """How many nodes stay up: 0 loads the version on demand, None leaves it to the engine."""
+        if self.manual_scaling:
+            return self.manual_scaling.nodes
+        return self.auto_scaling.min_nodes if self.auto_scaling else None
 
-class VersionBody(VersionPatch):
+
+class VersionSpec(VersionPatch):
+    """What a client says of a version."""
+
+    name: str
+    deployment_uri: BucketUri
+    runtime_version: str | None = None
+    python_version: str | None = None
+    framework: Literal["TENSORFLOW", "FRAMEWORK_UNSPECIFIED"] = "TENSORFLOW"
+    machine_type: str | None = None
+
+
+class VersionBody(VersionSpec):
     """The body of versions.create; `requestLoggingConfig` has no effect there, as in v1."""
 
     output_only = frozenset(
@@ -169,33 +190,6 @@ class VersionBody(VersionPatch):
         "explanation_config".split()
     )
     unsupported_values = {"framework": ("SCIKIT_LEARN", "XGBOOST")}
-    name: str
-    deployment_uri: BucketUri
-    runtime_version: str | None = None
-    python_version: str | None = None
-    framework: Literal["TENSORFLOW", "FRAMEWORK_UNSPECIFIED"] = "TENSORFLOW"
-    machine_type: str | None = None
-
-
-def min_nodes(version: Mapping[str, Any]) -> int | None:
-    """Return how many nodes of a version stay up; 0 lets it load on demand, None leaves it to the engine.
-
-    Args:
-        version: The resource, in lowerCamelCase.
-    """
-    if "manualScaling" in version:
-        return int(version["manualScaling"].get("nodes", 1))
-    nodes: int | None = version.get("autoScaling", {}).get("minNodes")
-    return nodes
-
-
-Body = TypeVar("Body", bound=Wire)
-
-
-def raw_input(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return `body[name]` or its snake_case twin, untouched: clients compare it with what they sent."""
-    value: dict[str, Any] = body.get(name) or body[to_snake(name)]
-    return value
 
 
 def model_path(project: str, model: str) -> str:

@@ -1,4 +1,4 @@
-"""Health, readiness and metrics: for whoever runs the engine, not part of v1."""
+"""Health, readiness and metrics: for the operator, not part of v1."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from pipeline.engine.engine import Engine
+from pipeline.engine.api.routes import engine_of
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Say that the process answers."""
+    """Return that the process is alive."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
-    """Say whether the default versions are loaded; 503 while some are being loaded for the first time."""
-    engine: Engine = request.app.state.engine
+    """Return whether the default versions are loaded; 503 while some are loaded for the first time."""
+    engine = engine_of(request)
     loading = engine.router.loading()
     status = {"status": "loading", "loading": loading} if loading else {"status": "ready"}
     return JSONResponse(status, 503 if loading else 200)
@@ -29,5 +29,4 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
     """Return the metrics in Prometheus's text format; with tokens it needs a reader's."""
-    engine: Engine = request.app.state.engine
-    return Response(engine.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(engine_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,15 +1,15 @@
-"""What v1 has and this engine does not have yet: 501, naming it."""
+"""The methods of v1 that this engine does not have: 501, naming the method."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import NoReturn
 
 from fastapi import APIRouter
 
 from pipeline.errors import Unimplemented
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 _PROJECT = "/v1/projects/{p}"
 _MODEL = f"{_PROJECT}/models/{{m}}"
@@ -31,12 +31,12 @@ MISSING = {
 }
 
 
-def _refusal(name: str) -> Callable[[], Awaitable[Any]]:
-    async def refuse() -> Any:
+def _refusal(name: str) -> Callable[[], Awaitable[NoReturn]]:
+    async def refuse() -> NoReturn:
         raise Unimplemented(f"{name} is a part of ML Engine v1 that this engine does not have.")
 
     return refuse
 
 
 for _name, (_method, _path) in MISSING.items():
-    router.add_api_route(_path, _refusal(_name), methods=[_method])
+    router.add_api_route(_path, _refusal(_name), methods=[_method], response_model=None)

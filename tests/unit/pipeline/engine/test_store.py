@@ -5,7 +5,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from pipeline.engine.store import Base, Model, Store, etag, now
+from pipeline.engine.store import Base, ModelRow, Store, etag, now
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def test_the_database_is_in_wal_mode(store):
 
 def test_what_was_written_is_there_when_it_is_opened_again_and_a_failed_block_leaves_nothing(store, tmp_path):
     with store.begin() as session:
-        session.add(Model(name="a", body={"z": 1, "a": 2}, default_version=None, create_time=now()))
+        session.add(ModelRow(name="a", body={"z": 1, "a": 2}, default_version=None, create_time=now()))
 
     def fail():
         with store.begin() as session:
-            session.add(Model(name="b", body={}, default_version=None, create_time=now()))
+            session.add(ModelRow(name="b", body={}, default_version=None, create_time=now()))
             session.flush()
             raise RuntimeError
 
@@ -40,7 +40,7 @@ def test_what_was_written_is_there_when_it_is_opened_again_and_a_failed_block_le
         fail()
     again = Store(tmp_path / "engine" / "engine.db")
     with again.begin() as session:
-        rows = session.query(Model).all()
+        rows = session.query(ModelRow).all()
     again.close()
     assert [(row.name, list(row.body)) for row in rows] == [("a", ["z", "a"])]
 

@@ -57,5 +57,5 @@ def test_a_picture_over_a_limit_is_refused_by_what_it_has_and_may_have(limits, p
 
 
 def test_limits_pass_through_a_command_line():
-    limits = WorkerLimits(lanes=3, max_batch=2, max_picture_pixels=100)
+    limits = WorkerLimits(threads=3, max_batch=2, max_picture_pixels=100)
     assert WorkerLimits.from_json(limits.to_json()) == limits

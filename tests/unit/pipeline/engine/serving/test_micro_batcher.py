@@ -13,7 +13,7 @@ SIDE = 2
 
 
 class FakeNetwork:
-    """Answers with a picture's first level, and notes the batches; `gate` holds it back."""
+    """Answers with the first level of an image, and records the batches; `gate` holds it back."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -32,16 +32,16 @@ class FakeNetwork:
 
 
 class Answers:
-    """Collects what is told about pictures, in the order it is told."""
+    """Collects the outcomes of images, in the order they arrive."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, PredictResponse | PipelineError]] = []
+        self.outcomes: list[tuple[int, PredictResponse | PipelineError]] = []
         self._changed = threading.Condition()
 
-    def picture(self, level: int, read=None, **more) -> PredictRequest:
+    def image(self, level: int, read=None, **more) -> PredictRequest:
         def done(answer):
             with self._changed:
-                self.told.append((level, answer))
+                self.outcomes.append((level, answer))
                 self._changed.notify_all()
 
         return PredictRequest(
@@ -50,15 +50,15 @@ class Answers:
 
     def wait(self, count: int) -> dict[int, PredictResponse | PipelineError]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.told) >= count, 10)
-        return dict(self.told)
+            assert self._changed.wait_for(lambda: len(self.outcomes) >= count, 10)
+        return dict(self.outcomes)
 
 
-def held(network: FakeNetwork, lanes: MicroBatcher, answers: Answers) -> None:
-    """Occupy a lane with a picture, so that what comes next piles up."""
+def occupy(network: FakeNetwork, batcher: MicroBatcher, answers: Answers) -> None:
+    """Occupy the worker thread with an image, so that later requests queue up."""
     network.gate.clear()
     network.is_entered.clear()
-    lanes.submit([answers.picture(1)], is_online=True)
+    batcher.submit([answers.image(1)], is_online=True)
     assert network.is_entered.wait(10)
 
 
@@ -66,36 +66,36 @@ def refuse():
     raise PredictionFailed("a bad picture")
 
 
-def test_a_free_lane_takes_a_lone_picture_at_once():
+def test_a_free_thread_takes_a_single_image_at_once():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=4)
-    lanes.submit([answers.picture(7)], is_online=True)
+    batcher = MicroBatcher([network], max_batch=4)
+    batcher.submit([answers.image(7)], is_online=True)
     assert answers.wait(1)[7].outputs.tolist() == [7.0]
     assert network.batches == [[7]]
-    assert lanes.take_sizes() == [1]
-    assert lanes.take_sizes() == []
+    assert batcher.take_sizes() == [1]
+    assert batcher.take_sizes() == []
 
 
-def test_what_piled_up_is_one_batch_of_at_most_its_largest_size():
+def test_queued_images_form_one_batch_up_to_its_largest_size():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=4)
-    held(network, lanes, answers)
+    batcher = MicroBatcher([network], max_batch=4)
+    occupy(network, batcher, answers)
     for level in range(10, 16):  # each a request of its own
-        lanes.submit([answers.picture(level)], is_online=True)
+        batcher.submit([answers.image(level)], is_online=True)
     network.gate.set()
     found = answers.wait(7)
     assert network.batches == [[1], [10, 11, 12, 13], [14, 15]]
     assert all(found[level].outputs.tolist() == [level] for level in found)
 
 
-def test_lanes_share_what_piled_up():
+def test_threads_share_the_queue():
     networks, answers = [FakeNetwork(), FakeNetwork()], Answers()
-    lanes = MicroBatcher(networks, max_batch=8)
+    batcher = MicroBatcher(networks, max_batch=8)
     for network in networks:
         network.gate.clear()
-    lanes.submit([answers.picture(1), answers.picture(2)], is_online=True)
+    batcher.submit([answers.image(1), answers.image(2)], is_online=True)
     assert all(network.is_entered.wait(10) for network in networks)
-    lanes.submit([answers.picture(level) for level in range(10, 16)], is_online=True)
+    batcher.submit([answers.image(level) for level in range(10, 16)], is_online=True)
     networks[0].gate.set()
     answers.wait(1 + 6)  # alone, the free lane takes fair shares until nothing is left
     networks[1].gate.set()
@@ -103,33 +103,33 @@ def test_lanes_share_what_piled_up():
     assert networks[0].batches[1] == [10, 11, 12]
 
 
-def test_online_pictures_go_before_those_of_batches():
+def test_online_images_go_before_those_of_batches():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=2)
-    held(network, lanes, answers)
-    lanes.submit([answers.picture(level) for level in (20, 21)], is_online=False)
-    lanes.submit([answers.picture(level) for level in (10, 11)], is_online=True)
+    batcher = MicroBatcher([network], max_batch=2)
+    occupy(network, batcher, answers)
+    batcher.submit([answers.image(level) for level in (20, 21)], is_online=False)
+    batcher.submit([answers.image(level) for level in (10, 11)], is_online=True)
     network.gate.set()
     answers.wait(5)
     assert network.batches == [[1], [10, 11], [20, 21]]
 
 
-def test_a_bad_picture_never_fails_its_neighbours():
+def test_a_bad_image_never_fails_its_neighbours():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=8)
-    held(network, lanes, answers)
+    batcher = MicroBatcher([network], max_batch=8)
+    occupy(network, batcher, answers)
 
     def crash():
         raise KeyError("a mistake of ours")
 
     pictures = [
-        answers.picture(10),
-        answers.picture(11, refuse),
-        answers.picture(12, crash),
-        answers.picture(13),
+        answers.image(10),
+        answers.image(11, refuse),
+        answers.image(12, crash),
+        answers.image(13),
     ]
     for picture in pictures:
-        lanes.submit([picture], is_online=True)
+        batcher.submit([picture], is_online=True)
     network.gate.set()
     found = answers.wait(5)
     assert network.batches == [[1], [10, 13]]
@@ -139,28 +139,28 @@ def test_a_bad_picture_never_fails_its_neighbours():
     assert isinstance(found[12], Internal)
 
 
-def test_a_batch_of_bad_pictures_only_runs_no_network():
+def test_a_batch_of_only_bad_images_runs_no_network():
     network, answers = FakeNetwork(), Answers()
-    MicroBatcher([network], max_batch=8).submit([answers.picture(5, refuse)], is_online=True)
+    MicroBatcher([network], max_batch=8).submit([answers.image(5, refuse)], is_online=True)
     assert isinstance(answers.wait(1)[5], PredictionFailed)
     assert network.batches == []
 
 
-def test_a_network_that_breaks_leaves_its_lane_alive():
+def test_a_network_that_fails_leaves_its_thread_alive():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=8)
-    lanes.submit([answers.picture(66)], is_online=True)
+    batcher = MicroBatcher([network], max_batch=8)
+    batcher.submit([answers.image(66)], is_online=True)
     assert isinstance(answers.wait(1)[66], Internal)
-    lanes.submit([answers.picture(7)], is_online=True)
+    batcher.submit([answers.image(7)], is_online=True)
     assert answers.wait(2)[7].outputs.tolist() == [7.0]
 
 
-def test_nobody_is_predicted_who_waits_no_more():
+def test_a_request_past_its_deadline_is_not_predicted():
     network, answers = FakeNetwork(), Answers()
-    lanes = MicroBatcher([network], max_batch=8)
-    held(network, lanes, answers)
-    late = answers.picture(9, deadline=time.monotonic() - 0.001)
-    lanes.submit([late, answers.picture(10, deadline=time.monotonic() + 60)], is_online=True)
+    batcher = MicroBatcher([network], max_batch=8)
+    occupy(network, batcher, answers)
+    late = answers.image(9, deadline=time.monotonic() - 0.001)
+    batcher.submit([late, answers.image(10, deadline=time.monotonic() + 60)], is_online=True)
     network.gate.set()
     assert isinstance(answers.wait(3)[9], DeadlineExceeded)
     assert network.batches == [[1], [10]]

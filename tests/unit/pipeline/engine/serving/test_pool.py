@@ -7,23 +7,30 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.engine.serving.messages import RequestKind, WorkerRequest
 from pipeline.engine.serving.pool import ProcessPool, WorkerProcess, worker_environment
 from pipeline.errors import FailedPrecondition, NotFound, Unavailable
 
 ECHO = """
 import sys
-from pipeline.engine.serving.wire import Frame, read_frame_blocking
-sys.stdout.buffer.write(Frame({"id": 0}).to_bytes())
+from pipeline.engine.serving.messages import READY, WorkerReply, WorkerRequest
+from pipeline.engine.serving.wire import read_frame_blocking
+from pipeline.errors import NotFound
+sys.stdout.buffer.write(WorkerReply().to_frame(READY).to_bytes())
 while True:
     sys.stdout.flush()
     frame = read_frame_blocking(sys.stdin.buffer)
-    if frame is None or frame.header["kind"] == "die":
+    request = WorkerRequest.from_frame(frame)
+    if request.payload == b"die":
         sys.exit(1)
-    header = {"id": frame.header["id"]}
-    if frame.header["kind"] == "fault":
-        header["fault"] = {"kind": "NotFound", "message": "gone", "field": "name"}
-    sys.stdout.buffer.write(Frame(header, frame.payload).to_bytes())
+    error = NotFound("gone", field="name") if request.payload == b"fail" else None
+    reply = WorkerReply(payload=request.payload, batches=[1], error=error)
+    sys.stdout.buffer.write(reply.to_frame(frame.header["id"]).to_bytes())
 """
+
+
+def online(payload: bytes) -> WorkerRequest:
+    return WorkerRequest(kind=RequestKind.ONLINE, payload=payload)
 
 
 async def start_echo() -> WorkerProcess:
@@ -35,35 +42,35 @@ async def start_echo() -> WorkerProcess:
     return worker
 
 
-def test_many_requests_at_once_get_their_own_answers():
+def test_concurrent_requests_get_their_own_replies():
     async def run():
         worker = await start_echo()
         payloads = [bytes([number]) * 50_000 for number in range(20)]
-        answers = await asyncio.gather(*(worker.ask("online", payload) for payload in payloads))
+        replies = await asyncio.gather(*(worker.ask(online(payload)) for payload in payloads))
         await worker.close()
-        assert [answer.payload for answer in answers] == payloads
+        assert [reply.payload for reply in replies] == payloads
         assert not psutil.pid_exists(worker.pid)
 
     asyncio.run(run())
 
 
-def test_a_fault_of_the_worker_is_raised_here():
+def test_the_error_of_a_worker_is_raised_in_the_engine():
     async def run():
         worker = await start_echo()
         with pytest.raises(NotFound, match="gone") as caught:
-            await worker.ask("fault", b"")
+            await worker.ask(online(b"fail"))
         await worker.close()
         assert caught.value.field == "name"
 
     asyncio.run(run())
 
 
-def test_a_worker_that_dies_fails_what_waits_for_it_and_what_comes_later():
+def test_a_worker_that_dies_fails_its_open_and_its_later_requests():
     async def run():
         worker = await start_echo()
         for _ in range(2):
             with pytest.raises(Unavailable, match="The worker of echo stopped"):
-                await worker.ask("die", b"")
+                await worker.ask(online(b"die"))
         assert worker.closed.is_set()
         await worker.close()
 

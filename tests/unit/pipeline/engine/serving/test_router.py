@@ -1,22 +1,30 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
+from pipeline.engine.serving.messages import RequestKind, WorkerRequest
 from pipeline.engine.serving.router import Router
+from pipeline.engine.v1.resources import VersionPatch
 from pipeline.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from tests.fakes.engine import FakePool, FakeWorker
 
-BODY = b'{"instances": ["x"]}'
+ONLINE = WorkerRequest(kind=RequestKind.ONLINE, payload=b'{"instances": ["x"]}')
+BATCH = replace(ONLINE, kind=RequestKind.BATCH)
 
 
 class MortalWorker(FakeWorker):
-    async def ask(self, kind, payload, **header):
+    async def ask(self, request):
         self.closed.set()
         raise Unavailable("The worker stopped.")
+
+
+def scaled_to(min_nodes):
+    return VersionPatch.model_validate({"autoScaling": {"minNodes": min_nodes}})
 
 
 def serve(pool, directory, wait_seconds=5.0, name="m/v", min_nodes=None, **limits):
@@ -29,128 +37,128 @@ def serve(pool, directory, wait_seconds=5.0, name="m/v", min_nodes=None, **limit
 
 async def start_slow(pool, directory, **more):
     """Serve a version whose answers wait for the returned event."""
-    served, release = serve(pool, directory, **more), asyncio.Event()
-    await served.start()
+    deployment, release = serve(pool, directory, **more), asyncio.Event()
+    await deployment.start()
 
-    async def slow(kind, payload, **header):
+    async def slow(request):
         await release.wait()
-        return await FakeWorker("slow").ask(kind, payload, **header)
+        return await FakeWorker("slow").ask(request)
 
     pool.loaded[-1].ask = slow
-    return served, release
+    return deployment, release
 
 
 def test_a_request_whose_worker_dies_is_answered_by_the_next_worker(tmp_path):
     async def run():
         pool = FakePool()
-        served = serve(pool, tmp_path)
+        deployment = serve(pool, tmp_path)
         load = pool.load
         pool.load = lambda name, directory: asyncio.sleep(0, MortalWorker(name))
-        await served.start()
+        await deployment.start()
         pool.load = load
-        answer = await served.ask("online", BODY)
-        await served.close()
+        answer = await deployment.ask(ONLINE)
+        await deployment.close()
         assert b"predictions" in answer.payload
-        assert [servant.asked for servant in pool.loaded] == [["online"]]
+        assert [worker.requests for worker in pool.loaded] == [[RequestKind.ONLINE]]
 
     asyncio.run(run())
 
 
-def test_a_request_that_kills_every_worker_is_not_asked_for_ever(tmp_path):
+def test_a_request_that_kills_two_workers_is_refused(tmp_path):
     async def run():
         pool = FakePool()
         pool.load = lambda name, directory: asyncio.sleep(0, MortalWorker(name))
-        served = serve(pool, tmp_path)
-        await served.start()
+        deployment = serve(pool, tmp_path)
+        await deployment.start()
         with pytest.raises(Unavailable, match="The worker stopped"):
-            await served.ask("online", BODY)
-        await served.close()
+            await deployment.ask(ONLINE)
+        await deployment.close()
 
     asyncio.run(run())
 
 
-def test_a_request_does_not_wait_for_ever_for_a_worker(tmp_path):
+def test_a_request_waits_for_a_worker_up_to_its_limit(tmp_path):
     async def run():
         pool = FakePool()
         pool.gate = lambda name: False
-        served = serve(pool, tmp_path, wait_seconds=0.05)
-        served.keep()
+        deployment = serve(pool, tmp_path, wait_seconds=0.05)
+        deployment.supervise()
         with pytest.raises(Unavailable, match="is being loaded; try again"):
-            await served.ask("online", BODY)
-        await served.close()
+            await deployment.ask(ONLINE)
+        await deployment.close()
 
     asyncio.run(run())
 
 
-def test_a_request_that_waits_for_a_version_that_is_deleted_is_refused_at_once(tmp_path):
+def test_a_request_waiting_for_a_deleted_version_is_refused_at_once(tmp_path):
     async def run():
         pool = FakePool()
         pool.gate = lambda name: False
-        served = serve(pool, tmp_path, wait_seconds=60)
-        served.keep()
-        waiting = asyncio.create_task(served.ask("online", BODY))
+        deployment = serve(pool, tmp_path, wait_seconds=60)
+        deployment.supervise()
+        waiting = asyncio.create_task(deployment.ask(ONLINE))
         await asyncio.sleep(0.02)
-        await served.close()
-        for request in (waiting, served.ask("online", BODY)):
+        await deployment.close()
+        for request in (waiting, deployment.ask(ONLINE)):
             with pytest.raises(Unavailable, match="is not served any more"):
                 await asyncio.wait_for(request, 1)
 
     asyncio.run(run())
 
 
-def test_one_request_more_than_a_version_may_have_is_refused_and_batches_are_not_counted_out(tmp_path):
+def test_the_request_over_the_limit_is_refused_but_batches_are_not(tmp_path):
     async def run():
-        served, release = await start_slow(FakePool(), tmp_path, max_requests=2)
-        waiting = [asyncio.create_task(served.ask("online", BODY)) for _ in range(2)]
+        deployment, release = await start_slow(FakePool(), tmp_path, max_requests=2)
+        waiting = [asyncio.create_task(deployment.ask(ONLINE)) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(ResourceExhausted, match="2 predictions of 40 bytes under way") as caught:
-            await served.ask("online", BODY)
+            await deployment.ask(ONLINE)
         assert caught.value.retry_after_seconds == 1
-        batch = asyncio.create_task(served.ask("batch", BODY))
+        batch = asyncio.create_task(deployment.ask(BATCH))
         release.set()
         await asyncio.gather(*waiting, batch)
-        assert b"predictions" in (await served.ask("online", BODY)).payload
-        await served.close()
+        assert b"predictions" in (await deployment.ask(ONLINE)).payload
+        await deployment.close()
 
     asyncio.run(run())
 
 
 def test_more_bytes_than_a_version_may_hold_are_refused(tmp_path):
     async def run():
-        served, release = await start_slow(FakePool(), tmp_path, max_bytes=30)
-        waiting = asyncio.create_task(served.ask("online", BODY))
+        deployment, release = await start_slow(FakePool(), tmp_path, max_bytes=30)
+        waiting = asyncio.create_task(deployment.ask(ONLINE))
         await asyncio.sleep(0.01)
         with pytest.raises(ResourceExhausted, match="as many as it may"):
-            await served.ask("online", BODY)
+            await deployment.ask(ONLINE)
         release.set()
         await waiting
-        await served.close()
+        await deployment.close()
 
     asyncio.run(run())
 
 
-def test_a_request_that_takes_too_long_is_given_up(tmp_path):
+def test_a_request_over_its_deadline_is_refused(tmp_path):
     async def run():
-        served, release = await start_slow(FakePool(), tmp_path, deadline_seconds=0.05)
+        deployment, release = await start_slow(FakePool(), tmp_path, deadline_seconds=0.05)
         with pytest.raises(DeadlineExceeded, match=r"m/v did not answer in 0.05 s"):
-            await served.ask("online", BODY)
-        assert served.in_flight == 0
-        await served.close()
+            await deployment.ask(ONLINE)
+        assert deployment.in_flight == 0
+        await deployment.close()
 
     asyncio.run(run())
 
 
-def test_a_version_that_is_deleted_answers_what_it_was_asked_and_no_more(tmp_path):
+def test_a_deleted_version_answers_its_open_requests_and_no_more(tmp_path):
     async def run():
         pool = FakePool()
-        served, release = await start_slow(pool, tmp_path)
-        asked = asyncio.create_task(served.ask("online", BODY))
+        deployment, release = await start_slow(pool, tmp_path)
+        asked = asyncio.create_task(deployment.ask(ONLINE))
         await asyncio.sleep(0.01)
-        closing = asyncio.create_task(served.close())
+        closing = asyncio.create_task(deployment.close())
         await asyncio.sleep(0.02)
         assert not pool.loaded[0].closed.is_set()
         with pytest.raises(Unavailable, match="is not served any more"):
-            await served.ask("online", BODY)
+            await deployment.ask(ONLINE)
         release.set()
         assert b"predictions" in (await asked).payload
         await closing
@@ -163,11 +171,11 @@ def test_closing_the_router_ends_every_worker(tmp_path):
     async def run():
         pool, router = FakePool(), Router(num_warm=2)
         for version in ("a", "b"):
-            served = serve(pool, tmp_path)
-            await served.start()
-            router.add("m", version, served)
+            deployment = serve(pool, tmp_path)
+            await deployment.start()
+            router.add("m", version, deployment)
         await router.close()
-        assert [servant.closed.is_set() for servant in pool.loaded] == [True, True]
+        assert [worker.closed.is_set() for worker in pool.loaded] == [True, True]
 
     asyncio.run(run())
 
@@ -178,17 +186,17 @@ class TestMemory:
     @staticmethod
     async def retrain(router, pool, directory, *names):
         for name in names:
-            served = serve(pool, directory, name=f"m/{name}")
-            await served.start()
-            router.add("m", name, served)
+            deployment = serve(pool, directory, name=f"m/{name}")
+            await deployment.start()
+            router.add("m", name, deployment)
             router.add_model("m", name)
         await asyncio.sleep(0.05)
 
     @staticmethod
     def loaded(pool):
-        return [servant.name for servant in pool.loaded if not servant.closed.is_set()]
+        return [worker.name for worker in pool.loaded if not worker.closed.is_set()]
 
-    def test_versions_that_nobody_uses_are_unloaded_but_the_default_and_the_one_before(self, tmp_path):
+    def test_unused_versions_are_unloaded_except_the_default_and_the_former_default(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=0)
             await self.retrain(router, pool, tmp_path, "a", "b", "c", "d")
@@ -197,12 +205,12 @@ class TestMemory:
 
         asyncio.run(run())
 
-    def test_a_sleeping_version_answers_when_it_is_asked(self, tmp_path):
+    def test_an_unloaded_version_is_loaded_by_a_request(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=1)
             await self.retrain(router, pool, tmp_path, "a", "b", "c", "d")
             assert self.loaded(pool) == ["m/b", "m/c", "m/d"]
-            answer = await router.find("m", "a").ask("online", BODY)
+            answer = await router.find("m", "a").ask(ONLINE)
             await asyncio.sleep(0.05)
             assert b"predictions" in answer.payload
             assert sorted(self.loaded(pool)) == ["m/a", "m/c", "m/d"]
@@ -210,7 +218,7 @@ class TestMemory:
 
         asyncio.run(run())
 
-    def test_a_sleeping_version_that_becomes_the_default_is_loaded_at_once(self, tmp_path):
+    def test_an_unloaded_version_that_becomes_the_default_is_loaded_at_once(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=0)
             await self.retrain(router, pool, tmp_path, "a", "b", "c")
@@ -228,12 +236,12 @@ class TestMemory:
             await self.retrain(router, pool, tmp_path, "a")
             busy, release = router.find("m", "a"), asyncio.Event()
 
-            async def slow(kind, payload, **header):
+            async def slow(request):
                 await release.wait()
-                return await FakeWorker("m/a").ask(kind, payload, **header)
+                return await FakeWorker("m/a").ask(request)
 
             pool.loaded[0].ask = slow
-            asking = asyncio.create_task(busy.ask("online", BODY))
+            asking = asyncio.create_task(busy.ask(ONLINE))
             await asyncio.sleep(0.02)
             await self.retrain(router, pool, tmp_path, "b", "c")
             assert not pool.loaded[0].closed.is_set()
@@ -243,12 +251,12 @@ class TestMemory:
 
         asyncio.run(run())
 
-    def test_the_former_default_stays_for_a_roll_back(self, tmp_path):
+    def test_the_former_default_stays_loaded_for_a_rollback(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=0)
             await self.retrain(router, pool, tmp_path, "a", "b")
             router.add("m", "other", other := serve(pool, tmp_path, name="m/other"))
-            await other.ask("online", BODY)
+            await other.ask(ONLINE)
             router.add_model("m", "b")
             await asyncio.sleep(0.05)
             assert self.loaded(pool) == ["m/a", "m/b"]
@@ -262,24 +270,24 @@ class TestNodes:
 
     loaded = staticmethod(TestMemory.loaded)
 
-    def test_without_nodes_a_version_is_loaded_when_asked_and_unloaded_when_idle(self, tmp_path):
+    def test_without_nodes_a_version_is_loaded_on_demand_and_unloaded_when_idle(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=2)
             router.add_model("m", "v")
-            router.add("m", "v", served := serve(pool, tmp_path, min_nodes=0, idle_seconds=0.05))
+            router.add("m", "v", deployment := serve(pool, tmp_path, min_nodes=0, idle_seconds=0.05))
             await asyncio.sleep(0.02)
             assert self.loaded(pool) == []
             for _ in range(2):
-                await router.find("m").ask("online", BODY)
+                await router.find("m").ask(ONLINE)
                 assert self.loaded(pool) == ["m/v"]
                 await asyncio.sleep(0.12)
                 assert self.loaded(pool) == []
-            assert not served.is_loaded
+            assert not deployment.is_loaded
             await router.close()
 
         asyncio.run(run())
 
-    def test_nodes_keep_a_version_loaded_that_is_no_default(self, tmp_path):
+    def test_nodes_keep_a_version_loaded_that_is_not_the_default(self, tmp_path):
         async def run():
             pool, router = FakePool(), Router(num_warm=0)
             router.add_model("m", "v")
@@ -287,7 +295,7 @@ class TestNodes:
             router.add("m", "other", serve(pool, tmp_path, name="m/other", min_nodes=1))
             await asyncio.sleep(0.05)
             assert sorted(self.loaded(pool)) == ["m/other", "m/v"]
-            router.configure("m", "other", min_nodes=None)
+            router.configure("m", "other", scaled_to(None))
             await asyncio.sleep(0.05)
             assert self.loaded(pool) == ["m/v"]
             await router.close()
@@ -300,10 +308,10 @@ class TestNodes:
             router.add_model("m", "v")
             router.add("m", "v", serve(pool, tmp_path, idle_seconds=0.03))
             await asyncio.sleep(0.05)
-            router.configure("m", "v", min_nodes=0)
+            router.configure("m", "v", scaled_to(0))
             await asyncio.sleep(0.08)
             assert self.loaded(pool) == []
-            router.configure("m", "v", min_nodes=1)
+            router.configure("m", "v", scaled_to(1))
             await asyncio.sleep(0.05)
             assert self.loaded(pool) == ["m/v"]
             await router.close()

@@ -15,15 +15,15 @@ from pipeline.errors import (
 
 
 def subclasses(kind):
-    return {kind, *(found for child in kind.__subclasses__() for found in subclasses(child))}
+    return {kind, *(inner for child in kind.__subclasses__() for inner in subclasses(child))}
 
 
-def test_every_fault_has_a_code_and_no_code_is_for_nothing():
+def test_every_api_error_has_a_code_and_every_code_an_error():
     assert subclasses(ApiError) - {ApiError} == set(CODES)
 
 
-def test_a_fault_with_a_field_carries_one_violation():
-    assert error_envelope(NotFound("Gone.", field="name"))["error"] == {
+def test_an_error_with_a_field_carries_one_violation():
+    assert error_envelope(NotFound("Gone.", field="name")).to_json()["error"] == {
         "code": 404,
         "message": "Field: name Error: Gone.",
         "status": "NOT_FOUND",
@@ -36,8 +36,8 @@ def test_a_fault_with_a_field_carries_one_violation():
     }
 
 
-def test_a_fault_without_a_field_has_no_details():
-    assert error_envelope(Internal("Broken."), code=599)["error"] == {
+def test_an_error_without_a_field_has_no_details():
+    assert error_envelope(Internal("Broken."), code=599).to_json()["error"] == {
         "code": 599,
         "message": "Broken.",
         "status": "INTERNAL",
@@ -45,13 +45,13 @@ def test_a_fault_without_a_field_has_no_details():
 
 
 def test_an_operation_spells_codes_as_google_rpc_does():
-    assert operation_error(FailedPrecondition("No.")) == {"code": 9, "message": "No."}
+    assert operation_error(FailedPrecondition("No.")).to_json() == {"code": 9, "message": "No."}
 
 
-def test_errors_of_the_library_become_the_fault_that_says_the_same():
+def test_errors_of_the_library_become_the_api_error_with_the_same_meaning():
     assert type(as_api_error(ObjectNotFound("a"))) is FailedPrecondition
     assert type(as_api_error(UnknownBucket("a"))) is FailedPrecondition
     assert type(as_api_error(StorageError("a"))) is Unavailable
     assert type(as_api_error(ConfigError("a"))) is Internal
-    fault = NotFound("a")
-    assert as_api_error(fault) is fault
+    error = NotFound("a")
+    assert as_api_error(error) is error

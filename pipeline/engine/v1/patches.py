@@ -1,4 +1,4 @@
-"""`PATCH`: which fields an `updateMask` may name, and what becomes of the resource.
+"""`PATCH`: the fields an `updateMask` may name, and how they are applied to the resource.
 
 Paths come in either spelling. A path whose field is absent from the body clears the field.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 from pydantic.alias_generators import to_camel, to_snake
 
 from pipeline.engine.v1.fields import Labels, Wire
 from pipeline.engine.v1.resources import VersionPatch
 from pipeline.errors import Aborted, InvalidArgument
+from pipeline.types import JsonObject, JsonValue
 
 
 class LabelsPatch(Wire):
@@ -24,7 +25,7 @@ class LabelsPatch(Wire):
 
 
 class DefaultVersion(Wire):
-    """`model.defaultVersion`, of which only the name is looked at."""
+    """`model.defaultVersion`; only its name is used."""
 
     name: str
 
@@ -36,8 +37,11 @@ class ModelPatch(LabelsPatch):
     default_version: DefaultVersion | None = None
 
 
+AnyPatch = TypeVar("AnyPatch", bound=Wire)
+
+
 @dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Generic[AnyPatch]):
     """The fields of one kind of resource that may be changed.
 
     Args:
@@ -45,7 +49,7 @@ class Fields:
         paths: The paths that a mask may name, in snake_case.
     """
 
-    body: type[Wire]
+    body: type[AnyPatch]
     paths: frozenset[str]
 
 
@@ -62,52 +66,62 @@ VERSION_FIELDS = Fields(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """A change that was asked for.
+class Update(Generic[AnyPatch]):
+    """A change that a client requests.
 
     Args:
-        values: The fields the mask names, checked, in lowerCamelCase.
+        body: The fields the mask names, checked.
         paths: What the mask names, in snake_case, without `etag`.
         etag: The tag of the resource that the client read.
         names_etag: Whether the mask names it.
     """
 
-    values: Mapping[str, Any]
+    body: AnyPatch
     paths: tuple[str, ...]
     etag: str | None
     names_etag: bool
 
-    def check_etag(self, current: str, *, is_asked: bool) -> None:
+    def check_etag(self, current: str, *, only_if_named: bool = False) -> None:
         """Check that the resource is still the one the client read.
+
+        Args:
+            current: The tag of the resource.
+            only_if_named: Whether a tag in the body counts only if the mask names it, as for jobs.
 
         Raises:
             Aborted: if it has changed since.
         """
-        if is_asked and self.etag != current:
+        is_checked = self.names_etag or (self.etag is not None and not only_if_named)
+        if is_checked and self.etag != current:
             raise Aborted(
                 "The resource was changed since it was read: its etag is another. Read it again.",
                 field="etag",
             )
 
-    def apply(self, resource: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(self, resource: JsonObject) -> dict[str, JsonValue]:
         """Return the resource with what the mask names replaced."""
         changed = copy.deepcopy(dict(resource))
         for path in self.paths:
-            _put(changed, [to_camel(name) for name in path.split(".")], self.values)
+            _put(changed, [to_camel(name) for name in path.split(".")], self.body.to_json())
         return changed
 
 
-def _put(target: dict[str, Any], names: list[str], source: Mapping[str, Any]) -> None:
+def _put(target: dict[str, JsonValue], names: list[str], source: JsonObject) -> None:
     first, rest = names[0], names[1:]
+    value = source.get(first)
     if first not in source:
         target.pop(first, None)
-    elif rest:
-        _put(target.setdefault(first, {}), rest, source[first])
+    elif rest and isinstance(value, Mapping):
+        inner = target.setdefault(first, {})
+        if isinstance(inner, dict):
+            _put(inner, rest, value)
     else:
-        target[first] = source[first]
+        target[first] = value
 
 
-def read_update(request: Any, mask: str | None, fields: Fields, *, where: str) -> Update:
+def read_update(
+    request: JsonValue, mask: str | None, fields: Fields[AnyPatch], *, where: str
+) -> Update[AnyPatch]:
     """Read a PATCH.
 
     Args:
@@ -119,10 +133,9 @@ def read_update(request: Any, mask: str | None, fields: Fields, *, where: str) -
     Raises:
         InvalidArgument: if the mask is empty or names what cannot be changed, or a value is wrong.
     """
-    named = [to_snake(path.strip()) for path in (mask or "").split(",") if path.strip()]
-    paths = tuple(path for path in named if path != "etag")
-    unknown = sorted(set(paths) - fields.paths)
-    if unknown or not paths:
+    names = [to_snake(path.strip()) for path in (mask or "").split(",") if path.strip()]
+    paths = tuple(path for path in names if path != "etag")
+    if not paths or set(paths) - fields.paths:
         raise InvalidArgument(
             f"Expected one or more of {', '.join(sorted(fields.paths))}. Received: {mask!r}",
             field="update_mask",
@@ -133,8 +146,8 @@ def read_update(request: Any, mask: str | None, fields: Fields, *, where: str) -
     part = {key: value for key, value in request.items() if to_snake(str(key)) in tops}
     etag = request.get("etag")
     return Update(
-        values=fields.body.read(part, where=where).to_wire(),
+        body=fields.body.read(part, where=where),
         paths=paths,
         etag=etag if isinstance(etag, str) else None,
-        names_etag="etag" in named,
+        names_etag="etag" in names,
     )
