@@ -61,8 +61,13 @@ class PipelineError(Exception):
     """
 
     transient: ClassVar[bool] = False
+    max_characters: ClassVar[int] = 20_000  # of a message: what is longer loses its middle
 
     def __init__(self, message: str, **details: Any) -> None:
+        if len(message) > self.max_characters:
+            half = self.max_characters // 2 - 50  # so that it is not shortened again when it is pickled
+            left_out = len(message) - 2 * half
+            message = f"{message[:half]} [{left_out} characters left out] {message[-half:]}"
         super().__init__(message)
         self.message = message
         self.details = details

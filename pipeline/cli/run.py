@@ -88,9 +88,9 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, J
         UsageError: for an unknown classifier or parameter, or a value that does not fit.
         ConfigError: if the classifier's YAML is broken.
     """
-    import yaml
-
     from pipeline.config import absolute_uri, full_name, with_params
+    from pipeline.config.problems import show
+    from pipeline.config.yaml_text import parse_yaml
 
     classifier = _find_classifier(name, settings)
     values: dict[str, JsonValue] = {}
@@ -99,9 +99,9 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, J
         if not equals or not key:
             raise UsageError(f"--param wants KEY=VALUE, e.g. model.epochs=40. Received: {text!r}")
         try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--param {key}: the value is not a YAML scalar. Received: {value!r}") from error
+            values[key] = parse_yaml(value)
+        except ConfigError as error:
+            raise UsageError(f"--param {key}: the value is not YAML. Received: {show(value)}") from error
     try:
         with_params(classifier, values)
     except ConfigError as error:

@@ -11,6 +11,7 @@ from pipeline.config.deploy import DeployConfig
 from pipeline.config.gate import GateConfig
 from pipeline.config.model import ModelConfig
 from pipeline.config.notify import NotifyConfig
+from pipeline.config.problems import explain_errors
 from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
 from pipeline.config.strict import Strict
@@ -86,27 +87,4 @@ class Classifier(Strict):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise ConfigError(f"{origin}: {_explain(error)}", origin=origin) from error
-
-
-def _explain(error: ValidationError) -> str:
-    parts = []
-    for item in error.errors():
-        key = _spell_key(item["loc"]) or "(the whole file)"
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key `{key}`; remove it or correct its spelling")
-        elif item["type"] == "missing":
-            parts.append(f"`{key}` is missing; add it")
-        else:
-            parts.append(f"`{key}`: {item['msg'].removeprefix('Value error, ')}. Received: {item['input']!r}")
-    return "; ".join(parts)
-
-
-def _spell_key(location: tuple[int | str, ...]) -> str:
-    """Return a key as the YAML spells it: pydantic names the type of a source in between."""
-    pieces = list(location)
-    if pieces[:2] == ["dataset", "source"]:
-        del pieces[2:3]
-    elif pieces[:2] == ["dataset", "sources"]:
-        del pieces[3:4]
-    return ".".join(str(piece) for piece in pieces)
+            raise ConfigError(f"{origin}: {explain_errors(error, value, cls)}", origin=origin) from error

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
+from pipeline.config.problems import show
 from pipeline.errors import ConfigError
 
 
@@ -31,5 +32,5 @@ def _explain(error: ValidationError, settings: type[BaseSettings]) -> str:
         field = settings.model_fields[name]
         message = f"{settings.model_config['env_prefix']}{name.upper()}: {item['msg']}."
         is_secret = field.annotation is SecretStr or not field.repr
-        parts.append(message if is_secret else f"{message} Received: {item['input']!r}")
+        parts.append(message if is_secret else f"{message} Received: {show(item['input'])}")
     return " ".join(parts)

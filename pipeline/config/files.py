@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from pipeline.config.classifier import Classifier
+from pipeline.config.problems import show, suggest
 from pipeline.config.settings import PROJECT_ROOT, Settings
+from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 
 
@@ -20,12 +20,12 @@ def read_classifier(path: Path) -> Classifier:
         ConfigError: naming the file, the key and the fix.
     """
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError) as error:
+        value = parse_yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}", origin=str(path)) from error
     if not isinstance(value, dict):
         raise ConfigError(
-            f"{path}: expected a mapping with `name` and `dataset`. Received: {value!r}", origin=str(path)
+            f"{path}: expected a mapping with `name` and `dataset`. Received: {show(value)}", origin=str(path)
         )
     gate = Classifier.from_dict(value, origin=str(path)).gate
     if gate.override_by is not None:
@@ -79,8 +79,7 @@ def find_classifier(name: str, settings: Settings) -> Classifier:
         if classifier.name == name:
             return classifier
         names.append(classifier.name)
-    message = (
-        f"no classifier is named {name!r}; known: {', '.join(sorted(names)) or 'none'}. Add NAME.yaml to "
-    )
+    listed = ", ".join(sorted(names)) or "none"
+    message = f"no classifier is named {show(name)}{suggest(name, names)}; known: {listed}. Add NAME.yaml to "
     message += "dags/classifiers or to a directory of GRAFT_CLASSIFIERS."
     raise ConfigError(message + ("" if not broken else f" Broken: {'; '.join(broken)}"), classifier=name)

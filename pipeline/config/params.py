@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 
 from pipeline.config.classifier import Classifier
+from pipeline.config.problems import MAX_KEY, suggest
+from pipeline.config.schema import sections_in
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict, JsonValue
 
@@ -57,7 +58,7 @@ def _parameter_schema(name: str) -> dict[str, JsonValue]:
     models: list[type[BaseModel]] = [Classifier]
     *path, leaf = name.split(".")
     for part in path:
-        models = list(_sections(models[0].model_fields[part].annotation))
+        models = list(sections_in(models[0].model_fields[part].annotation))
     holders = [model for model in models if leaf in model.model_fields]
     schema = _property(holders[0], leaf)
     if len(models) > 1:  # a source's section depends on its type: not every one has the key
@@ -77,13 +78,6 @@ def _property(section: type[BaseModel], name: str) -> dict[str, JsonValue]:
 def _section_schema(model: type[BaseModel]) -> JsonDict:
     """Return a section's schema; Airflow parses every classifier's DAG anew, and making it takes long."""
     return model.model_json_schema()
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)
 
 
 def parameter_value(classifier: Classifier, name: str) -> JsonValue:
@@ -107,7 +101,9 @@ def full_name(name: str) -> str:
         return matches[0]
     if matches:
         raise ConfigError(f"parameter `{name}` is ambiguous; use one of {', '.join(matches)}", unknown=[name])
-    raise ConfigError(f"unknown parameter `{name}`; known: {', '.join(RUN_PARAMS)}", unknown=[name])
+    hint = suggest(name, [*RUN_PARAMS, *(param.rpartition(".")[2] for param in RUN_PARAMS)])
+    known = ", ".join(RUN_PARAMS)
+    raise ConfigError(f"unknown parameter `{name[:MAX_KEY]}`{hint}; known: {known}", unknown=[name])
 
 
 def with_params(classifier: Classifier, params: Mapping[str, JsonValue]) -> Classifier:

@@ -6,13 +6,13 @@ import argparse
 import ast
 import shlex
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import yaml
-
+from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import NotebookError
 from pipeline.ml_engine.jobs import REGION
 from pipeline.ml_v1 import RUNTIME_VERSION
+from pipeline.types import JsonValue
 
 
 class Arguments(argparse.ArgumentParser):
@@ -67,7 +67,7 @@ def one_name(magic: str, line: str) -> str:
     return words[0]
 
 
-def read_values(words: Sequence[str]) -> dict[str, Any]:
+def read_values(words: Sequence[str]) -> dict[str, JsonValue]:
     """Return run parameters, given as `KEY=VALUE`, by name.
 
     Raises:
@@ -77,7 +77,7 @@ def read_values(words: Sequence[str]) -> dict[str, Any]:
     for key, equals, value in pairs:
         if not key or not equals:
             raise NotebookError(f"%graft_run: parameters are KEY=VALUE. Received: {key + equals + value!r}")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    return {key: parse_yaml(value) for key, _, value in pairs}
 
 
 def read_requirements(text: str) -> list[str]:

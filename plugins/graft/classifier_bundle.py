@@ -13,10 +13,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import yaml
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
 from pipeline.config import Settings, classifier_files
+from pipeline.config.yaml_text import parse_yaml
+from pipeline.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ def write_sources(paths: list[Path]) -> dict[str, str]:
 
 def _name_in(text: str) -> str | None:
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ConfigError:
         return None
     name = value.get("name") if isinstance(value, dict) else None
     return name if isinstance(name, str) else None

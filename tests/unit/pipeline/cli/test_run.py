@@ -154,10 +154,10 @@ class TestParameters:
         [
             ("epochs", "KEY=VALUE"),
             ("=3", "KEY=VALUE"),
-            ("epoch=3", r"unknown parameter `epoch`; known: .*model\.epochs"),
+            ("epoch=3", r"unknown parameter `epoch` \(did you mean `epochs`\?\); known: .*model\.epochs"),
             ("seed=3", "ambiguous"),
-            ("epochs=many", r"`model\.epochs`.*valid integer"),
-            ("epochs=[", "not a YAML scalar"),
+            ("epochs=many", r"`model\.epochs`.* a whole number"),
+            ("epochs=[", "the value is not YAML"),
         ],
     )
     def test_bad_parameter_is_a_usage_error(

@@ -1,0 +1,59 @@
+"""YAML from people: bounded in size, in depth, and in what its aliases expand to."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import yaml
+
+from pipeline.errors import ConfigError
+from pipeline.types import JsonValue
+
+MAX_CHARACTERS = 256_000
+MAX_NODES = 10_000  # keys and values, each counted wherever an alias repeats it
+
+
+def parse_yaml(text: str) -> JsonValue:
+    """Return the value of a YAML document.
+
+    Aliases may repeat a part, but not multiply it: 438 bytes of nested aliases can stand for more values than
+    fit into memory.
+
+    Raises:
+        ConfigError: if it is no YAML, or too large once its aliases are expanded.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"larger than {MAX_CHARACTERS} characters")
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _count_nodes(node, {}) > MAX_NODES:
+            raise ConfigError(f"more than {MAX_NODES} keys and values, its aliases expanded")
+        value: JsonValue = loader.construct_document(node)
+    except RecursionError as error:
+        raise ConfigError("nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(str(error)) from error
+    finally:
+        loader.dispose()
+    return value
+
+
+def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Count the nodes that a node expands to; each node is visited once."""
+    counted = counts.get(id(node))
+    if counted is not None:
+        return counted
+    counts[id(node)] = MAX_NODES + 1  # an alias to a node that it lies in has no end
+    count = partial(_count_nodes, counts=counts)
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    counts[id(node)] = 1 + sum(map(count, children))
+    return counts[id(node)]
