@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.types import JsonDict
 
 _TEMPLATES = Path(__file__).parent / "templates"
+STYLESHEET = _TEMPLATES / "report.css"
 _HIDDEN = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -30,7 +31,7 @@ def render_page(content: JsonDict) -> str:
     )
     environment.filters.update(percent=percent, number=number, interval=interval, visible=visible)
     drawings = {name: Markup(svg) for name, svg in content["charts"].items()}
-    style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    style = Markup(STYLESHEET.read_text(encoding="utf-8"))
     template = environment.get_template("report.html")
     return template.render({**content, "charts": drawings, "style": style}) + "\n"
 

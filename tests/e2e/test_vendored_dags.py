@@ -1,4 +1,4 @@
-"""DAGs in the shape that used Google's operators run here; so do the connection's form and Test button."""
+"""DAGs written by hand run here, also in the shape of Google's operators; so does the connection's form."""
 
 from __future__ import annotations
 
@@ -67,6 +67,19 @@ def test_dags_of_the_old_operators_train_deploy_evaluate_and_clean_up(staged: St
         assert engine.get_model("example_line") is None
     finally:
         engine.close()
+
+
+def test_the_dag_written_by_hand_trains_and_serves_a_model(stack: Stack) -> None:
+    run(stack, "surfaces_by_hand")
+    status = stack.graft_json("status")["engine"]
+    engine = RestMLEngine(status["url"], status["project"], status["token"])
+    try:
+        [version] = engine.list_versions("surfaces_by_hand")
+        assert (version["state"], version["isDefault"]) == ("READY", True)
+    finally:
+        engine.close()
+    [history] = stack.storage.list_uris("gs://graft/classifiers/surfaces_by_hand/history/")
+    assert stack.storage.read_json(history)["event"] == "promoted"
 
 
 def check_links(stack: Stack, run_id: str, job_id: str) -> None:

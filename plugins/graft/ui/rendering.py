@@ -1,4 +1,4 @@
-"""How pages are made: Jinja with everything escaped, and a few ways to write times and numbers."""
+"""Renders pages: Jinja with everything escaped, and filters for times and numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from graft.ui import PREFIX
-from pipeline.report.page import number, percent, visible
+from pipeline.report.page import STYLESHEET, number, percent, visible
 
 UI = Path(__file__).parent
-REPORT_STYLE = Path(number.__code__.co_filename).parent / "templates" / "report.css"
 STATIC = {
-    "base.css": (REPORT_STYLE, "text/css"),
+    "base.css": (STYLESHEET, "text/css"),
     "pages.css": (UI / "static" / "pages.css", "text/css"),
     "pages.js": (UI / "static" / "pages.js", "text/javascript"),
 }
@@ -39,7 +38,7 @@ def render(
 
 @cache
 def environment() -> Environment:
-    """Return the templates; what they are given is text, whatever it holds."""
+    """Return the templates; every value is escaped."""
     made = Environment(
         loader=FileSystemLoader(UI / "templates"),
         autoescape=True,

@@ -56,6 +56,10 @@ class TestRefusals:
         [
             ({"colour": 1}, "unknown key `colour`"),
             ({"model": {"head": {"unit": 5}}}, r"unknown key `model\.head\.unit`; remove it or correct"),
+            (
+                {"retrain": {"quiet_seconds": 5}},
+                r"`retrain\.quiet_seconds` is called `retrain\.debounce_seconds` now; rename it",
+            ),
             ({"name": "to-ys"}, "`name`.*Received: 'to-ys'"),
             ({"dataset": {}}, r"`dataset\.source` is missing; add it"),
             ({"dataset": {"source": {"type": "web"}}}, "`dataset.source.type` .*folder, npz, .*: 'web'"),
