@@ -1,10 +1,10 @@
-"""Notifiers: one line that says what came of a run, and the link to it."""
+"""Notifiers: one line with the outcome of a run, and a link to it."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import quote
@@ -28,10 +28,10 @@ LINE_LENGTH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What is told.
+    """A message about a run.
 
     Args:
-        outcome: What kind of news it is.
+        outcome: The kind of news.
         text: One line that says what happened.
         classifier: The classifier, which is the DAG.
         run_id: The run.
@@ -46,10 +46,10 @@ class News:
 
 
 class GraftNotifier(BaseNotifier):
-    """Tells what came of a run, as callback of its tasks: of a failure, and of the success that ended it.
+    """Reports the outcome of a run as a callback of its tasks: a failure, or the success that ended it.
 
     Args:
-        about: What is told; everything unless given.
+        about: The outcomes to report; all by default.
     """
 
     def __init__(self, *, about: Sequence[Outcome] = get_args(Outcome)) -> None:
@@ -57,7 +57,7 @@ class GraftNotifier(BaseNotifier):
         self.about = tuple(about)
 
     def notify(self, context: Context) -> None:
-        """Send the news that a context holds, if it holds any that is asked for."""
+        """Send the news of a context, if there is any of a kind that is wanted."""
         news = find_news(context)
         if news is not None and news.outcome in self.about:
             self.send(news)
@@ -81,7 +81,7 @@ class GraftWebhookNotifier(GraftNotifier):
     Args:
         connection: The Airflow connection whose host is the address; or whose password is, where the address
             itself is the secret. Another password is sent as bearer token.
-        about: What is told; everything unless given.
+        about: The outcomes to report; all by default.
     """
 
     def __init__(self, connection: str, *, about: Sequence[Outcome] = get_args(Outcome)) -> None:
@@ -101,7 +101,7 @@ class GraftWebhookNotifier(GraftNotifier):
                     url, json=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False
                 )
         except AirflowNotFoundException:
-            log.warning("no connection %s: nobody was told: %s", self.connection, news.text)
+            log.warning("no connection %s: the news was not sent: %s", self.connection, news.text)
         except requests.RequestException as error:
             log.warning("webhook %s cannot be reached: %s", self.connection, type(error).__name__)
         else:
@@ -109,13 +109,15 @@ class GraftWebhookNotifier(GraftNotifier):
                 log.warning("webhook %s answered %d", self.connection, answer.status_code)
 
     def _address(self) -> tuple[str, dict[str, str]]:
-        found = BaseHook.get_connection(self.connection)
-        password = found.password or ""
+        connection = BaseHook.get_connection(self.connection)
+        password = connection.password or ""
         if password.startswith(("http://", "https://")):
             return password, {}
-        host = str(found.host)
+        host = str(connection.host)
         if "://" not in host:
-            host = f"{found.schema or 'https'}://{host}" + (f":{found.port}" if found.port else "")
+            host = f"{connection.schema or 'https'}://{host}" + (
+                f":{connection.port}" if connection.port else ""
+            )
         return host, {"Authorization": f"Bearer {password}"} if password else {}
 
 
@@ -130,14 +132,14 @@ def build_notifiers(notify: Iterable[NotifyConfig]) -> list[GraftNotifier]:
 
 
 def find_news(context: Context) -> News | None:
-    """Return what a context tells: what a task put into it, its failure, or the run that ended with it."""
-    given: Any = context
-    if given.get(NEWS):
-        found: News = given[NEWS]
-        return found
-    dag_id, run_id, task_id = _names(given)
-    if given.get("exception") is not None:
-        error = str(given["exception"]) or type(given["exception"]).__name__
+    """Return the news of a context: set by the task, or its failure, or the end of its run."""
+    values: Mapping[str, Any] = context
+    if values.get(NEWS):
+        news: News = values[NEWS]
+        return news
+    dag_id, run_id, task_id = _names(context)
+    if exception := values.get("exception"):
+        error = str(exception) or type(exception).__name__
         return make_news("failed", f"{task_id} failed: {error}", dag_id, run_id)
     summary = _read_summary(dag_id, run_id)
     if summary is None or (task_id is not None and summary["ended_by"] != task_id):
@@ -151,7 +153,7 @@ def make_news(outcome: Outcome, text: str, classifier: str, run_id: str, *, page
     """Return news with its link.
 
     Args:
-        outcome: What kind of news it is.
+        outcome: The kind of news.
         text: What happened; made one line.
         classifier: The classifier, which is the DAG.
         run_id: The run.
@@ -165,7 +167,7 @@ def make_news(outcome: Outcome, text: str, classifier: str, run_id: str, *, page
     return News(outcome=outcome, text=line, classifier=classifier, run_id=run_id, link=link)
 
 
-def _names(context: Any) -> tuple[str, str, str | None]:
+def _names(context: Context) -> tuple[str, str, str | None]:
     """Return DAG, run and task; a DAG's own callback may know no task."""
     ti = context.get("ti")
     if ti is not None:

@@ -1,4 +1,4 @@
-"""Labels that say which task of which Airflow a job works for: made by operators, read by `engine_sweep`.
+"""Labels that name the task and the Airflow that a job works for: set by operators, read by `engine_sweep`.
 
 v1 labels are short and lower-case, run ids are neither, so they are hashed: the sweep hashes the tasks that
 are alive and compares. Several Airflows may share an engine; each knows its own by its API server's address.
@@ -18,7 +18,7 @@ AIRFLOW, DAG, TASK = "graft_airflow", "graft_dag", "graft_task"
 
 
 def deployment() -> str:
-    """Return what tells this Airflow from others: a hash of `[api] base_url`, empty where that is not set."""
+    """Return the label value of this Airflow: a hash of `[api] base_url`, empty where that is not set."""
     url = conf.get("api", "base_url", fallback="") or ""
     return digest(url.rstrip("/")) if url else ""
 
@@ -30,8 +30,8 @@ def digest(*parts: object) -> str:
 
 def dag_label(context: Context) -> dict[str, str]:
     """Return the labels of a job that any task of the DAG may want."""
-    mine = {AIRFLOW: deployment(), DAG: digest(context["ti"].dag_id)}
-    return {name: value for name, value in mine.items() if value}
+    labels = {AIRFLOW: deployment(), DAG: digest(context["ti"].dag_id)}
+    return {name: value for name, value in labels.items() if value}
 
 
 def task_label(context: Context) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Airflow's own REST API, for what tasks cannot do otherwise: write a run's note, see what goes on."""
+"""Airflow's own REST API, for what tasks cannot do otherwise: write a run's note, list what is active."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AirflowApiHook(BaseHook):
         except AirflowNotFoundException as error:
             raise ConfigError(
                 f"There is no connection {self.airflow_api_conn_id}; make one of type `http` with the API "
-                "server's address as host, and login and password of somebody who may read all DAGs."
+                "server's address as host, and login and password of a user who may read all DAGs."
             ) from error
         return AirflowApi(
             str(connection.host),

@@ -51,7 +51,7 @@ class MLEngineHook(BaseHook):
         return await asyncio.to_thread(connect, connection, self.project)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say whether the engine answers with this connection's token."""
+        """Return whether the engine answers with this connection's token, and a message."""
         try:
             self.get_conn().get_model("graft_connection_test")
         except (PipelineError, AirflowException) as error:
@@ -65,7 +65,7 @@ def connect(connection: Connection, project: str | None = None, **options: Any) 
     Args:
         connection: The connection.
         project: Instead of the connection's own.
-        options: Further ones of the client, its patience for instance.
+        options: Further ones of the client, `timeout_seconds` for instance.
 
     Raises:
         ConfigError: if it is of another type, or has no host.

@@ -39,7 +39,7 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
 
     The question has the candidate's and the champion's figures and the address of the report. A run waits
     without a slot and without the triggerer. A rejection is an outcome: green, with all after it skipped.
-    Where nobody has to be asked, the step ends at once.
+    Where no approval is needed, the step ends at once.
 
     Args:
         classifier: The classifier; its `deploy` section says how long to wait, for whom, and what then.
@@ -133,10 +133,10 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
             return self._follow(context, approval)
 
     def _is_retry(self, context: Context) -> bool:
-        """Return whether Airflow tries again by itself; a task that somebody clears asks anew.
+        """Return whether this is an automatic retry; a task that a person clears asks anew.
 
-        Airflow may fail a task that goes on very soon after it has begun to wait: it takes the end of the
-        first process for the end of the second.
+        Airflow may fail a task that resumes right after it began to wait: it mistakes the exit of the first
+        process for the exit of the second.
         """
         ti = context["ti"]
         return int(ti.try_number) > int(ti.max_tries) - int(self.retries or 0) + 1
@@ -158,7 +158,7 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
 
 
 class Answer(TypedDict):
-    """An answer as Airflow gives it; nobody has answered where the time was up."""
+    """An answer as Airflow gives it; without a user where the time was up."""
 
     chosen_options: list[str]
     params_input: Mapping[str, str | None] | None

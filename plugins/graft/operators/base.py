@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 StepOutput: TypeAlias = "StepResult | JsonValue | Model | Version | list[Version] | PredictionOutput"
 
 REFUSED = {
-    "delegate_to": "a bearer token acts for nobody else",
+    "delegate_to": "a bearer token acts for its own user only",
 }
 
 
@@ -39,11 +39,11 @@ class GraftOperator(BaseOperator):
         ml_engine_conn_id: The connection to ML Engine, for the steps that call it.
         gcp_conn_id: The same by the name it had in Google's provider; goes before the other.
         project_id: The project, where it is not the connection's.
-        impersonation_chain: Taken, and named in the log: who acts is decided by the connection's token.
+        impersonation_chain: Accepted and logged, without effect: the connection's token decides who acts.
         arguments: Those of every operator.
 
     Raises:
-        ConfigError: for an argument of the old operators that means nothing here.
+        ConfigError: for an argument of the old operators that has no meaning here.
     """
 
     operator_extra_links: ClassVar[Sequence[BaseOperatorLink]] = (ClassifierLink(),)  # type: ignore[misc]
@@ -103,7 +103,7 @@ def describe_operator(operator: type) -> str:
 
 
 def refuse_arguments(operator: str, arguments: Mapping[str, Any]) -> None:
-    """Check that no argument is one that the old operators had and that means nothing here.
+    """Refuse the arguments of the old operators that have no meaning here.
 
     Raises:
         ConfigError: naming the argument, the reason and what to do.
@@ -111,6 +111,6 @@ def refuse_arguments(operator: str, arguments: Mapping[str, Any]) -> None:
     for name, reason in REFUSED.items():
         if arguments.get(name) is not None:
             raise ConfigError(
-                f"{operator}: `{name}` means nothing here: {reason}. Received: {arguments[name]!r}",
+                f"{operator}: `{name}` has no meaning here: {reason}. Received: {arguments[name]!r}",
                 argument=name,
             )

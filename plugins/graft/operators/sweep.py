@@ -1,4 +1,4 @@
-"""What the `engine_sweep` DAG does: end jobs that no task wants, and collect what nobody needs."""
+"""Operators of the `engine_sweep` DAG: cancel abandoned jobs, delete what is no longer needed."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class CollectGarbageOperator(GraftOperator):
 
 
 def require_deployment() -> str:
-    """Return what tells this Airflow's jobs from others'.
+    """Return the label value of this Airflow's jobs.
 
     Raises:
         ConfigError: if it has no name to go by.

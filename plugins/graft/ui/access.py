@@ -19,7 +19,7 @@ ClassifierName = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
 def may(request: Request, user: GetUserDep, name: str, method: ResourceMethod) -> bool:
-    """Say whether a person may see (`GET`) or change (`PUT`) a classifier, which is what its DAG allows."""
+    """Return whether a user may see (`GET`) or change (`PUT`) a classifier: what they may do to its DAG."""
     try:
         requires_access_dag(method, param_dag_id=name)(request, user)
     except HTTPException as error:

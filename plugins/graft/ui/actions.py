@@ -1,4 +1,4 @@
-"""What changes something, or costs something: a form of ours, from this site, by a person who may."""
+"""Actions that change or cost something: a form of this site, sent by a user who may."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ACTIONS: dict[str, Action | None] = {"delete": "delete", "relabel": "relabel", "
 
 
 async def read_form(request: Request, user: GetUserDep, limit: int = MAX_FORM_BYTES) -> FormData:
-    """Return a form of ours, no larger than it can be."""
+    """Return a form of this site, of limited size."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
-        raise HTTPException(411, "Say the length of what you send in `Content-Length`.")
+        raise HTTPException(411, "Send `Content-Length`.")
     if int(length) > limit:
         raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
     form = await request.form(max_files=1, max_fields=20)

@@ -1,4 +1,4 @@
-"""What Airflow's plugin loader is told of the pages; nothing heavy is imported before the first request."""
+"""Mounts the pages in Airflow; nothing heavy is imported before the first request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages stand on: the bucket, and connections to the engine that requests take turns with."""
+"""The context of a page: the artifact cache, and a pool of connections to the engine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Serving:
     Args:
         versions: Default version by model.
         traffic: Predictions by model; None where the engine does not count them.
-        problem: Why nothing is known, if so.
+        problem: The error, if the engine did not answer.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -41,10 +41,10 @@ class Serving:
 
 
 class PageContext:
-    """The bucket and the engine.
+    """The artifact cache and a pool of connections to the engine.
 
     Args:
-        reads: The bucket.
+        cache: Reads the workspace.
     """
 
     def __init__(self, cache: ArtifactCache) -> None:
@@ -53,7 +53,7 @@ class PageContext:
 
     @contextmanager
     def engine(self) -> Iterator[MLEngine]:
-        """Lend a client, which no other thread uses meanwhile; one that failed is not used again."""
+        """Lend a client to one thread; one that failed is not used again."""
         engine = self._idle.pop() if self._idle else self._connect()
         try:
             yield engine
@@ -63,7 +63,7 @@ class PageContext:
         self._idle.append(engine)
 
     def serving(self) -> Serving:
-        """Return what serves and how much it is asked, or what went wrong if the engine does not answer."""
+        """Return what serves and its traffic, or the error if the engine does not answer."""
         from pipeline.ml_engine.protocol import default_version, resource_id
         from pipeline.pages.traffic import count_predictions
 
@@ -73,14 +73,14 @@ class PageContext:
                 metrics = engine.read_metrics()
         except PlatformError as error:
             return Serving(problem=str(error))
-        found = {resource_id(model): default_version(model) for model in models}
+        defaults = {resource_id(model): default_version(model) for model in models}
         return Serving(
-            versions={model: version for model, version in found.items() if version},
+            versions={model: version for model, version in defaults.items() if version},
             traffic=None if metrics is None else count_predictions(metrics),
         )
 
     def versions(self, name: str) -> tuple[list[Version], str | None]:
-        """Return the versions of a model, and what went wrong if the engine does not answer."""
+        """Return the versions of a model, and the error if the engine does not answer."""
         try:
             with self.engine() as engine:
                 return engine.list_versions(name), None
@@ -88,14 +88,14 @@ class PageContext:
             return [], str(error)
 
     def _connect(self) -> MLEngine:
-        """Connect without patience: a person waits, and can load the page again."""
+        """Connect without retries: a person waits, and can load the page again."""
         connection = MLEngineHook().get_connection(MLEngineHook.default_conn_name)
         return connect(connection, timeout_seconds=TIMEOUT_SECONDS, num_retries=0)
 
 
 @cache
 def get_page_context() -> PageContext:
-    """Return what all requests of this process stand on."""
+    """Return the context that all requests of this process share."""
     return PageContext(ArtifactCache(Workspace(Storage.from_environment(), Settings().workspace)))
 
 

@@ -62,22 +62,22 @@ def as_time(value: datetime | str | None) -> datetime | None:
     """Return a time from what a database or a JSON object has, None where there is none."""
     if not value:
         return None
-    found = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def moment(value: datetime | str | None) -> str:
     """Return a time for people, in UTC."""
-    found = as_time(value)
-    return "–" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    time = as_time(value)
+    return "–" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def ago(value: datetime | str | None) -> str:
     """Return how long ago, or in how long, something is."""
-    found = as_time(value)
-    if found is None:
+    time = as_time(value)
+    if time is None:
         return "–"
-    seconds = (datetime.now(UTC) - found).total_seconds()
+    seconds = (datetime.now(UTC) - time).total_seconds()
     for unit, size in UNITS:
         if abs(seconds) >= size:
             count = int(abs(seconds) // size)

@@ -30,15 +30,15 @@ def read_runs(name: str, limit: int) -> list[Run]:
     """Return the newest runs of a classifier, newest first."""
     query = select(DagRun).where(DagRun.dag_id == name).order_by(DagRun.id.desc()).limit(limit)
     with create_session() as session:
-        return [_run(found) for found in session.scalars(query)]
+        return [_run(row) for row in session.scalars(query)]
 
 
 def read_run(name: str, run_id: str) -> Run | None:
     """Return one run, None where there is none."""
     query = select(DagRun).where(DagRun.dag_id == name, DagRun.run_id == run_id)
     with create_session() as session:
-        found = session.scalar(query)
-        return None if found is None else _run(found)
+        row = session.scalar(query)
+        return None if row is None else _run(row)
 
 
 def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:
@@ -53,5 +53,5 @@ def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:
     )
 
 
-def _run(found: DagRun) -> Run:
-    return Run(run_id=found.run_id, state=str(found.state), started=found.start_date, ended=found.end_date)
+def _run(row: DagRun) -> Run:
+    return Run(run_id=row.run_id, state=str(row.state), started=row.start_date, ended=row.end_date)

@@ -105,7 +105,7 @@ class TestTraining:
             ({"scale_tier": "CUSTOM"}, "needs a `master_type`"),
             ({"mode": "PRETEND"}, "`mode` is PRODUCTION or DRY_RUN"),
             ({"job_id": ""}, "`job_id` is empty"),
-            ({"delegate_to": "a@example.org"}, "`delegate_to` means nothing here"),
+            ({"delegate_to": "a@example.org"}, "`delegate_to` has no meaning here"),
         ],
     )
     def test_what_makes_no_sense_is_refused_by_name(

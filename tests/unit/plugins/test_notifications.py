@@ -189,7 +189,7 @@ class TestWebhook:
 
         monkeypatch.setattr(BaseHook, "get_connection", missing)
         self.post()
-        assert "no connection chat: nobody was told" in caplog.text
+        assert "no connection chat: the news was not sent" in caplog.text
 
 
 class TestConfiguration:

@@ -165,7 +165,7 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
     def make_job(self, job_id: str) -> Job:
         """Return the job; the engine ends it by itself after the deadline."""
         args = [str(arg) for arg in self.training_args] if self.training_args else None
-        given = {
+        fields = {
             "scaleTier": self.scale_tier,
             "region": self.region,
             "packageUris": self.package_uris,
@@ -180,7 +180,7 @@ class MLEngineStartTrainingJobOperator(V1JobOperator):
             "hyperparameters": self.hyperparameters,
         }
         limit = {"scheduling": {"maxRunningTime": f"{int(self.wait_seconds)}s"}}
-        training = {name: value for name, value in given.items() if value} | limit
+        training = {name: value for name, value in fields.items() if value} | limit
         return {"jobId": job_id, "trainingInput": cast("TrainingInput", training)}
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> str:
@@ -247,7 +247,7 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
 
     def make_job(self, job_id: str) -> Job:
         """Return the job, with the model by its full name."""
-        given = {
+        fields = {
             "dataFormat": self.data_format,
             "inputPaths": self.input_paths,
             "outputPath": self.output_path,
@@ -257,7 +257,7 @@ class MLEngineStartBatchPredictionJobOperator(V1JobOperator):
             "runtimeVersion": self.runtime_version,
             "signatureName": self.signature_name,
         }
-        prediction = {name: value for name, value in given.items() if value} | self._model()
+        prediction = {name: value for name, value in fields.items() if value} | self._model()
         return {"jobId": job_id, "predictionInput": cast("PredictionInput", prediction)}
 
     def _model(self) -> dict[str, str]:

@@ -107,4 +107,4 @@ class MLEngineListVersionsOperator(GraftOperator):
 
 def camel_case(name: str) -> str:
     """Return a field's name as v1 writes it; DAGs write `deployment_uri` too."""
-    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+    return re.sub(r"_([a-z])", lambda match: match[1].upper(), name)
