@@ -20,7 +20,8 @@ from pipeline.artifacts.workspace import Workspace
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
     *("__init__.py", "errors.py", "types.py", "npz.py"),
-    *("artifacts/__init__.py", "artifacts/formats.py", "artifacts/training.py", "artifacts/workspace.py"),
+    *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/pack.py"),
+    *("artifacts/training.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

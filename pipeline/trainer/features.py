@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
 from pipeline.storage import Storage
-from pipeline.types import BytesIds, Float32Features, Int64Labels, JsonDict, UInt8Images
+from pipeline.types import BytesIds, Float32Features, Int64Labels, UInt8Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +106,7 @@ class FeatureCache:
 
 
 def collect_features(
-    index: JsonDict,
+    shards: Iterable[PackedShard],
     storage: Storage,
     *,
     cache: FeatureCache,
@@ -115,22 +116,22 @@ def collect_features(
     """Return the features of every training picture of a pack, shard by shard.
 
     Args:
-        index: The pack index; only its `shards` are read, its `tests` never.
+        shards: Those of the pack; its test pictures are no business of a training job.
         storage: Where the shards are.
         cache: What was forwarded before.
         network: From uint8 pixels to features.
         alter: Changes the pixels before the network sees them; it needs a cache of its own.
     """
     parts, forwarded = [], 0
-    for shard in index["shards"]:
-        path = storage.local_path(shard["uri"])
+    for shard in shards:
+        path = storage.local_path(shard.uri)
         rows = read_npz(path, _LABELS)
-        features = cache.read(shard["digest"], rows["ids"])
+        features = cache.read(shard.digest, rows["ids"])
         if features is None:
             features, missing = _forward_missing(path, rows["ids"], cache, network, alter)
             forwarded += missing
-            cache.write(shard["digest"], rows["ids"], features)
-            logger.info("%s: %d of %d pictures forwarded", shard["uri"], missing, len(features))
+            cache.write(shard.digest, rows["ids"], features)
+            logger.info("%s: %d of %d pictures forwarded", shard.uri, missing, len(features))
         parts.append((features, rows["labels"], rows["ids"]))
     features, labels, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
     return TrainingFeatures(
@@ -157,9 +158,9 @@ def read_labels(shard_uri: str, storage: Storage) -> Int64Labels:
     return read_npz(storage.local_path(shard_uri), {"labels": _LABELS["labels"]})["labels"]
 
 
-def read_first_pixels(index: JsonDict, storage: Storage, number: int) -> UInt8Images:
+def read_first_pixels(shards: Sequence[PackedShard], storage: Storage, number: int) -> UInt8Images:
     """Return the pixels of the first pictures of a pack, at most this many, in its order."""
-    path = storage.local_path(index["shards"][0]["uri"])
+    path = storage.local_path(shards[0].uri)
     return next(iterate_rows(path, "features", rows=number))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.pack import PackIndex, read_groups
 from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import LabelMapMismatch
@@ -16,7 +17,7 @@ from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_fe
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import Pictures
 from pipeline.trainer.validation import split_validation
-from pipeline.types import Float32Features, JsonDict
+from pipeline.types import Float32Features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class TrainingPictures:
 
 
 def collect_pictures(
-    workspace: Workspace, index: JsonDict, spec: TrainingSpec, network: FrozenNetwork
+    workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: FrozenNetwork
 ) -> TrainingPictures:
     """Return the features of every training picture of a pack, and of its altered copies.
 
@@ -64,7 +65,9 @@ def collect_pictures(
 
     def collect(augmentation: Augmentation | None = None) -> TrainingFeatures:
         cache = _open_cache(workspace, network, "" if augmentation is None else augmentation.digest)
-        return collect_features(index, workspace.storage, cache=cache, network=network, alter=augmentation)
+        return collect_features(
+            index.shards, workspace.storage, cache=cache, network=network, alter=augmentation
+        )
 
     plain = collect()
     parts = [plain, *map(collect, make_augmentations(spec.views, spec.views_seed))]
@@ -82,7 +85,7 @@ def collect_pictures(
             cached=sum(part.work.cached for part in parts),
         ),
         first=plain.features[:NUM_FIRST],
-        feature_uris=tuple(cache.uri(shard["digest"]) for shard in index["shards"]),
+        feature_uris=tuple(cache.uri(shard.digest) for shard in index.shards),
     )
 
 
@@ -93,27 +96,27 @@ def _open_cache(workspace: Workspace, network: FrozenNetwork, augmentation: str 
 
 
 def _choose_validation(
-    plain: TrainingFeatures, index: JsonDict, spec: TrainingSpec, storage: Storage
+    plain: TrainingFeatures, index: PackIndex, spec: TrainingSpec, storage: Storage
 ) -> NDArray[np.bool_] | None:
     if not spec.validation_fraction:
         return None
-    groups = storage.read_json(index["groups"]) if "groups" in index else {}
+    groups = read_groups(storage, index)
     chosen = split_validation(
         plain.ids, plain.labels, groups, fraction=spec.validation_fraction, seed=spec.seed
     )
     return chosen if chosen.any() else None
 
 
-def check_labels(index: JsonDict, storage: Storage) -> None:
+def check_labels(index: PackIndex, storage: Storage) -> None:
     """Make sure that each label of a pack has a class.
 
     Raises:
         LabelMapMismatch: if one has none.
     """
-    labels = np.concatenate([read_labels(shard["uri"], storage) for shard in index["shards"]])
-    if labels.min() < 0 or labels.max() >= len(index["classes"]):
+    labels = np.concatenate([read_labels(shard.uri, storage) for shard in index.shards])
+    if labels.min() < 0 or labels.max() >= len(index.classes):
         raise LabelMapMismatch(
-            f"A label lies outside the {len(index['classes'])} classes; pack the dataset again. "
+            f"A label lies outside the {len(index.classes)} classes; pack the dataset again. "
             f"Received: {labels.min()} to {labels.max()}",
-            classes=index["classes"],
+            classes=index.classes,
         )

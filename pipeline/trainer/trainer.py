@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
+from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
     History,
@@ -29,7 +30,7 @@ from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch, train_head
 from pipeline.trainer.pictures import TrainingPictures, check_labels, collect_pictures
 from pipeline.trainer.warm_start import read_start
-from pipeline.types import Float32Features, JsonDict
+from pipeline.types import Float32Features
 
 if TYPE_CHECKING:
     from pipeline.trainer.custom_head import KerasHead
@@ -44,7 +45,7 @@ def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
         LabelMapMismatch: if a label has no class, or the pack was made for another backbone.
     """
     backbone = find_backbone(spec.backbone)
-    index: JsonDict = storage.read_json(spec.pack_index)
+    index = read_pack_index(storage, spec.pack_index)
     _check_index(index, backbone)
     check_labels(index, storage)
     return Trainer(spec=spec, storage=storage, backbone=backbone, index=index)
@@ -71,7 +72,7 @@ class Trainer:
     spec: TrainingSpec
     storage: Storage
     backbone: Backbone
-    index: JsonDict
+    index: PackIndex
     clock: Clock = field(default_factory=Clock)
 
     def fit(self) -> TrainingRecord:
@@ -96,7 +97,7 @@ class Trainer:
         return record
 
     def _train(self, pictures: TrainingPictures) -> _TrainedHead:
-        num_classes = len(self.index["classes"])
+        num_classes = len(self.index.classes)
         if self.spec.head_module:
             from pipeline.trainer.custom_head import train_custom_head  # imports Keras
 
@@ -118,7 +119,7 @@ class Trainer:
     def _read_start(self) -> tuple[Head, WarmStart]:
         return read_start(
             ModelDirectory(self.storage, self.spec.warm_start),
-            self.index["classes"],
+            self.index.classes,
             feature_width=self.backbone.feature_width,
             units=self.spec.units,
             seed=self.spec.seed,
@@ -133,7 +134,7 @@ class Trainer:
 
         network.release()
         workspace = self.spec.open_workspace(self.storage)
-        spec = PixelSpec.from_dict(self.index["spec"])
+        spec = PixelSpec.from_dict(dict(self.index.spec))
         with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
             model, parity = Path(temporary) / "model", None
             export_model(
@@ -141,10 +142,10 @@ class Trainer:
                 build_network=network.build,
                 head=head,
                 spec=spec,
-                classes=self.index["classes"],
+                classes=self.index.classes,
                 reject_below=self.spec.reject_below,
             )
-            pixels = comparison_pixels(read_first_pixels(self.index, self.storage, len(first)))
+            pixels = comparison_pixels(read_first_pixels(self.index.shards, self.storage, len(first)))
             expected = check_export(model, pixels, head.predict(first))
             if isinstance(head, Head):  # LiteRT runs no other head: TensorFlow serves those
                 manifest = add_tflite_export(
@@ -182,7 +183,7 @@ class Trainer:
             work=pictures.work,
             tflite=parity,
             package=TrainerPackage(version=pipeline.__version__, file=str(Path(pipeline.__file__).resolve())),
-            classes=tuple(self.index["classes"]),
+            classes=tuple(self.index.classes),
             parameters={
                 "backbone": self.backbone.name,
                 "weights": network.digest,
@@ -193,12 +194,12 @@ class Trainer:
         )
 
 
-def _check_index(index: JsonDict, backbone: Backbone) -> None:
-    if index["spec"] != backbone.spec.to_dict():
+def _check_index(index: PackIndex, backbone: Backbone) -> None:
+    if index.spec != backbone.spec.to_dict():
         raise LabelMapMismatch(
             f"The pack's pixels are not those of {backbone.name}; pack the dataset for it. "
-            f"Received: {index['spec']}",
+            f"Received: {index.spec}",
             backbone=backbone.name,
         )
-    if not index["shards"]:
+    if not index.shards:
         raise EmptyDataset("The pack has no training picture; add pictures or lower the test fraction.")

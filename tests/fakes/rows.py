@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.manifest import Manifest, ManifestRow
+from pipeline.artifacts.pack import PackIndex
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.storage import Storage
 
@@ -43,3 +44,10 @@ def manifest_row(**values: Any) -> ManifestRow:
 
 def index_rows(storage: Storage, *uris: str | None) -> list[FetchedRow]:
     return list(FetchIndex(storage, [uri for uri in uris if uri is not None]).rows())
+
+
+def pack_index(**values: Any) -> PackIndex:
+    """Return a pack index; what is not named is made up."""
+    return PackIndex.from_dict(
+        {"dataset": "toys", "version": "d_1", "spec": {}, "classes": [], "shards": [], "tests": [], **values}
+    )

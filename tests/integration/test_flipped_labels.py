@@ -88,7 +88,7 @@ class Runs:
             pack_shard(workspace_of(self.storage), plan.index_uri, item)
         cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         found = collect_features(
-            self.storage.read_json(plan.index_uri),
+            plan.index.shards,
             self.storage,
             cache=cache,
             network=lambda pixels: self.network(pixels).numpy(),

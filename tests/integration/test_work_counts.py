@@ -43,8 +43,7 @@ class Runs:
         plan = plan_pack(workspace_of(self.storage), dataset.dataset, dataset.version, BACKBONE.spec)
         packed = [pack_shard(workspace_of(self.storage), plan.index_uri, item) for item in plan.items]
         cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
-        index = self.storage.read_json(plan.index_uri)
-        found = collect_features(index, self.storage, cache=cache, network=self.forward)
+        found = collect_features(plan.index.shards, self.storage, cache=cache, network=self.forward)
         trained = {"forwarded": found.work.forwarded, "cached": found.work.cached}
         cleaned = dataset.to_dict()
         counted = count_work([fetched.to_dict()], cleaned, [part.to_dict() for part in packed], trained)

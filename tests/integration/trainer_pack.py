@@ -16,6 +16,7 @@ from pipeline.pixels.host import resize_picture
 from pipeline.storage import Storage
 from pipeline.submission.staged_weights import stage_weights
 from pipeline.trainer.trainer import trainer_for
+from tests.fakes.rows import pack_index
 
 CLASSES = ["stripes", "würfel"]
 
@@ -43,8 +44,11 @@ def make_bucket(
     digest = hashlib.sha256(data).hexdigest()
     shard = {"uri": f"gs://graft/packs/{row.spec.digest}/{digest}.npz", "digest": digest, "rows": len(labels)}
     storage.create_bytes(shard["uri"], data)
-    index = {"spec": row.spec.to_dict(), "classes": CLASSES, "shards": [shard], "tests": []}
-    storage.write_json("gs://graft/packs/d_0/index.json", index)
+    index = pack_index(
+        spec=row.spec.to_dict(), classes=CLASSES, shards=[shard],
+        tests=[{"uri": "gs://graft/tests/d_0/which-no-job-opens.jsonl", "rows": 1}],
+    )  # fmt: skip
+    storage.write_json("gs://graft/packs/d_0/index.json", index.to_dict())
     staged = stage_weights(Workspace(storage, "gs://graft"), row, weights)
     arguments = ["--pack-index", "gs://graft/packs/d_0/index.json", "--weights", staged.uri]
     arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]

@@ -20,6 +20,7 @@ from pipeline.datasets.fetcher.limited_reader import read_body
 from pipeline.datasets.fetcher.policy import MAX_REDIRECTS, FetchPolicy
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.errors import FetchRefused
+from pipeline.types import JsonValue
 
 SECRET_KEYS = frozenset({"key", "api_key", "apikey", "access_token", "token", "signature", "sig"})
 MAX_TEXT_BYTES = 10_000_000
@@ -126,7 +127,7 @@ class HttpClient:
             )
             return data.decode(response.encoding or "utf-8", "replace"), response
 
-    def get_json(self, url: str, params: Mapping[str, object]) -> tuple[Any, requests.Response]:
+    def get_json(self, url: str, params: Mapping[str, str | int]) -> tuple[JsonValue, requests.Response]:
         """Return an API's answer, whatever its status, and the response with its headers.
 
         Raises:

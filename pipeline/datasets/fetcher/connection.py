@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Retry
@@ -109,7 +109,7 @@ class GuardedAdapter(HTTPAdapter):
             def _new_conn(self) -> socket.socket:
                 return _connect(self, policy, resolve)
 
-            def getresponse(self) -> Any:
+            def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has its own
                 number = watchdog.watch(self.sock, policy.header_seconds)
                 try:
                     response = super().getresponse()

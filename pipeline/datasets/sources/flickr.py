@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from pipeline.config.sources import FlickrSection
 from pipeline.datasets.fetcher import HttpClient
 from pipeline.datasets.sources.licenses import License, attribute
 from pipeline.datasets.sources.search import (
@@ -17,6 +17,7 @@ from pipeline.datasets.sources.search import (
     web_address,
 )
 from pipeline.errors import SourceRefused, StorageError
+from pipeline.types import JsonObject
 
 PAGE_SIZE = 250
 MAX_RESULTS = 4000  # further ones repeat
@@ -39,7 +40,7 @@ LICENSES = {
 BAD_KEY, SERVICE_DOWN = (100,), (105, 106, 201)
 
 
-class FlickrSource(SearchSource):
+class FlickrSource(SearchSource[FlickrSection]):
     """Results of `flickr.photos.search`."""
 
     name = "Flickr"
@@ -49,20 +50,20 @@ class FlickrSource(SearchSource):
         key = self.context.find_secret(self.section.connection)
         for page in range(1, MAX_RESULTS // PAGE_SIZE + 1):
             photos = self._ask(client, {"text": words, "page": page, "api_key": key})
-            found = items(photos.get("photo"))
-            for photo in found:
+            results = items(photos.get("photo"))
+            for photo in results:
                 url = web_address(photo.get("url_l")) or web_address(photo.get("url_m"))
                 if url is not None:
                     yield _result(photo, url)
             pages = photos.get("pages")
-            if not found or not isinstance(pages, int) or page >= pages:
+            if not results or not isinstance(pages, int) or page >= pages:
                 return
 
-    def _ask(self, client: HttpClient, params: dict[str, Any]) -> Any:
+    def _ask(self, client: HttpClient, words: dict[str, str | int]) -> JsonObject:
         params = {
             "method": "flickr.photos.search",
-            **params,
-            "license": ",".join(id for id, known in LICENSES.items() if known.code in self.section.licenses),
+            **words,
+            "license": ",".join(id for id, each in LICENSES.items() if each.code in self.section.licenses),
             "content_type": 1,
             "media": "photos",
             "safe_search": 1,
@@ -73,8 +74,8 @@ class FlickrSource(SearchSource):
             "nojsoncallback": 1,
         }
         url = f"{self.section.endpoint.rstrip('/')}/services/rest/"
-        answer, response = client.get_json(url, params)
-        answer = mapping(answer)
+        value, response = client.get_json(url, params)
+        answer = mapping(value)
         code, message = answer.get("code"), text_or_none(answer.get("message"))
         help_quota = "A key has 3600 requests an hour; go on later."
         help_key = f"Put a valid key into the password of the connection `{self.section.connection}`."
@@ -89,7 +90,7 @@ class FlickrSource(SearchSource):
         return mapping(answer.get("photos"))
 
 
-def _result(photo: Any, url: str) -> SearchResult:
+def _result(photo: JsonObject, url: str) -> SearchResult:
     license = LICENSES.get(str(photo.get("license")))
     creator = text_or_none(photo.get("ownername"))
     page_url = f"https://www.flickr.com/photos/{photo.get('owner')}/{photo.get('id')}"

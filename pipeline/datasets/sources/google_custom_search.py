@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
+from pipeline.config.sources import GoogleSection
 from pipeline.datasets.fetcher import HttpClient
 from pipeline.datasets.sources.search import (
     SearchResult,
@@ -20,13 +21,17 @@ from pipeline.datasets.sources.search import (
     web_address,
 )
 from pipeline.errors import StorageError
+from pipeline.types import JsonObject
+
+if TYPE_CHECKING:
+    from googleapiclient.errors import HttpError
 
 PAGE_SIZE = 10
 MAX_RESULTS = 100
 END = "Google ends the Custom Search JSON API on 1 January 2027 and takes no new customers"
 
 
-class GoogleSource(SearchSource):
+class GoogleSource(SearchSource[GoogleSection]):
     """Results of `customsearch` v1, through Google's own client."""
 
     name = "Google Custom Search"
@@ -39,8 +44,8 @@ class GoogleSource(SearchSource):
         for start in range(1, MAX_RESULTS, PAGE_SIZE):
             client.hosts.wait_turn(self.section.endpoint)
             answer = self._ask(key, words, start)
-            found = items(answer.get("items"))
-            for item in found:
+            results = items(answer.get("items"))
+            for item in results:
                 url = web_address(item.get("link"))
                 if url is not None:
                     yield SearchResult(
@@ -50,10 +55,10 @@ class GoogleSource(SearchSource):
                         if self.section.rights
                         else None,
                     )
-            if len(found) < PAGE_SIZE or "nextPage" not in mapping(answer.get("queries")):
+            if len(results) < PAGE_SIZE or "nextPage" not in mapping(answer.get("queries")):
                 return
 
-    def _ask(self, key: str, words: str, start: int) -> Any:
+    def _ask(self, key: str, words: str, start: int) -> JsonObject:
         from googleapiclient.discovery import build
         from googleapiclient.errors import HttpError
 
@@ -71,19 +76,19 @@ class GoogleSource(SearchSource):
                     q=words, cx=self.section.engine, searchType="image", imgType="photo", safe="active",
                     num=PAGE_SIZE, start=start, **options,
                 )  # fmt: skip
-                return request.execute()
+                return mapping(request.execute())
         except HttpError as error:
             self._refuse(error)
         except (OSError, ValueError) as error:
             raise StorageError(f"{self.name} does not answer: {type(error).__name__}. {END}.") from error
 
-    def _refuse(self, error: Any) -> None:
+    def _refuse(self, error: HttpError) -> NoReturn:
         try:
-            said = mapping(mapping(json.loads(error.content)).get("error"))
+            answer = mapping(mapping(json.loads(error.content)).get("error"))
         except ValueError:
-            said = {}
-        message = text_or_none(said.get("message")) or ""
-        reasons = {str(item.get("reason")) for item in items(said.get("errors"))}
+            answer = {}
+        message = text_or_none(answer.get("message")) or ""
+        reasons = {str(item.get("reason")) for item in items(answer.get("errors"))}
         status = int(error.resp.status)
         if reasons & {"dailyLimitExceeded", "rateLimitExceeded", "quotaExceeded", "userRateLimitExceeded"}:
             status = 429

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipeline.config.sources import OpenverseSection
 from pipeline.datasets.fetcher import HttpClient
 from pipeline.datasets.sources.licenses import parse_license
 from pipeline.datasets.sources.search import (
@@ -20,7 +21,7 @@ PAGE_SIZE = 20  # without a key a larger page is answered by 401
 MAX_PAGES = 20
 
 
-class OpenverseSource(SearchSource):
+class OpenverseSource(SearchSource[OpenverseSection]):
     """Results of `/v1/images/`."""
 
     name = "Openverse"
@@ -28,23 +29,23 @@ class OpenverseSource(SearchSource):
     def search(self, client: HttpClient, words: str) -> Iterator[SearchResult]:
         """Yield results page by page."""
         for page in range(1, MAX_PAGES + 1):
-            params = {
+            params: dict[str, str | int] = {
                 "q": words,
                 "license": ",".join(self.section.licenses),
                 "page": page,
                 "page_size": PAGE_SIZE,
                 "mature": "false",
             }
-            answer, response = client.get_json(f"{self.section.endpoint.rstrip('/')}/v1/images/", params)
-            answer = mapping(answer)
+            value, response = client.get_json(f"{self.section.endpoint.rstrip('/')}/v1/images/", params)
+            answer = mapping(value)
             if response.status_code != 200:
                 refuse_answer(
                     self.name, response.status_code, answer.get("detail"),
                     quota="Without a key a day has 200 requests; go on tomorrow.",
                     key="Graft asks without a key; a page has 20 results.",
                 )  # fmt: skip
-            found = items(answer.get("results"))
-            for item in found:
+            results = items(answer.get("results"))
+            for item in results:
                 url = web_address(item.get("url"))
                 if url is not None:
                     yield SearchResult(
@@ -58,5 +59,5 @@ class OpenverseSource(SearchSource):
                         attribution=text_or_none(item.get("attribution")),
                     )
             pages = answer.get("page_count")
-            if not found or not isinstance(pages, int) or page >= pages:
+            if not results or not isinstance(pages, int) or page >= pages:
                 return

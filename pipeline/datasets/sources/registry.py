@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.config import SourceSection
-from pipeline.config.sources import ClassedSection
+from pipeline.config.sources import ClassedSection, FolderSection, NpzSection, SampleSection
 from pipeline.datasets.sources.archive import ArchiveSource
 from pipeline.datasets.sources.flickr import FlickrSource
 from pipeline.datasets.sources.folder import FolderSource
@@ -20,7 +20,7 @@ from pipeline.datasets.sources.web_page import WebPageSource
 from pipeline.datasets.sources.wikimedia_commons import WikimediaSource
 
 
-def _open_folder(section: Any, context: SourceContext) -> ImageSource:
+def _open_folder(section: FolderSection, context: SourceContext) -> ImageSource:
     return FolderSource(
         section.uri,
         classes=section.classes,
@@ -30,7 +30,7 @@ def _open_folder(section: Any, context: SourceContext) -> ImageSource:
     )
 
 
-def _open_npz(section: Any, context: SourceContext) -> ImageSource:
+def _open_npz(section: NpzSection, context: SourceContext) -> ImageSource:
     return NpzSource(
         section.uri,
         classes=section.classes or [],
@@ -40,7 +40,7 @@ def _open_npz(section: Any, context: SourceContext) -> ImageSource:
     )
 
 
-def _open_sample(section: Any, context: SourceContext) -> ImageSource:
+def _open_sample(section: SampleSection, context: SourceContext) -> ImageSource:
     return SampleSource(classes=section.classes, label=section.label)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Generic, NoReturn, TypeVar
 
 from pipeline.artifacts.provenance import Provenance
-from pipeline.config.sources import SearchSection
+from pipeline.config.sources import FlickrSection, GoogleSection, OpenverseSection, WikimediaSection
 from pipeline.datasets.fetcher import FetchReason, HttpClient, public_url
 from pipeline.datasets.sources.licenses import License
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, FetchRefused, SourceRefused, StorageError
-from pipeline.types import JsonObject
+from pipeline.types import JsonObject, JsonValue
 
+Section = TypeVar("Section", OpenverseSection, WikimediaSection, GoogleSection, FlickrSection)
 API_REQUESTS_PER_SECOND = 2.0
 
 
@@ -41,7 +42,7 @@ class SearchResult:
     refused: FetchReason | None = None
 
 
-class SearchSource(ABC):
+class SearchSource(ABC, Generic[Section]):
     """Pictures of an image search, label by label, in the order of its results.
 
     Of two labels that share a chunk the first is searched first. A class that is full is searched no further.
@@ -53,11 +54,11 @@ class SearchSource(ABC):
 
     name = "the search"
 
-    def __init__(self, section: Any, context: SourceContext) -> None:
+    def __init__(self, section: Section, context: SourceContext) -> None:
         self.transferred = 0
         self.notes: JsonObject = {}
         self.statements: list[str] = []
-        self.section = section
+        self.section: Section = section
         self.context = context
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
@@ -68,9 +69,9 @@ class SearchSource(ABC):
             StorageError: if it does not answer; transient.
             EmptyDataset: if nothing is found for a label.
         """
-        section: SearchSection = self.section
+        section = self.section
         labels = list(section.searches)
-        policy = self.context.policy.naming(self.section.endpoint)
+        policy = self.context.policy.naming(section.endpoint)
         pace = min(API_REQUESTS_PER_SECOND, policy.config.requests_per_second)
         config = policy.config.model_copy(update={"requests_per_second": pace})
         with HttpClient(replace(policy, config=config)) as client:
@@ -124,13 +125,13 @@ class SearchSource(ABC):
         """Yield results, asking for a further page only when it is needed."""
 
 
-def web_address(value: object) -> str | None:
+def web_address(value: JsonValue) -> str | None:
     """Return an `http(s)` address as it is, None for anything else that an API may say."""
     text = str(value or "")
     return public_url(text) if text.startswith(("http://", "https://")) else None
 
 
-def text_or_none(value: object) -> str | None:
+def text_or_none(value: JsonValue) -> str | None:
     """Return the text that an API said, without control characters, None for anything else."""
     if not isinstance(value, str):
         return None
@@ -138,24 +139,24 @@ def text_or_none(value: object) -> str | None:
     return text[:500] or None
 
 
-def mapping(value: object) -> Mapping[str, Any]:
+def mapping(value: JsonValue) -> JsonObject:
     """Return a JSON object, empty for anything else that an API may say."""
-    return value if isinstance(value, dict) else {}
+    return value if isinstance(value, Mapping) else {}
 
 
-def items(value: object) -> list[Mapping[str, Any]]:
+def items(value: JsonValue) -> list[JsonObject]:
     """Return the objects of a JSON list, empty for anything else that an API may say."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
-def refuse_answer(name: str, status: int, said: object, *, quota: str, key: str) -> None:
-    """Say in a person's words what an API's status means.
+def refuse_answer(name: str, status: int, message: JsonValue, *, quota: str, key: str) -> NoReturn:
+    """Explain an API's status in plain words.
 
     Raises:
         SourceRefused: if the key is wrong, the quota is used up, or the request is not liked.
         StorageError: if the API is down; transient.
     """
-    detail = text_or_none(said) or "no reason given"
+    detail = text_or_none(message) or "no reason given"
     if status == 429:
         raise SourceRefused(f"{name}: the quota is used up: {detail}. {quota}", status=status)
     if status in (401, 403):

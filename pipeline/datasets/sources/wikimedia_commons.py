@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from bs4 import BeautifulSoup
 
+from pipeline.config.sources import WikimediaSection
 from pipeline.datasets.fetcher import FetchReason, HttpClient
 from pipeline.datasets.fetcher.hosts import parse_retry_after
 from pipeline.datasets.sources.licenses import attribute, parse_license
@@ -21,6 +21,7 @@ from pipeline.datasets.sources.search import (
     web_address,
 )
 from pipeline.errors import SourceRefused, StorageError
+from pipeline.types import JsonObject, JsonValue
 
 PAGE_SIZE = 50
 MAX_PAGES = 200
@@ -28,14 +29,14 @@ FORMATS = ("image/jpeg", "image/png", "image/gif", "image/webp")
 LAG_TRIES = 4
 
 
-class WikimediaSource(SearchSource):
+class WikimediaSource(SearchSource[WikimediaSection]):
     """Results of `action=query`, followed by its own `continue`."""
 
     name = "Wikimedia Commons"
 
     def search(self, client: HttpClient, words: str) -> Iterator[SearchResult]:
         """Yield results page by page."""
-        following: dict[str, Any] = {}
+        following: dict[str, str | int] = {}
         for _ in range(MAX_PAGES):
             answer = self._ask(client, {**self._params(words), **following})
             pages = items(mapping(answer.get("query")).get("pages"))
@@ -43,11 +44,11 @@ class WikimediaSource(SearchSource):
                 result = self._result(page)
                 if result is not None:
                     yield result
-            following = dict(mapping(answer.get("continue")))
+            following = {name: str(value) for name, value in mapping(answer.get("continue")).items()}
             if not following:
                 return
 
-    def _params(self, words: str) -> dict[str, Any]:
+    def _params(self, words: str) -> dict[str, str | int]:
         if words.startswith("Category:"):
             generator = {"generator": "categorymembers", "gcmtitle": words, "gcmtype": "file"}
             generator["gcmlimit"] = str(PAGE_SIZE)
@@ -65,11 +66,11 @@ class WikimediaSource(SearchSource):
             "maxlag": 5,
         }
 
-    def _ask(self, client: HttpClient, params: dict[str, Any]) -> Any:
+    def _ask(self, client: HttpClient, params: Mapping[str, str | int]) -> JsonObject:
         url = f"{self.section.endpoint.rstrip('/')}/w/api.php"
         for _ in range(LAG_TRIES):
-            answer, response = client.get_json(url, params)
-            answer = mapping(answer)
+            value, response = client.get_json(url, params)
+            answer = mapping(value)
             error = mapping(answer.get("error"))
             if error.get("code") == "maxlag":
                 pause = parse_retry_after(response.headers.get("retry-after"))
@@ -86,7 +87,7 @@ class WikimediaSource(SearchSource):
             return answer
         raise StorageError(f"{self.name} is lagging behind and asks to be left alone for now.")
 
-    def _result(self, page: Any) -> SearchResult | None:
+    def _result(self, page: JsonObject) -> SearchResult | None:
         info = (items(page.get("imageinfo")) or [{}])[0]
         url = web_address(info.get("thumburl")) or web_address(info.get("url"))
         if url is None:
@@ -94,8 +95,8 @@ class WikimediaSource(SearchSource):
         facts = {
             name: mapping(value).get("value") for name, value in mapping(info.get("extmetadata")).items()
         }
-        said = plain_text(facts.get("LicenseShortName"))
-        license = parse_license(said or "")
+        license_name = plain_text(facts.get("LicenseShortName"))
+        license = parse_license(license_name or "")
         creator = plain_text(facts.get("Artist"))
         page_url = web_address(info.get("descriptionurl"))
         title = (text_or_none(page.get("title")) or "").removeprefix("File:")
@@ -104,13 +105,13 @@ class WikimediaSource(SearchSource):
             page_url=page_url,
             creator=creator,
             license=license,
-            license_name=said,
+            license_name=license_name,
             attribution=attribute(title, creator, license, page_url) if license else None,
             refused=None if info.get("mime") in FORMATS else FetchReason.UNSUPPORTED_FORMAT,
         )
 
 
-def plain_text(html: object) -> str | None:
+def plain_text(html: JsonValue) -> str | None:
     """Return the text of the HTML that Commons has in its metadata, None where there is none."""
     if not isinstance(html, str):
         return None
@@ -120,5 +121,5 @@ def plain_text(html: object) -> str | None:
     return text_or_none(soup.get_text(" "))
 
 
-def _number(value: object) -> int:
+def _number(value: JsonValue) -> int:
     return value if isinstance(value, int) else 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key
+from pipeline.artifacts.pack import read_pack_index
 from pipeline.artifacts.steps import DatasetResult, EvaluateResult, TrainResult
 from pipeline.config import Classifier
 from pipeline.errors import LabelMapMismatch
@@ -65,11 +66,11 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         Raises:
             LabelMapMismatch: if the model was trained on other classes.
         """
-        index = self.workspace.storage.read_json(self._dataset.pack_index)
+        index = read_pack_index(self.workspace.storage, self._dataset.pack_index)
         classes = read_step(TrainResult, self.training).classes
-        if index["classes"] != classes:
-            raise LabelMapMismatch(f"The model was trained on {classes}, the dataset has {index['classes']}.")
-        return [test["uri"] for test in index["tests"]]
+        if list(index.classes) != list(classes):
+            raise LabelMapMismatch(f"The model was trained on {classes}, the dataset has {index.classes}.")
+        return [tests.uri for tests in index.tests]
 
     def _make_job(self, job_id: str, inputs: Sequence[str], **model: str) -> Job:
         from pipeline.ml_engine.jobs import batch_prediction_job

@@ -14,6 +14,7 @@ from graft.operators.gate import GateOperator
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.rollback import RollBackModelOperator
 from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.pack import read_pack_index
 from pipeline.artifacts.steps import (
     DatasetResult,
     EvaluateResult,
@@ -113,7 +114,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         evaluation = read_step(EvaluateResult, self.evaluation)
         storage, limit = self.workspace.storage, Classifier.from_dict(dataset.classifier).gate.latency_ms
         labels = read_test_labels(storage, dataset.uri)
-        tests = [test["uri"] for test in storage.read_json(dataset.pack_index)["tests"]]
+        tests = [tests.uri for tests in read_pack_index(storage, dataset.pack_index).tests]
         return (
             read_golden_instances(storage, tests, labels),
             join_predictions(read_predictions(storage, evaluation.predictions), labels),

@@ -17,6 +17,7 @@ from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.rows import pack_index
 from tests.fakes.training import training_record
 
 CLASSES = ["cat", "dog"]
@@ -72,8 +73,8 @@ class World:
         storage.write_bytes(f"{DATASET_URI}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
         tests = [{"key": key, "inputs": {"b64": "eA=="}} for key in LABELS]
         storage.write_bytes("gs://graft/tests/d_1/0", "\n".join(map(json.dumps, tests)).encode())
-        index = {"classes": CLASSES, "tests": [{"uri": "gs://graft/tests/d_1/0", "rows": 3}]}
-        storage.write_json(DATASET["pack_index"], index)
+        index = pack_index(classes=CLASSES, tests=[{"uri": "gs://graft/tests/d_1/0", "rows": 3}])
+        storage.write_json(DATASET["pack_index"], index.to_dict())
 
     def run_job(self, job: dict[str, Any]) -> dict[str, Any]:
         if "trainingInput" in job:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import write_npz
@@ -33,7 +34,7 @@ class FakeNetwork:
 class Bucket:
     def __init__(self, root: Path) -> None:
         self.storage = Storage({"graft": root})
-        self.index: dict[str, Any] = {"shards": [], "tests": [{"uri": "gs://graft/never.jsonl", "rows": 1}]}
+        self.shards: list[PackedShard] = []
 
     def shard(self, numbers: Sequence[int]) -> None:
         """Pack pictures whose every level is their number."""
@@ -44,11 +45,11 @@ class Bucket:
         digest = hashlib.sha256(data).hexdigest()
         uri = f"gs://graft/packs/spec/{digest}.npz"
         self.storage.create_bytes(uri, data)
-        self.index["shards"].append({"uri": uri, "digest": digest, "rows": len(numbers)})
+        self.shards.append(PackedShard(uri=uri, digest=digest, rows=len(numbers)))
 
     def collect(self, network: FakeNetwork) -> TrainingFeatures:
         cache = FeatureCache(FeatureFolder(self.storage, PREFIX), 2)
-        return collect_features(self.index, self.storage, cache=cache, network=network)
+        return collect_features(self.shards, self.storage, cache=cache, network=network)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_pictures_packed_otherwise_are_found_by_their_ids(bucket: Bucket) -> Non
     bucket.shard(range(30))
     bucket.shard(range(30, 60))
     bucket.collect(FakeNetwork())
-    bucket.index["shards"] = []
+    bucket.shards.clear()
     bucket.shard([59, 3, 70, 31])
     mixed = bucket.collect(FakeNetwork())
     assert mixed.work == FeatureWork(forwarded=1, cached=3)
@@ -116,7 +117,8 @@ def test_another_networks_features_are_not_used(bucket: Bucket) -> None:
     bucket.collect(FakeNetwork())
     other = FeatureCache(FeatureFolder(bucket.storage, "gs://graft/features/other/spec"), 2)
     assert (
-        collect_features(bucket.index, bucket.storage, cache=other, network=FakeNetwork()).work.forwarded == 5
+        collect_features(bucket.shards, bucket.storage, cache=other, network=FakeNetwork()).work.forwarded
+        == 5
     )
 
 
@@ -124,10 +126,10 @@ def test_a_cache_file_of_other_pictures_is_not_trusted(bucket: Bucket) -> None:
     bucket.shard(range(5))
     cache = FeatureCache(FeatureFolder(bucket.storage, PREFIX), 2)
     wrong = np.array([f"{number:064x}" for number in range(90, 95)], "S64")
-    cache.write(bucket.index["shards"][0]["digest"], wrong, np.zeros((5, 2), np.float32))
+    cache.write(bucket.shards[0].digest, wrong, np.zeros((5, 2), np.float32))
     assert bucket.collect(FakeNetwork()).features[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_first_pixels_come_in_the_order_of_the_features(bucket: Bucket) -> None:
     bucket.shard([9, 8, 7])
-    assert read_first_pixels(bucket.index, bucket.storage, 2)[:, 0, 0, 0].tolist() == [9, 8]
+    assert read_first_pixels(bucket.shards, bucket.storage, 2)[:, 0, 0, 0].tolist() == [9, 8]

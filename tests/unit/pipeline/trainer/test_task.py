@@ -16,6 +16,7 @@ from pipeline.storage import Storage
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.task import main
 from pipeline.trainer.trainer import trainer_for
+from tests.fakes.rows import pack_index
 
 PIXELS = find_backbone("efficientnet_lite0").spec
 REQUIRED = "--pack-index gs://graft/index.json --weights gs://graft/weights/abc --backbone efficientnet_lite0"
@@ -38,8 +39,8 @@ def write_index(storage: Storage, *, labels: list[int], spec: dict[str, Any] | N
         shards = [{"uri": "gs://graft/shard.npz", "digest": "d", "rows": len(labels)}]
         features = write_npz({"ids": ids, "features": np.zeros((len(labels), 1280), np.float32)})
         storage.write_bytes(f"gs://graft/features/abc/{PIXELS.digest}/d.npz", features)
-    index = {"spec": spec or PIXELS.to_dict(), "classes": ["a", "b"], "shards": shards, "tests": []}
-    storage.write_json("gs://graft/index.json", index)
+    index = pack_index(spec=spec or PIXELS.to_dict(), classes=["a", "b"], shards=shards)
+    storage.write_json("gs://graft/index.json", index.to_dict())
 
 
 def test_defaults_are_the_articles() -> None:
