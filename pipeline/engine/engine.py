@@ -72,6 +72,7 @@ def local_parts(
                 max_instances=settings.max_instances,
                 max_picture_bytes=settings.max_picture_bytes,
                 max_picture_pixels=settings.max_picture_pixels,
+                allowed_ops=settings.allow_model_ops,
             ),
         ),
     )

@@ -54,6 +54,10 @@ class EngineSettings(EnvironmentSettings):
         "",
         description="What jobs may read besides their own buckets: gs:// URIs and paths, with commas.",
     )
+    allow_model_ops: str = Field(
+        "",
+        description="Operations of TensorFlow, with commas, that models may use although they touch files.",
+    )
     sandbox: Literal["auto", "required", "off"] = Field(
         "auto",
         description="Landlock around jobs and models: `auto` where the kernel has it, `required` or `off`.",

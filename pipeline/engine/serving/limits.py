@@ -39,6 +39,7 @@ class WorkerLimits:
         max_instances: Most instances in one online prediction.
         max_picture_bytes: Largest encoded image.
         max_picture_pixels: Most pixels of an image.
+        allowed_ops: Names of operations that foreign models may use although they are refused by default.
     """
 
     threads: int = 0
@@ -46,6 +47,7 @@ class WorkerLimits:
     max_instances: int = 10_000
     max_picture_bytes: int = 10_000_000
     max_picture_pixels: int = MAX_PIXELS
+    allowed_ops: str = ""
 
     def to_json(self) -> str:
         """Return an argument of a command line."""

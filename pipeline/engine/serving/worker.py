@@ -106,8 +106,10 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Send) -> Wor
             from pipeline.engine.serving.tflite import TFLiteWorker
 
             return TFLiteWorker(directory, limits, send)
+        from pipeline.engine.serving.model_ops import check_model_ops
         from pipeline.engine.serving.saved_model import LoadedModel
 
+        check_model_ops(directory, limits.allowed_ops.replace(",", " ").split())
         model = LoadedModel(directory, limits)
         model.warm_up()
     except Exception as error:
