@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     Int64Labels: TypeAlias = NDArray[np.int64]  # (num_images,)
     Float32Features: TypeAlias = NDArray[np.float32]  # (num_images, feature_width)
     Float32Outputs: TypeAlias = NDArray[np.float32]  # (num_images, num_classes)
+    FloatArray: TypeAlias = NDArray[np.float64]  # of any shape
+    IntArray: TypeAlias = NDArray[np.int64]
+    BoolArray: TypeAlias = NDArray[np.bool_]
 else:
     UInt8Image = UInt8Images = BytesIds = Int64Labels = Float32Features = Float32Outputs = Any
+    FloatArray = IntArray = BoolArray = Any
 
 JsonValue: TypeAlias = (
     "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"  # as `json` reads it

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import ClassVar
 
-from pipeline.storage import Storage
+from pipeline.artifacts.record import Record
+from pipeline.artifacts.workspace import Workspace
 from pipeline.types import JsonDict
 
 
-class HistoryEvent(StrEnum):
+class EventType(StrEnum):
     """What can happen to a version."""
 
     PROMOTED = "promoted"
@@ -21,76 +23,134 @@ class HistoryEvent(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
-SERVING = (HistoryEvent.PROMOTED, HistoryEvent.ROLLED_BACK)  # the event's version serves from then on
+SERVING = (EventType.PROMOTED, EventType.ROLLED_BACK)  # the event's version serves from then on
+DECISIONS = (EventType.APPROVED, EventType.REJECTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEvent(Record):
+    """An event in the life of a version.
+
+    Args:
+        event: What happened.
+        version: The version that it happened to.
+        run_id: The run that did it.
+        at: When it was recorded, ISO 8601; empty until then.
+        previous: What served until then; of events that change what serves.
+        dataset_version: The pictures of the version; of promotions by a classifier's own DAG.
+        accuracy: On the test pictures of its run; likewise.
+        decided_by: Who let the version through: `gate` or a person.
+        by: The person who approved, rejected or rolled back.
+        reason: Why, as the person put it.
+        decided_at: When the person decided.
+    """
+
+    FORMAT: ClassVar[int | None] = 1
+    OMITS_DEFAULTS: ClassVar[bool] = True
+
+    event: EventType
+    version: str
+    run_id: str
+    at: str = ""
+    previous: str | None = None
+    dataset_version: str | None = None
+    accuracy: float | None = None
+    decided_by: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    decided_at: str | None = None
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values; only `previous` may be null, other keys are left out then."""
+        previous = {} if self.event in DECISIONS else {"previous": self.previous}
+        return {**Record.to_dict(self), **previous}
+
+    @property
+    def person(self) -> str | None:
+        """Who is behind the event: the person, else who let the version through."""
+        return self.by or self.decided_by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingPeriod(Record):
+    """How long a version served.
+
+    Args:
+        version: The version.
+        since: When it began.
+        until: When another one took over; None until now.
+        event: What made it serve.
+        run_id: The run that did.
+        by: Who is behind it.
+        reason: Why, where a person gave a reason.
+    """
+
+    version: str
+    since: str
+    until: str | None
+    event: EventType
+    run_id: str
+    by: str | None
+    reason: str | None
 
 
 def record_event(
-    storage: Storage,
-    workspace: str,
-    classifier: str,
-    event: Mapping[str, Any],
-    *,
-    now: datetime | None = None,
-) -> JsonDict:
-    """Add an event, which has at least `event`, `version` and `run_id`; a retry adds nothing.
+    workspace: Workspace, classifier: str, event: HistoryEvent, *, now: datetime | None = None
+) -> HistoryEvent:
+    """Add an event; a retry adds nothing.
 
     Returns:
         The event as it is stored, with its time.
     """
-    for known in read_history(storage, workspace, classifier):
-        if all(known[key] == event[key] for key in ("event", "version", "run_id")):
-            return known
+    for earlier in read_history(workspace, classifier):
+        if (earlier.event, earlier.version, earlier.run_id) == (event.event, event.version, event.run_id):
+            return earlier
     at = now or datetime.now(UTC)
-    stored = {**event, "at": at.isoformat(timespec="milliseconds")}
-    name = f"{at:%Y%m%dT%H%M%S%f}-{event['event']}-{event['version']}.json"
-    storage.write_json(f"{workspace}/classifiers/{classifier}/history/{name}", stored)
+    stored = replace(event, at=at.isoformat(timespec="milliseconds"))
+    name = f"{at:%Y%m%dT%H%M%S%f}-{event.event}-{event.version}.json"
+    stored.write(workspace.storage, f"{workspace.classifier(classifier).history}{name}")
     return stored
 
 
-def read_history(storage: Storage, workspace: str, classifier: str) -> list[JsonDict]:
+def read_history(workspace: Workspace, classifier: str) -> list[HistoryEvent]:
     """Return the events, oldest first."""
-    uris = storage.list_uris(f"{workspace}/classifiers/{classifier}/history/")
-    return [storage.read_json(uri) for uri in uris]
+    storage = workspace.storage
+    uris = storage.list_uris(workspace.classifier(classifier).history)
+    return [HistoryEvent.read(storage, uri) for uri in uris]
 
 
-def serving_periods(history: Iterable[Mapping[str, Any]]) -> list[JsonDict]:
-    """Return what served when, oldest first.
-
-    Each has `version`, `since`, `until` (null: until now), `event`, `run_id`, `by` and `reason`.
-
-    Args:
-        history: The events, as `read_history` gives them.
-    """
-    periods: list[JsonDict] = []
+def serving_periods(history: Iterable[HistoryEvent]) -> list[ServingPeriod]:
+    """Return what served when, oldest first."""
+    periods: list[ServingPeriod] = []
     for event in history:
-        if event["event"] not in SERVING:
+        if event.event not in SERVING:
             continue
         if periods:
-            periods[-1]["until"] = event["at"]
+            periods[-1] = replace(periods[-1], until=event.at)
         periods.append(
-            {
-                "version": event["version"],
-                "since": event["at"],
-                "until": None,
-                "event": event["event"],
-                "run_id": event["run_id"],
-                "by": event.get("by") or event.get("decided_by"),
-                "reason": event.get("reason"),
-            }
+            ServingPeriod(
+                version=event.version,
+                since=event.at,
+                until=None,
+                event=event.event,
+                run_id=event.run_id,
+                by=event.person,
+                reason=event.reason,
+            )
         )
     return periods
 
 
-def served_before(history: Iterable[Mapping[str, Any]]) -> list[str]:
+def served_before(history: Iterable[HistoryEvent]) -> list[str]:
     """Return the versions that a rollback would come to one after the other, the one that serves now last.
 
     A rollback takes back what came after its version, so that a second one goes further back and not forth.
     """
     served: list[str] = []
     for event in history:
-        if event["event"] not in SERVING:
+        if event.event not in SERVING:
             continue
-        if event["version"] in served:
-            del served[served.index(event["version"]) :]
-        served.append(event["version"])
+        if event.version in served:
+            del served[served.index(event.version) :]
+        served.append(event.version)
     return served

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self, TypeAlias
 
+from pipeline.artifacts.gate import GateDecision
+from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.run_summary import RunSummary
 from pipeline.types import JsonDict, JsonObject
 
 PackItem: TypeAlias = "int | str"  # a shard's place in the pack index, or "test"
@@ -185,16 +188,39 @@ class GateResult(StepResult):
         report: The report of the run; None where nothing but the evaluation is known.
     """
 
-    decision: JsonObject
-    summary: JsonObject | None = None
+    decision: GateDecision
+    summary: RunSummary | None = None
     report: str | None = None
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {
+            "decision": self.decision.to_dict(),
+            "summary": self.summary.to_dict() if self.summary else None,
+            "report": self.report,
+        }
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> Self:
+        """Read what `to_dict` wrote."""
+        values: dict[str, Any] = dict(value)
+        summary = values.get("summary")
+        return cls(
+            decision=GateDecision.from_dict(values["decision"]),
+            summary=RunSummary.from_dict(summary) if summary else None,
+            report=values.get("report"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResult(StepResult):
     """The answer of a person, None where nobody had to be asked."""
 
-    approval: JsonObject | None = None
+    approval: Approval | None = None
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {"approval": self.approval.to_dict() if self.approval else None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,15 @@ class Workspace:
         """Return the directory of a job."""
         return JobDirectory(self.storage, f"{self.uri}/jobs/{job_id}")
 
+    def holds(self, uri: str) -> bool:
+        """Return whether a URI lies in the workspace."""
+        return uri.startswith(f"{self.uri}/")
+
+    def job_id_of(self, uri: str) -> str | None:
+        """Return the id of the job whose directory a URI lies in, None if it lies in none."""
+        folder = f"{self.uri}/jobs/"
+        return uri.removeprefix(folder).partition("/")[0] if uri.startswith(folder) else None
+
     def model(self, name: str, version: str) -> ModelDirectory:
         """Return the engine's own copy of a model version."""
         return ModelDirectory(self.storage, f"{self.uri}/models/{name}/{version}")
@@ -91,6 +100,12 @@ class Workspace:
     def models(self, name: str) -> str:
         """Return the folder of a model's versions, with a trailing slash."""
         return f"{self.uri}/models/{name}/"
+
+    def list_model_versions(self, name: str) -> list[str]:
+        """Return the versions of a model that have a lineage in the workspace."""
+        names = (uri.removeprefix(self.models(name)) for uri in self.storage.list_uris(self.models(name)))
+        parts = (name.partition("/") for name in names)
+        return [version for version, _, file in parts if file == "graft/lineage.json"]
 
     def run(self, classifier: str, run_id: str) -> RunFolder:
         """Return where a run leaves its records."""

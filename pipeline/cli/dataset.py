@@ -166,15 +166,15 @@ def forget(
         forgotten = forget_picture(workspace, name, picture)
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    affected = find_affected_versions(workspace.storage, workspace.uri, name, forgotten.versions)
+    affected = find_affected_versions(workspace, name, forgotten.versions)
     if as_json:
-        print_json({**asdict(forgotten), "models": affected})
+        print_json({**asdict(forgotten), "models": [model.to_dict() for model in affected]})
         return
     print_text(f"Taken down: {', '.join(forgotten.ids or forgotten.urls)}. The next run leaves it out.")
     for version, side in forgotten.versions.items():
         print_text(f"  dataset version {version} holds it ({side}) and stays as it is")
     for model in affected:
-        print_text(f"  model version {model['version']} was made with it ({model['used_for']})")
+        print_text(f"  model version {model.version} was made with it ({model.used_for})")
     for other in forgotten.alike:
         print_note(f"  a near duplicate stays: {other}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from pipeline.cli.output import (
     print_text,
 )
 
+if TYPE_CHECKING:
+    from pipeline.deploy.trace import TracedGate, VersionTrace
+
 VersionArgument = Annotated[
     str | None, typer.Argument(metavar="[VERSION]", help="The version; the one that serves unless given.")
 ]
@@ -28,40 +31,40 @@ def lineage(name: NameArgument, version: VersionArgument = None, as_json: JsonOp
     from pipeline.deploy.trace import trace_version
 
     workspace = open_workspace()
-    found = trace_version(connect_engine(require_stack()), workspace.storage, workspace.uri, name, version)
-    print_json(found) if as_json else print_lineage(found)
+    trace = trace_version(workspace, connect_engine(require_stack()), name, version)
+    print_json(trace.to_dict()) if as_json else print_lineage(trace)
 
 
-def print_lineage(found: dict[str, Any]) -> None:
+def print_lineage(trace: VersionTrace) -> None:
     """Print a version's lineage for people, the latest step first."""
-    gate, dataset = found["gate"], found["dataset"]
-    low, high = found["evaluation"]["accuracy_ci95"]
-    print_text(f"{found['model']} {found['version']}{' (serves)' if found['is_default'] else ''}")
+    gate, dataset = trace.gate, trace.dataset
+    low, high = trace.evaluation.accuracy_ci95
+    print_text(f"{trace.model} {trace.version}{' (serves)' if trace.is_default else ''}")
     rows = [
-        ("run", found["run_id"]),
+        ("run", trace.run_id),
         ("decided by", _decided_by(gate)),
-        ("gate", "; ".join(gate["reasons"]) or "accepted"),
-        ("baseline", gate["note"]),
-        ("accuracy", f"{found['evaluation']['accuracy']:.4f} ({low:.4f} to {high:.4f})"),
-        ("dataset", f"{dataset['version']}, {_counts(dataset['splits'])}"),
-        ("sources", _counts(dataset["sources"])),
-        ("licences", _counts(dataset["licenses"])),
-        ("manifest", dataset["manifest"]),
-        ("weights", found["weights"]["sha256"]),
-        ("package", found["package"]["sha256"]),
-        *((("head", found["head"]["sha256"]),) if found["head"] else ()),
-        ("requirements", (found["requirements"] or {}).get("sha256", "not recorded")),
-        ("training job", found["training"]["job"]),
-        ("parameters", " ".join(found["training"]["args"] or ["job is gone"])),
-        *((event["event"], event["at"]) for event in found["history"]),
+        ("gate", "; ".join(gate.reasons) or "accepted"),
+        ("baseline", gate.note),
+        ("accuracy", f"{trace.evaluation.accuracy:.4f} ({low:.4f} to {high:.4f})"),
+        ("dataset", f"{dataset.version}, {_counts(dataset.splits)}"),
+        ("sources", _counts(dataset.sources)),
+        ("licences", _counts(dataset.licenses)),
+        ("manifest", dataset.manifest),
+        ("weights", trace.weights.sha256),
+        ("package", trace.package.sha256),
+        *((("head", trace.head.sha256),) if trace.head else ()),
+        ("requirements", trace.requirements.sha256 if trace.requirements else "not recorded"),
+        ("training job", trace.training.job),
+        ("parameters", " ".join(trace.training.args or ["job is gone"])),
+        *((event.event, event.at) for event in trace.history),
     ]
     for title, text in rows:
         print_text(f"  {title:<13} {text}")
 
 
-def _decided_by(gate: dict[str, Any]) -> str:
-    person = gate["approval"] or gate["override"] or {}
-    return str(gate["decided_by"]) + (f": {person['reason']}" if person.get("reason") else "")
+def _decided_by(gate: TracedGate) -> str:
+    person = gate.approval or gate.override
+    return gate.decided_by + (f": {person.reason}" if person and person.reason else "")
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -76,22 +79,20 @@ def reproduce(name: NameArgument, version: GivenVersion, as_json: JsonOption = F
 
     workspace = open_workspace()
     print_note(f"training and evaluating {version} of {name} again; nothing is deployed")
-    found = reproduce_version(
+    result = reproduce_version(
+        workspace,
         connect_engine(require_stack()),
-        workspace.storage,
-        workspace.uri,
         model=name,
         version=version,
         attempt=uuid.uuid4().hex,
     )
     if as_json:
-        print_json(found)
+        print_json(result.to_dict())
     else:
-        print_text(f"{version} of {name}: the metrics {'agree exactly' if found['agrees'] else 'DIFFER'}")
-        columns = ("recorded", "reproduced")
+        print_text(f"{version} of {name}: the metrics {'agree exactly' if result.agrees else 'DIFFER'}")
         print_table(
-            ("metric", *columns),
-            [(metric, *(repr(found[side][metric]) for side in columns)) for metric in found["recorded"]],
+            ("metric", "recorded", "reproduced"),
+            [(name, repr(value), repr(result.reproduced[name])) for name, value in result.recorded.items()],
         )
-        print_text(f"  largest difference of an output: {found['largest_output_difference']:.3g}")
-    raise typer.Exit(ExitCode.OK if found["agrees"] else ExitCode.ERROR)
+        print_text(f"  largest difference of an output: {result.largest_output_difference:.3g}")
+    raise typer.Exit(ExitCode.OK if result.agrees else ExitCode.ERROR)

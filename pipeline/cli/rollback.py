@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
-from pipeline.types import JsonDict
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.history import HistoryEvent, ServingPeriod
 
 ToOption = Annotated[
     str | None,
@@ -34,9 +37,8 @@ def rollback(
     if not reason.strip():
         raise UsageError("--reason is empty; write a few words for the history.")
     done = rollback_version(
+        workspace,
         connect_engine(require_stack()),
-        workspace.storage,
-        workspace.uri,
         model=name,
         to=to,
         by=by or getpass.getuser(),
@@ -53,20 +55,21 @@ def history(name: NameArgument, as_json: JsonOption = False) -> None:
     from pipeline.artifacts.history import read_history, serving_periods
 
     workspace = open_workspace()
-    events = read_history(workspace.storage, workspace.uri, name)
-    found: JsonDict = {"classifier": name, "events": events, "served": serving_periods(events)}
-    print_json(found) if as_json else print_history(found)
-
-
-def print_history(found: JsonDict) -> None:
-    """Print events and serving periods for people, the latest first."""
-    if not found["events"]:
-        name = found["classifier"]
+    events = read_history(workspace, name)
+    periods = serving_periods(events)
+    if as_json:
+        served = [period.to_dict() for period in periods]
+        print_json({"classifier": name, "events": [event.to_dict() for event in events], "served": served})
+    elif events:
+        print_history(events, periods)
+    else:
         print_text(f"Nothing was deployed of {name} yet. Make a version with `graft run {name}`.")
-        return
-    rows = [{**event, "by": event.get("by") or event.get("decided_by")} for event in found["events"]]
-    print_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in reversed(rows)])
+
+
+def print_history(events: Sequence[HistoryEvent], periods: Sequence[ServingPeriod]) -> None:
+    """Print events and serving periods for people, the latest first."""
+    rows = [{**event.to_dict(), "by": event.person} for event in reversed(events)]
+    print_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows])
     print_text()
-    columns = ("version", "since", "until")
-    served = [{**period, "until": period["until"] or "now"} for period in reversed(found["served"])]
-    print_table(("served", "since", "until"), [[period[column] for column in columns] for period in served])
+    served = [(period.version, period.since, period.until or "now") for period in reversed(periods)]
+    print_table(("served", "since", "until"), served)

@@ -25,7 +25,7 @@ from pipeline.cli.output import (
     print_text,
 )
 from pipeline.cli.progress import RunProgress, summarise_stages
-from pipeline.errors import ConfigError, ObjectNotFound, StackError
+from pipeline.errors import ConfigError, StackError
 from pipeline.types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
@@ -227,19 +227,19 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
 
 
 def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
+    from pipeline.artifacts.run_summary import read_summary
+
     workspace = open_workspace(settings)
-    uri = workspace.run(name, run_id).summary
-    try:
-        summary: dict[str, Any] = workspace.storage.read_json(uri)
-    except ObjectNotFound as error:
+    summary = read_summary(workspace, name, run_id)
+    if summary is None:
         raise StackError(
-            f"Run {run_id} succeeded but left no {uri}. Are GRAFT_HOME and GRAFT_BUCKETS "
-            "the same here as for `graft up`?"
-        ) from error
-    if reason := summary.get("reason"):
-        print_note(reason)
-    optional = {key: summary[key] for key in ("skipped", "expect") if key in summary}
-    return {key: summary[key] for key in RESULT_KEYS} | optional
+            f"Run {run_id} succeeded but left no {workspace.run(name, run_id).summary}. Are GRAFT_HOME and "
+            "GRAFT_BUCKETS the same here as for `graft up`?"
+        )
+    if summary.reason:
+        print_note(summary.reason)
+    value = summary.to_dict()
+    return {key: value[key] for key in (*RESULT_KEYS, "skipped", "expect") if key in value}
 
 
 def _failed_result(api: AirflowApi, name: str, run_id: str, instances: list[TaskInstance]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def list_versions(workspace: Workspace, engine: MLEngine, name: str) -> list[dic
             "state": resource.get("state"),
             "is_default": bool(resource.get("isDefault")),
             "created": resource.get("createTime"),
-            **describe_version(workspace.storage, workspace.model(name, resource_id(resource)).uri),
+            **describe_version(workspace.model(name, resource_id(resource))).to_dict(),
         }
         for resource in engine.list_versions(name)
     ]

@@ -11,7 +11,7 @@ from pipeline.config.expect import Action, ExpectConfig
 from pipeline.config.files import absolute_uri, classifier_files, find_classifier, read_classifier
 from pipeline.config.gate import GateConfig, Limit, MetricName, SliceRule
 from pipeline.config.model import AugmentationConfig, EarlyStoppingConfig, HeadConfig, ModelConfig
-from pipeline.config.notify import NotifyConfig, Outcome
+from pipeline.config.notify import NotifyConfig
 from pipeline.config.params import RUN_PARAMS, full_name, parameter_schema, parameter_value, with_params
 from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
@@ -38,7 +38,6 @@ __all__ = [
     "Limit",
     "MetricName",
     "NotifyConfig",
-    "Outcome",
     "RetrainConfig",
     "ModelConfig",
     "Settings",

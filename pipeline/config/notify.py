@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.artifacts.run_summary import Outcome
 from pipeline.config.strict import Strict
 
-Outcome: TypeAlias = Literal["success", "refused", "rejected", "superseded", "skipped", "failed", "approval"]
-USUAL: tuple[Outcome, ...] = ("success", "refused", "rejected", "superseded", "failed", "approval")
+USUAL: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is not Outcome.SKIPPED)
 
 
 class NotifyConfig(Strict):

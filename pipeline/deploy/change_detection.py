@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.artifacts.history import HistoryEvent, read_history
+from pipeline.artifacts.history import EventType, read_history
+from pipeline.artifacts.model_record import Lineage
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
-from pipeline.deploy.version import model_uris
-from pipeline.errors import ConfigError, ObjectNotFound, StorageError
+from pipeline.deploy.version import find_lineage
+from pipeline.errors import ConfigError, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version
-from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainSkip:
-    """A version was made of just this already.
+    """A version was made of exactly this already.
 
     Args:
         champion: The version that serves.
@@ -27,12 +25,12 @@ class RetrainSkip:
     """
 
     champion: str
-    lineage: JsonDict
+    lineage: Lineage
     reason: str
 
 
 def find_retrain_skip(
-    engine: MLEngine, storage: Storage, workspace: str, classifier: Classifier, dataset_version: str
+    workspace: Workspace, engine: MLEngine, classifier: Classifier, dataset_version: str
 ) -> RetrainSkip | None:
     """Return why a run need not train; None where it has to.
 
@@ -40,70 +38,57 @@ def find_retrain_skip(
     serves, or of one that was rolled back: a schedule does not undo what a person decided.
 
     Args:
+        workspace: Where lineages are.
         engine: Where the model lives.
-        storage: Where lineages are.
-        workspace: The bucket of the classifier.
         classifier: As this run has it.
         dataset_version: What the run would train on.
     """
     name = classifier.name
     champion = default_version(engine.get_model(name))
-    lineage = _read_lineage(engine, storage, workspace, name, champion) if champion else None
+    lineage = find_lineage(workspace, engine, name, champion) if champion else None
     if champion is None or lineage is None:
         return None
-    if _is_same(lineage, classifier, dataset_version, storage):
+    if _is_same(workspace, lineage, classifier, dataset_version):
         reason = f"`{champion}` serves, and was made of the same dataset version and parameters"
         return RetrainSkip(champion=champion, lineage=lineage, reason=reason)
-    for event in read_history(storage, workspace, name):
-        version = event.get("previous")
-        if event["event"] != HistoryEvent.ROLLED_BACK or not version:
+    for event in read_history(workspace, name):
+        if event.event is not EventType.ROLLED_BACK or not event.previous:
             continue
-        other = _read_lineage(engine, storage, workspace, name, version)
-        if other is not None and _is_same(other, classifier, dataset_version, storage):
+        other = find_lineage(workspace, engine, name, event.previous)
+        if other is not None and _is_same(workspace, other, classifier, dataset_version):
             reason = (
-                f"`{version}` was made of the same dataset version and parameters, and {event['by']} "
-                f"rolled it back: {event['reason']}"
+                f"`{event.previous}` was made of the same dataset version and parameters, and {event.by} "
+                f"rolled it back: {event.reason}"
             )
             return RetrainSkip(champion=champion, lineage=lineage, reason=reason)
     return None
 
 
-def _read_lineage(
-    engine: MLEngine, storage: Storage, workspace: str, model: str, version: str
-) -> JsonDict | None:
-    for uri in model_uris(engine, workspace, model, version):
-        try:
-            lineage: JsonDict = storage.read_json(f"{uri}/graft/lineage.json")
-        except ObjectNotFound:
-            continue
-        return lineage
-    return None
-
-
-def _is_same(
-    lineage: Mapping[str, Any], classifier: Classifier, dataset_version: str, storage: Storage
-) -> bool:
-    if lineage["dataset"]["version"] != dataset_version:
+def _is_same(workspace: Workspace, lineage: Lineage, classifier: Classifier, dataset_version: str) -> bool:
+    if lineage.dataset.version != dataset_version:
         return False
     try:
-        before = Classifier.from_dict(lineage["classifier"])
+        before = Classifier.from_dict(lineage.classifier)
     except ConfigError:  # an older release's classifier has keys that this one does not know
         return False
-    return what_trains(before) == what_trains(classifier) and _has_same_head(lineage, classifier, storage)
+    return _trains_alike(before, classifier) and _has_same_head(workspace, lineage, classifier)
 
 
-def _has_same_head(lineage: Mapping[str, Any], classifier: Classifier, storage: Storage) -> bool:
-    """Say whether the file of a head, if there is one, still has the text that was trained."""
+def _trains_alike(one: Classifier, other: Classifier) -> bool:
+    """Return whether two classifiers have the same parameters of training, defaults included."""
+    return all(
+        getattr(one, section).model_dump(mode="json") == getattr(other, section).model_dump(mode="json")
+        for section in ("model", "serving")
+    )
+
+
+def _has_same_head(workspace: Workspace, lineage: Lineage, classifier: Classifier) -> bool:
+    """Return whether the file of a custom head, if there is one, still has the text that was trained."""
     module = classifier.model.head.module
     if not module:
         return True
     try:
-        digest = hashlib.sha256(storage.read_bytes(module)).hexdigest()
-    except (StorageError, OSError):  # training says what is wrong with it
+        digest = hashlib.sha256(workspace.storage.read_bytes(module)).hexdigest()
+    except (StorageError, OSError):  # training names what is wrong with it
         return False
-    return str(lineage["training"].get("head_uri")).endswith(f"/{digest}.py")
-
-
-def what_trains(classifier: Classifier) -> JsonDict:
-    """Return the parameters that the model is made with, defaults included."""
-    return {section: getattr(classifier, section).model_dump(mode="json") for section in ("model", "serving")}
+    return str(lineage.training.head_uri).endswith(f"/{digest}.py")

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import yaml
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.manifest import Manifest
+from pipeline.artifacts.model_record import DatasetReference, Lineage
+from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.config import Classifier
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.gate import GateDecision
 from pipeline.evaluate.report import evaluation_report
-from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 TAGS = ("image-classification", "transfer-learning", "tensorflow", "saved-model", "graft")
 
 
-def count_licences(storage: Storage, dataset_uri: str) -> dict[str, int]:
+def count_licences(dataset: DatasetVersionFolder) -> dict[str, int]:
     """Return how many of a dataset version's pictures are under which licence, the most frequent first."""
-    rows = map(json.loads, storage.read_bytes(f"{dataset_uri}/manifest.jsonl").splitlines())
-    kept = (row.get("license") or "not stated" for row in rows if row["split"] is not None)
+    rows = Manifest(dataset).rows(("license", "split"))
+    kept = (row.provenance.license or "not stated" for row in rows if row.split is not None)
     return dict(Counter(kept).most_common())
 
 
 def model_card(
     classifier: Classifier,
-    lineage: Mapping[str, Any],
+    lineage: Lineage,
     evaluation: Evaluation,
     *,
     weights_license: str,
@@ -43,10 +41,9 @@ def model_card(
         weights_license: Licence of the backbone's weights.
         licences: Training and test pictures by licence.
     """
-    dataset, training = lineage["dataset"], lineage["training"]
-    counts = "\n".join(f"| {label} | {count} |" for label, count in dataset["classes"].items())
+    dataset, training = lineage.dataset, lineage.training
+    counts = "\n".join(f"| {label} | {count} |" for label, count in dataset.classes.items())
     kinds = "\n".join(f"| {name} | {count} |" for name, count in licences.items())
-    decision = GateDecision.from_dict(lineage["gate"])
     return f"""{front_matter(classifier, evaluation, dataset, weights_license)}
 # {classifier.name}
 
@@ -54,7 +51,7 @@ def model_card(
 
 ## Intended use
 
-Telling {", ".join(dataset["classes"])} apart in single pictures like those it was trained on. It knows
+Telling {", ".join(dataset.classes)} apart in single pictures like those it was trained on. It knows
 no other class: any picture gets one of these labels{_rejection(classifier)}. It has not been judged for
 decisions about people.
 
@@ -66,11 +63,11 @@ decisions about people.
 
 ## What it is made of
 
-* Run: `{lineage["run_id"]}`, training job `{training["job"]}`
-* Backbone: {classifier.model.backbone}, weights `{training["weights_uri"]}` ({weights_license}), frozen
+* Run: `{lineage.run_id}`, training job `{training.job}`
+* Backbone: {classifier.model.backbone}, weights `{training.weights_uri}` ({weights_license}), frozen
 * Head: {_describe_head(classifier)}, {classifier.model.epochs} epochs, seed {classifier.model.seed}
-* Code: `{training["package_uri"]}`
-* Dataset version: `{dataset["version"]}` (`{dataset["uri"]}`: each picture's source and licence)
+* Code: `{training.package_uri}`
+* Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)
 
 | class | pictures |
 | --- | --- |
@@ -82,7 +79,7 @@ decisions about people.
 
 ## How it did
 
-{evaluation_report(evaluation, decision)}
+{evaluation_report(evaluation, lineage.gate)}
 
 ## How to load it
 
@@ -97,18 +94,18 @@ print(answer["label"].numpy(), answer["score"].numpy())
 
 
 def front_matter(
-    classifier: Classifier, evaluation: Evaluation, dataset: Mapping[str, Any], weights_license: str
+    classifier: Classifier, evaluation: Evaluation, dataset: DatasetReference, weights_license: str
 ) -> str:
     """Return the YAML block with which a card on the Hugging Face hub begins."""
     metrics = evaluation.candidate
-    values: JsonDict = {"accuracy": metrics.accuracy, "f1": metrics.scores.get("macro_f1")}
+    values = {"accuracy": metrics.accuracy, "f1": metrics.scores.get("macro_f1")}
     about = {
         "license": weights_license.lower(),
         "library_name": "tensorflow",
         "pipeline_tag": "image-classification",
         "tags": list(TAGS),
         "base_model": classifier.model.backbone,
-        "datasets": [dataset["dataset"]],
+        "datasets": [dataset.dataset],
         "metrics": [name for name, value in values.items() if value is not None],
         "model-index": [
             {
@@ -118,8 +115,8 @@ def front_matter(
                         "task": {"type": "image-classification"},
                         "dataset": {
                             "type": "imagefolder",
-                            "name": dataset["dataset"],
-                            "revision": dataset["version"],
+                            "name": dataset.dataset,
+                            "revision": dataset.version,
                             "split": "test",
                         },
                         "metrics": [

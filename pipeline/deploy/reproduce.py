@@ -1,126 +1,170 @@
-"""Does a version's work again, from the same input, and says whether the same comes out."""
+"""Trains and evaluates a version again from the same input, and compares the results."""
 
 from __future__ import annotations
 
-from pipeline.deploy.trace import read_lineage
+from dataclasses import dataclass
+
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.metrics import Number
+from pipeline.artifacts.record import Record
+from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
+from pipeline.deploy.trace import find_version
 from pipeline.errors import PlatformError
-from pipeline.evaluate.evaluation import Evaluation, evaluate_model, read_evaluation
-from pipeline.evaluate.predictions import read_predictions
+from pipeline.evaluate.evaluation import evaluate_model
+from pipeline.evaluate.predictions import PredictionJob, read_predictions
 from pipeline.ml_engine.jobs import JobKey, batch_prediction_job, job_id_of
 from pipeline.ml_engine.protocol import MLEngine
-from pipeline.ml_engine.resources import Job, TrainingInput
+from pipeline.ml_engine.resources import TrainingInput
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 DEADLINE_SECONDS = 6 * 3600.0
-HEADLINES = ("accuracy", "loss", "macro_f1", "weighted_f1", "brier", "ece", "test_pictures")
+HEADLINES = ("accuracy", "loss", "macro_f1", "weighted_f1", "brier", "ece")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction(Record):
+    """A version trained and evaluated again.
+
+    Args:
+        model: The model.
+        version: The version.
+        agrees: Whether metrics and confusion are exactly the same.
+        differing: Metrics that differ.
+        recorded: The version's metrics.
+        reproduced: The metrics of this time.
+        largest_output_difference: Of one class's probability for one picture.
+        jobs: The training and the batch prediction job of this time.
+    """
+
+    model: str
+    version: str
+    agrees: bool
+    differing: tuple[str, ...]
+    recorded: dict[str, Number | None]
+    reproduced: dict[str, Number | None]
+    largest_output_difference: float
+    jobs: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rerun:
+    """How the jobs of a version are run again.
+
+    Args:
+        workspace: Where they write.
+        engine: Where they run.
+        key: The reproduction; names the jobs.
+        deadline_seconds: The longest that each may take.
+    """
+
+    workspace: Workspace
+    engine: MLEngine
+    key: JobKey
+    deadline_seconds: float
+
+    def train(self, job_id: str) -> JobDirectory:
+        """Train with the input of a job again; return the directory of the new job."""
+        again, job = job_id_of(*self.key, "train"), self.engine.get_job(job_id)
+        if job is None:
+            raise _gone(job_id)
+        directory = self.workspace.job(again)
+        training: TrainingInput = {**job["trainingInput"], "jobDir": directory.uri}
+        self.engine.create_job({"jobId": again, "labels": {"step": "reproduce"}, "trainingInput": training})
+        self.engine.wait_job(again, deadline_seconds=self.deadline_seconds)
+        return directory
+
+    def predict(self, job_id: str, model_uri: str) -> PredictionJob:
+        """Ask another model about the pictures of a batch prediction job."""
+        again, job = job_id_of(*self.key, "predict"), self.engine.get_job(job_id)
+        if job is None:
+            raise _gone(job_id)
+        given = job["predictionInput"]
+        body = batch_prediction_job(
+            again,
+            input_uris=given["inputPaths"],
+            output_path=self.workspace.job(again).predictions,
+            runtime_version=given["runtimeVersion"],
+            labels={"step": "reproduce"},
+            model_uri=model_uri,
+        )
+        self.engine.create_job(body)
+        return PredictionJob.of(self.engine.wait_job(again, deadline_seconds=self.deadline_seconds))
+
+
+def _gone(job_id: str) -> PlatformError:
+    return PlatformError(f"Job {job_id}, whose input would be used again, is gone.", job_id=job_id)
 
 
 def reproduce_version(
+    workspace: Workspace,
     engine: MLEngine,
-    storage: Storage,
-    workspace: str,
     *,
     model: str,
     version: str,
     attempt: str,
     deadline_seconds: float = DEADLINE_SECONDS,
-) -> JsonDict:
+) -> Reproduction:
     """Train and evaluate with the input of a version's own jobs, and compare; nothing is deployed.
 
     Args:
+        workspace: Where its lineage is.
         engine: Where the version was made.
-        storage: Where its lineage is.
-        workspace: The bucket of the classifier.
         model: Name of the model.
         version: The version.
         attempt: What tells this reproduction from others; its jobs are named by it.
         deadline_seconds: The longest that each of the two jobs may take.
 
-    Returns:
-        Whether all agrees, the metrics of both, and the largest difference between their outputs.
-
     Raises:
         PlatformError: if the version, its lineage or its jobs are not there any more.
         JobFailed: if a job fails this time.
     """
-    _, uri, lineage = read_lineage(engine, storage, workspace, model, version)
-    recorded = read_evaluation(storage, f"{uri}/graft/evaluation.json")
-    key = ("reproduce", model, version, attempt)
-    trained = _train_again(engine, workspace, lineage["training"]["job"], key, deadline_seconds)
-    predicted = _predict_again(engine, workspace, recorded.job, trained, key, deadline_seconds)
-    again = evaluate_model(
-        storage, dataset_uri=lineage["dataset"]["uri"], classes=recorded.classes, candidate_job=predicted
+    _, directory, lineage = find_version(workspace, engine, model, version)
+    recorded = Evaluation.read(workspace.storage, directory.evaluation)
+    rerun = _Rerun(
+        workspace=workspace,
+        engine=engine,
+        key=("reproduce", model, version, attempt),
+        deadline_seconds=deadline_seconds,
     )
-    first = _get_job(engine, recorded.job)["predictionInput"]["outputPath"]
-    difference = _largest_difference(storage, first, predicted["predictionInput"]["outputPath"])
+    trained = rerun.train(lineage.training.job)
+    predicted = rerun.predict(recorded.job, trained.model.uri)
+    first = engine.get_job(recorded.job)
+    if first is None:
+        raise _gone(recorded.job)
+    again = evaluate_model(
+        DatasetVersionFolder(workspace.storage, lineage.dataset.uri),
+        classes=recorded.classes,
+        candidate_job=predicted,
+    )
+    difference = _largest_difference(
+        workspace.storage, first["predictionInput"]["outputPath"], predicted.output_path
+    )
     recorded_metrics, metrics = _headline(recorded), _headline(again)
     differing = sorted(name for name in metrics if metrics[name] != recorded_metrics[name])
-    return {
-        "model": model,
-        "version": version,
-        "agrees": not differing and again.candidate.confusion == recorded.candidate.confusion,
-        "differing": differing,
-        "recorded": recorded_metrics,
-        "reproduced": metrics,
-        "largest_output_difference": difference,
-        "jobs": [trained["jobId"], predicted["jobId"]],
-    }
+    return Reproduction(
+        model=model,
+        version=version,
+        agrees=not differing and again.candidate.confusion == recorded.candidate.confusion,
+        differing=tuple(differing),
+        recorded=recorded_metrics,
+        reproduced=metrics,
+        largest_output_difference=difference,
+        jobs=(trained.uri.rpartition("/")[2], predicted.job),
+    )
 
 
-def _headline(evaluation: Evaluation) -> JsonDict:
+def _headline(evaluation: Evaluation) -> dict[str, Number | None]:
     metrics = evaluation.candidate
     return {
-        name: metrics.test_pictures if name == "test_pictures" else metrics.value_of(name)
-        for name in HEADLINES
+        **{name: metrics.value_of(name) for name in HEADLINES},
+        "test_pictures": metrics.test_pictures,
     }
-
-
-def _get_job(engine: MLEngine, job_id: str) -> Job:
-    job = engine.get_job(job_id)
-    if job is None:
-        raise PlatformError(f"Job {job_id}, whose input would be used again, is gone.", job_id=job_id)
-    return job
-
-
-def _train_again(engine: MLEngine, workspace: str, job_id: str, key: JobKey, deadline: float) -> Job:
-    again = job_id_of(*key, "train")
-    training: TrainingInput = {
-        **_get_job(engine, job_id)["trainingInput"],
-        "jobDir": f"{workspace}/jobs/{again}",
-    }
-    engine.create_job({"jobId": again, "labels": {"step": "reproduce"}, "trainingInput": training})
-    return engine.wait_job(again, deadline_seconds=deadline)
-
-
-def _predict_again(
-    engine: MLEngine,
-    workspace: str,
-    job_id: str,
-    trained: Job,
-    key: JobKey,
-    deadline: float,
-) -> Job:
-    again, given = job_id_of(*key, "predict"), _get_job(engine, job_id)["predictionInput"]
-    body = batch_prediction_job(
-        again,
-        input_uris=given["inputPaths"],
-        output_path=f"{workspace}/jobs/{again}/predictions",
-        runtime_version=given["runtimeVersion"],
-        labels={"step": "reproduce"},
-        model_uri=f"{trained['trainingInput']['jobDir']}/model",
-    )
-    engine.create_job(body)
-    return engine.wait_job(again, deadline_seconds=deadline)
 
 
 def _largest_difference(storage: Storage, first: str, second: str) -> float:
     """Return the largest difference of one class's probability for one picture."""
     one, other = (
-        {row["key"]: row["outputs"] for row in read_predictions(storage, path)} for path in (first, second)
+        {prediction.key: prediction.outputs for prediction in read_predictions(storage, path)}
+        for path in (first, second)
     )
-    return max(
-        abs(float(a) - float(b))
-        for key, outputs in one.items()
-        for a, b in zip(outputs, other[key], strict=True)
-    )
+    return max(abs(a - b) for key, outputs in one.items() for a, b in zip(outputs, other[key], strict=True))

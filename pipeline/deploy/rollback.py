@@ -1,21 +1,19 @@
-"""Rolls a model back: an older version gets the traffic at once; the history says who wants it and why."""
+"""Rolls a model back: an older version gets the traffic at once; the history records who and why."""
 
 from __future__ import annotations
 
 import base64
 import logging
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-from urllib.parse import quote
+from dataclasses import dataclass
 
-from pipeline.artifacts.history import HistoryEvent, read_history, record_event, served_before
+from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event, served_before
+from pipeline.artifacts.record import Record
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.lock import acquire_lock
-from pipeline.errors import ObjectNotFound, PlatformError, RollbackRefused, StorageError
+from pipeline.errors import PlatformError, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
-from pipeline.storage import Storage
-from pipeline.types import JsonDict, JsonValue
+from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ PIXEL = base64.b64decode(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
+class Rollback(Record):
     """A rollback that took effect.
 
     Args:
@@ -48,28 +46,44 @@ class Rollback:
     run_id: str
     at: str
 
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)
+    @classmethod
+    def of(cls, model: str, event: HistoryEvent) -> Rollback:
+        """Return the rollback of a history event."""
+        return cls(
+            model=model,
+            version=event.version,
+            previous=event.previous,
+            by=event.by or "",
+            reason=event.reason or "",
+            run_id=event.run_id,
+            at=event.at,
+        )
 
 
-def find_rollback_target(engine: MLEngine, storage: Storage, workspace: str, model: str) -> str | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPlan(Record):
+    """The version to go to and the one that serves, as they were when the rollback was first asked for."""
+
+    version: str
+    previous: str | None
+
+
+def find_rollback_target(workspace: Workspace, engine: MLEngine, model: str) -> str | None:
     """Return the version that a rollback goes to unless one is named; None where there is none.
 
     It is the last one that served before the present default and still is READY.
     """
     current = default_version(engine.get_model(model))
     ready = _ready_versions(engine, model)
-    earlier = served_before(read_history(storage, workspace, model))
+    earlier = served_before(read_history(workspace, model))
     if current in earlier:
         earlier = earlier[: earlier.index(current)]
     return next((version for version in reversed(earlier) if version in ready and version != current), None)
 
 
 def rollback_version(
+    workspace: Workspace,
     engine: MLEngine,
-    storage: Storage,
-    workspace: str,
     *,
     model: str,
     by: str,
@@ -77,14 +91,13 @@ def rollback_version(
     to: str | None = None,
     run_id: str | None = None,
 ) -> Rollback:
-    """Give an older version the traffic and record it; promotions and rollbacks of a model take turns.
+    """Give an older version the traffic and record it; promotions and rollbacks of a model share a lock.
 
     The version is loaded before the traffic turns to it, if it is not kept warm anyway.
 
     Args:
+        workspace: Where history and lock are.
         engine: Where the model lives.
-        storage: Where history and turns are.
-        workspace: The bucket of the classifier.
         model: Name of the model.
         by: Who wants it.
         reason: Why; kept in the history.
@@ -94,27 +107,34 @@ def rollback_version(
     Raises:
         RollbackRefused: if there is nothing to go back to, the version is not READY or serves already, or
             nobody or no reason is named.
-        StorageError: if ML Engine was so slow that the turn ran out; safe to retry.
+        StorageError: if ML Engine was so slow that the lock ran out; safe to retry.
     """
     by, reason = by.strip(), reason.strip()
     if not by or not reason:
         raise RollbackRefused(f"A rollback of {model} needs a person and a reason; say why.", model=model)
     run_id = run_id or f"rollback__{uuid.uuid4().hex[:12]}"
-    with acquire_lock(storage, workspace, model) as lock:
-        history = read_history(storage, workspace, model)
+    with acquire_lock(workspace, model) as lock:
+        history = read_history(workspace, model)
         for event in history:
-            if event["event"] == HistoryEvent.ROLLED_BACK and event["run_id"] == run_id:
-                return _as_rollback(model, event)
-        version, previous = _make_plan(engine, storage, workspace, model, to, run_id)
-        wake_version(engine, model, version)
+            if event.event is EventType.ROLLED_BACK and event.run_id == run_id:
+                return Rollback.of(model, event)
+        plan = _make_plan(workspace, engine, model, to, run_id)
+        wake_version(engine, model, plan.version)
         if not lock.is_valid:
-            raise StorageError(f"The turn to roll {model} back to {version} ran out; try again.")
-        engine.set_default(model, version)
-        said = {"previous": previous, "run_id": run_id, "by": by, "decided_by": by, "reason": reason}
-        event = {"event": str(HistoryEvent.ROLLED_BACK), "version": version, **said}
-        event = record_event(storage, workspace, model, event)
-    log.info("%s serves %s, no longer %s: %s (%s)", model, version, previous, reason, by)
-    return _as_rollback(model, event)
+            raise StorageError(f"The lock to roll {model} back to {plan.version} ran out; try again.")
+        engine.set_default(model, plan.version)
+        event = HistoryEvent(
+            event=EventType.ROLLED_BACK,
+            version=plan.version,
+            previous=plan.previous,
+            run_id=run_id,
+            by=by,
+            decided_by=by,
+            reason=reason,
+        )
+        event = record_event(workspace, model, event)
+    log.info("%s serves %s, no longer %s: %s (%s)", model, plan.version, plan.previous, reason, by)
+    return Rollback.of(model, event)
 
 
 def wake_version(engine: MLEngine, model: str, version: str) -> None:
@@ -133,23 +153,22 @@ def wake_version(engine: MLEngine, model: str, version: str) -> None:
 
 
 def _make_plan(
-    engine: MLEngine, storage: Storage, workspace: str, model: str, to: str | None, run_id: str
-) -> tuple[str, str | None]:
-    """Return the version to go to and the one that serves, as they were when this was first asked.
+    workspace: Workspace, engine: MLEngine, model: str, to: str | None, run_id: str
+) -> RollbackPlan:
+    """Return the plan of a rollback.
 
-    They are written down before anything changes: a retry of one that died in between would otherwise take
-    what it has done already for the state to go back from.
+    It is written down before anything changes: a retry of one that died in between would otherwise take what
+    it has done already for the state to go back from.
     """
-    uri = f"{workspace}/classifiers/{model}/rollbacks/{quote(run_id, safe='')}.json"
-    try:
-        plan = storage.read_json(uri)
-        return plan["version"], plan["previous"]
-    except ObjectNotFound:
+    uri = workspace.classifier(model).rollback(run_id)
+    plan = RollbackPlan.find(workspace.storage, uri)
+    if plan is None:
         previous = default_version(engine.get_model(model))
-        version = to or find_rollback_target(engine, storage, workspace, model)
+        version = to or find_rollback_target(workspace, engine, model)
         version = _require_target(engine, model, version, previous)
-        storage.write_json(uri, {"version": version, "previous": previous})
-        return version, previous
+        plan = RollbackPlan(version=version, previous=previous)
+        plan.write(workspace.storage, uri)
+    return plan
 
 
 def _require_target(engine: MLEngine, model: str, version: str | None, current: str | None) -> str:
@@ -169,9 +188,4 @@ def _require_target(engine: MLEngine, model: str, version: str | None, current: 
 
 
 def _ready_versions(engine: MLEngine, model: str) -> set[str]:
-    return {resource_id(found) for found in engine.list_versions(model) if found.get("state") == READY}
-
-
-def _as_rollback(model: str, event: Mapping[str, Any]) -> Rollback:
-    names = ("version", "previous", "by", "reason", "run_id", "at")
-    return Rollback(model=model, **{name: event[name] for name in names})
+    return {resource_id(each) for each in engine.list_versions(model) if each.get("state") == READY}

@@ -1,4 +1,4 @@
-"""The last check before traffic: the deployed version must say online what it was evaluated on."""
+"""The last check before traffic: online answers of the deployed version must equal the evaluated ones."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from pipeline.artifacts.steps import SmokeTestResult
 from pipeline.errors import PlatformUnavailable, SmokeTestFailed
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import MLEngine
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +28,16 @@ def read_golden_instances(
     labels: Mapping[str, str],
     *,
     per_class: int = PICTURES_PER_CLASS,
-) -> list[JsonDict]:
+) -> list[JsonObject]:
     """Return the first test pictures of each class as `keyed` instances, in the order of the files."""
     left = dict.fromkeys(labels.values(), per_class)
-    golden: list[JsonDict] = []
+    golden: list[JsonObject] = []
     for uri in test_uris:
         for line in storage.read_bytes(uri).splitlines():
             if not any(left.values()):
                 return golden
-            instance: JsonDict = json.loads(line)
-            label = labels[instance["key"]]
+            instance: JsonObject = json.loads(line)
+            label = labels[str(instance["key"])]
             if left[label]:
                 left[label] -= 1
                 golden.append(instance)
@@ -50,13 +49,13 @@ def smoke_test(
     *,
     model: str,
     version: str,
-    instances: list[JsonDict],
+    instances: Sequence[JsonObject],
     expected: Mapping[str, Prediction],
     latency_budget_seconds: float,
     p95_budget_ms: float | None = None,
     timer: Callable[[], float] = time.monotonic,
 ) -> SmokeTestResult:
-    """Predict golden pictures online, one by one, and compare with what batch prediction said of them.
+    """Predict golden pictures online, one by one, and compare with the answers of batch prediction.
 
     They go round until twenty answers have been timed, every one of them compared.
 
@@ -65,7 +64,7 @@ def smoke_test(
         model: Name of the model.
         version: The version.
         instances: Golden pictures.
-        expected: What the evaluation saw of them.
+        expected: The answers that were evaluated, by key.
         latency_budget_seconds: The longest that any answer may take.
         p95_budget_ms: The gate's `latency_ms.p95`, if it has one.
         timer: Tells seconds.
@@ -80,9 +79,12 @@ def smoke_test(
     for number in range(max(len(instances), MIN_ANSWERS + 1)):
         instance = instances[number % len(instances)]
         start = timer()
-        answer: Any = engine.predict(model, [instance], version=version, signature_name="keyed")[0]
+        [answer] = engine.predict(model, [instance], version=version, signature_name="keyed")
         seconds.append(timer() - start)
-        differences.append(_difference(answer, expected[instance["key"]]))
+        if not isinstance(answer, dict):
+            raise SmokeTestFailed(f"{version} of {model} gave no answer by name: {answer}.")
+        prediction = Prediction.from_dict(answer)
+        differences.append(_difference(prediction, expected[str(instance["key"])]))
     timed = sorted(seconds[1:])
     _check_speed(f"{version} of {model}", timed, latency_budget_seconds, p95_budget_ms)
     return SmokeTestResult(
@@ -115,25 +117,42 @@ def _check_speed(
         )
 
 
-def _difference(answer: Mapping[str, Any], expected: Prediction) -> float:
-    outputs = [float(value) for value in answer["outputs"]]
-    same_shape = answer["key"] == expected.key and len(outputs) == len(expected.outputs)
-    difference = max(
-        map(abs, (a - b for a, b in zip(outputs, expected.outputs, strict=False))), default=math.inf
-    )
+def _difference(answer: Prediction, expected: Prediction) -> float:
+    same_shape = answer.key == expected.key and len(answer.outputs) == len(expected.outputs)
+    pairs = zip(answer.outputs, expected.outputs, strict=False)
+    difference = max((abs(a - b) for a, b in pairs), default=math.inf)
     if not same_shape or not difference <= TOLERANCE:
         raise SmokeTestFailed(
-            f"Picture {expected.key}: online prediction says {answer['key']}: {outputs}, the evaluation saw "
-            f"{list(expected.outputs)}; they may differ by {TOLERANCE}.",
+            f"Picture {expected.key}: online prediction says {answer.key}: {list(answer.outputs)}, the "
+            f"evaluation saw {list(expected.outputs)}; they may differ by {TOLERANCE}.",
             key=expected.key,
         )
     return difference
 
 
-def smoke_test_or_delete(engine: MLEngine, *, model: str, version: str, **arguments: Any) -> SmokeTestResult:
+def smoke_test_or_delete(
+    engine: MLEngine,
+    *,
+    model: str,
+    version: str,
+    instances: Sequence[JsonObject],
+    expected: Mapping[str, Prediction],
+    latency_budget_seconds: float,
+    p95_budget_ms: float | None = None,
+    timer: Callable[[], float] = time.monotonic,
+) -> SmokeTestResult:
     """Run the smoke test; a version that fails it is deleted before the error is raised."""
     try:
-        return smoke_test(engine, model=model, version=version, **arguments)
+        return smoke_test(
+            engine,
+            model=model,
+            version=version,
+            instances=instances,
+            expected=expected,
+            latency_budget_seconds=latency_budget_seconds,
+            p95_budget_ms=p95_budget_ms,
+            timer=timer,
+        )
     except PlatformUnavailable:
         raise
     except Exception:

@@ -1,7 +1,7 @@
-"""What nobody needs any more: versions that never served or served long ago, and the folders of old jobs.
+"""Finds what is no longer needed: versions that never served or served long ago, and the folders of old jobs.
 
 Kept whatever their age: the default version, what a rollback goes to, and `keep` versions altogether that
-served; what runs that still go on have made; and of jobs all that a version is made of, or is compared by.
+served; what running runs have made; and of jobs all that a version is made of, or is compared by.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from pipeline.artifacts.history import read_history, served_before
-from pipeline.errors import ObjectNotFound
+from pipeline.artifacts.model_record import read_lineage
+from pipeline.artifacts.workspace import ModelDirectory, Workspace
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
-from pipeline.ml_engine.resources import Job, Model, Version
+from pipeline.ml_engine.resources import Job
 from pipeline.ml_v1 import JobState
-from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -26,35 +26,34 @@ BUSY = ("CREATING", "UPDATING", "DELETING")
 
 
 def find_old_versions(
+    workspace: Workspace,
     engine: MLEngine,
-    storage: Storage,
-    workspace: str,
-    model: Model,
+    model: str,
     *,
+    default: str | None,
     live: Collection[str],
     keep: int,
     grace: timedelta,
     now: datetime,
 ) -> list[str]:
-    """Return the versions of a model that nobody needs, of those that runs of ours have made.
+    """Return the versions of a model that are no longer needed, of those that runs of ours have made.
 
     Args:
+        workspace: Where its history is.
         engine: Where the model lives.
-        storage: Where its history is.
-        workspace: The bucket of the classifier.
-        model: The v1 model.
+        model: Name of the model.
+        default: The version that serves.
         live: Versions of runs that have not ended.
         keep: How many that served stay, the default among them.
         grace: How long one that never served stays, so that a person can clear its run's failed task.
         now: The time.
     """
-    name, default = resource_id(model), default_version(model)
-    served = served_before(read_history(storage, workspace, name))
+    served = served_before(read_history(workspace, model))
     kept = {default, *live, *served[-keep:]}
     if default in served:  # after a rollback, too, there must be something to go back to
         kept |= set(served[: served.index(default) + 1][-keep:])
     old = []
-    for version in engine.list_versions(name):
+    for version in engine.list_versions(model):
         version_id = resource_id(version)
         is_ours = RUN_VERSION.fullmatch(version_id) and RUN_LABELS <= set(version.get("labels", {}))
         if not is_ours or version_id in kept or version.get("state") in BUSY:
@@ -67,7 +66,7 @@ def find_old_versions(
 def find_old_jobs(
     jobs: Iterable[Job], *, needed: Collection[str], mark: tuple[str, str], before: datetime
 ) -> list[str]:
-    """Return the jobs whose folders nobody needs: ended long ago, and carrying our mark.
+    """Return the jobs whose folders are no longer needed: ended long ago, and carrying our mark.
 
     Args:
         jobs: The jobs of the engine.
@@ -85,14 +84,14 @@ def find_old_jobs(
     ]
 
 
-def find_needed_jobs(engine: MLEngine, storage: Storage, workspace: str, jobs: Iterable[Job]) -> set[str]:
+def find_needed_jobs(workspace: Workspace, engine: MLEngine, jobs: Iterable[Job]) -> set[str]:
     """Return the ids of the jobs that versions are made of, or were or will be compared by."""
     needed, versions = set(), set()
     for model in engine.list_models():
         name = resource_id(model)
         for version in engine.list_versions(name):
             versions.add(f"{name}/{resource_id(version)}")
-            needed |= _jobs_of(storage, workspace, name, version)
+            needed |= _jobs_of(workspace, name, resource_id(version), str(version.get("deploymentUri", "")))
     for job in jobs:
         asked = str(job.get("predictionInput", {}).get("versionName", "")).split("/")
         if len(asked) == 6 and f"{asked[3]}/{asked[5]}" in versions:
@@ -100,17 +99,14 @@ def find_needed_jobs(engine: MLEngine, storage: Storage, workspace: str, jobs: I
     return needed
 
 
-def _jobs_of(storage: Storage, workspace: str, model: str, version: Version) -> set[str]:
-    uri, folder = str(version.get("deploymentUri", "")), f"{workspace}/jobs/"
-    needed = {uri[len(folder) :].partition("/")[0]} if uri.startswith(folder) else set()
-    made_here = [uri.rstrip("/")] if uri.startswith(f"{workspace}/") else []
-    for place in (f"{workspace}/models/{model}/{resource_id(version)}", *made_here):
-        try:
-            lineage = storage.read_json(f"{place}/graft/lineage.json")
-        except ObjectNotFound:
-            continue
-        needed |= {str(lineage["training"]["job"]), str(lineage["evaluation_job"])}
-    return needed
+def _jobs_of(workspace: Workspace, model: str, version: str, deployment_uri: str) -> set[str]:
+    job_id = workspace.job_id_of(deployment_uri)
+    directories = [workspace.model(model, version)]
+    if workspace.holds(deployment_uri):
+        directories.append(ModelDirectory(workspace.storage, deployment_uri.rstrip("/")))
+    lineages = [lineage for each in directories if (lineage := read_lineage(each)) is not None]
+    jobs = {job for lineage in lineages for job in (lineage.training.job, lineage.evaluation_job)}
+    return jobs | ({job_id} if job_id else set())
 
 
 def delete_versions(engine: MLEngine, model: str, versions: Iterable[str]) -> list[str]:
@@ -125,14 +121,14 @@ def delete_versions(engine: MLEngine, model: str, versions: Iterable[str]) -> li
     return deleted
 
 
-def delete_job_folders(storage: Storage, workspace: str, job_ids: Iterable[str]) -> list[str]:
+def delete_job_folders(workspace: Workspace, job_ids: Iterable[str]) -> list[str]:
     """Delete what jobs have left in the bucket; return the ids of those that had left something."""
     deleted = []
     for job_id in job_ids:
-        folder = f"{workspace}/jobs/{job_id}"
-        if storage.list_uris(f"{folder}/"):
+        folder = workspace.job(job_id).uri
+        if workspace.storage.list_uris(f"{folder}/"):
             log.info("deleting %s", folder)
-            storage.delete_tree(folder)
+            workspace.storage.delete_tree(folder)
             deleted.append(job_id)
     return deleted
 

@@ -1,13 +1,14 @@
-"""Names a version, says what is in it, and deploys it."""
+"""Names a version, finds and writes its records, and deploys it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.model_record import Lineage, read_lineage
+from pipeline.artifacts.workspace import ModelDirectory, Workspace
 from pipeline.ml_engine.protocol import MLEngine, label_value
-from pipeline.ml_engine.resources import Version
-from pipeline.storage import Storage
-from pipeline.types import JsonDict
 
 
 def version_name(dag_id: str, run_id: str) -> str:
@@ -15,21 +16,27 @@ def version_name(dag_id: str, run_id: str) -> str:
     return f"v_{hashlib.sha256(f'{dag_id}/{run_id}'.encode()).hexdigest()[:12]}"
 
 
-def model_uris(engine: MLEngine, workspace: str, model: str, version: str) -> list[str]:
+def model_directories(
+    workspace: Workspace, engine: MLEngine, model: str, version: str
+) -> list[ModelDirectory]:
     """Return where a version's model directory may be: our engine's copy, then what it was deployed from."""
-    copied = f"{workspace}/models/{model}/{version}"
+    copied = workspace.model(model, version)
     resource = engine.get_version(model, version)
     deployed = resource.get("deploymentUri") if resource else None
-    return [copied, deployed.rstrip("/")] if deployed else [copied]
+    return [copied, ModelDirectory(workspace.storage, deployed.rstrip("/"))] if deployed else [copied]
 
 
-def record_in_model(
-    storage: Storage, model_uri: str, *, evaluation: JsonDict, lineage: JsonDict, card: str
-) -> None:
-    """Put what is known of a model beside it, so that a version carries its own history."""
-    storage.write_json(f"{model_uri}/graft/evaluation.json", evaluation)
-    storage.write_json(f"{model_uri}/graft/lineage.json", lineage)
-    storage.write_bytes(f"{model_uri}/graft/MODEL_CARD.md", card.encode())
+def find_lineage(workspace: Workspace, engine: MLEngine, model: str, version: str) -> Lineage | None:
+    """Return the lineage of a version, None where it carries none: it was not deployed by Graft."""
+    directories = model_directories(workspace, engine, model, version)
+    return next((lineage for each in directories if (lineage := read_lineage(each)) is not None), None)
+
+
+def record_in_model(model: ModelDirectory, *, evaluation: Evaluation, lineage: Lineage, card: str) -> None:
+    """Write the records of a version beside its SavedModel."""
+    evaluation.write(model.storage, model.evaluation)
+    lineage.write(model.storage, model.lineage)
+    model.storage.write_bytes(model.card, card.encode())
 
 
 def deploy_version(
@@ -40,14 +47,17 @@ def deploy_version(
     model_uri: str,
     runtime_version: str,
     description: str,
-    labels: dict[str, str],
-) -> Version:
+    labels: Mapping[str, str],
+) -> str:
     """Create the model if it is absent and the version if it is not there yet; wait until it is READY.
 
     The first version of a model takes traffic as soon as it is READY: v1 makes it the default by itself.
+
+    Returns:
+        The state of the version.
     """
     engine.ensure_model(model)
-    return engine.create_version(
+    created = engine.create_version(
         model,
         {
             "name": version,
@@ -59,3 +69,4 @@ def deploy_version(
             "labels": {name: label_value(value) for name, value in labels.items()},
         },
     )
+    return created["state"]

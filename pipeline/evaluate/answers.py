@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import EvaluationError, LabelMapMismatch
 from pipeline.evaluate.predictions import Prediction
+from pipeline.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a model said of the test pictures.
+    """A model's answers for the test pictures.
 
     Args:
         keys: Ids of the pictures.
@@ -28,22 +28,24 @@ class Answers:
 
     keys: tuple[str, ...]
     classes: tuple[str, ...]
-    truth: Any
-    probabilities: Any
-    predicted: Any
-    groups: Any
+    truth: IntArray
+    probabilities: FloatArray
+    predicted: IntArray
+    groups: IntArray
 
     @property
-    def correct(self) -> Any:
+    def correct(self) -> BoolArray:
         """(pictures,) whether the most probable class is the label."""
-        return self.predicted == self.truth
+        correct: BoolArray = self.predicted == self.truth
+        return correct
 
     @property
-    def confidence(self) -> Any:
+    def confidence(self) -> FloatArray:
         """(pictures,) probability of the most probable class."""
-        return self.probabilities.max(axis=1)
+        confidence: FloatArray = self.probabilities.max(axis=1)
+        return confidence
 
-    def select(self, mask: Any) -> Answers:
+    def select(self, mask: BoolArray) -> Answers:
         """Return the answers for some of the pictures."""
         chosen = np.flatnonzero(mask)
         return Answers(
@@ -67,7 +69,7 @@ def collect_answers(
     """Return a model's answers for all labelled pictures.
 
     Args:
-        predictions: What the model said, by picture; the keys of `labels`.
+        predictions: The model's prediction of each picture; the keys of `labels`.
         labels: The truth, by picture.
         model_classes: The model's own labels: of output 0, of output 1, ...
         classes: The dataset's labels. Those that only the model knows come after them.

@@ -8,19 +8,26 @@ are paired.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.metrics import Interval
 from pipeline.evaluate.answers import Answers
 from pipeline.evaluate.scores import average_over_classes, class_scores, picture_briers, picture_losses
+from pipeline.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 REPLICATES = 1000
 SEED = 20261123
 CHUNK = 100
 
 
-def resampled_sums(columns: Any, groups: Any, *, replicates: int = REPLICATES, seed: int = SEED) -> Any:
+def resampled_sums(
+    columns: csr_array, groups: IntArray, *, replicates: int = REPLICATES, seed: int = SEED
+) -> FloatArray:
     """Return the column sums of samples that draw groups with replacement.
 
     Args:
@@ -45,7 +52,7 @@ def resampled_sums(columns: Any, groups: Any, *, replicates: int = REPLICATES, s
     return np.concatenate(parts)
 
 
-def sum_columns(answers: Answers) -> Any:
+def sum_columns(answers: Answers) -> csr_array:
     """Return what each picture adds to the sums that metrics are made of.
 
     Shapes:
@@ -55,7 +62,7 @@ def sum_columns(answers: Answers) -> Any:
 
     rows, width = np.arange(len(answers.truth)), len(answers.classes)
     correct = answers.correct
-    parts: list[tuple[Any, Any, Any]] = [
+    parts: list[tuple[IntArray, IntArray, FloatArray]] = [
         (rows, np.zeros_like(rows), np.ones(len(rows))),
         (rows, np.full_like(rows, 1), correct.astype(np.float64)),
         (rows, np.full_like(rows, 2), picture_losses(answers.truth, answers.probabilities)),
@@ -68,7 +75,7 @@ def sum_columns(answers: Answers) -> Any:
     return csr_array((value, (row, column)), shape=(len(rows), 4 + 3 * width))
 
 
-def metrics_of_sums(sums: Any) -> tuple[dict[str, Any], Any]:
+def metrics_of_sums(sums: FloatArray) -> tuple[dict[str, FloatArray], FloatArray]:
     """Return the metrics of each row of sums by name, and the F1 of each class."""
     total = sums[:, 0]
     hits, answered, support = np.split(sums[:, 4:], 3, axis=1)
@@ -84,17 +91,19 @@ def metrics_of_sums(sums: Any) -> tuple[dict[str, Any], Any]:
     return metrics, np.where(support > 0, f1, np.nan)
 
 
-def percentile_interval(values: Any, confidence: float = 0.95) -> list[float] | None:
+def percentile_interval(values: FloatArray, confidence: float = 0.95) -> Interval | None:
     """Return the middle of the replicates; None where hardly any of them is defined."""
     defined = values[np.isfinite(values)]
     if len(defined) < len(values) / 2:
         return None
     tail = 50 * (1 - confidence)
     low, high = np.percentile(defined, [tail, 100 - tail])
-    return [float(low), float(high)]
+    return float(low), float(high)
 
 
-def bootstrap_metrics(answers: Answers, *, replicates: int = REPLICATES) -> tuple[dict[str, Any], Any] | None:
+def bootstrap_metrics(
+    answers: Answers, *, replicates: int = REPLICATES
+) -> tuple[dict[str, FloatArray], FloatArray] | None:
     """Return replicates of the metrics and of each class's F1; None where there is only one group."""
     if answers.groups.max() == 0:
         return None
@@ -104,7 +113,7 @@ def bootstrap_metrics(answers: Answers, *, replicates: int = REPLICATES) -> tupl
 
 def bootstrap_intervals(
     answers: Answers, *, replicates: int = REPLICATES
-) -> tuple[dict[str, list[float] | None], Callable[[int], list[float] | None]]:
+) -> tuple[dict[str, Interval | None], Callable[[int], Interval | None]]:
     """Return the intervals of the metrics by name, and a function for that of one class's F1."""
     drawn = bootstrap_metrics(answers, replicates=replicates)
     if drawn is None:
@@ -116,7 +125,7 @@ def bootstrap_intervals(
     )
 
 
-def difference_intervals(candidate: Answers, champion: Answers) -> dict[str, list[float] | None]:
+def difference_intervals(candidate: Answers, champion: Answers) -> dict[str, Interval | None]:
     """Return the paired intervals of candidate minus champion, by metric."""
     one, other = bootstrap_metrics(candidate), bootstrap_metrics(champion)
     if one is None or other is None:

@@ -1,14 +1,15 @@
-"""What a served version says of itself: its labels and the pictures it was trained on."""
+"""What a served version tells about itself: its labels and the pictures it was trained on."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.artifacts.manifest import Manifest
+from pipeline.artifacts.model_record import read_labels, read_lineage
+from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
 from pipeline.errors import ObjectNotFound
-from pipeline.ml_engine.resources import Job
+from pipeline.evaluate.predictions import PredictionJob
 from pipeline.storage import Storage
 
 TRAIN = "train"
@@ -22,8 +23,8 @@ class Champion:
         version: Its name.
         job: The batch prediction job that asked it; None where it cannot be asked.
         output_path: Where its predictions are.
-        classes: Its labels in the order of its outputs; None where it carries no metadata of ours.
-        dataset_uri: The dataset version it was trained on, where it says so.
+        classes: Its labels in the order of its outputs; None where it carries no metadata of Graft's.
+        dataset_uri: The dataset version it was trained on; None if unknown.
     """
 
     version: str
@@ -33,50 +34,36 @@ class Champion:
     dataset_uri: str | None = None
 
 
-def read_labels(storage: Storage, model_uris: Sequence[str]) -> tuple[str, ...] | None:
-    """Return the labels of a version, None where no model directory has our metadata."""
-    for uri in model_uris:
-        labels = _read(storage, f"{uri}/graft/labels.json")
-        if labels is not None:
-            return tuple(map(str, labels))
-    return None
+def find_labels(models: Sequence[ModelDirectory]) -> tuple[str, ...] | None:
+    """Return the labels of a version from the first model directory that has them, None if none does."""
+    return next((labels for model in models if (labels := read_labels(model)) is not None), None)
 
 
-def read_champion(storage: Storage, version: str, job: Job, model_uris: Sequence[str]) -> Champion:
+def read_champion(version: str, job: PredictionJob, models: Sequence[ModelDirectory]) -> Champion:
     """Describe the champion that a batch prediction job asked.
 
     Args:
-        storage: Where model directories are.
         version: Its name.
         job: The finished job.
-        model_uris: Where its model directory may be; the first that has our metadata counts.
+        models: Where its model directory may be; the first that has our metadata counts.
     """
-    lineages = (_read(storage, f"{uri}/graft/lineage.json") for uri in model_uris)
-    lineage: Mapping[str, Any] = next((found for found in lineages if found is not None), {})
+    lineage = next((lineage for model in models if (lineage := read_lineage(model)) is not None), None)
     return Champion(
         version=version,
-        job=job["jobId"],
-        output_path=job["predictionInput"]["outputPath"],
-        classes=read_labels(storage, model_uris),
-        dataset_uri=lineage.get("dataset", {}).get("uri"),
+        job=job.job,
+        output_path=job.output_path,
+        classes=find_labels(models),
+        dataset_uri=lineage.dataset.uri if lineage else None,
     )
 
 
-def _read(storage: Storage, uri: str) -> Any:
-    try:
-        return storage.read_json(uri)
-    except ObjectNotFound:
-        return None
-
-
 def count_seen_pictures(storage: Storage, champion: Champion, test_ids: set[str]) -> int | None:
-    """Return how many of the test pictures the champion was trained on; None where nobody knows."""
+    """Return how many of the test pictures the champion was trained on; None if unknown."""
     if champion.dataset_uri is None:
         return None
+    rows = Manifest(DatasetVersionFolder(storage, champion.dataset_uri)).rows(("id", "status", "split"))
     try:
-        manifest = storage.read_bytes(f"{champion.dataset_uri}/manifest.jsonl")
+        trained = {row.id for row in rows if row.is_kept and row.split == TRAIN}
     except ObjectNotFound:
         return None
-    rows = map(json.loads, manifest.splitlines())
-    trained = {row["id"] for row in rows if row["status"] == "kept" and row["split"] == TRAIN}
     return len(trained & test_ids)

@@ -8,49 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 
-from pipeline.types import JsonDict
+from pipeline.artifacts.evaluation import Comparison, Difference
 
 STEPS = 60  # of bisection: finer than a float needs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A candidate against its champion.
-
-    Args:
-        pictures: How many both were tested on.
-        gained: Pictures that only the candidate gets right.
-        lost: Pictures that only the champion gets right.
-        difference: Accuracy of the candidate minus that of the champion.
-        interval: Tango's 95 % interval of it, widened by the design effect.
-        p_value: Of the exact McNemar test that both are equally good.
-        design_effect: How many times more the difference varies because pictures come in groups.
-        differences: Candidate minus champion by metric: `value`, and `ci95` by paired group bootstrap.
-    """
-
-    pictures: int
-    gained: tuple[str, ...]
-    lost: tuple[str, ...]
-    difference: float
-    interval: tuple[float, float]
-    p_value: float
-    design_effect: float = 1.0
-    differences: dict[str, JsonDict] = field(default_factory=dict)
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        listed = {"gained": list(self.gained), "lost": list(self.lost), "interval": list(self.interval)}
-        return {**asdict(self), **listed}
-
-    @classmethod
-    def from_dict(cls, value: JsonDict) -> Comparison:
-        """Read what `to_dict` wrote."""
-        low, high = value["interval"]
-        listed = {"gained": tuple(value["gained"]), "lost": tuple(value["lost"]), "interval": (low, high)}
-        return cls(**{**value, **listed})
 
 
 def compare_pairs(
@@ -59,7 +21,7 @@ def compare_pairs(
     champion: Sequence[bool],
     *,
     groups: Sequence[Hashable],
-    differences: Mapping[str, JsonDict] | None = None,
+    differences: Mapping[str, Difference] | None = None,
 ) -> Comparison:
     """Compare two models picture by picture.
 
@@ -68,7 +30,7 @@ def compare_pairs(
         candidate: Whether the candidate is right on each.
         champion: Whether the champion is.
         groups: Group of near duplicates of each.
-        differences: What else is known of the difference; see `Comparison`.
+        differences: Of the other metrics, by name.
     """
     pairs = list(zip(keys, candidate, champion, strict=True))
     gained = tuple(key for key, one, other in pairs if one and not other)

@@ -3,73 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import FIRST_VERSION_RULE, GateDecision, Override, Rule, Verdict
 from pipeline.config import GateConfig
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.metrics import Metrics
-from pipeline.evaluate.rules import Rule, Verdict, judge_rules
-from pipeline.types import JsonDict
-
-FIRST_VERSION = "first_version"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateDecision:
-    """What the gate said, and by what.
-
-    Args:
-        accepted: Whether the model may be deployed.
-        reasons: Each rule that failed, led by its key; empty unless refused or overridden.
-        metrics: The candidate's.
-        thresholds: The limits by key.
-        baseline: The champion's metrics on the same pictures, None when there is nothing to compare with.
-        note: What the baseline is, or why there is none.
-        rules: Every rule with its value, limit, interval and verdict.
-        override: Who took the version in spite of the reasons, and why; None unless somebody did.
-    """
-
-    accepted: bool
-    reasons: tuple[str, ...]
-    metrics: Metrics
-    thresholds: JsonDict
-    baseline: Metrics | None
-    note: str
-    rules: tuple[Rule, ...] = field(default=())
-    override: dict[str, str] | None = None
-
-    @property
-    def waits_for_person(self) -> bool:
-        """Whether it is accepted only if a person approves."""
-        return any(rule.key == FIRST_VERSION and rule.verdict is Verdict.PENDING for rule in self.rules)
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {
-            "accepted": self.accepted,
-            "reasons": list(self.reasons),
-            "metrics": self.metrics.to_dict(),
-            "thresholds": self.thresholds,
-            "baseline": self.baseline.to_dict() if self.baseline else None,
-            "note": self.note,
-            "rules": [rule.to_dict() for rule in self.rules],
-            "override": self.override,
-        }
-
-    @classmethod
-    def from_dict(cls, value: JsonDict) -> GateDecision:
-        """Read what `to_dict` wrote, now or before there were rules."""
-        metrics, baseline = Metrics.from_dict(value["metrics"]), value["baseline"]
-        return cls(
-            accepted=value["accepted"],
-            reasons=tuple(value["reasons"]),
-            metrics=metrics,
-            thresholds=value["thresholds"],
-            baseline=Metrics.from_dict(baseline) if baseline else None,
-            note=value["note"],
-            rules=tuple(Rule.from_dict(rule) for rule in value.get("rules", ())),
-            override=value.get("override"),
-        )
+from pipeline.evaluate.rules import judge_rules
 
 
 def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
@@ -106,7 +44,7 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
 
 
 def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
-    key = FIRST_VERSION
+    key = FIRST_VERSION_RULE
     if evaluation.champion_version is not None or gate.first_version == "absolute_only":
         return
     if gate.first_version == "refuse":
@@ -120,8 +58,8 @@ def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[R
         yield Rule(key=key, verdict=Verdict.PENDING, text=text)
 
 
-def _find_override(failed: list[Rule], gate: GateConfig) -> dict[str, str] | None:
-    forbidden = gate.first_version == "refuse" and any(rule.key == FIRST_VERSION for rule in failed)
+def _find_override(failed: list[Rule], gate: GateConfig) -> Override | None:
+    forbidden = gate.first_version == "refuse" and any(rule.key == FIRST_VERSION_RULE for rule in failed)
     if not failed or forbidden or gate.override_by is None or gate.override_reason is None:
         return None
-    return {"by": gate.override_by.strip(), "reason": gate.override_reason.strip()}
+    return Override(by=gate.override_by.strip(), reason=gate.override_reason.strip())

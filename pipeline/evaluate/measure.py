@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.metrics import ClassMetrics, Interval, Metrics
 from pipeline.evaluate.answers import Answers
 from pipeline.evaluate.bootstrap import bootstrap_intervals
-from pipeline.evaluate.metrics import Metrics, wilson_interval
+from pipeline.evaluate.metrics import wilson_interval
 from pipeline.evaluate.scores import (
     average_over_classes,
     calibration_error,
@@ -22,12 +22,12 @@ from pipeline.evaluate.scores import (
     roc_area,
     top_k_accuracy,
 )
-from pipeline.types import JsonDict
+from pipeline.types import IntArray
 
 TOP_K = (2, 3, 5)
 
 
-def count_confusion(answers: Answers) -> Any:
+def count_confusion(answers: Answers) -> IntArray:
     """Return (classes, classes): how many pictures of a label were taken for each class."""
     width = len(answers.classes)
     return np.bincount(answers.truth * width + answers.predicted, minlength=width * width).reshape(
@@ -71,7 +71,7 @@ def measure(answers: Answers) -> Metrics:
     )
 
 
-def _means(hits: Any, answered: Any, support: Any) -> dict[str, float | None]:
+def _means(hits: IntArray, answered: IntArray, support: IntArray) -> dict[str, float | None]:
     precision, recall, f1 = class_scores(hits, answered, support)
     macro_f1, weighted_f1 = average_over_classes(f1, support)
     return {
@@ -82,40 +82,41 @@ def _means(hits: Any, answered: Any, support: Any) -> dict[str, float | None]:
     }
 
 
-def _mean_area(per_class: dict[str, JsonDict], area: str) -> float | None:
-    defined = [row[area] for row in per_class.values() if row["support"] and row[area] is not None]
+def _mean_area(per_class: dict[str, ClassMetrics], area: str) -> float | None:
+    areas = (row.value_of(area) for row in per_class.values() if row.support)
+    defined = [value for value in areas if value is not None]
     return float(np.mean(defined)) if defined else None
 
 
 def _per_class(
     answers: Answers,
-    hits: Any,
-    answered: Any,
-    support: Any,
-    f1_interval: Callable[[int], list[float] | None],
-) -> dict[str, JsonDict]:
+    hits: IntArray,
+    answered: IntArray,
+    support: IntArray,
+    f1_interval: Callable[[int], Interval | None],
+) -> dict[str, ClassMetrics]:
     rows = {}
     precision, recall, f1 = class_scores(hits, answered, support)
     for index, label in enumerate(answers.classes):
         positive, scores = answers.truth == index, answers.probabilities[:, index]
-        rows[label] = {
-            "support": int(support[index]),
-            "predicted": int(answered[index]),
-            "precision": _number(precision[index]),
-            "precision_ci95": _wilson(hits[index], answered[index]),
-            "recall": _number(recall[index]),
-            "recall_ci95": _wilson(hits[index], support[index]),
-            "f1": _number(f1[index]),
-            "f1_ci95": f1_interval(index) if support[index] else None,
-            "roc_auc": roc_area(positive, scores),
-            "pr_auc": precision_recall_area(positive, scores),
-        }
+        rows[label] = ClassMetrics(
+            support=int(support[index]),
+            predicted=int(answered[index]),
+            precision=_number(precision[index]),
+            precision_ci95=_wilson(hits[index], answered[index]),
+            recall=_number(recall[index]),
+            recall_ci95=_wilson(hits[index], support[index]),
+            f1=_number(f1[index]),
+            f1_ci95=f1_interval(index) if support[index] else None,
+            roc_auc=roc_area(positive, scores),
+            pr_auc=precision_recall_area(positive, scores),
+        )
     return rows
 
 
-def _number(value: Any) -> float | None:
+def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _wilson(hits: Any, total: Any) -> list[float] | None:
-    return list(wilson_interval(int(hits), int(total))) if total else None
+def _wilson(hits: int, total: int) -> Interval | None:
+    return wilson_interval(int(hits), int(total)) if total else None

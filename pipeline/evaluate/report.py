@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.gate import GateDecision
-from pipeline.evaluate.metrics import Metrics
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision
+from pipeline.artifacts.metrics import Metrics
 
 
 def metrics_line(metrics: Metrics) -> str:
@@ -17,11 +17,11 @@ def metrics_line(metrics: Metrics) -> str:
 
 
 def verdict_line(decision: GateDecision) -> str:
-    """Return what the gate said, with every reason and who took the version in spite of them."""
+    """Return the gate's decision, with every reason and who took the version in spite of them."""
     reasons = "; ".join(decision.reasons)
     if decision.override:
-        who, why = decision.override["by"], decision.override["reason"]
-        return f"refused, but overridden by {who} ({why}): {reasons}"
+        override = decision.override
+        return f"refused, but overridden by {override.by} ({override.reason}): {reasons}"
     return "accepted" if decision.accepted else f"refused: {reasons}"
 
 
@@ -51,7 +51,8 @@ def comparison_table(evaluation: Evaluation) -> str:
     rows = [["metric", "candidate", f"champion ({version})"], ["---"] * 3]
     for name in ("accuracy", "loss", "macro_f1"):
         values = [
-            _say(metrics.value_of(name)) if metrics else "-" for metrics in (evaluation.candidate, champion)
+            _format(metrics.value_of(name)) if metrics else "-"
+            for metrics in (evaluation.candidate, champion)
         ]
         rows.append([name.replace("_", " "), *values])
     intervals = [
@@ -62,7 +63,7 @@ def comparison_table(evaluation: Evaluation) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _say(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -71,7 +72,7 @@ def approval_question(evaluation: Evaluation, decision: GateDecision, *, report:
 
     Args:
         evaluation: Of the candidate and the champion.
-        decision: What the gate said.
+        decision: The gate's decision.
         report: Address of the run's report.
     """
     parts = [comparison_table(evaluation)]

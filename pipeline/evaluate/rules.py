@@ -4,77 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
+from pipeline.artifacts.evaluation import Comparison, Evaluation, SliceMetrics
+from pipeline.artifacts.gate import Rule, Verdict
+from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.config import GateConfig, SliceRule
 from pipeline.config.gate import LOWER_IS_BETTER, NonInferiority
-from pipeline.evaluate.compare import Comparison, difference_interval, refusal_risk
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.metrics import Metrics
-from pipeline.types import JsonDict
+from pipeline.evaluate.compare import difference_interval, refusal_risk
 
 DIGITS = 6
-
-
-class Verdict(StrEnum):
-    """What came of one rule."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    PENDING = "pending"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One rule and what came of it.
-
-    Args:
-        key: Where the rule is in the gate's configuration, e.g. `absolute.accuracy.min`.
-        verdict: Passed, failed, skipped (there is nothing to judge) or pending (a later step judges).
-        text: The rule for people, led by its key.
-        value: What was measured.
-        limit: What was asked.
-        interval: Of the value, where one is known; 95 % unless the text says otherwise.
-        subject: The class or slice that it is about.
-        counts: Whether the rule is about what was measured, so that a gate with it has looked at the model.
-    """
-
-    key: str
-    verdict: Verdict
-    text: str
-    value: float | None = None
-    limit: float | None = None
-    interval: tuple[float, float] | None = None
-    subject: str | None = None
-    counts: bool = False
-
-    @property
-    def is_skipped(self) -> bool:
-        """Whether there was nothing to judge."""
-        return self.verdict is Verdict.SKIPPED
-
-    def failed(self, why: str) -> Rule:
-        """Return the rule as failed for another reason."""
-        return replace(self, verdict=Verdict.FAILED, text=f"{self.text}, and {why}")
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        interval = None if self.interval is None else list(self.interval)
-        return {**asdict(self), "verdict": self.verdict.value, "interval": interval}
-
-    @classmethod
-    def from_dict(cls, value: JsonDict) -> Rule:
-        """Read a rule from plain JSON values."""
-        interval = value["interval"]
-        return cls(
-            **{
-                **value,
-                "verdict": Verdict(value["verdict"]),
-                "interval": None if interval is None else (interval[0], interval[1]),
-            }
-        )
 
 
 def judge_rules(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
@@ -118,17 +57,16 @@ def _judge_bound(
     bound: str,
     limit: float,
     *,
-    interval: tuple[float, float] | None = None,
+    interval: Interval | None = None,
     subject: str | None = None,
 ) -> Rule:
     """Hold one value against one bound; a value that is undefined or no number fails."""
     subject_text = f" of {subject}" if subject is not None else ""
     if value is None or math.isnan(value):
-        said = "is undefined on these pictures"
         return Rule(
             key=key,
             verdict=Verdict.FAILED,
-            text=f"{key}: {name}{subject_text} {said}; the limit is {limit:g}",
+            text=f"{key}: {name}{subject_text} is undefined on these pictures; the limit is {limit:g}",
             limit=limit,
             subject=subject,
             counts=True,
@@ -182,11 +120,10 @@ def _judge_change(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
             if champion is None:
                 yield _skip(key, limit, evaluation)
             else:
-                yield _judge_drop(evaluation, champion, name, (bound, limit))
+                yield _judge_drop(evaluation, champion, name, bound, limit)
 
 
-def _judge_drop(evaluation: Evaluation, champion: Metrics, name: str, given: tuple[str, float]) -> Rule:
-    bound, limit = given
+def _judge_drop(evaluation: Evaluation, champion: Metrics, name: str, bound: str, limit: float) -> Rule:
     one, other = evaluation.candidate.value_of(name), champion.value_of(name)
     value, interval = None, None
     if one is not None and other is not None:
@@ -211,40 +148,38 @@ def _relative(drop: float, base: float) -> float | None:
     return drop / abs(base)
 
 
-def _drop_interval(comparison: Comparison | None, name: str, sign: int) -> tuple[float, float] | None:
+def _drop_interval(comparison: Comparison | None, name: str, sign: int) -> Interval | None:
     if comparison is None:
         return None
-    found = comparison.interval
-    if name != "accuracy":
-        measured = comparison.differences.get(name, {}).get("ci95")
-        if measured is None:
-            return None
-        found = (measured[0], measured[1])
-    low, high = sorted((sign * found[0], sign * found[1]))
+    difference = comparison.differences.get(name)
+    interval = comparison.interval if name == "accuracy" else difference and difference.ci95
+    if not interval:
+        return None
+    low, high = sorted(sign * bound for bound in interval)
     return low, high
 
 
 def _judge_non_inferiority(evaluation: Evaluation, rule: NonInferiority) -> Rule:
     """Pass if the one-sided lower bound of the paired difference of accuracies is within the margin."""
-    key, found = "non_inferiority", evaluation.comparison
-    if found is None:
+    key, pairs = "non_inferiority", evaluation.comparison
+    if pairs is None:
         return _skip(key, -rule.margin, evaluation)
-    gained, lost, effect = len(found.gained), len(found.lost), found.design_effect
+    gained, lost, effect = len(pairs.gained), len(pairs.lost), pairs.design_effect
     low, high = difference_interval(
-        gained, lost, found.pictures, confidence=2 * rule.confidence - 1, effect=effect
+        gained, lost, pairs.pictures, confidence=2 * rule.confidence - 1, effect=effect
     )
     risk = refusal_risk(
-        gained + lost, found.pictures, margin=rule.margin, confidence=rule.confidence, effect=effect
+        gained + lost, pairs.pictures, margin=rule.margin, confidence=rule.confidence, effect=effect
     )
     kept = low >= -rule.margin
     return Rule(
         key=key,
         verdict=Verdict.PASSED if kept else Verdict.FAILED,
-        text=f"{key}: accuracy differs by {found.difference:+.4f} from the champion's, with "
+        text=f"{key}: accuracy differs by {pairs.difference:+.4f} from the champion's, with "
         f"{rule.confidence:.4g} confidence by at least {low:+.4f}, which is {'not ' if kept else ''}below "
-        f"the margin {-rule.margin:g}; with these {found.pictures} pictures a model just as good as the "
+        f"the margin {-rule.margin:g}; with these {pairs.pictures} pictures a model just as good as the "
         f"champion is refused {100 * risk:.0f} % of the time",
-        value=found.difference,
+        value=pairs.difference,
         limit=-rule.margin,
         interval=(low, high),
         counts=True,
@@ -254,17 +189,17 @@ def _judge_non_inferiority(evaluation: Evaluation, rule: NonInferiority) -> Rule
 def _judge_classes(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
     for name, limit in sorted(gate.per_class.items()):
         for label in evaluation.classes:
-            row = evaluation.candidate.per_class.get(label, {})
-            value, interval = row.get(name), row.get(f"{name}_ci95")
-            if value is None and name == "precision" and row.get("support"):
-                value = 0.0  # there are pictures of the class, and the model never says it
+            row = evaluation.candidate.per_class.get(label)
+            value = row.value_of(name) if row else None
+            if value is None and name == "precision" and row and row.support:
+                value = 0.0  # there are pictures of the class, and the model never answers it
             yield _judge_bound(
                 f"per_class.{name}.min",
                 name,
                 value,
                 "min",
                 limit.min,
-                interval=None if interval is None else (interval[0], interval[1]),
+                interval=row.interval_of(name) if row else None,
                 subject=label,
             )
 
@@ -275,35 +210,35 @@ def _judge_slices(evaluation: Evaluation, rule: SliceRule) -> Iterator[Rule]:
         if limit is None:
             continue
         for value, measured in parts.items():
-            yield _judge_slice(evaluation, rule, (f"{rule.by}={value}", measured), bound)
+            yield _judge_slice(evaluation, rule, f"{rule.by}={value}", measured, bound)
         if not parts:
             yield _judge_bound(f"slices.{rule.by}.{rule.metric}.{bound}", rule.metric, None, bound, limit)
 
 
-def _judge_slice(evaluation: Evaluation, rule: SliceRule, part: tuple[str, JsonDict], bound: str) -> Rule:
-    subject, measured = part
+def _judge_slice(
+    evaluation: Evaluation, rule: SliceRule, subject: str, measured: SliceMetrics, bound: str
+) -> Rule:
     key, limit = f"slices.{rule.by}.{rule.metric}.{bound}", getattr(rule, bound)
-    if measured["pictures"] < rule.min_pictures:
+    if measured.pictures < rule.min_pictures:
         return Rule(
             key=key,
             verdict=Verdict.SKIPPED,
-            text=f"{key}: not judged, {subject} has only {measured['pictures']} pictures",
+            text=f"{key}: not judged, {subject} has only {measured.pictures} pictures",
             limit=limit,
             subject=subject,
         )
     if bound != "max_drop":
-        interval = measured["accuracy_ci95"] if rule.metric == "accuracy" else None
         return _judge_bound(
             key,
             rule.metric,
-            measured[rule.metric],
+            measured.value_of(rule.metric),
             bound,
             limit,
-            interval=None if interval is None else (interval[0], interval[1]),
+            interval=measured.accuracy_ci95 if rule.metric == "accuracy" else None,
             subject=subject,
         )
-    if "champion" not in measured:
+    if measured.champion is None:
         return replace(_skip(key, limit, evaluation), subject=subject)
     sign = 1 if rule.metric in LOWER_IS_BETTER else -1
-    drop = sign * (measured[rule.metric] - measured["champion"][rule.metric])
+    drop = sign * (measured.value_of(rule.metric) - measured.champion.value_of(rule.metric))
     return _judge_bound(key, f"the drop of {rule.metric}", drop, "max", limit, subject=subject)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from pipeline.artifacts.metrics import CoveragePoint, ReliabilityBin
 from pipeline.evaluate.metrics import EPSILON
-from pipeline.types import JsonDict
+from pipeline.types import BoolArray, FloatArray, IntArray
 
 NUM_BINS = 15
 THRESHOLDS = (*(step / 20 for step in range(20)), 0.99)
 
 
-def picture_losses(truth: Any, probabilities: Any) -> Any:
+def picture_losses(truth: IntArray, probabilities: FloatArray) -> FloatArray:
     """Return minus the logarithm of each label's probability, clipped as Keras does."""
     chosen = probabilities[np.arange(len(truth)), truth]
-    return -np.log(np.clip(chosen, EPSILON, 1 - EPSILON))
+    losses: FloatArray = -np.log(np.clip(chosen, EPSILON, 1 - EPSILON))
+    return losses
 
 
-def picture_briers(truth: Any, probabilities: Any) -> Any:
+def picture_briers(truth: IntArray, probabilities: FloatArray) -> FloatArray:
     """Return each picture's squared distance between probabilities and truth, summed over classes."""
     hit = probabilities[np.arange(len(truth)), truth]
-    return (probabilities**2).sum(axis=1) - 2 * hit + 1
+    briers: FloatArray = (probabilities**2).sum(axis=1) - 2 * hit + 1
+    return briers
 
 
-def top_k_accuracy(truth: Any, probabilities: Any, k: int) -> float:
+def top_k_accuracy(truth: IntArray, probabilities: FloatArray, k: int) -> float:
     """Return the share of pictures whose label is among the k most probable classes.
 
     Of equally probable classes the earlier one counts as more probable, as everywhere in Graft.
@@ -36,7 +39,7 @@ def top_k_accuracy(truth: Any, probabilities: Any, k: int) -> float:
     return float((ahead.sum(axis=1) < k).mean())
 
 
-def roc_area(positive: Any, scores: Any) -> float | None:
+def roc_area(positive: BoolArray, scores: FloatArray) -> float | None:
     """Return the area under the ROC curve, None unless there are positives and negatives."""
     wins, total = int(positive.sum()), len(positive)
     if wins in (0, total):
@@ -46,7 +49,7 @@ def roc_area(positive: Any, scores: Any) -> float | None:
     return float((ranks[positive].sum() - wins * (wins + 1) / 2) / (wins * (total - wins)))
 
 
-def precision_recall_area(positive: Any, scores: Any) -> float | None:
+def precision_recall_area(positive: BoolArray, scores: FloatArray) -> float | None:
     """Return the average precision, None without positives."""
     wins = int(positive.sum())
     if wins == 0:
@@ -58,7 +61,7 @@ def precision_recall_area(positive: Any, scores: Any) -> float | None:
     return float((np.diff(hits, prepend=0) * precision).sum() / wins)
 
 
-def reliability_bins(correct: Any, confidence: Any) -> list[JsonDict]:
+def reliability_bins(correct: BoolArray, confidence: FloatArray) -> tuple[ReliabilityBin, ...]:
     """Return 15 bins of equal width, the empty ones left out: count, mean confidence, accuracy."""
     edges = np.linspace(0, 1, NUM_BINS + 1)
     places = np.searchsorted(edges[1:-1], confidence)
@@ -66,40 +69,42 @@ def reliability_bins(correct: Any, confidence: Any) -> list[JsonDict]:
     for place in np.unique(places):
         inside = places == place
         bins.append(
-            {
-                "low": float(edges[place]),
-                "high": float(edges[place + 1]),
-                "pictures": int(inside.sum()),
-                "confidence": float(confidence[inside].mean()),
-                "accuracy": float(correct[inside].mean()),
-            }
+            ReliabilityBin(
+                low=float(edges[place]),
+                high=float(edges[place + 1]),
+                pictures=int(inside.sum()),
+                confidence=float(confidence[inside].mean()),
+                accuracy=float(correct[inside].mean()),
+            )
         )
-    return bins
+    return tuple(bins)
 
 
-def calibration_error(bins: list[JsonDict]) -> float:
+def calibration_error(bins: Iterable[ReliabilityBin]) -> float:
     """Return the expected calibration error: the mean gap between confidence and accuracy over pictures."""
-    pictures = sum(row["pictures"] for row in bins)
-    gaps = (row["pictures"] * abs(row["confidence"] - row["accuracy"]) for row in bins)
-    return float(sum(gaps) / pictures)
+    rows = list(bins)
+    gaps = sum(row.pictures * abs(row.confidence - row.accuracy) for row in rows)
+    return gaps / sum(row.pictures for row in rows)
 
 
-def coverage_curve(correct: Any, confidence: Any) -> list[JsonDict]:
+def coverage_curve(correct: BoolArray, confidence: FloatArray) -> tuple[CoveragePoint, ...]:
     """Return what is answered, and how well, when answers below a threshold of confidence are withheld."""
     rows = []
     for threshold in THRESHOLDS:
         kept = confidence >= threshold
         rows.append(
-            {
-                "threshold": threshold,
-                "coverage": float(kept.mean()),
-                "accuracy": float(correct[kept].mean()) if kept.any() else None,
-            }
+            CoveragePoint(
+                threshold=threshold,
+                coverage=float(kept.mean()),
+                accuracy=float(correct[kept].mean()) if kept.any() else None,
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def class_scores(hits: Any, answered: Any, support: Any) -> tuple[Any, Any, Any]:
+def class_scores(
+    hits: IntArray | FloatArray, answered: IntArray | FloatArray, support: IntArray | FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return precision, recall and F1 from counts; NaN where a denominator is zero.
 
     Shapes:
@@ -109,7 +114,7 @@ def class_scores(hits: Any, answered: Any, support: Any) -> tuple[Any, Any, Any]
         return hits / answered, hits / support, 2 * hits / (answered + support)
 
 
-def average_over_classes(values: Any, support: Any) -> tuple[Any, Any]:
+def average_over_classes(values: FloatArray, support: IntArray | FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the plain and the support-weighted mean over the classes that have pictures.
 
     A class that is never answered counts as 0. NaN where no class has a picture.

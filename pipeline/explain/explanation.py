@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
-from pipeline.deploy.trace import read_lineage
+from pipeline.deploy.version import find_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound
 from pipeline.explain.activation import ActivationMap
 from pipeline.explain.features import TrainingPictures, read_taken_down, read_training_pictures
@@ -151,14 +151,12 @@ def explain(
     version = version or _find_default(engine, name)
     answer, milliseconds = _ask(engine, name, version, file, data)
     values = np.asarray(answer["features"], np.float32) / np.float32(255)
-    lineage = _find_lineage(workspace, engine, name, version)
+    lineage = find_lineage(workspace, engine, name, version)
     dataset = None
     training = TrainingPictures(rows={}, cached=None)
     if lineage is not None:
-        dataset = DatasetVersionFolder(workspace.storage, lineage["dataset"]["uri"])
-        training = read_training(
-            dataset, ModelDirectory(workspace.storage, lineage["training"]["model_uri"]).job
-        )
+        dataset = DatasetVersionFolder(workspace.storage, lineage.dataset.uri)
+        training = read_training(dataset, ModelDirectory(workspace.storage, lineage.training.model_uri).job)
     search = _Search(training, read_taken_down(workspace, name))
     return Explanation(
         classifier=name,
@@ -172,7 +170,7 @@ def explain(
         neighbours=search.neighbours(values),
         activation=answer["activation"],
         dataset=dataset,
-        rejected_below=_read_threshold(lineage) if lineage else 0.0,
+        rejected_below=lineage.reject_below if lineage else 0.0,
         milliseconds=milliseconds,
     )
 
@@ -201,14 +199,6 @@ def _find_default(engine: MLEngine, name: str) -> str:
     return version
 
 
-def _find_lineage(workspace: Workspace, engine: MLEngine, name: str, version: str) -> JsonDict | None:
-    """Return the lineage of a version; None for one that was not deployed by Graft's DAG."""
-    try:
-        return read_lineage(engine, workspace.storage, workspace.uri, name, version)[2]
-    except PlatformError:
-        return None
-
-
 def _name_outputs(model: ModelDirectory, outputs: Sequence[float]) -> dict[str, float]:
     try:
         labels = model.storage.read_json(model.labels)
@@ -229,11 +219,6 @@ def _ask(engine: MLEngine, name: str, version: str, file: str, data: bytes) -> t
     if not isinstance(answer, dict):
         raise PlatformError(f"{file}: version {version} of {name} answered with {type(answer).__name__}.")
     return answer, milliseconds
-
-
-def _read_threshold(lineage: JsonDict) -> float:
-    serving = lineage.get("classifier", {}).get("serving") or {}
-    return float(serving.get("reject_below", 0))
 
 
 class _Search:

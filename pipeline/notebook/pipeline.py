@@ -141,13 +141,12 @@ def evaluation(name: str, version: str | None = None) -> Evaluation:
     Raises:
         PlatformError: if there is no such version.
     """
-    from pipeline.artifacts.workspace import ModelDirectory
-    from pipeline.deploy.trace import read_lineage
+    from pipeline.deploy.trace import find_version
 
     connection = connect()
     workspace = connection.workspace
-    _, uri, _ = read_lineage(connection.engine, workspace.storage, workspace.uri, name, version)
-    return Evaluation(workspace.storage.read_json(ModelDirectory(workspace.storage, uri).evaluation))
+    _, model, _ = find_version(workspace, connection.engine, name, version)
+    return Evaluation(workspace.storage.read_json(model.evaluation))
 
 
 class Dataset(dict[str, Any]):

@@ -8,17 +8,22 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.history import HistoryEvent
 from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
+from pipeline.artifacts.model_record import Lineage
+from pipeline.artifacts.record import Record
+from pipeline.artifacts.run_summary import RunSummary
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
 from pipeline.errors import ObjectNotFound
-from pipeline.types import JsonDict
 
 if TYPE_CHECKING:
     from pipeline.explain.features import CachedFeatures, TrainingPictures
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Record = TypeVar("Record")
+Parsed = TypeVar("Parsed")
+RecordType = TypeVar("RecordType", bound=Record)
 # What finds near duplicates is most of a row, and no page shows it.
 SHOWN = tuple(name for name in COLUMNS if name not in ("sketch", "phash", "colour"))
 MAX_RECORDS = 20_000  # events and the like, about a kilobyte each
@@ -64,25 +69,29 @@ class ArtifactCache:
         self._manifests: Cache[str, tuple[ManifestRow, ...]] = Cache(4)  # a few megabytes each
         self._features: Cache[str, CachedFeatures | None] = Cache(2)  # 50 MB for ten thousand pictures
 
-    def current(self, read: Callable[[], Record]) -> Record | None:
+    def current(self, read: Callable[[], Parsed]) -> Parsed | None:
         """Return a record that may change, None where there is none."""
         try:
             return read()
         except ObjectNotFound:
             return None
 
-    def fixed(self, uri: str, read: Callable[[], Record]) -> Record | None:
+    def fixed(self, uri: str, read: Callable[[], Parsed]) -> Parsed | None:
         """Return a record that is never written again, None where there is none yet."""
         try:
-            return cast("Record", self._records.get(uri, read))
+            return cast("Parsed", self._records.get(uri, read))
         except ObjectNotFound:
             return None
 
-    def history(self, name: str, last: int | None = None) -> list[JsonDict]:
+    def history(self, name: str, last: int | None = None) -> list[HistoryEvent]:
         """Return the events of a classifier, oldest first; the last ones alone if a number is given."""
         uris = self.storage.list_uris(self.workspace.classifier(name).history)
-        events = (self._json(uri) for uri in (uris if last is None else uris[-last:]))
+        events = (self._record(HistoryEvent, uri) for uri in (uris if last is None else uris[-last:]))
         return [event for event in events if event is not None]
+
+    def _record(self, kind: type[RecordType], uri: str) -> RecordType | None:
+        """Return a record that is never written again, None where there is none yet."""
+        return self.fixed(uri, lambda: kind.read(self.storage, uri))
 
     def latest_dataset(self, name: str) -> DatasetInfo | None:
         """Return the last dataset version that the data gate let through."""
@@ -117,8 +126,21 @@ class ArtifactCache:
         )
         return TrainingPictures(rows=rows, cached=cached)
 
+    def lineage(self, name: str, version: str) -> Lineage | None:
+        """Return where a version comes from, None where it carries no lineage."""
+        return self._record(Lineage, self.workspace.model(name, version).lineage)
+
+    def evaluation(self, name: str, version: str) -> Evaluation | None:
+        """Return the evaluation that a version carries, None where it carries none."""
+        return self._record(Evaluation, self.workspace.model(name, version).evaluation)
+
+    def summary(self, name: str, run_id: str) -> RunSummary | None:
+        """Return how a run ended, None while there is no summary; clearing its tasks writes it again."""
+        uri = self.workspace.run(name, run_id).summary
+        return self.current(lambda: RunSummary.read(self.storage, uri))
+
     def beside_model(self, name: str, version: str, file: str) -> Any:
-        """Return an object that a version carries, `lineage.json` for instance."""
+        """Return an object that a version carries, `labels.json` for instance."""
         return self._json(f"{self.workspace.model(name, version).uri}/graft/{file}")
 
     def of_run(self, name: str, run_id: str, file: str) -> Any:

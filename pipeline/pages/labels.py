@@ -91,5 +91,5 @@ def decide(
         raise ConfigError(f"Dataset version {version!r} of {name} has no picture {id!r} to decide on.")
     if action == "relabel" and label not in info.classes:
         raise ConfigError(f"{label!r} is no class of {name}; the classes are {', '.join(info.classes)}.")
-    with acquire_lock(cache.storage, cache.workspace.uri, name, subject="decisions"):
+    with acquire_lock(cache.workspace, name, subject="decisions"):
         decide_picture(cache.workspace.dataset(name), id, action, label=label)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.history import EventType, HistoryEvent
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
-from pipeline.types import JsonDict
 
 TREND = 20  # deployments in the line
 
@@ -71,8 +71,8 @@ def describe_classifier(
 ) -> Overview:
     """Return the row of one classifier."""
     name, run = scheduled.name, scheduled.last_run
-    deployed = [event for event in cache.history(name, TREND) if event["event"] == "promoted"]
-    accuracies = [event["accuracy"] for event in deployed if event.get("accuracy") is not None]
+    deployed = [event for event in cache.history(name, TREND) if event.event is EventType.PROMOTED]
+    accuracies = [event.accuracy for event in deployed if event.accuracy is not None]
     data = cache.latest_dataset(name)
     return Overview(
         scheduled=scheduled,
@@ -87,13 +87,13 @@ def describe_classifier(
 
 
 def _accuracy(
-    cache: ArtifactCache, name: str, serving: str | None, deployed: Iterable[JsonDict]
+    cache: ArtifactCache, name: str, serving: str | None, deployed: Iterable[HistoryEvent]
 ) -> float | None:
     """Return what the version's deployment said, else what the version itself carries."""
     if serving is None:
         return None
-    said = {event["version"]: event.get("accuracy") for event in deployed}
-    if said.get(serving) is not None:
-        return said[serving]
-    lineage = cache.beside_model(name, serving, "lineage.json")
-    return float(lineage["gate"]["metrics"]["accuracy"]) if lineage else None
+    accuracies = {event.version: event.accuracy for event in deployed}
+    if accuracies.get(serving) is not None:
+        return accuracies[serving]
+    lineage = cache.lineage(name, serving)
+    return lineage.gate.metrics.accuracy if lineage else None

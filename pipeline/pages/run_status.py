@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.deploy.summary import RunState, outcome_line
+from pipeline.artifacts.run_summary import Outcome, RunSummary
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.schedule import Run
 
@@ -15,7 +13,7 @@ TONES = {"deployed": "good", "refused": "bad", "rejected": "bad", "failed": "bad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """What came of a run.
+    """How a run ended.
 
     Args:
         word: `deployed`, `refused`, `rejected`, `superseded`, `skipped`, `failed`, `running`, `queued`, or
@@ -39,8 +37,8 @@ class RunStatus:
 
 
 def read_run_status(cache: ArtifactCache, name: str, run: Run) -> RunStatus:
-    """Return what came of a run, from the objects that it left; its state is all there is without them."""
-    summary = cache.of_run(name, run.run_id, "summary.json")
+    """Return how a run ended, from the objects that it left; its state is all there is without them."""
+    summary = cache.summary(name, run.run_id)
     if summary is not None and run.state != "failed":
         return _ended(summary)
     evaluated = cache.of_run(name, run.run_id, "evaluated.json")
@@ -53,15 +51,14 @@ def read_run_status(cache: ArtifactCache, name: str, run: Run) -> RunStatus:
     return RunStatus(word=word, reason=reason, accuracy=evaluated["accuracy"], has_report=True)
 
 
-def _ended(summary: Mapping[str, Any]) -> RunStatus:
-    state = RunState(summary["state"])
-    is_deployed = state is RunState.SUCCESS
+def _ended(summary: RunSummary) -> RunStatus:
+    is_deployed = summary.state is Outcome.SUCCESS
     return RunStatus(
-        word="deployed" if is_deployed else str(state),
-        reason="" if is_deployed else outcome_line(summary).partition(": ")[2],
-        accuracy=(summary["evaluation"] or {}).get("accuracy"),
-        version=summary["version"],
-        has_report=state is not RunState.SKIPPED,
+        word="deployed" if is_deployed else str(summary.state),
+        reason="" if is_deployed else summary.line.partition(": ")[2],
+        accuracy=summary.evaluation.accuracy if summary.evaluation else None,
+        version=summary.version,
+        has_report=summary.state is not Outcome.SKIPPED,
     )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.artifacts.history import EventType, HistoryEvent
 from pipeline.ml_engine.protocol import resource_id
 from pipeline.ml_engine.resources import Version
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Run
-from pipeline.types import JsonDict
 
 READY = "READY"
 METRICS = (
@@ -55,43 +55,45 @@ class VersionRow:
 
 
 def list_versions(
-    cache: ArtifactCache, name: str, resources: Iterable[Version], history: Sequence[JsonDict]
+    cache: ArtifactCache, name: str, resources: Iterable[Version], history: Sequence[HistoryEvent]
 ) -> list[VersionRow]:
     """Return the versions of a model, newest first.
 
     What the history does not know of a version is read from the version itself, once.
     """
-    promoted = {event["version"]: event for event in history if event["event"] == "promoted"}
+    promoted = {event.version: event for event in history if event.event is EventType.PROMOTED}
     rows = []
     for resource in resources:
         version = resource_id(resource)
-        said = promoted.get(version) or _from_lineage(cache, name, version)
+        origin = promoted.get(version) or _read_origin(cache, name, version)
         rows.append(
             VersionRow(
                 version=version,
                 state=str(resource.get("state")),
                 is_default=bool(resource.get("isDefault")),
                 created=str(resource.get("createTime", "")),
-                accuracy=said.get("accuracy"),
-                run_id=said.get("run_id"),
-                dataset_version=said.get("dataset_version"),
-                decided_by=said.get("decided_by"),
+                accuracy=origin.accuracy if origin else None,
+                run_id=origin.run_id if origin else None,
+                dataset_version=origin.dataset_version if origin else None,
+                decided_by=origin.decided_by if origin else None,
             )
         )
     return sorted(rows, key=lambda row: row.created, reverse=True)
 
 
-def _from_lineage(cache: ArtifactCache, name: str, version: str) -> JsonDict:
-    lineage = cache.beside_model(name, version, "lineage.json")
+def _read_origin(cache: ArtifactCache, name: str, version: str) -> HistoryEvent | None:
+    """Return what the promotion of a version would have recorded, from its lineage."""
+    lineage = cache.lineage(name, version)
     if lineage is None:
-        return {}
-    override = lineage["gate"].get("override")
-    return {
-        "accuracy": lineage["gate"]["metrics"]["accuracy"],
-        "run_id": lineage["run_id"],
-        "dataset_version": lineage["dataset"]["version"],
-        "decided_by": override["by"] if override else "gate",
-    }
+        return None
+    return HistoryEvent(
+        event=EventType.PROMOTED,
+        version=version,
+        run_id=lineage.run_id,
+        dataset_version=lineage.dataset.version,
+        accuracy=lineage.gate.metrics.accuracy,
+        decided_by=lineage.decided_by,
+    )
 
 
 def list_runs(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> list[tuple[Run, RunStatus]]:
@@ -126,24 +128,23 @@ class Side:
 
 def describe_side(cache: ArtifactCache, name: str, version: str) -> Side | None:
     """Return a version for comparison; None where it carries no metadata of Graft's."""
-    lineage = cache.beside_model(name, version, "lineage.json")
-    evaluation = cache.beside_model(name, version, "evaluation.json")
+    lineage = cache.lineage(name, version)
+    evaluation = cache.evaluation(name, version)
     if lineage is None or evaluation is None:
         return None
-    found = evaluation["candidate"]
-    scores = found.get("scores") or {}
+    metrics = evaluation.candidate
     return Side(
         version=version,
-        run_id=lineage["run_id"],
-        dataset_version=lineage["dataset"]["version"],
-        metrics={key: found.get(key, scores.get(key)) for key, _ in METRICS},
-        interval=found.get("accuracy_ci95"),
-        test_pictures=found["test_pictures"],
+        run_id=lineage.run_id,
+        dataset_version=lineage.dataset.version,
+        metrics={key: metrics.value_of(key) for key, _ in METRICS},
+        interval=metrics.accuracy_ci95,
+        test_pictures=metrics.test_pictures,
         recalls={
             label: row.get(label, 0) / sum(row.values()) if sum(row.values()) else None
-            for label, row in found["confusion"].items()
+            for label, row in metrics.confusion.items()
         },
-        settings=dict(_flatten(lineage["classifier"])),
+        settings=dict(_flatten(lineage.classifier)),
     )
 
 

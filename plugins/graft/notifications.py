@@ -6,15 +6,17 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from pipeline.config import NotifyConfig, Outcome, Settings
-from pipeline.errors import ObjectNotFound
+from pipeline.artifacts.run_summary import Outcome, read_summary
+from pipeline.artifacts.workspace import Workspace
+from pipeline.config import NotifyConfig, Settings
+from pipeline.storage import Storage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,7 +54,7 @@ class GraftNotifier(BaseNotifier):
         about: The outcomes to report; all by default.
     """
 
-    def __init__(self, *, about: Sequence[Outcome] = get_args(Outcome)) -> None:
+    def __init__(self, *, about: Sequence[Outcome] = tuple(Outcome)) -> None:
         super().__init__()
         self.about = tuple(about)
 
@@ -84,7 +86,7 @@ class GraftWebhookNotifier(GraftNotifier):
         about: The outcomes to report; all by default.
     """
 
-    def __init__(self, connection: str, *, about: Sequence[Outcome] = get_args(Outcome)) -> None:
+    def __init__(self, connection: str, *, about: Sequence[Outcome] = tuple(Outcome)) -> None:
         super().__init__(about=about)
         self.connection = connection
 
@@ -140,13 +142,12 @@ def find_news(context: Context) -> News | None:
     dag_id, run_id, task_id = _names(context)
     if exception := values.get("exception"):
         error = str(exception) or type(exception).__name__
-        return make_news("failed", f"{task_id} failed: {error}", dag_id, run_id)
-    summary = _read_summary(dag_id, run_id)
-    if summary is None or (task_id is not None and summary["ended_by"] != task_id):
+        return make_news(Outcome.FAILED, f"{task_id} failed: {error}", dag_id, run_id)
+    workspace = Workspace(Storage.from_environment(), Settings().workspace)
+    summary = read_summary(workspace, dag_id, run_id)
+    if summary is None or (task_id is not None and summary.ended_by != task_id):
         return None
-    from pipeline.deploy.summary import outcome_line
-
-    return make_news(summary["state"], outcome_line(summary), dag_id, run_id)
+    return make_news(summary.state, summary.line, dag_id, run_id)
 
 
 def make_news(outcome: Outcome, text: str, classifier: str, run_id: str, *, page: str = "") -> News:
@@ -173,15 +174,3 @@ def _names(context: Context) -> tuple[str, str, str | None]:
     if ti is not None:
         return ti.dag_id, ti.run_id, ti.task_id
     return context["dag"].dag_id, context["run_id"], None
-
-
-def _read_summary(classifier: str, run_id: str) -> dict[str, Any] | None:
-    from pipeline.deploy.summary import run_uri
-    from pipeline.storage import Storage
-
-    uri = f"{run_uri(Settings().workspace, classifier, run_id)}/summary.json"
-    try:
-        summary: dict[str, Any] = Storage.from_environment().read_json(uri)
-    except ObjectNotFound:
-        return None
-    return summary

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from pipeline.evaluate.compare import Comparison, compare_pairs
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.metrics import Metrics, wilson_interval
+from pipeline.artifacts.evaluation import Comparison, Difference, Evaluation, SliceMetrics
+from pipeline.artifacts.metrics import ClassMetrics, Metrics
+from pipeline.evaluate.compare import compare_pairs
+from pipeline.evaluate.metrics import wilson_interval
 
-CLASS_ROW = {
-    "support": 20,
-    "predicted": 20,
-    "precision": 0.9,
-    "precision_ci95": [0.7, 0.97],
-    "recall": 0.9,
-    "recall_ci95": [0.7, 0.97],
-    "f1": 0.9,
-    "f1_ci95": [0.75, 1.0],
-    "roc_auc": 0.95,
-    "pr_auc": 0.94,
-}
+CLASS_METRICS = ClassMetrics(
+    support=20,
+    predicted=20,
+    precision=0.9,
+    precision_ci95=(0.7, 0.97),
+    recall=0.9,
+    recall_ci95=(0.7, 0.97),
+    f1=0.9,
+    f1_ci95=(0.75, 1.0),
+    roc_auc=0.95,
+    pr_auc=0.94,
+)
 SCORES: dict[str, float | None] = {
     "macro_f1": 0.88,
     "weighted_f1": 0.89,
@@ -49,8 +51,10 @@ def metrics(
         test_pictures=test_pictures,
         confusion={},
         scores={**SCORES, **scores},
-        intervals={"macro_f1": [0.8, 0.95], "loss": None},
-        per_class={label: {**CLASS_ROW, **(classes or {}).get(label, {})} for label in ("cat", "dog")},
+        intervals={"macro_f1": (0.8, 0.95), "loss": None},
+        per_class={
+            label: replace(CLASS_METRICS, **(classes or {}).get(label, {})) for label in ("cat", "dog")
+        },
     )
 
 
@@ -62,7 +66,7 @@ def pairs(gained: int, lost: int, pictures: int, group_size: int = 1, **interval
         candidate,
         champion,
         groups=[index // group_size for index in range(pictures)],
-        differences={name: {"value": 0.0, "ci95": value} for name, value in intervals.items()},
+        differences={name: Difference(value=0.0, ci95=value) for name, value in intervals.items()},
     )
 
 
@@ -77,12 +81,12 @@ def evaluation(candidate: Metrics | None = None, champion: Metrics | None = None
     )
 
 
-def part(accuracy: float, pictures: int = 10, champion: dict[str, float] | None = None) -> dict[str, Any]:
-    row = {
-        "pictures": pictures,
-        "accuracy": accuracy,
-        "accuracy_ci95": [accuracy - 0.1, accuracy + 0.1],
-        "loss": 1 - accuracy,
-        "macro_f1": accuracy,
-    }
-    return {**row, **({"champion": {**row, **champion}} if champion else {})}
+def part(accuracy: float, pictures: int = 10, champion: dict[str, float] | None = None) -> SliceMetrics:
+    alone = SliceMetrics(
+        pictures=pictures,
+        accuracy=accuracy,
+        accuracy_ci95=(accuracy - 0.1, accuracy + 0.1),
+        loss=1 - accuracy,
+        macro_f1=accuracy,
+    )
+    return replace(alone, champion=replace(alone, **champion)) if champion else alone

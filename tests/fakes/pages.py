@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.run_summary import EvaluationSummary
 from pipeline.artifacts.workspace import Workspace
-from pipeline.deploy.summary import run_uri
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.storage import Storage
+from tests.fakes.model_record import run_summary
 
 WORKSPACE = "gs://graft"
 LABELS = ("ant", "bee", "cat")
@@ -179,13 +180,11 @@ class Fleet:
         at = START + timedelta(days=number)
         key = f"classifiers/{name}/history/{at:%Y%m%dT%H%M%S%f}-promoted-{self.version(number)}.json"
         self._write_json(key, event)
-        folder = run_uri("", name, run.run_id).lstrip("/")
-        summary = {
-            "classifier": name,
-            "run_id": run.run_id,
-            "state": "success",
-            "version": self.version(number),
-            "evaluation": {"accuracy": accuracy},
-            "gate": {"accepted": True, "reasons": []},
-        }
-        self._write_json(f"{folder}/summary.json", summary)
+        evaluation = EvaluationSummary(
+            accuracy=accuracy, accuracy_ci95=(accuracy, accuracy), loss=0.5, test_pictures=100, job="j"
+        )
+        summary = run_summary(
+            classifier=name, run_id=run.run_id, version=self.version(number), evaluation=evaluation
+        )
+        uri = self.workspace.run(name, run.run_id).summary
+        self._write_json(uri.removeprefix(f"{WORKSPACE}/"), summary.to_dict())

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision, Verdict
 from pipeline.artifacts.training import HeadParameters
-from pipeline.artifacts.workspace import FeatureFolder, Workspace
+from pipeline.artifacts.workspace import DatasetVersionFolder, FeatureFolder, Workspace
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.config import GateConfig
 from pipeline.evaluate.champion import Champion
-from pipeline.evaluate.evaluation import Evaluation, evaluate_model
-from pipeline.evaluate.gate import GateDecision, decide_gate
-from pipeline.evaluate.predictions import read_test_rows
-from pipeline.evaluate.rules import Verdict
+from pipeline.evaluate.evaluation import evaluate_model
+from pipeline.evaluate.gate import decide_gate
+from pipeline.evaluate.predictions import PredictionJob, read_test_rows
 from pipeline.pixels.host import decode_resized
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
@@ -65,14 +66,13 @@ class Runs:
             job = self.predict(other, f"{version}_on_{name}", uri)
             champion = Champion(
                 version=version,
-                job=job["jobId"],
-                output_path=job["predictionInput"]["outputPath"],
+                job=job.job,
+                output_path=job.output_path,
                 classes=CLASSES,
                 dataset_uri=trained_on,
             )
         evaluation = evaluate_model(
-            self.storage,
-            dataset_uri=uri,
+            DatasetVersionFolder(self.storage, uri),
             classes=CLASSES,
             candidate_job=self.predict(head, name, uri),
             champion=champion,
@@ -95,10 +95,10 @@ class Runs:
         )
         return train_head(found.features, found.labels, len(CLASSES), HeadParameters())[0]
 
-    def predict(self, head: Head, job: str, dataset_uri: str) -> dict[str, Any]:
+    def predict(self, head: Head, job: str, dataset_uri: str) -> PredictionJob:
         """Leave what a batch prediction job would leave."""
-        rows = read_test_rows(self.storage, dataset_uri)
-        self.look_at({key: str(row["blob"]) for key, row in rows.items() if key not in self.seen})
+        rows = read_test_rows(DatasetVersionFolder(self.storage, dataset_uri))
+        self.look_at({key: row.blob for key, row in rows.items() if key not in self.seen})
         outputs = head.predict(np.stack([self.seen[key] for key in rows]))
         path = f"{WORKSPACE}/jobs/{job}/predictions"
         lines = [
@@ -106,8 +106,7 @@ class Runs:
             for key, row in zip(rows, outputs, strict=True)
         ]
         self.storage.write_bytes(f"{path}/prediction.results-00000-of-00001", "\n".join(lines).encode())
-        counts = {"predictionCount": str(len(rows)), "errorCount": "0"}
-        return {"jobId": job, "predictionInput": {"outputPath": path}, "predictionOutput": counts}
+        return PredictionJob(job=job, output_path=path, predictions=len(rows))
 
     def look_at(self, blobs: dict[str, str]) -> None:
         keys = list(blobs)

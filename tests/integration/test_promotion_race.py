@@ -26,16 +26,18 @@ RACERS = 3
 PROMOTE = """
 import json, sys, time
 from pathlib import Path
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.promote import promote_version
 from pipeline.ml_engine.rest import RestMLEngine
 from pipeline.storage import Storage
 
 url, bucket, version = sys.argv[1:]
-engine, storage = RestMLEngine(url, "p", "any"), Storage({"graft": Path(bucket)})
+engine = RestMLEngine(url, "p", "any")
+workspace = Workspace(Storage({"graft": Path(bucket)}), "gs://graft")
 for line in sys.stdin:
     champion = line.strip()
     name = f"{version}_{champion}"
-    ended = promote_version(engine, storage, "gs://graft", model="m", version=name, champion=champion)
+    ended = promote_version(workspace, engine, model="m", version=name, champion=champion)
     print(json.dumps({"version": name, "ended": str(ended)}), flush=True)
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.backbones.table import find_backbone
 from pipeline.config import Classifier
-from pipeline.deploy.summary import count_work
+from pipeline.deploy.run_summary import count_work
 from pipeline.npz import write_npz
 from pipeline.preprocess.pack import pack_shard, plan_pack
 from pipeline.storage import Storage
@@ -44,10 +44,9 @@ class Runs:
         packed = [pack_shard(workspace_of(self.storage), plan.index_uri, item) for item in plan.items]
         cache = FeatureCache(FeatureFolder(self.storage, f"{WORKSPACE}/features"), BACKBONE.feature_width)
         found = collect_features(plan.index.shards, self.storage, cache=cache, network=self.forward)
-        trained = {"forwarded": found.work.forwarded, "cached": found.work.cached}
-        cleaned = dataset.to_dict()
-        counted = count_work([fetched.to_dict()], cleaned, [part.to_dict() for part in packed], trained)
-        return counted, cleaned
+        work = found.work
+        counted = count_work([fetched], dataset, packed, forwarded=work.forwarded, cached=work.cached)
+        return counted.to_dict(), dataset.to_dict()
 
     def forward(self, pixels: Any) -> Any:
         self.pictures_seen += len(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -15,14 +16,15 @@ from graft.notifications import NEWS, build_notifiers, make_news
 from graft.operators.base import open_workspace
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.run_summary import Outcome
 from pipeline.artifacts.steps import ApprovalResult, DatasetResult, EvaluateResult, GateResult
 from pipeline.config import Classifier
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.deploy.approval import Approval
-    from pipeline.evaluate.gate import GateDecision
+    from pipeline.artifacts.gate import GateDecision
+    from pipeline.artifacts.model_record import Approval
     from pipeline.types import JsonDict, JsonValue
 
 REASON = Param(
@@ -97,20 +99,19 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
 
         if not self._is_retry(context):
             return None
-        workspace = open_workspace()
-        return find_approval(workspace.storage, workspace.uri, model, context["ti"].run_id)
+        return find_approval(open_workspace(), model, context["ti"].run_id)
 
     def _prepare_question(self, context: Context, decision: GateDecision) -> None:
         """Write the question, and the news for those who may answer it."""
-        from pipeline.evaluate.evaluation import read_evaluation
+        from pipeline.artifacts.evaluation import Evaluation
         from pipeline.evaluate.report import approval_question
 
         ti, uri = context["ti"], read_step(EvaluateResult, self.evaluation).uri
-        evaluation = read_evaluation(open_workspace().storage, uri)
+        evaluation = Evaluation.read(open_workspace().storage, uri)
         self.body = approval_question(evaluation, decision, report=page_url("runs", ti.dag_id, ti.run_id))
         text = f"a new version waits for approval, accuracy {evaluation.candidate.accuracy:.4f}"
         page = f"/tasks/{ti.task_id}/required_actions"
-        context[NEWS] = make_news("approval", text, ti.dag_id, ti.run_id, page=page)  # type: ignore[literal-required]
+        context[NEWS] = make_news(Outcome.APPROVAL, text, ti.dag_id, ti.run_id, page=page)  # type: ignore[literal-required]
 
     def execute_complete(self, context: Context, event: JsonDict) -> JsonValue:
         """Record the answer, and end the run if it was no."""
@@ -118,13 +119,12 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         from pipeline.deploy.version import version_name
 
         answer = HITLOperator.execute_complete(self, context, event)
-        ti, workspace = context["ti"], open_workspace()
+        ti = context["ti"]
         with airflow_failures():
             approval = read_answer(answer, self.APPROVE)
             self.log.info("%s", approval.line)
             record_approval(
-                workspace.storage,
-                workspace.uri,
+                open_workspace(),
                 read_step(DatasetResult, self.dataset).dataset,
                 version=version_name(ti.dag_id, ti.run_id),
                 run_id=ti.run_id,
@@ -142,19 +142,16 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         return int(ti.try_number) > int(ti.max_tries) - int(self.retries or 0) + 1
 
     def _follow(self, context: Context, approval: Approval) -> JsonValue:
-        from pipeline.deploy.summary import RunState
-
-        result = ApprovalResult(approval=approval.to_dict())
+        result, gate = ApprovalResult(approval=approval), read_step(GateResult, self.gate)
         if approval.approved:
             return result.to_dict()
-        summary = read_step(GateResult, self.gate).summary or {}
-        finish_decided_run(context, {**summary, "state": str(RunState.REJECTED)}, self._decision(), approval)
+        if gate.summary is not None:
+            rejected = replace(gate.summary, state=Outcome.REJECTED)
+            finish_decided_run(context, rejected, gate.decision, approval)
         raise skip_rest(self, context, result)
 
     def _decision(self) -> GateDecision:
-        from pipeline.evaluate.gate import GateDecision
-
-        return GateDecision.from_dict(dict(read_step(GateResult, self.gate).decision))
+        return read_step(GateResult, self.gate).decision
 
 
 class Answer(TypedDict):
@@ -168,7 +165,7 @@ class Answer(TypedDict):
 
 def read_answer(answer: Answer, yes: str) -> Approval:
     """Return Airflow's answer as an approval."""
-    from pipeline.deploy.approval import TIMEOUT, Approval
+    from pipeline.artifacts.model_record import TIMEOUT, Approval
 
     user = answer["responded_by_user"]
     return Approval(

@@ -127,32 +127,23 @@ class BuildDatasetVersionOperator(GraftOperator):
     def _find_skip(self, classifier: Classifier, dataset: DatasetResult) -> RetrainSkip | None:
         from pipeline.deploy.change_detection import find_retrain_skip
 
-        workspace = self.workspace
-        return find_retrain_skip(
-            self.connect(), workspace.storage, workspace.uri, classifier, dataset.version
-        )
+        return find_retrain_skip(self.workspace, self.connect(), classifier, dataset.version)
 
     def _end_run(
         self, context: Context, dataset: DatasetResult, skip: RetrainSkip | None = None
     ) -> DownstreamTasksSkipped:
         """Write summary and note of a run that trains nothing; return the exception that ends it."""
-        from pipeline.deploy.summary import build_skipped_summary, build_unchanged_summary, count_work
+        from pipeline.deploy.run_summary import build_skipped_summary, build_unchanged_summary, count_work
 
-        values = dataset.to_dict()
-        fetched = [part.to_dict() for part in read_steps(FetchResult, self.fetched)]
-        names: dict[str, Any] = {
-            "classifier": dataset.dataset,
-            "run_id": context["ti"].run_id,
-            "dataset": values,
-            "work": count_work(fetched, values, [], {"forwarded": 0, "cached": 0}),
-        }
+        run_id, work = context["ti"].run_id, count_work(read_steps(FetchResult, self.fetched), dataset)
         if skip is None:
             note = "**Skipped by the data gate; nothing was trained.**"
-            finish_run(context, build_skipped_summary(**names), note)
+            finish_run(context, build_skipped_summary(run_id=run_id, dataset=dataset, work=work), note)
         else:
             self.log.info("nothing new: %s", skip.reason)
             note = f"**Nothing new; nothing was trained.**\n\n{skip.reason}."
-            finish_run(context, build_unchanged_summary(**names, found=skip), note)
+            summary = build_unchanged_summary(run_id=run_id, dataset=dataset, work=work, skip=skip)
+            finish_run(context, summary, note)
         return skip_rest(self, context, dataset)
 
     def _announce_version(self, context: Context, dataset: DatasetResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
@@ -10,7 +11,6 @@ from airflow.sdk import Asset
 from graft.links import RUN_LINKS
 from graft.operators.base import GraftOperator
 from graft.operators.inputs import StepInput, read_step
-from graft.operators.release import decided_by
 from graft.operators.run_summary import finish_decided_run
 from pipeline.artifacts.steps import (
     DatasetResult,
@@ -21,11 +21,10 @@ from pipeline.artifacts.steps import (
     VersionResult,
 )
 from pipeline.config import Classifier
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from pipeline.types import JsonDict
 
 
 class MLEngineDeployClassifierOperator(GraftOperator):
@@ -64,7 +63,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         dataset, training = read_step(DatasetResult, self.dataset), read_step(TrainResult, self.training)
         version = version_name(ti.dag_id, ti.run_id)
         description = self._record(ti.run_id, dataset, training)
-        deployed = deploy_version(
+        state = deploy_version(
             self.connect(),
             model=dataset.dataset,
             version=version,
@@ -76,50 +75,52 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         return VersionResult(
             model=dataset.dataset,
             version=version,
-            state=deployed["state"],
+            state=state,
             deployment_uri=training.model_uri,
         )
 
     def _record(self, run_id: str, dataset: DatasetResult, training: TrainResult) -> str:
         """Put lineage, evaluation, card and report beside the model; return the version's description."""
+        from pipeline.artifacts.evaluation import Evaluation
+        from pipeline.artifacts.model_record import DatasetReference, TrainingReference
+        from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
         from pipeline.backbones.table import find_backbone
         from pipeline.deploy.approval import check_approval
         from pipeline.deploy.lineage import build_lineage
         from pipeline.deploy.model_card import count_licences, model_card
         from pipeline.deploy.version import record_in_model
-        from pipeline.evaluate.evaluation import read_evaluation
-        from pipeline.evaluate.gate import GateDecision
         from pipeline.evaluate.report import metrics_line, verdict_line
         from pipeline.report.build import copy_report
 
-        storage, workspace = self.workspace.storage, self.workspace.uri
+        storage = self.workspace.storage
         classifier = Classifier.from_dict(dataset.classifier)
         gate = read_step(GateResult, self.gate)
-        evaluation = read_evaluation(storage, read_step(EvaluateResult, self.evaluation).uri)
-        decision = GateDecision.from_dict(dict(gate.decision))
-        approval = check_approval(storage, workspace, classifier, decision, run_id)
+        evaluation = Evaluation.read(storage, read_step(EvaluateResult, self.evaluation).uri)
+        approval = check_approval(self.workspace, classifier, gate.decision, run_id)
         lineage = build_lineage(
             classifier,
             run_id=run_id,
-            dataset=dataset.to_dict(),
-            training=training.to_dict(),
+            dataset=DatasetReference.from_dict(dataset.to_dict()),
+            training=TrainingReference.from_dict(training.to_dict()),
             evaluation=evaluation,
-            decision=decision,
-            approval=approval.to_dict() if approval else None,
+            decision=gate.decision,
+            approval=approval,
         )
         card = model_card(
             classifier,
             lineage,
             evaluation,
             weights_license=find_backbone(classifier.model.backbone).license,
-            licences=count_licences(storage, dataset.uri),
+            licences=count_licences(DatasetVersionFolder(storage, dataset.uri)),
         )
         record_in_model(
-            storage, training.model_uri, evaluation=evaluation.to_dict(), lineage=lineage, card=card
+            ModelDirectory(storage, training.model_uri), evaluation=evaluation, lineage=lineage, card=card
         )
         if gate.report is not None:
             copy_report(self.workspace, evaluation_job=evaluation.job, model_uri=training.model_uri)
-        description = f"Run {run_id}: {metrics_line(evaluation.candidate)}; gate: {verdict_line(decision)}"
+        description = (
+            f"Run {run_id}: {metrics_line(evaluation.candidate)}; gate: {verdict_line(gate.decision)}"
+        )
         return f"{description}; {approval.line}" if approval else description
 
 
@@ -144,24 +145,25 @@ class PublishModelOperator(GraftOperator):
 
     def perform(self, context: Context) -> PublishResult:
         """Return where the summary is."""
+        from pipeline.artifacts.model_record import decided_by
         from pipeline.deploy.approval import find_approval
-        from pipeline.evaluate.gate import GateDecision
 
         gate, version = read_step(GateResult, self.gate), read_step(VersionResult, self.version).version
-        workspace = self.workspace
-        approval = find_approval(workspace.storage, workspace.uri, self.model, context["ti"].run_id)
-        summary: JsonDict = {**(gate.summary or {}), "version": version}
+        if gate.summary is None:
+            raise ConfigError(f"{self.task_id}: the gate has no summary; give the gate its run's results.")
+        approval = find_approval(self.workspace, self.model, context["ti"].run_id)
+        summary, metrics = replace(gate.summary, version=version), gate.decision.metrics
         context["outlet_events"][model_asset(self.model)].extra = {
             "version": version,
-            "run_id": summary["run_id"],
-            "dataset_version": summary["dataset"]["version"],
-            "decided_by": decided_by(self, context, self.model, gate),
-            **{name: summary["evaluation"][name] for name in ("accuracy", "loss", "test_pictures")},
+            "run_id": summary.run_id,
+            "dataset_version": summary.dataset.version,
+            "decided_by": decided_by(gate.decision, approval),
+            "accuracy": metrics.accuracy,
+            "loss": metrics.loss,
+            "test_pictures": metrics.test_pictures,
         }
-        decision = GateDecision.from_dict(dict(gate.decision))
-        return PublishResult(
-            summary=finish_decided_run(context, summary, decision, approval), version=version
-        )
+        uri = finish_decided_run(context, summary, gate.decision, approval)
+        return PublishResult(summary=uri, version=version)
 
 
 def model_asset(name: str) -> Asset:

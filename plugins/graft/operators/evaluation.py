@@ -16,6 +16,7 @@ from pipeline.ml_v1 import RUNTIME_VERSION
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.artifacts.workspace import ModelDirectory
     from pipeline.evaluate.champion import Champion
     from pipeline.ml_engine.resources import Job
 
@@ -94,15 +95,15 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
             lambda job_id: self._make_job(job_id, inputs, version_name=full_name),
         )
 
-    def _model_uris(self, version: str) -> list[str]:
-        from pipeline.deploy.version import model_uris
+    def _model_directories(self, version: str) -> list[ModelDirectory]:
+        from pipeline.deploy.version import model_directories
 
-        return model_uris(self.connect(), self.workspace.uri, self._dataset.dataset, version)
+        return model_directories(self.workspace, self.connect(), self._dataset.dataset, version)
 
     def _labels_of(self, version: str) -> tuple[str, ...] | None:
-        from pipeline.evaluate.champion import read_labels
+        from pipeline.evaluate.champion import find_labels
 
-        return read_labels(self.workspace.storage, self._model_uris(version))
+        return find_labels(self._model_directories(version))
 
     def _find_champion(self, job: Job | None) -> Champion | None:
         """Return the version that the job asked, or the one that serves and cannot be asked.
@@ -110,11 +111,12 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         A default that came after `submit` is neither: the promotion will find it and end `superseded`.
         """
         from pipeline.evaluate.champion import Champion, read_champion
+        from pipeline.evaluate.predictions import PredictionJob
         from pipeline.ml_engine.protocol import default_version
 
         if job is not None:
             version = job["predictionInput"]["versionName"].rpartition("/")[2]
-            return read_champion(self.workspace.storage, version, job, self._model_uris(version))
+            return read_champion(version, PredictionJob.of(job), self._model_directories(version))
         serving = default_version(self.connect().get_model(self._dataset.dataset))
         if serving is None or self._labels_of(serving) is not None:
             return None
@@ -122,16 +124,16 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> EvaluateResult:
         """Join, measure, compare, and write `evaluation.json` beside the candidate's predictions."""
+        from pipeline.artifacts.workspace import DatasetVersionFolder
         from pipeline.evaluate.evaluation import evaluate_model
-        from pipeline.evaluate.predictions import check_counts
+        from pipeline.evaluate.predictions import PredictionJob, check_counts
         from pipeline.evaluate.report import evaluation_report
 
-        candidate, champion = jobs[0], (jobs[1] if len(jobs) > 1 else None)
+        candidate, champion = PredictionJob.of(jobs[0]), (jobs[1] if len(jobs) > 1 else None)
         dataset, storage = self._dataset, self.workspace.storage
         check_counts(candidate, dataset.test_pictures)
         evaluation = evaluate_model(
-            storage,
-            dataset_uri=dataset.uri,
+            DatasetVersionFolder(storage, dataset.uri),
             classes=read_step(TrainResult, self.training).classes,
             candidate_job=candidate,
             champion=self._find_champion(champion),
@@ -139,10 +141,10 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         )
         self.log.info("%s", evaluation_report(evaluation))
         uri = self.workspace.job(evaluation.job).evaluation
-        storage.write_json(uri, evaluation.to_dict())
+        evaluation.write(storage, uri)
         return EvaluateResult(
             uri=uri,
-            predictions=candidate["predictionInput"]["outputPath"],
+            predictions=candidate.output_path,
             champion_version=evaluation.champion_version,
             headline=evaluation.headline().to_dict(),
         )

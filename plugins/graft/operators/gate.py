@@ -23,8 +23,8 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.evaluate.evaluation import Evaluation
-    from pipeline.evaluate.gate import GateDecision
+    from pipeline.artifacts.evaluation import Evaluation
+    from pipeline.artifacts.gate import GateDecision
     from pipeline.types import JsonDict, JsonObject
 
 
@@ -82,8 +82,8 @@ class GateOperator(GraftOperator):
         for rule in decision.rules:
             self.log.info("%s: %s", rule.verdict, rule.text)
         if decision.override:
-            self.log.warning("overridden by %(by)s: %(reason)s", decision.override)
-        result = GateResult(decision=decision.to_dict())
+            self.log.warning("overridden by %s: %s", decision.override.by, decision.override.reason)
+        result = GateResult(decision=decision)
         if self.dataset is not None and self.training is not None:
             result = self._report(context, evaluation, decision)
         if decision.accepted:
@@ -94,12 +94,12 @@ class GateOperator(GraftOperator):
         raise skip_rest(self, context, result)
 
     def _evaluation(self) -> Evaluation:
-        from pipeline.evaluate.evaluation import read_evaluation
+        from pipeline.artifacts.evaluation import Evaluation
 
         uri = self.evaluation
         if not isinstance(uri, str):
             uri = read_step(EvaluateResult, uri).uri
-        return read_evaluation(self.workspace.storage, uri)
+        return Evaluation.read(self.workspace.storage, uri)
 
     def _rules(self) -> GateConfig:
         if self.gate is not None or self.dataset is None:
@@ -107,34 +107,36 @@ class GateOperator(GraftOperator):
         return Classifier.from_dict(read_step(DatasetResult, self.dataset).classifier).gate
 
     def _report(self, context: Context, evaluation: Evaluation, decision: GateDecision) -> GateResult:
-        from pipeline.deploy.summary import RunState, build_summary, count_work
+        from pipeline.artifacts.run_summary import Outcome
+        from pipeline.deploy.run_summary import build_summary, count_work
         from pipeline.report.build import write_report
 
-        dataset = read_step(DatasetResult, self.dataset).to_dict()
-        training = read_step(TrainResult, self.training).to_dict()
-        fetched = [part.to_dict() for part in read_steps(FetchResult, self.fetched)]
-        packed = [part.to_dict() for part in read_steps(PackResult, self.packed)]
+        dataset, training = read_step(DatasetResult, self.dataset), read_step(TrainResult, self.training)
         run_id = context["ti"].run_id
         summary = build_summary(
-            classifier=dataset["dataset"],
             run_id=run_id,
-            state=RunState.SUCCESS if decision.accepted else RunState.REFUSED,
+            state=Outcome.SUCCESS if decision.accepted else Outcome.REFUSED,
             dataset=dataset,
-            work=count_work(fetched, dataset, packed, training),
+            work=count_work(
+                read_steps(FetchResult, self.fetched),
+                dataset,
+                read_steps(PackResult, self.packed),
+                forwarded=training.forwarded,
+                cached=training.cached,
+            ),
             evaluation=evaluation,
             decision=decision,
-            version=None,
         )
         report = write_report(
             self.workspace,
             run_id=run_id,
-            dataset=dataset,
-            training=training,
+            dataset=dataset.to_dict(),
+            training=training.to_dict(),
             evaluation=read_step(EvaluateResult, self.evaluation).to_dict(),
             decision=decision.to_dict(),
         )
         self.log.info("report: %s", report)
-        return GateResult(decision=decision.to_dict(), summary=summary, report=report)
+        return GateResult(decision=decision, summary=summary, report=report)
 
 
 def read_gate(gate: JsonObject, *, origin: str) -> GateConfig:

@@ -7,6 +7,7 @@ so that the run's report, summary and history say more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.base import GraftOperator
@@ -29,8 +30,11 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.artifacts.gate import GateDecision
+    from pipeline.artifacts.history import HistoryEvent
+    from pipeline.artifacts.run_summary import RunSummary
     from pipeline.evaluate.predictions import Prediction
-    from pipeline.types import JsonDict, JsonObject
+    from pipeline.types import JsonObject
 
 __all__ = ["GateOperator", "MLEnginePromoteOperator", "MLEngineSmokeTestOperator", "RollBackModelOperator"]
 
@@ -97,23 +101,24 @@ class MLEngineSmokeTestOperator(GraftOperator):
             p95_budget_ms=p95_ms,
         )
 
-    def _own_test(self) -> tuple[list[JsonDict], dict[str, Prediction], None]:
+    def _own_test(self) -> tuple[list[JsonObject], dict[str, Prediction], None]:
         from pipeline.evaluate.predictions import Prediction
 
         expected = {
             key: Prediction(key=key, outputs=tuple(outputs), label=None)
             for key, outputs in (self.expected or {}).items()
         }
-        return [dict(instance) for instance in self.instances or ()], expected, None
+        return list(self.instances or ()), expected, None
 
-    def _golden_test(self) -> tuple[list[JsonDict], dict[str, Prediction], float | None]:
+    def _golden_test(self) -> tuple[list[JsonObject], dict[str, Prediction], float | None]:
+        from pipeline.artifacts.workspace import DatasetVersionFolder
         from pipeline.deploy.smoke_test import read_golden_instances
         from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 
         dataset = read_step(DatasetResult, self.dataset)
         evaluation = read_step(EvaluateResult, self.evaluation)
         storage, limit = self.workspace.storage, Classifier.from_dict(dataset.classifier).gate.latency_ms
-        labels = read_test_labels(storage, dataset.uri)
+        labels = read_test_labels(DatasetVersionFolder(storage, dataset.uri))
         tests = [tests.uri for tests in read_pack_index(storage, dataset.pack_index).tests]
         return (
             read_golden_instances(storage, tests, labels),
@@ -154,59 +159,52 @@ class MLEnginePromoteOperator(GraftOperator):
 
     def perform(self, context: Context) -> PromotionResult:
         """Return how the promotion ended and which version was the default before."""
-        from pipeline.artifacts.history import record_event
+        from pipeline.artifacts.history import EventType, HistoryEvent, record_event
         from pipeline.deploy.promote import promote_version
 
-        champion, run_id, workspace = self.champion or None, context["ti"].run_id, self.workspace
+        champion = self.champion or None
         promotion = promote_version(
+            self.workspace,
             self.connect(),
-            workspace.storage,
-            workspace.uri,
             model=self.model_name,
             version=self.version_name,
             champion=champion,
         )
         gate = read_step(GateResult, self.gate) if self.gate is not None else None
-        event = {"event": str(promotion), "version": self.version_name, "previous": champion}
-        details = self._describe(context, gate)
-        record_event(
-            workspace.storage, workspace.uri, self.model_name, {**event, "run_id": run_id, **details}
+        event = HistoryEvent(
+            event=EventType(promotion),
+            version=self.version_name,
+            previous=champion,
+            run_id=context["ti"].run_id,
+            decided_by=f"DAG {context['ti'].dag_id}",
         )
+        record_event(self.workspace, self.model_name, self._describe(event, gate))
         result = PromotionResult(promotion=promotion, previous=champion)
         if promotion is Promotion.PROMOTED:
             return result
         if gate is not None and gate.summary is not None:
-            self._finish(context, gate)
+            self._finish(context, gate.decision, gate.summary)
         raise skip_rest(self, context, result)
 
-    def _describe(self, context: Context, gate: GateResult | None) -> JsonDict:
-        if gate is None or gate.summary is None:
-            return {"decided_by": f"DAG {context['ti'].dag_id}"}
-        summary: JsonDict = dict(gate.summary)
-        return {
-            "dataset_version": summary["dataset"]["version"],
-            "accuracy": summary["evaluation"]["accuracy"],
-            "decided_by": decided_by(self, context, self.model_name, gate),
-        }
-
-    def _finish(self, context: Context, gate: GateResult) -> None:
+    def _describe(self, event: HistoryEvent, gate: GateResult | None) -> HistoryEvent:
+        """Add what the gate of a classifier's run tells about the version."""
+        from pipeline.artifacts.model_record import decided_by
         from pipeline.deploy.approval import find_approval
-        from pipeline.deploy.summary import RunState
-        from pipeline.evaluate.gate import GateDecision
 
-        workspace = self.workspace
-        approval = find_approval(workspace.storage, workspace.uri, self.model_name, context["ti"].run_id)
-        summary = {**(gate.summary or {}), "state": str(RunState.SUPERSEDED)}
-        finish_decided_run(context, summary, GateDecision.from_dict(dict(gate.decision)), approval)
+        if gate is None or gate.summary is None:
+            return event
+        return replace(
+            event,
+            dataset_version=gate.summary.dataset.version,
+            accuracy=gate.decision.metrics.accuracy,
+            decided_by=decided_by(
+                gate.decision, find_approval(self.workspace, self.model_name, event.run_id)
+            ),
+        )
 
+    def _finish(self, context: Context, decision: GateDecision, summary: RunSummary) -> None:
+        from pipeline.artifacts.run_summary import Outcome
+        from pipeline.deploy.approval import find_approval
 
-def decided_by(operator: GraftOperator, context: Context, model: str, gate: GateResult) -> str:
-    """Return who let a version through: the gate, the person who overrode it, or the one who approved."""
-    from pipeline.deploy.approval import find_approval
-
-    workspace = operator.workspace
-    approval = find_approval(workspace.storage, workspace.uri, model, context["ti"].run_id)
-    if approval is not None:
-        return approval.by
-    override = gate.decision.get("override")
-    return str(override["by"]) if isinstance(override, Mapping) else "gate"
+        approval = find_approval(self.workspace, self.model_name, context["ti"].run_id)
+        finish_decided_run(context, replace(summary, state=Outcome.SUPERSEDED), decision, approval)

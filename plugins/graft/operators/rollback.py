@@ -43,9 +43,8 @@ class RollBackModelOperator(GraftOperator):
         ti = context["ti"]
         user = getattr(context["dag_run"], "triggering_user_name", None)
         done = rollback_version(
+            self.workspace,
             self.connect(),
-            self.workspace.storage,
-            self.workspace.uri,
             model=self.model,
             to=self.to or None,
             by=self.by or user or NOBODY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import DownstreamTasksSkipped
@@ -15,39 +16,35 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import Operator
 
+    from pipeline.artifacts.gate import GateDecision
+    from pipeline.artifacts.model_record import Approval
+    from pipeline.artifacts.run_summary import RunSummary
     from pipeline.artifacts.steps import StepResult
-    from pipeline.deploy.approval import Approval
-    from pipeline.evaluate.gate import GateDecision
-    from pipeline.types import JsonObject
 
 
-def finish_run(context: Context, summary: JsonObject, note: str) -> str:
+def finish_run(context: Context, summary: RunSummary, note: str) -> str:
     """Write the summary of a run that ends with this task, and the run's note.
 
     Returns:
         The summary's URI.
     """
-    from pipeline.deploy.summary import data_gate_lines, write_summary
+    from pipeline.artifacts.run_summary import write_summary
 
-    ti, workspace = context["ti"], open_workspace()
-    uri = write_summary(workspace.storage, workspace.uri, {**summary, "ended_by": ti.task_id})
-    note = "\n\n".join([note, *data_gate_lines(summary)])
-    AirflowApiHook().write_run_note(ti.dag_id, ti.run_id, note)
+    ti = context["ti"]
+    uri = write_summary(open_workspace(), replace(summary, ended_by=ti.task_id))
+    AirflowApiHook().write_run_note(ti.dag_id, ti.run_id, "\n\n".join([note, *summary.data_gate_lines]))
     return uri
 
 
 def finish_decided_run(
-    context: Context, summary: JsonObject, decision: GateDecision, approval: Approval | None = None
+    context: Context, summary: RunSummary, decision: GateDecision, approval: Approval | None = None
 ) -> str:
     """Finish a run that got as far as the gate; return the summary's URI."""
-    from pipeline.deploy.summary import RunState, run_note
+    from pipeline.deploy.run_summary import run_note
 
-    values = dict(summary)
-    if approval is not None and isinstance(gate := values["gate"], Mapping):
-        values["gate"] = {**gate, "approval": approval.to_dict()}
-    version = values["version"]
-    note = run_note(RunState(str(values["state"])), decision, str(version) if version else None, approval)
-    return finish_run(context, values, note)
+    if approval is not None and summary.gate is not None:
+        summary = replace(summary, gate=replace(summary.gate, approval=approval))
+    return finish_run(context, summary, run_note(summary.state, decision, summary.version, approval))
 
 
 def skip_rest(operator: BaseOperator, context: Context, result: StepResult) -> DownstreamTasksSkipped:

@@ -68,18 +68,18 @@ class CollectGarbageOperator(GraftOperator):
     def _collect_versions(self) -> dict[str, list[str]]:
         from pipeline.deploy.sweep import delete_versions, find_old_versions
         from pipeline.deploy.version import version_name
-        from pipeline.ml_engine.protocol import resource_id
+        from pipeline.ml_engine.protocol import default_version, resource_id
 
-        engine, storage, deleted = self.connect(), self.workspace.storage, {}
+        engine, deleted = self.connect(), {}
         models = engine.list_models()
         live = {version_name(run.dag_id, run.run_id) for run in AirflowApiHook().unfinished_runs()}
         for model in models:
             name = resource_id(model)
             old = find_old_versions(
+                self.workspace,
                 engine,
-                storage,
-                self.workspace.uri,
-                model,
+                name,
+                default=default_version(model),
                 live=live,
                 keep=Settings().keep_versions,
                 grace=timedelta(minutes=float(self.grace_minutes)),
@@ -92,15 +92,15 @@ class CollectGarbageOperator(GraftOperator):
     def _collect_jobs(self) -> list[str]:
         from pipeline.deploy.sweep import delete_job_folders, find_needed_jobs, find_old_jobs
 
-        engine, storage, workspace = self.connect(), self.workspace.storage, self.workspace.uri
+        engine = self.connect()
         jobs = engine.list_jobs()
         old = find_old_jobs(
             jobs,
-            needed=find_needed_jobs(engine, storage, workspace, jobs),
+            needed=find_needed_jobs(self.workspace, engine, jobs),
             mark=(AIRFLOW, require_deployment()),
             before=datetime.now(UTC) - timedelta(days=Settings().keep_days),
         )
-        return delete_job_folders(storage, workspace, old)
+        return delete_job_folders(self.workspace, old)
 
 
 def require_deployment() -> str:

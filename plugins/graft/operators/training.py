@@ -78,7 +78,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str:
         """Return the URI of the model that serves; empty if its head does not fit these weights."""
-        from pipeline.errors import ObjectNotFound
+        from pipeline.artifacts.model_record import read_lineage
+        from pipeline.artifacts.workspace import ModelDirectory
         from pipeline.ml_engine.protocol import default_version
 
         engine, name = self.connect(), classifier.name
@@ -87,15 +88,12 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         if version is None:
             self.log.info("no version serves, so the head begins anew")
             return ""
-        uri = str(version["deploymentUri"])
-        try:
-            lineage = self.workspace.storage.read_json(f"{uri}/graft/lineage.json")
-        except ObjectNotFound:
-            lineage = {}
-        if lineage.get("training", {}).get("weights_uri") != weights_uri:
+        model = ModelDirectory(self.workspace.storage, str(version["deploymentUri"]))
+        lineage = read_lineage(model)
+        if lineage is None or lineage.training.weights_uri != weights_uri:
             self.log.warning("version %s has not this run's backbone, so the head begins anew", champion)
             return ""
-        return uri
+        return model.uri
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> TrainResult:
         """Return the model's place, and the work that the job itself counted."""

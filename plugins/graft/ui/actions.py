@@ -67,14 +67,7 @@ def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[st
     from pipeline.deploy.rollback import rollback_version
 
     with page_context.engine() as engine:
-        rollback_version(
-            engine,
-            page_context.cache.storage,
-            page_context.cache.workspace.uri,
-            model=name,
-            by=by,
-            **arguments,
-        )
+        rollback_version(page_context.cache.workspace, engine, model=name, by=by, **arguments)
 
 
 @router.post("/classifiers/{name}/decisions")

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
 
 from pipeline.artifacts.history import read_history
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.deploy.approval import find_approval
 from pipeline.deploy.trace import trace_version
@@ -146,6 +147,7 @@ class TestAnswer:
     def test_yes_deploys_and_is_recorded_in_history_and_lineage(
         self, approval: Approval, storage: Storage
     ) -> None:
+        workspace = Workspace(storage, "gs://graft")
         result = approval.decide("Approve")
         assert result["approval"] == {
             "approved": True,
@@ -156,10 +158,10 @@ class TestAnswer:
         done = approval.done
         done["version"] = approval.run_step("create_version", **done)
         promote(approval.run_step, done)
-        events = [(event["event"], event.get("by")) for event in read_history(storage, "gs://graft", "m")]
+        events = [(event.event, event.by) for event in read_history(workspace, "m")]
         assert events == [("approved", "Ada"), ("promoted", None)]
-        assert read_history(storage, "gs://graft", "m")[1]["decided_by"] == "Ada"
-        trace = trace_version(approval.world.engine, storage, "gs://graft", "m")
+        assert read_history(workspace, "m")[1].decided_by == "Ada"
+        trace = trace_version(workspace, approval.world.engine, "m").to_dict()
         assert trace["gate"]["approval"] == result["approval"]
         assert trace["gate"]["decided_by"] == "Ada"
         version = approval.world.engine.get_version("m", done["version"]["version"])
@@ -177,13 +179,13 @@ class TestAnswer:
         [note] = approval.world.notes  # type: ignore[attr-defined]
         assert "**Rejected; nothing was deployed.**" in note
         assert "Approval: rejected by Ada: blurred" in note
-        assert [event["event"] for event in read_history(storage, "gs://graft", "m")] == ["rejected"]
+        assert [event.event for event in read_history(Workspace(storage, "gs://graft"), "m")] == ["rejected"]
         assert approval.world.engine.models == {}
 
     def test_of_nobody_in_time_is_recorded_as_such(self, approval: Approval, storage: Storage) -> None:
         with pytest.raises(DownstreamTasksSkipped):
             approval.decide("Reject", by=None, reason="")
-        found = find_approval(storage, "gs://graft", "m", "manual__1")
+        found = find_approval(Workspace(storage, "gs://graft"), "m", "manual__1")
         assert found is not None
         assert found.line == "rejected by nobody in time, so by default"
 
@@ -211,6 +213,6 @@ class TestAnswer:
         with pytest.raises(DownstreamTasksSkipped):
             approval.decide("Reject")
         approval.decide("Approve")
-        found = find_approval(storage, "gs://graft", "m", "manual__1")
+        found = find_approval(Workspace(storage, "gs://graft"), "m", "manual__1")
         assert found is not None
         assert found.approved

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,20 +11,16 @@ import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 from pytest_httpserver import HTTPServer
 
+from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.run_summary import DataGateSummary, GateSummary, Outcome, write_summary
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier, NotifyConfig
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
+from tests.fakes.model_record import run_summary
 
 RUN = "manual__2026-01-01T00:00:00+00:00"
-SUMMARY = {
-    "classifier": "m",
-    "run_id": RUN,
-    "state": "success",
-    "version": "v_1",
-    "evaluation": {"accuracy": 0.95, "accuracy_ci95": [0.9, 0.99]},
-    "gate": {"accepted": True, "reasons": []},
-    "ended_by": "publish",
-}
+SUMMARY = run_summary(run_id=RUN, ended_by="publish")
 
 
 def context(task_id: str = "publish", **more: Any) -> Any:
@@ -31,9 +28,7 @@ def context(task_id: str = "publish", **more: Any) -> Any:
 
 
 def leave(storage: Storage, **change: Any) -> None:
-    from pipeline.deploy.summary import write_summary
-
-    write_summary(storage, "gs://graft", SUMMARY | change)
+    write_summary(Workspace(storage, "gs://graft"), replace(SUMMARY, **change))
 
 
 class TestNews:
@@ -42,23 +37,36 @@ class TestNews:
         [
             ({}, "m: deployed v_1, accuracy 0.9500 (0.9000 to 0.9900)"),
             (
-                {"state": "refused", "gate": {"reasons": ["accuracy 0.5 is below the limit"]}},
+                {
+                    "state": Outcome.REFUSED,
+                    "gate": GateSummary(accepted=False, reasons=("accuracy 0.5 is below the limit",)),
+                },
                 "m: refused by the gate: accuracy 0.5 is below the limit",
             ),
             (
-                {"state": "rejected", "gate": {"approval": {"by": "Ada", "reason": "blurred"}}},
+                {
+                    "state": Outcome.REJECTED,
+                    "gate": GateSummary(
+                        accepted=True,
+                        reasons=(),
+                        approval=Approval(approved=False, by="Ada", reason="blurred", at=""),
+                    ),
+                },
                 "m: rejected by Ada: blurred",
             ),
-            ({"state": "superseded"}, "m: superseded: another version became the default during the run"),
             (
-                {"state": "skipped", "reason": "nothing new: `v_1` serves"},
+                {"state": Outcome.SUPERSEDED},
+                "m: superseded: another version became the default during the run",
+            ),
+            (
+                {"state": Outcome.SKIPPED, "reason": "nothing new: `v_1` serves"},
                 "m: skipped: nothing new: `v_1` serves",
             ),
             (
                 {
-                    "state": "skipped",
+                    "state": Outcome.SKIPPED,
                     "gate": None,
-                    "expect": {"reasons": ["class_loss (skip): cat vanished"]},
+                    "expect": DataGateSummary(outcome="skip", reasons=("class_loss (skip): cat vanished",)),
                 },
                 "m: skipped: Data gate: class_loss (skip): cat vanished",
             ),

@@ -16,7 +16,9 @@ from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Storage
+from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import lineage
 from tests.fakes.rows import pack_index
 from tests.fakes.training import training_record
 
@@ -67,10 +69,7 @@ class World:
         self.wrong: dict[str, bool] = {"candidate": False, "champion": False}
         engine.run_job = self.run_job
         engine.answer = lambda version, instance: prediction(instance["key"])
-        rows = [
-            {"id": key, "label": label, "split": "test", "status": "kept"} for key, label in LABELS.items()
-        ]
-        storage.write_bytes(f"{DATASET_URI}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+        write_rows(storage, DATASET_URI, *(row(key, label) for key, label in LABELS.items()))
         tests = [{"key": key, "inputs": {"b64": "eA=="}} for key in LABELS]
         storage.write_bytes("gs://graft/tests/d_1/0", "\n".join(map(json.dumps, tests)).encode())
         index = pack_index(classes=CLASSES, tests=[{"uri": "gs://graft/tests/d_1/0", "rows": 3}])
@@ -358,9 +357,8 @@ class TestWarmStart:
     def test_begins_from_the_champion_on_the_same_weights(
         self, world: World, run_step: Callable[..., Any]
     ) -> None:
-        world.storage.write_json(
-            "gs://graft/old/graft/lineage.json", {"training": {"weights_uri": "gs://graft/weights/w"}}
-        )
+        made_of = lineage(weights_uri="gs://graft/weights/w")
+        made_of.write(world.storage, "gs://graft/old/graft/lineage.json")
         world.engine.ensure_model("m")
         world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
         args = self.submit(world, run_step)

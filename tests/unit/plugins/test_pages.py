@@ -292,8 +292,8 @@ class TestPages:
         assert pages.post("rollback", fields).status_code == 409
         assert pages.post("rollback", {**fields, "reason": "it was better"}).status_code == 303
         assert pages.engine.models[NAME]["defaultVersion"]["name"].endswith(pages.fleet.version(1))
-        [event] = [event for event in pages.fleet.cache.history(NAME) if event["event"] == "rolled_back"]
-        assert (event["by"], event["reason"]) == ("ann", "it was better")
+        [event] = [event for event in pages.fleet.cache.history(NAME) if event.event == "rolled_back"]
+        assert (event.by, event.reason) == ("ann", "it was better")
 
     def test_a_picture_is_answered_with_bars_map_and_version(self, pages: Pages) -> None:
         pages.sign_in("user")

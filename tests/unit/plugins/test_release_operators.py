@@ -7,6 +7,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from pipeline.artifacts.history import read_history
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
 from tests.fakes.evaluation import evaluation, metrics
@@ -86,8 +87,8 @@ class TestPromotion:
     ) -> None:
         assert self.promote("v1", make_context) == {"promotion": "promoted", "previous": "v1"}
         assert model.models["m"]["defaultVersion"]["name"].endswith("/v2")
-        [event] = read_history(storage, "gs://graft", "m")
-        assert (event["version"], event["decided_by"]) == ("v2", "DAG m")
+        [event] = read_history(Workspace(storage, "gs://graft"), "m")
+        assert (event.version, event.decided_by) == ("v2", "DAG m")
 
     @pytest.mark.parametrize("champion", [None, "", "v0"])
     def test_of_a_version_compared_with_another_champion_is_superseded(

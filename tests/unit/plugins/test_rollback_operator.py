@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from pipeline.artifacts.history import read_history, record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
@@ -28,7 +29,8 @@ def roll_back(
     engine.ensure_model("m")
     for version in ("v_1", "v_2"):
         engine.create_version("m", {"name": version})
-        record_event(storage, "gs://graft", "m", {"event": "promoted", "version": version, "run_id": version})
+        event = HistoryEvent(event=EventType.PROMOTED, version=version, run_id=version)
+        record_event(Workspace(storage, "gs://graft"), "m", event)
     engine.set_default("m", "v_2")
 
     def run(**given: Any) -> Any:
@@ -47,7 +49,8 @@ def test_rolls_back_once_however_often_it_is_tried(
     assert first == second
     assert (first["version"], first["previous"], first["by"]) == ("v_1", "v_2", "ada")
     assert engine.models["m"]["defaultVersion"]["name"].endswith("v_1")
-    assert [event["event"] for event in read_history(storage, "gs://graft", "m")][2:] == ["rolled_back"]
+    events = read_history(Workspace(storage, "gs://graft"), "m")
+    assert [event.event for event in events][2:] == ["rolled_back"]
     assert first["notes"][0] == "**`m` serves `v_1`**, no longer `v_2`.\n\nada: it mistakes snow"
 
 

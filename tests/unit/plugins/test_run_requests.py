@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,16 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.steps import FetchResult
 from pipeline.artifacts.takedowns import Takedown, write_takedowns
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
+from tests.fakes.evaluation import metrics
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import decision, lineage
 from tests.fakes.pictures import folder_of
 from tests.fakes.rows import dataset_folder, manifest_rows
 from tests.unit.plugins.test_dataset_operators import AFTER, Events
 
-METRICS = {"accuracy": 0.9, "accuracy_ci95": [0.8, 0.95], "loss": 0.3, "test_pictures": 8}
+METRICS = replace(metrics(0.9, loss=0.3, test_pictures=8), accuracy_ci95=(0.8, 0.95))
 
 
 class Runs:
@@ -58,14 +62,14 @@ class Runs:
 
     def deploy(self, version: str, dataset: dict[str, Any]) -> None:
         """Make a version of a dataset version and give it the traffic."""
-        lineage = {
-            "classifier": dataset["classifier"],
-            "run_id": f"run of {version}",
-            "dataset": {"version": dataset["version"]},
-            "gate": {"accepted": True, "reasons": [], "metrics": METRICS},
-            "evaluation_job": f"graft_{version}",
-        }
-        self.storage.write_json(f"gs://graft/models/toys/{version}/graft/lineage.json", lineage)
+        made_of = lineage(
+            run_id=f"run of {version}",
+            dataset_version=dataset["version"],
+            evaluation_job=f"graft_{version}",
+            gate=replace(decision(), metrics=METRICS),
+        )
+        made_of = replace(made_of, classifier=dataset["classifier"])
+        made_of.write(self.storage, f"gs://graft/models/toys/{version}/graft/lineage.json")
         self.engine.create_version("toys", {"name": version})
         self.engine.set_default("toys", version)
 
@@ -107,7 +111,13 @@ class TestRetrainGuard:
         runs.deploy("v_1", runs.run())
         summary = runs.skipped(kind)
         assert (summary["state"], summary["skipped"], summary["version"]) == ("skipped", True, "v_1")
-        assert summary["evaluation"] == {**METRICS, "job": "graft_v_1"}
+        assert summary["evaluation"] == {
+            "accuracy": 0.9,
+            "accuracy_ci95": [0.8, 0.95],
+            "loss": 0.3,
+            "test_pictures": 8,
+            "job": "graft_v_1",
+        }
         assert summary["gate"] == {"accepted": True, "reasons": []}
         assert summary["work"] == {"downloaded": 0, "decoded": 0, "forwarded": 0, "cached": 0}
         assert summary["dataset"]["pictures"] == 40
@@ -152,7 +162,12 @@ class TestRetrainGuard:
         runs.add_picture()
         runs.deploy("v_2", runs.run())
         rollback_version(
-            runs.engine, storage, "gs://graft", model="toys", to="v_1", by="Ada", reason="it mistakes ants"
+            Workspace(storage, "gs://graft"),
+            runs.engine,
+            model="toys",
+            to="v_1",
+            by="Ada",
+            reason="it mistakes ants",
         )
         summary = runs.skipped()
         assert summary["version"] == "v_1"

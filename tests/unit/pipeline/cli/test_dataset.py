@@ -11,6 +11,7 @@ from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.steps import CleanResult
 from pipeline.npz import read_npz
 from pipeline.storage import Storage
+from tests.fakes.model_record import lineage
 from tests.fakes.pictures import WORKSPACE, classifier_of, fetch_and_clean, folder_classifier, folder_of
 from tests.fakes.rows import dataset_folder, manifest_rows
 
@@ -184,7 +185,7 @@ class TestExport:
 class TestForget:
     def lineage(self, toys: Toys, model: str, dataset_version: str) -> None:
         uri = f"gs://graft/models/toys/{model}/graft/lineage.json"
-        toys.storage.write_json(uri, {"dataset": {"version": dataset_version}})
+        lineage(dataset_version=dataset_version).write(toys.storage, uri)
 
     def test_lists_what_it_reaches_and_the_next_version_is_without_it(self, toys: Toys, graft: Graft) -> None:
         version = toys.clean().version

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.model_record import DatasetReference, TrainingReference
+from pipeline.artifacts.workspace import DatasetVersionFolder, Workspace
 from pipeline.config import Classifier
 from pipeline.deploy.lineage import build_lineage
 from pipeline.deploy.reproduce import reproduce_version
@@ -17,7 +19,9 @@ from pipeline.deploy.trace import trace_version
 from pipeline.errors import PlatformError
 from pipeline.evaluate.evaluation import evaluate_model
 from pipeline.evaluate.gate import decide_gate
+from pipeline.evaluate.predictions import PredictionJob
 from pipeline.storage import Storage
+from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
 
 DATASET = "gs://graft/datasets/m/d_1"
@@ -32,15 +36,16 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.storage = Storage({"graft": home / "buckets" / "graft"})
+        self.workspace = Workspace(self.storage, "gs://graft")
         self.engine = FakeMLEngine(run_job=self.run_job)
         self.cat = 0.6
         rows = [
-            {"id": "t1", "label": "cat", "split": "test", "status": "kept", "source_url": "https://a.org/1"},
-            {"id": "t2", "label": "dog", "split": "test", "status": "kept", "source_url": "https://b.org/2"},
-            {"id": "x1", "label": "dog", "split": "train", "status": "kept", "license": "cc0"},
-            {"id": "x2", "label": "dog", "split": None, "status": "quarantined"},
+            row("t1", "cat", source_url="https://a.org/1"),
+            row("t2", "dog", source_url="https://b.org/2"),
+            row("x1", "dog", split="train", license="cc0"),
+            row("x2", "dog", split=None, status="quarantined"),
         ]
-        self.storage.write_bytes(f"{DATASET}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+        write_rows(self.storage, DATASET, *rows)
         training = {"args": ["--seed", "42"], "jobDir": "gs://graft/jobs/train_1"}
         self.engine.create_job({"jobId": "train_1", "trainingInput": training})
         self.deploy()
@@ -60,34 +65,38 @@ class World:
         given = {"outputPath": "gs://graft/jobs/p/predictions", "inputPaths": [], "runtimeVersion": "2.21"}
         job = self.engine.create_job({"jobId": "predict_1", "predictionInput": given})
         evaluation = evaluate_model(
-            self.storage, dataset_uri=DATASET, classes=("cat", "dog"), candidate_job=job
+            DatasetVersionFolder(self.storage, DATASET),
+            classes=("cat", "dog"),
+            candidate_job=PredictionJob.of(job),
         )
         lineage = build_lineage(
             CLASSIFIER,
             run_id="r1",
-            dataset={"dataset": "m", "version": "d_1", "uri": DATASET, "classes": {"cat": 1, "dog": 2}},
-            training={
-                "job": "train_1",
-                "weights_uri": "gs://graft/weights/abc",
-                "package_uri": "gs://graft/packages/def.tar.gz",
-                "runtime_version": "2.21",
-            },
+            dataset=DatasetReference(dataset="m", version="d_1", uri=DATASET, classes={"cat": 1, "dog": 2}),
+            training=TrainingReference(
+                job="train_1",
+                weights_uri="gs://graft/weights/abc",
+                package_uri="gs://graft/packages/def.tar.gz",
+                runtime_version="2.21",
+            ),
             evaluation=evaluation,
             decision=decide_gate(evaluation, CLASSIFIER.gate.model_copy(update=OVERRIDE)),
         )
-        for name, value in (("lineage", lineage), ("evaluation", evaluation.to_dict())):
-            self.storage.write_json(f"gs://graft/models/m/v_1/graft/{name}.json", value)
+        model = self.workspace.model("m", "v_1")
+        lineage.write(self.storage, model.lineage)
+        evaluation.write(self.storage, model.evaluation)
         self.engine.ensure_model("m")
         self.engine.create_version("m", {"name": "v_1"})
-        record_event(self.storage, "gs://graft", "m", {"event": "promoted", "version": "v_1", "run_id": "r1"})
+        event = HistoryEvent(event=EventType.PROMOTED, version="v_1", run_id="r1")
+        record_event(self.workspace, "m", event)
 
     def trace(self, version: str | None = None) -> dict[str, Any]:
-        return trace_version(self.engine, self.storage, "gs://graft", "m", version)
+        return trace_version(self.workspace, self.engine, "m", version).to_dict()
 
     def reproduce(self, attempt: str = "1") -> dict[str, Any]:
         return reproduce_version(
-            self.engine, self.storage, "gs://graft", model="m", version="v_1", attempt=attempt
-        )
+            self.workspace, self.engine, model="m", version="v_1", attempt=attempt
+        ).to_dict()
 
 
 @pytest.fixture

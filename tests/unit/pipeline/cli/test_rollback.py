@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.workspace import Workspace
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
@@ -25,8 +26,14 @@ def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMLEngine:
     engine.ensure_model("m")
     for version, previous in (("v_1", None), ("v_2", "v_1")):
         engine.create_version("m", {"name": version})
-        event = {"event": "promoted", "version": version, "previous": previous, "run_id": f"r of {version}"}
-        record_event(Storage.from_environment(), WORKSPACE, "m", {**event, "decided_by": "gate"})
+        event = HistoryEvent(
+            event=EventType.PROMOTED,
+            version=version,
+            previous=previous,
+            run_id=f"r of {version}",
+            decided_by="gate",
+        )
+        record_event(Workspace(Storage.from_environment(), WORKSPACE), "m", event)
     engine.set_default("m", "v_2")
     return engine
 

@@ -6,17 +6,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.cli import versions as module
 from pipeline.cli.versions import COLUMNS
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import decision, lineage
 
 Graft = Callable[..., Any]
-LINEAGE = {
-    "run_id": "r1",
-    "dataset": {"version": "d_1"},
-    "gate": {"metrics": {"accuracy": 0.97}},
-}
 
 
 @pytest.fixture
@@ -36,7 +33,8 @@ def two_versions(engine: FakeMLEngine, home: Path) -> None:
     ):
         engine.create_version("tiles", {"name": name})
         engine.versions["tiles"][name] |= {"createTime": created, "isDefault": default}
-    Storage.from_environment().write_json("gs://graft/models/tiles/v_1/graft/lineage.json", LINEAGE)
+    model = Workspace(Storage.from_environment(), "gs://graft").model("tiles", "v_1")
+    lineage(run_id="r1", gate=decision(0.97)).write(model.storage, model.lineage)
 
 
 @pytest.mark.usefixtures("two_versions")

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.deploy.change_detection import RetrainSkip, find_retrain_skip
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import lineage
 
-WORKSPACE = "gs://graft"
 HEAD = b"def build_head(feature_width, num_classes): ..."
 
 
@@ -21,7 +22,7 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.head = home / "head.py"
-        self.storage = Storage({"graft": home / "bucket"})
+        self.workspace = Workspace(Storage({"graft": home / "bucket"}), "gs://graft")
         self.engine = FakeMLEngine()
         self.engine.ensure_model("m")
 
@@ -32,15 +33,15 @@ class World:
         self.engine.create_version("m", {"name": version})
         self.engine.set_default("m", version)
         digest = hashlib.sha256(self.head.read_bytes()).hexdigest() if "head" in model else ""
-        lineage = {
-            "dataset": {"version": dataset},
-            "classifier": self.classifier(**model).model_dump(mode="json"),
-            "training": {"head_uri": f"{WORKSPACE}/heads/{digest}.py" if digest else None},
-        }
-        self.storage.write_json(f"{WORKSPACE}/models/m/{version}/graft/lineage.json", lineage)
+        made_of = lineage(
+            classifier=self.classifier(**model),
+            dataset_version=dataset,
+            head_uri=self.workspace.head_file(digest) if digest else None,
+        )
+        made_of.write(self.workspace.storage, self.workspace.model("m", version).lineage)
 
     def find(self, dataset: str, **model: Any) -> RetrainSkip | None:
-        return find_retrain_skip(self.engine, self.storage, WORKSPACE, self.classifier(**model), dataset)
+        return find_retrain_skip(self.workspace, self.engine, self.classifier(**model), dataset)
 
 
 @pytest.fixture
@@ -65,8 +66,10 @@ def test_a_version_that_a_person_rolled_back_is_nothing_new(world: World) -> Non
     world.deploy("v_1", "d_1")
     world.deploy("v_2", "d_2")
     world.engine.set_default("m", "v_1")
-    event = {"event": "rolled_back", "version": "v_1", "previous": "v_2", "run_id": None}
-    record_event(world.storage, WORKSPACE, "m", {**event, "by": "Ada", "reason": "snow"})
+    event = HistoryEvent(
+        event=EventType.ROLLED_BACK, version="v_1", previous="v_2", run_id="r", by="Ada", reason="snow"
+    )
+    record_event(world.workspace, "m", event)
     found = world.find("d_2")
     assert found is not None
     assert "Ada rolled it back: snow" in found.reason
@@ -75,8 +78,10 @@ def test_a_version_that_a_person_rolled_back_is_nothing_new(world: World) -> Non
 def test_a_version_that_a_promotion_replaced_may_be_trained_again(world: World) -> None:
     world.deploy("v_1", "d_1")
     world.deploy("v_2", "d_2")
-    event = {"event": "promoted", "version": "v_2", "previous": "v_1", "run_id": "r"}
-    record_event(world.storage, WORKSPACE, "m", {**event, "by": "Ada", "reason": None})
+    event = HistoryEvent(
+        event=EventType.PROMOTED, version="v_2", previous="v_1", run_id="r", by="Ada", reason=None
+    )
+    record_event(world.workspace, "m", event)
     assert world.find("d_1") is None
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,35 +10,48 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.artifacts.history import read_history, record_event
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision, Override
+from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
+from pipeline.artifacts.metrics import Metrics
+from pipeline.artifacts.model_record import DatasetReference, Lineage, TrainingReference
+from pipeline.artifacts.run_summary import Outcome, WorkSummary, read_summary, write_summary
+from pipeline.artifacts.steps import CleanResult, FetchResult, PackResult, Promotion
+from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
 from pipeline.config import Classifier
 from pipeline.deploy.lineage import build_lineage, describe_version
 from pipeline.deploy.model_card import count_licences, front_matter, model_card
-from pipeline.deploy.promote import Promotion, promote_version
+from pipeline.deploy.promote import promote_version
+from pipeline.deploy.run_summary import build_summary, count_work, run_note
 from pipeline.deploy.smoke_test import read_golden_instances, smoke_test, smoke_test_or_delete
-from pipeline.deploy.summary import RunState, build_summary, count_work, run_note, write_summary
 from pipeline.deploy.version import deploy_version, record_in_model, version_name
 from pipeline.errors import PlatformUnavailable, SmokeTestFailed
-from pipeline.evaluate.evaluation import Evaluation
-from pipeline.evaluate.gate import GateDecision, decide_gate
-from pipeline.evaluate.metrics import Metrics
+from pipeline.evaluate.gate import decide_gate
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import label_value
 from pipeline.storage import Storage
+from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
 
 METRICS = Metrics(
     accuracy=0.9, accuracy_ci95=(0.7, 0.95), loss=0.3, test_pictures=10, confusion={"a": {"a": 9, "b": 1}}
 )
 EVALUATION = Evaluation(job="graft_b", classes=("a", "b"), candidate=METRICS)
-DATASET = {
-    "dataset": "m",
-    "version": "d_1",
-    "uri": "gs://graft/datasets/m/d_1",
-    "classes": {"a": 30, "b": 20},
-    "pictures": 50,
-    "decoded": 50,
-}
+DATASET = CleanResult(
+    dataset="m",
+    version="d_1",
+    uri="gs://graft/datasets/m/d_1",
+    classes={"a": 30, "b": 20},
+    pictures=50,
+    test_pictures=10,
+    train_pictures=40,
+    rejected={},
+    decoded=50,
+    warnings=[],
+    expect={},
+    new=True,
+)
+WORK = WorkSummary(downloaded=1, decoded=1, forwarded=1, cached=0)
 CARD: dict[str, Any] = {"weights_license": "Apache-2.0", "licences": {"CC0": 20, "not stated": 3}}
 CLASSIFIER = Classifier.from_dict({"name": "m", "dataset": {"source": {"type": "sample"}}})
 
@@ -47,9 +61,25 @@ def decision(min_accuracy: float = 0.5, **more: Any) -> GateDecision:
     return decide_gate(EVALUATION, gate)
 
 
+def lineage(gate: GateDecision) -> Lineage:
+    return build_lineage(
+        CLASSIFIER,
+        run_id="run 1",
+        dataset=DatasetReference.from_dict(DATASET.to_dict()),
+        training=TrainingReference(job="graft_t", weights_uri="gs://w", package_uri="gs://p"),
+        evaluation=EVALUATION,
+        decision=gate,
+    )
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     return Storage({"graft": tmp_path})
+
+
+@pytest.fixture
+def workspace(storage: Storage) -> Workspace:
+    return Workspace(storage, "gs://graft")
 
 
 def deploy(engine: FakeMLEngine, version: str) -> None:
@@ -80,17 +110,10 @@ class TestVersion:
         assert engine.models["m"]["defaultVersion"]["state"] == "READY"
 
     def test_model_directory_carries_its_record(self, storage: Storage) -> None:
-        lineage = build_lineage(
-            CLASSIFIER,
-            run_id="run 1",
-            dataset=DATASET,
-            training={"job": "graft_t", "weights_uri": "gs://w", "package_uri": "gs://p"},
-            evaluation=EVALUATION,
-            decision=decision(),
-        )
-        card = model_card(CLASSIFIER, lineage, EVALUATION, **CARD)
-        record_in_model(storage, "gs://graft/m", evaluation=EVALUATION.to_dict(), lineage=lineage, card=card)
-        assert describe_version(storage, "gs://graft/m") == {
+        made_of, model = lineage(decision()), ModelDirectory(storage, "gs://graft/m")
+        card = model_card(CLASSIFIER, made_of, EVALUATION, **CARD)
+        record_in_model(model, evaluation=EVALUATION, lineage=made_of, card=card)
+        assert describe_version(model).to_dict() == {
             "accuracy": 0.9,
             "run_id": "run 1",
             "dataset_version": "d_1",
@@ -106,39 +129,36 @@ class TestVersion:
         assert storage.read_json("gs://graft/m/graft/evaluation.json") == EVALUATION.to_dict()
 
     def test_model_directory_of_somebody_else_says_nothing(self, storage: Storage) -> None:
-        assert describe_version(storage, "gs://graft/x")["run_id"] is None
+        assert describe_version(ModelDirectory(storage, "gs://graft/x")).run_id is None
 
 
 class TestPromotion:
-    def test_first_version_is_the_default_already(self, storage: Storage) -> None:
+    def test_first_version_is_the_default_already(self, workspace: Workspace) -> None:
         engine = FakeMLEngine()
         deploy(engine, "v_1")
         assert (
-            promote_version(engine, storage, "gs://graft", model="m", version="v_1", champion=None)
-            is Promotion.PROMOTED
+            promote_version(workspace, engine, model="m", version="v_1", champion=None) is Promotion.PROMOTED
         )
 
-    def test_replaces_the_champion_it_was_compared_with_and_keeps_it(self, storage: Storage) -> None:
+    def test_replaces_the_champion_it_was_compared_with_and_keeps_it(self, workspace: Workspace) -> None:
         engine = FakeMLEngine()
         deploy(engine, "v_1")
         deploy(engine, "v_2")
         for _ in range(2):  # a retry finds it done
-            result = promote_version(engine, storage, "gs://graft", model="m", version="v_2", champion="v_1")
+            result = promote_version(workspace, engine, model="m", version="v_2", champion="v_1")
             assert result is Promotion.PROMOTED
         assert engine.models["m"]["defaultVersion"]["name"].endswith("v_2")
         assert len(engine.list_versions("m")) == 2
 
     @pytest.mark.parametrize("champion", ["v_0", None])
     def test_another_default_supersedes_and_the_version_is_deleted(
-        self, storage: Storage, champion: str | None
+        self, workspace: Workspace, champion: str | None
     ) -> None:
         engine = FakeMLEngine()
         deploy(engine, "v_1")
         deploy(engine, "v_2")
         for _ in range(2):
-            result = promote_version(
-                engine, storage, "gs://graft", model="m", version="v_2", champion=champion
-            )
+            result = promote_version(workspace, engine, model="m", version="v_2", champion=champion)
             assert result is Promotion.SUPERSEDED
         assert engine.get_version("m", "v_2") is None
         assert engine.models["m"]["defaultVersion"]["name"].endswith("v_1")
@@ -256,90 +276,79 @@ class TestOverride:
         taken = decision(0.95, **self.PERSON)
         assert taken.accepted
         summary = build_summary(
-            classifier="m",
             run_id="r",
-            state=RunState.SUCCESS,
+            state=Outcome.SUCCESS,
             dataset=DATASET,
-            work={},
-            evaluation=EVALUATION,
-            decision=taken,
-            version="v_1",
-        )
-        assert summary["gate"]["override"] == {"by": "Ada", "reason": "the camera was broken"}
-        assert "overridden by Ada (the camera was broken)" in run_note(RunState.SUCCESS, taken, "v_1")
-        lineage = build_lineage(
-            CLASSIFIER,
-            run_id="r",
-            dataset=DATASET,
-            training={"job": "graft_t", "weights_uri": "gs://w", "package_uri": "gs://p"},
+            work=WORK,
             evaluation=EVALUATION,
             decision=taken,
         )
-        card = model_card(CLASSIFIER, lineage, EVALUATION, **CARD)
+        assert summary.to_dict()["gate"]["override"] == {"by": "Ada", "reason": "the camera was broken"}
+        assert "overridden by Ada (the camera was broken)" in run_note(Outcome.SUCCESS, taken, "v_1")
+        made_of, model = lineage(taken), ModelDirectory(storage, "gs://graft/m")
+        card = model_card(CLASSIFIER, made_of, EVALUATION, **CARD)
         assert "overridden by Ada (the camera was broken): absolute.accuracy.min" in card
-        record_in_model(storage, "gs://graft/m", evaluation={}, lineage=lineage, card=card)
-        assert describe_version(storage, "gs://graft/m")["override"]["by"] == "Ada"
+        record_in_model(model, evaluation=EVALUATION, lineage=made_of, card=card)
+        assert describe_version(model).override == Override(by="Ada", reason="the camera was broken")
 
 
 def test_a_hostile_name_stays_inside_its_value_in_the_front_matter() -> None:
-    dataset = {"dataset": "x\n---\nevil: yes", "version": "d"}
+    dataset = DatasetReference(dataset="x\n---\nevil: yes", version="d", uri="", classes={})
     text = front_matter(CLASSIFIER, EVALUATION, dataset, "MIT")
-    assert yaml.safe_load(text.removeprefix("---\n").removesuffix("---\n"))["datasets"] == [
-        dataset["dataset"]
-    ]
+    assert yaml.safe_load(text.removeprefix("---\n").removesuffix("---\n"))["datasets"] == [dataset.dataset]
 
 
 def test_licences_are_counted_the_most_frequent_first(storage: Storage) -> None:
     rows = [("MIT", "train"), ("MIT", "test"), (None, "train"), ("CC0", None)]
-    lines = (json.dumps({"license": name, "split": split}) for name, split in rows)
-    storage.write_bytes("gs://graft/d/manifest.jsonl", "\n".join(lines).encode())
-    assert list(count_licences(storage, "gs://graft/d").items()) == [("MIT", 2), ("not stated", 1)]
+    write_rows(storage, "gs://graft/d", *(row("p", license=name, split=split) for name, split in rows))
+    counts = count_licences(DatasetVersionFolder(storage, "gs://graft/d"))
+    assert list(counts.items()) == [("MIT", 2), ("not stated", 1)]
 
 
 class TestHistory:
-    def test_events_come_back_oldest_first_and_once(self, storage: Storage) -> None:
-        first = {"event": "promoted", "version": "v_1", "run_id": "r1"}
-        second = {"event": "promoted", "version": "v_2", "run_id": "r2"}
-        record_event(storage, "gs://graft", "m", second, now=datetime(2026, 1, 2, tzinfo=UTC))
-        record_event(storage, "gs://graft", "m", first, now=datetime(2026, 1, 1, tzinfo=UTC))
-        again = record_event(storage, "gs://graft", "m", first)
-        assert again["at"].startswith("2026-01-01")
-        assert [event["version"] for event in read_history(storage, "gs://graft", "m")] == ["v_1", "v_2"]
+    def test_events_come_back_oldest_first_and_once(self, workspace: Workspace) -> None:
+        first = HistoryEvent(event=EventType.PROMOTED, version="v_1", run_id="r1")
+        second = HistoryEvent(event=EventType.PROMOTED, version="v_2", run_id="r2")
+        record_event(workspace, "m", second, now=datetime(2026, 1, 2, tzinfo=UTC))
+        record_event(workspace, "m", first, now=datetime(2026, 1, 1, tzinfo=UTC))
+        again = record_event(workspace, "m", first)
+        assert again.at.startswith("2026-01-01")
+        assert [event.version for event in read_history(workspace, "m")] == ["v_1", "v_2"]
 
-    def test_classifier_without_history_has_none(self, storage: Storage) -> None:
-        assert read_history(storage, "gs://graft", "m") == []
+    def test_classifier_without_history_has_none(self, workspace: Workspace) -> None:
+        assert read_history(workspace, "m") == []
 
 
 class TestSummary:
     def test_work_counts_a_picture_decoded_twice_once(self) -> None:
         work = count_work(
-            [{"downloaded": 1}, {"downloaded": 2}],
-            {"decoded": 5},
-            [{"decoded": 3}, {"decoded": 1}],
-            {"forwarded": 4, "cached": 0},
+            [FetchResult(index=None, downloaded=1), FetchResult(index=None, downloaded=2)],
+            replace(DATASET, decoded=5),
+            [PackResult(decoded=3, written=1), PackResult(decoded=1, written=1)],
+            forwarded=4,
+            cached=0,
         )
-        assert work == {"downloaded": 3, "decoded": 5, "forwarded": 4, "cached": 0}
+        assert work == WorkSummary(downloaded=3, decoded=5, forwarded=4, cached=0)
 
-    def test_summary_is_the_command_lines_document_without_seconds(self, storage: Storage) -> None:
-        work = {"downloaded": 1, "decoded": 1, "forwarded": 1, "cached": 0}
+    def test_summary_is_the_command_lines_document_without_seconds(self, workspace: Workspace) -> None:
         summary = build_summary(
-            classifier="m",
             run_id="manual__2026-01-01T00:00:00+00:00/x",
-            state=RunState.REFUSED,
+            state=Outcome.REFUSED,
             dataset=DATASET,
-            work=work,
+            work=WORK,
             evaluation=EVALUATION,
             decision=decision(min_accuracy=0.95),
-            version=None,
         )
-        uri = write_summary(storage, "gs://graft", summary)
+        uri = write_summary(workspace, summary)
         assert uri == "gs://graft/runs/m/manual__2026-01-01T00%3A00%3A00%2B00%3A00%2Fx/summary.json"
-        assert storage.read_json(uri) == {
+        assert read_summary(workspace, "m", summary.run_id) == summary
+        assert workspace.storage.read_json(uri) == {
+            "format": 1,
             "classifier": "m",
             "run_id": "manual__2026-01-01T00:00:00+00:00/x",
             "state": "refused",
             "dataset": {"version": "d_1", "pictures": 50, "classes": {"a": 30, "b": 20}},
-            "work": work,
+            "work": {"downloaded": 1, "decoded": 1, "forwarded": 1, "cached": 0},
             "evaluation": {
                 "accuracy": 0.9,
                 "accuracy_ci95": [0.7, 0.95],
@@ -359,6 +368,6 @@ class TestSummary:
         [("success", "Deployed `v_1`"), ("refused", "Refused by the gate"), ("superseded", "Superseded")],
     )
     def test_note_tells_the_outcome_and_the_reasons(self, state: str, words: str) -> None:
-        note = run_note(RunState(state), decision(min_accuracy=0.95), "v_1")
+        note = run_note(Outcome(state), decision(min_accuracy=0.95), "v_1")
         assert words in note
         assert "absolute.accuracy.min" in note

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.steps import Promotion
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.lock import KEPT_LOCKS, acquire_lock
-from pipeline.deploy.promote import Promotion, promote_version
+from pipeline.deploy.promote import promote_version
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
 from tests.fakes.clock import FakeClock
@@ -17,23 +19,23 @@ FOLDER = "gs://graft/classifiers/m/promotions/"
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage({"graft": tmp_path})
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(Storage({"graft": tmp_path}), "gs://graft")
 
 
-def test_turns_are_counted_and_old_ones_forgotten(storage: Storage) -> None:
+def test_locks_are_counted_and_old_ones_forgotten(workspace: Workspace) -> None:
     for expected in range(1, 2 * KEPT_LOCKS):
-        with acquire_lock(storage, "gs://graft", "m") as lock:
+        with acquire_lock(workspace, "m") as lock:
             assert lock.number == expected
-    assert len(storage.list_uris(FOLDER)) == 2 * KEPT_LOCKS
+    assert len(workspace.storage.list_uris(FOLDER)) == 2 * KEPT_LOCKS
 
 
-def test_only_one_holds_the_lock(storage: Storage) -> None:
+def test_only_one_holds_the_lock(workspace: Workspace) -> None:
     holders, most, mutex = 0, 0, threading.Lock()
 
     def work(number: int) -> int:
         nonlocal holders, most
-        with acquire_lock(storage, "gs://graft", "m") as lock:
+        with acquire_lock(workspace, "m") as lock:
             with mutex:
                 holders += 1
                 most = max(most, holders)
@@ -47,40 +49,40 @@ def test_only_one_holds_the_lock(storage: Storage) -> None:
     assert sorted(numbers) == list(range(1, 19))
 
 
-def test_lock_of_a_dead_holder_is_taken_after_a_while(storage: Storage) -> None:
+def test_lock_of_a_dead_holder_is_taken_after_a_while(workspace: Workspace) -> None:
     clock = FakeClock()
-    dead = acquire_lock(storage, "gs://graft", "m", clock=clock, abandon_seconds=30)
+    dead = acquire_lock(workspace, "m", clock=clock, abandon_seconds=30)
     dead.__enter__()
-    with acquire_lock(storage, "gs://graft", "m", clock=clock, abandon_seconds=30) as lock:
+    with acquire_lock(workspace, "m", clock=clock, abandon_seconds=30) as lock:
         assert lock.number == 2
         assert clock.now() >= 1030
 
 
-def test_next_try_takes_the_lock_that_its_killed_try_left_open(storage: Storage) -> None:
-    killed = acquire_lock(storage, "gs://graft", "m", holder="promote v_1")
+def test_next_try_takes_the_lock_that_its_killed_try_left_open(workspace: Workspace) -> None:
+    killed = acquire_lock(workspace, "m", holder="promote v_1")
     old = killed.__enter__()
     assert old.is_valid
-    with acquire_lock(storage, "gs://graft", "m", holder="promote v_1") as lock:
+    with acquire_lock(workspace, "m", holder="promote v_1") as lock:
         assert lock.number == 1
         assert lock.is_valid
         assert not old.is_valid, "the killed try, should it live on, must not act any more"
         killed.__exit__(None, None, None)
-        assert storage.list_uris(FOLDER) == [f"{FOLDER}000000001.json"], "nor end the turn of its next try"
-    with acquire_lock(storage, "gs://graft", "m", holder="promote v_1") as lock:
+        assert workspace.storage.list_uris(FOLDER) == [f"{FOLDER}000000001.json"], "nor release the next one"
+    with acquire_lock(workspace, "m", holder="promote v_1") as lock:
         assert lock.number == 2
 
 
-def test_waiting_ends(storage: Storage) -> None:
+def test_waiting_ends(workspace: Workspace) -> None:
     clock = FakeClock()
-    with acquire_lock(storage, "gs://graft", "m", clock=clock, abandon_seconds=1e9):
+    with acquire_lock(workspace, "m", clock=clock, abandon_seconds=1e9):
         other = FakeClock()
-        other.time = clock.time - 1e6  # a clock so far behind that no turn looks old
-        waiting = acquire_lock(storage, "gs://graft", "m", clock=other, abandon_seconds=1)
-        with pytest.raises(StorageError, match="No turn for the promotions of m within 2 s"):
+        other.time = clock.time - 1e6  # a clock so far behind that no lock looks old
+        waiting = acquire_lock(workspace, "m", clock=other, abandon_seconds=1)
+        with pytest.raises(StorageError, match="The promotions of m stayed locked for 2 s"):
             waiting.__enter__()
 
 
-def test_holder_that_was_too_slow_must_not_act(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holder_that_was_too_slow_must_not_act(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, clock = FakeMLEngine(), FakeClock()
     engine.ensure_model("m")
     for version in ("v_1", "v_2"):
@@ -94,8 +96,8 @@ def test_holder_that_was_too_slow_must_not_act(storage: Storage, monkeypatch: py
 
     monkeypatch.setattr(engine, "get_model", slow)
     with pytest.raises(StorageError, match="ran out; try again"):
-        promote_version(engine, storage, "gs://graft", model="m", version="v_2", champion="v_1")
+        promote_version(workspace, engine, model="m", version="v_2", champion="v_1")
     assert engine.models["m"]["defaultVersion"]["name"].endswith("v_1")
     monkeypatch.setattr(engine, "get_model", real)
-    promoted = promote_version(engine, storage, "gs://graft", model="m", version="v_2", champion="v_1")
+    promoted = promote_version(workspace, engine, model="m", version="v_2", champion="v_1")
     assert promoted is Promotion.PROMOTED

@@ -8,23 +8,31 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import read_history, record_event, served_before, serving_periods
-from pipeline.deploy.approval import Approval, record_approval
-from pipeline.deploy.promote import Promotion, promote_version
+from pipeline.artifacts.history import (
+    EventType,
+    HistoryEvent,
+    read_history,
+    record_event,
+    served_before,
+    serving_periods,
+)
+from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.steps import Promotion
+from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.approval import record_approval
+from pipeline.deploy.promote import promote_version
 from pipeline.deploy.rollback import Rollback, find_rollback_target, rollback_version
 from pipeline.errors import PlatformUnavailable, RollbackRefused, StorageError
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
-WORKSPACE = "gs://graft"
-
 
 class World:
     """A model of several versions that were promoted one after the other."""
 
     def __init__(self, home: Path) -> None:
-        self.storage = Storage({"graft": home})
+        self.workspace = Workspace(Storage({"graft": home}), "gs://graft")
         self.engine = FakeMLEngine(answer=self.answer)
         self.asked: list[str] = []
         self.engine.ensure_model("m")
@@ -37,21 +45,27 @@ class World:
 
     def deploy(self, version: str, champion: str | None) -> None:
         self.engine.create_version("m", {"name": version})
-        promote_version(self.engine, self.storage, WORKSPACE, model="m", version=version, champion=champion)
-        event = {"event": "promoted", "version": version, "previous": champion, "run_id": f"run of {version}"}
-        record_event(self.storage, WORKSPACE, "m", {**event, "decided_by": "gate"})
+        promote_version(self.workspace, self.engine, model="m", version=version, champion=champion)
+        event = HistoryEvent(
+            event=EventType.PROMOTED,
+            version=version,
+            previous=champion,
+            run_id=f"run of {version}",
+            decided_by="gate",
+        )
+        record_event(self.workspace, "m", event)
 
     def roll_back(self, to: str | None = None, **given: Any) -> Rollback:
         said = {"by": "Ada", "reason": "it mistakes snow", **given}
-        return rollback_version(self.engine, self.storage, WORKSPACE, model="m", to=to, **said)
+        return rollback_version(self.workspace, self.engine, model="m", to=to, **said)
 
     @property
     def serving(self) -> str | None:
         return default_version(self.engine.get_model("m"))
 
     @property
-    def history(self) -> list[dict[str, Any]]:
-        return read_history(self.storage, WORKSPACE, "m")
+    def history(self) -> list[HistoryEvent]:
+        return read_history(self.workspace, "m")
 
 
 @pytest.fixture
@@ -64,8 +78,8 @@ class TestRollback:
         done = world.roll_back()
         assert (done.version, done.previous, world.serving) == ("v_2", "v_3", "v_2")
         event = world.history[-1]
-        assert (event["event"], event["version"], event["previous"]) == ("rolled_back", "v_2", "v_3")
-        assert (event["by"], event["reason"], event["at"]) == ("Ada", "it mistakes snow", done.at)
+        assert (event.event, event.version, event.previous) == ("rolled_back", "v_2", "v_3")
+        assert (event.by, event.reason, event.at) == ("Ada", "it mistakes snow", done.at)
 
     def test_goes_further_back_the_next_time_and_not_forth(self, world: World) -> None:
         assert [world.roll_back().version, world.roll_back().version] == ["v_2", "v_1"]
@@ -76,11 +90,11 @@ class TestRollback:
     def test_goes_to_any_named_version_forth_as_well(self, world: World) -> None:
         assert world.roll_back(to="v_1").previous == "v_3"
         assert world.roll_back(to="v_3").previous == "v_1"
-        assert find_rollback_target(world.engine, world.storage, WORKSPACE, "m") == "v_1"
+        assert find_rollback_target(world.workspace, world.engine, "m") == "v_1"
 
     def test_passes_over_versions_that_are_gone_or_not_ready(self, world: World) -> None:
         world.engine.versions["m"]["v_2"]["state"] = "FAILED"
-        assert find_rollback_target(world.engine, world.storage, WORKSPACE, "m") == "v_1"
+        assert find_rollback_target(world.workspace, world.engine, "m") == "v_1"
         with pytest.raises(RollbackRefused, match="no READY version v_2"):
             world.roll_back(to="v_2")
         with pytest.raises(RollbackRefused, match="no READY version v_9"):
@@ -99,7 +113,7 @@ class TestRollback:
         monkeypatch.setattr(world.engine, "predict", unavailable)
         with pytest.raises(PlatformUnavailable):
             world.roll_back()
-        assert (world.serving, world.history[-1]["event"]) == ("v_3", "promoted")
+        assert (world.serving, world.history[-1].event) == ("v_3", "promoted")
 
     def test_of_a_model_that_takes_no_pictures_works(self, world: World) -> None:
         world.engine.answer = None
@@ -108,7 +122,7 @@ class TestRollback:
     def test_with_the_same_run_happens_once(self, world: World) -> None:
         first, second = world.roll_back(run_id="r"), world.roll_back(run_id="r")
         assert first == second
-        assert [event["event"] for event in world.history].count("rolled_back") == 1
+        assert [event.event for event in world.history].count("rolled_back") == 1
 
     def test_that_died_before_it_was_recorded_goes_no_further_in_the_next_try(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -120,10 +134,10 @@ class TestRollback:
             patched.setattr("pipeline.deploy.rollback.record_event", die)
             with pytest.raises(StorageError, match="full"):
                 world.roll_back(run_id="r")
-        assert (world.serving, world.history[-1]["event"]) == ("v_2", "promoted")
+        assert (world.serving, world.history[-1].event) == ("v_2", "promoted")
         done = world.roll_back(run_id="r")
         assert (done.version, done.previous, world.serving) == ("v_2", "v_3", "v_2")
-        assert world.history[-1]["event"] == "rolled_back"
+        assert world.history[-1].event == "rolled_back"
 
     def test_to_what_serves_already_is_refused(self, world: World) -> None:
         with pytest.raises(RollbackRefused, match="v_3 of m serves already"):
@@ -138,30 +152,28 @@ class TestRollback:
     def test_supersedes_a_run_that_was_compared_with_the_version_taken_back(self, world: World) -> None:
         world.engine.create_version("m", {"name": "v_4"})
         world.roll_back()
-        result = promote_version(
-            world.engine, world.storage, WORKSPACE, model="m", version="v_4", champion="v_3"
-        )
+        result = promote_version(world.workspace, world.engine, model="m", version="v_4", champion="v_3")
         assert (result, world.serving) == (Promotion.SUPERSEDED, "v_2")
 
     def test_without_history_asks_for_a_version(self, tmp_path: Path) -> None:
-        engine, storage = FakeMLEngine(), Storage({"graft": tmp_path / "empty"})
+        workspace = Workspace(Storage({"graft": tmp_path / "empty"}), "gs://graft")
         with pytest.raises(RollbackRefused, match="`graft versions m` lists"):
-            rollback_version(engine, storage, WORKSPACE, model="m", by="Ada", reason="x")
+            rollback_version(workspace, FakeMLEngine(), model="m", by="Ada", reason="x")
 
 
 class TestHistory:
     def test_says_what_served_when_and_why(self, world: World) -> None:
         world.roll_back()
         periods = serving_periods(world.history)
-        assert [period["version"] for period in periods] == ["v_1", "v_2", "v_3", "v_2"]
-        assert [period["since"] for period in periods[1:]] == [period["until"] for period in periods[:-1]]
-        assert (periods[-1]["until"], periods[-1]["by"]) == (None, "Ada")
-        assert (periods[0]["by"], periods[0]["run_id"]) == ("gate", "run of v_1")
+        assert [period.version for period in periods] == ["v_1", "v_2", "v_3", "v_2"]
+        assert [period.since for period in periods[1:]] == [period.until for period in periods[:-1]]
+        assert (periods[-1].until, periods[-1].by) == (None, "Ada")
+        assert (periods[0].by, periods[0].run_id) == ("gate", "run of v_1")
 
     def test_events_that_change_no_traffic_end_no_period(self, world: World) -> None:
-        event = {"event": "superseded", "version": "v_4", "run_id": "r"}
-        record_event(world.storage, WORKSPACE, "m", event, now=datetime(2099, 1, 1, tzinfo=UTC))
-        assert serving_periods(world.history)[-1]["until"] is None
+        event = HistoryEvent(event=EventType.SUPERSEDED, version="v_4", run_id="r")
+        record_event(world.workspace, "m", event, now=datetime(2099, 1, 1, tzinfo=UTC))
+        assert serving_periods(world.history)[-1].until is None
         assert served_before(world.history) == ["v_1", "v_2", "v_3"]
 
 
@@ -170,9 +182,9 @@ class TestApproval:
     def test_is_in_the_history_once(self, world: World, approved: bool, event: str) -> None:
         approval = Approval(approved=approved, by="Ada", reason="looks right", at="2026-01-01T00:00:00Z")
         for _ in range(2):
-            record_approval(world.storage, WORKSPACE, "m", version="v_4", run_id="r", approval=approval)
-        found = [row for row in world.history if row["version"] == "v_4"]
-        assert [(row["event"], row["by"], row["reason"]) for row in found] == [(event, "Ada", "looks right")]
+            record_approval(world.workspace, "m", version="v_4", run_id="r", approval=approval)
+        found = [row for row in world.history if row.version == "v_4"]
+        assert [(row.event, row.by, row.reason) for row in found] == [(event, "Ada", "looks right")]
 
     def test_says_itself_in_one_line(self) -> None:
         said = Approval(approved=False, by="Ada", reason="blurred", at="")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.sweep import (
     delete_job_folders,
     delete_versions,
@@ -14,8 +15,10 @@ from pipeline.deploy.sweep import (
     find_old_jobs,
     find_old_versions,
 )
+from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import lineage
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LABELS = {"run": "r", "dataset": "d", "job": "j"}
@@ -27,8 +30,8 @@ def version_id(number: int) -> str:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage({"graft": tmp_path})
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(Storage({"graft": tmp_path}), "gs://graft")
 
 
 @pytest.fixture
@@ -43,66 +46,72 @@ def add_versions(engine: FakeMLEngine, *numbers: int, **changes: Any) -> None:
         engine.create_version("m", {"name": version_id(number), "labels": LABELS, **changes})
 
 
-def serve(engine: FakeMLEngine, storage: Storage, *numbers: int, event: str = "promoted") -> None:
+def serve(
+    engine: FakeMLEngine, workspace: Workspace, *numbers: int, event: EventType = EventType.PROMOTED
+) -> None:
     for number in numbers:
         engine.set_default("m", version_id(number))
-        said = {"event": event, "version": version_id(number), "run_id": f"{event} {number}"}
-        record_event(storage, "gs://graft", "m", said)
+        happened = HistoryEvent(event=event, version=version_id(number), run_id=f"{event} {number}")
+        record_event(workspace, "m", happened)
 
 
-def find(engine: FakeMLEngine, storage: Storage, **changes: Any) -> list[str]:
+def find(engine: FakeMLEngine, workspace: Workspace, **changes: Any) -> list[str]:
     given: dict[str, Any] = {"live": (), "keep": 2, "grace": timedelta(hours=1), "now": NOW}
-    model = engine.models["m"]
-    return find_old_versions(engine, storage, "gs://graft", model, **{**given, **changes})
+    default = default_version(engine.models["m"])
+    return find_old_versions(workspace, engine, "m", default=default, **{**given, **changes})
 
 
 class TestVersions:
-    def test_those_that_served_before_the_kept_ones_go(self, engine: FakeMLEngine, storage: Storage) -> None:
-        add_versions(engine, 1, 2, 3, 4)
-        serve(engine, storage, 1, 2, 3, 4)
-        assert find(engine, storage) == [version_id(1), version_id(2)]
-        assert find(engine, storage, keep=3) == [version_id(1)]
-
-    def test_what_a_rollback_goes_to_stays_after_a_rollback_too(
-        self, engine: FakeMLEngine, storage: Storage
+    def test_those_that_served_before_the_kept_ones_go(
+        self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
         add_versions(engine, 1, 2, 3, 4)
-        serve(engine, storage, 1, 2, 3, 4)
-        serve(engine, storage, 3, event="rolled_back")
-        old = find(engine, storage)
+        serve(engine, workspace, 1, 2, 3, 4)
+        assert find(engine, workspace) == [version_id(1), version_id(2)]
+        assert find(engine, workspace, keep=3) == [version_id(1)]
+
+    def test_what_a_rollback_goes_to_stays_after_a_rollback_too(
+        self, engine: FakeMLEngine, workspace: Workspace
+    ) -> None:
+        add_versions(engine, 1, 2, 3, 4)
+        serve(engine, workspace, 1, 2, 3, 4)
+        serve(engine, workspace, 3, event=EventType.ROLLED_BACK)
+        old = find(engine, workspace)
         assert version_id(2) not in old, "the next rollback goes there"
         assert version_id(3) not in old
 
     def test_what_a_rollback_goes_to_stays_where_the_default_was_set_by_another_client(
-        self, engine: FakeMLEngine, storage: Storage
+        self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
         add_versions(engine, 1, 2, 3, 4, 5)
-        serve(engine, storage, 1, 2, 3, 4, 5)
+        serve(engine, workspace, 1, 2, 3, 4, 5)
         engine.set_default("m", version_id(3))  # no event in the history
-        assert find(engine, storage) == [version_id(1)], "2 is what a rollback from 3 goes to"
+        assert find(engine, workspace) == [version_id(1)], "2 is what a rollback from 3 goes to"
 
-    def test_one_that_never_served_goes_after_the_grace(self, engine: FakeMLEngine, storage: Storage) -> None:
+    def test_one_that_never_served_goes_after_the_grace(
+        self, engine: FakeMLEngine, workspace: Workspace
+    ) -> None:
         add_versions(engine, 1, 2)  # made at midnight
-        serve(engine, storage, 1)
-        assert find(engine, storage) == [version_id(2)]
-        assert find(engine, storage, grace=timedelta(hours=13)) == []
-        assert find(engine, storage, live=[version_id(2)], grace=timedelta(0)) == []
+        serve(engine, workspace, 1)
+        assert find(engine, workspace) == [version_id(2)]
+        assert find(engine, workspace, grace=timedelta(hours=13)) == []
+        assert find(engine, workspace, live=[version_id(2)], grace=timedelta(0)) == []
 
     def test_others_versions_and_busy_ones_are_left_alone(
-        self, engine: FakeMLEngine, storage: Storage
+        self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
         add_versions(engine, 1)
         engine.create_version("m", {"name": "mine", "labels": LABELS})
         engine.create_version("m", {"name": version_id(7)})
         add_versions(engine, 8)
         engine.versions["m"][version_id(8)]["state"] = "CREATING"
-        assert find(engine, storage) == []
+        assert find(engine, workspace) == []
 
     def test_one_that_became_the_default_meanwhile_is_not_deleted(
-        self, engine: FakeMLEngine, storage: Storage
+        self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
         add_versions(engine, 1, 2, 3)
-        serve(engine, storage, 3)
+        serve(engine, workspace, 3)
         assert delete_versions(engine, "m", [version_id(2), version_id(3)]) == [version_id(2)]
         assert set(engine.versions["m"]) == {version_id(1), version_id(3)}
 
@@ -136,20 +145,20 @@ class TestJobs:
         assert found == ["old", "failed"]
 
     def test_versions_need_what_they_are_made_of_and_compared_by(
-        self, engine: FakeMLEngine, storage: Storage
+        self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
-        lineage = {"training": {"job": "trained"}, "evaluation_job": "evaluated"}
-        storage.write_json(f"gs://graft/models/m/{version_id(1)}/graft/lineage.json", lineage)
+        made_of = lineage(training_job="trained", evaluation_job="evaluated")
+        made_of.write(workspace.storage, workspace.model("m", version_id(1)).lineage)
         add_versions(engine, 1, deploymentUri="gs://graft/jobs/made/model")
         add_versions(engine, 3, deploymentUri="gs://elsewhere/model")  # nobody looks into that bucket
         asked = {"versionName": f"projects/local/models/m/versions/{version_id(1)}"}
         gone = {"versionName": f"projects/local/models/m/versions/{version_id(2)}"}
         jobs = [self.job("asked", predictionInput=asked), self.job("gone", predictionInput=gone)]
-        needed = find_needed_jobs(engine, storage, "gs://graft", jobs)
+        needed = find_needed_jobs(workspace, engine, jobs)
         assert needed == {"trained", "evaluated", "made", "asked"}
 
-    def test_folders_are_deleted_whole_and_no_others(self, storage: Storage) -> None:
+    def test_folders_are_deleted_whole_and_no_others(self, workspace: Workspace) -> None:
         for uri in ("jobs/a/model/x", "jobs/a/training.json", "jobs/ab/model/x"):
-            storage.write_bytes(f"gs://graft/{uri}", b"x")
-        assert delete_job_folders(storage, "gs://graft", ["a", "b"]) == ["a"]
-        assert storage.list_uris("gs://graft/") == ["gs://graft/jobs/ab/model/x"]
+            workspace.storage.write_bytes(f"gs://graft/{uri}", b"x")
+        assert delete_job_folders(workspace, ["a", "b"]) == ["a"]
+        assert workspace.storage.list_uris("gs://graft/") == ["gs://graft/jobs/ab/model/x"]

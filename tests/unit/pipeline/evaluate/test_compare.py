@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest
 
+from pipeline.artifacts.evaluation import Comparison, Difference
 from pipeline.evaluate.compare import (
-    Comparison,
     compare_pairs,
     design_effect,
     difference_interval,
@@ -193,14 +193,16 @@ class TestComparison:
         assert found.differences == {}
 
     def test_counts_groups(self) -> None:
-        found = self.compare(groups=["x", "y", "z", "x", "y"], differences={"loss": {"value": 1}})
+        found = self.compare(
+            groups=["x", "y", "z", "x", "y"], differences={"loss": Difference(value=1, ci95=None)}
+        )
         assert found.design_effect == design_effect([1, 0, -1, 1, 0], ["x", "y", "z", "x", "y"])
         assert found.design_effect > 1
         assert found.interval == difference_interval(2, 1, 5, confidence=0.95, effect=found.design_effect)
-        assert found.differences == {"loss": {"value": 1}}
+        assert found.differences == {"loss": Difference(value=1, ci95=None)}
 
     def test_survives_json(self) -> None:
-        found = self.compare(differences={"loss": {"value": 0.1, "ci95": [0.0, 0.2]}})
+        found = self.compare(differences={"loss": Difference(value=0.1, ci95=(0.0, 0.2))})
         assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
     def test_pictures_must_be_the_same(self) -> None:

@@ -6,14 +6,25 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation, SharedClasses
+from pipeline.artifacts.gate import GateDecision
+from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
 from pipeline.config import GateConfig
-from pipeline.errors import ConfigError, EvaluationError, PredictionJoinError
-from pipeline.evaluate.champion import Champion, read_champion, read_labels
-from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation, evaluate_model, read_evaluation
-from pipeline.evaluate.gate import GateDecision, decide_gate
-from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
+from pipeline.errors import ConfigError, EvaluationError, FormatTooNew, PredictionJoinError
+from pipeline.evaluate.champion import Champion, find_labels, read_champion
+from pipeline.evaluate.evaluation import evaluate_model
+from pipeline.evaluate.gate import decide_gate
+from pipeline.evaluate.predictions import (
+    Prediction,
+    PredictionJob,
+    join_predictions,
+    read_predictions,
+    read_test_labels,
+)
 from pipeline.evaluate.report import confusion_table, evaluation_report
 from pipeline.storage import Storage
+from tests.fakes import dataset
+from tests.fakes.model_record import lineage
 
 DATASET = "gs://graft/datasets/d/d_1"
 CLASSES = ("cat", "dog")
@@ -23,12 +34,12 @@ CLASSES = ("cat", "dog")
 def storage(tmp_path: Path) -> Storage:
     storage = Storage({"graft": tmp_path})
     rows = [
-        {"id": "t1", "label": "cat", "split": "test", "status": "kept"},
-        {"id": "t2", "label": "dog", "split": "test", "status": "kept"},
-        {"id": "x1", "label": "dog", "split": "test", "status": "quarantined"},
-        {"id": "x2", "label": "dog", "split": "train", "status": "kept"},
+        dataset.row("t1", "cat"),
+        dataset.row("t2", "dog"),
+        dataset.row("x1", "dog", status="quarantined"),
+        dataset.row("x2", "dog", split="train"),
     ]
-    storage.write_bytes(f"{DATASET}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    dataset.write_rows(storage, DATASET, *rows)
     return storage
 
 
@@ -48,7 +59,12 @@ def write_job(storage: Storage, job_id: str, *files: list[dict[str, Any]], **out
 
 
 def evaluate(storage: Storage, job: dict[str, Any], **more: Any) -> Evaluation:
-    return evaluate_model(storage, dataset_uri=DATASET, classes=CLASSES, candidate_job=job, **more)
+    return evaluate_model(
+        DatasetVersionFolder(storage, DATASET),
+        classes=CLASSES,
+        candidate_job=PredictionJob.of(job),
+        **more,
+    )
 
 
 def champion_of(job: dict[str, Any], classes: tuple[str, ...] | None = CLASSES, **more: Any) -> Champion:
@@ -72,14 +88,14 @@ class TestJoin:
     )
     def test_keys_must_match_one_to_one(self, rows: list[dict[str, Any]], message: str) -> None:
         with pytest.raises(PredictionJoinError, match=message):
-            join_predictions(rows, ["t1", "t2"])
+            join_predictions(map(Prediction.from_dict, rows), ["t1", "t2"])
 
     def test_error_lists_only_a_few_keys(self) -> None:
         with pytest.raises(PredictionJoinError, match=r"9 missing \(k0, k1, k2, \.\.\.\)"):
             join_predictions([], [f"k{index}" for index in range(9)])
 
     def test_only_kept_test_pictures_count(self, storage: Storage) -> None:
-        assert read_test_labels(storage, DATASET) == {"t1": "cat", "t2": "dog"}
+        assert read_test_labels(DatasetVersionFolder(storage, DATASET)) == {"t1": "cat", "t2": "dog"}
 
 
 class TestCounts:
@@ -120,10 +136,11 @@ class TestChampion:
         assert evaluation.comparison is not None
         assert (evaluation.candidate.accuracy, evaluation.champion.accuracy) == (1.0, 0.5)
         assert (evaluation.comparison.gained, evaluation.comparison.lost) == (("t2",), ())
-        assert evaluation.comparison.differences["accuracy"]["value"] == 0.5
+        assert evaluation.comparison.differences["accuracy"].value == 0.5
         assert "champion v_1: accuracy 0.5" in evaluation.note
         assert evaluation.shared is None
-        assert evaluation.slices["label"]["dog"]["champion"]["accuracy"] == 0.0
+        assert evaluation.slices["label"]["dog"].champion is not None
+        assert evaluation.slices["label"]["dog"].champion.accuracy == 0.0
         text = json.dumps(evaluation.to_dict(), allow_nan=False)
         assert Evaluation.from_dict(json.loads(text)) == evaluation
 
@@ -136,8 +153,9 @@ class TestChampion:
         assert evaluation.champion.confusion["dog"] == {"cat": 0, "dog": 0, "bird": 1}
         assert "it does not know dog, whose pictures count as its misses" in evaluation.note
         assert evaluation.shared is not None
-        assert (evaluation.shared["classes"], evaluation.shared["pictures"]) == (["cat"], 1)
-        assert evaluation.shared["champion"]["accuracy"] == 1.0
+        assert (evaluation.shared.classes, evaluation.shared.pictures) == (("cat",), 1)
+        assert evaluation.shared.champion is not None
+        assert evaluation.shared.champion.accuracy == 1.0
 
     def test_champion_with_the_classes_in_another_order_is_joined_by_name(self, storage: Storage) -> None:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
@@ -150,7 +168,7 @@ class TestChampion:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
         champion = write_job(storage, "b", [row("t1", 0.9, "fish"), row("t2", 0.2, "bird")])
         evaluation = evaluate(storage, candidate, champion=champion_of(champion, ("fish", "bird")))
-        assert evaluation.shared == {"classes": [], "pictures": 0, "candidate": None, "champion": None}
+        assert evaluation.shared == SharedClasses(classes=(), pictures=0, candidate=None, champion=None)
 
     def test_champion_without_our_metadata_is_not_compared_and_that_is_said(self, storage: Storage) -> None:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
@@ -167,12 +185,8 @@ class TestChampion:
         assert "answers otherwise than its graft/labels.json says" in evaluation.note
 
     def test_champion_trained_on_todays_test_pictures_is_found_out(self, storage: Storage) -> None:
-        old = [
-            {"id": "t1", "label": "cat", "split": "train", "status": "kept"},
-            {"id": "t2", "label": "dog", "split": "test", "status": "kept"},
-        ]
         uri = "gs://graft/datasets/d/d_0"
-        storage.write_bytes(f"{uri}/manifest.jsonl", "\n".join(map(json.dumps, old)).encode())
+        dataset.write_rows(storage, uri, dataset.row("t1", "cat", split="train"), dataset.row("t2", "dog"))
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
         evaluation = evaluate(storage, candidate, champion=champion_of(candidate, dataset_uri=uri))
         assert evaluation.champion_saw == 1
@@ -180,14 +194,14 @@ class TestChampion:
         gone = champion_of(candidate, dataset_uri="gs://graft/datasets/d/gone")
         assert evaluate(storage, candidate, champion=gone).champion_saw is None
 
-    def test_what_a_version_says_of_itself_is_read_from_its_directory(self, storage: Storage) -> None:
+    def test_what_a_version_tells_about_itself_is_read_from_its_directory(self, storage: Storage) -> None:
         storage.write_json("gs://graft/deployed/graft/labels.json", ["cat", "dog"])
-        storage.write_json("gs://graft/deployed/graft/lineage.json", {"dataset": {"uri": DATASET}})
-        job = write_job(storage, "b", [row("t1", 0.9)])
-        places = ["gs://graft/copied", "gs://graft/deployed"]
-        champion = read_champion(storage, "v_1", job, places)
+        models = [ModelDirectory(storage, f"gs://graft/{name}") for name in ("copied", "deployed")]
+        lineage(dataset_uri=DATASET).write(storage, models[1].lineage)
+        job = PredictionJob.of(write_job(storage, "b", [row("t1", 0.9)]))
+        champion = read_champion("v_1", job, models)
         assert (champion.classes, champion.dataset_uri, champion.job) == (CLASSES, DATASET, "b")
-        assert read_labels(storage, places[:1]) is None
+        assert find_labels(models[:1]) is None
 
 
 class TestFlippedLabels:
@@ -201,11 +215,8 @@ class TestFlippedLabels:
 
     def decide(self, storage: Storage, *, wrong: int) -> GateDecision:
         keys = [f"p{index:03d}" for index in range(100)]
-        rows = [
-            {"id": key, "label": CLASSES[index % 2], "split": "test", "status": "kept"}
-            for index, key in enumerate(keys)
-        ]
-        storage.write_bytes(f"{DATASET}/manifest.jsonl", "\n".join(map(json.dumps, rows)).encode())
+        rows = [dataset.row(key, CLASSES[index % 2]) for index, key in enumerate(keys)]
+        dataset.write_rows(storage, DATASET, *rows)
 
         def answers(misses: int) -> list[dict[str, Any]]:
             right = [0.9 if index % 2 == 0 else 0.1 for index in range(100)]
@@ -256,8 +267,8 @@ class TestFile:
 
     def test_of_a_later_graft_is_refused(self, storage: Storage) -> None:
         storage.write_json("gs://graft/e.json", {"schema": 99})
-        with pytest.raises(EvaluationError, match="schema 99; this Graft knows up to 2"):
-            read_evaluation(storage, "gs://graft/e.json")
+        with pytest.raises(FormatTooNew, match="has the format 99; this version of Graft reads up to 2"):
+            Evaluation.read(storage, "gs://graft/e.json")
 
 
 def test_report_shows_candidate_baseline_and_confusion(storage: Storage) -> None:

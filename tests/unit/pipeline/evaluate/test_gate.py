@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation
+from pipeline.artifacts.gate import GateDecision, Override, Verdict
 from pipeline.config import GateConfig
 from pipeline.evaluate.compare import difference_interval
-from pipeline.evaluate.evaluation import FIRST_VERSION, Evaluation
-from pipeline.evaluate.gate import GateDecision, decide_gate
-from pipeline.evaluate.rules import Verdict
+from pipeline.evaluate.gate import decide_gate
 from tests.fakes.evaluation import evaluation, metrics, pairs, part
 
 PERSON = {"override_by": "Ada", "override_reason": "the camera was broken"}
@@ -675,7 +675,7 @@ class TestDecision:
 
     def test_records_who_overrode_and_why(self) -> None:
         decision = decide(evaluation(), min_accuracy=0.95, override_by=" Ada ", override_reason=" broken ")
-        assert decision.override == {"by": "Ada", "reason": "broken"}
+        assert decision.override == Override(by="Ada", reason="broken")
         assert decision.reasons == ("absolute.accuracy.min: accuracy 0.9 is below the limit 0.95",)
         assert GateDecision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
 

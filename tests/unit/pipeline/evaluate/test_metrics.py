@@ -11,10 +11,11 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from pipeline.artifacts.metrics import Metrics
 from pipeline.errors import EvaluationError, LabelMapMismatch
 from pipeline.evaluate.answers import Answers, collect_answers
 from pipeline.evaluate.measure import measure
-from pipeline.evaluate.metrics import Metrics, wilson_interval
+from pipeline.evaluate.metrics import wilson_interval
 from pipeline.evaluate.predictions import Prediction
 from pipeline.evaluate.scores import (
     NUM_BINS,
@@ -99,28 +100,29 @@ class TestAgainstScikitLearn:
         for index, label in enumerate(answers.classes):
             row = found.per_class[label]
             for name, expected in zip(("precision", "recall", "f1", "support"), scores, strict=True):
-                value = math.nan if row[name] is None else row[name]
+                measured = getattr(row, name)
+                value = math.nan if measured is None else measured
                 assert value == pytest.approx(expected[index], abs=NEAR, nan_ok=True), (label, name)
             positive, score = answers.truth == index, answers.probabilities[:, index]
             if 0 < positive.sum() < len(positive):
                 rocs.append(sk.roc_auc_score(positive, score))
-                assert row["roc_auc"] == pytest.approx(rocs[-1], abs=NEAR)
+                assert row.roc_auc == pytest.approx(rocs[-1], abs=NEAR)
                 area = sk.average_precision_score(positive, score)
-                assert row["pr_auc"] == pytest.approx(area, abs=NEAR)
+                assert row.pr_auc == pytest.approx(area, abs=NEAR)
             else:
-                assert row["roc_auc"] is None
-            if row["support"]:
-                hits = round(row["recall"] * row["support"])
-                low, high = binomtest(hits, row["support"]).proportion_ci(method="wilson")
-                assert row["recall_ci95"] == pytest.approx([low, high], abs=NEAR)
+                assert row.roc_auc is None
+            if row.support:
+                hits = round(row.recall * row.support)
+                low, high = binomtest(hits, row.support).proportion_ci(method="wilson")
+                assert row.recall_ci95 == pytest.approx([low, high], abs=NEAR)
         expected_mean = float(np.mean(rocs)) if rocs else None
         assert found.value_of("roc_auc") == pytest.approx(expected_mean, abs=NEAR)
 
     def check_calibration(self, found: Metrics, answers: Answers) -> None:
         right, sure = calibration_curve(answers.correct, answers.confidence, n_bins=NUM_BINS)
-        assert [row["accuracy"] for row in found.reliability] == pytest.approx(right.tolist(), abs=NEAR)
-        assert [row["confidence"] for row in found.reliability] == pytest.approx(sure.tolist(), abs=NEAR)
-        counts = np.array([row["pictures"] for row in found.reliability])
+        assert [row.accuracy for row in found.reliability] == pytest.approx(right.tolist(), abs=NEAR)
+        assert [row.confidence for row in found.reliability] == pytest.approx(sure.tolist(), abs=NEAR)
+        counts = np.array([row.pictures for row in found.reliability])
         assert counts.sum() == len(answers.truth)
         expected = (counts * abs(right - sure)).sum() / counts.sum()
         assert found.value_of("ece") == pytest.approx(expected, abs=NEAR)
@@ -173,7 +175,7 @@ class TestDegenerateTests:
         assert (found.accuracy, found.test_pictures) == (1.0, 1)
         assert found.interval_of("macro_f1") is None
         assert found.value_of("roc_auc") is None
-        assert found.per_class["c0"]["f1_ci95"] is None
+        assert found.per_class["c0"].f1_ci95 is None
         assert json.loads(json.dumps(found.to_dict(), allow_nan=False))
 
     def test_one_group_of_many_pictures_has_no_bootstrap_interval(self) -> None:
@@ -183,13 +185,13 @@ class TestDegenerateTests:
     def test_class_without_pictures_is_undefined_and_takes_no_part_in_means(self) -> None:
         found = measure(answers_of([0, 0, 1], [[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]))
         empty = found.per_class["c2"]
-        assert (empty["support"], empty["recall"], empty["precision"], empty["f1"]) == (0, None, None, None)
+        assert (empty.support, empty.recall, empty.precision, empty.f1) == (0, None, None, None)
         assert found.value_of("macro_f1") == 1.0
 
     def test_class_that_is_never_said_counts_as_zero_in_means(self) -> None:
         found = measure(answers_of([0, 1], [[0.8, 0.2], [0.8, 0.2]]))
-        assert found.per_class["c1"]["precision"] is None
-        assert found.per_class["c1"]["f1"] == 0.0
+        assert found.per_class["c1"].precision is None
+        assert found.per_class["c1"].f1 == 0.0
         assert found.value_of("macro_precision") == pytest.approx(0.25)
 
     def test_group_bootstrap_is_wider_than_that_of_pictures(self) -> None:
@@ -215,10 +217,10 @@ class TestDegenerateTests:
 class TestCoverage:
     def test_curve_tells_what_withholding_answers_buys(self) -> None:
         found = measure(answers_of([0, 0, 1, 1], [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]))
-        rows = {row["threshold"]: row for row in found.coverage}
-        assert (rows[0.0]["coverage"], rows[0.0]["accuracy"]) == (1.0, 0.75)
-        assert (rows[0.65]["coverage"], rows[0.65]["accuracy"]) == (0.75, 1.0)
-        assert (rows[0.99]["coverage"], rows[0.99]["accuracy"]) == (0.0, None)
+        rows = {row.threshold: row for row in found.coverage}
+        assert (rows[0.0].coverage, rows[0.0].accuracy) == (1.0, 0.75)
+        assert (rows[0.65].coverage, rows[0.65].accuracy) == (0.75, 1.0)
+        assert (rows[0.99].coverage, rows[0.99].accuracy) == (0.0, None)
 
 
 def test_loss_is_clipped_as_keras_clips() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.evaluate.slices import MAX_VALUES, OTHER, check_columns, slice_pictures, slice_value
+from tests.fakes.dataset import row as make_row
 
 
 @pytest.mark.parametrize(
@@ -25,12 +28,13 @@ from pipeline.evaluate.slices import MAX_VALUES, OTHER, check_columns, slice_pic
         ({"width": 30}, "width", "30"),
     ],
 )
-def test_picture_belongs_to_one_slice(row: dict[str, object], column: str, expected: str) -> None:
-    assert slice_value(row, column) == expected
+def test_picture_belongs_to_one_slice(row: dict[str, Any], column: str, expected: str) -> None:
+    assert slice_value(make_row("p", **row), column) == expected
 
 
 def test_rare_values_are_put_together() -> None:
-    rows = [{"creator": "many"}, {"creator": "many"}] + [{"creator": f"c{n}"} for n in range(MAX_VALUES + 9)]
+    creators = ["many", "many", *(f"c{number}" for number in range(MAX_VALUES + 9))]
+    rows = [make_row("p", creator=creator) for creator in creators]
     found = slice_pictures(rows, "creator")
     assert found["many"] == [0, 1]
     assert len(found) == MAX_VALUES + 1

@@ -24,6 +24,7 @@ from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.prediction import predict_picture
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import lineage
 from tests.fakes.pictures import encode
 
 BUCKET = "gs://graft"
@@ -97,11 +98,8 @@ def workspace(tmp_path: Path) -> Workspace:
     ids = np.array([row["id"] for row in rows], "S")
     storage.write_bytes(f"{BUCKET}/features/a.npz", write_npz({"ids": ids, "features": features}))
     storage.write_json(f"{job}/training.json", {"features": [f"{BUCKET}/features/a.npz"]})
-    lineage = {
-        "dataset": {"uri": dataset},
-        "training": {"model_uri": f"{job}/model", "classes": ["brick", "grass"]},
-    }
-    storage.write_json(f"{BUCKET}/models/m/v1/graft/lineage.json", lineage)
+    made_of = lineage(dataset_uri=dataset, model_uri=f"{job}/model", classes=("brick", "grass"))
+    made_of.write(storage, f"{BUCKET}/models/m/v1/graft/lineage.json")
     storage.write_json(f"{BUCKET}/models/m/v1/graft/labels.json", ["brick", "grass"])
     return Workspace(storage, BUCKET)
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.artifacts.history import record_event
-from pipeline.deploy.summary import run_uri
+from pipeline.artifacts.gate import Override
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.run_summary import GateSummary, Outcome, write_summary
 from pipeline.pages.overview import describe_classifiers
 from pipeline.pages.run_status import read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
 from pipeline.pages.versions import list_versions
-from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes.model_record import decision, lineage, run_summary
+from tests.fakes.pages import DATASET_VERSION, Fleet
 
 
 @pytest.fixture
@@ -40,19 +44,18 @@ class TestClassifiers:
 
     def test_a_rolled_back_version_keeps_the_accuracy_of_its_deployment(self, fleet: Fleet) -> None:
         name, version = fleet.names[0], fleet.version(1)
-        event = {"event": "rolled_back", "version": version, "run_id": "r", "by": "ann", "reason": "worse"}
-        record_event(fleet.storage, WORKSPACE, name, event)
+        event = HistoryEvent(
+            event=EventType.ROLLED_BACK, version=version, run_id="r", by="ann", reason="worse"
+        )
+        record_event(fleet.workspace, name, event)
         [row] = describe_classifiers(fleet.cache, fleet.scheduled[:1], {name: version})
         assert row.accuracy == pytest.approx(0.801)
 
     def test_a_version_without_history_is_known_from_its_lineage(self, fleet: Fleet) -> None:
-        lineage = {
-            "run_id": "manual__9",
-            "dataset": {"version": "d_9"},
-            "gate": {"metrics": {"accuracy": 0.5}, "override": {"by": "ann", "reason": "must"}},
-        }
+        gate = replace(decision(0.5), override=Override(by="ann", reason="must"))
         name = fleet.names[0]
-        fleet.storage.write_json(f"{WORKSPACE}/models/{name}/v_9/graft/lineage.json", lineage)
+        made_of = lineage(run_id="manual__9", dataset_version="d_9", gate=gate)
+        made_of.write(fleet.storage, fleet.workspace.model(name, "v_9").lineage)
         [row] = list_versions(fleet.cache, name, [{"name": "models/m/versions/v_9", "state": "READY"}], [])
         assert (row.accuracy, row.run_id, row.decided_by) == (0.5, "manual__9", "ann")
         assert row.can_serve
@@ -62,29 +65,44 @@ class TestVerdict:
     @pytest.mark.parametrize(
         ("said", "word", "reason"),
         [
-            ({"state": "refused"}, "refused", "accuracy is 0.5"),
+            ({"state": Outcome.REFUSED}, "refused", "accuracy is 0.5"),
             (
-                {"state": "rejected", "gate": {"approval": {"by": "ann", "reason": "blurred"}}},
+                {
+                    "state": Outcome.REJECTED,
+                    "gate": GateSummary(
+                        accepted=True,
+                        reasons=(),
+                        approval=Approval(approved=False, by="ann", reason="blurred", at=""),
+                    ),
+                },
                 "rejected",
                 "blurred",
             ),
-            ({"state": "superseded"}, "superseded", "another version became the default during the run"),
-            ({"state": "skipped", "reason": "nothing new: v_1 serves"}, "skipped", "nothing new: v_1 serves"),
+            (
+                {"state": Outcome.SUPERSEDED},
+                "superseded",
+                "another version became the default during the run",
+            ),
+            (
+                {"state": Outcome.SKIPPED, "reason": "nothing new: v_1 serves"},
+                "skipped",
+                "nothing new: v_1 serves",
+            ),
         ],
     )
     def test_a_summary_says_how_the_run_ended(
         self, fleet: Fleet, said: dict[str, Any], word: str, reason: str
     ) -> None:
-        gate = {"accepted": False, "reasons": ["accuracy is 0.5"]}
-        summary = {"evaluation": {"accuracy": 0.5}, "gate": gate, "version": None, **said}
-        fleet.storage.write_json(f"{run_uri(WORKSPACE, 'm', 'r+1')}/summary.json", summary)
+        gate = GateSummary(accepted=False, reasons=("accuracy is 0.5",))
+        summary = run_summary(**{"run_id": "r+1", "version": None, "gate": gate, **said})
+        write_summary(fleet.workspace, summary)
         verdict = read_run_status(fleet.cache, "m", Run(run_id="r+1", state="success"))
         assert (verdict.word, verdict.reason) == (word, reason)
         assert verdict.has_report == (word != "skipped")
 
     def test_a_run_that_waits_for_approval_has_a_report_already(self, fleet: Fleet) -> None:
         evaluated = {"accepted": True, "reasons": [], "accuracy": 0.9}
-        fleet.storage.write_json(f"{run_uri(WORKSPACE, 'm', 'r')}/evaluated.json", evaluated)
+        fleet.storage.write_json(fleet.workspace.run("m", "r").evaluated, evaluated)
         verdict = read_run_status(fleet.cache, "m", Run(run_id="r", state="running"))
         assert (verdict.word, verdict.accuracy, verdict.has_report) == ("waiting", 0.9, True)
         assert read_run_status(fleet.cache, "m", Run(run_id="r", state="failed")).word == "failed"

@@ -1,0 +1,92 @@
+"""What the gate decided, and by which rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from pipeline.artifacts.metrics import Interval, Metrics, Number
+from pipeline.artifacts.record import Record
+
+FIRST_VERSION_RULE = "first_version"
+
+
+class Verdict(StrEnum):
+    """The result of one rule."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Record):
+    """One rule and its result.
+
+    Args:
+        key: Where the rule is in the gate's configuration, e.g. `absolute.accuracy.min`.
+        verdict: Passed, failed, skipped (there is nothing to judge) or pending (a later step judges).
+        text: The rule for people, led by its key.
+        value: What was measured.
+        limit: What was asked.
+        interval: Of the value, where one is known; 95 % unless the text says otherwise.
+        subject: The class or slice that it is about.
+        counts: Whether the rule is about what was measured, so that a gate with it has looked at the model.
+    """
+
+    key: str
+    verdict: Verdict
+    text: str
+    value: Number | None = None
+    limit: Number | None = None
+    interval: Interval | None = None
+    subject: str | None = None
+    counts: bool = False
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether there was nothing to judge."""
+        return self.verdict is Verdict.SKIPPED
+
+    def failed(self, why: str) -> Rule:
+        """Return the rule as failed for another reason."""
+        return replace(self, verdict=Verdict.FAILED, text=f"{self.text}, and {why}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override(Record):
+    """Who took a version in spite of its gate, and why."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateDecision(Record):
+    """What the gate decided.
+
+    Args:
+        accepted: Whether the model may be deployed.
+        reasons: Each rule that failed, led by its key; empty unless refused or overridden.
+        metrics: The candidate's.
+        thresholds: The limits by key.
+        baseline: The champion's metrics on the same pictures, None when there is nothing to compare with.
+        note: What the baseline is, or why there is none.
+        rules: Every rule with its value, limit, interval and verdict.
+        override: Who took the version in spite of the reasons; None unless it was overridden.
+    """
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    metrics: Metrics
+    thresholds: dict[str, Number]
+    baseline: Metrics | None
+    note: str
+    rules: tuple[Rule, ...] = field(default=())
+    override: Override | None = None
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it is accepted only if a person approves."""
+        return any(rule.key == FIRST_VERSION_RULE and rule.verdict is Verdict.PENDING for rule in self.rules)
