@@ -25,7 +25,7 @@ REASONS = {
     TOO_SMALL: "from the network, and a side is shorter than 64 pixels",
     LOW_INFORMATION: "from the network, and nearly one colour",
     PLACEHOLDER: "from the network, and three or more addresses gave the same bytes",
-    CONFLICTING_LABELS: "the same pixels under two labels: nobody knows which is right",
+    CONFLICTING_LABELS: "the same pixels under two labels; it is unknown which is right",
     EXACT_DUPLICATE: "the same pixels as an earlier picture of its class, which is kept",
     STRADDLES_SPLIT: "a near duplicate of a training picture and of a test picture",
     DELETED: "`decisions.csv` says so",
