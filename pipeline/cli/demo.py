@@ -46,7 +46,7 @@ def _print_predictions(status: StackStatus, settings: Settings, result: dict[str
 
     pictures = pick_test_pictures(open_workspace(settings), CLASSIFIER, result["dataset"]["version"])
     answers = predict_pictures(connect_engine(status), CLASSIFIER, pictures, version=result["version"])
-    rows = [(answer["file"], answer["label"], answer["score"]) for answer in answers]
+    rows = [(answer.file, answer.label, answer.score) for answer in answers]
     print_table(("picture of", "predicted", "score"), rows)
 
 

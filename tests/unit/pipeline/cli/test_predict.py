@@ -46,7 +46,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 def test_answers_are_joined_by_key_and_keep_the_order_of_files(engine: Engine) -> None:
     found = predict_pictures(engine, "tiles", {"b": b"grass", "a": b"brick"})
-    assert found == [
+    assert [each.to_dict() for each in found] == [
         {"file": "b", "label": "grass", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
         {"file": "a", "label": "brick", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
     ]
@@ -59,7 +59,7 @@ def test_a_rejected_picture_has_the_label_null(engine: Engine) -> None:
         "score": 0.4,
         "outputs": [0.4],
     }
-    assert predict_pictures(engine, "tiles", {"a": b"x"})[0]["label"] is None
+    assert predict_pictures(engine, "tiles", {"a": b"x"})[0].label is None
 
 
 def test_all_pictures_go_to_the_version_that_was_default_at_the_start(engine: Engine) -> None:
@@ -72,7 +72,7 @@ def test_many_pictures_are_sent_in_requests_the_engine_takes(
 ) -> None:
     monkeypatch.setattr(module, "MAX_REQUEST_BYTES", 10)
     pictures = {"a": b"12345", "b": b"12345", "c": b"1", "d": b"x" * 50, "e": b"1"}
-    assert [row["file"] for row in predict_pictures(engine, "tiles", pictures)] == list(pictures)
+    assert [row.file for row in predict_pictures(engine, "tiles", pictures)] == list(pictures)
     assert [call["pictures"] for call in engine.calls] == [2, 1, 1, 1]
 
 
@@ -112,7 +112,51 @@ class TestCommand:
         assert "(none of these)" in lines[1]
         assert "0.0000" in lines[1]
 
-    def test_missing_file_is_a_usage_error(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
-        outcome = graft("predict", "tiles", str(tmp_path / "none.jpg"))
-        assert outcome.code == 2
-        assert engine.calls == []
+    def test_a_missing_file_is_named_and_costs_no_other_its_answer(
+        self, graft: Graft, engine: Engine, tmp_path: Path
+    ) -> None:
+        (tmp_path / "one.jpg").write_bytes(b"brick")
+        files = [str(tmp_path / "none.jpg"), str(tmp_path / "one.jpg")]
+        outcome = graft("predict", "tiles", *files, "--json")
+        assert outcome.code == 0
+        missing, answered = outcome.document
+        assert missing == {
+            "file": files[0],
+            "error": f"{files[0]} cannot be read: No such file or directory",
+            "version": "v_1",
+        }
+        assert (answered["file"], answered["label"]) == (files[1], "brick")
+        alone = graft("predict", "tiles", files[0])
+        assert alone.code == 1
+        assert alone.stderr.splitlines() == [f"{files[0]} cannot be read: No such file or directory"]
+
+    def test_a_refused_picture_is_named_and_costs_no_other_its_answer(
+        self, graft: Graft, engine: Engine, tmp_path: Path
+    ) -> None:
+        def refuse(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+            if base64.b64decode(instance["inputs"]["b64"]) == b"bad":
+                raise PlatformError(f"instance {instance['key']} is no picture", status=400)
+            return answer(version, instance)
+
+        engine.answer = refuse
+        files = []
+        for number, data in enumerate((b"brick", b"bad", b"grass", b"bad", b"stone")):
+            files.append(str(tmp_path / f"{number}.jpg"))
+            Path(files[-1]).write_bytes(data)
+        outcome = graft("predict", "tiles", *files, "--json")
+        assert outcome.code == 0
+        assert [row.get("label") for row in outcome.document] == ["brick", None, "grass", None, "stone"]
+        assert outcome.document[1]["error"] == f"instance {files[1]} is no picture"
+        assert graft("predict", "tiles", files[1], files[3]).code == 1
+
+    def test_an_engine_that_does_not_answer_is_asked_once(
+        self, graft: Graft, engine: Engine, tmp_path: Path
+    ) -> None:
+        def fail(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+            raise PlatformError("no answer", status=503)
+
+        engine.answer = fail
+        for name in ("a", "b"):
+            (tmp_path / name).write_bytes(b"x")
+        outcome = graft("predict", "tiles", str(tmp_path / "a"), str(tmp_path / "b"))
+        assert (outcome.code, len(engine.calls)) == (1, 1)
