@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from pipeline.types import JsonDict
 
 STARTED_TOLERANCE_SECONDS = 0.05
 LOG_TAIL_LINES = 25
+COMPONENT = re.compile(r"-m pipeline\.engine |airflow (api[-_]server|scheduler|dag-processor|triggerer)\b")
+PORT = re.compile(r"port[ :](\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,34 @@ def start_process(
     process.returncode = 0
     started = psutil.Process(process.pid).create_time()
     return ProcessRecord(name=name, pid=process.pid, started=started, fingerprint=fingerprint)
+
+
+def find_components(home: Path) -> list[tuple[ProcessRecord, int]]:
+    """Return the components that run on a home, found without their records, each with its port or 0.
+
+    A component leads its session, runs our Python in the home as its working directory, and has its name on
+    its command line or in its title.
+    """
+    python, components = os.path.realpath(sys.executable), []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) != process.pid or process.exe() != python:
+                continue
+            text = " ".join(process.cmdline())
+            match = COMPONENT.search(text)
+            if match is None or process.cwd() != os.path.realpath(home):
+                continue
+            record = ProcessRecord(
+                name=f"airflow-{match[1].replace('_', '-')}" if match[1] else "engine",
+                pid=process.pid,
+                started=process.create_time(),
+                fingerprint="",
+            )
+        except (ProcessLookupError, psutil.Error, PermissionError):
+            continue
+        port = PORT.search(text)
+        components.append((record, int(port[1]) if port else 0))
+    return components
 
 
 def session_members(record: ProcessRecord) -> list[psutil.Process]:

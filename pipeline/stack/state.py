@@ -7,21 +7,23 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from pipeline.errors import StackError
-from pipeline.stack.processes import ProcessRecord
+from pipeline.stack.processes import ProcessRecord, find_components
 from pipeline.types import JsonDict, JsonValue
 
 LOOPBACK = "127.0.0.1"
 USERNAME = "admin"
 LOCK_WAIT_SECONDS = 300
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +74,59 @@ class StackState:
 
 
 def write_private(path: Path, value: JsonValue) -> None:
-    """Write JSON to a file that only its owner can read; it appears complete or not at all."""
+    """Write JSON to a file that only its owner can read; it survives a power cut once this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Let a file's new name survive a power cut, too."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_state(home: Path) -> StackState:
-    """Return what `stack.json` says, or an empty state before the first start."""
-    value = _read_json(home / "stack.json")
-    if value is None:
+    """Return the content of `stack.json`, or an empty state before the first start.
+
+    Where the file is damaged, the components that run are found among the processes. Fields of a newer
+    version are ignored.
+    """
+    path = home / "stack.json"
+    try:
+        value = json.loads(path.read_bytes())
+        processes = tuple(ProcessRecord(**record) for record in value["processes"])
+        return StackState(
+            engine_port=int(value["engine_port"]),
+            airflow_port=int(value["airflow_port"]),
+            processes=processes,
+            database=str(value["database"]),
+        )
+    except FileNotFoundError:
         return StackState()
-    value["processes"] = tuple(ProcessRecord(**record) for record in value["processes"])
-    return StackState(**value)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        log.warning("%s is damaged (%r); looking for the processes of the stack", path, error)
+        return recover_state(home)
+
+
+def recover_state(home: Path) -> StackState:
+    """Return the state of a stack from its processes alone."""
+    components = find_components(home)
+    ports = {record.name: port for record, port in components}
+    return StackState(
+        engine_port=ports.get("engine", 0),
+        airflow_port=ports.get("airflow-api-server", 0),
+        processes=tuple(record for record, _ in components),
+    )
 
 
 def save_state(home: Path, state: StackState) -> None:
@@ -104,15 +143,25 @@ def _read_json(path: Path) -> JsonDict | None:
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
-        raise StackError(
-            f"{path} cannot be read: {error}. Stop the stack, then remove that file; it is made again."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> StackError:
+    return StackError(
+        f"{path} cannot be read: {error!r}. Stop the stack, then remove that file; it is made again."
+    )
 
 
 def load_secrets(home: Path) -> Secrets | None:
     """Return the secrets of this home, or None before the first start."""
-    value = _read_json(home / "secrets.json")
-    return None if value is None else Secrets(**value)
+    path = home / "secrets.json"
+    value = _read_json(path)
+    if value is None:
+        return None
+    try:
+        return Secrets(**{each.name: str(value[each.name]) for each in fields(Secrets)})
+    except (KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def ensure_secrets(home: Path) -> Secrets:

@@ -1,6 +1,9 @@
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -39,10 +42,63 @@ class TestState:
         assert load_state(tmp_path) == StackState()
         assert load_secrets(tmp_path) is None
 
-    def test_unreadable_state_names_the_file_and_the_fix(self, tmp_path: Path) -> None:
-        (tmp_path / "stack.json").write_text("{")
-        with pytest.raises(StackError, match=r"stack\.json cannot be read.*remove that file"):
-            load_state(tmp_path)
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"engine_port": 1', '{"processes": [7]}'])
+    def test_damaged_state_of_a_stopped_stack_is_an_empty_one(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "stack.json").write_text(text)
+        assert load_state(tmp_path) == StackState()
+
+    def test_damaged_state_is_made_again_from_the_processes(self, tmp_path: Path) -> None:
+        run = (sys.executable, "-c", "import time; print(flush=True); time.sleep(60)")
+        titles = {
+            "engine": "-m pipeline.engine --host 127.0.0.1 --port 8101 --home x",
+            "airflow-api-server": "airflow api_server -- host:127.0.0.1 port:8102",
+            "airflow-scheduler": "-P -m airflow scheduler --skip-serve-logs",
+            "airflow-dag-processor": "-P -m airflow dag-processor",
+        }
+        started = [
+            subprocess.Popen((*run, title), cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE)
+            for title in titles.values()
+        ]
+        stranger = subprocess.Popen(
+            (*run, titles["engine"]), cwd=tmp_path.parent, start_new_session=True, stdout=subprocess.PIPE
+        )
+        try:
+            for process in (*started, stranger):
+                assert process.stdout is not None
+                process.stdout.readline()
+            (tmp_path / "stack.json").write_text("")
+            state = load_state(tmp_path)
+            assert {record.name: record.pid for record in state.processes} == dict(
+                zip(titles, (process.pid for process in started), strict=True)
+            )
+            assert (state.engine_port, state.airflow_port) == (8101, 8102)
+            assert all(record.is_alive for record in state.processes)
+        finally:
+            for process in (*started, stranger):
+                process.kill()
+                process.communicate()
+
+    def test_fields_of_a_newer_version_are_ignored(self, tmp_path: Path) -> None:
+        save_state(tmp_path, StackState(engine_port=1, airflow_port=2, processes=(RECORD,)))
+        path = tmp_path / "stack.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "newer_field": 1}))
+        assert load_state(tmp_path).processes == (RECORD,)
+
+    def test_private_files_are_on_the_disk_before_they_are_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[str] = []
+        real = os.fsync
+
+        def note(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", note)
+        ensure_secrets(tmp_path)
+        assert len(synced) == 4, "each of two files, and the directory that holds its name"
+        assert synced[0].endswith(".part")
+        assert synced[1] == str(tmp_path)
 
     def test_restarted_component_replaces_its_record(self) -> None:
         again = ProcessRecord(name="engine", pid=8, started=2.5, fingerprint="g")
@@ -50,6 +106,12 @@ class TestState:
 
 
 class TestSecrets:
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"engine_token": "t"}'])
+    def test_unreadable_secrets_name_the_file_and_the_fix(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "secrets.json").write_text(text)
+        with pytest.raises(StackError, match=r"secrets\.json cannot be read.*remove that file"):
+            load_secrets(tmp_path)
+
     def test_secrets_are_made_once_and_kept_private(self, tmp_path: Path) -> None:
         first = ensure_secrets(tmp_path)
         assert ensure_secrets(tmp_path) == first
