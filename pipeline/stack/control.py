@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
@@ -17,6 +18,7 @@ from pipeline.stack.environment import (
     COMPONENTS,
     ENGINE,
     PYTHON,
+    SCHEDULER,
     Component,
     build_components,
     database_path,
@@ -32,6 +34,7 @@ from pipeline.stack.state import (
     load_secrets,
     load_state,
     locked,
+    recover_state,
     save_state,
 )
 from pipeline.stack.status import (
@@ -151,7 +154,9 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
     if airflow:
         state = _ensure_database(settings, state, airflow[0], on_progress)
         _ensure_pool(settings, airflow[0], on_progress)
-        for component in airflow:
+        for component in sorted(airflow, key=lambda component: component.name == SCHEDULER):
+            if component.name == SCHEDULER:
+                _wait_for_api_server(state, logs)
             start(component)
 
     def waiting() -> list[str]:
@@ -162,6 +167,14 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
     if due:
         on_progress("waiting until everything is healthy")
     wait_healthy(waiting, state.processes, logs=logs, seconds=START_SECONDS)
+
+
+def _wait_for_api_server(state: StackState, logs: Path) -> None:
+    """Wait until Airflow's API server answers: a task that the scheduler starts before that fails at once."""
+    records = [record for record in state.processes if record.name == API_SERVER]
+    wait_healthy(
+        lambda: unhealthy_airflow(state.airflow_url, records), records, logs=logs, seconds=START_SECONDS
+    )
 
 
 def _ensure_database(
@@ -228,10 +241,11 @@ def down(settings: Settings, on_progress: Progress = lambda _: None) -> int:
     Returns:
         How many processes were ended.
     """
-    if not (settings.home / "stack.json").exists():
+    if not settings.home.exists():
         return 0
     with locked(settings.home):
-        state = load_state(settings.home)
+        is_recorded = (settings.home / "stack.json").exists()
+        state = load_state(settings.home) if is_recorded else recover_state(settings.home)
         on_progress("stopping")
         return _stop(state, COMPONENTS) + _stop_jobs(settings)
 

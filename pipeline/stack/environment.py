@@ -19,10 +19,11 @@ from pipeline.types import JsonObject
 
 ENGINE = "engine"
 API_SERVER = "airflow-api-server"
+SCHEDULER = "airflow-scheduler"
 AIRFLOW_COMMANDS = {
     API_SERVER: ("api-server",),
     # Each would serve its logs on a fixed port of every interface; the API server reads them from disk.
-    "airflow-scheduler": ("scheduler", "--skip-serve-logs"),
+    SCHEDULER: ("scheduler", "--skip-serve-logs"),
     "airflow-dag-processor": ("dag-processor",),
     "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
 }
@@ -74,7 +75,7 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
         ),
         variables=shared | engine_variables(),
     )
-    airflow = shared | airflow_variables(settings, state, secrets)
+    airflow = shared | pipeline_variables(settings) | airflow_variables(settings, state, secrets)
     return engine, *(
         Component(name=name, command=(*PYTHON, "-m", "airflow", *arguments), variables=airflow)
         for name, arguments in AIRFLOW_COMMANDS.items()
@@ -93,23 +94,33 @@ def engine_variables() -> dict[str, str]:
 
 
 def graft_variables(settings: Settings) -> dict[str, str]:
-    """Return what every component gets: our settings with absolute paths, and quiet libraries."""
+    """Return what every component gets: the settings that the engine reads too, and quiet libraries.
+
+    A setting that the engine does not read must not be here: a change of it would restart the engine, and
+    interrupt every served model.
+    """
     buckets = parse_buckets(settings.buckets)
     return {
         "GRAFT_HOME": str(settings.home),
-        "GRAFT_CLASSIFIERS": os.pathsep.join(
-            str(path) for path in settings.classifier_directories[1:] if path != settings.own_classifiers
-        ),
         "GRAFT_BUCKETS": ",".join(f"{name}={path}" for name, path in buckets.items()),
         "GRAFT_BUCKET": settings.bucket,
         "GRAFT_PROJECT": settings.project,
-        "GRAFT_KEEP_VERSIONS": str(settings.keep_versions),
-        "GRAFT_KEEP_DAYS": str(settings.keep_days),
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_ENABLE_ONEDNN_OPTS": "1",
         # NumPy's and SciPy's other threads wait busily: 0.2 s of CPU a task.
         "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
+    }
+
+
+def pipeline_variables(settings: Settings) -> dict[str, str]:
+    """Return the settings that only Airflow's components read, with absolute paths."""
+    return {
+        "GRAFT_CLASSIFIERS": os.pathsep.join(
+            str(path) for path in settings.classifier_directories[1:] if path != settings.own_classifiers
+        ),
+        "GRAFT_KEEP_VERSIONS": str(settings.keep_versions),
+        "GRAFT_KEEP_DAYS": str(settings.keep_days),
     }
 
 

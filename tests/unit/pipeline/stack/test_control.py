@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+TITLES = ("-m pipeline.engine --port {} --home x", "airflow api_server -- host:127.0.0.1 port:{}")
+
+
 def stand_ins(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
     ports = (state.engine_port, state.airflow_port)
     return tuple(
         Component(
             name=name,
-            command=(sys.executable, "-c", SERVER, str(port)),
+            command=(sys.executable, "-c", SERVER, str(port), title.format(port)),
             variables={"GRAFT_CLASSIFIERS": settings.classifiers},
         )
-        for name, port in zip(COMPONENTS[:2], ports, strict=True)
+        for name, port, title in zip(COMPONENTS[:2], ports, TITLES, strict=True)
     )
 
 
@@ -143,7 +147,51 @@ class TestUp:
             up(settings)
 
 
+class TestScheduler:
+    def test_starts_once_the_api_server_answers_which_tasks_need_at_once(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def with_scheduler(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
+            engine, api_server = stand_ins(settings, state, secrets)
+            slow = f"import time; time.sleep(0.5)\n{SERVER}"
+            api_server = replace(api_server, command=(sys.executable, "-c", slow, *api_server.command[3:]))
+            scheduler = Component(
+                name="airflow-scheduler",
+                command=(sys.executable, "-c", "import time; time.sleep(60)"),
+                variables={},
+            )
+            return engine, scheduler, api_server
+
+        monkeypatch.setattr(control, "build_components", with_scheduler)
+        monkeypatch.setattr(control, "COMPONENTS", COMPONENTS[:3])
+        answered: dict[str, bool] = {}
+
+        def note(line: str) -> None:
+            answered[line] = get_json(load_state(settings.home).airflow_url) is not None
+
+        up(settings, note)
+        assert answered["starting airflow-api-server"] is False
+        assert answered["starting airflow-scheduler"] is True
+
+
 class TestDown:
+    @pytest.mark.parametrize("text", [None, "", '{"engine_port": 1', "[]", "{}"])
+    def test_ends_all_processes_whatever_became_of_the_state_file(
+        self, settings: Settings, text: str | None
+    ) -> None:
+        described = up(settings)
+        path = settings.home / "stack.json"
+        path.unlink() if text is None else path.write_text(text)
+        assert down(settings) == 2
+        assert not any(psutil.pid_exists(pid) for pid in pids(described).values() if pid)
+
+    def test_a_damaged_state_file_costs_up_neither_ports_nor_processes(self, settings: Settings) -> None:
+        described = up(settings)
+        (settings.home / "stack.json").write_text("{")
+        again = up(settings)
+        assert (again.engine, again.airflow) == (described.engine, described.airflow)
+        assert down(settings) == 2
+
     def test_down_without_a_stack_is_harmless_and_makes_nothing(self, tmp_path: Path) -> None:
         settings = Settings(home=tmp_path / "never")
         assert down(settings) == 0

@@ -1,12 +1,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.stack.environment import COMPONENTS, Component, build_components, graft_variables
+from pipeline.stack.environment import COMPONENTS, Component, build_components, pipeline_variables
 from pipeline.stack.state import Secrets, StackState
 
 STATE = StackState(engine_port=8101, airflow_port=8102)
@@ -100,7 +101,18 @@ def test_fingerprint_changes_with_settings_only(tmp_path: Path) -> None:
         return [component.fingerprint for component in built]
 
     assert fingerprints() == fingerprints()
-    assert not set(fingerprints()) & set(fingerprints(classifiers="/mine"))
+    assert not set(fingerprints()) & set(fingerprints(buckets="mine=/mine"))
+
+
+@pytest.mark.parametrize("changed", [{"classifiers": "/mine"}, {"keep_versions": 9}, {"keep_days": 9}])
+def test_a_setting_that_the_engine_does_not_read_interrupts_no_served_model(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    before = build_components(Settings(home=tmp_path), STATE, SECRETS)
+    after = build_components(Settings(home=tmp_path, **changed), STATE, SECRETS)
+    pairs = zip(before, after, strict=True)
+    restarted = [a.name for a, b in pairs if a.fingerprint != b.fingerprint]
+    assert restarted == list(COMPONENTS[1:])
 
 
 def test_settings_of_downloads_and_the_users_connections_reach_airflow_and_not_the_engine(
@@ -152,8 +164,8 @@ def test_the_homes_own_classifiers_are_found_and_change_nothing_that_components_
     tmp_path: Path,
 ) -> None:
     settings = Settings(home=tmp_path, classifiers="/mine")
-    before = graft_variables(settings)
+    before = pipeline_variables(settings)
     assert settings.own_classifiers not in settings.classifier_directories
     settings.own_classifiers.mkdir()
     assert settings.classifier_directories[1:] == [Path("/mine"), settings.own_classifiers]
-    assert graft_variables(settings) == before
+    assert pipeline_variables(settings) == before
