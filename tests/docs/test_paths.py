@@ -59,3 +59,18 @@ def long_lines(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_prose_is_wrapped(page: Path) -> None:
     assert list(long_lines(page.read_text())) == []
+
+
+def test_every_path_that_the_changelog_moves_to_exists() -> None:
+    table = (
+        (ROOT / "CHANGELOG.md")
+        .read_text()
+        .split("| path before | path now |\n|---|---|\n")[1]
+        .split("\n\n")[0]
+    )
+    assert [
+        path
+        for row in table.splitlines()
+        for path in PATH.findall(row.split("|")[2])
+        if not (ROOT / path).exists()
+    ] == []
