@@ -21,7 +21,7 @@ noisy. The machine of these figures has two cores (x86-64, AVX2, no AVX-512).
 
 def main() -> None:
     """Run what is named, or everything."""
-    known = (
+    available = (
         sorted(
             module.name
             for module in pkgutil.iter_modules([str(Path(__file__).parent)])
@@ -31,10 +31,12 @@ def main() -> None:
         else []
     )
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all if none")
-    for name in parser.parse_args().names or known:
-        if name not in known:
-            parser.error(f"there is no benchmark {name!r}; known: {', '.join(known)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(available)}; all if none"
+    )
+    for name in parser.parse_args().names or available:
+        if name not in available:
+            parser.error(f"there is no benchmark {name!r}; known: {', '.join(available)}")
         section = importlib.import_module(f"benchmarks.{name}").measure()
         print(section, flush=True)
         PAGE.write_text(with_section(PAGE.read_text() if PAGE.exists() else HEADER, section))

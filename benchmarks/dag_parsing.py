@@ -57,9 +57,9 @@ def measure() -> str:
     """Return the section."""
     with tempfile.TemporaryDirectory() as folder:
         rounds = [_parse(Path(folder), number) for number in range(ROUNDS)]
-    medians = [statistics.median(found[column] for found in rounds) for column in range(6)]
+    medians = [statistics.median(round_values[column] for round_values in rounds) for column in range(6)]
     refresh, again, first, first_cpu, warm, warm_cpu = medians
-    heavy = sorted({name for found in rounds for name in found[6]})
+    heavy = sorted({name for round_values in rounds for name in round_values[6]})
     rows = [
         f"| write the DAG files | {refresh:.3f} | |",
         f"| refresh, nothing changed | {again:.3f} | |",
@@ -92,5 +92,5 @@ def _parse(folder: Path, number: int) -> list:
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    found: list = json.loads(line.removeprefix("RESULT "))
-    return found
+    round_values: list = json.loads(line.removeprefix("RESULT "))
+    return round_values

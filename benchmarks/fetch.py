@@ -38,7 +38,7 @@ OUTPUT_BYTES = 3 * 2**30  # of the largest run
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetFolder:
     """Where the clients write.
 
     Args:
@@ -88,7 +88,7 @@ def measure() -> str:
         return compare(theirs, find_places(Path(on_disk)))
 
 
-def compare(theirs: Path, places: Sequence[Place]) -> str:
+def compare(theirs: Path, places: Sequence[TargetFolder]) -> str:
     """Run the clients in turn in each place."""
     lines = [
         "## Fetching pictures",
@@ -138,10 +138,10 @@ def describe(condition: str, costs: Mapping[str, Cost]) -> list[str]:
     ]
 
 
-def find_places(on_disk: Path) -> list[Place]:
+def find_places(on_disk: Path) -> list[TargetFolder]:
     """Return the disk, and the memory file system if it has room."""
     has_room = MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > OUTPUT_BYTES
-    return [Place("disk", on_disk, is_roomy=True)] + [Place("memory", MEMORY_DISK)] * has_room
+    return [TargetFolder("disk", on_disk, is_roomy=True)] + [TargetFolder("memory", MEMORY_DISK)] * has_room
 
 
 def find_img2dataset() -> Path:
@@ -167,7 +167,7 @@ def site(latency: float) -> Iterator[int]:
             process.kill()
 
 
-def run_theirs(command: Path, port: int, count: int, place: Place, processes: int) -> Cost:
+def run_theirs(command: Path, port: int, count: int, place: TargetFolder, processes: int) -> Cost:
     """Run img2dataset on the site."""
     with place.scratch() as directory:
         urls = write_urls(directory / "urls.csv", port, count)
@@ -185,13 +185,13 @@ def run_theirs(command: Path, port: int, count: int, place: Place, processes: in
             *("--number_sample_per_shard", "1000", "--enable_wandb", "False"),
         ]
         cost = run([str(command), *arguments], count)
-        found = len(list((directory / "out").rglob("*.jpg")))
-        if found != count:
-            raise RuntimeError(f"img2dataset gave {found} of {count} pictures")
+        num_files = len(list((directory / "out").rglob("*.jpg")))
+        if num_files != count:
+            raise RuntimeError(f"img2dataset gave {num_files} of {count} pictures")
         return cost
 
 
-def run_ours(port: int, count: int, place: Place) -> Cost:
+def run_ours(port: int, count: int, place: TargetFolder) -> Cost:
     """Run Graft on the site."""
     with place.scratch() as directory:
         urls = write_urls(directory / "urls.csv", port, count)

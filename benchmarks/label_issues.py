@@ -44,10 +44,10 @@ def flip_and_find(features: Any, labels: Any, seed: int) -> tuple[float, int, fl
     """Return the share of flipped labels among as many first suspects, all suspects, and the seconds."""
     random, classes = np.random.default_rng(seed), int(labels.max()) + 1
     flipped = random.choice(len(labels), round(SHARE * len(labels)), replace=False)
-    given = labels.copy()
-    given[flipped] = (labels[flipped] + random.integers(1, classes, len(flipped))) % classes
+    noisy_labels = labels.copy()
+    noisy_labels[flipped] = (labels[flipped] + random.integers(1, classes, len(flipped))) % classes
     start = time.perf_counter()
-    issues = find_label_issues(cross_validated_probabilities(features, given, classes), given)
+    issues = find_label_issues(cross_validated_probabilities(features, noisy_labels, classes), noisy_labels)
     seconds = time.perf_counter() - start
-    found = {issue.row for issue in issues[: len(flipped)]} & set(flipped.tolist())
-    return len(found) / len(flipped), len(issues), seconds
+    hits = {issue.row for issue in issues[: len(flipped)]} & set(flipped.tolist())
+    return len(hits) / len(flipped), len(issues), seconds

@@ -57,8 +57,8 @@ def _graft(environ: dict[str, str], *arguments: str) -> dict:
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
-    found: dict = json.loads(done.stdout)
-    return found
+    document: dict = json.loads(done.stdout)
+    return document
 
 
 def _find_scheduler(status: dict) -> psutil.Process:

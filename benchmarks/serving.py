@@ -100,7 +100,7 @@ other figures are as much the work of other programs as ours."""
 def compare(name: str, pictures: Path, home: Path) -> tuple[list[str], list[str]]:
     """Return the rows and the goals of one backbone."""
     model = train(name, pictures, home)
-    found: dict[tuple[int, str], list[dict[str, float]]] = {}
+    rounds: dict[tuple[int, str], list[dict[str, float]]] = {}
     with ExitStack() as stack:
         engine, facts = stack.enter_context(serve_engine(home))
         servers = [engine, stack.enter_context(serve_plain(model))]
@@ -111,14 +111,14 @@ def compare(name: str, pictures: Path, home: Path) -> tuple[list[str], list[str]
             server.signal(signal.SIGSTOP)
         for _ in range(ROUNDS):
             for kind, result in loop(model, pictures).items():
-                found.setdefault((0, kind), []).append(result)
+                rounds.setdefault((0, kind), []).append(result)
             for clients in CLIENTS:
                 for server in servers:
                     server.signal(signal.SIGCONT)
                     result = load(server, clients, SECONDS, pictures)
                     server.signal(signal.SIGSTOP)
-                    found.setdefault((clients, server.name), []).append(result)
-    medians = {key: median(results) for key, results in found.items()}
+                    rounds.setdefault((clients, server.name), []).append(result)
+    medians = {key: median(results) for key, results in rounds.items()}
     return [row(name, *key, each) for key, each in medians.items()], goals_of(name, medians, facts)
 
 
@@ -135,11 +135,11 @@ def row(name: str, clients: int, what: str, each: dict[str, float]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def goals_of(name: str, found: dict[tuple[int, str], dict[str, float]], facts: dict[str, Any]) -> list[str]:
+def goals_of(name: str, medians: dict[tuple[int, str], dict[str, float]], facts: dict[str, Any]) -> list[str]:
     """Say which goals hold, and by how much the others are missed."""
-    alone, engine = found[0, "(a) loop"], found[32, ENGINE]
-    eight = found[8, ENGINE]
-    plain = found[32, PLAIN]
+    alone, engine = medians[0, "(a) loop"], medians[32, ENGINE]
+    eight = medians[8, ENGINE]
+    plain = medians[32, PLAIN]
     lines = [
         ratio(name, "(b) of (a) at 32 clients", engine["rate"] / alone["rate"], 0.8),
         ratio(name, "(a)'s CPU a picture of (b)'s", alone["cpu_ms"] / engine["cpu_ms"], 0.8),
@@ -150,7 +150,7 @@ def goals_of(name: str, found: dict[tuple[int, str], dict[str, float]], facts: d
         ratio(name, "3 x p50 of p99 at 8 clients", 3 * eight["p50"] / eight["p99"], 1),
         ratio(name, "5 s of READY after versions.create", 5 / facts["ready_seconds"], 1),
     ]
-    if (lit := found.get((32, LIT))) is not None:
+    if (lit := medians.get((32, LIT))) is not None:
         lines.append(ratio(name, "(b) of (d) at 32 clients", engine["rate"] / lit["rate"], 1))
     memory = f"{facts['megabytes']:.0f} MB (PSS) in {facts['processes']} processes"
     holds = facts["megabytes"] <= 600 and not facts["tensorflow"]
@@ -175,7 +175,7 @@ def train(name: str, pictures: Path, home: Path) -> Path:
 
 
 def load(server: Server, clients: int, seconds: float, pictures: Path) -> dict[str, float]:
-    """Load a server; return what came of it."""
+    """Load a server; return its measurements."""
     before = server.cpu()
     words = [server.url, str(clients), str(seconds), server.kind, str(pictures)]
     output = subprocess.run(

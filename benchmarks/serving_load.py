@@ -75,7 +75,7 @@ def client(requests: list[bytes], first: int, address: tuple[str, int], until: f
 
 
 def main(url: str, clients: int, seconds: float, kind: str, pictures: Path) -> None:
-    """Load a server and print what came of it; any failed request is an error."""
+    """Load a server and print its measurements; any failed request is an error."""
     requests, parts = requests_of(url, kind, pictures), urlsplit(url)
     address = (parts.hostname or "", parts.port or 80)
     cpu, started = time.process_time(), time.perf_counter()

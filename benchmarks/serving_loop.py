@@ -61,7 +61,7 @@ def main(directory: Path, folder: Path, seconds: float) -> None:
     def pixels_of(data: bytes) -> np.ndarray:
         return resize_picture(decode_picture(data), manifest.spec)
 
-    found: dict[str, dict[str, dict[str, float]]] = {"loop": {}, "forward": {}}
+    rates: dict[str, dict[str, dict[str, float]]] = {"loop": {}, "forward": {}}
     for batch in BATCHES:
         fixed = np.stack([pixels_of(data) for data in take(batch)])
         for model in (wide, *narrow):
@@ -83,13 +83,13 @@ def main(directory: Path, folder: Path, seconds: float) -> None:
             narrow[number].predict(fixed)
             return len(fixed)
 
-        found["loop"][f"batch {batch}, one network"] = rate_of(one_network, seconds, threads=1)
-        found["loop"][f"batch {batch}, a network a core"] = rate_of(network_a_core, seconds, threads=CORES)
-        found["forward"][f"batch {batch}, one network"] = rate_of(forward_wide, seconds, threads=1)
-        found["forward"][f"batch {batch}, a network a core"] = rate_of(forward_narrow, seconds, threads=CORES)
+        rates["loop"][f"batch {batch}, one network"] = rate_of(one_network, seconds, threads=1)
+        rates["loop"][f"batch {batch}, a network a core"] = rate_of(network_a_core, seconds, threads=CORES)
+        rates["forward"][f"batch {batch}, one network"] = rate_of(forward_wide, seconds, threads=1)
+        rates["forward"][f"batch {batch}, a network a core"] = rate_of(forward_narrow, seconds, threads=CORES)
     best = {
         kind: max(({"name": name, **each} for name, each in ways.items()), key=lambda way: way["rate"])
-        for kind, ways in found.items()
+        for kind, ways in rates.items()
     }
     print(json.dumps(best))
 

@@ -62,7 +62,7 @@ def early_stopping(pictures: RealPictures, name: str) -> list[str]:
 
 def class_weights(pictures: RealPictures, name: str) -> list[str]:
     """Return the rows of the whole set, of a ten times smaller class, and of that with weights."""
-    found: dict[str, list[Row]] = {"all pictures": [], "10 : 1, none": [], "10 : 1, balanced": []}
+    rows_by_setting: dict[str, list[Row]] = {"all pictures": [], "10 : 1, none": [], "10 : 1, balanced": []}
     counts = {}
     for seed in SEEDS:
         train, test = split_by_class(pictures.labels, seed)
@@ -70,12 +70,15 @@ def class_weights(pictures: RealPictures, name: str) -> list[str]:
         large = train[pictures.labels[train] != SMALL]
         few = np.concatenate([large, small[: round(len(large) / 10)]])
         plain = HeadParameters(seed=seed)
-        found["all pictures"].append(run(pictures, train, test, plain))
-        found["10 : 1, none"].append(run(pictures, few, test, plain))
+        rows_by_setting["all pictures"].append(run(pictures, train, test, plain))
+        rows_by_setting["10 : 1, none"].append(run(pictures, few, test, plain))
         weighted = replace(plain, class_weights="balanced")
-        found["10 : 1, balanced"].append(run(pictures, few, test, weighted))
+        rows_by_setting["10 : 1, balanced"].append(run(pictures, few, test, weighted))
         counts = {"all pictures": len(train), "10 : 1, none": len(few), "10 : 1, balanced": len(few)}
-    return [row("class weights", name, counts[setting], setting, rows) for setting, rows in found.items()]
+    return [
+        row("class weights", name, counts[setting], setting, rows)
+        for setting, rows in rows_by_setting.items()
+    ]
 
 
 def augmentation(pictures: RealPictures, name: str, each: int) -> list[str]:
