@@ -5,21 +5,21 @@ from __future__ import annotations
 from pipeline.errors import FormatTooNew
 
 
-def check_format(record: str, found: int, newest: int) -> None:
+def check_format(record: str, number: int, newest: int) -> None:
     """Make sure that this version of Graft reads a record.
 
     Args:
         record: What the record is called in the message.
-        found: The number in the file.
+        number: The one in the file.
         newest: The newest number that is read.
 
     Raises:
         FormatTooNew: if the file is of a newer format.
     """
-    if found > newest:
+    if number > newest:
         raise FormatTooNew(
-            f"The {record} has the format {found}; this version of Graft reads up to {newest}. Upgrade Graft "
-            "to the version that wrote it.",
+            f"The {record} has the format {number}; this version of Graft reads up to {newest}. Upgrade "
+            "Graft to the version that wrote it.",
             record=record,
-            format=found,
+            format=number,
         )

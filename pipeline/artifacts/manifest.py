@@ -39,7 +39,7 @@ class ManifestRow:
         provenance: Where it comes from, and on which terms.
         retrieved_at: When the bytes were read; not part of the version.
         status: Kept, quarantined or a duplicate.
-        fingerprint: What decoding it told; None where it cannot be decoded.
+        fingerprint: Of the decoded picture; None where it cannot be decoded.
         group: Pictures of one group never straddle the split; named by the id of its first-seen member.
         split: `train` or `test`; None unless kept.
         reason: Why it is not kept; None if it is.

@@ -28,7 +28,7 @@ NUM_LOCKS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one entry.
+    """The outcome of one entry.
 
     Args:
         entry: The entry.
@@ -51,14 +51,14 @@ def utc_now() -> str:
 class Downloads:
     """Gets the pictures of entries by URL.
 
-    An address that the journal knows is not asked again. One that the last index knows is asked for changes,
+    An address in the journal is not asked again. One in the last index is asked for changes,
     if its server gave something to ask with, else it is taken as it is.
 
     Args:
         fetcher: Gets one picture.
         journal: What was done before this process was started.
-        known: Rows of the last index by address: their blobs still there, or refused for what they are.
-        has_blob: Says whether a blob is there.
+        last_rows: Rows of the last index by address: their blobs still there, or refused for what they are.
+        has_blob: Returns True if there is such a blob.
         concurrency: Downloads at the same time.
     """
 
@@ -66,14 +66,14 @@ class Downloads:
         self,
         fetcher: PictureFetcher,
         journal: Journal,
-        known: Mapping[str, FetchedRow],
+        last_rows: Mapping[str, FetchedRow],
         *,
         has_blob: Callable[[str], bool],
         concurrency: int,
     ) -> None:
         self._fetcher = fetcher
         self._journal = journal
-        self._known = known
+        self._last_rows = last_rows
         self._has_blob = has_blob
         self._concurrency = concurrency
         self._accepted: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Downloads:
         self._locks = [threading.Lock() for _ in range(NUM_LOCKS)]
 
     def is_full(self, label: str) -> bool:
-        """Say whether a class of the source at hand has as many pictures as are wanted."""
+        """Return True if a class of the current source has as many pictures as are wanted."""
         return self._limit is not None and self._accepted[label] >= self._limit
 
     def begin(self, limit: int | None) -> None:
@@ -94,7 +94,7 @@ class Downloads:
         """Yield outcomes as they come, in no order.
 
         With a limit, a class gets the first so many of its entries that are good: an entry is asked for only
-        while those before it, taken or under way, are too few. So the choice depends on nobody's speed.
+        while those before it, taken or under way, are too few. So the choice does not depend on speed.
         """
         with _one_core():  # which the pool's threads inherit
             yield from self._run(entries)
@@ -146,7 +146,7 @@ class Downloads:
             return Outcome(entry=entry, line=done)
         if entry.refused is not None:
             return Outcome(entry=entry, line=JournalLine(url=url, reason=str(entry.refused)))
-        row = self._known.get(url)
+        row = self._last_rows.get(url)
         if row is not None and row.reason is not None and row.validator != entry.validator:
             row = None  # it was refused by another rule
         validators = Validators(etag=row.etag, last_modified=row.last_modified) if row else Validators()
@@ -161,34 +161,34 @@ class Downloads:
     def _fetch(self, entry: SourceEntry, row: FetchedRow | None, validators: Validators) -> Outcome:
         url = entry.source_url
         try:
-            found = self._fetcher.fetch(
+            fetched = self._fetcher.fetch(
                 entry.url or url,
-                known=validators,
+                validators=validators,
                 min_side=entry.min_side,
                 obeys_robots=entry.obeys_robots,
             )
         except FetchRefused as error:
-            said: Validators = error.details.get("validators", Validators())
+            proven: Validators = error.details.get("validators", Validators())
             line = JournalLine(
                 url=url,
                 reason=str(error.reason),
-                etag=said.etag,
-                last_modified=said.last_modified,
+                etag=proven.etag,
+                last_modified=proven.last_modified,
                 retrieved_at=utc_now(),
                 time=time.time(),
             )
             return Outcome(entry=entry, line=line)
-        if found.kept is None and row is not None:
+        if fetched.kept is None and row is not None:
             return Outcome(entry=entry, line=_line_of(row))
         line = JournalLine(
             url=url,
-            blob=found.kept,
-            etag=found.validators.etag,
-            last_modified=found.validators.last_modified,
+            blob=fetched.kept,
+            etag=fetched.validators.etag,
+            last_modified=fetched.validators.last_modified,
             retrieved_at=utc_now(),
             time=time.time(),
         )
-        return Outcome(entry=entry, line=line, num_bytes=found.num_bytes)
+        return Outcome(entry=entry, line=line, num_bytes=fetched.num_bytes)
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def fetch_pictures(
         find_secret: Returns the key that a connection holds.
 
     Returns:
-        The index's URI; pictures found; files transferred from the sources; pictures not read again; those
-        that a source names but does not give, by reason; requests for pictures.
+        The index's URI; pictures of the chunk; files transferred from the sources; pictures not read again;
+        those that a source names but does not give, by reason; requests for pictures.
 
     Raises:
         DatasetError: if a source cannot give a dataset; nothing is written then.
@@ -125,7 +125,7 @@ class ChunkFetch:
         progress: Counts.
         rows: The chunk's rows.
         statements: What the sources want a reader of the dataset card to know.
-        notes: What they want to be given back the next time.
+        notes: Their own state for the next run.
         transferred: Files read from the sources.
         requests: HTTP requests for pictures.
     """

@@ -21,7 +21,7 @@ FAILURE_LIFE_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLine:
-    """What became of one address.
+    """The outcome of one address.
 
     Args:
         url: The address, without secrets.

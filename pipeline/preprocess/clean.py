@@ -1,7 +1,7 @@
 """Clean: decode every new picture once, keep out what harms, split, and write the dataset version.
 
 The version's id is the digest of its rows: the same pictures give the same version, which is written once.
-Blobs known from the last versions are not decoded again.
+Blobs of the last versions are not decoded again.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _split(state: CleanState) -> None:
         splits = split_at_random(len(kept), fraction=config.test_fraction, seed=config.seed)
     else:
         by_group = split_by_hash(
-            members, state.classes, known={picture.group: picture.split for picture in state.assigned},
+            members, state.classes, assigned={picture.group: picture.split for picture in state.assigned},
             fraction=config.test_fraction, salt=str(config.seed),
         )  # fmt: skip
         splits = [by_group[member.group] for member in members]

@@ -50,7 +50,7 @@ def map_blobs(workspace: Workspace, function: Callable[[bytes], T], blobs: Seque
     """Yield what a function makes of each picture file, in the order of the blobs.
 
     The results are those of a loop. One batch for each core is done ahead of who takes them. After an error,
-    or when nobody wants more, each core ends the picture that it is at.
+    or when the caller stops, each core finishes the picture that it is decoding.
 
     Args:
         workspace: Where the files are.

@@ -48,7 +48,7 @@ def _network_reason(row: ManifestRow, placeholders: Collection[str]) -> str | No
 
 
 def mark_exact_duplicates(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Keep the first of equal pictures; where their labels differ, keep none: nobody knows which is right."""
+    """Keep the first of equal pictures; where their labels differ, keep none: which is right is unknown."""
     labels: dict[str, set[str]] = {}
     for row in rows:
         if row.is_kept and row.id is not None:

@@ -1,4 +1,4 @@
-"""Which pictures test and which train: DESIGN section 4 to the letter."""
+"""Which pictures test and which train."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ def group_hash(group: str, salt: str) -> float:
 
 
 def split_by_hash(
-    members: Sequence[Member], classes: Sequence[str], *, known: Mapping[str, str], fraction: float, salt: str
+    members: Sequence[Member],
+    classes: Sequence[str],
+    *,
+    assigned: Mapping[str, str],
+    fraction: float,
+    salt: str,
 ) -> dict[str, str]:
     """Assign every group, leaving the ones an earlier version assigned where they are.
 
@@ -40,15 +45,15 @@ def split_by_hash(
     Args:
         members: The kept pictures.
         classes: The classes, in the order they are topped up.
-        known: Split of the groups of earlier versions.
+        assigned: Split of the groups of earlier versions.
         fraction: Share of the pictures kept for the test.
         salt: Changes the assignment of new groups.
 
     Returns:
         `train` or `test` by group.
     """
-    hashes = {m.group: group_hash(m.group, salt) for m in members if m.group not in known}
-    splits = {m.group: known[m.group] for m in members if m.group in known}
+    hashes = {m.group: group_hash(m.group, salt) for m in members if m.group not in assigned}
+    splits = {m.group: assigned[m.group] for m in members if m.group in assigned}
     splits.update({group: TEST if value < fraction else TRAIN for group, value in hashes.items()})
     for label in classes:
         in_class = Counter(member.group for member in members if member.label == label)

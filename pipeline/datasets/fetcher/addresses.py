@@ -37,9 +37,9 @@ Resolver = Callable[[str, int], list[str]]
 
 
 def resolve_host(host: str, port: int) -> list[str]:
-    """Return every address that the system knows for a host."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    """Return every address of a host."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 
 
 def is_public(text: str) -> bool:
@@ -105,7 +105,7 @@ def check_port(parts: SplitResult, policy: FetchPolicy) -> None:
 
 
 def is_opened(host: str, port: int, policy: FetchPolicy) -> bool:
-    """Say whether the user opened this very host and port."""
+    """Return True if the user opened exactly this host and port."""
     return (host.lower(), port) in policy.allowed
 
 
@@ -118,7 +118,7 @@ def find_addresses(host: str, port: int, policy: FetchPolicy, resolve: Resolver 
     try:
         addresses = resolve(host, port)
     except (OSError, UnicodeError) as error:
-        raise FetchRefused(f"{host} is not known: {error}.", reason=FetchReason.UNKNOWN_HOST) from error
+        raise FetchRefused(f"{host} cannot be resolved: {error}.", reason=FetchReason.UNKNOWN_HOST) from error
     private = [address for address in addresses if not is_public(address)]
     if (private or not addresses) and not is_opened(host, port, policy):
         raise FetchRefused(

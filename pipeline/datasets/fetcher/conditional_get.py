@@ -21,9 +21,9 @@ RESUMES = 5
 
 
 def download_if_changed(
-    url: str, file: BinaryIO, *, known: Validators | None, policy: FetchPolicy | None = None
+    url: str, file: BinaryIO, *, validators: Validators | None, policy: FetchPolicy | None = None
 ) -> Validators | None:
-    """Download a file unless it is the one known already.
+    """Download a file unless it has not changed.
 
     HEAD is asked first, so an unchanged file costs no GET; where HEAD is refused, a conditional GET decides.
     A body that breaks off is asked for from there on, if the server can prove that it is the same file.
@@ -31,7 +31,7 @@ def download_if_changed(
     Args:
         url: `http(s)` address that the user wrote: it may be private, what it redirects to may not.
         file: Empty; what is received is written to it.
-        known: What the server said when the file was downloaded, None to download anyway.
+        validators: Those of the file when it was last downloaded; None to download it in any case.
         policy: Limits and opened places; those of the environment if None.
 
     Returns:
@@ -45,7 +45,7 @@ def download_if_changed(
     config = policy.config.model_copy(update={"deadline_seconds": DEADLINE_SECONDS})
     try:
         with HttpClient(replace(policy, config=config)) as client:
-            return _download(client, url, file, known)
+            return _download(client, url, file, validators)
     except FetchRefused as error:
         name, message = public_url(url), error.message
         if name not in message:
@@ -59,13 +59,15 @@ def download_if_changed(
         ) from error
 
 
-def _download(client: HttpClient, url: str, file: BinaryIO, known: Validators | None) -> Validators | None:
+def _download(
+    client: HttpClient, url: str, file: BinaryIO, validators: Validators | None
+) -> Validators | None:
     headers: dict[str, str] = {}
-    if known is not None and known.prove_something:
+    if validators is not None and validators.prove_something:
         head = _ask_head(client, url)
         if head is None:
-            headers = known.conditions
-        elif head.same_file_as(known):
+            headers = validators.conditions
+        elif head.same_file_as(validators):
             return None
     for left in reversed(range(RESUMES)):
         with client.open(url, headers=headers) as response:

@@ -69,7 +69,7 @@ class HostTable:
             self._sleep(turn - now)
 
     def pause(self, name: str, retry_after: str | None, *, attempt: int) -> None:
-        """Let nobody ask the host before the pause it wants is over; without one, back off."""
+        """Let no request go to the host before the pause that it asked for is over; without one, back off."""
         seconds = parse_retry_after(retry_after)
         if seconds is None:
             seconds = 0.5 * 2**attempt

@@ -77,7 +77,7 @@ def _refuse(reason: FetchReason, message: str) -> NoReturn:
 
 
 class _Decoder:
-    """Undoes gzip and deflate piece by piece: a bomb is found when the limit is passed, not afterwards."""
+    """Undoes gzip and deflate piece by piece: a bomb is noticed when the limit is passed, not afterwards."""
 
     def __init__(self, encoding: str) -> None:
         name = encoding.strip().lower()

@@ -37,7 +37,7 @@ class FetchedPicture:
     """What became of a request for a picture.
 
     Args:
-        kept: What `keep` returned for the bytes; None where the known ones are still right.
+        kept: What `keep` returned for the bytes; None if the file has not changed.
         validators: What the server says of the file.
         num_bytes: Of the file; 0 if nothing was transferred.
     """
@@ -77,13 +77,13 @@ class PictureFetcher:
         return self._client.num_requests_of_thread
 
     def fetch(
-        self, url: str, *, known: Validators, min_side: int = 1, obeys_robots: bool = False
+        self, url: str, *, validators: Validators, min_side: int = 1, obeys_robots: bool = False
     ) -> FetchedPicture:
-        """Get the picture at an address unless it is the one known already.
+        """Get the picture at an address unless it has not changed.
 
         Args:
             url: `http(s)` address.
-            known: What the server said when it was read the last time.
+            validators: Those of the file when it was last read.
             min_side: Pixels that the shorter side must have.
             obeys_robots: Whether robots.txt has a say, on every host of the way.
 
@@ -94,7 +94,7 @@ class PictureFetcher:
         try:
             for attempt in range(self._client.policy.attempts):
                 try:
-                    return self._fetch_once(url, part, known, min_side, obeys_robots)
+                    return self._fetch_once(url, part, validators, min_side, obeys_robots)
                 except FetchRefused as error:
                     if error.reason != FetchReason.CUT_SHORT or attempt + 1 == self._client.policy.attempts:
                         raise
@@ -103,15 +103,15 @@ class PictureFetcher:
             part.close()
 
     def _fetch_once(
-        self, url: str, part: PartFile, known: Validators, min_side: int, obeys_robots: bool
+        self, url: str, part: PartFile, validators: Validators, min_side: int, obeys_robots: bool
     ) -> FetchedPicture:
         resume = part.resume_headers()
-        headers = {"Accept": "image/*", **(resume or known.conditions)}
+        headers = {"Accept": "image/*", **(resume or validators.conditions)}
         deadline = time.monotonic() + self._client.policy.config.deadline_seconds
         check_hop = self._check_robots if obeys_robots else None
         with self._client.open(url, headers=headers, check_hop=check_hop) as response:
-            if response.status_code == 304 and known.prove_something and not resume:
-                return FetchedPicture(kept=None, validators=known, num_bytes=0)
+            if response.status_code == 304 and validators.prove_something and not resume:
+                return FetchedPicture(kept=None, validators=validators, num_bytes=0)
             self._check_answer(response)
             validators = Validators.from_headers(response.headers)
             self._receive(response, part, validators, deadline)
@@ -174,7 +174,7 @@ def _range_start(response: requests.Response) -> int:
 
 
 def opts_out(header: str) -> bool:
-    """Say whether an X-Robots-Tag keeps the picture out of data sets, for all agents or for ours."""
+    """Return True if an X-Robots-Tag keeps the picture out of data sets, for all agents or for ours."""
     for part in header.lower().split(","):
         agent, _, directive = part.rpartition(":")
         if directive.strip() in OPT_OUTS and agent.strip() in ("", "*", "graft"):

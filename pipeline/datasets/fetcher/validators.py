@@ -1,4 +1,4 @@
-"""What proves that a file is the one known already."""
+"""What proves that a file has not changed since it was last read."""
 
 from __future__ import annotations
 

@@ -114,12 +114,12 @@ class ArchiveSource:
             )
 
     def _wanted_labels(self, note: _Note) -> set[str]:
-        found = {label for _, _, label, reason in note.members if label and not reason}
-        wanted = set(self._section.declared_classes or found)
-        missing = wanted - found
-        if missing or not found or (self._context.is_alone and len(found) < 2):
+        labels = {label for _, _, label, reason in note.members if label and not reason}
+        wanted = set(self._section.declared_classes or labels)
+        missing = wanted - labels
+        if missing or not labels or (self._context.is_alone and len(labels) < 2):
             raise EmptyDataset(
-                f"{self._origin} has pictures of {', '.join(sorted(found)) or 'no class'}"
+                f"{self._origin} has pictures of {', '.join(sorted(labels)) or 'no class'}"
                 + (f", none of {', '.join(sorted(missing))}" if missing else "")
                 + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`.",
                 classes=sorted(missing),
@@ -136,12 +136,12 @@ class ArchiveSource:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[BinaryIO | None, Validators]]:
-        """Give the open file, None where it is the one known already."""
-        uri, known = self._section.uri, None if self._previous is None else self._previous.validators
+        """Give the open file, None if it has not changed."""
+        uri, last = self._section.uri, None if self._previous is None else self._previous.validators
         if urlsplit(uri).scheme in ("http", "https"):
             with tempfile.TemporaryFile() as file:
-                found = download_if_changed(uri, file, known=known, policy=self._context.policy)
-                yield (None, known or Validators()) if found is None else (file, found)
+                new = download_if_changed(uri, file, validators=last, policy=self._context.policy)
+                yield (None, last or Validators()) if new is None else (file, new)
             return
         try:
             path = self._context.storage.local_path(uri)
@@ -154,7 +154,7 @@ class ArchiveSource:
         with local:
             facts = path.stat()
             now = Validators(last_modified=f"{facts.st_mtime_ns} ns", length=facts.st_size)
-            yield (None if known is not None and now.same_file_as(known) else local), now
+            yield (None if last is not None and now.same_file_as(last) else local), now
 
     def _inspect(self, file: BinaryIO, validators: Validators) -> _Note:
         file.seek(0)

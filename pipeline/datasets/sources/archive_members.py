@@ -99,7 +99,7 @@ def _judge(member: Member, seen: set[str]) -> Member:
 
 
 def is_safe_name(name: str) -> bool:
-    """Say whether a member's name is a plain relative path."""
+    """Return True if a member's name is a plain relative path."""
     parts = name.split("/")
     return not (
         name.startswith("/")
@@ -113,7 +113,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a member is a system's own: a dot file, or of `__MACOSX`."""
+    """Return True if a member is a system's own: a dot file, or of `__MACOSX`."""
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 

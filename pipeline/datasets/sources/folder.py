@@ -110,12 +110,12 @@ class FolderSource:
         return Path(path).expanduser().absolute()
 
     def _checked_classes(self, listing: _Listing) -> list[str]:
-        found = sorted(listing.files)
-        classes = found if self._classes is None else self._classes
-        _refuse_missing(classes, found, listing.root)
+        folders = sorted(listing.files)
+        classes = folders if self._classes is None else self._classes
+        _refuse_missing(classes, folders, listing.root)
         _refuse_too_few(classes, listing, self._min_classes)
-        if set(found) - set(classes):
-            log.info("%s: not in `classes`, left out: %s", listing.root, sorted(set(found) - set(classes)))
+        if set(folders) - set(classes):
+            log.info("%s: not in `classes`, left out: %s", listing.root, sorted(set(folders) - set(classes)))
         return classes
 
 
@@ -130,12 +130,12 @@ def _raise_unreadable(error: OSError) -> None:
     raise _unreadable(Path(error.filename), error) from error
 
 
-def _refuse_missing(classes: list[str], found: list[str], root: str) -> None:
-    missing = [label for label in classes if label not in found]
+def _refuse_missing(classes: list[str], folders: list[str], root: str) -> None:
+    missing = [label for label in classes if label not in folders]
     if missing:
         raise SourceNotFound(
             f"{root} has no sub-folder {', '.join(map(repr, missing))}, which `classes` lists; add it or "
-            f"correct `classes`. Received: {', '.join(found) or 'no sub-folder'}",
+            f"correct `classes`. Received: {', '.join(folders) or 'no sub-folder'}",
             path=root,
             classes=missing,
         )
@@ -188,10 +188,10 @@ def _loose_files(root: Path) -> list[str]:
 def _list_bucket(uri: str, storage: Storage) -> _Listing:
     prefix = uri.rstrip("/") + "/"
     files: dict[str, list[str]] = {}
-    for found in storage.list_uris(prefix):
-        label, slash, rest = found[len(prefix) :].partition("/")
+    for file in storage.list_uris(prefix):
+        label, slash, rest = file[len(prefix) :].partition("/")
         if slash and rest and not any(part.startswith(".") for part in (label, *rest.split("/"))):
-            files.setdefault(label, []).append(found)
+            files.setdefault(label, []).append(file)
     if not files:
         raise SourceNotFound(
             f"there is nothing under {prefix}; correct `dataset.source.uri`, which needs one "

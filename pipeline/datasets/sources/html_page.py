@@ -54,18 +54,18 @@ def read_page(html: str, url: str, *, include: str | None = None, exclude: str |
     links: dict[str, None] = {}
     if "nofollow" not in directives:
         for anchor in soup.find_all("a", href=True, limit=MAX_PICTURES):
-            found = _join(base, str(anchor["href"]))
-            if found:
-                links[found] = None
+            link = _join(base, str(anchor["href"]))
+            if link:
+                links[link] = None
     return PageContent(pictures=list(pictures), links=list(links))
 
 
 def _directives(soup: BeautifulSoup) -> set[str]:
-    said = ""
+    directives = ""
     for tag in soup.find_all("meta", attrs={"name": True, "content": True}):
         if str(tag["name"]).lower() in ("robots", "graft"):
-            said += "," + str(tag["content"])
-    return {word.strip().lower() for word in said.split(",")}
+            directives += "," + str(tag["content"])
+    return {word.strip().lower() for word in directives.split(",")}
 
 
 def _picture_tags(soup: BeautifulSoup, include: str | None, exclude: str | None) -> Iterator[Tag]:
@@ -86,21 +86,21 @@ def _best_source(tag: Tag) -> str:
         for source in tag.parent.find_all("source"):
             if str(source.get("type") or "image/jpeg").lower() in ("image/jpeg", "image/png", "image/webp"):
                 sets += [str(source.get(name) or "") for name in ("srcset", *LAZY_SETS)]
-    candidates = [found for text in sets for found in parse_srcset(text)]
+    candidates = [candidate for text in sets for candidate in parse_srcset(text)]
     if candidates:
-        return max(candidates, key=lambda found: found[1])[0]
+        return max(candidates, key=lambda candidate: candidate[1])[0]
     singles = [str(tag.get(name) or "").strip() for name in (*LAZY_ATTRIBUTES, "src")]
     return next((single for single in singles if single and not single.startswith("data:")), "")
 
 
 def parse_srcset(text: str) -> list[tuple[str, float]]:
     """Return the addresses of a `srcset` with their widths or densities."""
-    found = []
+    candidates = []
     for part in text.replace(",\n", ", ").split(", ")[:MAX_CANDIDATES]:
         words = part.strip().strip(",").split()
         if words and not words[0].startswith("data:"):
-            found.append((words[0], _size(words[1] if len(words) > 1 else "1x")))
-    return found
+            candidates.append((words[0], _size(words[1] if len(words) > 1 else "1x")))
+    return candidates
 
 
 def _size(descriptor: str) -> float:
@@ -114,9 +114,9 @@ def _size(descriptor: str) -> float:
 def _join(base: str, address: str) -> str | None:
     """Return an absolute `http(s)` address without its fragment, None for any other."""
     try:
-        found = urldefrag(urljoin(base, address.strip())).url
-        parts = urlsplit(found)
+        target = urldefrag(urljoin(base, address.strip())).url
+        parts = urlsplit(target)
         is_web = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return None
-    return found if address.strip() and is_web else None
+    return target if address.strip() and is_web else None

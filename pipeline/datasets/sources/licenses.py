@@ -19,7 +19,7 @@ class License:
 
     Args:
         code: `cc0`, `pdm`, `by`, `by-sa`, ...
-        version: `4.0` and the like, None where it was not said.
+        version: `4.0` and the like, None if it was not stated.
     """
 
     code: str
@@ -36,7 +36,7 @@ class License:
 
     @property
     def url(self) -> str | None:
-        """Where it is to be read; None without a version."""
+        """Where it can be read; None without a version."""
         if self.code == "cc0":
             return "https://creativecommons.org/publicdomain/zero/1.0/"
         if self.code == "pdm":
@@ -49,11 +49,11 @@ def parse_license(text: str, version: str | None = None) -> License | None:
 
     Args:
         text: Such as `CC BY-SA 4.0`, `by-sa`, `CC0`, `Public domain`.
-        version: Where the API says it apart.
+        version: If the API states it separately.
     """
     words = " ".join(text.lower().replace("_", "-").split())
-    found = _VERSION.search(words)
-    version = version or (found.group(1) if found else None)
+    match = _VERSION.search(words)
+    version = version or (match.group(1) if match else None)
     words = _VERSION.sub("", words).strip()
     if re.fullmatch(r"(cc[- ]?0|cc[- ]zero|zero)( universal)?", words):
         return License(code="cc0", version="1.0")
@@ -68,7 +68,7 @@ def parse_license(text: str, version: str | None = None) -> License | None:
 
 def attribute(title: str | None, creator: str | None, license: License, page_url: str | None) -> str:
     """Return the line that credits a picture where it is shown."""
-    said = f'"{title}"' if title else "Picture"
+    shown = f'"{title}"' if title else "Picture"
     by = f" by {creator}" if creator else ""
     source = f", {page_url}" if page_url else ""
-    return f"{said}{by}, {license.name}{source}"
+    return f"{shown}{by}, {license.name}{source}"

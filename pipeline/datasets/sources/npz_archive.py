@@ -115,11 +115,11 @@ class NpzSource:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[_ArchiveNote, BinaryIO | None]]:
-        """Give the archive's facts and, unless it is the one known already, the open file."""
+        """Give the archive's facts and, unless it has not changed, the open file."""
         if urlsplit(self._uri).scheme in ("http", "https"):
             with tempfile.TemporaryFile() as file:
-                known = None if self._previous is None else self._previous.validators
-                yield self._note_of(file, download_if_changed(self._uri, file, known=known))
+                validators = None if self._previous is None else self._previous.validators
+                yield self._note_of(file, download_if_changed(self._uri, file, validators=validators))
             return
         path = _find_file(self._uri, self._storage)
         facts = path.stat()
@@ -242,7 +242,7 @@ def _check_labels(labels: list[int], classes: list[str], uri: str) -> None:
 
 
 def _find_scale(file: BinaryIO, uri: str) -> tuple[float, list[str]]:
-    """Return what floats are multiplied by to be levels, and what is to be said about it."""
+    """Return what floats are multiplied by to be levels, and a statement about it."""
     low, high, whole = np.inf, -np.inf, True
     for batch in _batches(file, uri):
         if not np.isfinite(batch).all():

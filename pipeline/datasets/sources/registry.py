@@ -63,6 +63,6 @@ def open_source(section: SourceSection | ClassedSection, context: SourceContext)
 
     Args:
         section: One of the sections of `pipeline.config.sources`.
-        context: What the source is given to work with.
+        context: What it works with.
     """
     return SOURCES[section.type](section, context)  # type: ignore[union-attr]

@@ -21,15 +21,15 @@ API_REQUESTS_PER_SECOND = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """One picture that a search found.
+    """One result of a search.
 
     Args:
         url: Where its bytes are.
         page_url: The page that shows it.
         creator: Who made it, as plain text.
-        license: What it may be used under, None where that is not known.
-        license_name: What the API calls the licence, where it is none of ours.
-        attribution: What is to be said of it.
+        license: What it may be used under, None if that is unknown.
+        license_name: The API's name of a licence that is none of ours.
+        attribution: The credit line to show with it.
         refused: Why it is not taken, whatever its licence.
     """
 
@@ -126,13 +126,13 @@ class SearchSource(ABC, Generic[Section]):
 
 
 def web_address(value: JsonValue) -> str | None:
-    """Return an `http(s)` address as it is, None for anything else that an API may say."""
+    """Return an `http(s)` address as it is, None for any other JSON value."""
     text = str(value or "")
     return public_url(text) if text.startswith(("http://", "https://")) else None
 
 
 def text_or_none(value: JsonValue) -> str | None:
-    """Return the text that an API said, without control characters, None for anything else."""
+    """Return a text without control characters, None for any other JSON value."""
     if not isinstance(value, str):
         return None
     text = " ".join("".join(c if c.isprintable() else " " for c in value).split())
@@ -140,12 +140,12 @@ def text_or_none(value: JsonValue) -> str | None:
 
 
 def mapping(value: JsonValue) -> JsonObject:
-    """Return a JSON object, empty for anything else that an API may say."""
+    """Return a JSON object, empty for any other JSON value."""
     return value if isinstance(value, Mapping) else {}
 
 
 def items(value: JsonValue) -> list[JsonObject]:
-    """Return the objects of a JSON list, empty for anything else that an API may say."""
+    """Return the objects of a JSON list, empty for any other JSON value."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 

@@ -50,7 +50,7 @@ class SourceEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceContext:
-    """What a source is given to work with.
+    """What a source works with.
 
     Args:
         storage: Reads paths and `gs://` URIs.
@@ -74,8 +74,8 @@ class ImageSource(Protocol):
 
     Attributes:
         transferred: Files read from the source so far: a picture file, an archive, a photograph.
-        notes: What the source wants to be given back the next time, plain JSON values.
-        statements: What it found out and a reader of the dataset card should know.
+        notes: Its own state for the next run, plain JSON values.
+        statements: Facts that a reader of the dataset card should know.
     """
 
     transferred: int

@@ -75,7 +75,7 @@ class UrlListSource:
         uri = self._section.uri
         if urlsplit(uri).scheme in ("http", "https"):
             with tempfile.TemporaryFile() as file:
-                download_if_changed(uri, file, known=None, policy=self._context.policy)
+                download_if_changed(uri, file, validators=None, policy=self._context.policy)
                 file.seek(0)
                 yield io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
             return

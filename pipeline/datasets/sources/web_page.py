@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class WebPageSource:
-    """Pictures in the order they are found: page by page, nearer pages first. Not read in parts.
+    """Pictures in the order of the pages: page by page, nearer pages first. Not read in parts.
 
     robots.txt is obeyed for every page and picture, of every host.
 
@@ -65,8 +65,8 @@ class WebPageSource:
                     )
                     seen.add(url)
         if failed:
-            said = ", ".join(f"{count} {reason}" for reason, count in sorted(failed.items()))
-            self.statements.append(f"linked pages that could not be read: {said}")
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(failed.items()))
+            self.statements.append(f"linked pages that could not be read: {counts}")
         if not seen:
             raise EmptyDataset(
                 f"no picture was found on {public_url(self._section.uri)}; look at `depth`, `include` and "
@@ -77,7 +77,7 @@ class WebPageSource:
     def _pages(self, client: HttpClient, failed: Counter[str]) -> Iterator[tuple[str, list[str]]]:
         robots = Robots(client)
         start = self._section.uri
-        todo, known, num_read = deque([(start, 0)]), {start}, 0
+        todo, queued, num_read = deque([(start, 0)]), {start}, 0
         while todo and num_read < self._section.max_pages:
             if self._context.is_full(self._section.label or ""):
                 return
@@ -100,8 +100,8 @@ class WebPageSource:
             )
             yield response.url, [] if opted_out else content.pictures
             for link in content.links if depth < self._section.depth else []:
-                if link not in known and _site(link) == _site(start):
-                    known.add(link)
+                if link not in queued and _site(link) == _site(start):
+                    queued.add(link)
                     todo.append((link, depth + 1))
 
 

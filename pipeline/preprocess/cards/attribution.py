@@ -28,7 +28,7 @@ def web_address(text: str | None) -> str | None:
 def render_attribution(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
     """Return the attribution of every kept picture, by licence.
 
-    Pictures of which nothing is known are counted by source instead of listed.
+    Pictures without any provenance are counted by source instead of listed.
     """
     by_licence: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in rows:

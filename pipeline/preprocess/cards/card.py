@@ -66,7 +66,7 @@ def write_version(workspace: Workspace, info: DatasetInfo, rows: Sequence[Manife
         return read_info(folder)
     manifest = format_manifest(rows)
     storage.write_bytes(folder.manifest, manifest)
-    storage.write_json(folder.croissant, build_croissant(info, rows, manifest, folder=folder.uri))
+    storage.write_json(folder.croissant, build_croissant(info, rows, manifest, folder))
     storage.write_bytes(folder.attribution, render_attribution(info, rows).encode())
     storage.write_bytes(folder.page, render_page(workspace, info, rows).encode())
     storage.write_bytes(folder.card, render_card(info, rows).encode())

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.preprocess.cards.attribution import web_address
 from pipeline.types import JsonObject
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
-MANIFEST = "manifest.jsonl"
 # The context that the specification prescribes, word for word.
 CONTEXT: JsonObject = {
     "@language": "en",
@@ -74,7 +74,7 @@ FIELDS = {
 
 
 def build_croissant(
-    info: DatasetInfo, rows: Sequence[ManifestRow], manifest: bytes, *, folder: str
+    info: DatasetInfo, rows: Sequence[ManifestRow], manifest: bytes, folder: DatasetVersionFolder
 ) -> JsonObject:
     """Return the Croissant description of a dataset version.
 
@@ -82,8 +82,9 @@ def build_croissant(
         info: What the version is.
         rows: Its pictures.
         manifest: The bytes of its manifest.
-        folder: The URI of the version.
+        folder: The version's.
     """
+    file = folder.manifest.rpartition("/")[2]
     licences = {
         web_address(row.provenance.license_url) or row.provenance.license
         for row in rows
@@ -96,7 +97,7 @@ def build_croissant(
         "description": f"Pictures of {', '.join(info.classes)} for training and testing an image classifier; "
         f"version {info.version}, {sum(info.pictures.values())} pictures.",
         "conformsTo": CONFORMS_TO,
-        "url": folder,
+        "url": folder.uri,
         "version": f"1.0.0+{info.version.replace('_', '-')}",
         "datePublished": info.created_at,
         "license": sorted(licence for licence in licences if licence) or ["not stated"],
@@ -105,15 +106,15 @@ def build_croissant(
         "distribution": [
             {
                 "@type": "cr:FileObject",
-                "@id": MANIFEST,
-                "name": MANIFEST,
-                "contentUrl": MANIFEST,
+                "@id": file,
+                "name": file,
+                "contentUrl": file,
                 "contentSize": f"{len(manifest)} B",
                 "encodingFormat": "application/jsonlines",
                 "sha256": hashlib.sha256(manifest).hexdigest(),
             }
         ],
-        "recordSet": [_classes(info), _pictures()],
+        "recordSet": [_classes(info), _pictures(file)],
     }
 
 
@@ -130,7 +131,7 @@ def _classes(info: DatasetInfo) -> JsonObject:
     }
 
 
-def _pictures() -> JsonObject:
+def _pictures(file: str) -> JsonObject:
     return {
         "@type": "cr:RecordSet",
         "@id": "pictures",
@@ -143,7 +144,7 @@ def _pictures() -> JsonObject:
                 "name": f"pictures/{name}",
                 "description": description,
                 "dataType": data_type,
-                "source": {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}},
+                "source": {"fileObject": {"@id": file}, "extract": {"column": name}},
                 **({"references": {"field": {"@id": "classes/name"}}} if name == "label" else {}),
             }
             for name, (data_type, description) in FIELDS.items()

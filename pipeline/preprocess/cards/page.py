@@ -39,7 +39,7 @@ class Thumbnail:
 
     Args:
         image: A `data:` address of a small JPEG.
-        title: What is known of it.
+        title: Address, creator, licence and size.
         link: The page that shows it, if that is on the web.
         split: `train` or `test`.
     """

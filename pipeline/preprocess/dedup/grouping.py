@@ -39,7 +39,7 @@ class Grouping:
     Args:
         groups: Group of each picture that has one, by id, earlier versions' pictures too.
         straddling: Ids of new pictures that belong to neither side.
-        near_pairs: Pairs of near duplicates among the pictures given.
+        near_pairs: Pairs of near duplicates among the pictures.
     """
 
     groups: dict[str, str] = field(default_factory=dict)

@@ -256,7 +256,7 @@ class TestRobots:
                 client, keep=lambda data: "x", parts=tmp_path, check_robots=Robots(client).check
             )
             with pytest.raises(FetchRefused) as caught:
-                fetcher.fetch(site.url("/a.png"), known=Validators(), obeys_robots=True)
+                fetcher.fetch(site.url("/a.png"), validators=Validators(), obeys_robots=True)
             assert caught.value.reason == "robots_disallowed"
         assert site.requests["/secret/a.png"] == 0
 
@@ -292,8 +292,8 @@ class TestPictures:
         url = site.add("/a.png", png(noise(1)))
         client, fetcher = self.fetcher(site, tmp_path, [])
         with client:
-            first = fetcher.fetch(url, known=Validators())
-            again = fetcher.fetch(url, known=first.validators)
+            first = fetcher.fetch(url, validators=Validators())
+            again = fetcher.fetch(url, validators=first.validators)
         assert (first.kept, again.kept, again.num_bytes) == ("kept", None, 0)
         assert site.bodies["/a.png"] == 1
 
@@ -319,7 +319,7 @@ class TestPictures:
         kept: list[bytes] = []
         client, fetcher = self.fetcher(site, tmp_path, kept)
         with client:
-            fetcher.fetch(site.add_answer("/big.png", answer), known=Validators())
+            fetcher.fetch(site.add_answer("/big.png", answer), validators=Validators())
         assert kept == [body]
         assert ranges == [f'bytes={len(body) - 1000}- "e"']
         assert list(tmp_path.iterdir()) == []
@@ -328,7 +328,7 @@ class TestPictures:
         url = site.add("/a.png", png(noise(1)))
         policy = replace(opened(site), contact="mailto:me@example.org\r\nX: y")
         with HttpClient(policy) as client:
-            PictureFetcher(client, keep=lambda data: "x", parts=tmp_path).fetch(url, known=Validators())
+            PictureFetcher(client, keep=lambda data: "x", parts=tmp_path).fetch(url, validators=Validators())
         sent = site.headers_of["/a.png"]
         assert sent["User-Agent"].startswith("graft/")
         assert "(+mailto:me@example.org" in sent["User-Agent"]

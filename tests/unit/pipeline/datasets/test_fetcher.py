@@ -20,7 +20,9 @@ def server(tmp_path: Path) -> Iterator[PictureServer]:
 
 def download(url: str, known: Validators | None = None) -> tuple[bytes, Validators | None]:
     file = io.BytesIO()
-    return (validators := download_if_changed(url, file, known=known)) and file.getvalue() or b"", validators
+    return (
+        validators := download_if_changed(url, file, validators=known)
+    ) and file.getvalue() or b"", validators
 
 
 class TestUnchangedFile:

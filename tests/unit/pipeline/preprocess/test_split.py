@@ -17,7 +17,7 @@ def singles(label: str, count: int) -> list[Member]:
 def split_of(members: list[Member], *, known: dict[str, str] | None = None, fraction: float = 0.2,
              salt: str = "0") -> dict[str, str]:  # fmt: skip
     classes = sorted({member.label for member in members})
-    return split_by_hash(members, classes, known=known or {}, fraction=fraction, salt=salt)
+    return split_by_hash(members, classes, assigned=known or {}, fraction=fraction, salt=salt)
 
 
 class TestRandom:

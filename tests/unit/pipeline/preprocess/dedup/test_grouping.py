@@ -113,7 +113,7 @@ class TestManyAdditions:
             kept = [each for each in pictures if each.id in grouping.groups]
             members = [Member(label="x", group=grouping.groups[each.id]) for each in kept]
             known = {old.group: old.split for old in ledger}
-            splits = split_by_hash(members, ["x"], known=known, fraction=0.3, salt=str(seed))
+            splits = split_by_hash(members, ["x"], assigned=known, fraction=0.3, salt=str(seed))
             before = {old.id: old.split for old in ledger}
             merges += sum(grouping.groups[old.id] != old.group for old in ledger)
             ledger = [replace(old, group=grouping.groups[old.id]) for old in ledger]
