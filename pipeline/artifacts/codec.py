@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pipeline.artifacts.formats import check_format
@@ -12,7 +12,7 @@ from pipeline.types import JsonObject, JsonValue
 T = TypeVar("T")
 
 
-def build_record(record: Callable[..., T], value: JsonObject, **nested: object) -> T:
+def build_record(record: type[T], value: JsonObject, **nested: object) -> T:
     """Return a record with these fields.
 
     Args:
@@ -29,7 +29,7 @@ def build_record(record: Callable[..., T], value: JsonObject, **nested: object) 
         raise RecordInvalid(f"{_name(record)} cannot be read: {error}.") from error
 
 
-def strip_format(value: JsonObject, newest: int, record: Callable[..., T]) -> JsonObject:
+def strip_format(value: JsonObject, newest: int, record: type[T]) -> JsonObject:
     """Return the fields without the format number; a record without one is of an earlier release.
 
     Raises:
@@ -53,5 +53,5 @@ def as_object(value: JsonValue) -> JsonObject:
     return value
 
 
-def _name(record: Callable[..., T]) -> str:
-    return getattr(record, "__name__", "a record")
+def _name(record: type[T]) -> str:
+    return record.__name__

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 from pipeline.artifacts.formats import check_format
 from pipeline.errors import ObjectNotFound, RecordInvalid
 from pipeline.storage import Storage
-from pipeline.types import JsonDict
+from pipeline.types import JsonDict, JsonObject
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -34,7 +34,7 @@ class Record:
         return value if self.FORMAT is None else {self.FORMAT_KEY: self.FORMAT, **value}
 
     @classmethod
-    def from_dict(cls, value: JsonDict) -> Self:
+    def from_dict(cls, value: JsonObject) -> Self:
         """Read what `to_dict` wrote, now or in an earlier version.
 
         Raises:
@@ -44,7 +44,8 @@ class Record:
         from pydantic import ValidationError
 
         if cls.FORMAT is not None:
-            check_format(cls.__name__, value.get(cls.FORMAT_KEY, 0), cls.FORMAT)
+            number = value.get(cls.FORMAT_KEY, 0)
+            check_format(cls.__name__, number if isinstance(number, int) else cls.FORMAT + 1, cls.FORMAT)
         try:
             return cast("Self", _adapter(cls).validate_python(value))
         except ValidationError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
+from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.run_summary import RunSummary
@@ -26,8 +27,7 @@ class StepResult:
     @classmethod
     def from_dict(cls, value: JsonObject) -> Self:
         """Read what `to_dict` wrote."""
-        values: dict[str, Any] = dict(value)
-        return cls(**values)
+        return build_record(cls, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class DatasetResult(CleanResult):
         cls, clean: CleanResult, *, pack_index: str, pack_items: Iterable[PackItem], classifier: JsonObject
     ) -> DatasetResult:
         """Add the plan of its packs to a dataset version."""
-        values: dict[str, Any] = {each.name: getattr(clean, each.name) for each in fields(clean)}
+        values = {each.name: getattr(clean, each.name) for each in fields(clean)}
         return cls(**values, pack_index=pack_index, pack_items=list(pack_items), classifier=classifier)
 
 
@@ -172,10 +172,14 @@ class EvaluateResult(StepResult):
     @classmethod
     def from_dict(cls, value: JsonObject) -> Self:
         """Read what `to_dict` wrote."""
-        values: dict[str, Any] = dict(value)
-        uri, predictions = values.pop("uri"), values.pop("predictions")
-        champion = values["champion_version"]
-        return cls(uri=uri, predictions=predictions, champion_version=champion, headline=values)
+        headline = {name: field for name, field in value.items() if name not in ("uri", "predictions")}
+        champion = headline["champion_version"]
+        return cls(
+            uri=str(value["uri"]),
+            predictions=str(value["predictions"]),
+            champion_version=None if champion is None else str(champion),
+            headline=headline,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,12 +207,12 @@ class GateResult(StepResult):
     @classmethod
     def from_dict(cls, value: JsonObject) -> Self:
         """Read what `to_dict` wrote."""
-        values: dict[str, Any] = dict(value)
-        summary = values.get("summary")
-        return cls(
-            decision=GateDecision.from_dict(values["decision"]),
+        summary = as_object(value.get("summary"))
+        return build_record(
+            cls,
+            value,
+            decision=GateDecision.from_dict(as_object(value["decision"])),
             summary=RunSummary.from_dict(summary) if summary else None,
-            report=values.get("report"),
         )
 
 
@@ -287,8 +291,7 @@ class PromotionResult(StepResult):
     @classmethod
     def from_dict(cls, value: JsonObject) -> Self:
         """Read what `to_dict` wrote."""
-        values: dict[str, Any] = {**value, "promotion": Promotion(str(value["promotion"]))}
-        return cls(**values)
+        return build_record(cls, value, promotion=Promotion(str(value["promotion"])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from pipeline.artifacts.steps import (
     TrainResult,
     VersionResult,
 )
+from pipeline.errors import RecordInvalid
 
 CLEAN: dict[str, Any] = {
     "dataset": "m",
@@ -94,7 +95,7 @@ class TestResults:
         assert kind.from_dict(result.to_dict()) == result
 
     def test_refuse_a_key_they_do_not_have(self, kind: type[StepResult], value: dict[str, Any]) -> None:
-        with pytest.raises(TypeError, match="no_such_key"):
+        with pytest.raises(RecordInvalid, match="no_such_key"):
             kind.from_dict({**value, "no_such_key": 1})
 
 
