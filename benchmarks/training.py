@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.workspace import Workspace
+from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.config import Classifier
@@ -77,8 +78,7 @@ def compare(name: str, pictures: Path) -> list[str]:
             job_dir = f"{WORKSPACE}/jobs/{attempt}"
             command = [sys.executable, "-m", "pipeline.trainer.task", *arguments, "--job-dir", job_dir]
             _, job = run(command, home)
-            training = storage_of(home).read_json(f"{job_dir}/training.json")
-            parts = training["cpu_seconds"]
+            parts = TrainingRecord.read(JobDirectory(storage_of(home), job_dir)).cpu_seconds
             ours[attempt] = {"computing": parts["features"] + parts["head"], "job": job.cpu}
             memory[attempt] = job.memory
     return [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TypeAlias
 
-from pipeline.artifacts.formats import check_format
+from pipeline.artifacts.codec import strip_format
 from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
@@ -31,6 +31,7 @@ class HeadParameters:
         seed: Seeds the first weights and the order of the pictures.
         patience: Stop after so many epochs without a better validation loss; 0 never does.
         class_weights: `none`, or `balanced`: a class counts as much as any other, however few its pictures.
+        calibration: `temperature`: one temperature, fitted on training pictures, divides the logits; `none`.
     """
 
     units: int = 1024
@@ -40,6 +41,7 @@ class HeadParameters:
     seed: int = 42
     patience: int = 0
     class_weights: str = field(default="none", metadata={"choices": ("none", "balanced")})
+    calibration: str = field(default="temperature", metadata={"choices": ("temperature", "none")})
 
     def head_parameters(self) -> dict[str, int | float | str]:
         """Return these parameters by name, without those of a subclass."""
@@ -138,6 +140,23 @@ class WarmStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The temperature that divides the logits, and what it does for pictures that a head had not seen.
+
+    Args:
+        temperature: Above 1 where the head was surer than right.
+        pictures: Training pictures that were held out to fit it.
+        log_loss_before: Their log loss without it.
+        log_loss_after: Their log loss with it.
+    """
+
+    temperature: float
+    pictures: int
+    log_loss_before: float
+    log_loss_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureWork:
     """How many pictures went through the frozen network, and how many features came from the cache."""
 
@@ -173,6 +192,7 @@ class TrainingRecord:
         augmentation: The altered copies; None without any.
         class_weights: As in `HeadParameters`.
         warm_start: Where the head began; None for a new one.
+        calibration: The temperature; None where there is none.
         head_module: URI of the staged custom head; None for the reference head.
         features: URIs of the cached features of the pictures as they are.
         work: What the frozen network had to do.
@@ -192,6 +212,7 @@ class TrainingRecord:
     augmentation: AugmentationRecord | None = None
     class_weights: str = "none"
     warm_start: WarmStart | None = None
+    calibration: Calibration | None = None
     head_module: str | None = None
     features: tuple[str, ...]
     work: FeatureWork
@@ -216,17 +237,17 @@ class TrainingRecord:
         Raises:
             FormatTooNew: if a newer version of Graft wrote it.
         """
-        check_format("record of a training job", value.get("format", 0), FORMAT)
-        plain = {key: part for key, part in value.items() if key not in ("light", "format")}
-        validation, augmentation, start, parity = (
-            value.get(key) for key in ("validation", "augmentation", "warm_start", "light")
-        )
+        plain: JsonDict = dict(strip_format(value, FORMAT, cls))
+        parity = plain.pop("light", None)
+        keys = ("validation", "augmentation", "warm_start", "calibration")
+        validation, augmentation, start, calibration = map(plain.get, keys)
         return cls(
             **{
                 **plain,
                 "validation": validation and ValidationSplit(**validation),
                 "augmentation": augmentation and AugmentationRecord(**augmentation),
                 "warm_start": start and WarmStart(**{**start, "classes": tuple(start["classes"])}),
+                "calibration": calibration and Calibration(**calibration),
                 "features": tuple(value["features"]),
                 "work": FeatureWork(**value["work"]),
                 "tflite": parity and TFLiteParity(**parity),

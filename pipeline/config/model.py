@@ -70,6 +70,11 @@ class ModelConfig(Strict):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="`balanced`: a class counts as much as any other, however few its pictures."
     )
+    calibration: Literal["temperature", "none"] = Field(
+        "temperature",
+        description="`temperature`: one temperature, fitted on training pictures, makes probabilities mean "
+        "what they say; no label changes. `none`: those of the softmax as it was trained.",
+    )
     augmentation: AugmentationConfig = Field(
         default_factory=AugmentationConfig, description="Altered copies of each training picture."
     )

@@ -35,6 +35,7 @@ RUN_PARAMS = (
     "model.validation_fraction",
     "model.early_stopping.patience",
     "model.class_weights",
+    "model.calibration",
     "model.augmentation.views",
     "model.augmentation.seed",
     "model.warm_start",

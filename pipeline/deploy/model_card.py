@@ -59,7 +59,8 @@ decisions about people.
 
 * The figures below hold for pictures like the test pictures; [report.html](report.html) has them by
   class, source and size, the worst mistakes, and the labels that are in doubt.
-* Probabilities are those of the softmax; the report's reliability diagram says how far to trust them.
+* Probabilities are those of the softmax{_calibration(classifier)}; the report's reliability diagram shows how
+  far to trust them.
 
 ## What it is made of
 
@@ -135,6 +136,11 @@ def front_matter(
 def _describe_head(classifier: Classifier) -> str:
     head = classifier.model.head
     return f"`{head.module}`" if head.module else f"{head.units} units"
+
+
+def _calibration(classifier: Classifier) -> str:
+    is_calibrated = classifier.model.calibration == "temperature" and not classifier.model.head.module
+    return ", calibrated by one temperature on training pictures" if is_calibrated else ""
 
 
 def _rejection(classifier: Classifier) -> str:

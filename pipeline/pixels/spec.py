@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.types import JsonObject
+
 MAX_PIXELS = 50_000_000  # pixel bombs: a PNG of 100 megapixels can be 12 kB
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")  # what both executions decode to the same pixels
 
@@ -31,14 +33,15 @@ class PixelSpec:
     resize: str = "bilinear-antialias"
     background: tuple[int, int, int] = (255, 255, 255)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain JSON values."""
         return {**asdict(self), "background": list(self.background)}
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> PixelSpec:
+    def from_dict(cls, value: JsonObject) -> PixelSpec:
         """Read what `to_dict` wrote."""
-        return cls(**{**value, "background": tuple(value["background"])})
+        values: dict[str, Any] = dict(value)
+        return cls(**{**values, "background": tuple(values["background"])})
 
     @property
     def digest(self) -> str:

@@ -105,7 +105,7 @@ def pack_shard(workspace: Workspace, index_uri: str, item: PackItem) -> PackResu
     if storage.exists(shard.uri):
         return PackResult(decoded=0, written=0)
     rows = list(shard.read_rows(storage))
-    features = decode_blobs(workspace, [row.blob for row in rows], PixelSpec.from_dict(dict(index.spec)))
+    features = decode_blobs(workspace, [row.blob for row in rows], PixelSpec.from_dict(index.spec))
     labels = np.array([row.label for row in rows], np.int64)
     ids = np.array([row.id for row in rows], "S64")
     arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.artifacts.metrics import ReliabilityBin
+
 INK = "#010203"  # stands for the page's own text colour
 SERIES = tuple(f"#0102{number:02x}" for number in range(16, 24))  # stand for --series-1, --series-2, ...
 _DASHES = ("-", "--", "-.", ":")  # so that lines differ by more than their colour
@@ -40,14 +42,17 @@ def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch
     return _svg(draw, f"learning-{name}", size=(4.4, 3.0))
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Return how often the model was right where it was how sure."""
+def reliability(bins: Sequence[Mapping[str, Any]], before: Sequence[ReliabilityBin] = ()) -> str:
+    """Return how often the model was right where it was how sure, and before it was calibrated."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], ":", color=INK, alpha=0.6, label="as sure as right")
         sizes = [12 + 120 * row["pictures"] / sum(item["pictures"] for item in bins) for row in bins]
         confidence, accuracy = ([row[name] for row in bins] for name in ("confidence", "accuracy"))
+        if before:
+            points = [each.confidence for each in before], [each.accuracy for each in before]
+            axes.plot(*points, _DASHES[1], marker="x", color=SERIES[1], label="without the temperature")
         axes.plot(confidence, accuracy, "-", color=SERIES[0])
         axes.scatter(confidence, accuracy, s=sizes, color=SERIES[0], label="pictures (area: how many)")
         _finish(axes, x="probability of the answer", y="share that was right")

@@ -12,7 +12,7 @@ from pipeline.explain.features import read_features
 from pipeline.explain.thumbnails import Thumbnails
 from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
-from pipeline.report.curves import class_curves, fit_temperature
+from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.ranking import Answer, rank_answers
@@ -170,7 +170,9 @@ def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, st
     candidate, history = inputs.evaluation["candidate"], inputs.record.get("history")
     drawn = dict.fromkeys(CHARTS, "")
     if candidate.get("reliability"):
-        drawn["reliability"] = charts.reliability(candidate["reliability"])
+        calibration = inputs.record.get("calibration")
+        before = uncalibrated_reliability(answers, calibration["temperature"]) if calibration else ()
+        drawn["reliability"] = charts.reliability(candidate["reliability"], before)
     if candidate.get("coverage"):
         drawn["coverage"] = charts.coverage(candidate["coverage"])
     precision, rates = class_curves(answers, inputs.classes)
@@ -226,11 +228,19 @@ def count_leaks(rows: Iterable[ManifestRow]) -> int:
 
 
 def describe_history(record: Mapping[str, Any]) -> JsonDict:
-    """Return what training said of itself."""
+    """Return how training went."""
+    rounded = {name: round(value, 3) for name, value in (record.get("calibration") or {}).items()}
     return {
         key: record.get(key)
-        for key in ("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start")
-    }
+        for key in (
+            "epochs_run",
+            "best_epoch",
+            "validation",
+            "class_weights",
+            "augmentation",
+            "warm_start",
+        )
+    } | {"calibration": rounded or None}
 
 
 def describe_provenance(inputs: ReportInputs) -> list[tuple[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from pipeline.artifacts.metrics import ReliabilityBin
+from pipeline.evaluate.scores import reliability_bins
 from pipeline.report.ranking import EPSILON, Answer
 
 MAX_CLASSES = 8  # lines in one drawing
@@ -45,6 +47,21 @@ def _sweep(answers: Sequence[Answer], index: int, label: str) -> Iterator[tuple[
         is_last = taken == len(ordered)
         if is_last or ordered[taken].row["outputs"][index] != answer.row["outputs"][index]:
             yield taken, hits
+
+
+def uncalibrated_reliability(answers: Sequence[Answer], temperature: float) -> tuple[ReliabilityBin, ...]:
+    """Return the reliability bins that the answers would have without the temperature of the model.
+
+    Probabilities are powers of their logits, so raising them to the temperature undoes the division.
+    """
+    import numpy as np
+
+    if not answers:
+        return ()
+    outputs = np.array([answer.row["outputs"] for answer in answers], float)
+    outputs /= outputs.max(1, keepdims=True)  # of which the largest power stays one
+    confidence = 1 / (outputs**temperature).sum(1)
+    return reliability_bins(np.array([answer.is_right for answer in answers]), confidence)
 
 
 def fit_temperature(answers: Sequence[Answer], classes: Sequence[str]) -> float | None:

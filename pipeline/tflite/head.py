@@ -44,13 +44,22 @@ class Head:
         hidden: NDArray[np.float32] = np.maximum(features @ self.hidden_kernel + self.hidden_bias, 0)
         return hidden
 
+    def score(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits.
+
+        Shapes:
+            hidden: (num_images, units).  returns: (num_images, classes).
+        """
+        logits: NDArray[np.float32] = hidden @ self.output_kernel + self.output_bias
+        return logits
+
     def classify(self, hidden: NDArray[np.float32]) -> Float32Outputs:
         """Return class probabilities.
 
         Shapes:
             hidden: (num_images, units).  returns: (num_images, classes).
         """
-        return softmax(hidden @ self.output_kernel + self.output_bias)
+        return softmax(self.score(hidden))
 
     def predict(self, features: Float32Features) -> Float32Outputs:
         """Return class probabilities.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import Augmentation, make_augmentations
+from pipeline.trainer.calibration import TrainingSet
 from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_labels
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import Pictures
@@ -35,6 +38,8 @@ class TrainingPictures:
         work: How many pictures and copies went through the network, and how many features were cached.
         first: Features of the first pictures of the pack, in its order.
         feature_uris: The cached features of the unaltered pictures.
+        ids: The pictures that train, without copies.
+        groups: Name of the group of each picture that shares one.
     """
 
     training: Pictures
@@ -42,6 +47,14 @@ class TrainingPictures:
     work: FeatureWork
     first: Float32Features
     feature_uris: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: Mapping[str, str]
+
+    @property
+    def training_set(self) -> TrainingSet:
+        """The pictures that train, for training on a part of them."""
+        features, labels = self.training
+        return TrainingSet(features=features, labels=labels, ids=self.ids, groups=self.groups)
 
     @property
     def validation_split(self) -> ValidationSplit | None:
@@ -71,8 +84,9 @@ def collect_pictures(
 
     plain = collect()
     parts = [plain, *map(collect, make_augmentations(spec.views, spec.views_seed))]
-    validates = _choose_validation(plain, index, spec, workspace.storage)
-    trains = slice(None) if validates is None else ~validates
+    groups = read_groups(workspace.storage, index)
+    validates = _choose_validation(plain, groups, spec)
+    trains = np.ones(len(plain.ids), np.bool_) if validates is None else ~validates
     cache = _open_cache(workspace, network)
     return TrainingPictures(
         training=(
@@ -86,6 +100,8 @@ def collect_pictures(
         ),
         first=plain.features[:NUM_FIRST],
         feature_uris=tuple(cache.uri(shard.digest) for shard in index.shards),
+        ids=tuple(itertools.compress(plain.ids, trains)),
+        groups=groups,
     )
 
 
@@ -96,11 +112,10 @@ def _open_cache(workspace: Workspace, network: FrozenNetwork, augmentation: str 
 
 
 def _choose_validation(
-    plain: TrainingFeatures, index: PackIndex, spec: TrainingSpec, storage: Storage
+    plain: TrainingFeatures, groups: Mapping[str, str], spec: TrainingSpec
 ) -> NDArray[np.bool_] | None:
     if not spec.validation_fraction:
         return None
-    groups = read_groups(storage, index)
     chosen = split_validation(
         plain.ids, plain.labels, groups, fraction=spec.validation_fraction, seed=spec.seed
     )
@@ -118,5 +133,5 @@ def check_labels(index: PackIndex, storage: Storage) -> None:
         raise LabelMapMismatch(
             f"A label lies outside the {len(index.classes)} classes; pack the dataset again. "
             f"Received: {labels.min()} to {labels.max()}",
-            classes=index.classes,
+            classes=list(index.classes),
         )

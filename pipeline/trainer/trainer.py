@@ -11,6 +11,7 @@ import pipeline
 from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
+    Calibration,
     History,
     TFLiteParity,
     TrainerPackage,
@@ -21,9 +22,9 @@ from pipeline.artifacts.training import (
 from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch
-from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
+from pipeline.trainer.calibration import calibrate
 from pipeline.trainer.clock import Clock
 from pipeline.trainer.features import read_first_pixels
 from pipeline.trainer.frozen_network import FrozenNetwork
@@ -56,6 +57,7 @@ class _TrainedHead:
     head: Head | KerasHead
     history: History
     warm_start: WarmStart | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,10 @@ class Trainer:
         head, history = train_head(
             *pictures.training, num_classes, self.spec, validation=pictures.validation, start=start
         )
-        return _TrainedHead(head=head, history=history, warm_start=warm_start)
+        calibration = None
+        if self.spec.calibration == "temperature":
+            head, calibration = calibrate(head, pictures.training_set, self.spec, epochs=best_epoch(history))
+        return _TrainedHead(head=head, history=history, warm_start=warm_start, calibration=calibration)
 
     def _read_start(self) -> tuple[Head, WarmStart]:
         return read_start(
@@ -134,7 +139,7 @@ class Trainer:
 
         network.release()
         workspace = self.spec.open_workspace(self.storage)
-        spec = PixelSpec.from_dict(dict(self.index.spec))
+        spec = self.backbone.spec
         with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
             model, parity = Path(temporary) / "model", None
             export_model(
@@ -178,6 +183,7 @@ class Trainer:
             augmentation=AugmentationRecord(views=spec.views, seed=spec.views_seed) if spec.views else None,
             class_weights=spec.class_weights,
             warm_start=trained.warm_start,
+            calibration=trained.calibration,
             head_module=spec.head_module or None,
             features=pictures.feature_uris,
             work=pictures.work,

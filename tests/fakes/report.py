@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.training import Calibration
+from pipeline.artifacts.workspace import JobDirectory
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from tests.fakes.pictures import png
 from tests.fakes.rows import manifest_of, manifest_row
+from tests.fakes.training import training_record
 
 WORKSPACE = "gs://graft"
 CLASSES = ["ant", "bee"]
@@ -38,6 +41,7 @@ DECISION = {
     "note": "first version",
 }
 WIDTH = 6
+CALIBRATION = Calibration(temperature=2.0, pictures=24, log_loss_before=0.5, log_loss_after=0.25)
 
 
 class ReportWorld:
@@ -123,8 +127,8 @@ class ReportWorld:
             "val_loss": [0.6, 0.5],
             "val_accuracy": [0.7, 0.8],
         }
-        record = {"features": [uri], "history": history, "best_epoch": 2, "parameters": {"units": 4}}
-        self.storage.write_json(f"{WORKSPACE}/jobs/train_1/training.json", record)
+        record = training_record(history=history, features=(uri,), calibration=CALIBRATION)
+        record.write(JobDirectory(self.storage, f"{WORKSPACE}/jobs/train_1"))
 
     def _write_evaluation(self) -> dict[str, Any]:
         output_path = f"{WORKSPACE}/jobs/eval_1/predictions"
@@ -137,6 +141,7 @@ class ReportWorld:
             "loss": 0.4,
             "test_pictures": 6,
             "confusion": {"ant": {"ant": 2, "bee": 1}, "bee": {"ant": 0, "bee": 3}},
+            "reliability": [{"low": 0.8, "high": 1.0, "pictures": 6, "confidence": 0.87, "accuracy": 5 / 6}],
         }
         record = {"job": "eval_1", "candidate": metrics, "champion": None, "champion_version": None}
         record |= {"size_mb": 21.04, "batch_ms_per_picture": 31.27}

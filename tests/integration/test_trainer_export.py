@@ -73,6 +73,7 @@ class TestWhatAJobLeavesBehind:
         assert job.training.classes == tuple(CLASSES)
         assert job.training.parameters["units"] == 32
         assert job.training.package.file.endswith("pipeline/__init__.py")
+        assert job.training.calibration is None  # of 16 pictures too few can be held out
 
     def test_the_model_directory_has_labels_and_head_beside_the_saved_model(self, job: Job) -> None:
         assert json.loads((job.model / "graft" / "labels.json").read_text()) == CLASSES

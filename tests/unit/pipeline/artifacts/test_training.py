@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.artifacts.training import (
     AugmentationRecord,
+    Calibration,
     TFLiteParity,
     TrainingRecord,
     TrainingSpec,
@@ -45,12 +46,11 @@ class TestSpec:
         read = TrainingSpec.from_args([*spec.to_args(), "--job-dir", "gs://graft/jobs/2"])
         assert read == replace(spec, job_dir="gs://graft/jobs/2")
 
-    def test_the_names_of_the_arguments_are_those_of_earlier_versions(self) -> None:
+    def test_the_names_of_the_arguments_are_the_published_ones(self) -> None:
         spec = replace(SPEC, head_module="h", warm_start="m", job_dir="j")
         flags = "pack-index weights backbone workspace units head-module epochs batch-size learning-rate seed"
-        flags += (
-            " validation-fraction patience class-weights views views-seed warm-start reject-below job-dir"
-        )
+        flags += " validation-fraction patience class-weights calibration views views-seed warm-start"
+        flags += " reject-below job-dir"
         assert sorted(spec.to_args()[::2]) == sorted(f"--{flag}" for flag in flags.split())
 
     def test_what_is_empty_is_no_argument(self) -> None:
@@ -83,6 +83,7 @@ class TestSpec:
             "validation_fraction": 0.15,
             "early_stopping": {"patience": 16},
             "class_weights": "balanced",
+            "calibration": "none",
             "augmentation": {"views": 17, "seed": 18},
         }
         values = {
@@ -107,6 +108,7 @@ class TestSpec:
             validation_fraction=0.15,
             patience=16,
             class_weights="balanced",
+            calibration="none",
             views=17,
             views_seed=18,
             reject_below=0.19,
@@ -120,6 +122,7 @@ class TestRecord:
         validation=ValidationSplit(training=3, validation=1),
         augmentation=AugmentationRecord(views=2, seed=5),
         warm_start=WarmStart(model_uri="gs://graft/jobs/1/model", classes=("ant",)),
+        calibration=Calibration(temperature=2.0, pictures=4, log_loss_before=0.5, log_loss_after=0.25),
         features=("gs://graft/features/w/p/s.npz",),
         tflite=TFLiteParity(pictures=3, largest_difference=1e-6),
     )
@@ -130,9 +133,9 @@ class TestRecord:
         record.write(job)
         assert TrainingRecord.read(job) == record
 
-    def test_its_keys_are_those_of_earlier_versions(self) -> None:
+    def test_its_keys_are_the_published_ones(self) -> None:
         keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
-        keys += " features work light package classes parameters seconds cpu_seconds format"
+        keys += " calibration features work light package classes parameters seconds cpu_seconds format"
         assert set(self.FULL.to_dict()) == set(keys.split())
 
     def test_a_record_of_before_there_were_formats_is_read(self) -> None:
@@ -142,5 +145,5 @@ class TestRecord:
 
     def test_a_record_of_a_newer_version_is_refused_by_name(self) -> None:
         value = {**self.FULL.to_dict(), "format": 2}
-        with pytest.raises(FormatTooNew, match="record of a training job has the format 2; .* reads up to 1"):
+        with pytest.raises(FormatTooNew, match="TrainingRecord has the format 2; .* reads up to 1"):
             TrainingRecord.from_dict(value)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
 
-from pipeline.report.curves import MAX_CLASSES, class_curves, fit_temperature
+from pipeline.evaluate.scores import reliability_bins
+from pipeline.report.curves import MAX_CLASSES, class_curves, fit_temperature, uncalibrated_reliability
 from pipeline.report.ranking import Answer
 
 CLASSES = ("ant", "bee", "cat")
@@ -13,7 +16,14 @@ CLASSES = ("ant", "bee", "cat")
 
 def answers_of(outputs: np.ndarray, truth: np.ndarray) -> list[Answer]:
     return [
-        Answer(key=str(number), label=CLASSES[own], predicted="", score=0.0, loss=0.0, row={"outputs": row})
+        Answer(
+            key=str(number),
+            label=CLASSES[own],
+            predicted=CLASSES[row.index(max(row))],
+            score=0.0,
+            loss=0.0,
+            row={"outputs": row},
+        )
         for number, (row, own) in enumerate(zip(outputs.tolist(), truth.tolist(), strict=True))
     ]
 
@@ -57,6 +67,19 @@ class TestCurves:
             for name in names
         ]
         assert list(class_curves(rows, names)[0]) == names[:MAX_CLASSES]
+
+
+class TestUncalibrated:
+    def test_the_bins_are_those_of_the_logits_before_they_were_divided(self) -> None:
+        calibrated, truth = drawn(0.5)
+        raw, _ = drawn(1.0)
+        expected = reliability_bins(raw.argmax(1) == truth, raw.max(1))
+        bins = uncalibrated_reliability(answers_of(calibrated, truth), 2.0)
+        for one, other in zip(bins, expected, strict=True):
+            assert asdict(one) == pytest.approx(asdict(other), abs=1e-6)
+
+    def test_without_answers_there_are_none(self) -> None:
+        assert uncalibrated_reliability([], 2.0) == ()
 
 
 class TestTemperature:

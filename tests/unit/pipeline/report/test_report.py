@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.workspace import Workspace
+from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
-from tests.fakes.report import TRAINING, WORKSPACE, ReportWorld
+from tests.fakes.report import CLASSES, TRAINING, WORKSPACE, ReportWorld
+from tests.fakes.training import training_record
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -132,8 +133,25 @@ class TestContent:
 
     def test_curves_and_temperature_are_shown(self, html: str) -> None:
         section = html.split('id="calibration"')[1].split("</section>")[0]
-        assert section.count("<svg") == 2  # precision and recall, ROC
+        assert section.count("<svg") == 3  # precision and recall, ROC, reliability
         assert "true positive rate" in section
+
+    def test_reliability_is_shown_with_the_temperature_and_without(self, html: str) -> None:
+        section = html.split('id="calibration"')[1].split("</section>")[0]
+        assert "without the temperature" in section
+        assert "its temperature of 2" in Page(section).text
+        training = Page(html.split('id="training"')[1].split("</section>")[0]).text
+        for part in ("2.0 temperature", "24 pictures", "0.5 log loss before", "0.25 log loss after"):
+            assert part in training.split("calibration: ")[1]
+
+    def test_a_model_without_a_temperature_has_one_line(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        job = JobDirectory(world.storage, f"{WORKSPACE}/jobs/train_1")
+        training_record(classes=tuple(CLASSES)).write(job)
+        html = report_of(world)
+        section = html.split('id="calibration"')[1].split("</section>")[0]
+        assert "as sure as right" in section
+        assert "without the temperature" not in section
 
     def test_a_refusal_shows_every_reason_and_rule(self, tmp_path: Path) -> None:
         rule = {"key": "change.loss.max_drop", "verdict": "failed", "value": 0.4, "limit": 0.1}
