@@ -27,7 +27,7 @@ from pipeline.engine.backends.plan import (
     memory_limit,
     supervisor_environment,
 )
-from pipeline.engine.backends.processes import process_start, signal_all
+from pipeline.engine.backends.processes import is_marked, process_start, signal_all
 from pipeline.engine.backends.supervisor import write_json
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
@@ -53,7 +53,7 @@ def marked_processes(directory: Path) -> list[psutil.Process]:
     processes: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == str(directory):
+            if is_marked(process, directory) or process.environ().get(MARK) == str(directory):
                 processes |= {process, *process.children(recursive=True)}
     return [process for process in processes if process_start(process.pid) is not None]
 

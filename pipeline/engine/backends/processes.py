@@ -6,14 +6,17 @@ import contextlib
 import ctypes
 import os
 import re
+import resource
 import signal
 import time
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
+MAX_MARK = 800_000  # below the limit that Linux sets, 819,200 bytes
 OOM_SCORE = "500"  # of 1000: where memory runs out, a job goes before the engine
 
 
@@ -35,6 +38,28 @@ def adopt_orphans() -> None:
     """Become the parent of what descendants leave behind, so that nothing gets away by a second fork."""
     with contextlib.suppress(AttributeError, OSError):  # Linux only; elsewhere the environment marks them
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def job_mark(directory: Path) -> int:
+    """Return the limit of POSIX message queues that the processes of a job have, and no others."""
+    return 1 + zlib.crc32(os.fsencode(directory)) % MAX_MARK
+
+
+def mark_this_process(directory: Path) -> None:
+    """Mark this process and all that it starts.
+
+    A hard limit is inherited, and only a privileged process can raise one. So the mark stays after a second
+    fork, in a session of its own, with another environment, and when the supervisor is gone.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not Linux, or the limit is lower already
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (job_mark(directory),) * 2)
+
+
+def is_marked(process: psutil.Process, directory: Path) -> bool:
+    """Return True if a process has the mark of a job."""
+    if not psutil.LINUX:
+        return False
+    return bool(process.rlimit(psutil.RLIMIT_MSGQUEUE)[1] == job_mark(directory))
 
 
 def limit_this_process(*, cpus: list[int], nice: int) -> None:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,7 @@ from pipeline.engine.backends.processes import (
     descendants,
     end_descendants,
     limit_this_process,
+    mark_this_process,
     private_bytes,
     process_start,
     resident_bytes,
@@ -81,7 +83,9 @@ class Supervisor:
             self.child.terminate()
 
     def _run(self, command: list[str], env: dict[str, str], deadline: float) -> int:
-        self.child = subprocess.Popen(command, cwd=self.job["cwd"], env=env)
+        self.child = subprocess.Popen(
+            command, cwd=self.job["cwd"], env=env, preexec_fn=partial(mark_this_process, self.directory)
+        )
         if self.stopping:
             self.child.terminate()
         while not self._has_ended(self.child):

@@ -15,6 +15,8 @@ from pipeline.engine.backends.local import LocalBackend, marked_processes, stop_
 from pipeline.engine.backends.plan import MARK, job_environment, memory_limit
 from pipeline.engine.backends.processes import process_start
 from pipeline.engine.backends.supervisor import write_json
+from pipeline.engine.sandbox.landlock import SCOPE_ABI
+from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import InvalidArgument, ObjectNotFound
 from pipeline.storage import Storage
@@ -44,6 +46,18 @@ if action == 'hidden':
     command = [sys.executable, '-c', 'import time; time.sleep(60)']
     print('left', subprocess.Popen(command, start_new_session=True, env={}).pid, flush=True)
     sys.exit(0)
+if action == 'escape':
+    command = [sys.executable, '-c', 'import time; time.sleep(60)']
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        print('escaped', os.getpid(), flush=True)
+        os.execve(command[0], command, {'A': 'b'})
+    os.waitpid(pid, 0)
+    time.sleep(1)
+    os.kill(os.getppid(), signal.SIGKILL)
 if action == 'deaf':
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)
@@ -188,6 +202,21 @@ def test_what_a_program_leaves_behind_ends_with_it_however_it_hides(backend, tmp
     assert wait_over(backend).exit_code == 0
     wait_for(lambda: not marked_processes(tmp_path / "engine" / "jobs" / "j1"))
     assert process_start(int(log(backend).split()[-1])) is None
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_a_program_that_kills_its_supervisor_does_not_outlive_its_job(tmp_path, storage, sandbox):
+    backend = local(tmp_path, storage, sandbox=sandbox)
+    start(backend, job("escape"))
+    status = wait_over(backend)
+    escaped = int(log(backend).split(b"escaped ")[1].split()[0])
+    if status.state == RunState.VANISHED:  # the kernel let it kill: what is left has no parent of ours
+        assert process_start(escaped) is not None
+    asyncio.run(backend.stop("j1"))
+    assert process_start(escaped) is None
+    if Sandbox.detect(sandbox).abi >= SCOPE_ABI and sandbox != "off":
+        assert (status.state, status.exit_code) == (RunState.EXITED, 1)
+        assert b"PermissionError" in log(backend)
 
 
 def test_tf_config_has_the_job_and_one_master(tmp_path):
