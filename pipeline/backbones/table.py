@@ -67,7 +67,7 @@ def find_backbone(name: str) -> Backbone:
     try:
         return BACKBONES[name]
     except KeyError:
-        known = ", ".join(sorted(BACKBONES))
+        names = ", ".join(sorted(BACKBONES))
         raise UnknownBackbone(
-            f"There is no backbone {name!r}; set `model.backbone` to one of: {known}.", backbone=name
+            f"There is no backbone {name!r}; set `model.backbone` to one of: {names}.", backbone=name
         ) from None

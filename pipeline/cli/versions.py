@@ -16,12 +16,12 @@ COLUMNS = ("version", "state", "is_default", "created", "accuracy", "run_id", "d
 
 def versions(name: NameArgument, as_json: JsonOption = False) -> None:
     """List a classifier's versions, newest first."""
-    found = list_versions(open_workspace(), connect_engine(require_stack()), name)
+    versions = list_versions(open_workspace(), connect_engine(require_stack()), name)
     if as_json:
-        print_json(found)
-    elif found:
-        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in found])
-        for row in found:
+        print_json(versions)
+    elif versions:
+        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in versions])
+        for row in versions:
             if override := row.get("override"):
                 print_text(
                     f"  {row['version']} was refused by its gate, but {override['by']} took it: "

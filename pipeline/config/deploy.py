@@ -18,9 +18,7 @@ class DeployConfig(Strict):
     approval_hours: float = Field(
         72.0, gt=0, le=24 * 365, description="How long a run waits for that person."
     )
-    on_timeout: Literal["reject", "approve"] = Field(
-        "reject", description="What happens when nobody has answered by then."
-    )
+    on_timeout: Literal["reject", "approve"] = Field("reject", description="The answer after that time.")
     approvers: list[str] = Field(
         default_factory=list, description="Airflow user names that may answer; empty for everybody who may."
     )

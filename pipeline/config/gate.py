@@ -139,8 +139,10 @@ class GateConfig(Strict):
 
     @model_validator(mode="after")
     def _override_has_a_person_and_a_reason(self) -> GateConfig:
-        said = [text is not None for text in (self.override_by, self.override_reason)]
-        if any(said) and not all(text and text.strip() for text in (self.override_by, self.override_reason)):
+        has_text = [text is not None for text in (self.override_by, self.override_reason)]
+        if any(has_text) and not all(
+            text and text.strip() for text in (self.override_by, self.override_reason)
+        ):
             raise ValueError("an override needs both `override_by` (a person) and `override_reason`")
         return self
 

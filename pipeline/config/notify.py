@@ -1,4 +1,4 @@
-"""The `notify` section: who is told what came of a run."""
+"""The `notify` section: who is notified of the outcome of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USUAL: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is 
 
 
 class NotifyConfig(Strict):
-    """One place that is told what came of a run."""
+    """One receiver of notifications."""
 
     to: Literal["log", "webhook"] = Field(
         description="`log`: a line in Airflow's log. `webhook`: a JSON document by HTTP POST."

@@ -103,8 +103,8 @@ def full_name(name: str) -> str:
     if matches:
         raise ConfigError(f"parameter `{name}` is ambiguous; use one of {', '.join(matches)}", unknown=[name])
     hint = suggest(name, [*RUN_PARAMS, *(param.rpartition(".")[2] for param in RUN_PARAMS)])
-    known = ", ".join(RUN_PARAMS)
-    raise ConfigError(f"unknown parameter `{name[:MAX_KEY]}`{hint}; known: {known}", unknown=[name])
+    allowed = ", ".join(RUN_PARAMS)
+    raise ConfigError(f"unknown parameter `{name[:MAX_KEY]}`{hint}; known: {allowed}", unknown=[name])
 
 
 def with_params(classifier: Classifier, params: Mapping[str, JsonValue]) -> Classifier:

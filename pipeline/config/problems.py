@@ -51,9 +51,9 @@ def show(value: JsonValue) -> str:
     return _REPR.repr(value)
 
 
-def suggest(word: str, known: Collection[str]) -> str:
+def suggest(word: str, words: Collection[str]) -> str:
     """Return ` (did you mean ...?)` with the known words that a word resembles; empty if none does."""
-    close = difflib.get_close_matches(word[:MAX_KEY], known, n=2, cutoff=0.75)
+    close = difflib.get_close_matches(word[:MAX_KEY], words, n=2, cutoff=0.75)
     return f" (did you mean {' or '.join(f'`{match}`' for match in close)}?)" if close else ""
 
 
@@ -104,18 +104,17 @@ def _explain_unknown(key: str, path: Sequence[str | int], root: type[BaseModel])
     elsewhere = paths_by_key(root).get(leaf, ())
     hint = suggest(leaf, keys_at(root, section))
     if not hint and elsewhere:
-        hint = f" (did you mean {' or '.join(f'`{known}`' for known in elsewhere[:2])}?)"
+        hint = f" (did you mean {' or '.join(f'`{each}`' for each in elsewhere[:2])}?)"
     return f"unknown key `{key}`; remove it or correct its spelling{hint}"
 
 
 def _explain_source_type(key: str, source: JsonValue) -> str:
-    given = source.get("type") if isinstance(source, Mapping) else None
+    type_name = source.get("type") if isinstance(source, Mapping) else None
     types = ", ".join(SOURCE_SECTIONS)
-    if given is None:
+    if type_name is None:
         return f"`{key}.type` is missing; it is one of {types}"
-    return (
-        f"`{key}.type` must be one of {types}. Received: {show(given)}{suggest(str(given), SOURCE_SECTIONS)}"
-    )
+    hint = suggest(str(type_name), SOURCE_SECTIONS)
+    return f"`{key}.type` must be one of {types}. Received: {show(type_name)}{hint}"
 
 
 def _find_key(item: ErrorDetails, value: JsonValue) -> list[str | int]:

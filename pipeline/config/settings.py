@@ -63,9 +63,9 @@ class Settings(EnvironmentSettings):
     @property
     def classifier_directories(self) -> list[Path]:
         """The shipped directory, those of `GRAFT_CLASSIFIERS`, and that of the home where there is one."""
-        given = _directories(self.classifiers)
+        configured = _directories(self.classifiers)
         own = [self.own_classifiers] if self.own_classifiers.is_dir() else []
-        return list(dict.fromkeys([SHIPPED_CLASSIFIERS, *given, *own]))
+        return list(dict.fromkeys([SHIPPED_CLASSIFIERS, *configured, *own]))
 
     @property
     def own_classifiers(self) -> Path:

@@ -201,8 +201,8 @@ class WikimediaSection(SearchSection):
         if self.label is not None and self.category is not None:
             named[self.label] = [*named.get(self.label, []), *_as_list(self.category)]
         for label, names in named.items():
-            found = [f"Category:{name.removeprefix('Category:')}" for name in names]
-            by_label[label] = [*by_label.get(label, []), *found]
+            pages = [f"Category:{name.removeprefix('Category:')}" for name in names]
+            by_label[label] = [*by_label.get(label, []), *pages]
         return by_label
 
 

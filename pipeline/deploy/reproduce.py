@@ -78,12 +78,12 @@ class _Rerun:
         again, job = job_id_of(*self.key, "predict"), self.engine.get_job(job_id)
         if job is None:
             raise _gone(job_id)
-        given = job["predictionInput"]
+        prediction_input = job["predictionInput"]
         body = batch_prediction_job(
             again,
-            input_uris=given["inputPaths"],
+            input_uris=prediction_input["inputPaths"],
             output_path=self.workspace.job(again).predictions,
-            runtime_version=given["runtimeVersion"],
+            runtime_version=prediction_input["runtimeVersion"],
             labels={"step": "reproduce"},
             model_uri=model_uri,
         )

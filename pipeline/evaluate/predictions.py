@@ -62,12 +62,12 @@ class PredictionJob:
     @classmethod
     def of(cls, job: Job) -> PredictionJob:
         """Read a v1 job."""
-        given, output = job["predictionInput"], job.get("predictionOutput", {})
+        prediction_input, output = job["predictionInput"], job.get("predictionOutput", {})
         times = [datetime.fromisoformat(time) for time in (job.get("startTime"), job.get("endTime")) if time]
         return cls(
             job=job["jobId"],
-            output_path=given["outputPath"],
-            model_uri=given.get("uri"),
+            output_path=prediction_input["outputPath"],
+            model_uri=prediction_input.get("uri"),
             predictions=int(output.get("predictionCount", "0")),
             errors=int(output.get("errorCount", "0")),
             seconds=(times[1] - times[0]).total_seconds() if len(times) == 2 else None,

@@ -42,7 +42,7 @@ class Cell:
         return f"The cell {self.title or repr(first[:60])}"
 
     def replaces(self, old: Cell) -> bool:
-        """Say whether this is another run of an earlier cell.
+        """Return True if this is another run of an earlier cell.
 
         The notebook's id of the cell says so, or its title. Without them it is the same text, or a cell that
         defines all that the earlier one did and needs none of it beforehand.
@@ -93,8 +93,10 @@ class CellCollection:
         if notebook is None:
             return _definitions_first(self._cells)
         place = {id: number for number, id in enumerate(notebook.ids)}
-        known = [cell for cell in self._cells if cell.id in place or not cell.id or cell.ran > notebook.saved]
-        return sorted(known, key=lambda cell: place.get(cell.id or "", len(place)))
+        present = [
+            cell for cell in self._cells if cell.id in place or not cell.id or cell.ran > notebook.saved
+        ]
+        return sorted(present, key=lambda cell: place.get(cell.id or "", len(place)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +113,13 @@ class NotebookOrder:
 
 
 def _definitions_first(cells: Sequence[Cell]) -> list[Cell]:
-    left, found = list(cells), []
+    left, ordered = list(cells), []
     while left:
         ready = (cell for cell in left if not _waits(cell, left))
         chosen = next(ready, left[0])  # cells that need each other stay as they are, and are refused later
         left.remove(chosen)
-        found.append(chosen)
-    return found
+        ordered.append(chosen)
+    return ordered
 
 
 def _waits(cell: Cell, left: Sequence[Cell]) -> bool:

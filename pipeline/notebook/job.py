@@ -113,8 +113,8 @@ class NotebookJob:
     @property
     def files(self) -> dict[str, Path]:
         """The files that the cell left in `job_dir`, by name."""
-        found = sorted(path for path in self.directory.rglob("*") if path.is_file())
-        names = {path.relative_to(self.directory).as_posix(): path for path in found}
+        paths = sorted(path for path in self.directory.rglob("*") if path.is_file())
+        names = {path.relative_to(self.directory).as_posix(): path for path in paths}
         return {name: path for name, path in names.items() if name != RESULT_FILE}
 
     @property
@@ -142,10 +142,10 @@ class NotebookJob:
 
     def _repr_html_(self) -> str:
         job = self.describe()
-        given = job.get("trainingInput", {})
+        training_input = job.get("trainingInput", {})
         rows = [("state", job["state"]), ("created", job.get("createTime")), ("ended", job.get("endTime"))]
-        rows += [("package", uri) for uri in given.get("packageUris", [])]
-        rows += [("job directory", given.get("jobDir")), ("error", job.get("errorMessage"))]
+        rows += [("package", uri) for uri in training_input.get("packageUris", [])]
+        rows += [("job directory", training_input.get("jobDir")), ("error", job.get("errorMessage"))]
         if self._fetched is not None:
             rows.append(("files", ", ".join(self.files) or "none"))
         return table((f"job {self.id}", ""), [row for row in rows if row[1]])

@@ -101,12 +101,12 @@ class MLMagics(Magics):
     def ml_run(self, line: str, cell: str) -> NotebookJob | None:
         """Run a cell here, or with `cloud` as a job together with the marked cells; `-name` names the job."""
         with told_plainly():
-            given = run_arguments().read(line)
-            if given.where != "cloud":
+            options = run_arguments().read(line)
+            if options.where != "cloud":
                 self._ipython.user_ns["job_dir"] = tempfile.mkdtemp(prefix="graft-job-dir-")
                 self._run_here(cell)
                 return None
-            job = self._submit(make_cell(cell, id=self._cell_id), given.name)
+            job = self._submit(make_cell(cell, id=self._cell_id), options.name)
             self.last_job = job
             return watch(job, ask=self._ask)
 
@@ -157,8 +157,10 @@ class MLMagics(Magics):
     def _notebook_file(self) -> Path | None:
         """Return the notebook's file where the front end tells it: Jupyter's server or VS Code."""
         named: Mapping[str, Any] = self._ipython.user_ns
-        told = named.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-        path = Path(told) if isinstance(told, str) and told.endswith(".ipynb") else None
+        session_name = named.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+        path = (
+            Path(session_name) if isinstance(session_name, str) and session_name.endswith(".ipynb") else None
+        )
         return path if path is not None and path.is_file() else None
 
     # The pipeline
@@ -183,8 +185,8 @@ class MLMagics(Magics):
     def graft_run(self, line: str) -> Run:
         """Run a classifier's DAG and show its report: NAME [KEY=VALUE ...]; a head of `%%ml_head` is used."""
         with told_plainly():
-            name, *given = shlex.split(line) or [""]
-            params = read_values(given)
+            name, *assignments = shlex.split(line) or [""]
+            params = read_values(assignments)
             if name in self.heads:
                 params = {"model.head.module": self.heads[name].uri} | params
             return graft_run(one_name("%graft_run", name), params)

@@ -106,11 +106,11 @@ def check_names(cells: Sequence[tuple[str, CellNames]]) -> None:
     if any(names.is_open for _, names in cells):
         return  # what a star imports is known only where it is installed
     everything = PROVIDED.union(*(names.defined for _, names in cells))
-    known: set[str] = set(PROVIDED)
+    defined: set[str] = set(PROVIDED)
     for where, names in cells:
-        known |= names.defined
+        defined |= names.defined
         _refuse(where, (names.needed_at_once | names.needed_later) - everything)
-        late = names.needed_at_once - known
+        late = names.needed_at_once - defined
         if late:
             raise NotebookError(
                 f"{where} needs {_listed(late)}, which a later cell defines. Jobs run the cells in the order "
@@ -154,7 +154,7 @@ def _close(after: bytes, last: ast.Expr, lines: Sequence[bytes]) -> bytes:
 
 
 def _descendants(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
-    found = []
+    nodes = []
     for child in table.get_children():
-        found += [child, *_descendants(child)]
-    return found
+        nodes += [child, *_descendants(child)]
+    return nodes

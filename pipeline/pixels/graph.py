@@ -44,8 +44,8 @@ def decode_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """
     readers = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "WEBP": _read_webp}
     format = _format_index(encoded)
-    known = tf.debugging.Assert(format < len(readers), ["Not a JPEG, PNG, GIF or WebP picture."])
-    with tf.control_dependencies([known]):
+    is_supported = tf.debugging.Assert(format < len(readers), ["Not a JPEG, PNG, GIF or WebP picture."])
+    with tf.control_dependencies([is_supported]):
         pixels = tf.switch_case(format, [partial(readers[name], encoded) for name in FORMATS])
     return _orient(tf.ensure_shape(pixels, (None, None, 3)), _find_orientation(encoded, format))
 

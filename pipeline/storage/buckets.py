@@ -34,7 +34,7 @@ class Bucket(Protocol):
         """Write the object as `write` puts it into a seekable file; else as `write`."""
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return True if the object exists."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys with this prefix."""
@@ -127,7 +127,7 @@ class DirectoryBucket:
         raise AssertionError("the last try returns or raises")
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return True if the object exists."""
         return self._path(key).is_file()
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -90,7 +90,7 @@ class GoogleBucket:
         return True
 
     def exists(self, key: str) -> bool:
-        """Say whether the object is there."""
+        """Return True if the object exists."""
         with self._asking("Looking for", key):
             return bool(self._bucket.blob(key).exists())
 

@@ -127,7 +127,7 @@ class Storage:
         return bucket.write_large(key, write, if_absent=if_absent)
 
     def exists(self, uri: str) -> bool:
-        """Say whether an object has exactly this URI."""
+        """Return True if an object has exactly this URI."""
         bucket, key = self._find(uri)
         return bucket.exists(key)
 
@@ -137,7 +137,7 @@ class Storage:
         if prefix.endswith("/") and key and not key.endswith("/"):
             key += "/"
         base = prefix[: len(prefix) - len(key)] if key else prefix.rstrip("/") + "/"
-        return sorted(base + found for found in bucket.keys(key))
+        return sorted(base + name for name in bucket.keys(key))
 
     def delete(self, uri: str) -> None:
         """Remove the object if it is there."""
@@ -187,10 +187,10 @@ class Storage:
             may_link: Whether the files may be hard links to the objects: nobody may ever write into them.
         """
         prefix = prefix.rstrip("/") + "/"
-        found = self.list_uris(prefix)
-        if not found:
+        uris = self.list_uris(prefix)
+        if not uris:
             raise ObjectNotFound(f"There is nothing under {prefix}.", uri=prefix)
-        for uri in found:
+        for uri in uris:
             target = directory / uri[len(prefix) :]
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (may_link and _link(self.local_path(uri), target)):
@@ -207,10 +207,10 @@ class Storage:
     def copy_tree(self, source: str, target: str) -> None:
         """Copy every object under one prefix to another."""
         source = source.rstrip("/") + "/"
-        found = self.list_uris(source)
-        if not found:
+        uris = self.list_uris(source)
+        if not uris:
             raise ObjectNotFound(f"There is nothing under {source}.", uri=source)
-        for uri in found:
+        for uri in uris:
             self.write_bytes(f"{target.rstrip('/')}/{uri[len(source) :]}", self.read_bytes(uri))
 
 

@@ -23,8 +23,8 @@ class RunType(StrEnum):
 
 def run_type(context: Context) -> RunType:
     """Return what started the run; a kind that is not known counts as by hand."""
-    found = getattr(_run_of(context), "run_type", RunType.MANUAL)
-    name = str(getattr(found, "value", found))  # Airflow's own enum, whose str() is not its value
+    run_type = getattr(_run_of(context), "run_type", RunType.MANUAL)
+    name = str(getattr(run_type, "value", run_type))  # Airflow's own enum, whose str() is not its value
     return RunType(name) if name in list(RunType) else RunType.MANUAL
 
 

@@ -103,10 +103,10 @@ class JobAccess:
 
     def _extra_reads(self) -> tuple[str, ...]:
         entries = (entry.strip() for entry in self.settings.job_reads.split(","))
-        found = (
+        candidates = (
             self.local(entry) if entry.startswith("gs://") else Path(entry) for entry in entries if entry
         )
-        return system.existing(str(path) for path in found if path)
+        return system.existing(str(path) for path in candidates if path)
 
     def local(self, uri: str) -> Path | None:
         """Return the directory that stands for a URI; None where its bucket is remote."""

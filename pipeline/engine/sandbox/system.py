@@ -44,8 +44,8 @@ def interpreter() -> tuple[str, ...]:
 
 def devices() -> tuple[str, ...]:
     """Return the device files that programs use: the harmless ones and accelerators."""
-    found = (str(path) for pattern in ACCELERATORS for path in Path("/dev").glob(pattern))
-    return (*PLAIN_DEVICES, *sorted(found))
+    accelerators = (str(path) for pattern in ACCELERATORS for path in Path("/dev").glob(pattern))
+    return (*PLAIN_DEVICES, *sorted(accelerators))
 
 
 def library_paths(environ: dict[str, str]) -> tuple[str, ...]:

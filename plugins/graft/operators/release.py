@@ -80,8 +80,8 @@ class MLEngineSmokeTestOperator(GraftOperator):
         self.dataset = dataset
         self.evaluation = evaluation
         self.latency_budget_seconds = latency_budget_seconds
-        given = [value is not None for value in (instances, expected, dataset, evaluation)]
-        if given not in ([True, True, False, False], [False, False, True, True]):
+        is_set = [value is not None for value in (instances, expected, dataset, evaluation)]
+        if is_set not in ([True, True, False, False], [False, False, True, True]):
             raise ConfigError(
                 f"{self.task_id}: give `instances` with `expected`, or `dataset` with `evaluation`."
             )
