@@ -1,195 +1,127 @@
-"""Records of earlier versions of Graft are read; those of later ones are refused by name."""
+"""Records of the datasets: what earlier releases wrote is read, what later ones write is refused."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipeline.artifacts.evaluation import Evaluation
-from pipeline.artifacts.gate import GateDecision, Override
-from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
-from pipeline.artifacts.metrics import Metrics
-from pipeline.artifacts.model_record import Approval, Lineage, decided_by, read_labels, read_lineage
-from pipeline.artifacts.record import Record
-from pipeline.artifacts.run_summary import RunSummary
-from pipeline.artifacts.workspace import Workspace
+from pipeline.artifacts.dataset import DatasetInfo, DataVerdict, LatestVersion, read_latest, write_latest
+from pipeline.artifacts.fetch_index import FetchedRow, FetchHead, FetchIndex, RowSpool, write_index
+from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.artifacts.pack import PackedShard, PackedTests, PackIndex
+from pipeline.artifacts.provenance import Provenance
+from pipeline.artifacts.split_registry import SplitAssignment, SplitRegistry
 from pipeline.errors import FormatTooNew, RecordInvalid
-from pipeline.storage import Storage
-from tests.fakes.evaluation import evaluation, metrics, pairs, part
-from tests.fakes.model_record import decision, lineage, run_summary
+from tests.fakes.pictures import storage_in
+from tests.fakes.rows import dataset_folder
 
-OLD_METRICS = {
-    "accuracy": 0.9,
-    "accuracy_ci95": [0.7, 0.95],
-    "loss": 0.3,
-    "test_pictures": 10,
-    "confusion": {"cat": {"cat": 9, "dog": 1}},
-}
-OLD_LINEAGE: dict[str, Any] = {
-    "classifier": {"name": "m", "serving": {"reject_below": 0.5}},
-    "run_id": "r",
-    "dataset": {"dataset": "m", "version": "d_1", "uri": "gs://graft/datasets/m/d_1", "classes": {"cat": 3}},
-    "training": {
-        "job": "t",
-        "model_uri": "gs://graft/jobs/t/model",
-        "classes": ["cat"],
-        "forwarded": 1,
-        "cached": 2,
-        "package_uri": "gs://p",
-        "package": {"version": "1", "file": "x"},
-        "weights_uri": "gs://w",
-    },
-    "evaluation_job": "e",
-    "champion": None,
-    "gate": {
-        "accepted": True,
-        "reasons": [],
-        "metrics": OLD_METRICS,
-        "thresholds": {"absolute.accuracy.min": 0.8},
-        "baseline": None,
-        "note": "first version",
-    },
-}
-OLD_SUMMARY = {
-    "classifier": "m",
-    "run_id": "r",
-    "state": "rejected",
-    "dataset": {"version": "d_1", "pictures": 3, "classes": {"cat": 3}},
-    "work": {"downloaded": 0, "decoded": 0, "forwarded": 0, "cached": 0},
-    "evaluation": {
-        "accuracy": 0.9,
-        "accuracy_ci95": [0.7, 0.95],
-        "loss": 0.3,
-        "test_pictures": 10,
-        "job": "e",
-    },
-    "gate": {
-        "accepted": True,
-        "reasons": [],
-        "approval": {"approved": False, "by": "Ada", "reason": "", "at": "2026-01-01"},
-    },
-    "version": None,
-    "expect": {"outcome": "warn", "reasons": ["class_loss (warn): cat shrank"]},
-    "ended_by": "approve",
-}
-OLD_EVENT = {
-    "event": "promoted",
-    "version": "v_1",
-    "previous": None,
-    "run_id": "r",
-    "dataset_version": "d_1",
-    "accuracy": 0.9,
-    "decided_by": "gate",
-    "at": "2026-01-01T00:00:00.000+00:00",
-}
+INFO = {
+    "dataset": "toys", "version": "d_1", "classes": ["cat", "ant"], "pictures": {"ant": 3, "cat": 4},
+    "train": {"ant": 2, "cat": 3}, "test": {"ant": 1, "cat": 1}, "rejected": {"truncated": 1},
+    "source": {"type": "folder", "uri": "/x"}, "split": {"method": "hash", "test_fraction": 0.2, "seed": 0},
+    "run_id": "r", "created_at": "2026-01-01T00:00:00+00:00", "warnings": ["w"], "found": 8, "licenses": {},
+    "mix": {}, "requests": 0, "previous": None, "expect": {},
+}  # fmt: skip
+INDEX = {
+    "dataset": "toys", "version": "d_1", "spec": {"height": 1}, "classes": ["ant", "cat"],
+    "shards": [{"uri": "gs://b/s.npz", "digest": "s", "rows": 2}],
+    "tests": [{"uri": "gs://b/t.jsonl", "rows": 1}], "groups": "gs://b/groups.json",
+}  # fmt: skip
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(Storage({"graft": tmp_path}), "gs://graft")
+class TestDatasetInfo:
+    def test_of_an_earlier_release_is_read_in_the_order_of_the_classes(self) -> None:
+        info = DatasetInfo.from_dict(INFO)
+        assert list(info.pictures.items()) == [("cat", 4), ("ant", 3)]
+        assert info.expect == DataVerdict()
+        assert DatasetInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+
+    def test_of_a_later_release_is_refused_by_name(self) -> None:
+        with pytest.raises(FormatTooNew, match="DatasetInfo has the format 2"):
+            DatasetInfo.from_dict({**INFO, "format": 2})
+
+    def test_with_a_field_missing_or_unknown_is_refused(self) -> None:
+        with pytest.raises(RecordInvalid, match="DatasetInfo cannot be read: .*'run_id'"):
+            DatasetInfo.from_dict({name: value for name, value in INFO.items() if name != "run_id"})
+        with pytest.raises(RecordInvalid, match="'mood'"):
+            DatasetInfo.from_dict({**INFO, "mood": "good"})
 
 
-class TestOlderFiles:
-    def test_of_a_lineage_are_read_without_what_was_not_recorded_then(self, workspace: Workspace) -> None:
-        model = workspace.model("m", "v_1")
-        workspace.storage.write_json(model.lineage, OLD_LINEAGE)
-        found = read_lineage(model)
-        assert found is not None
-        assert (found.gate.rules, found.approval, found.requirements) == ((), None, None)
-        assert (found.training.head_uri, found.training.runtime_version) == (None, None)
-        assert (found.decided_by, found.reject_below) == ("gate", 0.5)
-        assert workspace.list_model_versions("m") == ["v_1"]
-
-    def test_of_a_summary_are_read(self) -> None:
-        found = RunSummary.from_dict(OLD_SUMMARY)
-        assert found.line == "rejected by Ada: no reason given"
-        assert found.data_gate_lines == ["Data gate: class_loss (warn): cat shrank"]
-        assert found.to_dict() == {"format": 1, **OLD_SUMMARY}
-
-    def test_of_an_event_are_read(self) -> None:
-        assert HistoryEvent.from_dict(OLD_EVENT).to_dict() == {"format": 1, **OLD_EVENT}
-
-    def test_of_an_evaluation_are_read_without_a_comparison(self) -> None:
-        value = {"job": "e", "classes": ["cat"], "candidate": OLD_METRICS, "note": "first version"}
-        found = Evaluation.from_dict({**value, "champion_version": None, "champion_job": None, "further": 1})
-        assert (found.candidate.scores, found.comparison, found.slices) == ({}, None, {})
-
-    def test_of_a_lock_are_read(self, workspace: Workspace) -> None:
-        from pipeline.deploy.lock import acquire_lock
-        from tests.fakes.clock import FakeClock
-
-        clock = FakeClock()
-        folder = workspace.classifier("m").lock("promotions")
-        held = {"at": clock.now(), "holder": "promote v_1", "try": "1"}
-        workspace.storage.write_json(f"{folder}/000000001.json", held)
-        with acquire_lock(workspace, "m", holder="promote v_1", clock=clock) as lock:
-            assert (lock.number, lock.is_valid) == (1, True)
+def test_a_version_that_is_held_back_stands_beside_the_latest(tmp_path: Path) -> None:
+    folder = dataset_folder(storage_in(tmp_path))
+    assert read_latest(folder) == LatestVersion()
+    write_latest(folder, "d_1")
+    write_latest(folder, "d_2", held=True)
+    assert read_latest(folder).versions == ["d_1", "d_2"]
+    write_latest(folder, "d_3")
+    assert read_latest(folder) == LatestVersion(version="d_3")
 
 
-@pytest.mark.parametrize("kind", [Evaluation, Lineage, HistoryEvent, RunSummary])
-def test_a_file_of_a_later_format_is_refused_by_name(kind: type[Record], workspace: Workspace) -> None:
-    workspace.storage.write_json("gs://graft/file.json", {kind.FORMAT_KEY: 99})
-    with pytest.raises(FormatTooNew, match=f"The {kind.__name__} has the format 99"):
-        kind.read(workspace.storage, "gs://graft/file.json")
+class TestPackIndex:
+    def test_of_an_earlier_release_is_read(self) -> None:
+        index = PackIndex.from_dict(INDEX)
+        assert index.shards == [PackedShard(uri="gs://b/s.npz", digest="s", rows=2)]
+        assert index.tests == [PackedTests(uri="gs://b/t.jsonl", rows=1)]
+        assert PackIndex.from_dict(json.loads(json.dumps(index.to_dict()))) == index
+
+    def test_without_groups_is_of_an_early_release(self) -> None:
+        assert PackIndex.from_dict({k: v for k, v in INDEX.items() if k != "groups"}).groups is None
+
+    def test_of_a_later_release_is_refused_by_name(self) -> None:
+        with pytest.raises(FormatTooNew, match="PackIndex"):
+            PackIndex.from_dict({**INDEX, "format": 9})
 
 
-def test_what_is_no_record_is_refused_with_the_fields_that_are_wrong() -> None:
-    with pytest.raises(RecordInvalid, match=r"(?s)This is no Metrics: .*loss"):
-        Metrics.from_dict({**OLD_METRICS, "loss": "much"})
+class TestFetchIndex:
+    def row(self, position: int) -> FetchedRow:
+        return FetchedRow(
+            position=position,
+            label="ant",
+            provenance=Provenance(source_url=f"u{position}", creator="A. Maker"),
+            validator="v",
+            blob="b",
+            retrieved_at="t",
+        )
+
+    def test_of_several_chunks_gives_the_rows_in_source_order(self, tmp_path: Path) -> None:
+        storage = storage_in(tmp_path)
+        folder = dataset_folder(storage)
+        for chunk in range(3):
+            spool = RowSpool()
+            for position in range(chunk, 10, 3):
+                spool.add(self.row(position))
+            head = FetchHead(notes={str(chunk): {"n": chunk}}, statements=[f"s{chunk}"], requests=chunk)
+            write_index(storage, folder.fetch_index(chunk), head, spool)
+            spool.close()
+        index = FetchIndex.of_last_run(folder)
+        assert list(index.rows()) == [self.row(position) for position in range(10)]
+        assert index.head() == FetchHead(
+            notes={str(n): {"n": n} for n in range(3)}, statements=["s0", "s1", "s2"], requests=3
+        )
+
+    def test_of_an_earlier_release_has_neither_format_nor_requests(self, tmp_path: Path) -> None:
+        storage = storage_in(tmp_path)
+        uri = dataset_folder(storage).fetch_index(0)
+        storage.write_bytes(uri, b'{"notes": {}, "statements": []}\n')
+        assert FetchIndex(storage, [uri]).head() == FetchHead(statements=[])
+        storage.write_bytes(uri, b'{"format": 2, "notes": {}, "statements": []}\n')
+        with pytest.raises(FormatTooNew, match="FetchHead"):
+            FetchIndex(storage, [uri]).head()
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        lineage(gate=replace(decision(), override=Override(by="Ada", reason="must"))),
-        run_summary(),
-        evaluation(
-            champion=metrics(),
-            comparison=pairs(1, 2, 40, loss=(-0.1, 0.1)),
-            slices={"source": {"web": part(0.9, champion={"accuracy": 0.8})}},
-        ),
-        HistoryEvent(event=EventType.REJECTED, version="v", run_id="r", by="Ada", reason=""),
-    ],
-    ids=lambda record: type(record).__name__,
-)
-def test_records_come_back_as_they_were(record: Record, workspace: Workspace) -> None:
-    record.write(workspace.storage, "gs://graft/file.json")
-    assert type(record).read(workspace.storage, "gs://graft/file.json") == record
-    assert workspace.storage.read_json("gs://graft/file.json") == record.to_dict()
+class TestSplitRegistry:
+    OLD = b'{"colour": "80", "group": "g", "id": "i", "phash": "ff", "sketch": null, "split": "test"}\n'
 
+    def test_comes_back_byte_by_byte_from_an_earlier_release(self, tmp_path: Path) -> None:
+        folder = dataset_folder(storage_in(tmp_path))
+        folder.storage.write_bytes(folder.split_registry, self.OLD)
+        rows = list(SplitRegistry(folder).rows())
+        looks = ImageFingerprint(id="i", phash="ff", colour="80")
+        assert rows == [SplitAssignment(fingerprint=looks, group="g", split="test")]
+        SplitRegistry(folder).replace(rows)
+        assert folder.storage.read_bytes(folder.split_registry) == self.OLD
 
-def test_counts_stay_integers_in_json() -> None:
-    from pipeline.config import GateConfig
-    from pipeline.evaluate.gate import decide_gate
-
-    [rule, *_] = decide_gate(evaluation(), GateConfig.model_validate({"min_test_pictures": 5})).rules
-    assert [str(rule.to_dict()[name]) for name in ("value", "limit")] == ["40", "5"]
-    assert str(GateDecision.from_dict(decision().to_dict()).metrics.test_pictures) == "40"
-
-
-@pytest.mark.parametrize(
-    ("override", "approved_by", "expected"),
-    [(None, None, "gate"), ("Ada", None, "Ada"), ("Ada", "Bob", "Bob"), (None, "Bob", "Bob")],
-)
-def test_who_decided_is_the_last_person_or_the_gate(
-    override: str | None, approved_by: str | None, expected: str
-) -> None:
-    gate = replace(decision(), override=Override(by=override, reason="must") if override else None)
-    approval = Approval(approved=True, by=approved_by, reason="", at="") if approved_by else None
-    assert decided_by(gate, approval) == expected
-
-
-def test_a_model_of_somebody_else_has_neither_lineage_nor_labels(workspace: Workspace) -> None:
-    model = workspace.model("m", "v_1")
-    assert read_lineage(model) is None
-    assert read_labels(model) is None
-
-
-def test_an_event_is_stored_with_its_time_and_read_back(workspace: Workspace) -> None:
-    event = HistoryEvent(event=EventType.PROMOTED, version="v_1", run_id="r", decided_by="gate")
-    stored = record_event(workspace, "m", event)
-    assert stored.at
-    assert (stored.person, read_history(workspace, "m")) == ("gate", [stored])
+    def test_is_empty_before_the_first_version(self, tmp_path: Path) -> None:
+        assert list(SplitRegistry(dataset_folder(storage_in(tmp_path))).rows()) == []
