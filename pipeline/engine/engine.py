@@ -16,7 +16,7 @@ from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
 from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
-from pipeline.engine.models.versions import VersionLimits, Versions
+from pipeline.engine.models.versions import Versions
 from pipeline.engine.quotas import Quotas
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
@@ -128,13 +128,8 @@ class Engine:
         self.rollout = Rollout(
             self.store, parts.storage, resources, self.operations, self.router, parts.pool, config
         )
-        limits = VersionLimits(
-            max_versions=settings.max_versions,
-            max_changes=settings.max_version_changes,
-            max_files=settings.max_version_files,
-        )
         self.versions = Versions(
-            self.store, parts.storage, resources, self.operations, self.router, self.rollout, limits
+            self.store, parts.storage, resources, self.operations, self.router, self.rollout, settings
         )
 
     def _set_up_jobs(self, parts: EngineParts) -> None:

@@ -94,6 +94,12 @@ class TestCreate:
         assert error["status"] == "INVALID_ARGUMENT"
         assert error["details"][0]["fieldViolations"][0]["field"] == field
 
+    def test_a_message_is_the_rule_itself_without_the_words_of_the_validator(self, v1):
+        body = training(scheduling={"maxWaitTime": "1s"})
+        assert v1.error("POST", "jobs", body, code=400)["message"] == (
+            "Field: training_input.scheduling.max_wait_time Error: expected at least '1800s'. Received: '1s'"
+        )
+
     def test_an_unknown_runtime_is_refused_with_the_list(self, v1):
         error = v1.error("POST", "jobs", training(runtimeVersion="1.2"), code=400)
         assert "2.21 (Python 3.11, Keras 3.15). Received: '1.2'" in error["message"]

@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
-from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
-from pipeline.engine.serving.pool import WorkerPool
+from pipeline.engine.serving.deployment import Deployment
+from pipeline.engine.serving.messages import RequestKind, WorkerRequest
+from pipeline.engine.serving.pool import ModelWorker, WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.v1.resources import VERSION_PATH, PredictionInput
 from pipeline.engine.v1.responses import PredictionOutput
@@ -28,11 +29,7 @@ MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and cou
 RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
 
 
-class Predictor(Protocol):
-    """What predicts a batch: a deployment or a temporary worker."""
-
-    async def ask(self, request: WorkerRequest) -> WorkerReply:
-        """Send one request and return the reply."""
+Predictor: TypeAlias = Deployment | ModelWorker  # of a deployed version, or of the job's own model
 
 
 def check_prediction_input(value: PredictionInput, project: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,6 +14,7 @@ from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.router import Router
+from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store, VersionRow, now
 from pipeline.engine.v1.fields import check_name
 from pipeline.engine.v1.paging import Page
@@ -24,21 +24,6 @@ from pipeline.engine.v1.responses import Operation, Version, VersionList, Versio
 from pipeline.errors import AlreadyExists, FailedPrecondition, ResourceExhausted
 from pipeline.storage import Storage
 from pipeline.types import JsonValue
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionLimits:
-    """Limits of a project's versions.
-
-    Args:
-        max_versions: How many versions.
-        max_changes: How many may be created and deleted at the same time.
-        max_files: How many files a version may have.
-    """
-
-    max_versions: int
-    max_changes: int
-    max_files: int
 
 
 class Versions:
@@ -51,7 +36,7 @@ class Versions:
         operations: Records changes.
         router: Routes predictions.
         rollout: Creates and deletes versions in the background.
-        limits: Limits of the project.
+        settings: The limits of the project.
     """
 
     def __init__(
@@ -62,7 +47,7 @@ class Versions:
         operations: Operations,
         router: Router,
         rollout: Rollout,
-        limits: VersionLimits,
+        settings: EngineSettings,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -70,7 +55,7 @@ class Versions:
         self._operations = operations
         self._router = router
         self._rollout = rollout
-        self._limits = limits
+        self._settings = settings
         self._uses: dict[str, str] = {}
 
     async def create(self, model_name: str, request: JsonValue) -> Operation:
@@ -90,7 +75,7 @@ class Versions:
             self._storage,
             body.deployment_uri,
             field="version.deployment_uri",
-            max_files=self._limits.max_files,
+            max_files=self._settings.max_version_files,
         )
         with self._store.begin() as session:
             get_model(session, model_name)
@@ -115,7 +100,7 @@ class Versions:
 
     def _check_quotas(self, session: Session) -> None:
         count = session.scalar(select(func.count()).select_from(VersionRow)) or 0
-        if count >= self._limits.max_versions:
+        if count >= self._settings.max_versions:
             raise ResourceExhausted(
                 f"The project has {count} versions, the most it may have; delete one, or raise "
                 "GRAFT_ENGINE_MAX_VERSIONS."
@@ -125,7 +110,7 @@ class Versions:
     def _check_changes(self, session: Session) -> None:
         changing = VersionRow.state.in_([state for state in VersionState if state.is_changing])
         count = session.scalar(select(func.count()).select_from(VersionRow).where(changing)) or 0
-        if count >= self._limits.max_changes:
+        if count >= self._settings.max_version_changes:
             raise ResourceExhausted(
                 f"{count} versions are being created or deleted, the most that may be at the same time; "
                 "try again."

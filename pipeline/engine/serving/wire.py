@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader
 
 LENGTHS = struct.Struct(">II")
-
-
-class Reader(Protocol):
-    """The part of an asyncio stream that `read_frame` uses."""
-
-    async def readexactly(self, n: int, /) -> bytes:
-        """Read exactly n bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class Frame:
         return LENGTHS.pack(len(header), len(self.payload)) + header + self.payload
 
 
-async def read_frame(reader: Reader) -> Frame:
+async def read_frame(reader: StreamReader) -> Frame:
     """Read one frame from an asyncio stream.
 
     Raises:

@@ -170,4 +170,4 @@ def _first_violation(error: ValidationError, where: str) -> InvalidArgument:
         return InvalidArgument(
             f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.', field=path
         )
-    return InvalidArgument(first["msg"].removeprefix("TensorValue error, "), field=path)
+    return InvalidArgument(first["msg"].removeprefix("Value error, "), field=path)
