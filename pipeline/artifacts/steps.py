@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from pipeline.artifacts.codec import as_object, build_record
+from pydantic import ConfigDict, JsonValue
+
+from pipeline.artifacts.dataset import DataVerdict
+from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
-from pipeline.types import JsonDict, JsonObject
 
-PackItem: TypeAlias = "int | str"  # a shard's place in the pack index, or "test"
+if TYPE_CHECKING:
+    from pipeline.types import JsonDict
+
+PackItem: TypeAlias = int | str  # a shard's place in the pack index, or "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """The result of a step, made of plain JSON values."""
+class StepResult(Record):
+    """The result of a step; a key that it does not have is an error."""
 
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: JsonObject) -> Self:
-        """Read what `to_dict` wrote."""
-        return build_record(cls, value)
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ class CleanResult(StepResult):
     rejected: dict[str, int]
     decoded: int
     warnings: list[str]
-    expect: JsonObject
+    expect: DataVerdict
     new: bool
 
 
@@ -96,15 +95,21 @@ class DatasetResult(CleanResult):
 
     pack_index: str
     pack_items: list[PackItem]
-    classifier: JsonObject
+    classifier: dict[str, JsonValue]
 
     @classmethod
     def plan(
-        cls, clean: CleanResult, *, pack_index: str, pack_items: Iterable[PackItem], classifier: JsonObject
+        cls,
+        clean: CleanResult,
+        *,
+        pack_index: str,
+        pack_items: Iterable[PackItem],
+        classifier: Mapping[str, JsonValue],
     ) -> DatasetResult:
         """Add the plan of its packs to a dataset version."""
-        values = {each.name: getattr(clean, each.name) for each in fields(clean)}
-        return cls(**values, pack_index=pack_index, pack_items=list(pack_items), classifier=classifier)
+        return cls(
+            **_values(clean), pack_index=pack_index, pack_items=list(pack_items), classifier=dict(classifier)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,43 +148,28 @@ class TrainResult(StepResult):
     forwarded: int
     cached: int
     package_uri: str
-    package: JsonObject
+    package: dict[str, str]
     weights_uri: str
     head_uri: str | None = None
     runtime_version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateResult(StepResult):
-    """A finished evaluation.
+class EvaluateResult(Evaluation):
+    """The headline of an evaluation, and where the whole is.
 
     Args:
         uri: Its `evaluation.json`.
         predictions: Folder of the candidate's predictions.
-        champion_version: The version that the candidate was compared with, if one serves.
-        headline: The headline of the evaluation; its keys are those of the result.
     """
 
     uri: str
     predictions: str
-    champion_version: str | None
-    headline: JsonObject
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {**self.headline, "uri": self.uri, "predictions": self.predictions}
 
     @classmethod
-    def from_dict(cls, value: JsonObject) -> Self:
-        """Read what `to_dict` wrote."""
-        headline = {name: field for name, field in value.items() if name not in ("uri", "predictions")}
-        champion = headline["champion_version"]
-        return cls(
-            uri=str(value["uri"]),
-            predictions=str(value["predictions"]),
-            champion_version=None if champion is None else str(champion),
-            headline=headline,
-        )
+    def of(cls, evaluation: Evaluation, *, uri: str, predictions: str) -> EvaluateResult:
+        """Return the result of the evaluate step."""
+        return cls(**_values(evaluation.headline()), uri=uri, predictions=predictions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,35 +186,12 @@ class GateResult(StepResult):
     summary: RunSummary | None = None
     report: str | None = None
 
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {
-            "decision": self.decision.to_dict(),
-            "summary": self.summary.to_dict() if self.summary else None,
-            "report": self.report,
-        }
-
-    @classmethod
-    def from_dict(cls, value: JsonObject) -> Self:
-        """Read what `to_dict` wrote."""
-        summary = as_object(value.get("summary"))
-        return build_record(
-            cls,
-            value,
-            decision=GateDecision.from_dict(as_object(value["decision"])),
-            summary=RunSummary.from_dict(summary) if summary else None,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalResult(StepResult):
     """The answer of a person, None where nobody had to be asked."""
 
     approval: Approval | None = None
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {"approval": self.approval.to_dict() if self.approval else None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,15 +251,6 @@ class PromotionResult(StepResult):
     promotion: Promotion
     previous: str | None
 
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return {"promotion": str(self.promotion), "previous": self.previous}
-
-    @classmethod
-    def from_dict(cls, value: JsonObject) -> Self:
-        """Read what `to_dict` wrote."""
-        return build_record(cls, value, promotion=Promotion(str(value["promotion"])))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishResult(StepResult):
@@ -305,3 +263,8 @@ class PublishResult(StepResult):
 
     summary: str
     version: str
+
+
+def _values(record: Record) -> JsonDict:
+    """Return the fields of a record, unlike `to_dict` as they are."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}

@@ -24,7 +24,10 @@ def parse_yaml(text: str) -> JsonValue:
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"larger than {MAX_CHARACTERS} characters")
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(str(error)) from error
     try:
         node = loader.get_single_node()
         if node is None:

@@ -106,7 +106,8 @@ def _describe_dataset(dataset: CleanResult) -> DatasetSummary:
 
 def _describe_data_gate(dataset: CleanResult) -> DataGateSummary | None:
     """Return what the data gate objected to, None if nothing."""
-    return DataGateSummary.from_dict(dict(dataset.expect)) if dataset.expect.get("reasons") else None
+    verdict = dataset.expect
+    return DataGateSummary(outcome=verdict.outcome, reasons=verdict.reasons) if verdict.reasons else None
 
 
 def run_note(

@@ -84,7 +84,7 @@ def describe_result(
         rejected=dict(info.rejected),
         decoded=decoded,
         warnings=list(warnings),
-        expect=verdict.to_dict(),
+        expect=verdict,
         new=is_new,
     )
 

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from pipeline.artifacts.history import read_history
-from pipeline.artifacts.workspace import JobDirectory
+from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.training import training_record
@@ -128,8 +128,8 @@ def test_gives_a_good_model_the_traffic(run: Run) -> None:
     assert run.results["gate"]["decision"]["metrics"]["accuracy"] == 1.0
     assert run.results["npz"]["written"] > 1
     assert run.storage.exists(run.results["gate"]["report"])
-    [event] = read_history(run.storage, "gs://graft", "surfaces_by_hand")
-    assert (event["version"], event["decided_by"], event["accuracy"]) == (version, "gate", 1.0)
+    [event] = read_history(Workspace(run.storage, "gs://graft"), "surfaces_by_hand")
+    assert (event.version, event.decided_by, event.accuracy) == (version, "gate", 1.0)
 
 
 def test_deploys_nothing_that_its_own_rules_refuse(run: Run) -> None:

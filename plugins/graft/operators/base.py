@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from graft.failures import airflow_failures
 from graft.hooks.ml_engine import DEFAULT_CONNECTION, MLEngineHook
 from graft.links import ClassifierLink
-from pipeline.artifacts.steps import StepResult
+from pipeline.artifacts.record import Record
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.ml_engine.resources import Model, PredictionOutput, Version
     from pipeline.types import JsonValue
 
-StepOutput: TypeAlias = "StepResult | JsonValue | Model | Version | list[Version] | PredictionOutput"
+StepOutput: TypeAlias = "Record | JsonValue | Model | Version | list[Version] | PredictionOutput"
 
 REFUSED = {
     "delegate_to": "a bearer token acts for its own user only",
@@ -94,7 +94,7 @@ def open_workspace() -> Workspace:
 
 def to_xcom(output: StepOutput) -> JsonValue:
     """Return an operator's result as plain JSON values."""
-    return output.to_dict() if isinstance(output, StepResult) else cast("JsonValue", output)
+    return output.to_dict() if isinstance(output, Record) else cast("JsonValue", output)
 
 
 def describe_operator(operator: type) -> str:

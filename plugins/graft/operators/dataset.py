@@ -85,21 +85,20 @@ class BuildDatasetVersionOperator(GraftOperator):
 
     def perform(self, context: Context) -> DatasetResult:
         """Return the dataset version with its plan, and the classifier as this run has it."""
-        from pipeline.artifacts.dataset import DataOutcome, DataVerdict
+        from pipeline.artifacts.dataset import DataOutcome
         from pipeline.backbones.table import find_backbone
         from pipeline.preprocess.pack import plan_pack
 
         classifier = classifier_of_run(self.classifier, context)
         workspace, dataset = self.workspace, self._make_version(context, classifier)
-        verdict = DataVerdict.from_dict(dataset.expect)
-        for warning in (*dataset.warnings, *verdict.reasons):
+        for warning in (*dataset.warnings, *dataset.expect.reasons):
             self.log.warning(warning)
         spec = find_backbone(classifier.model.backbone).spec
         plan = plan_pack(workspace, dataset.dataset, dataset.version, spec)
         result = DatasetResult.plan(
             dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()
         )
-        if verdict.outcome is DataOutcome.SKIP:
+        if dataset.expect.outcome is DataOutcome.SKIP:
             raise self._end_run(context, result)
         if result.new:
             self._announce_version(context, result)

@@ -142,9 +142,4 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         self.log.info("%s", evaluation_report(evaluation))
         uri = self.workspace.job(evaluation.job).evaluation
         evaluation.write(storage, uri)
-        return EvaluateResult(
-            uri=uri,
-            predictions=candidate.output_path,
-            champion_version=evaluation.champion_version,
-            headline=evaluation.headline().to_dict(),
-        )
+        return EvaluateResult.of(evaluation, uri=uri, predictions=candidate.output_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from pipeline.artifacts.steps import StepResult
+from pipeline.artifacts.record import Record
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipeline.types import JsonObject
 
-StepT = TypeVar("StepT", bound=StepResult)
+StepT = TypeVar("StepT", bound=Record)
 StepInput: TypeAlias = "XComArg | str | JsonObject | Sequence[JsonObject]"
 
 

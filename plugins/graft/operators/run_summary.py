@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from pipeline.artifacts.gate import GateDecision
     from pipeline.artifacts.model_record import Approval
+    from pipeline.artifacts.record import Record
     from pipeline.artifacts.run_summary import RunSummary
-    from pipeline.artifacts.steps import StepResult
 
 
 def finish_run(context: Context, summary: RunSummary, note: str) -> str:
@@ -47,7 +47,7 @@ def finish_decided_run(
     return finish_run(context, summary, run_note(summary.state, decision, summary.version, approval))
 
 
-def skip_rest(operator: BaseOperator, context: Context, result: StepResult) -> DownstreamTasksSkipped:
+def skip_rest(operator: BaseOperator, context: Context, result: Record) -> DownstreamTasksSkipped:
     """Return the exception that ends a task green, with its result, and skips every task after it at once."""
     context["ti"].xcom_push(key="return_value", value=result.to_dict())
     tasks = sorted(operator.get_flat_relatives(upstream=False), key=lambda task: task.task_id)

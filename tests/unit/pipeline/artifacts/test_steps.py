@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.record import Record
 from pipeline.artifacts.steps import (
     CleanResult,
     DatasetResult,
@@ -13,7 +14,6 @@ from pipeline.artifacts.steps import (
     Promotion,
     PromotionResult,
     SmokeTestResult,
-    StepResult,
     TrainResult,
     VersionResult,
 )
@@ -38,7 +38,7 @@ PLAN: dict[str, Any] = {
     "pack_items": [0, "test"],
     "classifier": {"name": "m"},
 }
-RESULTS: list[tuple[type[StepResult], dict[str, Any]]] = [
+RESULTS: list[tuple[type[Record], dict[str, Any]]] = [
     (
         FetchResult,
         {
@@ -87,16 +87,21 @@ RESULTS: list[tuple[type[StepResult], dict[str, Any]]] = [
 @pytest.mark.parametrize(("kind", "value"), RESULTS, ids=lambda part: getattr(part, "__name__", ""))
 class TestResults:
     def test_go_through_xcom_as_json_and_come_back_equal(
-        self, kind: type[StepResult], value: dict[str, Any]
+        self, kind: type[Record], value: dict[str, Any]
     ) -> None:
         result = kind.from_dict(value)
         assert json.loads(json.dumps(result.to_dict())) == value
         assert all(type(plain) in (str, int, float, bool, list, dict, type(None)) for plain in value.values())
         assert kind.from_dict(result.to_dict()) == result
 
-    def test_refuse_a_key_they_do_not_have(self, kind: type[StepResult], value: dict[str, Any]) -> None:
+    def test_refuse_a_key_they_do_not_have(self, kind: type[Record], value: dict[str, Any]) -> None:
         with pytest.raises(RecordInvalid, match="no_such_key"):
             kind.from_dict({**value, "no_such_key": 1})
+
+    def test_name_a_key_that_is_missing(self, kind: type[Record], value: dict[str, Any]) -> None:
+        first = next(iter(value))
+        with pytest.raises(RecordInvalid, match=first):
+            kind.from_dict({name: item for name, item in value.items() if name != first})
 
 
 def test_a_planned_dataset_is_its_version_and_its_plan() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.artifacts.dataset import DataVerdict
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.gate import GateDecision, Override
 from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
@@ -48,7 +49,7 @@ DATASET = CleanResult(
     rejected={},
     decoded=50,
     warnings=[],
-    expect={},
+    expect=DataVerdict(),
     new=True,
 )
 WORK = WorkSummary(downloaded=1, decoded=1, forwarded=1, cached=0)
