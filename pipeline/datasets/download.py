@@ -78,7 +78,7 @@ class Downloads:
         self._concurrency = concurrency
         self._accepted: Counter[str] = Counter()
         self._limit: int | None = None
-        # One address may stand in two classes: its downloads take turns, because they share a part file.
+        # One address may be in two classes. Its downloads share a part file, so they must not overlap.
         self._locks = [threading.Lock() for _ in range(NUM_LOCKS)]
 
     def is_full(self, label: str) -> bool:

@@ -47,7 +47,7 @@ class Watchdog:
         return number
 
     def release(self, number: int) -> bool:
-        """Watch no longer, and say whether the time was kept."""
+        """Stop watching; return True if the deadline was met."""
         return self._waiting.pop(number, None) is not None
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ _HEADER_REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedPicture:
-    """What became of a request for a picture.
+    """The result of a request for a picture.
 
     Args:
         kept: What `keep` returned for the bytes; None if the file has not changed.

@@ -107,13 +107,13 @@ class UrlListSource:
         try:
             for row in csv.reader(lines):
                 if len(row) > url_column and row[url_column].strip():
-                    said = row[label_column].strip() if 0 <= label_column < len(row) else ""
-                    yield row[url_column].strip(), self._label(said, row[url_column])
+                    row_label = row[label_column].strip() if 0 <= label_column < len(row) else ""
+                    yield row[url_column].strip(), self._label(row_label, row[url_column])
         except csv.Error as error:
             raise SourceNotFound(f"{self._origin} is no CSV: {error}.", uri=self._origin) from error
 
-    def _label(self, said: str, address: str) -> str:
-        label = self._section.label or said
+    def _label(self, row_label: str, address: str) -> str:
+        label = self._section.label or row_label
         if not label:
             raise SourceNotFound(
                 f"{self._origin} gives {address[:100]!r} no label; write a CSV with the header "
