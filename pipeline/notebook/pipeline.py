@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.metrics import Interval
 from pipeline.config import Settings
 from pipeline.errors import JobFailed, ObjectNotFound
 from pipeline.notebook.connection import connect
-from pipeline.notebook.html import coloured, pictures, table
+from pipeline.notebook.html import Captioned, coloured, pictures, table
 from pipeline.types import JsonDict
 
 if TYPE_CHECKING:
+    from pipeline.artifacts.dataset import DatasetInfo
     from pipeline.explain import Explanation
 
 PICTURES_SHOWN = 6
@@ -111,32 +114,34 @@ def versions(name: str) -> Versions:
     return Versions(list_versions(connection.workspace, connection.engine, name))
 
 
-class Evaluation(dict[str, Any]):
-    """The `evaluation.json` of a version."""
+@dataclass(frozen=True, slots=True)
+class ShownEvaluation:
+    """The evaluation of a version, shown as tables and a drawing."""
+
+    record: Evaluation
 
     def _repr_html_(self) -> str:
         from pipeline.report import charts
         from pipeline.report.content import describe_headline
 
-        rows = [(row["title"], row["value"], _interval(row["interval"])) for row in describe_headline(self)]
-        candidate = self["candidate"]
+        rows = [(row.title, row.value, _interval(row.interval)) for row in describe_headline(self.record)]
+        candidate = self.record.candidate
         shown = table(("metric", "value", "95 % interval"), rows)
-        labels = list(candidate["confusion"])
         shown += table(
-            ("label", *(f"said {label}" for label in labels)),
-            [(label, *(candidate["confusion"][label][other] for other in labels)) for label in labels],
+            ("label", *(f"predicted {label}" for label in candidate.confusion)),
+            [(label, *map(row.get, candidate.confusion)) for label, row in candidate.confusion.items()],
         )
-        if candidate.get("reliability"):
-            shown += coloured(charts.reliability(candidate["reliability"]))
+        if candidate.reliability:
+            shown += coloured(charts.reliability(candidate.reliability))
         return shown
 
 
-def _interval(bounds: Any) -> str | None:
+def _interval(bounds: Interval | None) -> str | None:
     return None if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
-def evaluation(name: str, version: str | None = None) -> Evaluation:
-    """Return how a version was judged; the one that serves unless named.
+def evaluation(name: str, version: str | None = None) -> ShownEvaluation:
+    """Return the evaluation of a version, by default of the one that serves.
 
     Raises:
         PlatformError: if there is no such version.
@@ -146,42 +151,51 @@ def evaluation(name: str, version: str | None = None) -> Evaluation:
     connection = connect()
     workspace = connection.workspace
     _, model, _ = find_version(workspace, connection.engine, name, version)
-    return Evaluation(workspace.storage.read_json(model.evaluation))
+    return ShownEvaluation(Evaluation.read(workspace.storage, model.evaluation))
 
 
-class Dataset(dict[str, Any]):
-    """A dataset version: its `dataset.json`, and some pictures of each class in `cards`."""
+@dataclass(frozen=True, slots=True)
+class ShownDataset:
+    """A dataset version, shown with some pictures of each class.
 
-    def __init__(self, info: Mapping[str, Any], cards: Mapping[str, list[dict[str, str]]]) -> None:
-        super().__init__(info)
-        self.cards = cards
+    Args:
+        info: The version as a whole.
+        cards: Data URIs and captions, by class.
+    """
+
+    info: DatasetInfo
+    cards: Mapping[str, Sequence[Captioned]]
 
     def _repr_html_(self) -> str:
-        counts = [(label, self["train"][label], self["test"][label]) for label in self["classes"]]
-        shown = table((f"{self['dataset']} {self['version'][:12]}", "training", "test"), counts)
+        info = self.info
+        counts = [(label, info.train[label], info.test[label]) for label in info.classes]
+        shown = table((f"{info.dataset} {info.version[:12]}", "training", "test"), counts)
         return shown + "".join(pictures(cards) for cards in self.cards.values())
 
 
-def dataset(name: str, version: str | None = None) -> Dataset:
-    """Return a dataset version with a contact sheet; the latest unless named.
+def dataset(name: str, version: str | None = None) -> ShownDataset:
+    """Return a dataset version with a contact sheet; the latest by default.
 
     Raises:
         ObjectNotFound: if there is none.
     """
+    from pipeline.artifacts.dataset import read_info, read_latest
     from pipeline.artifacts.manifest import Manifest
     from pipeline.explain.thumbnails import Thumbnails
 
     workspace = connect().workspace
-    storage, datasets = workspace.storage, workspace.dataset(name)
-    folder = datasets.version(version or storage.read_json(datasets.latest)["version"])
-    info = storage.read_json(folder.info)
+    folder = workspace.dataset(name)
+    chosen = version or read_latest(folder).version
+    if chosen is None:
+        raise ObjectNotFound(f"{name} has no dataset version yet. Make one with `graft run {name}`.")
+    info = read_info(folder.version(chosen))
     thumbnails = Thumbnails(workspace)
-    cards: dict[str, list[dict[str, str]]] = {label: [] for label in info["classes"]}
-    for row in Manifest(folder).rows(columns=("label", "blob", "split")):
+    cards: dict[str, list[Captioned]] = {label: [] for label in info.classes}
+    for row in Manifest(folder.version(chosen)).rows(columns=("label", "blob", "split")):
         shown = cards.get(row.label, [])
         if row.split is not None and len(shown) < PICTURES_SHOWN:
-            shown.append({"image": thumbnails.plain(row.blob), "caption": f"{row.label}, {row.split}"})
-    return Dataset(info, cards)
+            shown.append(Captioned(image=thumbnails.plain(row.blob), caption=f"{row.label}, {row.split}"))
+    return ShownDataset(info, cards)
 
 
 @dataclass(frozen=True, slots=True)

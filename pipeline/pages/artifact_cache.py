@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
+from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.history import HistoryEvent
 from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
@@ -139,14 +140,6 @@ class ArtifactCache:
         uri = self.workspace.run(name, run_id).summary
         return self.current(lambda: RunSummary.read(self.storage, uri))
 
-    def beside_model(self, name: str, version: str, file: str) -> Any:
-        """Return an object that a version carries, `labels.json` for instance."""
-        return self._json(f"{self.workspace.model(name, version).uri}/graft/{file}")
-
-    def of_run(self, name: str, run_id: str, file: str) -> Any:
-        """Return an object that a run left behind; clearing its tasks writes it again."""
-        uri = f"{self.workspace.run(name, run_id).uri}/{file}"
-        return self.current(lambda: self.storage.read_json(uri))
-
-    def _json(self, uri: str) -> Any:
-        return self.fixed(uri, lambda: self.storage.read_json(uri))
+    def evaluated(self, name: str, run_id: str) -> EvaluatedRun | None:
+        """Return where the report of a run is and what the gate decided, None until it is evaluated."""
+        return EvaluatedRun.find(self.storage, self.workspace.run(name, run_id).evaluated)

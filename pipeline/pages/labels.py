@@ -58,21 +58,21 @@ def find_suspects(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> Suspe
         runs: Its runs, newest first.
     """
     for run in runs:
-        evaluated = cache.of_run(name, run.run_id, "evaluated.json")
-        if evaluated is None or evaluated["label_issues"] is None:
+        evaluated = cache.evaluated(name, run.run_id)
+        if evaluated is None or evaluated.label_issues is None:
             continue
-        issues, version = evaluated["label_issues"], evaluated["dataset"]["version"]
+        issues, version = evaluated.label_issues, evaluated.dataset.version
         pictures = read_pictures(cache, name, version).by_id
         shown = [
-            Suspect(picture=pictures[issue["id"]], predicted=issue["predicted"], own=issue["self_confidence"])
-            for issue in issues["found"]
-            if issue["id"] in pictures
+            Suspect(picture=pictures[issue.id], predicted=issue.predicted, own=issue.self_confidence)
+            for issue in issues.found
+            if issue.id in pictures
         ]
         return Suspects(
             run_id=run.run_id,
             version=version,
-            examined=issues["examined"],
-            count=issues["count"],
+            examined=issues.examined,
+            count=issues.count,
             shown=shown[:MAX_SHOWN],
         )
     return None

@@ -41,14 +41,14 @@ def read_run_status(cache: ArtifactCache, name: str, run: Run) -> RunStatus:
     summary = cache.summary(name, run.run_id)
     if summary is not None and run.state != "failed":
         return _ended(summary)
-    evaluated = cache.of_run(name, run.run_id, "evaluated.json")
+    evaluated = cache.evaluated(name, run.run_id)
     if evaluated is None:
         return RunStatus(word=_state_word(run.state))
-    reasons = "; ".join(evaluated["reasons"])
+    reasons = "; ".join(evaluated.reasons)
     waits = run.state in ("running", "queued")
-    word = ("waiting" if evaluated["accepted"] else "refused") if waits else _state_word(run.state)
+    word = ("waiting" if evaluated.accepted else "refused") if waits else _state_word(run.state)
     reason = reasons or ("the gate accepted it; it is not deployed yet" if waits else "")
-    return RunStatus(word=word, reason=reason, accuracy=evaluated["accuracy"], has_report=True)
+    return RunStatus(word=word, reason=reason, accuracy=evaluated.accuracy, has_report=True)
 
 
 def _ended(summary: RunSummary) -> RunStatus:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.artifacts.history import EventType, HistoryEvent
 from pipeline.ml_engine.protocol import resource_id
@@ -12,6 +11,7 @@ from pipeline.ml_engine.resources import Version
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Run
+from pipeline.types import JsonObject
 
 READY = "READY"
 METRICS = (
@@ -148,7 +148,7 @@ def describe_side(cache: ArtifactCache, name: str, version: str) -> Side | None:
     )
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def _flatten(value: JsonObject, prefix: str = "") -> Iterable[tuple[str, str]]:
     for key, item in value.items():
         if isinstance(item, Mapping):
             yield from _flatten(item, f"{prefix}{key}.")

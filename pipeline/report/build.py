@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from pipeline.artifacts.evaluated_run import DatasetName, EvaluatedRun
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision
+from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.config import Classifier
 from pipeline.report.content import build_content
+from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import read_inputs
 from pipeline.report.page import render_page
 
@@ -15,41 +18,44 @@ def write_report(
     workspace: Workspace,
     *,
     run_id: str,
-    dataset: Mapping[str, Any],
-    training: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    decision: Mapping[str, Any],
+    classifier: Classifier,
+    dataset: DatasetResult,
+    training: TrainResult,
+    evaluation: Evaluation,
+    decision: GateDecision,
 ) -> str:
     """Build the report of a run from the results of its steps, and write it beside the evaluation.
 
-    The run's own folder gets `evaluated.json`, which says where the report is, and what the gate said; the
-    suspected labels are there as data too, for people to decide on.
+    The run's own folder gets `evaluated.json`, which says where the report is and what the gate decided; it
+    holds the suspected labels as data, for people to decide on.
 
     Returns:
         Its URI.
     """
     inputs = read_inputs(
-        workspace, run_id=run_id, dataset=dataset, training=training, evaluation=evaluation, decision=decision
+        workspace,
+        run_id=run_id,
+        classifier=classifier,
+        dataset=dataset,
+        training=training,
+        evaluation=evaluation,
+        decision=decision,
     )
-    uri = workspace.job(evaluation["job"]).report
-    content = build_content(workspace, inputs)
-    storage = workspace.storage
-    storage.write_bytes(uri, render_page(content).encode())
-    issues = content["issues"] and {name: content["issues"][name] for name in ("examined", "count", "found")}
-    storage.write_json(
-        workspace.run(dataset["classifier"]["name"], run_id).evaluated,
-        {
-            "run_id": run_id,
-            "dataset": {name: dataset[name] for name in ("dataset", "version")},
-            "evaluation_job": evaluation["job"],
-            "accuracy": evaluation["candidate"]["accuracy"],
-            "accepted": decision["accepted"],
-            "reasons": list(decision["reasons"]),
-            "report": uri,
-            "label_issues": issues,
-        },
+    gallery = Gallery(workspace, inputs)
+    report = workspace.job(evaluation.job).report
+    workspace.storage.write_bytes(report, render_page(build_content(inputs, gallery)).encode())
+    evaluated = EvaluatedRun(
+        run_id=run_id,
+        dataset=DatasetName(dataset=dataset.dataset, version=dataset.version),
+        evaluation_job=evaluation.job,
+        accuracy=evaluation.candidate.accuracy,
+        accepted=decision.accepted,
+        reasons=decision.reasons,
+        report=report,
+        label_issues=gallery.suspected_labels,
     )
-    return uri
+    evaluated.write(workspace.storage, workspace.run(classifier.name, run_id).evaluated)
+    return report
 
 
 def copy_report(workspace: Workspace, *, evaluation_job: str, model_uri: str) -> None:

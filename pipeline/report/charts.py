@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pipeline.artifacts.metrics import ReliabilityBin
+from pipeline.artifacts.metrics import CoveragePoint, ReliabilityBin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#010203"  # stands for the page's own text colour
 SERIES = tuple(f"#0102{number:02x}" for number in range(16, 24))  # stand for --series-1, --series-2, ...
 _DASHES = ("-", "--", "-.", ":")  # so that lines differ by more than their colour
-_STYLE: dict[Any, Any] = {
+_STYLE: dict[str, str | float | bool] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",
@@ -28,7 +32,7 @@ _STYLE: dict[Any, Any] = {
 def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch: int | None) -> str:
     """Return `loss` or `accuracy` over the epochs, of training and validation pictures."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for number, key in enumerate((name, f"val_{name}")):
             if key in history:
@@ -42,14 +46,15 @@ def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch
     return _svg(draw, f"learning-{name}", size=(4.4, 3.0))
 
 
-def reliability(bins: Sequence[Mapping[str, Any]], before: Sequence[ReliabilityBin] = ()) -> str:
-    """Return how often the model was right where it was how sure, and before it was calibrated."""
+def reliability(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin] = ()) -> str:
+    """Return how often the model was right, by how sure it was, and before it was calibrated."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], ":", color=INK, alpha=0.6, label="as sure as right")
-        sizes = [12 + 120 * row["pictures"] / sum(item["pictures"] for item in bins) for row in bins]
-        confidence, accuracy = ([row[name] for row in bins] for name in ("confidence", "accuracy"))
+        num_pictures = sum(each.pictures for each in bins)
+        sizes = [12 + 120 * each.pictures / num_pictures for each in bins]
+        confidence, accuracy = [each.confidence for each in bins], [each.accuracy for each in bins]
         if before:
             points = [each.confidence for each in before], [each.accuracy for each in before]
             axes.plot(*points, _DASHES[1], marker="x", color=SERIES[1], label="without the temperature")
@@ -61,19 +66,13 @@ def reliability(bins: Sequence[Mapping[str, Any]], before: Sequence[ReliabilityB
     return _svg(draw, "reliability", size=(4.4, 3.2))
 
 
-def coverage(rows: Sequence[Mapping[str, Any]]) -> str:
+def coverage(points: Sequence[CoveragePoint]) -> str:
     """Return how accurate the answers are when the least sure ones are withheld."""
-    known = [row for row in rows if row["accuracy"] is not None]
+    pairs = [(each.coverage, each.accuracy) for each in points if each.accuracy is not None]
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.plot(
-            [row["coverage"] for row in known],
-            [row["accuracy"] for row in known],
-            "-o",
-            ms=3,
-            color=SERIES[0],
-        )
+        axes.plot(*zip(*pairs, strict=True), "-o", ms=3, color=SERIES[0])
         _finish(axes, x="share of pictures answered", y="accuracy of the answers", legend=False)
         axes.set(xlim=(0, 1.02))
 
@@ -83,7 +82,7 @@ def coverage(rows: Sequence[Mapping[str, Any]]) -> str:
 def class_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
     """Return a line of (x, y) for each class, such as precision over recall."""
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for number, (label, points) in enumerate(curves.items()):
             across, up = zip(*points, strict=True)
@@ -101,7 +100,7 @@ def _plain(label: str) -> str:
     return short.lstrip("_") or "-"
 
 
-def _finish(axes: Any, *, x: str, y: str, legend: bool = True) -> None:
+def _finish(axes: Axes, *, x: str, y: str, legend: bool = True) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.15)
@@ -109,13 +108,14 @@ def _finish(axes: Any, *, x: str, y: str, legend: bool = True) -> None:
         axes.legend(frameon=False, fontsize=9)
 
 
-def _svg(draw: Callable[[Any], None], name: str, *, size: tuple[float, float]) -> str:
+def _svg(draw: Callable[[Figure], None], name: str, *, size: tuple[float, float]) -> str:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    # Matplotlib's stubs know the names of its settings only as literals.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):  # type: ignore[dict-item]
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)

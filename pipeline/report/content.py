@@ -1,26 +1,41 @@
-"""What a report says, as plain values: numbers, cards and drawings for the page to lay out."""
+"""What a report says: numbers, cards and drawings for the page to lay out."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import ManifestRow
-from pipeline.artifacts.workspace import Workspace
-from pipeline.explain.features import read_features
-from pipeline.explain.thumbnails import Thumbnails
+from pipeline.artifacts.metrics import Interval, Metrics
+from pipeline.artifacts.training import TrainingRecord
 from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
 from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
-from pipeline.report.ranking import Answer, rank_answers
-from pipeline.types import JsonDict
+from pipeline.report.ranking import Answer
+from pipeline.report.views import (
+    ClassCounts,
+    ClassView,
+    ConfusionCell,
+    ConfusionRow,
+    ConfusionView,
+    DataView,
+    MetricView,
+    ReportContent,
+    VerdictView,
+)
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_CLASSES_TABLED = 20  # columns of the confusion matrix
 CHARTS = ("reliability", "coverage", "precision_recall", "roc", "loss", "accuracy")
-SIDES = ("pictures", "train", "test")
 FEW_PICTURES = 30  # below this the figures of a class say little
 HEADLINE = (
     ("accuracy", "Accuracy"),
@@ -34,189 +49,195 @@ HEADLINE = (
 )
 
 
-def build_content(workspace: Workspace, inputs: ReportInputs) -> JsonDict:
-    """Return everything that the page shows, section by section; a section without data is empty."""
-    answers = rank_answers(inputs)
-    train = {id: row for id, row in inputs.rows.items() if row.split == "train"}
-    cached = read_features(workspace.storage, inputs.record.get("features", ()), wanted=train)
-    gallery = Gallery(inputs, answers, Thumbnails(workspace))
-    comparison = inputs.evaluation.get("comparison") or {}
-    return {
-        "title": inputs.classifier["name"],
-        "description": inputs.classifier.get("description", ""),
-        "run_id": inputs.run_id,
-        "verdict": describe_verdict(inputs.decision),
-        "headline": describe_headline(inputs.evaluation),
-        "baseline": majority_share(inputs.evaluation["candidate"]),
-        "comparison": comparison,
-        "champion": inputs.evaluation.get("champion_version"),
-        "champion_saw": inputs.evaluation.get("champion_saw"),
-        "shared": inputs.evaluation.get("shared"),
-        "gained": gallery.changed(comparison.get("gained", ())),
-        "lost": gallery.changed(comparison.get("lost", ())),
-        "classes": describe_classes(inputs.evaluation["candidate"]),
-        "few_pictures": FEW_PICTURES,
-        "confusion": describe_confusion(inputs.evaluation["candidate"]),
-        "confused": gallery.confused(),
-        "worst": gallery.worst(cached),
-        "wrong": sum(not answer.is_right for answer in answers),
-        "issues": gallery.label_issues(cached),
-        "training_pictures": len(train),
-        "explained": gallery.explained(),
-        "charts": draw_charts(inputs, answers),
-        "coverage": inputs.evaluation["candidate"].get("coverage", []),
-        "ece": (inputs.evaluation["candidate"].get("scores") or {}).get("ece"),
-        "temperature": fit_temperature(answers, inputs.classes),
-        "slices": inputs.evaluation.get("slices") or {},
-        "data": describe_data(inputs),
-        "history": describe_history(inputs.record),
-        "provenance": describe_provenance(inputs),
-    }
+HISTORY = (
+    *("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start"),
+    "calibration",
+)
 
 
-def describe_verdict(decision: Mapping[str, Any]) -> JsonDict:
-    """Return the gate's word and every rule behind it."""
-    override = decision.get("override")
-    thresholds = [{"key": key, "limit": limit} for key, limit in decision.get("thresholds", {}).items()]
-    fields = ("key", "verdict", "value", "limit", "interval", "subject")
-    rules = [{name: rule.get(name) for name in fields} for rule in decision.get("rules") or thresholds]
-    word = "Accepted" if decision["accepted"] else "Refused"
-    return {
-        "accepted": decision["accepted"],
-        "word": "Accepted by override" if override else word,
-        "reasons": list(decision["reasons"]),
-        "note": decision.get("note", ""),
-        "override": override,
-        "rules": rules,
-    }
+def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
+    """Return everything that the page shows."""
+    evaluation, candidate = inputs.evaluation, inputs.evaluation.candidate
+    comparison, answers = evaluation.comparison, gallery.answers
+    return ReportContent(
+        title=inputs.classifier.name,
+        description=inputs.classifier.description,
+        run_id=inputs.run_id,
+        verdict=describe_verdict(inputs.decision),
+        headline=describe_headline(evaluation),
+        baseline=majority_share(candidate),
+        comparison=comparison,
+        champion=evaluation.champion_version,
+        champion_saw=evaluation.champion_saw,
+        shared=evaluation.shared,
+        gained=gallery.changed(comparison.gained) if comparison else (),
+        lost=gallery.changed(comparison.lost) if comparison else (),
+        classes=describe_classes(candidate),
+        few_pictures=FEW_PICTURES,
+        confusion=describe_confusion(candidate),
+        confused=gallery.confused(),
+        worst=gallery.worst(),
+        wrong=sum(not answer.is_right for answer in answers),
+        issues=gallery.label_issues(),
+        training_pictures=len(inputs.training_rows),
+        explained=gallery.explained(),
+        charts=draw_charts(inputs, answers),
+        coverage=candidate.coverage,
+        ece=candidate.value_of("ece"),
+        temperature=fit_temperature(answers, inputs.training.classes),
+        slices=evaluation.slices,
+        data=describe_data(inputs),
+        best_epoch=inputs.record.best_epoch if inputs.record else None,
+        calibration=inputs.record.calibration if inputs.record else None,
+        history=describe_history(inputs.record),
+        provenance=describe_provenance(inputs),
+    )
 
 
-def describe_headline(evaluation: Mapping[str, Any]) -> list[JsonDict]:
-    """Return the metrics that are there, of candidate and champion, with intervals."""
-    candidate, champion = evaluation["candidate"], evaluation.get("champion") or {}
-    differences = (evaluation.get("comparison") or {}).get("differences", {})
-    rows = []
-    for name, title in HEADLINE:
-        value, interval = _metric(candidate, name)
-        if value is not None:
-            rows.append(
-                {
-                    "name": name,
-                    "title": title,
-                    "value": value,
-                    "interval": interval,
-                    "champion": _metric(champion, name)[0],
-                    "difference": differences.get(name),
-                }
-            )
-    return rows
+def describe_verdict(decision: GateDecision) -> VerdictView:
+    """Return the gate's decision and every rule behind it."""
+    word = "Accepted" if decision.accepted else "Refused"
+    return VerdictView(
+        accepted=decision.accepted,
+        word="Accepted by override" if decision.override else word,
+        reasons=decision.reasons,
+        note=decision.note,
+        override=decision.override,
+        rules=decision.rules,
+    )
 
 
-def _metric(metrics: Mapping[str, Any], name: str) -> tuple[float | None, Sequence[float] | None]:
-    if name in metrics:
-        return metrics[name], metrics.get(f"{name}_ci95") or (metrics.get("intervals") or {}).get(name)
-    return (metrics.get("scores") or {}).get(name), (metrics.get("intervals") or {}).get(name)
+def describe_headline(evaluation: Evaluation) -> list[MetricView]:
+    """Return the metrics that were measured, of candidate and champion, with intervals."""
+    candidate, champion = evaluation.candidate, evaluation.champion
+    differences = evaluation.comparison.differences if evaluation.comparison else {}
+    return [
+        MetricView(
+            name=name,
+            title=title,
+            value=value,
+            interval=candidate.interval_of(name),
+            champion=champion.value_of(name) if champion else None,
+            difference=differences.get(name),
+        )
+        for name, title in HEADLINE
+        if (value := candidate.value_of(name)) is not None
+    ]
 
 
-def majority_share(metrics: Mapping[str, Any]) -> float:
-    """Return the accuracy of always saying the most frequent class."""
-    supports = [sum(row.values()) for row in metrics["confusion"].values()]
-    return float(max(supports) / sum(supports))
+def majority_share(metrics: Metrics) -> float:
+    """Return the accuracy of always answering with the most frequent class."""
+    supports = [sum(row.values()) for row in metrics.confusion.values()]
+    return max(supports) / sum(supports)
 
 
-def describe_classes(metrics: Mapping[str, Any]) -> list[JsonDict]:
+def describe_classes(metrics: Metrics) -> list[ClassView]:
     """Return the row of each class: measured, or else counted from the confusion matrix."""
-    measured = metrics.get("per_class") or {}
-    rows = []
-    for label, row in metrics["confusion"].items():
-        support, hits = sum(row.values()), row.get(label, 0)
-        answered = sum(other.get(label, 0) for other in metrics["confusion"].values())
-        counted = {
-            "support": support,
-            "precision": hits / answered if answered else None,
-            "recall": hits / support if support else None,
-            "f1": 2 * hits / (answered + support) if answered + support else None,
-        }
-        rows.append({"label": label, **counted, **measured.get(label, {})})
-    return rows
+    return [
+        ClassView(label=label, support=sum(row.values()), figures=_class_figures(metrics, label))
+        for label, row in metrics.confusion.items()
+    ]
 
 
-def describe_confusion(metrics: Mapping[str, Any]) -> JsonDict | None:
+def _class_figures(metrics: Metrics, label: str) -> list[tuple[float | None, Interval | None]]:
+    measured = metrics.per_class.get(label)
+    if measured is not None:
+        names = ("precision", "recall", "f1")
+        return [(measured.value_of(name), measured.interval_of(name)) for name in names]
+    row = metrics.confusion[label]
+    support, hits = sum(row.values()), row.get(label, 0)
+    answered = sum(other.get(label, 0) for other in metrics.confusion.values())
+    counted = (_share(hits, answered), _share(hits, support), _share(2 * hits, answered + support))
+    return [(value, None) for value in counted]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def describe_confusion(metrics: Metrics) -> ConfusionView | None:
     """Return the confusion matrix with the share of each row; None where it is too wide to read."""
-    confusion = metrics["confusion"]
+    confusion = metrics.confusion
     if len(confusion) > MAX_CLASSES_TABLED:
         return None
-    return {
-        "labels": list(confusion),
-        "rows": [
-            {
-                "label": label,
-                "cells": [
-                    {
-                        "count": row[other],
-                        "share": row[other] / max(sum(row.values()), 1),
-                        "right": other == label,
-                    }
-                    for other in confusion
-                ],
-            }
-            for label, row in confusion.items()
-        ],
-    }
+    rows = [
+        ConfusionRow(
+            label=label,
+            cells=[
+                ConfusionCell(
+                    count=row[other], share=row[other] / max(sum(row.values()), 1), right=other == label
+                )
+                for other in confusion
+            ],
+        )
+        for label, row in confusion.items()
+    ]
+    return ConfusionView(labels=list(confusion), rows=rows)
 
 
 def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, str]:
-    """Return the drawings there is data for, by name."""
-    candidate, history = inputs.evaluation["candidate"], inputs.record.get("history")
+    """Return the drawings that there is data for, by name; the others are empty."""
+    candidate, record = inputs.evaluation.candidate, inputs.record
     drawn = dict.fromkeys(CHARTS, "")
-    if candidate.get("reliability"):
-        calibration = inputs.record.get("calibration")
-        before = uncalibrated_reliability(answers, calibration["temperature"]) if calibration else ()
-        drawn["reliability"] = charts.reliability(candidate["reliability"], before)
-    if candidate.get("coverage"):
-        drawn["coverage"] = charts.coverage(candidate["coverage"])
-    precision, rates = class_curves(answers, inputs.classes)
+    if candidate.reliability:
+        calibration = record.calibration if record else None
+        before = uncalibrated_reliability(answers, calibration.temperature) if calibration else ()
+        drawn["reliability"] = charts.reliability(candidate.reliability, before)
+    if candidate.coverage:
+        drawn["coverage"] = charts.coverage(candidate.coverage)
+    precision, rates = class_curves(answers, inputs.training.classes)
     if precision:
         drawn["precision_recall"] = charts.class_curves(precision, x="recall", y="precision")
     if rates:
         drawn["roc"] = charts.class_curves(rates, x="false positive rate", y="true positive rate")
-    if history:
+    if record and record.history:
         for name in ("loss", "accuracy"):
-            drawn[name] = charts.learning_curve(history, name, inputs.record.get("best_epoch"))
+            drawn[name] = charts.learning_curve(record.history, name, record.best_epoch)
     return drawn
 
 
-def describe_data(inputs: ReportInputs) -> JsonDict:
-    """Return the dataset's counts, what was kept out and why, licences, and what leaks over the split."""
+def describe_data(inputs: ReportInputs) -> DataView:
+    """Return the dataset's counts, what was left out and why, licences, and what leaks over the split."""
     info = inputs.info
     licences = Counter(row.provenance.license or "not stated" for row in inputs.rows.values())
-    return {
-        "version": inputs.dataset["version"],
-        "classes": [
-            {
-                "label": label,
-                **{side: info.get(side, {}).get(label) for side in SIDES},
-            }
-            for label in info.get("classes", inputs.classes)
-        ],
-        "rejected": sorted(info.get("rejected", {}).items(), key=lambda item: (-item[1], item[0])),
-        "stages": count_stages(info),
-        "leaks": count_leaks(inputs.rows.values()),
-        "licences": licences.most_common(),
-        "warnings": [*info.get("expect", {}).get("reasons", []), *info.get("warnings", [])],
-    }
+    rejected = info.rejected if info else {}
+    return DataView(
+        version=inputs.dataset.version,
+        classes=_count_classes(info, inputs.training.classes),
+        rejected=sorted(rejected.items(), key=lambda item: (-item[1], item[0])),
+        stages=count_stages(info) if info else (),
+        leaks=count_leaks(inputs.rows.values()),
+        licences=licences.most_common(),
+        warnings=[*info.expect.reasons, *info.warnings] if info else (),
+    )
 
 
-def count_stages(info: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return how many pictures were left after each stage, from found to test; empty where nobody counted."""
-    if not info.get("found"):
+def _count_classes(info: DatasetInfo | None, classes: Sequence[str]) -> list[ClassCounts]:
+    if info is None:
+        return [ClassCounts(label=label, pictures=None, train=None, test=None) for label in classes]
+    return [
+        ClassCounts(
+            label=label, pictures=info.pictures[label], train=info.train[label], test=info.test[label]
+        )
+        for label in info.classes
+    ]
+
+
+def count_stages(info: DatasetInfo) -> list[tuple[str, int]]:
+    """Return how many pictures were left after each stage, from found to test; empty if not counted."""
+    if not info.found:
         return []
-    rejected = info.get("rejected", {})
-    downloaded = info["found"] - sum(count for reason, count in rejected.items() if reason not in REASONS)
-    bad = sum(count for reason, count in rejected.items() if reason in REASONS.keys() - NOT_QUARANTINE)
-    kept, train, test = (sum(info.get(side, {}).values()) for side in SIDES)
-    names = ("found", "downloaded", "valid", "unique and wanted", "training", "test")
-    return list(zip(names, (info["found"], downloaded, downloaded - bad, kept, train, test), strict=True))
+    failed = sum(count for reason, count in info.rejected.items() if reason not in REASONS)
+    bad = sum(count for reason, count in info.rejected.items() if reason in REASONS.keys() - NOT_QUARANTINE)
+    downloaded = info.found - failed
+    return [
+        ("found", info.found),
+        ("downloaded", downloaded),
+        ("valid", downloaded - bad),
+        ("unique and wanted", sum(info.pictures.values())),
+        ("training", sum(info.train.values())),
+        ("test", sum(info.test.values())),
+    ]
 
 
 def count_leaks(rows: Iterable[ManifestRow]) -> int:
@@ -224,41 +245,46 @@ def count_leaks(rows: Iterable[ManifestRow]) -> int:
     sides: dict[str | None, set[str | None]] = {}
     for row in rows:
         sides.setdefault(row.group, set()).add(row.split)
-    return sum(len(found) > 1 for found in sides.values())
+    return sum(len(splits) > 1 for splits in sides.values())
 
 
-def describe_history(record: Mapping[str, Any]) -> JsonDict:
-    """Return how training went."""
-    rounded = {name: round(value, 3) for name, value in (record.get("calibration") or {}).items()}
-    return {
-        key: record.get(key)
-        for key in (
-            "epochs_run",
-            "best_epoch",
-            "validation",
-            "class_weights",
-            "augmentation",
-            "warm_start",
-        )
-    } | {"calibration": rounded or None}
+def describe_history(record: TrainingRecord | None) -> list[tuple[str, str]]:
+    """Return how the head was trained, as text by name."""
+    if record is None:
+        return []
+    values = {name: getattr(record, name) for name in HISTORY}
+    return [(_spell(name), _describe(value)) for name, value in values.items() if value is not None]
 
 
-def describe_provenance(inputs: ReportInputs) -> list[tuple[str, Any]]:
-    """Return what the run was made of, for whoever wants it again."""
-    training, record = inputs.training, inputs.record
-    return [
-        ("Run", inputs.run_id),
-        ("Dataset version", inputs.dataset["version"]),
-        ("Training job", training.get("job")),
-        ("Evaluation job", inputs.evaluation.get("job")),
-        ("Model size in MB", _rounded(inputs.evaluation.get("size_mb"))),
-        ("Batch prediction, ms a picture", _rounded(inputs.evaluation.get("batch_ms_per_picture"))),
-        ("Weights", training.get("weights_uri")),
-        ("Trainer package", training.get("package_uri")),
-        ("Runtime", training.get("runtime_version")),
-        *((f"Parameter {name}", value) for name, value in (record.get("parameters") or {}).items()),
-    ]
+def _describe(value: DataclassInstance | str | int) -> str:
+    if isinstance(value, str | int):
+        return str(value)
+    parts = ((_spell(name), part) for name, part in asdict(value).items())
+    return ", ".join(f"{round(part, 3) if isinstance(part, float) else part} {name}" for name, part in parts)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+def _spell(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def describe_provenance(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """Return what the run was made of, as text by name; what is unknown is left out."""
+    training, evaluation = inputs.training, inputs.evaluation
+    parameters: Mapping[str, int | float | str] = inputs.record.parameters if inputs.record else {}
+    values = {
+        "Run": inputs.run_id,
+        "Dataset version": inputs.dataset.version,
+        "Training job": training.job,
+        "Evaluation job": evaluation.job,
+        "Model size in MB": _round(evaluation.size_mb),
+        "Batch prediction, ms a picture": _round(evaluation.batch_ms_per_picture),
+        "Weights": training.weights_uri,
+        "Trainer package": training.package_uri,
+        "Runtime": training.runtime_version,
+        **{f"Parameter {name}": str(value) for name, value in parameters.items()},
+    }
+    return [(name, value) for name, value in values.items() if value is not None]
+
+
+def _round(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"

@@ -40,12 +40,12 @@ def class_curves(
 
 def _sweep(answers: Sequence[Answer], index: int, label: str) -> Iterator[tuple[int, int]]:
     """Yield how many answers are above each threshold, and how many of them are of the class."""
-    ordered = sorted(answers, key=lambda answer: -answer.row["outputs"][index])
+    ordered = sorted(answers, key=lambda answer: -answer.row.outputs[index])
     hits = 0
     for taken, answer in enumerate(ordered, start=1):
         hits += answer.label == label
         is_last = taken == len(ordered)
-        if is_last or ordered[taken].row["outputs"][index] != answer.row["outputs"][index]:
+        if is_last or ordered[taken].row.outputs[index] != answer.row.outputs[index]:
             yield taken, hits
 
 
@@ -58,7 +58,7 @@ def uncalibrated_reliability(answers: Sequence[Answer], temperature: float) -> t
 
     if not answers:
         return ()
-    outputs = np.array([answer.row["outputs"] for answer in answers], float)
+    outputs = np.array([answer.row.outputs for answer in answers], float)
     outputs /= outputs.max(1, keepdims=True)  # of which the largest power stays one
     confidence = 1 / (outputs**temperature).sum(1)
     return reliability_bins(np.array([answer.is_right for answer in answers]), confidence)
@@ -73,7 +73,7 @@ def fit_temperature(answers: Sequence[Answer], classes: Sequence[str]) -> float 
 
     if not answers:
         return None
-    outputs = np.array([answer.row["outputs"] for answer in answers], float)
+    outputs = np.array([answer.row.outputs for answer in answers], float)
     scores = np.log(np.maximum(outputs, EPSILON))
     own = scores[np.arange(len(answers)), [classes.index(answer.label) for answer in answers]]
     if (own == scores.max(1)).all():

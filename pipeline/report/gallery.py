@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
-from pipeline.artifacts.manifest import ManifestRow
-from pipeline.explain.features import CachedFeatures
+from pipeline.artifacts.evaluated_run import SuspectedLabel, SuspectedLabels
+from pipeline.artifacts.workspace import Workspace
+from pipeline.explain.features import CachedFeatures, read_features
 from pipeline.explain.neighbours import nearest_pictures
 from pipeline.explain.thumbnails import Thumbnails
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
-from pipeline.report.ranking import Answer, confused_pairs, examples_by_class
-from pipeline.types import JsonDict
+from pipeline.report.ranking import Answer, confused_pairs, examples_by_class, rank_answers
+from pipeline.report.views import (
+    AnswerCard,
+    ClassExamples,
+    ConfusedPair,
+    IssueCard,
+    LabelIssues,
+    NeighbourCard,
+    PictureCard,
+)
 
 NUM_WORST = 12
 NUM_NEIGHBOURS = 3
@@ -29,120 +39,139 @@ class Gallery:
     """Makes the picture sections of a report.
 
     Args:
+        workspace: Where the pictures are.
         inputs: What the report is made of.
-        answers: The candidate's answers, the worst first.
-        thumbnails: Makes pictures small.
     """
 
-    def __init__(self, inputs: ReportInputs, answers: Sequence[Answer], thumbnails: Thumbnails) -> None:
-        self._inputs, self._answers, self._thumbnails = inputs, answers, thumbnails
-        self._by_key = {answer.key: answer for answer in answers}
+    def __init__(self, workspace: Workspace, inputs: ReportInputs) -> None:
+        self._workspace, self._inputs = workspace, inputs
+        self._thumbnails = Thumbnails(workspace)
 
-    def worst(self, cached: CachedFeatures | None) -> list[JsonDict]:
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """The candidate's answers, the worst first."""
+        return rank_answers(self._inputs)
+
+    @cached_property
+    def _cached(self) -> CachedFeatures | None:
+        record = self._inputs.record
+        uris = record.features if record else ()
+        return read_features(self._workspace.storage, uris, wanted=self._inputs.training_rows)
+
+    def worst(self) -> list[AnswerCard]:
         """Return the pictures of the largest losses, with what they resemble among the training pictures."""
-        worst = [answer for answer in self._answers if not answer.is_right][:NUM_WORST]
-        directions = {answer.key: answer.row["features"] for answer in worst if "features" in answer.row}
-        near = nearest_pictures(cached, directions, NUM_NEIGHBOURS) if cached else {}
+        worst = [answer for answer in self.answers if not answer.is_right][:NUM_WORST]
+        directions = {answer.key: answer.row.features for answer in worst if answer.row.features}
+        near = nearest_pictures(self._cached, directions, NUM_NEIGHBOURS) if self._cached else {}
         return [
-            {
-                **self._answered(answer),
-                "heated": self._heated(answer),
-                "neighbours": [
-                    {**self._card(self._inputs.rows[id]), "cosine": cosine}
-                    for id, cosine in near.get(answer.key, [])
-                ],
-            }
+            replace(self._heated(answer), neighbours=self._neighbours(near.get(answer.key, ())))
             for answer in worst
         ]
 
-    def confused(self) -> list[JsonDict]:
+    def _neighbours(self, near: Iterable[tuple[str, float]]) -> list[NeighbourCard]:
+        return [NeighbourCard(picture=self._card(id), cosine=cosine) for id, cosine in near]
+
+    def confused(self) -> list[ConfusedPair]:
         """Return the most frequent confusions with some of their pictures."""
         return [
-            {
-                "label": label,
-                "predicted": predicted,
-                "count": len(pictures),
-                "pictures": [self._answered(answer) for answer in pictures[:NUM_OF_PAIR]],
-            }
-            for label, predicted, pictures in confused_pairs(self._answers, NUM_PAIRS)
+            ConfusedPair(
+                label=label,
+                predicted=predicted,
+                count=len(answers),
+                pictures=[self._answered(answer) for answer in answers[:NUM_OF_PAIR]],
+            )
+            for label, predicted, answers in confused_pairs(self.answers, NUM_PAIRS)
         ]
 
-    def changed(self, keys: Iterable[str]) -> list[JsonDict]:
+    def changed(self, keys: Iterable[str]) -> list[AnswerCard]:
         """Return the first of these test pictures; those gained or lost against the champion."""
-        known = [self._by_key[key] for key in keys if key in self._by_key]
-        return [self._answered(answer) for answer in known[:NUM_CHANGED]]
+        by_key = {answer.key: answer for answer in self.answers}
+        answers = [by_key[key] for key in keys if key in by_key]
+        return [self._answered(answer) for answer in answers[:NUM_CHANGED]]
 
-    def explained(self) -> list[JsonDict]:
+    def explained(self) -> list[ClassExamples]:
         """Return right and wrong pictures of each class with what spoke for their answers."""
-        with_map = [answer for answer in self._answers if "activation" in answer.row]
-        found = examples_by_class(with_map, self._inputs.classes[:MAX_CLASSES_EXPLAINED], NUM_EACH)
+        with_map = [answer for answer in self.answers if answer.row.activation is not None]
+        classes = self._inputs.training.classes[:MAX_CLASSES_EXPLAINED]
         return [
-            {
-                "label": label,
-                **{
-                    side: [{**self._answered(answer), "heated": self._heated(answer)} for answer in answers]
-                    for side, answers in zip(("right", "wrong"), sides, strict=True)
-                },
-            }
-            for label, sides in found.items()
-            if any(sides)
+            ClassExamples(label=label, cards=[self._heated(answer) for answer in (*right, *wrong)])
+            for label, (right, wrong) in examples_by_class(with_map, classes, NUM_EACH).items()
+            if right or wrong
         ]
 
-    def label_issues(self, cached: CachedFeatures | None) -> JsonDict | None:
-        """Return the training pictures whose label the others contradict; None where no others could.
-
-        `found` has all of them, as picture ids with labels; `pictures` the first ones as cards.
-        """
-        if cached is None or len(cached.ids) < 2 * len(self._inputs.classes):
+    @cached_property
+    def suspected_labels(self) -> SuspectedLabels | None:
+        """The training pictures whose label the others contradict; None where no others could."""
+        cached, classes = self._cached, self._inputs.training.classes
+        if cached is None or len(cached.ids) < 2 * len(classes):
             return None
         import numpy as np
 
         rows = [self._inputs.rows[id] for id in cached.ids]
-        position = {label: index for index, label in enumerate(self._inputs.classes)}
+        position = {label: index for index, label in enumerate(classes)}
         labels = np.array([position[row.label] for row in rows])
-        groups = [row.group or cached.ids[number] for number, row in enumerate(rows)]
+        groups = [row.group or id for row, id in zip(rows, cached.ids, strict=True)]
         if len(set(groups)) == 1:  # near duplicates of each other do not judge each other
             return None
         probabilities = cross_validated_probabilities(cached.features, labels, len(position), groups=groups)
-        found: list[JsonDict] = [
-            {
-                "id": cached.ids[issue.row],
-                "label": rows[issue.row].label,
-                "predicted": self._inputs.classes[issue.suggested],
-                "self_confidence": issue.self_confidence,
-            }
+        suspected = tuple(
+            SuspectedLabel(
+                id=cached.ids[issue.row],
+                label=rows[issue.row].label,
+                predicted=classes[issue.suggested],
+                self_confidence=issue.self_confidence,
+            )
             for issue in find_label_issues(probabilities, labels)
-        ]
-        shown = [{**self._card(self._inputs.rows[issue["id"]]), **issue} for issue in found[:NUM_ISSUES]]
-        return {"examined": len(rows), "count": len(found), "found": found, "pictures": shown}
+        )
+        return SuspectedLabels(examined=len(rows), count=len(suspected), found=suspected)
 
-    def _answered(self, answer: Answer) -> JsonDict:
-        card = self._card(self._inputs.rows[answer.key])
-        return {
-            **card,
-            "predicted": answer.predicted,
-            "score": answer.score,
-            "loss": answer.loss,
-            "right": answer.is_right,
-        }
-
-    def _heated(self, answer: Answer) -> str | None:
-        if "activation" not in answer.row:
+    def label_issues(self) -> LabelIssues | None:
+        """Return the first of the suspected labels as cards."""
+        suspected = self.suspected_labels
+        if suspected is None:
             return None
-        return self._thumbnails.heated(self._inputs.rows[answer.key].blob, answer.row["activation"])
+        return LabelIssues(
+            examined=suspected.examined,
+            count=suspected.count,
+            pictures=[
+                IssueCard(
+                    picture=self._card(each.id),
+                    predicted=each.predicted,
+                    self_confidence=each.self_confidence,
+                )
+                for each in suspected.found[:NUM_ISSUES]
+            ],
+        )
 
-    def _card(self, row: ManifestRow) -> JsonDict:
+    def _answered(self, answer: Answer) -> AnswerCard:
+        return AnswerCard(
+            picture=self._card(answer.key),
+            predicted=answer.predicted,
+            score=answer.score,
+            loss=answer.loss,
+            right=answer.is_right,
+        )
+
+    def _heated(self, answer: Answer) -> AnswerCard:
+        card, activation = self._answered(answer), answer.row.activation
+        if activation is None:
+            return card
+        blob = self._inputs.rows[answer.key].blob
+        return replace(card, heated=self._thumbnails.heated(blob, activation))
+
+    def _card(self, id: str) -> PictureCard:
+        row = self._inputs.rows[id]
         origin = row.provenance
-        return {
-            "image": self._thumbnails.plain(row.blob),
-            "label": row.label,
-            "name": picture_name(origin.source_url),
-            "link": web_link(origin.page_url) or web_link(origin.source_url),
-            "creator": origin.creator,
-            "license": origin.license,
-            "license_link": web_link(origin.license_url),
-            "id": row.id,
-        }
+        return PictureCard(
+            id=id,
+            image=self._thumbnails.plain(row.blob),
+            label=row.label,
+            name=picture_name(origin.source_url),
+            link=web_link(origin.page_url) or web_link(origin.source_url),
+            creator=origin.creator,
+            license=origin.license,
+            license_link=web_link(origin.license_url),
+        )
 
 
 def picture_name(source_url: str) -> str:
@@ -152,7 +181,7 @@ def picture_name(source_url: str) -> str:
     return f"{name}#{parts.fragment}" if parts.fragment else name
 
 
-def web_link(url: Any) -> str | None:
+def web_link(url: str | None) -> str | None:
     """Return an address that a browser may follow: http and https alone, so never `javascript:`."""
     try:
         parts = urlsplit(url or "")

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
+from pipeline.artifacts.dataset import DatasetInfo, read_info
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import Manifest, ManifestRow
-from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
+from pipeline.artifacts.steps import DatasetResult, TrainResult
+from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
+from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
-from pipeline.storage import Storage
+from pipeline.explain.activation import ActivationMap
 from pipeline.types import JsonDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRow:
+    """The candidate's answer for one test picture, as batch prediction wrote it.
+
+    Args:
+        key: Id of the picture.
+        outputs: Probability of each class.
+        features: The pooled features; None where the model does not give them.
+        activation: The class-activation map; None likewise.
+    """
+
+    key: str
+    outputs: tuple[float, ...]
+    features: tuple[float, ...] | None = None
+    activation: ActivationMap | None = None
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> PredictionRow:
+        """Read a line of a result file; what else it holds is ignored."""
+        features = value.get("features")
+        return cls(
+            key=value["key"],
+            outputs=tuple(map(float, value["outputs"])),
+            features=None if features is None else tuple(features),
+            activation=value.get("activation"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportInputs:
     """Everything that a report shows; what is absent is not shown.
 
@@ -22,77 +56,77 @@ class ReportInputs:
         run_id: The run.
         classifier: The classifier as the run had it.
         dataset: Result of the clean step.
-        info: `dataset.json` of its dataset version.
+        info: Its dataset version as a whole.
         rows: The kept pictures of the version, by id.
         training: Result of the train step.
-        record: `training.json` of its job.
-        evaluation: `evaluation.json`, whole.
-        decision: What the gate said.
-        answers: The candidate's rows of batch prediction, by picture id.
+        record: What its job recorded.
+        evaluation: The whole evaluation.
+        decision: What the gate decided.
+        predictions: The candidate's answers, by picture id.
     """
 
     run_id: str
-    classifier: Mapping[str, Any]
-    dataset: Mapping[str, Any]
-    info: Mapping[str, Any]
+    classifier: Classifier
+    dataset: DatasetResult
+    info: DatasetInfo | None
     rows: Mapping[str, ManifestRow]
-    training: Mapping[str, Any]
-    record: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    decision: Mapping[str, Any]
-    answers: Mapping[str, JsonDict] = field(default_factory=dict)
+    training: TrainResult
+    record: TrainingRecord | None
+    evaluation: Evaluation
+    decision: GateDecision
+    predictions: Mapping[str, PredictionRow]
 
-    @property
-    def classes(self) -> list[str]:
-        """Label of output 0, of output 1, ..."""
-        return list(self.training["classes"])
+    @cached_property
+    def training_rows(self) -> dict[str, ManifestRow]:
+        """The training pictures, by id."""
+        return {id: row for id, row in self.rows.items() if row.split == "train"}
 
 
 def read_inputs(
     workspace: Workspace,
     *,
     run_id: str,
-    dataset: Mapping[str, Any],
-    training: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    decision: Mapping[str, Any],
+    classifier: Classifier,
+    dataset: DatasetResult,
+    training: TrainResult,
+    evaluation: Evaluation,
+    decision: GateDecision,
 ) -> ReportInputs:
-    """Read what the steps left in the bucket.
-
-    Args:
-        workspace: The bucket.
-        run_id: The run.
-        dataset: Result of the clean step.
-        training: Result of the train step.
-        evaluation: Result of the evaluate step; `evaluation.json` at its `uri` is read.
-        decision: What the gate said.
-    """
+    """Read what the steps of a run left in the bucket; see `ReportInputs`."""
     storage = workspace.storage
-    folder = DatasetVersionFolder(storage, dataset["uri"])
+    folder = DatasetVersionFolder(storage, dataset.uri)
     rows = Manifest(folder).rows()
+    predictions = _read_predictions(workspace.job(evaluation.job))
     return ReportInputs(
         run_id=run_id,
-        classifier=dataset["classifier"],
+        classifier=classifier,
         dataset=dataset,
-        info=_read(storage, folder.info),
+        info=_read_info(folder),
         rows={row.id: row for row in rows if row.split is not None and row.id is not None},
         training=training,
-        record=_read(storage, ModelDirectory(storage, training["model_uri"]).job.training),
-        evaluation=_read(storage, evaluation["uri"]) or evaluation,
+        record=_read_record(ModelDirectory(storage, training.model_uri).job),
+        evaluation=evaluation,
         decision=decision,
-        answers={row["key"]: row for row in _predictions(storage, evaluation["predictions"])},
+        predictions={row.key: row for row in predictions},
     )
 
 
-def _read(storage: Storage, uri: str) -> JsonDict:
+def _read_info(folder: DatasetVersionFolder) -> DatasetInfo | None:
     try:
-        found: JsonDict = storage.read_json(uri)
+        return read_info(folder)
     except ObjectNotFound:
-        return {}
-    return found
+        return None
 
 
-def _predictions(storage: Storage, output_path: str) -> Iterator[JsonDict]:
-    for uri in storage.list_uris(output_path.rstrip("/") + "/"):
+def _read_record(job: JobDirectory) -> TrainingRecord | None:
+    try:
+        return TrainingRecord.read(job)
+    except ObjectNotFound:
+        return None
+
+
+def _read_predictions(job: JobDirectory) -> Iterator[PredictionRow]:
+    for uri in job.storage.list_uris(f"{job.predictions}/"):
         if uri.rpartition("/")[2].startswith("prediction.results"):
-            yield from map(json.loads, storage.read_bytes(uri).splitlines())
+            for line in job.storage.read_bytes(uri).splitlines():
+                yield PredictionRow.from_dict(json.loads(line))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from pipeline.types import JsonDict
+from pipeline.report.views import ReportContent
 
 _TEMPLATES = Path(__file__).parent / "templates"
 STYLESHEET = _TEMPLATES / "report.css"
 _HIDDEN = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def render_page(content: JsonDict) -> str:
+def render_page(content: ReportContent) -> str:
     """Return the report as one HTML document.
 
     Nothing that a picture, a file name or a label says can become mark-up: all values are escaped, links are
@@ -30,10 +30,11 @@ def render_page(content: JsonDict) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number, interval=interval, visible=visible)
-    drawings = {name: Markup(svg) for name, svg in content["charts"].items()}
+    drawings = {name: Markup(svg) for name, svg in content.charts.items()}
     style = Markup(STYLESHEET.read_text(encoding="utf-8"))
+    sections = {field.name: getattr(content, field.name) for field in fields(content)}
     template = environment.get_template("report.html")
-    return template.render({**content, "charts": drawings, "style": style}) + "\n"
+    return template.render({**sections, "charts": drawings, "style": style}) + "\n"
 
 
 def percent(value: float | None) -> str:
@@ -41,7 +42,7 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def number(value: Any) -> str:
+def number(value: float | str | None) -> str:
     """Return a number with at most four digits of interest, a dash where there is none."""
     if isinstance(value, int) or not isinstance(value, float):
         return "–" if value is None else str(value)
@@ -53,6 +54,6 @@ def interval(value: Sequence[float] | None) -> str:
     return "–" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
 
 
-def visible(text: Any) -> str:
+def visible(text: str | float | None) -> str:
     """Return text without the characters that hide or turn round what stands beside them."""
     return "".join(character for character in str(text) if character not in _HIDDEN)

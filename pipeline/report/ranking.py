@@ -6,16 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.report.inputs import ReportInputs
+from pipeline.report.inputs import PredictionRow, ReportInputs
 
 EPSILON = 1e-7  # the loss is clipped where the evaluation clips it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the candidate said of one test picture.
+    """The candidate's answer for one test picture.
 
     Args:
         key: Its id.
@@ -23,7 +22,7 @@ class Answer:
         predicted: The most probable class.
         score: Probability of that.
         loss: Negative log-likelihood of the label.
-        row: The row of batch prediction.
+        row: The answer as batch prediction wrote it.
     """
 
     key: str
@@ -31,7 +30,7 @@ class Answer:
     predicted: str
     score: float
     loss: float
-    row: Any
+    row: PredictionRow
 
     @property
     def is_right(self) -> bool:
@@ -41,25 +40,25 @@ class Answer:
 
 def rank_answers(inputs: ReportInputs) -> list[Answer]:
     """Return every answer, the largest loss first: confident and wrong before all others."""
-    classes, found = inputs.classes, []
+    classes = inputs.training.classes
+    answers = []
     position = {label: index for index, label in enumerate(classes)}
-    for key, row in inputs.answers.items():
+    for key, row in inputs.predictions.items():
         if key not in inputs.rows or inputs.rows[key].label not in position:
             continue
-        outputs = [float(value) for value in row["outputs"]]
-        best = max(range(len(outputs)), key=outputs.__getitem__)
-        own = outputs[position[inputs.rows[key].label]] / math.fsum(outputs)
-        found.append(
+        best = max(range(len(row.outputs)), key=row.outputs.__getitem__)
+        own = row.outputs[position[inputs.rows[key].label]] / math.fsum(row.outputs)
+        answers.append(
             Answer(
                 key=key,
                 label=inputs.rows[key].label,
                 predicted=classes[best],
-                score=outputs[best],
+                score=row.outputs[best],
                 loss=-math.log(min(max(own, EPSILON), 1 - EPSILON)),
                 row=row,
             )
         )
-    return sorted(found, key=lambda answer: (-answer.loss, answer.key))
+    return sorted(answers, key=lambda answer: (-answer.loss, answer.key))
 
 
 def confused_pairs(answers: Sequence[Answer], number: int) -> list[tuple[str, str, list[Answer]]]:
@@ -76,10 +75,10 @@ def examples_by_class(
     answers: Sequence[Answer], classes: Sequence[str], each: int
 ) -> dict[str, tuple[list[Answer], list[Answer]]]:
     """Return for each class its surest right answers and its worst wrong ones."""
-    found = {}
+    examples = {}
     for label in classes:
         mine = [answer for answer in answers if answer.label == label]
         right = [answer for answer in reversed(mine) if answer.is_right][:each]
         wrong = [answer for answer in mine if not answer.is_right][:each]
-        found[label] = (right, wrong)
-    return found
+        examples[label] = (right, wrong)
+    return examples

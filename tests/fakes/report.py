@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.dataset import DataOutcome, DatasetInfo, DataVerdict, SplitSettings, write_info
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.metrics import Metrics, ReliabilityBin
+from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import Calibration
-from pipeline.artifacts.workspace import JobDirectory
+from pipeline.artifacts.workspace import Workspace
+from pipeline.config import Classifier
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from tests.fakes.pictures import png
@@ -20,26 +26,56 @@ from tests.fakes.training import training_record
 
 WORKSPACE = "gs://graft"
 CLASSES = ["ant", "bee"]
-DATASET = {
-    "dataset": "toys",
-    "version": "d_1",
-    "uri": f"{WORKSPACE}/datasets/toys/d_1",
-    "classifier": {"name": "toys", "description": "Ants and bees."},
-}
-TRAINING = {
-    "job": "train_1",
-    "model_uri": f"{WORKSPACE}/jobs/train_1/model",
-    "classes": CLASSES,
-    "weights_uri": f"{WORKSPACE}/weights/w",
-    "package_uri": f"{WORKSPACE}/packages/p.tar.gz",
-    "runtime_version": "2.21",
-}
-DECISION = {
-    "accepted": True,
-    "reasons": [],
-    "thresholds": {"absolute.accuracy.min": 0.6},
-    "note": "first version",
-}
+CLASSIFIER = Classifier.from_dict(
+    {"name": "toys", "description": "Ants and bees.", "dataset": {"source": {"type": "sample"}}}
+)
+DATASET = DatasetResult(
+    dataset="toys",
+    version="d_1",
+    uri=f"{WORKSPACE}/datasets/toys/d_1",
+    classes={"ant": 15, "bee": 15},
+    pictures=30,
+    test_pictures=6,
+    train_pictures=24,
+    rejected={},
+    decoded=30,
+    warnings=[],
+    expect={},
+    new=True,
+    pack_index="",
+    pack_items=[],
+    classifier=CLASSIFIER.to_dict(),
+)
+TRAINING = TrainResult(
+    job="train_1",
+    model_uri=f"{WORKSPACE}/jobs/train_1/model",
+    classes=CLASSES,
+    forwarded=24,
+    cached=0,
+    package={},
+    weights_uri=f"{WORKSPACE}/weights/w",
+    package_uri=f"{WORKSPACE}/packages/p.tar.gz",
+    runtime_version="2.21",
+)
+METRICS = Metrics(
+    accuracy=5 / 6,
+    accuracy_ci95=(0.44, 0.97),
+    loss=0.4,
+    test_pictures=6,
+    confusion={"ant": {"ant": 2, "bee": 1}, "bee": {"ant": 0, "bee": 3}},
+    reliability=(ReliabilityBin(low=0.8, high=1.0, pictures=6, confidence=0.87, accuracy=5 / 6),),
+)
+EVALUATION = Evaluation(
+    job="eval_1", classes=("ant", "bee"), candidate=METRICS, size_mb=21.04, batch_ms_per_picture=31.27
+)
+DECISION = GateDecision(
+    accepted=True,
+    reasons=(),
+    metrics=METRICS,
+    thresholds={"absolute.accuracy.min": 0.6},
+    baseline=None,
+    note="first version",
+)
 WIDTH = 6
 CALIBRATION = Calibration(temperature=2.0, pictures=24, log_loss_before=0.5, log_loss_after=0.25)
 
@@ -62,15 +98,20 @@ class ReportWorld:
         manifest_of(self.storage, "d_1").write(self.rows)
         self._write_info()
         self._write_training()
-        self.evaluation = self._write_evaluation()
+        self._write_predictions()
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.storage, WORKSPACE)
 
     def arguments(self, **changes: Any) -> dict[str, Any]:
         """What `write_report` is called with."""
         given = {
             "run_id": "manual__1",
+            "classifier": CLASSIFIER,
             "dataset": DATASET,
             "training": TRAINING,
-            "evaluation": self.evaluation,
+            "evaluation": EVALUATION,
             "decision": DECISION,
         }
         return {**given, **changes}
@@ -100,21 +141,25 @@ class ReportWorld:
         noise = np.random.default_rng(number).uniform(0, 0.2, WIDTH)
         return (noise + np.eye(WIDTH)[1 if is_bee else 0]).astype(np.float32)
 
-    def _write_info(self) -> None:
-        info = {
-            "classes": CLASSES,
-            "pictures": {"ant": 15, "bee": 15},
-            "train": {"ant": 12, "bee": 12},
-            "test": {"ant": 3, "bee": 3},
-            "found": 36,
-            "rejected": {"truncated": 2, "not_found": 1, "exact_duplicate": 3},
-            "expect": {
-                "outcome": "warn",
-                "reasons": ["class_loss (warn): ant shrank from 40 to 15 pictures"],
-            },
-            "warnings": [],
-        }
-        self.storage.write_json(f"{DATASET['uri']}/dataset.json", info)
+    def _write_info(self, classes: tuple[str, str] = ("ant", "bee")) -> None:
+        info = DatasetInfo(
+            dataset="toys",
+            version="d_1",
+            classes=classes,
+            pictures=dict.fromkeys(classes, 15),
+            train=dict.fromkeys(classes, 12),
+            test=dict.fromkeys(classes, 3),
+            found=36,
+            rejected={"truncated": 2, "not_found": 1, "exact_duplicate": 3},
+            source={"type": "sample"},
+            split=SplitSettings(method="hash", test_fraction=0.2, seed=0),
+            run_id="manual__1",
+            created_at="2026-01-01T00:00:00Z",
+            expect=DataVerdict(
+                outcome=DataOutcome.WARN, reasons=("class_loss (warn): ant shrank from 40 to 15 pictures",)
+            ),
+        )
+        write_info(info, self.workspace.dataset("toys").version("d_1"))
 
     def _write_training(self) -> None:
         uri = f"{WORKSPACE}/features/w/s/shard.npz"
@@ -127,27 +172,13 @@ class ReportWorld:
             "val_loss": [0.6, 0.5],
             "val_accuracy": [0.7, 0.8],
         }
-        record = training_record(history=history, features=(uri,), calibration=CALIBRATION)
-        record.write(JobDirectory(self.storage, f"{WORKSPACE}/jobs/train_1"))
+        record = training_record(features=(uri,), history=history, calibration=CALIBRATION)
+        record.write(self.workspace.job("train_1"))
 
-    def _write_evaluation(self) -> dict[str, Any]:
-        output_path = f"{WORKSPACE}/jobs/eval_1/predictions"
-        answers = [self._answer(number) for number in range(24, 30)]
-        lines = "".join(json.dumps(answer) + "\n" for answer in answers)
-        self.storage.write_bytes(f"{output_path}/prediction.results-00000-of-00001", lines.encode())
-        metrics = {
-            "accuracy": 5 / 6,
-            "accuracy_ci95": [0.44, 0.97],
-            "loss": 0.4,
-            "test_pictures": 6,
-            "confusion": {"ant": {"ant": 2, "bee": 1}, "bee": {"ant": 0, "bee": 3}},
-            "reliability": [{"low": 0.8, "high": 1.0, "pictures": 6, "confidence": 0.87, "accuracy": 5 / 6}],
-        }
-        record = {"job": "eval_1", "candidate": metrics, "champion": None, "champion_version": None}
-        record |= {"size_mb": 21.04, "batch_ms_per_picture": 31.27}
-        uri = f"{WORKSPACE}/jobs/eval_1/evaluation.json"
-        self.storage.write_json(uri, record)
-        return {**record, "uri": uri, "predictions": output_path}
+    def _write_predictions(self) -> None:
+        lines = "".join(json.dumps(self._answer(number)) + "\n" for number in range(24, 30))
+        uri = f"{self.workspace.job('eval_1').predictions}/prediction.results-00000-of-00001"
+        self.storage.write_bytes(uri, lines.encode())
 
     def _answer(self, number: int) -> dict[str, Any]:
         says_bee = number % 2 == 1 or number == 26
@@ -163,8 +194,8 @@ class ReportWorld:
         }
 
     def relabel(self, old: str, new: str) -> None:
-        """Give a class another name everywhere but in the training result."""
-        uris = [f"{DATASET['uri']}/manifest.jsonl", f"{DATASET['uri']}/dataset.json", self.evaluation["uri"]]
-        for uri in uris:
-            text = self.storage.read_bytes(uri).decode()
-            self.storage.write_bytes(uri, text.replace(json.dumps(old), json.dumps(new)).encode())
+        """Give a class another name in the dataset version."""
+        uri = self.workspace.dataset("toys").version("d_1").manifest
+        text = self.storage.read_bytes(uri).decode()
+        self.storage.write_bytes(uri, text.replace(json.dumps(old), json.dumps(new)).encode())
+        self._write_info(("ant", new))

@@ -130,10 +130,11 @@ class GateOperator(GraftOperator):
         report = write_report(
             self.workspace,
             run_id=run_id,
-            dataset=dataset.to_dict(),
-            training=training.to_dict(),
-            evaluation=read_step(EvaluateResult, self.evaluation).to_dict(),
-            decision=decision.to_dict(),
+            classifier=Classifier.from_dict(dataset.classifier),
+            dataset=dataset,
+            training=training,
+            evaluation=evaluation,
+            decision=decision,
         )
         self.log.info("report: %s", report)
         return GateResult(decision=decision, summary=summary, report=report)

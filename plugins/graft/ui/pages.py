@@ -200,13 +200,13 @@ def render_trial(
 def report(
     request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, run_id: str
 ) -> Response:
-    """The report of a run, as the gate step wrote it; until then what is known of the run."""
-    found = page_context.cache.of_run(name, run_id, "evaluated.json")
-    if found is not None:
+    """The report of a run, as the gate step wrote it; until then the state of the run."""
+    evaluated = page_context.cache.evaluated(name, run_id)
+    if evaluated is not None:
         try:
-            data = page_context.cache.storage.read_bytes(found["report"])
+            data = page_context.cache.storage.read_bytes(evaluated.report)
         except ObjectNotFound:
-            raise HTTPException(404, f"The report of {run_id} was swept away with its jobs.") from None
+            raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
         return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
     run = scheduler.read_run(name, run_id)
     if run is None:

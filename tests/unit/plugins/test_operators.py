@@ -90,8 +90,9 @@ class World:
 
 def write_small_report(workspace: Workspace, **given: Any) -> str:
     """Leave what the report is made of in its place: these pictures have no bytes to show."""
-    uri = workspace.job(given["evaluation"]["job"]).report
-    workspace.storage.write_bytes(uri, json.dumps(given).encode())
+    uri = workspace.job(given["evaluation"].job).report
+    values = {name: getattr(value, "to_dict", lambda value=value: value)() for name, value in given.items()}
+    workspace.storage.write_json(uri, values)
     return uri
 
 

@@ -14,13 +14,12 @@ import pytest
 from fastapi import HTTPException
 from PIL import Image
 
-from pipeline.artifacts.workspace import Workspace
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
 from tests.fakes.pictures import encode
-from tests.fakes.report import ReportWorld
+from tests.fakes.report import CLASSIFIER, ReportWorld
 from tests.fakes.rows import dataset_folder
 
 with warnings.catch_warnings():
@@ -327,8 +326,8 @@ class TestPages:
         self, pages: Pages, tmp_path: Path
     ) -> None:
         page_context = ReportWorld(tmp_path / "graft")
-        dataset = {**page_context.arguments()["dataset"], "classifier": {"name": NAME, "description": ""}}
-        write_report(Workspace(page_context.storage, WORKSPACE), **page_context.arguments(dataset=dataset))
+        classifier = CLASSIFIER.model_copy(update={"name": NAME})
+        write_report(page_context.workspace, **page_context.arguments(classifier=classifier))
         for uri in page_context.storage.list_uris(f"{WORKSPACE}/"):
             pages.fleet.storage.write_bytes(uri, page_context.storage.read_bytes(uri))
         pages.sign_in("viewer")

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.metrics import Metrics, ReliabilityBin
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, JobFailed, NotebookError
 from pipeline.notebook import magics, pipeline as shown
 from pipeline.notebook.connection import Connection
-from pipeline.notebook.pipeline import Dataset, Evaluation, Run, Versions
+from pipeline.notebook.pipeline import Run, ShownDataset, ShownEvaluation, Versions
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.unit.pipeline.explain.test_explain import picture
@@ -96,17 +98,19 @@ class TestShown:
 
     def test_an_evaluation_shows_metrics_confusion_and_reliability(self) -> None:
         confusion = {"a": {"a": 3, "b": 1}, "b": {"a": 0, "b": 4}}
-        bins = [{"confidence": 0.9, "accuracy": 0.8, "pictures": 8}]
-        candidate = {
-            "accuracy": 0.875,
-            "accuracy_ci95": [0.5, 0.98],
-            "confusion": confusion,
-            "reliability": bins,
-        }
-        html = Evaluation({"candidate": candidate})._repr_html_()
+        candidate = Metrics(
+            accuracy=0.875,
+            accuracy_ci95=(0.5, 0.98),
+            loss=0.2,
+            test_pictures=8,
+            confusion=confusion,
+            reliability=(ReliabilityBin(low=0.9, high=1.0, confidence=0.9, accuracy=0.8, pictures=8),),
+        )
+        record = Evaluation(job="j", classes=("a", "b"), candidate=candidate)
+        html = ShownEvaluation(record)._repr_html_()
         assert "0.8750" in html
         assert "0.500 to 0.980" in html
-        assert "said b" in html
+        assert "predicted b" in html
         assert "<svg" in html
         assert "--series-1: #" in html  # so that the drawing has colours outside the report
 
@@ -136,6 +140,12 @@ class TestShown:
             "classes": ["a", "b"],
             "train": {"a": 2, "b": 2},
             "test": {"a": 0, "b": 0},
+            "pictures": {"a": 2, "b": 2},
+            "rejected": {},
+            "source": {"type": "sample"},
+            "split": {"method": "hash", "test_fraction": 0.2, "seed": 0},
+            "run_id": "r",
+            "created_at": "2026-01-01T00:00:00Z",
         }
         storage.write_json(f"{home}/latest.json", {"version": "v"})
         storage.write_json(f"{home}/v/dataset.json", info)
@@ -147,4 +157,4 @@ class TestShown:
         html = shown.dataset("m")._repr_html_()
         assert html.count("data:image/jpeg;base64,") == 4
         assert "a, train" in html
-        assert isinstance(shown.dataset("m", "v"), Dataset)
+        assert isinstance(shown.dataset("m", "v"), ShownDataset)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.evaluated_run import DatasetName, EvaluatedRun
 from pipeline.artifacts.gate import Override
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.model_record import Approval
@@ -101,8 +102,17 @@ class TestVerdict:
         assert verdict.has_report == (word != "skipped")
 
     def test_a_run_that_waits_for_approval_has_a_report_already(self, fleet: Fleet) -> None:
-        evaluated = {"accepted": True, "reasons": [], "accuracy": 0.9}
-        fleet.storage.write_json(fleet.workspace.run("m", "r").evaluated, evaluated)
+        evaluated = EvaluatedRun(
+            run_id="r",
+            dataset=DatasetName(dataset="m", version="d_1"),
+            evaluation_job="j",
+            accuracy=0.9,
+            accepted=True,
+            reasons=(),
+            report="",
+            label_issues=None,
+        )
+        evaluated.write(fleet.storage, fleet.workspace.run("m", "r").evaluated)
         verdict = read_run_status(fleet.cache, "m", Run(run_id="r", state="running"))
         assert (verdict.word, verdict.accuracy, verdict.has_report) == ("waiting", 0.9, True)
         assert read_run_status(fleet.cache, "m", Run(run_id="r", state="failed")).word == "failed"

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts.takedowns import Takedown, write_takedowns
-from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache, Cache
 from pipeline.pages.labels import decide, find_suspects
@@ -139,8 +138,8 @@ class TestDecisions:
 class TestSuspects:
     def test_the_newest_evaluated_run_says_which_labels_are_in_doubt(self, tmp_path: Path) -> None:
         page_context = ReportWorld(tmp_path)
-        write_report(Workspace(page_context.storage, WORKSPACE), **page_context.arguments())
-        cache = ArtifactCache(Workspace(page_context.storage, WORKSPACE))
+        write_report(page_context.workspace, **page_context.arguments())
+        cache = ArtifactCache(page_context.workspace)
         runs = [Run(run_id="manual__2", state="running"), RUN]
         suspects = find_suspects(cache, "toys", runs)
         assert suspects is not None

@@ -9,21 +9,20 @@ from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
 
 from pipeline.evaluate.scores import reliability_bins
 from pipeline.report.curves import MAX_CLASSES, class_curves, fit_temperature, uncalibrated_reliability
+from pipeline.report.inputs import PredictionRow
 from pipeline.report.ranking import Answer
 
 CLASSES = ("ant", "bee", "cat")
 
 
+def answer_of(key: str, label: str, outputs: list[float], predicted: str = "") -> Answer:
+    row = PredictionRow(key=key, outputs=tuple(outputs))
+    return Answer(key=key, label=label, predicted=predicted, score=0.0, loss=0.0, row=row)
+
+
 def answers_of(outputs: np.ndarray, truth: np.ndarray) -> list[Answer]:
     return [
-        Answer(
-            key=str(number),
-            label=CLASSES[own],
-            predicted=CLASSES[row.index(max(row))],
-            score=0.0,
-            loss=0.0,
-            row={"outputs": row},
-        )
+        answer_of(str(number), CLASSES[own], row, CLASSES[row.index(max(row))])
         for number, (row, own) in enumerate(zip(outputs.tolist(), truth.tolist(), strict=True))
     ]
 
@@ -62,10 +61,7 @@ class TestCurves:
 
     def test_only_as_many_as_can_be_told_apart_are_drawn(self) -> None:
         names = [f"c{number}" for number in range(20)]
-        rows = [
-            Answer(key=name, label=name, predicted="", score=0.0, loss=0.0, row={"outputs": [0.05] * 20})
-            for name in names
-        ]
+        rows = [answer_of(name, name, [0.05] * 20) for name in names]
         assert list(class_curves(rows, names)[0]) == names[:MAX_CLASSES]
 
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.evaluation import Comparison, Difference
+from pipeline.artifacts.gate import Override, Rule, Verdict
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
-from tests.fakes.report import CLASSES, TRAINING, WORKSPACE, ReportWorld
+from tests.fakes.report import CLASSES, CLASSIFIER, DECISION, EVALUATION, TRAINING, WORKSPACE, ReportWorld
 from tests.fakes.training import training_record
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -36,7 +38,7 @@ class Page(HTMLParser):
 
 
 def report_of(world: ReportWorld, **changes: Any) -> str:
-    uri = write_report(Workspace(world.storage, WORKSPACE), **world.arguments(**changes))
+    uri = write_report(world.workspace, **world.arguments(**changes))
     assert uri == f"{WORKSPACE}/jobs/eval_1/report.html"
     return world.storage.read_bytes(uri).decode()
 
@@ -85,10 +87,8 @@ class TestOneFile:
     def test_is_copied_beside_the_model(self, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path)
         html = report_of(world)
-        copy_report(
-            Workspace(world.storage, WORKSPACE), evaluation_job="eval_1", model_uri=TRAINING["model_uri"]
-        )
-        assert world.storage.read_bytes(f"{TRAINING['model_uri']}/graft/report.html").decode() == html
+        copy_report(world.workspace, evaluation_job="eval_1", model_uri=TRAINING.model_uri)
+        assert world.storage.read_bytes(f"{TRAINING.model_uri}/graft/report.html").decode() == html
 
 
 SECTIONS = ("figures", "classes", "confusion", "worst", "labels", "calibration", "data", "training", "again")
@@ -146,50 +146,42 @@ class TestContent:
 
     def test_a_model_without_a_temperature_has_one_line(self, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path)
-        job = JobDirectory(world.storage, f"{WORKSPACE}/jobs/train_1")
-        training_record(classes=tuple(CLASSES)).write(job)
+        training_record(classes=tuple(CLASSES)).write(world.workspace.job("train_1"))
         html = report_of(world)
         section = html.split('id="calibration"')[1].split("</section>")[0]
         assert "as sure as right" in section
         assert "without the temperature" not in section
 
     def test_a_refusal_shows_every_reason_and_rule(self, tmp_path: Path) -> None:
-        rule = {"key": "change.loss.max_drop", "verdict": "failed", "value": 0.4, "limit": 0.1}
-        decision = {"accepted": False, "reasons": ["a: one", "b: two"], "note": "n", "rules": [rule]}
+        rule = Rule(key="change.loss.max_drop", verdict=Verdict.FAILED, text="", value=0.4, limit=0.1)
+        decision = replace(DECISION, accepted=False, reasons=("a: one", "b: two"), note="n", rules=(rule,))
         text = Page(report_of(ReportWorld(tmp_path), decision=decision)).text
         for part in ("Refused", "a: one", "b: two", "change.loss.max_drop", "failed"):
             assert part in text
 
     def test_an_override_names_person_and_reason(self, tmp_path: Path) -> None:
-        decision = {
-            "accepted": True,
-            "reasons": ["a: one"],
-            "override": {"by": "Ada", "reason": "known drift"},
-        }
+        override = Override(by="Ada", reason="known drift")
+        decision = replace(DECISION, reasons=("a: one",), override=override)
         text = Page(report_of(ReportWorld(tmp_path), decision=decision)).text
         assert "Accepted by override" in text
         assert "Ada: known drift" in text
 
     def test_gained_and_lost_pictures_are_shown(self, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path)
-        record = world.storage.read_json(world.evaluation["uri"])
-        comparison = {
-            "pictures": 6,
-            "gained": ["p24", "p25"],
-            "lost": ["p26"],
-            "difference": 0.1667,
-            "interval": [-0.3, 0.5],
-            "p_value": 1.0,
-            "differences": {"accuracy": {"value": 0.1667, "ci95": [-0.3, 0.5]}},
-        }
-        found = {
-            **record,
-            "comparison": comparison,
-            "champion": record["candidate"],
-            "champion_version": "v_1",
-        }
-        world.storage.write_json(world.evaluation["uri"], found)
-        section = report_of(world).split('id="changed"')[1].split("</section>")[0]
+        comparison = Comparison(
+            pictures=6,
+            gained=("p24", "p25"),
+            lost=("p26",),
+            difference=0.1667,
+            interval=(-0.3, 0.5),
+            p_value=1.0,
+            differences={"accuracy": Difference(value=0.1667, ci95=(-0.3, 0.5))},
+        )
+        evaluation = replace(
+            EVALUATION, comparison=comparison, champion=EVALUATION.candidate, champion_version="v_1"
+        )
+        html = report_of(world, evaluation=evaluation)
+        section = html.split('id="changed"')[1].split("</section>")[0]
         assert "only the candidate is right (2)" in section
         assert "p26.png" in section.split("Lost")[1]
 
@@ -205,9 +197,8 @@ class TestHostileText:
     def test_titles_names_and_licences_render_as_text(self, tmp_path: Path) -> None:
         extra = {"creator": HOSTILE, "license": HOSTILE, "page_url": "javascript:alert(3)"}
         world = ReportWorld(tmp_path, names={"p26": f"%3Cb%3E{HOSTILE}.png"}, extra=extra)
-        dataset = {**world.arguments()["dataset"]}
-        dataset["classifier"] = {"name": "toys", "description": HOSTILE}
-        page = Page(report_of(world, dataset=dataset, run_id=HOSTILE))
+        classifier = CLASSIFIER.model_copy(update={"description": HOSTILE})
+        page = Page(report_of(world, classifier=classifier, run_id=HOSTILE))
         assert "script" not in {tag for tag, _ in page.tags}
         assert page.values("onerror") == []
         assert all("javascript" not in value for value in page.values("href"))
@@ -217,7 +208,7 @@ class TestHostileText:
         world = ReportWorld(tmp_path)
         label = "_$\\frac</text><script>alert(1)</script>"
         world.relabel("bee", label)
-        page = Page(report_of(world, training={**TRAINING, "classes": ["ant", label]}))
+        page = Page(report_of(world, training=replace(TRAINING, classes=["ant", label])))
         assert "script" not in {tag for tag, _ in page.tags}
 
     def test_characters_that_turn_text_round_are_left_out(self, tmp_path: Path) -> None:
