@@ -102,6 +102,7 @@ class DurableClient(threading.Thread):
             "packageUris": [self.package],
             "pythonModule": "soak.task",
             "args": [str(self.runs / job_id), seconds],
+            "jobDir": "gs://graft/soak",  # what the job may write
         }
 
     def _batch(self, job_id: str) -> dict[str, Any]:

@@ -154,8 +154,8 @@ def is_settled(clients: list[DurableClient]) -> bool:
 
 def test_a_killed_engine_loses_and_doubles_nothing(engine, tmp_path, capsys):
     chance = random.Random(5)
-    runs = tmp_path / "runs"
-    runs.mkdir()
+    runs = tmp_path / "buckets" / "graft" / "soak"
+    runs.mkdir(parents=True)
     clients = [
         DurableClient(engine.port, number, runs, WHEEL, "gs://graft/exports") for number in range(CLIENTS)
     ]

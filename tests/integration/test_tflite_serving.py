@@ -26,7 +26,7 @@ from tests.integration.engine_process import EngineProcess
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import make_bucket, run_job, tiny_pictures
 
-LIGHT, HEAVY = "light", "heavy"
+TFLITE, SAVED_MODEL = "tflite", "saved_model"
 MODELS = "gs://graft/jobs/1/model"
 SOAK_REQUESTS = 100_000 if os.environ.get("GRAFT_SOAK") else 0
 
@@ -39,9 +39,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     run_job(storage, arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9")
     for name in storage.list_uris(f"{MODELS}/"):
         if not name.endswith(MANIFEST):
-            storage.write_bytes(name.replace("jobs/1", "jobs/heavy"), storage.read_bytes(name))
+            storage.write_bytes(name.replace("jobs/1", "jobs/saved_model"), storage.read_bytes(name))
     engine.start()
-    for name, uri in ((LIGHT, MODELS), (HEAVY, "gs://graft/jobs/heavy/model")):
+    for name, uri in ((TFLITE, MODELS), (SAVED_MODEL, "gs://graft/jobs/saved_model/model")):
         create_model(engine, name)
         assert engine.deploy(name, "v1", uri)["response"]["state"] == "READY"
     yield engine
@@ -62,28 +62,28 @@ def ask(engine: EngineProcess, model: str, body: dict[str, Any]) -> dict[str, An
 
 
 def both(engine: EngineProcess, **body: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return ask(engine, LIGHT, body), ask(engine, HEAVY, body)
+    return ask(engine, TFLITE, body), ask(engine, SAVED_MODEL, body)
 
 
 def b64(data: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(data).decode()}
 
 
-def assert_close(light: Any, heavy: Any, tolerance: float) -> None:
+def assert_close(tflite: Any, saved_model: Any, tolerance: float) -> None:
     """Compare two JSON values: numbers within a tolerance, all else exactly."""
-    assert type(light) is type(heavy)
-    if isinstance(light, dict):
-        assert light.keys() == heavy.keys()
-        for key, value in light.items():
-            assert_close(value, heavy[key], {"features": 1, "activation": 1e-3}.get(key, tolerance))
-    elif isinstance(light, list):
-        assert len(light) == len(heavy)
-        for mine, theirs in zip(light, heavy, strict=True):
+    assert type(tflite) is type(saved_model)
+    if isinstance(tflite, dict):
+        assert tflite.keys() == saved_model.keys()
+        for key, value in tflite.items():
+            assert_close(value, saved_model[key], {"features": 1, "activation": 1e-3}.get(key, tolerance))
+    elif isinstance(tflite, list):
+        assert len(tflite) == len(saved_model)
+        for mine, theirs in zip(tflite, saved_model, strict=True):
             assert_close(mine, theirs, tolerance)
-    elif isinstance(light, float | int):
-        assert math.isclose(light, heavy, rel_tol=0, abs_tol=tolerance)
+    elif isinstance(tflite, float | int):
+        assert math.isclose(tflite, saved_model, rel_tol=0, abs_tol=tolerance)
     else:
-        assert light == heavy
+        assert tflite == saved_model
 
 
 def worker_of(engine: EngineProcess, model: str) -> psutil.Process:
@@ -97,26 +97,28 @@ def worker_of(engine: EngineProcess, model: str) -> psutil.Process:
 
 class TestAnswers:
     def test_every_kind_of_picture_is_predicted_alike(self, engine: EngineProcess) -> None:
-        light, heavy = both(engine, instances=[{"inputs": b64(picture)} for picture in pictures()])
-        assert len(light["predictions"]) == len(pictures())
-        assert_close(light, heavy, 1e-4)
+        tflite, saved_model = both(engine, instances=[{"inputs": b64(picture)} for picture in pictures()])
+        assert len(tflite["predictions"]) == len(pictures())
+        assert_close(tflite, saved_model, 1e-4)
 
     @pytest.mark.parametrize("signature", ["keyed", "explained"])
     def test_keys_labels_and_explanations_are_alike(self, engine: EngineProcess, signature: str) -> None:
         instances = [{"key": f"k{i}", "inputs": b64(data)} for i, data in enumerate(pictures())]
-        light, heavy = both(engine, instances=instances, signature_name=signature)
-        assert_close(light, heavy, 1e-4)
-        labels = {row["label"] for row in light["predictions"]}
+        tflite, saved_model = both(engine, instances=instances, signature_name=signature)
+        assert_close(tflite, saved_model, 1e-4)
+        labels = {row["label"] for row in tflite["predictions"]}
         assert ("" in labels) == (signature == "keyed")  # under reject_below
 
     def test_base64_in_both_alphabets_and_bare_values(self, engine: EngineProcess) -> None:
         data = pictures()[0]
         texts: list[Any] = [base64.b64encode(data), base64.urlsafe_b64encode(data), base64.encodebytes(data)]
         texts = [text.decode() for text in texts]
-        light, heavy = both(engine, instances=[*texts, b64(data), {"inputs": b64(base64.b64encode(data))}])
-        assert_close(light, heavy, 1e-4)
-        for row in light["predictions"]:
-            assert_close(row, light["predictions"][0], 1e-6)
+        tflite, saved_model = both(
+            engine, instances=[*texts, b64(data), {"inputs": b64(base64.b64encode(data))}]
+        )
+        assert_close(tflite, saved_model, 1e-4)
+        for row in tflite["predictions"]:
+            assert_close(row, tflite["predictions"][0], 1e-6)
 
     def test_pixels_and_no_instances(self, engine: EngineProcess) -> None:
         levels = [[[(row + column) % 256, row % 256, 0] for column in range(224)] for row in range(224)]
@@ -142,9 +144,9 @@ class TestAnswers:
         if instances == "bad among good":
             good = pictures()[0]
             instances = [b64(good), b64(good[:-300]), b64(good), b64(good[:99])]
-        light, heavy = both(engine, instances=instances)
-        assert light == heavy
-        assert set(light) == {"error"}
+        tflite, saved_model = both(engine, instances=instances)
+        assert tflite == saved_model
+        assert set(tflite) == {"error"}
 
     @pytest.mark.parametrize(
         "body",
@@ -155,9 +157,9 @@ class TestAnswers:
         ],
     )
     def test_signatures_are_asked_alike(self, engine: EngineProcess, body: dict[str, Any]) -> None:
-        light, heavy = both(engine, **body)
-        assert light == heavy
-        assert set(light) == {"error"}
+        tflite, saved_model = both(engine, **body)
+        assert tflite == saved_model
+        assert set(tflite) == {"error"}
 
     @pytest.mark.parametrize(
         ("signature", "instance"),
@@ -174,7 +176,7 @@ class TestAnswers:
         lines[2:2] = ["no json", json.dumps({"key": "bad", "inputs": "?"}), json.dumps({"key": "no inputs"})]
         engine.storage.write_bytes("gs://graft/in.jsonl", "\n".join(lines).encode())
         results, errors = [], []
-        for model in (LIGHT, HEAVY):
+        for model in (TFLITE, SAVED_MODEL):
             out = f"gs://graft/out/{model}"
             value = {
                 "dataFormat": "JSON",
@@ -204,10 +206,13 @@ class TestRuntimes:
         def libraries(pid: int) -> str:
             return Path(f"/proc/{pid}/maps").read_text()
 
-        light, heavy = libraries(worker_of(engine, LIGHT).pid), libraries(worker_of(engine, HEAVY).pid)
-        assert "ai_edge_litert" in light
-        assert "tensorflow" not in light
-        assert "tensorflow" in heavy
+        tflite, saved_model = (
+            libraries(worker_of(engine, TFLITE).pid),
+            libraries(worker_of(engine, SAVED_MODEL).pid),
+        )
+        assert "ai_edge_litert" in tflite
+        assert "tensorflow" not in tflite
+        assert "tensorflow" in saved_model
         for name in ("ai_edge_litert", "tensorflow", "numpy"):
             assert name not in libraries(engine.pid)
 
@@ -220,24 +225,24 @@ class TestRuntimes:
         create_model(engine, "damaged")
         assert engine.deploy("damaged", "v1", damaged)["response"]["state"] == "READY"
         body = {"instances": [b64(pictures()[0])]}
-        assert_close(ask(engine, "damaged", body), ask(engine, HEAVY, body), 1e-6)
+        assert_close(ask(engine, "damaged", body), ask(engine, SAVED_MODEL, body), 1e-6)
         assert "is not the file that was compared with TensorFlow" in (engine.home / "engine.log").read_text()
 
     def test_the_version_says_what_runs_it(self, engine: EngineProcess) -> None:
         versions = engine.client().models().versions()
-        for model, runtime in ((LIGHT, "litert"), (HEAVY, "tensorflow")):
+        for model, runtime in ((TFLITE, "litert"), (SAVED_MODEL, "tensorflow")):
             found = versions.get(name=f"projects/local/models/{model}/versions/v1").execute()
             assert found["labels"] == {"graft-runtime": runtime}
 
 
 PART = 1000  # hypothesis remembers every example until it is done
-COUNTS = [(LIGHT, SOAK_REQUESTS or 150), (HEAVY, SOAK_REQUESTS or 40)]
+COUNTS = [(TFLITE, SOAK_REQUESTS or 150), (SAVED_MODEL, SOAK_REQUESTS or 40)]
 
 
 class TestHostileRequests:
     """In `make soak`: 100,000 requests, and ten minutes at least."""
 
-    @pytest.mark.parametrize("model", [LIGHT, HEAVY])
+    @pytest.mark.parametrize("model", [TFLITE, SAVED_MODEL])
     @pytest.mark.parametrize("pixels", [[], 5, [[1, 2]], [[[0, 0, 0]]]])
     def test_pixels_of_another_shape_are_an_error_and_end_no_worker(
         self, engine: EngineProcess, model: str, pixels: Any

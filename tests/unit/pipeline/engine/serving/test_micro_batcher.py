@@ -97,7 +97,7 @@ def test_threads_share_the_queue():
     assert all(network.is_entered.wait(10) for network in networks)
     batcher.submit([answers.image(level) for level in range(10, 16)], is_online=True)
     networks[0].gate.set()
-    answers.wait(1 + 6)  # alone, the free lane takes fair shares until nothing is left
+    answers.wait(1 + 6)  # alone, the free thread takes fair shares until nothing is left
     networks[1].gate.set()
     answers.wait(8)
     assert networks[0].batches[1] == [10, 11, 12]
