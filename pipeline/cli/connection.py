@@ -43,6 +43,13 @@ def require_stack() -> StackStatus:
     return described
 
 
+def pages_url(airflow_url: str) -> str:
+    """Return the address of Graft's pages, without a trailing slash."""
+    from pipeline.stack.status import PAGES
+
+    return airflow_url.rstrip("/") + PAGES.rstrip("/")
+
+
 def connect_engine(status: StackStatus) -> MLEngine:
     """Return a client of the running stack's engine."""
     from pipeline.ml_engine.rest import RestMLEngine

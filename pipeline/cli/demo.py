@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +10,7 @@ from pipeline.cli.connection import open_workspace
 from pipeline.cli.output import print_note, print_table, print_text
 
 if TYPE_CHECKING:
+    from pipeline.artifacts.run_summary import RunSummary
     from pipeline.artifacts.workspace import Workspace
     from pipeline.config import Settings
     from pipeline.stack import StackStatus
@@ -20,7 +21,8 @@ CLASSIFIER = "surfaces"
 def demo() -> None:
     """Start the stack, train and deploy the classifier `surfaces`, and ask it for predictions."""
     from pipeline.cli import run as runs
-    from pipeline.cli.connection import connect_airflow
+    from pipeline.cli.connection import connect_airflow, pages_url
+    from pipeline.cli.run_result import print_result
     from pipeline.cli.stack import print_addresses
     from pipeline.config import Settings
     from pipeline.stack import up
@@ -31,21 +33,21 @@ def demo() -> None:
     run_id = runs.start_run(api, CLASSIFIER, {}, settings)
     result = runs.watch_run(api, CLASSIFIER, run_id, settings)
     print_text()
-    runs.print_result(result)
-    if result["version"]:
+    print_result(result, pages_url(api.url))
+    if result.summary is not None and result.version:
         print_text("  online predictions, one test picture of each class")
-        _print_predictions(status, settings, result)
+        _print_predictions(status, settings, result.summary)
     print_text()
     print_addresses(status)
-    raise typer.Exit(runs.exit_code(result))
+    raise typer.Exit(result.exit_code)
 
 
-def _print_predictions(status: StackStatus, settings: Settings, result: dict[str, Any]) -> None:
+def _print_predictions(status: StackStatus, settings: Settings, summary: RunSummary) -> None:
     from pipeline.cli.connection import connect_engine
     from pipeline.cli.predict import predict_pictures
 
-    pictures = pick_test_pictures(open_workspace(settings), CLASSIFIER, result["dataset"]["version"])
-    answers = predict_pictures(connect_engine(status), CLASSIFIER, pictures, version=result["version"])
+    pictures = pick_test_pictures(open_workspace(settings), CLASSIFIER, summary.dataset.version)
+    answers = predict_pictures(connect_engine(status), CLASSIFIER, pictures, version=summary.version)
     rows = [(answer.file, answer.label, answer.score) for answer in answers]
     print_table(("picture of", "predicted", "score"), rows)
 

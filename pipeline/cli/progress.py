@@ -79,7 +79,7 @@ def _fold(name: str, instances: list[TaskInstance], now: datetime) -> Stage:
     if state == "success" and None in states:
         state = "running"
     starts = [each.started for each in instances if each.started]
-    if not starts or state == "skipped":
+    if not starts or state in ("skipped", "upstream_failed"):
         return Stage(name=name, state=state, seconds=None)
     ends = [each.ended for each in instances if each.ended]
     end = max(ends) if len(ends) == len(instances) else now

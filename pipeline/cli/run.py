@@ -6,13 +6,13 @@ import contextlib
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
 from pipeline.airflow_api import AirflowApi, LogEvent, TaskInstance
-from pipeline.cli.connection import connect_airflow, open_workspace, require_stack
+from pipeline.cli.connection import connect_airflow, open_workspace, pages_url, require_stack
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.output import (
     ExitCode,
@@ -21,14 +21,15 @@ from pipeline.cli.output import (
     UsageError,
     print_json,
     print_note,
-    print_table,
     print_text,
 )
 from pipeline.cli.progress import RunProgress, summarise_stages
+from pipeline.cli.run_result import RunResult, print_result
 from pipeline.errors import ConfigError, StackError
 from pipeline.types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
+    from pipeline.artifacts.run_summary import RunSummary
     from pipeline.config import Classifier, Settings
 
 DAG_BUNDLE = "classifiers"
@@ -39,7 +40,6 @@ PLACES = ("dataset.source.uri", "model.weights", "model.head.module")
 ENDED = ("success", "failed")
 AWAITING = "awaiting_input"
 IF_CHANGED = "retrain.unchanged=skip"
-RESULT_KEYS = ("classifier", "run_id", "state", "dataset", "work", "evaluation", "gate", "version")
 
 ParamOption = Annotated[
     list[str] | None,
@@ -77,8 +77,8 @@ def run(
     except KeyboardInterrupt:
         print_note(f"\nStopped watching; run {run_id} goes on. Airflow shows it: {api.url}/dags/{name}")
         raise typer.Exit(ExitCode.ERROR) from None
-    print_json(result) if as_json else print_result(result)
-    raise typer.Exit(exit_code(result))
+    print_json(result.to_dict()) if as_json else print_result(result, pages_url(api.url))
+    raise typer.Exit(result.exit_code)
 
 
 def read_params(name: str, params: list[str], settings: Settings) -> dict[str, JsonValue]:
@@ -97,7 +97,7 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, J
     for text in params:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--param wants KEY=VALUE, e.g. model.epochs=40. Received: {text!r}")
+            raise UsageError(f"--param is KEY=VALUE, e.g. model.epochs=40. Received: {text!r}")
         try:
             values[key] = parse_yaml(value)
         except ConfigError as error:
@@ -203,8 +203,8 @@ class _StackWatch:
             )
 
 
-def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> dict[str, Any]:
-    """Show a run until it ends, and return what `graft run --json` prints."""
+def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> RunResult:
+    """Show a run until it ends, and return its result."""
     print_note(f"run {run_id} of {name}")
     asked, downloads, stack = False, FetchLog(api), _StackWatch(settings)
     with RunProgress() as progress:
@@ -222,11 +222,13 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> di
             time.sleep(POLL_SECONDS)
     seconds = {stage.name: stage.seconds for stage in stages if stage.seconds is not None}
     if state == "failed":
-        return _failed_result(api, name, run_id, instances) | {"seconds": seconds}
-    return _read_summary(settings, name, run_id) | {"seconds": seconds}
+        error = _find_failure(api, instances)
+        return RunResult(classifier=name, run_id=run_id, error=error, seconds=seconds)
+    summary = _read_summary(settings, name, run_id)
+    return RunResult(classifier=name, run_id=run_id, summary=summary, seconds=seconds)
 
 
-def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
+def _read_summary(settings: Settings, name: str, run_id: str) -> RunSummary:
     from pipeline.artifacts.run_summary import read_summary
 
     workspace = open_workspace(settings)
@@ -238,15 +240,13 @@ def _read_summary(settings: Settings, name: str, run_id: str) -> dict[str, Any]:
         )
     if summary.reason:
         print_note(summary.reason)
-    value = summary.to_dict()
-    return {key: value[key] for key in (*RESULT_KEYS, "skipped", "expect") if key in value}
+    return summary
 
 
-def _failed_result(api: AirflowApi, name: str, run_id: str, instances: list[TaskInstance]) -> dict[str, Any]:
+def _find_failure(api: AirflowApi, instances: list[TaskInstance]) -> str:
+    """Return the first task that failed, and why."""
     failed = [instance for instance in instances if instance.state == "failed"]
-    error = f"{failed[0].task_id}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
-    result = {"classifier": name, "run_id": run_id, "state": "failed", "error": error}
-    return dict.fromkeys(RESULT_KEYS) | result
+    return f"{failed[0].task_id}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
 
 
 def _find_error(events: list[LogEvent]) -> str:
@@ -256,43 +256,3 @@ def _find_error(events: list[LogEvent]) -> str:
             return event.error
     errors = [event.text for event in events if event.level in ("error", "critical")]
     return errors[-1] if errors else "its log names no error; look at it in Airflow"
-
-
-def exit_code(result: dict[str, Any]) -> ExitCode:
-    """Return 0 for a version that serves, 1 for a failed run, 3 for one that ended well without a version."""
-    if result["state"] == "failed":
-        return ExitCode.ERROR
-    refused = result["gate"] is not None and not result["gate"]["accepted"]
-    if result.get("skipped"):
-        return ExitCode.OK  # what serves is what this run would have made
-    ended = refused or result["state"] in ("superseded", "rejected", "skipped")
-    return ExitCode.NOT_DEPLOYED if ended else ExitCode.OK
-
-
-def print_result(result: dict[str, Any]) -> None:
-    """Print the result of a run as text."""
-    print_text(f"Run {result['run_id']} of {result['classifier']}: {result['state']}")
-    if result.get("error"):
-        print_text(f"  {result['error']}")
-    if dataset := result["dataset"]:
-        print_text(f"  dataset    {dataset['version']}: {dataset['pictures']} pictures")
-        print_table(("class", "pictures"), dataset["classes"].items())
-    for reason in result.get("expect", {}).get("reasons", []):
-        print_text(f"  data gate  {reason}")
-    if work := result["work"]:
-        print_text("  work       " + ", ".join(f"{count} {name}" for name, count in work.items()))
-    if evaluation := result["evaluation"]:
-        low, high = evaluation["accuracy_ci95"]
-        print_text(
-            f"  accuracy   {evaluation['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-            f"loss {evaluation['loss']:.4f}, {evaluation['test_pictures']} test pictures"
-        )
-    if gate := result["gate"]:
-        print_text(f"  gate       {'accepted' if gate['accepted'] else 'refused'}")
-        for reason in gate["reasons"]:
-            print_text(f"             {reason}")
-        if approval := gate.get("approval"):
-            verb = "approved" if approval["approved"] else "rejected"
-            print_text(f"  {verb:<9}  by {approval['by']}: {approval['reason'] or 'no reason given'}")
-    print_text(f"  version    {result['version'] or 'none'}")
-    print_table(("stage", "seconds"), [(name, f"{spent:.1f}") for name, spent in result["seconds"].items()])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.metrics import Interval
+from pipeline.cli.output import Cell
 from pipeline.config import Settings
 from pipeline.errors import JobFailed, ObjectNotFound
 from pipeline.notebook.connection import connect
 from pipeline.notebook.html import Captioned, coloured, pictures, table
-from pipeline.types import JsonDict
+from pipeline.types import JsonDict, JsonValue
 
 if TYPE_CHECKING:
     from pipeline.artifacts.dataset import DatasetInfo
+    from pipeline.artifacts.run_summary import RunSummary
+    from pipeline.cli.run_result import RunResult
     from pipeline.explain import Explanation
 
 PICTURES_SHOWN = 6
@@ -23,31 +26,23 @@ PICTURES_SHOWN = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run of a classifier, as `graft run --json` tells it.
+    """A run of a classifier.
 
     Args:
-        result: What it came to.
+        result: How it ended.
         report: The report's HTML, where it wrote one.
     """
 
-    result: JsonDict
+    result: RunResult
     report: str = field(default="", repr=False)
 
     def _repr_html_(self) -> str:
-        said = self.result
-        evaluation, gate, dataset = (said.get(key) or {} for key in ("evaluation", "gate", "dataset"))
-        rows = [
-            ("run", said["run_id"]),
-            ("state", said["state"]),
-            ("version", said.get("version")),
-            ("accuracy", evaluation.get("accuracy")),
-            ("test pictures", evaluation.get("test_pictures")),
-            ("gate", ("accepted" if gate["accepted"] else "refused") if gate else None),
-            *(("", reason) for reason in gate.get("reasons", [])),
-            ("pictures", dataset.get("pictures")),
-            ("error", said.get("error")),
-        ]
-        shown = table((f"{said['classifier']}", ""), [row for row in rows if row[1] is not None])
+        result, summary = self.result, self.result.summary
+        rows: list[tuple[str, Cell]] = [("run", result.run_id), ("state", result.state)]
+        if summary is not None:
+            rows += _describe(summary)
+        rows.append(("error", result.error or None))
+        shown = table((result.classifier, ""), [row for row in rows if row[1] is not None])
         return shown + self._report_frame()
 
     def _report_frame(self) -> str:
@@ -62,8 +57,20 @@ class Run:
         )
 
 
-def graft_run(name: str, params: Mapping[str, Any] | None = None) -> Run:
-    """Run a classifier's DAG, watch it, and return what came of it with its report.
+def _describe(summary: RunSummary) -> list[tuple[str, Cell]]:
+    evaluation, gate = summary.evaluation, summary.gate
+    return [
+        ("version", summary.version),
+        ("accuracy", evaluation.accuracy if evaluation else None),
+        ("test pictures", evaluation.test_pictures if evaluation else None),
+        ("gate", ("accepted" if gate.accepted else "refused") if gate else None),
+        *(("", reason) for reason in (gate.reasons if gate else ())),
+        ("pictures", summary.dataset.pictures),
+    ]
+
+
+def graft_run(name: str, params: Mapping[str, JsonValue] | None = None) -> Run:
+    """Run a classifier's DAG, watch it, and return its result with its report.
 
     Args:
         name: The classifier.
@@ -84,10 +91,10 @@ def graft_run(name: str, params: Mapping[str, Any] | None = None) -> Run:
     conf = read_params(name, given, settings)
     api = connect_airflow(require_stack())
     result = watch_run(api, name, start_run(api, name, conf, settings), settings)
-    if result["state"] == "failed":
-        raise JobFailed(f"Run {result['run_id']} of {name} failed: {result['error']}", **result)
-    evaluated = result["evaluation"]
-    return Run(result=result, report=_read_report(evaluated["job"]) if evaluated else "")
+    if result.summary is None:
+        raise JobFailed(f"Run {result.run_id} of {name} failed: {result.error}", **result.to_dict())
+    evaluation = result.summary.evaluation
+    return Run(result=result, report=_read_report(evaluation.job) if evaluation else "")
 
 
 def _read_report(evaluation_job: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def assign_folds(labels: Int64Labels, groups: Sequence[str] | None, folds: int) 
     return np.array([fold_of[name] for name in names], np.int64)
 
 
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     powers = np.exp(logits - logits.max(1, keepdims=True))
     result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
     return result

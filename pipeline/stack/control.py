@@ -38,6 +38,7 @@ from pipeline.stack.state import (
     save_state,
 )
 from pipeline.stack.status import (
+    PAGES,
     AirflowAddress,
     EngineAddress,
     Overall,
@@ -52,7 +53,6 @@ START_SECONDS = 180
 MIGRATE_SECONDS = 300
 POOL_SLOTS = 2  # of a new pool of downloads
 STOP_SECONDS = 10
-PAGES = "/graft/"  # where plugins/graft/ui is mounted
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
 
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pipeline.types import JsonDict
 
+PAGES = "/graft/"  # where plugins/graft/ui is mounted
+
 
 class ProcessState(StrEnum):
     """Whether a component runs."""

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 import pipeline.stack
+from pipeline.artifacts.run_summary import RunSummary
 from pipeline.artifacts.workspace import Workspace
 from pipeline.cli import connection, run
 from pipeline.cli.demo import pick_test_pictures
+from pipeline.cli.run_result import RunResult
 from pipeline.storage import Storage
 from tests.fakes.rows import manifest_of, manifest_row
 from tests.fakes.stack import stack_status
@@ -54,14 +56,23 @@ def test_one_kept_test_picture_of_each_class_is_picked(storage: Storage) -> None
 
 
 @pytest.fixture
-def stage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def stage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Everything around the demo, played."""
-    result = SUMMARY | {"classifier": "surfaces", "version": "v_2", "seconds": {"train": 9.5}}
+    summaries = []
+
+    def set_summary(**changes: Any) -> None:
+        values = SUMMARY | {"classifier": "surfaces", "version": "v_2"} | changes
+        summaries.append(RunSummary.from_dict(values))
+
+    def watch(api: Any, name: str, run_id: str, settings: Any) -> RunResult:
+        return RunResult(classifier=name, run_id=run_id, summary=summaries[-1], seconds={"train": 9.5})
+
+    set_summary()
     monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress: stack_status())
     monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: "r1")
-    monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: result)
+    monkeypatch.setattr(run, "watch_run", watch)
     monkeypatch.setattr(connection, "connect_engine", lambda status: _engine())
-    return result
+    return set_summary
 
 
 def _engine() -> Engine:
@@ -88,8 +99,8 @@ def test_demo_tells_the_whole_story(graft: Graft) -> None:
         assert part in outcome.stdout
 
 
-def test_demo_that_the_gate_refused_predicts_nothing(graft: Graft, stage: dict[str, Any]) -> None:
-    stage.update(state="refused", version=None, gate={"accepted": False, "reasons": ["too bad"]})
+def test_demo_that_the_gate_refused_predicts_nothing(graft: Graft, stage: Callable[..., None]) -> None:
+    stage(state="refused", version=None, gate={"accepted": False, "reasons": ["too bad"]})
     outcome = graft("demo")
     assert outcome.code == 3
     assert "online predictions" not in outcome.stdout

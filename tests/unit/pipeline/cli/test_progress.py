@@ -53,13 +53,27 @@ def test_stages_come_in_the_order_of_the_pipeline() -> None:
         ),
         ([task("train", "deferred", 10)], Stage(name="train", state="deferred", seconds=49.5)),
         ([task("publish", "skipped", 10, 10)], Stage(name="publish", state="skipped", seconds=None)),
+        (
+            [task("pack", "upstream_failed", 10, 10)],
+            Stage(name="pack", state="upstream_failed", seconds=None),
+        ),
         ([task("publish", None)], Stage(name="publish", state="waiting", seconds=None)),
         (
             [task("pack", "success", 1, 4, 0), task("pack", None, map_index=1)],
             Stage(name="pack", state="running", seconds=58.5),
         ),
     ],
-    ids=["one", "mapped span", "one runs", "one failed", "deferred", "skipped", "waiting", "one waits"],
+    ids=[
+        "one",
+        "mapped span",
+        "one runs",
+        "one failed",
+        "deferred",
+        "skipped",
+        "did not run",
+        "waiting",
+        "one waits",
+    ],
 )
 def test_instances_fold_into_one_stage(instances: list[TaskInstance], expected: Stage) -> None:
     assert summarise_stages(instances, now=NOW) == [expected]

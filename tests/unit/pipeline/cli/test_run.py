@@ -16,6 +16,7 @@ from werkzeug import Request, Response
 from pipeline.airflow_api import AirflowApi, TaskInstance
 from pipeline.cli import run as module
 from pipeline.cli.output import ExitCode, UsageError
+from pipeline.cli.run_result import RunResult
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError
 from pipeline.storage import Storage
@@ -218,6 +219,31 @@ class TestWatching:
         ):
             assert part in text
 
+    def test_text_ends_with_report_page_and_next_command(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.tasks = [[task("fetch", "success")]]
+        assert graft("run", "tiles").stdout.splitlines()[-3:] == [
+            f"  report     {airflow.url}/graft/runs/tiles/{QUOTED}",
+            f"  page       {airflow.url}/graft/classifiers/tiles",
+            "  next       graft predict tiles FILE...",
+        ]
+
+    @pytest.mark.parametrize(
+        ("change", "command"),
+        [
+            ({"state": "refused", "version": None}, "graft open tiles"),
+            ({"state": "superseded", "version": None}, "graft history tiles"),
+            ({"state": "skipped", "evaluation": None, "version": None}, "graft dataset diff tiles"),
+        ],
+    )
+    def test_next_command_fits_the_end_of_the_run(
+        self, graft: Graft, airflow: Airflow, change: dict[str, Any], command: str
+    ) -> None:
+        uri = f"gs://graft/runs/tiles/{QUOTED}/summary.json"
+        Storage.from_environment().write_json(uri, SUMMARY | change)
+        lines = graft("run", "tiles").stdout.splitlines()
+        assert lines[-1] == f"  next       {command}"
+        assert any("report" in line for line in lines) == ("evaluation" not in change)
+
     @pytest.mark.parametrize(
         ("change", "code"),
         [
@@ -299,7 +325,11 @@ class TestWatching:
         assert set(outcome.document) == set(SUMMARY) | {"seconds", "error"}
         assert outcome.document["state"] == "failed"
         assert outcome.document["error"] == "clean: EmptyDataset: one class only"
-        assert "one class only" in graft("run", "tiles").stdout
+        assert outcome.document["seconds"] == {"fetch": 2.0, "clean": 2.0}
+        text = graft("run", "tiles").stdout
+        assert "one class only" in text
+        assert "pack" not in text  # it did not run
+        assert f"graft logs {RUN}" in text
 
     def test_no_wait_returns_at_once(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["running"]
@@ -409,4 +439,4 @@ class TestApi:
 
 
 def test_exit_code_of_a_failed_run_is_one() -> None:
-    assert module.exit_code({"state": "failed", "gate": None}) is ExitCode.ERROR
+    assert RunResult(classifier="tiles", run_id=RUN).exit_code is ExitCode.ERROR

@@ -12,26 +12,27 @@ import pytest
 
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.metrics import Metrics, ReliabilityBin
+from pipeline.artifacts.run_summary import GateSummary
 from pipeline.artifacts.workspace import Workspace
+from pipeline.cli.run_result import RunResult
 from pipeline.errors import ConfigError, JobFailed, NotebookError
 from pipeline.notebook import magics, pipeline as shown
 from pipeline.notebook.connection import Connection
 from pipeline.notebook.pipeline import Run, ShownDataset, ShownEvaluation, Versions
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.model_record import run_summary
 from tests.unit.pipeline.explain.test_explain import picture
 from tests.unit.pipeline.notebook.conftest import Kernel
 
 HEAD = "def my_head(feature_width, num_classes):\n    return None\n"
-RESULT = {
-    "classifier": "m",
-    "run_id": "r",
-    "state": "success",
-    "dataset": {"pictures": 9},
-    "evaluation": {"accuracy": 0.5, "test_pictures": 4, "job": "j"},
-    "gate": {"accepted": False, "reasons": ["accuracy is <low>"]},
-    "version": None,
-}
+RESULT = RunResult(
+    classifier="m",
+    run_id="r",
+    summary=run_summary(
+        run_id="r", gate=GateSummary(accepted=False, reasons=("accuracy is <low>",)), version=None
+    ),
+)
 
 
 class TestHead:
@@ -79,15 +80,22 @@ class TestShown:
     def test_a_failed_run_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from pipeline.cli import connection, run
 
-        failed = {**dict.fromkeys(RESULT), "run_id": "r", "state": "failed", "error": "train: no luck"}
+        confs = []
+
+        def start(api: Any, name: str, conf: Any, settings: Any) -> str:
+            confs.append(conf)
+            return "r"
+
+        failed = RunResult(classifier="m", run_id="r", error="train: no luck")
         monkeypatch.setattr(connection, "require_stack", dict)
         monkeypatch.setattr(run, "read_params", lambda name, given, settings: {"given": given})
         monkeypatch.setattr(connection, "connect_airflow", lambda status: None)
-        monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: json.dumps(conf))
-        monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: failed | {"seen": run_id})
+        monkeypatch.setattr(run, "start_run", start)
+        monkeypatch.setattr(run, "watch_run", lambda api, name, run_id, settings: failed)
         with pytest.raises(JobFailed, match="Run r of m failed: train: no luck") as caught:
             shown.graft_run("m", {"model.epochs": 3})
-        assert json.loads(caught.value.details["seen"]) == {"given": ["model.epochs=3"]}
+        assert confs == [{"given": ["model.epochs=3"]}]
+        assert caught.value.details["error"] == "train: no luck"
 
     def test_versions_are_a_table(self) -> None:
         html = Versions(
