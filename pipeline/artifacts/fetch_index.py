@@ -34,6 +34,7 @@ class FetchedRow:
         blob: SHA-256 of the original bytes; they are `blobs/<blob>`. Empty with a `reason`.
         retrieved_at: When the bytes were read, UTC, ISO 8601.
         group: Pictures that must not straddle the split share one; None where the source knows of none.
+        given_split: The part of the source's own split: `train`, `validation` or `test`; None without one.
         etag: The server's ETag for this state of the file.
         last_modified: When the file was made, according to its server.
         source_type: The `type` of its source.
@@ -48,6 +49,7 @@ class FetchedRow:
     blob: str
     retrieved_at: str
     group: str | None = None
+    given_split: str | None = None
     etag: str | None = None
     last_modified: str | None = None
     source_type: str = ""

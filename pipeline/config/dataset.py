@@ -37,9 +37,10 @@ class FetchConfig(Strict):
 class SplitConfig(Strict):
     """Which pictures are for testing, which for training."""
 
-    method: Literal["hash", "random"] = Field(
+    method: Literal["hash", "random", "given"] = Field(
         "hash",
-        description="`hash`: by content, sticky over later dataset versions. "
+        description="`hash`: a test set that a source brings is kept, all else goes by content, sticky over "
+        "later dataset versions. `given`: a source must bring one. "
         "`random`: scikit-learn's train_test_split, as in the article.",
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of the pictures kept for the test.")

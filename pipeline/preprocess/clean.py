@@ -20,7 +20,7 @@ from pipeline.artifacts.steps import CleanResult
 from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.config import Classifier
-from pipeline.errors import EmptyDataset
+from pipeline.errors import EmptyDataset, SplitError
 from pipeline.preprocess.cards.card import describe_version
 from pipeline.preprocess.decisions import apply_decisions, apply_takedowns, read_decisions
 from pipeline.preprocess.decoding import map_blobs
@@ -31,7 +31,7 @@ from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails
-from pipeline.preprocess.split import Member, check_split, split_at_random, split_by_hash
+from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class CleanState:
         workspace: Where blobs, indexes and versions are.
         classifier: How to split, and the classes if it lists them.
         fetched: The fetched pictures, in source order.
+        has_given_split: True if a source brings its own test set.
         classes: The label of class 0, of class 1, and so on.
         warnings: What a reader of the card should know.
         rows: The version's rows so far.
@@ -56,6 +57,7 @@ class CleanState:
     workspace: Workspace
     classifier: Classifier
     fetched: Sequence[FetchedRow]
+    has_given_split: bool
     classes: Sequence[str]
     warnings: list[str]
     rows: list[ManifestRow] = field(default_factory=list)
@@ -70,9 +72,23 @@ class CleanState:
         return self.workspace.dataset(self.classifier.name)
 
     @property
+    def method(self) -> str:
+        """How the version is split: a test set that a source brings is kept, unless the split is random."""
+        method = self.classifier.dataset.split.method
+        return "given" if method == "hash" and self.has_given_split else method
+
+    @property
     def is_sticky(self) -> bool:
         """True if the split keeps to the assignments of earlier versions."""
-        return self.classifier.dataset.split.method == "hash"
+        return self.method != "random"
+
+    @property
+    def given(self) -> dict[int, str | None]:
+        """The side that the source gives each picture, by position; None where it is open."""
+        if self.method != "given":
+            return {}
+        sides = {None: None, TEST: TEST}
+        return {row.position: sides.get(row.given_split, TRAIN) for row in self.fetched}
 
 
 def build_dataset_version(
@@ -104,9 +120,11 @@ def build_dataset_version(
         workspace=workspace,
         classifier=classifier,
         fetched=entries,
+        has_given_split=any(row.given_split == TEST for row in entries),
         classes=classifier.dataset.order_classes(row.label for row in entries),
         warnings=list(head.statements),
     )
+    _check_given_split(state)
     _examine(state)
     _apply_decisions(state)
     _filter(state)
@@ -117,11 +135,19 @@ def build_dataset_version(
         extend_registry(state.folder, state.registry, state.assigned, state.rows, state.grouping)
     info = describe_version(
         state.rows, state.classes, state.warnings, version=version_of(state.rows, state.classes),
-        classifier=classifier, run_id=run_id, requests=head.requests,
+        classifier=classifier, run_id=run_id, requests=head.requests, method=state.method,
     )  # fmt: skip
     result = publish_version(workspace, classifier, info, state.rows, decoded=state.decoded)
     log.info("%s", result)
     return result
+
+
+def _check_given_split(state: CleanState) -> None:
+    if state.method == "given" and not state.has_given_split:
+        raise SplitError(
+            "`dataset.split.method` is given, but no source brings a test set: a folder or an archive with "
+            "`train` and `test`, each with the class folders. Without one write `method: hash`."
+        )
 
 
 def _examine(state: CleanState) -> None:
@@ -177,7 +203,7 @@ def _apply_decisions(state: CleanState) -> None:
 
 def _filter(state: CleanState) -> None:
     network = {row.position for row in state.fetched if row.network}
-    state.rows = mark_exact_duplicates(apply_network_filters(state.rows, network))
+    state.rows = mark_exact_duplicates(apply_network_filters(state.rows, network), state.given)
     _check_classes(state)
 
 
@@ -186,7 +212,7 @@ def _group(state: CleanState) -> None:
     state.assigned = fill_alignment_thumbnails(state.workspace, state.folder, state.assigned, state.rows)
     sources = {row.position: row.group for row in state.fetched}
     state.grouping = group_pictures(
-        _kept_pictures(state.rows, sources),
+        _kept_pictures(state.rows, sources, state.given),
         state.assigned,
         mirrored=state.classifier.dataset.merge_mirrored,
     )
@@ -194,9 +220,15 @@ def _group(state: CleanState) -> None:
     _check_classes(state)
 
 
-def _kept_pictures(rows: Sequence[ManifestRow], sources: Mapping[int, str | None]) -> list[Picture]:
+def _kept_pictures(
+    rows: Sequence[ManifestRow], sources: Mapping[int, str | None], given: Mapping[int, str | None]
+) -> list[Picture]:
     return [
-        Picture(fingerprint=row.fingerprint, source_group=sources[row.position])
+        Picture(
+            fingerprint=row.fingerprint,
+            source_group=sources[row.position],
+            split=given.get(row.position),
+        )
         for row in rows
         if row.is_kept and row.fingerprint is not None
     ]
@@ -219,13 +251,27 @@ def _split(state: CleanState) -> None:
         splits = split_at_random(len(kept), fraction=config.test_fraction, seed=config.seed)
     else:
         by_group = split_by_hash(
-            members, state.classes, assigned={picture.group: picture.split for picture in state.assigned},
+            members, state.classes, assigned=state.grouping.splits,
             fraction=config.test_fraction, salt=str(config.seed),
         )  # fmt: skip
         splits = [by_group[member.group] for member in members]
     check_split(members, splits, state.classes)
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
+    state.warnings += _describe_given_split(state)
+
+
+def _describe_given_split(state: CleanState) -> list[str]:
+    """Return where the version does not follow the split of its sources."""
+    if state.method == "random" and state.has_given_split:
+        return ["given_split: `split.method` is random, so the test set that a source brings is not kept"]
+    given = state.given
+    moved = sum(
+        row.split is not None and given.get(row.position) not in (None, row.split) for row in state.rows
+    )
+    if not moved:
+        return []
+    return [f"given_split: {moved} pictures stay on the side that an earlier version put them on"]
 
 
 def _check_classes(state: CleanState) -> None:

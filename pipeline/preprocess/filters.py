@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.artifacts.manifest import ManifestRow, RowStatus
@@ -11,8 +11,10 @@ from pipeline.preprocess.reasons import (
     EXACT_DUPLICATE,
     LOW_INFORMATION,
     PLACEHOLDER,
+    STRADDLES_SPLIT,
     TOO_SMALL,
 )
+from pipeline.preprocess.split import TEST, TRAIN
 
 PLACEHOLDER_URLS = 3
 NETWORK_MIN_SIDE = 64  # pixels
@@ -47,21 +49,35 @@ def _network_reason(row: ManifestRow, placeholders: Collection[str]) -> str | No
     return LOW_INFORMATION if fingerprint.phash is None else None
 
 
-def mark_exact_duplicates(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Keep the first of equal pictures; where their labels differ, keep none: which is right is unknown."""
+def mark_exact_duplicates(
+    rows: Sequence[ManifestRow], given: Mapping[int, str | None] | None = None
+) -> list[ManifestRow]:
+    """Keep the first of equal pictures; where their labels differ, keep none: which is right is unknown.
+
+    Args:
+        rows: Every row of the version.
+        given: The side that the source gives a picture, by position. Of equal pictures on both sides the one
+            in the test set is kept, and the copies in the training set straddle the split.
+    """
+    given = given or {}
     labels: dict[str, set[str]] = {}
+    first: dict[str, ManifestRow] = {}
     for row in rows:
         if row.is_kept and row.id is not None:
             labels.setdefault(row.id, set()).add(row.label)
-    marked, taken = [], set()
+            tests_first = given.get(row.position) == TEST != given.get(first.get(row.id, row).position)
+            if row.id not in first or tests_first:
+                first[row.id] = row
+    marked = []
     for row in rows:
         if row.is_kept and row.id is not None:
+            kept = first[row.id]
             if len(labels[row.id]) > 1:
                 row = quarantine(row, CONFLICTING_LABELS)
-            elif row.id in taken:
+            elif {given.get(kept.position), given.get(row.position)} == {TEST, TRAIN}:
+                row = quarantine(row, STRADDLES_SPLIT)
+            elif row is not kept:
                 row = replace(row, status=RowStatus.DUPLICATE, reason=EXACT_DUPLICATE)
-            else:
-                taken.add(row.id)
         marked.append(row)
     return marked
 

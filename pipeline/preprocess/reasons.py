@@ -27,7 +27,8 @@ REASONS = {
     PLACEHOLDER: "from the network, and three or more addresses gave the same bytes",
     CONFLICTING_LABELS: "the same pixels under two labels; it is unknown which is right",
     EXACT_DUPLICATE: "the same pixels as an earlier picture of its class, which is kept",
-    STRADDLES_SPLIT: "a near duplicate of a training picture and of a test picture",
+    STRADDLES_SPLIT: "a near duplicate of a training picture and of a test picture, or a training copy of a "
+    "picture in the source's own test set",
     DELETED: "`decisions.csv` says so",
     TAKEN_DOWN: "`graft dataset forget`",
 }

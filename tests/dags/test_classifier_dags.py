@@ -98,7 +98,7 @@ schedule: "@weekly"
         "exclusiveMinimum": 0,
         "maximum": 10,
     }
-    assert dag.params.get_param("dataset.split.method").schema["enum"] == ["hash", "random"]
+    assert dag.params.get_param("dataset.split.method").schema["enum"] == ["hash", "random", "given"]
     assert "inception_v3" in dag.params.get_param("model.backbone").schema["enum"]
     assert dag.params.get_param("retrain.unchanged").schema["enum"] == ["auto", "skip", "train"]
     assert dag.params.get_param("gate.max_loss").schema["type"] == ["null", "number"]

@@ -6,7 +6,8 @@ import csv
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
+from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import (
     BadArchive,
@@ -39,20 +41,32 @@ MAX_LABELS_BYTES = 20_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Note:
-    """What is remembered of an archive, so that an unchanged one is not opened again."""
+    """The list of an archive's members, so that an unchanged one is not opened again.
+
+    Args:
+        uri: The archive.
+        validators: Of the file when it was read.
+        sha256: Of its bytes.
+        members: Name, proof and refusal of each member; the refusal is empty for a good one.
+        labels: Labels by name, from its list of labels; None without one.
+        left_out: System files, which are no members here, by their kind.
+    """
 
     uri: str
     validators: Validators
     sha256: str
-    members: list[tuple[str, str, str, str]]  # name, proof, label, reason
+    members: Sequence[tuple[str, str, str]]
+    labels: Mapping[str, str] | None
+    left_out: Mapping[str, int]
 
     @classmethod
-    def from_dict(cls, value: JsonObject) -> _Note:
+    def from_dict(cls, value: JsonObject) -> _Note | None:
+        """Read what `asdict` wrote; None for the note of an earlier release, which held no labels."""
+        if "left_out" not in value:
+            return None
         validators = build_record(Validators, as_object(value["validators"]))
         note = build_record(cls, value, validators=validators)
-        return replace(
-            note, members=[(name, proof, label, reason) for name, proof, label, reason in note.members]
-        )
+        return replace(note, members=[(name, proof, reason) for name, proof, reason in note.members])
 
 
 class ArchiveSource:
@@ -70,9 +84,8 @@ class ArchiveSource:
         self._section = section
         self._context = context
         self._origin = public_url(section.uri)
-        note = (
-            _Note.from_dict(as_object(context.previous["archive"])) if "archive" in context.previous else None
-        )
+        previous = as_object(context.previous.get("archive"))
+        note = _Note.from_dict(previous) if previous else None
         self._previous = note if note and note.uri == self._origin else None
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
@@ -99,29 +112,51 @@ class ArchiveSource:
     def _entries(self, note: _Note, file: BinaryIO | None) -> Iterator[SourceEntry]:
         members = iter(()) if file is None else open_members(file, origin=self._origin)
         place = self._origin if urlsplit(self._origin).scheme else Path(self._origin).expanduser().as_uri()
-        wanted = self._wanted_labels(note)
-        for position, (name, proof, label, reason) in enumerate(note.members):
-            member = next(members, None)
-            if label not in wanted and not reason:
+        layout = self._lay_out(note)
+        by_name = {each.name: each for each in layout.files}
+        wanted = self._wanted_labels(note, {each.label for each in layout.files})
+        self.statements += layout.statements
+        for position, (name, proof, reason) in enumerate(note.members):
+            member, placed = next(members, None), by_name.get(name)
+            reason = reason or self._refuse_unlabelled(note, name, placed)
+            label = placed.label if placed is not None and placed.label in wanted else ""
+            if not label and not reason:
                 continue  # loose files, and classes that were not asked for
             yield SourceEntry(
                 position=position,
-                label=label if label in wanted else "",
+                label=label,
                 provenance=Provenance(source_url=f"{place}#{quote(name, errors='replace')}"),
                 validator=proof or f"sha256 {note.sha256}",
                 read=lambda member=member, name=name: self._read(member, name),  # type: ignore[misc]
                 refused=FetchReason(reason) if reason else None,
+                split=placed.split if placed is not None and label else None,
             )
 
-    def _wanted_labels(self, note: _Note) -> set[str]:
-        labels = {label for _, _, label, reason in note.members if label and not reason}
+    def _lay_out(self, note: _Note) -> Layout:
+        """Return the class of each member: by the section, the list of labels, or the class folders."""
+        names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
+        if self._section.label is None and note.labels is None:
+            layout = lay_out(names, classes=self._section.classes, origin=self._origin)
+        else:
+            labelled = ((name, self._section.label or (note.labels or {}).get(name)) for name in names)
+            files = [LaidOutFile(name=name, label=label) for name, label in labelled if label]
+            layout = Layout(files=[file for file in files if not _is_list(file.name)])
+        layout.left_out.update(note.left_out)
+        return layout
+
+    def _refuse_unlabelled(self, note: _Note, name: str, placed: LaidOutFile | None) -> str:
+        is_unlabelled = note.labels is not None and placed is None and not _is_list(name)
+        return str(FetchReason.MEMBER_UNLABELLED) if is_unlabelled else ""
+
+    def _wanted_labels(self, note: _Note, labels: Collection[str]) -> set[str]:
         wanted = set(self._section.declared_classes or labels)
-        missing = wanted - labels
+        missing = wanted - set(labels)
         if missing or not labels or (self._context.is_alone and len(labels) < 2):
             raise EmptyDataset(
                 f"{self._origin} has pictures of {', '.join(sorted(labels)) or 'no class'}"
                 + (f", none of {', '.join(sorted(missing))}" if missing else "")
-                + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`.",
+                + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`."
+                + _describe_members(note),
                 classes=sorted(missing),
             )
         return wanted
@@ -159,30 +194,22 @@ class ArchiveSource:
     def _inspect(self, file: BinaryIO, validators: Validators) -> _Note:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        names: list[tuple[str, str, str]] = []
-        labels: dict[str, str] | None = None
-        for member in open_members(file, origin=self._origin):
-            names.append((member.name, member.proof, str(member.refused or "")))
-            if member.refused is None and member.name.rpartition("/")[2].lower() == LABELS_FILE:
-                labels = self._read_labels(member)
-        root = _common_root([name for name, _, reason in names if not reason])
-        members = [(name, proof, *self._place(name, reason, root, labels)) for name, proof, reason in names]
-        return _Note(uri=self._origin, validators=validators, sha256=digest, members=members)
-
-    def _place(self, name: str, reason: str, root: str, labels: dict[str, str] | None) -> tuple[str, str]:
-        """Return a member's label and why it is refused; neither for one that is no picture."""
-        inner = name.removeprefix(root)
-        folder, _, _ = inner.partition("/") if "/" in inner else ("", "", "")
-        if reason:
-            return folder, reason
-        if inner.rpartition("/")[2].lower() == LABELS_FILE:
-            return "", ""
-        if self._section.label is not None:
-            return self._section.label, ""
-        if labels is None:
-            return folder, ""
-        label = labels.get(inner) or labels.get(name) or ""
-        return (label, "") if label else ("", str(FetchReason.MEMBER_UNLABELLED))
+        members: list[tuple[str, str, str]] = []
+        listed: dict[str, str] | None = None
+        left_out: Counter[str] = Counter()
+        for member in open_members(file, origin=self._origin, left_out=left_out):
+            members.append((member.name, member.proof, str(member.refused or "")))
+            if member.refused is None and _is_list(member.name):
+                listed = self._read_labels(member)
+        names = [name for name, _, reason in members if not reason]
+        return _Note(
+            uri=self._origin,
+            validators=validators,
+            sha256=digest,
+            members=members,
+            labels=None if listed is None else _match_labels(listed, names),
+            left_out=dict(left_out),
+        )
 
     def _read_labels(self, member: Member) -> dict[str, str]:
         try:
@@ -206,7 +233,29 @@ class ArchiveSource:
             raise BadArchive(f"{self._origin}: `{LABELS_FILE}` is no CSV: {error}.") from error
 
 
-def _common_root(names: list[str]) -> str:
+def _is_list(name: str) -> bool:
+    return name.rpartition("/")[2].lower() == LABELS_FILE
+
+
+def _match_labels(listed: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return the labels by the archive's own names: a list may leave out the archive's common folder."""
+    root = _common_root(names)
+    matched = {name: listed.get(name.removeprefix(root)) or listed.get(name) for name in names}
+    return {name: label for name, label in matched.items() if label}
+
+
+def _describe_members(note: _Note) -> str:
+    """Return what the archive has instead, for the message that nothing can be used."""
+    reasons = Counter(reason for _, _, reason in note.members if reason)
+    counts = [f"{count} refused as {reason}" for reason, count in sorted(reasons.items())]
+    counts += [f"{count} {kind}" for kind, count in sorted(note.left_out.items())]
+    examples = ", ".join(repr(name[:80]) for name, _, _ in note.members[:EXAMPLES])
+    return (
+        f" Received: {len(note.members)} members ({', '.join(counts) or 'none refused'}), such as {examples}."
+    )
+
+
+def _common_root(names: Sequence[str]) -> str:
     """Return the one folder that holds everything, if there are folders in it."""
     tops = {name.partition("/")[0] for name in names}
     has_more = any(

@@ -12,11 +12,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.sources.layout import system_part
 from pipeline.errors import BadArchive, FetchRefused
 
 MAX_MEMBERS = 50_000
@@ -55,12 +57,13 @@ class Member:
     refused: FetchReason | None = None
 
 
-def open_members(file: BinaryIO, *, origin: str) -> Iterator[Member]:
-    """Yield the files of an archive in its own order; folders, dot files and `__MACOSX` are left out.
+def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None = None) -> Iterator[Member]:
+    """Yield the files of an archive in its own order; folders and system files are left out.
 
     Args:
         file: A zip, tar or tar.gz.
         origin: Its name, for messages.
+        left_out: Counts the system files by kind.
 
     Raises:
         BadArchive: if it is none of these, is damaged, or passes a limit as a whole.
@@ -81,7 +84,10 @@ def open_members(file: BinaryIO, *, origin: str) -> Iterator[Member]:
         for number, member in enumerate(members):
             if number >= MAX_MEMBERS:
                 raise BadArchive(f"{origin} has more than {MAX_MEMBERS:,} members.", uri=origin)
-            if is_hidden(member.name):
+            part = system_part(member.name)
+            if part is not None:
+                if left_out is not None:
+                    left_out[part] += 1
                 continue
             yield _judge(member, seen)
     except _DAMAGE as error:
@@ -112,12 +118,6 @@ def is_safe_name(name: str) -> bool:
     )
 
 
-def is_hidden(name: str) -> bool:
-    """Return True if a member is a system's own: a dot file, or of `__MACOSX`."""
-    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
 def _refusal(reason: FetchReason, name: str) -> FetchRefused:
     return FetchRefused(f"the member {name[:100]!r} is refused: {reason}.", reason=reason)
 
@@ -126,18 +126,25 @@ def _zip_members(file: BinaryIO, origin: str) -> Iterator[Member]:
     _check_directory(file, origin)
     with zipfile.ZipFile(file) as archive:
         total = 0
+        separator = _separator(info.orig_filename for info in archive.infolist())
         for info in archive.infolist():
-            if info.is_dir():
+            if info.is_dir() or info.orig_filename.endswith(separator):
                 continue
             total += info.file_size
             if total > MAX_TOTAL_BYTES:
                 raise BadArchive(f"{origin} holds more than {MAX_TOTAL_BYTES:,} bytes.", uri=origin)
             yield Member(
-                name=info.orig_filename,
+                name=info.orig_filename.replace(separator, "/"),
                 proof=f"crc {info.CRC:08x}, {info.file_size} bytes",
                 read=lambda info=info: _read_zip(archive, info),  # type: ignore[misc]
                 refused=_zip_refusal(info),
             )
+
+
+def _separator(names: Iterable[str]) -> str:
+    """Return what an archive puts between folders: some systems write a backslash throughout."""
+    listed = list(names)
+    return "\\" if any("\\" in name for name in listed) and not any("/" in name for name in listed) else "/"
 
 
 def _check_directory(file: BinaryIO, origin: str) -> None:

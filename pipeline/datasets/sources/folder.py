@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
+from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
-log = logging.getLogger(__name__)
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tree:
+    """The files of a folder.
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """Files by class folder; every class folder has an entry, an empty one too."""
+    Args:
+        root: The folder, for messages.
+        names: Paths below it.
+        empty: Folders without a file, at any depth.
+        left_out: System folders and broken links, which were not looked into.
+    """
 
     root: str
-    files: dict[str, list[str]]
+    names: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 class FolderSource:
-    """Every file of every class folder, at any depth; names that start with a dot are left out.
+    """Every file of every class folder, at any depth; system files are left out and counted.
 
-    Whether a file is a picture is not asked here: `clean` looks at the bytes and says why it keeps one out.
+    `clean` decides by the bytes whether a file is a picture, and gives the reason if it is none.
 
     Args:
         uri: A path, `file://` or `gs://bucket/prefix`.
@@ -52,10 +60,10 @@ class FolderSource:
         self.notes: JsonObject = {}
         self.statements: list[str] = []
         self._uri = uri
-        self._classes = classes if label is None else [label]
+        self._classes = classes
         self._storage = storage
         self._label = label
-        self._min_classes = 2 if is_alone and label is None else 1
+        self._is_alone = is_alone
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every num_chunks-th file, sorted by class and name.
@@ -65,31 +73,50 @@ class FolderSource:
             EmptyDataset: if there is no class, one class only, or a class folder without a file.
         """
         directory = self._directory()
-        listing = _list_directory(directory) if directory else _list_bucket(self._uri, self._storage)
-        if self._label is not None:
-            loose = _loose_files(directory) if directory else []
-            files = [*loose, *(file for files in listing.files.values() for file in files)]
-            listing = _Listing(listing.root, {self._label: files})
-        classes = self._checked_classes(listing)
-        places = [(label, file) for label in classes for file in sorted(listing.files[label])]
-        for position, (label, file) in enumerate(places):
+        tree = _list_directory(directory) if directory else _list_bucket(self._uri, self._storage)
+        layout = self._lay_out(tree)
+        classes = self._checked_classes(layout, tree)
+        if chunk == 0:
+            self.statements += [*layout.statements, *_describe_unwanted(layout, classes)]
+        by_label: dict[str, list[LaidOutFile]] = {label: [] for label in classes}
+        for file in layout.files:
+            if file.label in by_label:
+                by_label[file.label].append(file)
+        places = [file for label in classes for file in sorted(by_label[label], key=lambda file: file.name)]
+        for position, file in enumerate(places):
             if position % num_chunks == chunk:
-                yield self._entry(position, label, file, directory)
+                yield self._entry(position, file, directory)
 
-    def _entry(self, position: int, label: str, file: str, directory: Path | None) -> SourceEntry:
-        path = self._storage.local_path(file) if directory is None else Path(file)
+    def _lay_out(self, tree: _Tree) -> Layout:
+        if self._label is None:
+            may_descend = self._is_alone or self._classes is not None
+            layout = lay_out(tree.names, classes=self._classes, may_descend=may_descend, origin=tree.root)
+        else:
+            layout = Layout()
+            for name in tree.names:
+                part = system_part(name)
+                if part is None:
+                    layout.files.append(LaidOutFile(name=name, label=self._label))
+                else:
+                    layout.left_out[part] += 1
+        layout.left_out.update(tree.left_out)
+        return layout
+
+    def _entry(self, position: int, file: LaidOutFile, directory: Path | None) -> SourceEntry:
+        uri = f"{self._uri.rstrip('/')}/{file.name}"
+        path = self._storage.local_path(uri) if directory is None else directory / file.name
         try:
             facts = path.stat()
         except OSError as error:
             raise _unreadable(path, error) from error
         in_bucket = urlsplit(self._uri).scheme == "gs"
-        url = f"{self._uri.rstrip('/')}/{path.relative_to(directory).as_posix()}" if directory else file
         return SourceEntry(
             position=position,
-            label=label,
-            provenance=Provenance(source_url=url if in_bucket else path.as_uri()),
+            label=file.label,
+            provenance=Provenance(source_url=uri if in_bucket else path.as_uri()),
             validator=f"{facts.st_size} bytes, {facts.st_mtime_ns} ns",
             read=lambda: self._read(path),
+            split=file.split,
         )
 
     def _read(self, path: Path) -> bytes:
@@ -109,14 +136,25 @@ class FolderSource:
         path = unquote(parts.path) if parts.scheme == "file" else self._uri
         return Path(path).expanduser().absolute()
 
-    def _checked_classes(self, listing: _Listing) -> list[str]:
-        folders = sorted(listing.files)
-        classes = folders if self._classes is None else self._classes
-        _refuse_missing(classes, folders, listing.root)
-        _refuse_too_few(classes, listing, self._min_classes)
-        if set(folders) - set(classes):
-            log.info("%s: not in `classes`, left out: %s", listing.root, sorted(set(folders) - set(classes)))
-        return classes
+    def _checked_classes(self, layout: Layout, tree: _Tree) -> Sequence[str]:
+        if self._label is not None:
+            folders, wanted = {self._label}, [self._label]
+        else:
+            # A class folder without a file is a class, and an error, as long as there is no split.
+            empty = {name.removeprefix(layout.root) for name in tree.empty if name.startswith(layout.root)}
+            folders = {file.label for file in layout.files}
+            folders |= {name for name in empty if "/" not in name and not layout.parts}
+            wanted = sorted(folders) if self._classes is None else self._classes
+        _refuse_missing(wanted, sorted(folders), tree.root)
+        min_classes = 2 if self._is_alone and self._label is None else 1
+        _refuse_too_few(wanted, layout, f"{tree.root}/{layout.root}".rstrip("/"), min_classes)
+        return wanted
+
+
+def _describe_unwanted(layout: Layout, classes: Sequence[str]) -> list[str]:
+    unwanted = Counter(file.label for file in layout.files if file.label not in classes)
+    counts = ", ".join(f"{label} ({count})" for label, count in sorted(unwanted.items()))
+    return [f"classes left out, because `classes` does not list them: {counts}"] if unwanted else []
 
 
 def _unreadable(path: Path, error: OSError) -> SourceNotFound:
@@ -126,11 +164,7 @@ def _unreadable(path: Path, error: OSError) -> SourceNotFound:
     )
 
 
-def _raise_unreadable(error: OSError) -> None:
-    raise _unreadable(Path(error.filename), error) from error
-
-
-def _refuse_missing(classes: list[str], folders: list[str], root: str) -> None:
+def _refuse_missing(classes: Sequence[str], folders: Sequence[str], root: str) -> None:
     missing = [label for label in classes if label not in folders]
     if missing:
         raise SourceNotFound(
@@ -141,16 +175,16 @@ def _refuse_missing(classes: list[str], folders: list[str], root: str) -> None:
         )
 
 
-def _refuse_too_few(classes: list[str], listing: _Listing, min_classes: int) -> None:
-    root = listing.root
+def _refuse_too_few(classes: Sequence[str], layout: Layout, root: str, min_classes: int) -> None:
     if len(classes) < min_classes:
         raise EmptyDataset(
             f"{root} has {len(classes)} class folder(s); a classifier needs at least two. Put the pictures "
-            f"of each class into a sub-folder of their own. Received: {classes or None}",
+            f"of each class into a sub-folder of their own. Received: {list(classes) or None}",
             path=root,
-            classes=classes,
+            classes=list(classes),
         )
-    empty = [label for label in classes if not listing.files[label]]
+    labels = {file.label for file in layout.files}
+    empty = [label for label in classes if label not in labels]
     if empty:
         raise EmptyDataset(
             f"the class folder {', '.join(f'{root}/{label}' for label in empty)} has no file; "
@@ -160,42 +194,58 @@ def _refuse_too_few(classes: list[str], listing: _Listing, min_classes: int) -> 
         )
 
 
-def _list_directory(root: Path) -> _Listing:
+def _list_directory(root: Path) -> _Tree:
     if not root.is_dir():
         raise SourceNotFound(
             f"there is no folder {root}; correct `dataset.source.uri`, which needs a folder with one "
             "sub-folder per class.",
             path=str(root),
         )
-    files: dict[str, list[str]] = {}
+    tree = _Tree(root=str(root))
+    _walk(root, "", tree, ())
+    return tree
+
+
+def _walk(directory: Path, prefix: str, tree: _Tree, above: tuple[tuple[int, int], ...]) -> bool:
+    """Add the files of a directory, those behind links too; return True if there is one.
+
+    Args:
+        directory: The directory.
+        prefix: Its path below the source, with a trailing slash.
+        tree: Takes the files.
+        above: The directories on the way, so that links that lead back are not followed for ever.
+    """
     try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        facts = directory.stat()
+        inside = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError as error:
-        raise _unreadable(root, error) from error
-    for folder in folders:
-        files[folder.name] = []
-        for directory, names, here in os.walk(folder, onerror=_raise_unreadable):
-            names[:] = [name for name in names if not name.startswith(".")]
-            paths = (Path(directory) / name for name in here if not name.startswith("."))
-            files[folder.name] += [str(path) for path in paths if path.is_file()]
-    return _Listing(str(root), files)
+        raise _unreadable(Path(error.filename), error) from error
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        tree.left_out["links that lead back to a folder above"] += 1
+        return False
+    before = len(tree.names)
+    for entry in inside:
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            if system_part(entry.name) is not None:
+                tree.left_out[f"folders of the system ({entry.name})"] += 1
+            elif not _walk(Path(entry.path), f"{name}/", tree, (*above, here)):
+                tree.empty.append(name)
+        elif entry.is_file():
+            tree.names.append(name)
+        elif entry.is_symlink():
+            tree.left_out["broken links"] += 1
+    return len(tree.names) > before
 
 
-def _loose_files(root: Path) -> list[str]:
-    return [str(path) for path in root.iterdir() if path.is_file() and not path.name.startswith(".")]
-
-
-def _list_bucket(uri: str, storage: Storage) -> _Listing:
+def _list_bucket(uri: str, storage: Storage) -> _Tree:
     prefix = uri.rstrip("/") + "/"
-    files: dict[str, list[str]] = {}
-    for file in storage.list_uris(prefix):
-        label, slash, rest = file[len(prefix) :].partition("/")
-        if slash and rest and not any(part.startswith(".") for part in (label, *rest.split("/"))):
-            files.setdefault(label, []).append(file)
-    if not files:
+    names = [file[len(prefix) :] for file in storage.list_uris(prefix)]
+    if not names:
         raise SourceNotFound(
             f"there is nothing under {prefix}; correct `dataset.source.uri`, which needs one "
             "sub-folder per class.",
             path=prefix,
         )
-    return _Listing(prefix.rstrip("/"), files)
+    return _Tree(root=prefix.rstrip("/"), names=names)

@@ -28,6 +28,7 @@ class SourceEntry:
         obeys_robots: Whether robots.txt has a say.
         min_side: Pixels that the shorter side must have.
         refused: Why the source itself does not give this picture.
+        split: The part of the source's own split, `train`, `validation` or `test`; None without a test part.
         group: Pictures that must not straddle the split share one; None where the source knows of none.
     """
 
@@ -41,6 +42,7 @@ class SourceEntry:
     min_side: int = 1
     refused: FetchReason | None = None
     group: str | None = None
+    split: str | None = None
 
     @property
     def source_url(self) -> str:

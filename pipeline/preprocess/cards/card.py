@@ -27,8 +27,9 @@ def describe_version(
     classifier: Classifier,
     run_id: str,
     requests: int,
+    method: str,
 ) -> DatasetInfo:
-    """Return a version as a whole."""
+    """Return a version as a whole; `method` is how it was split."""
     kept = [row for row in rows if row.split is not None]
     sides = Counter((row.label, row.split) for row in kept)
     reasons = Counter(row.reason for row in rows if row.reason is not None)
@@ -41,7 +42,7 @@ def describe_version(
         test={label: sides[label, TEST] for label in classes},
         rejected=dict(sorted(reasons.items())),
         source=classifier.dataset.describe_sources(),
-        split=SplitSettings(**classifier.dataset.split.model_dump(mode="json")),
+        split=SplitSettings(**{**classifier.dataset.split.model_dump(mode="json"), "method": method}),
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=list(warnings),

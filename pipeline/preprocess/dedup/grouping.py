@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.split_registry import SplitAssignment
 from pipeline.preprocess.dedup.near import NearIndex
+from pipeline.preprocess.split import TEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +22,12 @@ class Picture:
     Args:
         fingerprint: Its exact digest, and how it looks.
         source_group: The source's own group, None where it has none.
+        split: The side that its source gives it; None where that is open.
     """
 
     fingerprint: ImageFingerprint
     source_group: str | None = None
+    split: str | None = None
 
     @property
     def id(self) -> str:
@@ -39,11 +42,13 @@ class Grouping:
     Args:
         groups: Group of each picture that has one, by id, earlier versions' pictures too.
         straddling: Ids of new pictures that belong to neither side.
+        splits: Side of each group whose side is decided: by earlier versions, or by a source.
         near_pairs: Pairs of near duplicates among the pictures.
     """
 
     groups: dict[str, str] = field(default_factory=dict)
     straddling: set[str] = field(default_factory=set)
+    splits: dict[str, str] = field(default_factory=dict)
     near_pairs: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -55,9 +60,11 @@ class _Groups:
         self._ranks: dict[str, int] = {}
         self._splits = dict(splits)
 
-    def open(self, name: str) -> None:
+    def open(self, name: str, split: str | None = None) -> None:
         if name not in self._parents:
             self._parents[name], self._ranks[name] = name, len(self._ranks)
+            if split is not None:
+                self._splits[name] = split
 
     def find(self, name: str) -> str:
         root = name
@@ -70,6 +77,10 @@ class _Groups:
     def splits_of(self, names: Iterable[str]) -> set[str]:
         roots = {self.find(name) for name in names}
         return {self._splits[root] for root in roots if root in self._splits}
+
+    def decided(self) -> dict[str, str]:
+        """Return the side of each group that has one, by the group's name."""
+        return {name: self._splits[name] for name in self._parents if name in self._splits}
 
     def join(self, names: Sequence[str]) -> None:
         splits = self.splits_of(names)
@@ -85,8 +96,9 @@ def group_pictures(
 ) -> Grouping:
     """Group near duplicates and the source's own groups, keeping what earlier versions decided.
 
-    New pictures are taken in source order. One that is linked to a training group and to a test group of
-    earlier versions joins neither and links nothing.
+    New pictures are taken in source order, those that a source gives to the test set first. One that is
+    linked to a training group and to a test group joins neither and links nothing; so does one that its
+    source gives to the other side than the groups it is linked to.
 
     Args:
         pictures: The version's pictures, each id once, in source order.
@@ -103,10 +115,11 @@ def group_pictures(
     for picture in pictures:
         if picture.source_group is not None and picture.id in grouping.groups:
             by_source[picture.source_group].append(picture.id)
-    for picture in pictures:
+    for picture in sorted(pictures, key=lambda picture: picture.split != TEST):
         if picture.id not in grouping.groups:
             _place(picture, grouping, groups, near, by_source)
     grouping.groups = {id: groups.find(name) for id, name in grouping.groups.items()}
+    grouping.splits = groups.decided()
     return grouping
 
 
@@ -121,10 +134,11 @@ def _place(
     grouping.near_pairs += [(other, picture.id) for other in like]
     siblings = [] if picture.source_group is None else by_source[picture.source_group]
     linked = [grouping.groups[id] for id in (*like, *siblings)]
-    if len(groups.splits_of(linked)) > 1:
+    sides = groups.splits_of(linked) | ({picture.split} - {None})
+    if len(sides) > 1:
         grouping.straddling.add(picture.id)
         return
-    groups.open(picture.id)
+    groups.open(picture.id, picture.split)
     groups.join([picture.id, *linked])
     grouping.groups[picture.id] = picture.id
     siblings.append(picture.id)

@@ -113,7 +113,10 @@ class TestWords:
             ({"model": {"epochs": "many"}}, "`model.epochs` must be a whole number. Received: 'many'"),
             ({"model": {"epochs": 0}}, "`model.epochs` must be at least 1. Received: 0"),
             ({"model": 3}, "`model` must be a section with keys of its own. Received: 3"),
-            ({"dataset": {"split": {"method": "hsh"}}}, "`dataset.split.method` must be 'hash' or 'random'"),
+            (
+                {"dataset": {"split": {"method": "hsh"}}},
+                "`dataset.split.method` must be 'hash', 'random' or 'given'",
+            ),
         ],
     )
     def test_a_mistake_is_told_as_the_yaml_spells_it(self, sections: dict[str, Any], expected: str) -> None:

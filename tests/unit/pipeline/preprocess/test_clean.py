@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.manifest import ManifestRow, RowStatus
 from pipeline.artifacts.steps import CleanResult
+from pipeline.config import Classifier
 from pipeline.errors import EmptyDataset, SplitError
 from pipeline.preprocess.clean import build_dataset_version
 from pipeline.storage import Storage
@@ -288,3 +290,77 @@ class TestLedgersOfAnEarlierRelease:
         assert storage.read_bytes(ledger) == before
         splits = {row.id: row.split for row in rows_of(first, storage)}
         assert all(splits[row.id] == row.split for row in rows_of(second, storage))
+
+
+class TestGivenSplit:
+    """A source that is split already: its test set stays the test set, whatever a hash would say."""
+
+    @pytest.fixture
+    def given(self, tmp_path: Path) -> Path:
+        folder_of(tmp_path / "toys" / "train", {"ant": 12, "cat": 12})
+        return folder_of(tmp_path / "toys" / "test", {"ant": 4, "cat": 4}, first=100).parent
+
+    def sides(self, result: CleanResult, storage: Storage) -> dict[str, str | None]:
+        rows = rows_of(result, storage)
+        return {row.source_url.partition("/toys/")[2]: row.split or row.reason for row in rows}
+
+    def test_is_kept_and_told(self, given: Path, storage: Storage) -> None:
+        result = clean(given, storage)
+        assert (result.classes, result.test_pictures) == ({"ant": 16, "cat": 16}, 8)
+        for name, side in self.sides(result, storage).items():
+            assert name.startswith(f"{side}/")
+        assert read_info(dataset_folder(storage).version(result.version)).split.method == "given"
+        assert result.warnings[0] == (
+            "given_split: test (8), train (24) are parts of a split, not classes; 8 pictures are the test set"
+        )
+
+    def test_grows_by_what_its_source_says(self, given: Path, storage: Storage) -> None:
+        before = self.sides(clean(given, storage), storage)
+        folder_of(given / "train", {"ant": 3}, first=200)
+        folder_of(given / "test", {"cat": 2}, first=300)
+        after = self.sides(clean(given, storage), storage)
+        assert len(after) == len(before) + 5
+        for name, side in after.items():
+            assert name.startswith(f"{side}/")
+
+    def test_training_copies_of_a_test_picture_straddle_it(self, given: Path, storage: Storage) -> None:
+        original = Image.open(given / "test" / "ant" / "0100.png").resize((64, 64), Image.Resampling.NEAREST)
+        original.save(given / "test" / "ant" / "large.png")
+        original.save(given / "train" / "ant" / "exact.png")
+        original.save(given / "train" / "ant" / "near.jpg", quality=95)
+        sides = self.sides(clean(given, storage), storage)
+        assert sides["test/ant/large.png"] == "test"
+        assert sides["train/ant/exact.png"] == sides["train/ant/near.jpg"] == "straddles_split"
+
+    def test_moves_no_picture_that_an_earlier_version_placed(
+        self, given: Path, storage: Storage, tmp_path: Path
+    ) -> None:
+        pooled = tmp_path / "pooled"
+        for label in ("ant", "cat"):
+            (pooled / label).mkdir(parents=True)
+            for path in sorted(given.glob(f"*/{label}/*")):
+                (pooled / label / path.name).write_bytes(path.read_bytes())
+        old = {row.id: row.split for row in rows_of(clean(pooled, storage), storage)}
+        result = clean(given, storage)
+        assert {row.id: row.split for row in rows_of(result, storage)} == old
+        [warning] = [text for text in result.warnings if "stay on the side" in text]
+        assert re.match(r"given_split: \d+ pictures stay on the side that an earlier version", warning)
+
+    def test_without_a_test_set_is_refused_where_it_was_asked_for(self, toys: Path, storage: Storage) -> None:
+        with pytest.raises(SplitError, match="no source brings a test set"):
+            clean(toys, storage, method="given")
+
+    def test_is_not_kept_by_a_random_split_which_says_so(self, given: Path, storage: Storage) -> None:
+        result = clean(given, storage, method="random")
+        assert any("the test set that a source brings is not kept" in text for text in result.warnings)
+        assert read_info(dataset_folder(storage).version(result.version)).split.method == "random"
+
+    def test_leaves_pictures_of_other_sources_to_the_hash(
+        self, given: Path, storage: Storage, tmp_path: Path
+    ) -> None:
+        other = folder_of(tmp_path / "other", {"ant": 20, "cat": 20}, first=500)
+        sources = [{"type": "folder", "uri": str(given)}, {"type": "folder", "uri": str(other)}]
+        classifier = Classifier.from_dict({"name": "toys", "dataset": {"sources": sources}})
+        rows = rows_of(fetch_and_clean(classifier, storage)[1], storage)
+        assert sum(row.split == "test" and "/toys/test/" in row.source_url for row in rows) == 8
+        assert {row.split for row in rows if "/other/" in row.source_url} == {"train", "test"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import stat
 import struct
 import tarfile
@@ -11,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from pipeline.artifacts.fetch_index import FetchedRow
+from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.archive_members import is_safe_name, open_members
 from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from tests.fakes.pictures import WORKSPACE, classifier_of, noise, png, serving, storage_in
-from tests.fakes.rows import index_rows, workspace_of
+from tests.fakes.rows import dataset_folder, index_rows, workspace_of
 
 FILES = {
     f"toys/{label}/{number}.png": png(noise(10 * len(label) + number))
@@ -110,6 +111,72 @@ class TestClassFolders:
             for _ in range(2):
                 assert len(fetch(server.url("a.zip"), storage)[0]) == 6
             assert server.requests["bodies"] == 1
+
+
+class TestOtherPeoplesArchives:
+    def statements(self, storage: Storage) -> list[str]:
+        return list(FetchIndex.of_last_run(dataset_folder(storage)).head().statements)
+
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_a_split_keeps_its_classes_and_its_test_set(
+        self, tmp_path: Path, storage: Storage, name: str
+    ) -> None:
+        files = {f"export/{part}/{name}": data for part in ("train", "test") for name, data in FILES.items()}
+        files = {name.replace("toys/", ""): data for name, data in files.items()}
+        rows, refused = fetch(MAKERS[name](tmp_path / name, files), storage)
+        assert {(row.label, row.given_split) for row in rows} == {
+            (label, split) for label in ("ant", "kitten") for split in ("train", "test")
+        }
+        assert refused == {}
+        [statement] = self.statements(storage)
+        assert "6 pictures are the test set" in statement
+
+    def test_files_beside_the_common_folder_are_left_out_and_counted(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        more = {"README.txt": b"x", "LICENSE": b"x", "toys/notes.md": b"x", "toys/ant/Thumbs.db": b"x"}
+        rows, refused = fetch(zip_of(tmp_path / "a.zip", {**more, **FILES}), storage)
+        assert (len(rows), refused) == (6, {})
+        assert self.statements(storage) == [
+            "files left out: 1 Thumbs.db, 3 beside the class folders (README.txt, LICENSE, notes.md)"
+        ]
+
+    def test_backslashes_throughout_are_separators(self, tmp_path: Path, storage: Storage) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name, data in FILES.items():
+                info = zipfile.ZipInfo("x")
+                info.filename = name.replace("/", "\\")
+                info.create_system = 0
+                archive.writestr(info, data)
+        rows, refused = fetch(tmp_path / "a.zip", storage)
+        assert [row.label for row in rows] == ["ant"] * 3 + ["kitten"] * 3
+        assert refused == {}
+
+    def test_one_in_which_nothing_can_be_used_says_what_it_has(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        files = {"../a.png": b"x", "b.png": b"x", "__MACOSX/b.png": b"x"}
+        with pytest.raises(
+            EmptyDataset,
+            match=r"2 members \(1 refused as bad_member_name, 1 __MACOSX\), such as '\.\./a\.png'",
+        ):
+            fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+    def test_the_note_of_an_earlier_release_is_made_anew(self, tmp_path: Path, storage: Storage) -> None:
+        path = zip_of(tmp_path / "a.zip", FILES)
+        first = fetch(path, storage)
+        uri = dataset_folder(storage).fetch_index(0)
+        head, *lines = storage.read_bytes(uri).splitlines()
+        notes = json.loads(head)["notes"]
+        old = {
+            "uri": str(path),
+            "validators": notes["0"]["archive"]["validators"],
+            "sha256": "0",
+            "members": [],
+        }
+        new_head = json.dumps({**json.loads(head), "notes": {"0": {"archive": old}}}).encode()
+        storage.write_bytes(uri, b"\n".join([new_head, *lines]) + b"\n")
+        assert fetch(path, storage) == first
 
 
 class TestLabelsFile:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.datasets.sources.folder import FolderSource
+from pipeline.datasets.sources.layout import lay_out
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
@@ -62,6 +64,75 @@ class TestWhatIsFound:
         before = entries_of(folder)[0].validator
         os.utime(folder / "ant" / "0000.png", (1, 1))
         assert entries_of(folder)[0].validator != before
+
+
+class TestOtherPeoplesFolders:
+    def source(self, folder: Path, **options: Any) -> tuple[list[SourceEntry], list[str]]:
+        source = FolderSource(str(folder), classes=None, storage=Storage({}), **options)
+        return list(source.entries(0, 1)), source.statements
+
+    def test_a_split_keeps_its_classes_and_its_test_set(self, tmp_path: Path) -> None:
+        folder_of(tmp_path / "kaggle" / "train", {"cat": 3, "ant": 2})
+        folder_of(tmp_path / "kaggle" / "test", {"cat": 1, "ant": 1}, first=50)
+        found, statements = self.source(tmp_path)
+        assert [(entry.label, entry.split) for entry in found] == [
+            ("ant", "test"),
+            ("ant", "train"),
+            ("ant", "train"),
+            ("cat", "test"),
+            ("cat", "train"),
+            ("cat", "train"),
+            ("cat", "train"),
+        ]
+        assert statements == [
+            "given_split: test (2), train (5) are parts of a split, not classes; 2 pictures are the test set"
+        ]
+
+    def test_what_a_mac_leaves_is_left_out_and_counted(self, folder: Path) -> None:
+        folder_of(folder / "__MACOSX", {"ant": 2})
+        (folder / "ant" / "Thumbs.db").write_bytes(b"x")
+        (folder / "ant" / "._0000.png").write_bytes(b"x")
+        found, [statement] = self.source(folder)
+        assert {entry.label for entry in found} == {"ant", "cat"}
+        assert statement == ("files left out: 1 Thumbs.db, 1 folders of the system (__MACOSX), 1 hidden")
+
+    def test_linked_folders_inside_a_class_are_followed(self, folder: Path, tmp_path: Path) -> None:
+        more = folder_of(tmp_path / "disk", {"more": 2}, first=70)
+        (folder / "ant" / "batch2").symlink_to(more / "more")
+        found, statements = self.source(folder)
+        assert [entry.label for entry in found].count("ant") == 4
+        assert statements == []
+
+    def test_links_that_lead_back_or_nowhere_are_counted(self, folder: Path) -> None:
+        (folder / "ant" / "up").symlink_to(folder)
+        (folder / "ant" / "gone.png").symlink_to(folder / "nowhere.png")
+        found, [statement] = self.source(folder)
+        assert len(found) == 5
+        assert statement == "files left out: 1 broken links, 1 links that lead back to a folder above"
+
+    def test_classes_that_are_not_listed_are_named(self, folder: Path) -> None:
+        source = FolderSource(str(folder), classes=["cat"], storage=Storage({}), is_alone=False)
+        assert len(list(source.entries(0, 1))) == 3
+        assert source.statements == ["classes left out, because `classes` does not list them: ant (2)"]
+
+    def test_statements_are_made_once_for_all_chunks(self, folder: Path) -> None:
+        (folder / "README.md").write_text("about")
+        parts = []
+        for chunk in range(3):
+            source = FolderSource(str(folder), classes=None, storage=Storage({}))
+            list(source.entries(chunk, 3))
+            parts += source.statements
+        assert parts == ["files left out: 1 beside the class folders (README.md)"]
+
+    def test_a_bucket_is_read_by_the_same_rules(self, tmp_path: Path) -> None:
+        folder_of(tmp_path / "toys" / "train", {"cat": 2, "ant": 2})
+        folder_of(tmp_path / "toys" / "test", {"cat": 1, "ant": 1}, first=50)
+        storage = Storage({"pics": tmp_path})
+        names = [uri.removeprefix("gs://pics/toys/") for uri in storage.list_uris("gs://pics/toys/")]
+        in_bucket = lay_out(names, origin="gs://pics/toys")
+        found = entries_of("gs://pics/toys", storage=storage)
+        placed = {f"gs://pics/toys/{file.name}": (file.label, file.split) for file in in_bucket.files}
+        assert {entry.source_url: (entry.label, entry.split) for entry in found} == placed
 
 
 class TestWhatIsRefused:

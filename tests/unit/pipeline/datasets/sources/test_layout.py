@@ -1,0 +1,135 @@
+"""Which folders of a tree are classes, which are parts of a split, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from pipeline.datasets.sources.layout import Layout, lay_out, system_part
+from pipeline.errors import EmptyDataset
+
+CATS_AND_DOGS = ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg")
+
+
+def tree(*folders: str, below: str = "") -> list[str]:
+    return [f"{below}{folder}/{name}" for folder in folders for name in CATS_AND_DOGS]
+
+
+def labels_of(layout: Layout) -> dict[str, tuple[str, str | None]]:
+    return {file.name: (file.label, file.split) for file in layout.files}
+
+
+class TestClassFolders:
+    def test_are_the_folders_of_the_source(self) -> None:
+        layout = lay_out(CATS_AND_DOGS, origin="x")
+        assert labels_of(layout)["cat/0.jpg"] == ("cat", None)
+        assert (layout.parts, layout.statements) == ({}, [])
+
+    @pytest.mark.parametrize("below", ["animals", "a/b/c", "train", "Archive/data.v3/Train"])
+    def test_lie_below_common_folders_of_any_depth(self, below: str) -> None:
+        layout = lay_out([*tree(below), "README.md"], origin="x")
+        assert {file.label for file in layout.files} == {"cat", "dog"}
+        assert layout.parts == {}
+        assert layout.statements == ["files left out: 1 beside the class folders (README.md)"]
+
+    def test_that_the_user_lists_are_no_common_folders(self) -> None:
+        layout = lay_out(["cat/young/0.jpg", "cat/old/1.jpg"], classes=["cat"], origin="x")
+        assert {file.label for file in layout.files} == {"cat"}
+
+    def test_hold_their_own_folders(self) -> None:
+        layout = lay_out([*CATS_AND_DOGS, "cat/more/deep/2.jpg"], origin="x")
+        assert labels_of(layout)["cat/more/deep/2.jpg"] == ("cat", None)
+
+
+class TestSplit:
+    @pytest.mark.parametrize(
+        ("train", "test"),
+        [("train", "test"), ("Training", "Test"), ("TRAIN", "TEST"), ("training", "testing")],
+    )
+    @pytest.mark.parametrize("below", ["", "kaggle/", "a/b/"])
+    def test_folders_that_share_class_folders_are_its_parts(self, train: str, test: str, below: str) -> None:
+        layout = lay_out(tree(train, test, below=below), origin="x")
+        labels = labels_of(layout)
+        assert labels[f"{below}{train}/cat/0.jpg"] == ("cat", "train")
+        assert labels[f"{below}{test}/dog/1.jpg"] == ("dog", "test")
+        assert layout.statements == [
+            f"given_split: {test} (4), {train} (4) are parts of a split, not classes; "
+            "4 pictures are the test set"
+        ]
+
+    @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+    def test_may_have_a_validation_part(self, name: str) -> None:
+        layout = lay_out(tree("train", name, "test"), origin="x")
+        assert labels_of(layout)[f"{name}/cat/0.jpg"] == ("cat", "validation")
+
+    def test_without_a_test_part_is_made_anew(self) -> None:
+        layout = lay_out(tree("train", "val"), origin="x")
+        assert {file.split for file in layout.files} == {None}
+        assert {file.label for file in layout.files} == {"cat", "dog"}
+        [statement] = layout.statements
+        assert "without labelled test pictures; all are split anew" in statement
+
+    def test_whose_test_pictures_have_no_labels_loses_them_by_count(self) -> None:
+        layout = lay_out([*tree("train"), "test/1.jpg", "test/2.jpg", "sample_submission.csv"], origin="x")
+        assert {file.label for file in layout.files} == {"cat", "dog"}
+        assert layout.left_out == {"beside the class folders": 3}
+        assert {file.split for file in layout.files} == {None}
+
+    def test_beside_other_folders_leaves_them_out_by_count(self) -> None:
+        layout = lay_out([*tree("train", "test"), "annotations/a.xml", "annotations/b.xml"], origin="x")
+        assert {file.label for file in layout.files} == {"cat", "dog"}
+        assert layout.left_out == {"beside the class folders": 2}
+
+    def test_in_name_only_is_refused_until_the_user_says_that_these_are_classes(self) -> None:
+        names = ["train/0.jpg", "train/1.jpg", "test/2.jpg"]
+        with pytest.raises(EmptyDataset, match=r"share no class folder.*`classes: \[test, train\]`"):
+            lay_out(names, origin="x")
+        layout = lay_out(names, classes=["train", "test"], origin="x")
+        assert {file.label for file in layout.files} == {"train", "test"}
+
+    def test_in_one_name_is_a_class_and_is_told(self) -> None:
+        layout = lay_out(["train/0.jpg", "bus/1.jpg"], origin="x")
+        assert {file.label for file in layout.files} == {"train", "bus"}
+        assert layout.statements[0].startswith("split_like_class: the class train is named like a part")
+        assert lay_out(["train/0.jpg", "bus/1.jpg"], classes=["train", "bus"], origin="x").statements == []
+
+
+class TestSystemFiles:
+    @pytest.mark.parametrize(
+        ("name", "part"),
+        [
+            ("__MACOSX/cat/._0.jpg", "__MACOSX"),
+            ("cat/.DS_Store", "hidden"),
+            ("cat/._0.jpg", "hidden"),
+            ("cat/Thumbs.db", "Thumbs.db"),
+            ("cat/desktop.ini", "desktop.ini"),
+            ("cat/@eaDir/0.jpg/x", "@eaDir"),
+            ("$RECYCLE.BIN/x", "$RECYCLE.BIN"),
+            ("lost+found/x", "lost+found"),
+            ("cat/0.jpg", None),
+        ],
+    )
+    def test_are_told_by_their_names(self, name: str, part: str | None) -> None:
+        assert system_part(name) == part
+
+    def test_are_left_out_and_counted(self) -> None:
+        junk = [f"__MACOSX/{name}" for name in CATS_AND_DOGS]
+        layout = lay_out([*CATS_AND_DOGS, *junk, "cat/Thumbs.db"], origin="x")
+        assert len(layout.files) == 4
+        assert layout.statements == ["files left out: 1 Thumbs.db, 4 __MACOSX"]
+
+
+NAMES = st.sampled_from(["train", "test", "val", "cat", "dog", "Thumbs.db", ".git", "__MACOSX", "a"])
+PATHS = st.lists(NAMES, max_size=4).flatmap(
+    lambda folders: st.integers(0, 9).map(lambda number: "/".join([*folders, f"{number}.jpg"]))
+)
+
+
+@given(st.lists(PATHS, unique=True, max_size=30), st.sampled_from([None, ["cat"], ["train", "test"]]))
+def test_every_file_has_a_class_or_is_counted(names: list[str], classes: list[str] | None) -> None:
+    try:
+        layout = lay_out(names, classes=classes, origin="x")
+    except EmptyDataset:
+        return
+    assert len(layout.files) + layout.left_out.total() == len(names)
+    assert all(file.label in file.name.split("/") for file in layout.files)
