@@ -34,7 +34,8 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   PlatformError                   the v1 API said no: status, reason, request id
     PlatformUnavailable transient no answer, 429 or 5xx
     JobConflict                   the job id exists with another input; names the field
-    JobFailed                     a job ended FAILED or CANCELLED
+    JobFailed           transient a job ended FAILED: a new one may succeed
+      JobFailedForGood  (final)   a job was cancelled, or failed as the next one would
     JobTimeout                    a job passed its deadline
     JobResultError                a job's result cannot be brought back
   NotebookError                   a cell cannot be run as a job
@@ -50,6 +51,8 @@ PipelineError                     picklable; inputs kept as attributes; .transie
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+EXIT_FINAL = 78  # of a program that failed for a reason that the next one would meet again: EX_CONFIG
 
 
 class PipelineError(Exception):
@@ -226,7 +229,15 @@ class JobConflict(PlatformError):
 
 
 class JobFailed(PlatformError):
-    """A job ended FAILED or CANCELLED; carries `job_id` and `state`."""
+    """A job ended FAILED; carries `job_id` and `state`. A new one may succeed."""
+
+    transient = True
+
+
+class JobFailedForGood(JobFailed):
+    """A job was cancelled, or failed for a reason that a new one would meet again."""
+
+    transient = False
 
 
 class JobTimeout(PlatformError):

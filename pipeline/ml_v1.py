@@ -1,9 +1,11 @@
-"""What both sides of the `ml` v1 wire share: the states of a job, and the runtime version in use."""
+"""What both sides of the `ml` v1 wire share: the states of a job, its final failures, the runtime version."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+# Begins the `errorMessage` of a job whose packages the engine refuses; another job would meet the same.
+PACKAGES_REFUSED = "The packages cannot be installed."
 RUNTIME_VERSION = "2.21"  # named after TensorFlow's minor version, as v1 does
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
-from pipeline.errors import JobConflict, JobFailed, JobTimeout, PlatformError, PlatformUnavailable
+from pipeline.errors import (
+    EXIT_FINAL,
+    JobConflict,
+    JobFailed,
+    JobFailedForGood,
+    JobTimeout,
+    PlatformError,
+    PlatformUnavailable,
+)
 from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock, label_value
 from pipeline.ml_engine.resources import Job, PredictionInput
-from pipeline.ml_v1 import JobState
+from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
 from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
@@ -18,6 +27,7 @@ log = logging.getLogger(__name__)
 JobKey: TypeAlias = "tuple[str | int | None, ...]"  # names a piece of work
 
 MAX_ATTEMPTS = 50
+FINAL_EXIT = re.compile(rf"non-zero status of {EXIT_FINAL}\b")
 REGION = "us-central1"
 
 
@@ -106,16 +116,19 @@ def raise_unless_succeeded(job: Job) -> Job:
     """Return a job that succeeded.
 
     Raises:
-        JobFailed: with the job's own error message, if it ended otherwise.
+        JobFailed: with the job's own error message, if it failed and a new one may succeed.
+        JobFailedForGood: if it was cancelled, or a new one would fail the same way.
     """
-    state = JobState(job["state"])
+    state, text = JobState(job["state"]), job.get("errorMessage") or "no message"
     if state is JobState.SUCCEEDED:
         return job
-    raise JobFailed(
-        f"Job {job['jobId']} ended {state}: {job.get('errorMessage') or 'no message'}",
-        job_id=job["jobId"],
-        state=str(state),
-    )
+    kind = JobFailed if state is JobState.FAILED and not _is_final(text) else JobFailedForGood
+    raise kind(f"Job {job['jobId']} ended {state}: {text}", job_id=job["jobId"], state=str(state))
+
+
+def _is_final(error_message: str) -> bool:
+    """Return whether another job with the same input would fail with this message, too."""
+    return error_message.startswith(PACKAGES_REFUSED) or FINAL_EXIT.search(error_message) is not None
 
 
 def wait_for_job(

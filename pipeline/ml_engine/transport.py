@@ -16,6 +16,7 @@ from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.discovery import Projects, Request
 
 AnswerT = TypeVar("AnswerT")
+FINAL_STATUSES = (501, 505)  # not implemented: another try is answered the same
 
 
 class LogPiece(TypedDict):
@@ -81,7 +82,7 @@ class V1Transport:
         """Send a request.
 
         Raises:
-            PlatformUnavailable: if nothing answers, or the answer is 429 or 5xx.
+            PlatformUnavailable: if nothing answers, or the answer is 429 or 5xx but for 501.
             PlatformError: if the service says no; `status` is the HTTP status.
         """
         try:
@@ -138,6 +139,7 @@ def error_status(error: PlatformError) -> int | None:
 
 
 def _error_of(status: int, reason: str, what: str) -> PlatformError:
-    kind = PlatformUnavailable if status == 429 or status >= 500 else PlatformError
+    is_transient = status == 429 or (status >= 500 and status not in FINAL_STATUSES)
+    kind = PlatformUnavailable if is_transient else PlatformError
     hint = " Check the connection's token." if status in (401, 403) else ""
     return kind(f"{what} answered {status}: {reason}{hint}", status=status, reason=reason)

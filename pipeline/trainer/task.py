@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.artifacts.training import TrainingSpec
-from pipeline.errors import PipelineError
+from pipeline.errors import EXIT_FINAL, PipelineError
 from pipeline.storage import Storage
 from pipeline.trainer.process import prepare_process
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = trainer_for(spec, Storage.from_environment()).fit()
     except PipelineError as error:
         logger.error("%s: %s", type(error).__name__, error)
-        return 1
+        return 1 if error.transient else EXIT_FINAL
     logger.info("Done: %s %s %s", record.work, record.package, record.seconds)
     return 0
 

@@ -146,7 +146,7 @@ class Supervisor:
     def _problem_of(self, phase: str) -> str:
         """Return why the supervisor or the installer ended the job; empty if it ended by itself."""
         note = self.directory / "problem.txt"
-        if self.problem or phase == "run":
+        if self.problem or phase == "run" or self.stopping:  # stopped, the installer blames its packages
             return self.problem
         return note.read_text(errors="replace")
 

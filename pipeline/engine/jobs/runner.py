@@ -19,7 +19,7 @@ from pipeline.engine.v1.fields import seconds_of
 from pipeline.engine.v1.resources import PredictionInput, TrainingInput
 from pipeline.engine.v1.responses import PredictionOutput
 from pipeline.errors import PipelineError
-from pipeline.ml_v1 import JobState
+from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ CANCELLED = JobChange(state=JobState.CANCELLED)
 def failure_text(status: RunStatus, log_tail: bytes) -> str:
     """Return the error message of a failed job: the text of ML Engine, with the end of the log."""
     tail = log_tail.decode(errors="replace").strip()
-    if status.problem:
+    if status.problem and status.preparing:
+        text = f"{PACKAGES_REFUSED} {status.problem}"
+    elif status.problem:
         text = status.problem
     elif status.state != RunState.EXITED:
         text = VANISHED
@@ -72,7 +74,7 @@ def failure_text(status: RunStatus, log_tail: bytes) -> str:
     else:
         code = status.exit_code
         text = f"The replica master 0 exited with a non-zero status of {code}. Termination reason: Error."
-    tail = tail.removesuffix(text).strip()  # the log ends with it when the problem was ours
+    tail = tail.removesuffix(status.problem or text).strip()  # the log ends with it when the problem was ours
     return f"{text}\n\n{tail}" if tail else text
 
 

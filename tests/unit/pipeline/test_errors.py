@@ -27,6 +27,6 @@ def test_every_error_is_drawn_in_the_module_docstring() -> None:
     assert [name for name in ours if name not in drawn] == []
 
 
-def test_only_storage_and_what_does_not_answer_are_transient() -> None:
+def test_only_storage_what_does_not_answer_and_failed_jobs_are_transient() -> None:
     transient = {kind.__name__ for kind in every_error() if kind.transient}
-    assert transient == {"StorageError", "PlatformUnavailable", "StackUnavailable"}
+    assert transient == {"JobFailed", "StorageError", "PlatformUnavailable", "StackUnavailable"}

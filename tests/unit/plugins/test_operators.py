@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import JobDirectory, Workspace
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, JobFailed, StorageError
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
@@ -411,16 +411,51 @@ class TestTrainingJob:
         again, _ = self.train(make_context)
         assert again.execute_complete(context, event)["forwarded"] == 8
 
-    @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
-    def test_lost_job_fails_the_task_with_the_jobs_message(
-        self, world: World, make_context: Callable[..., Any], state: str
+    @pytest.mark.parametrize(
+        ("state", "message"),
+        [
+            ("CANCELLED", "Cancelled by a client."),
+            ("FAILED", "The packages cannot be installed. p 1.0 requires numpy>9, and the runtime has 2.0."),
+            (
+                "FAILED",
+                "The replica master 0 exited with a non-zero status of 78. Termination reason: Error.",
+            ),
+        ],
+    )
+    def test_job_that_the_next_one_would_only_repeat_fails_the_task_at_once(
+        self, world: World, make_context: Callable[..., Any], state: str, message: str
     ) -> None:
         operator, context = self.train(make_context)
         [job] = operator.submit(context)
-        world.engine.end(job["jobId"], state, "exit status 1")
+        world.engine.end(job["jobId"], state, message)
         event = {"status": "ended", "job_ids": [job["jobId"]], "states": {}}
-        with pytest.raises(AirflowFailException, match=f"JobFailed: .* ended {state}: exit status 1"):
+        with pytest.raises(AirflowFailException, match=f"JobFailedForGood: .* ended {state}: {message[:20]}"):
             operator.execute_complete(context, event)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "The replica master 0 exited with a non-zero status of 1. Termination reason: Error.",
+            "The replica master 0 exited with a non-zero status of 143. Termination reason: Error.",
+            "The job's processes are gone and left no exit code: they were killed, or the machine restarted.",
+            "The packages could not be installed: it ended with a non-zero status of 143.",
+        ],
+    )
+    def test_job_that_failed_is_done_again_by_the_next_try_under_a_new_id(
+        self, world: World, make_context: Callable[..., Any], message: str
+    ) -> None:
+        world.engine.run_job = None
+        operator, context = self.train(make_context)
+        [job] = operator.submit(context)
+        world.engine.end(job["jobId"], "FAILED", message)
+        event = {"status": "ended", "job_ids": [job["jobId"]], "states": {}}
+        with pytest.raises(JobFailed, match="ended FAILED"):  # which Airflow tries again
+            operator.execute_complete(context, event)
+        again, context = self.train(make_context)
+        with pytest.raises(TaskDeferred):
+            again.execute(context)
+        assert list(world.engine.jobs) == [job["jobId"], again.job_ids[0]]
+        assert again.job_ids[0] != job["jobId"]
 
     def test_deadline_cancels_the_job(self, world: World, make_context: Callable[..., Any]) -> None:
         operator, context = self.train(make_context)

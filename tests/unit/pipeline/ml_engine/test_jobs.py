@@ -104,6 +104,24 @@ class TestWaiting:
         with pytest.raises(JobFailed, match=f"ended {state}: exit status 1"):
             self.wait(self.engine("RUNNING", state, message="exit status 1"), FakeClock())
 
+    @pytest.mark.parametrize(
+        ("state", "message", "is_transient"),
+        [
+            ("FAILED", "The replica master 0 exited with a non-zero status of 1. Reason: Error.", True),
+            ("FAILED", "The replica master 0 exited with a non-zero status of 143. Reason: Error.", True),
+            ("FAILED", "The replica master 0 exited with a non-zero status of 78. Reason: Error.", False),
+            ("FAILED", "", True),
+            ("FAILED", "The packages cannot be installed. a 1 requires b, which is nowhere.", False),
+            ("CANCELLED", "Cancelled by a client.", False),
+        ],
+    )
+    def test_only_a_failure_that_another_job_may_not_repeat_is_transient(
+        self, state: str, message: str, is_transient: bool
+    ) -> None:
+        with pytest.raises(JobFailed) as caught:
+            self.wait(self.engine(state, message=message), FakeClock())
+        assert caught.value.transient is is_transient
+
     def test_deadline_passes(self) -> None:
         clock = FakeClock()
         with pytest.raises(JobTimeout, match="RUNNING after 10 s"):

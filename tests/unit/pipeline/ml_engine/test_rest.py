@@ -60,6 +60,16 @@ def test_metrics_are_read_beside_v1_and_a_service_may_have_none(
     assert engine.read_metrics() == "m 1\n"
 
 
+@pytest.mark.parametrize(("status", "is_transient"), [(429, True), (500, True), (503, True), (501, False)])
+def test_what_is_not_implemented_is_not_asked_again(
+    engine: RestMLEngine, httpserver: HTTPServer, status: int, is_transient: bool
+) -> None:
+    httpserver.expect_request("/v1/projects/p/models/m").respond_with_handler(answers(error(status)))
+    with pytest.raises(PlatformError) as caught:
+        engine.get_model("m")
+    assert caught.value.transient is is_transient
+
+
 class TestJobs:
     def test_submits_with_the_bearer_token(self, engine: RestMLEngine, httpserver: HTTPServer) -> None:
         httpserver.expect_request(

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.artifacts.training import TrainingSpec
 from pipeline.backbones.table import find_backbone
-from pipeline.errors import EmptyDataset, LabelMapMismatch, WeightsMismatch
+from pipeline.errors import EXIT_FINAL, EmptyDataset, LabelMapMismatch, WeightsMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.frozen_network import FrozenNetwork
@@ -66,12 +66,12 @@ def test_a_label_without_a_class_is_refused(storage: Storage) -> None:
         trainer_for(SPEC, storage)
 
 
-def test_an_error_of_ours_ends_the_job_with_code_1_and_its_message(
+def test_an_error_that_another_job_would_repeat_ends_the_job_with_a_code_that_says_so(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_index(storage, labels=[])
     monkeypatch.setenv("GRAFT_BUCKETS", f"graft={tmp_path}")
-    assert main(REQUIRED.split()) == 1
+    assert main(REQUIRED.split()) == EXIT_FINAL
     assert "EmptyDataset: The pack has no training picture" in caplog.text
 
 
@@ -84,7 +84,7 @@ def test_weights_with_other_bytes_than_their_name_says_are_refused(storage: Stor
 def test_an_unknown_backbone_is_refused_with_the_known_ones(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert main([*REQUIRED.split(), "--backbone", "vgg"]) == 1
+    assert main([*REQUIRED.split(), "--backbone", "vgg"]) == EXIT_FINAL
     assert "UnknownBackbone: There is no backbone 'vgg'" in caplog.text
     assert "efficientnet_lite0, inception_v3" in caplog.text
 
