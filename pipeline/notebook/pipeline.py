@@ -87,8 +87,8 @@ def graft_run(name: str, params: Mapping[str, JsonValue] | None = None) -> Run:
     from pipeline.cli.run import read_params, start_run, watch_run
 
     settings = Settings()
-    given = [f"{key}={json.dumps(value)}" for key, value in (params or {}).items()]
-    conf = read_params(name, given, settings)
+    assignments = [f"{key}={json.dumps(value)}" for key, value in (params or {}).items()]
+    conf = read_params(name, assignments, settings)
     api = connect_airflow(require_stack())
     result = watch_run(api, name, start_run(api, name, conf, settings), settings)
     if result.summary is None:

@@ -21,10 +21,10 @@ class Overview:
 
     Args:
         scheduled: What the scheduler says of it.
-        serving: The version that has the traffic; None where there is none, or nobody knows.
+        serving: The version that has the traffic; None if there is none or if it is unknown.
         accuracy: Of that version, on its test pictures.
         trend: Accuracy of the last deployments.
-        verdict: What came of the newest run; None before the first.
+        verdict: The outcome of the newest run; None before the first.
         data: The latest dataset version.
         pictures: How many it holds.
         traffic: Predictions that its versions answered; None where the engine does not count.

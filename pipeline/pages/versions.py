@@ -97,7 +97,7 @@ def _read_origin(cache: ArtifactCache, name: str, version: str) -> HistoryEvent 
 
 
 def list_runs(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> list[tuple[Run, RunStatus]]:
-    """Return runs with what came of them."""
+    """Return runs with their outcomes."""
     return [(run, read_run_status(cache, name, run)) for run in runs]
 
 

@@ -60,7 +60,7 @@ async def rollback(
     """Give an older version the traffic, at once."""
     arguments = {"to": text_of(form, "version") or None, "reason": text_of(form, "reason")[:500]}
     await run_in_threadpool(_roll_back, page_context, name, str(user.get_name()), arguments)
-    return _back(request, f"classifiers/{name}", "said=rolled_back")
+    return _back(request, f"classifiers/{name}", "notice=rolled_back")
 
 
 def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[str, Any]) -> None:

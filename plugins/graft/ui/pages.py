@@ -32,7 +32,7 @@ from pipeline.pages.versions import METRICS, changed_settings, describe_side, li
 
 router = APIRouter()
 RUNS_SHOWN = 10
-SAID = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
+NOTICES = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
 LOG_SHOWN = 20_000  # bytes
 REPORT_POLICY = (
@@ -57,29 +57,29 @@ def common(request: Request, user: GetUserDep, name: str, tab: str) -> dict[str,
 
 def find_scheduled(name: str) -> Scheduled:
     """Return a classifier as Airflow has it; a 404 that says what to do where there is none."""
-    found = scheduler.read_classifiers([name])
-    if not found:
+    matches = scheduler.read_classifiers([name])
+    if not matches:
         raise HTTPException(
             404,
             f"Airflow has no classifier named {name}. Add {name}.yaml to dags/classifiers, and wait a few "
             "seconds; a mistake in it is among Airflow's import errors.",
         )
-    return found[0]
+    return matches[0]
 
 
 @router.get("/")
 def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep) -> Response:
     """All classifiers that the person may see."""
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    known = [each for each in scheduler.read_classifiers() if each.name in allowed]
+    visible = [each for each in scheduler.read_classifiers() if each.name in allowed]
     serving = page_context.serving()
-    rows = describe_classifiers(page_context.cache, known, serving.versions, serving.traffic)
+    rows = describe_classifiers(page_context.cache, visible, serving.versions, serving.traffic)
     return render(request, "classifiers.html", {"rows": rows, "problem": serving.problem})
 
 
 @router.get("/classifiers/{name}")
 def classifier(
-    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, said: str = ""
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, notice: str = ""
 ) -> Response:
     """One classifier: its versions, what served when, and its runs."""
     scheduled = find_scheduled(name)
@@ -93,7 +93,7 @@ def classifier(
     values = {
         "row": describe_classifier(page_context.cache, scheduled, serving),
         "problem": problem,
-        "said": SAID.get(said, ""),
+        "notice": NOTICES.get(notice, ""),
         "versions": versions,
         "targets": targets,
         "target": earlier[-1] if earlier else None,
@@ -142,15 +142,15 @@ def pictures(
         if version:
             raise ObjectNotFound(f"{name} has no dataset version {version}.")
         return render(request, "no_pictures.html", base)
-    found = read_pictures(cache, name, info.version)
+    listing = read_pictures(cache, name, info.version)
     choice = Choice(label=label, split=split, reason=reason, text=text[:100], page=page)
     values = {
         "info": info,
-        "sheet": choose_pictures(found, choice),
+        "sheet": choose_pictures(listing, choice),
         "choice": choice,
-        "reasons": count_reasons(found),
+        "reasons": count_reasons(listing),
         "pending": pending_decisions(cache, name),
-        "total": len(found.rows),
+        "total": len(listing.rows),
     }
     return render(request, "pictures.html", {**base, **values})
 
@@ -223,13 +223,15 @@ def runs(request: Request, name: access.Readable) -> Response:
 
 @router.get("/jobs/{job_id}")
 def job(request: Request, user: GetUserDep, page_context: PageContextDep, job_id: JobId) -> Response:
-    """A job of the engine's: its state, what it was told, and the end of what it wrote."""
+    """A job of the engine: its state, its input, and the end of its log."""
     requires_access_dag("GET", DagAccessEntity.TASK_LOGS)(request, user)
     with page_context.engine() as engine:
-        found = engine.get_job(job_id)
-        if found is None:
+        resource = engine.get_job(job_id)
+        if resource is None:
             raise HTTPException(404, f"The engine has no job {job_id}. Old ones are swept away.")
         log = engine.read_job_log(job_id, offset=-LOG_SHOWN).text
-    told = found.get("trainingInput") or found.get("predictionInput") or {}
-    is_waiting = not JobState(found["state"]).is_terminal
-    return render(request, "job.html", {"job": found, "told": told, "log": log, "is_waiting": is_waiting})
+    job_input = resource.get("trainingInput") or resource.get("predictionInput") or {}
+    is_waiting = not JobState(resource["state"]).is_terminal
+    return render(
+        request, "job.html", {"job": resource, "input": job_input, "log": log, "is_waiting": is_waiting}
+    )
