@@ -40,6 +40,9 @@ class EngineSettings(EnvironmentSettings):
         description="Memory of a training job; 0: its slot's share of four fifths of the machine's.",
     )
     job_cpus: int = Field(0, ge=0, description="Processors a training job may use; 0: all of them.")
+    job_processes: int = Field(
+        4096, ge=1, description="Processes of a training job; with a control group its threads count too."
+    )
     job_nice: int = Field(5, ge=0, le=19, description="How much a training job gives way to predictions.")
     job_restarts: int = Field(
         2, ge=0, le=10, description="How often a program that a signal ended is started again."

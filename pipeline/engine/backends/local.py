@@ -20,6 +20,7 @@ import psutil
 
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob, installer, supervisor
 from pipeline.engine.backends.access import OWN, JobAccess
+from pipeline.engine.backends.control_group import ControlGroup
 from pipeline.engine.backends.plan import (
     MARK,
     cpu_settings,
@@ -71,6 +72,8 @@ def end_job(directory: Path, grace_seconds: float) -> None:
         if late > 0:
             signal_all(alive if late > RECORD_SECONDS else alive - {claim["pid"]}, signal.SIGKILL)
         time.sleep(0.05)
+    if group := ControlGroup.of(directory):
+        group.remove()  # of a supervisor that was killed
 
 
 def jobs_directory(home: Path) -> Path:
@@ -175,6 +178,7 @@ class LocalBackend:
             "max_running_seconds": job.max_running_seconds,
             "grace_seconds": self._settings.cancel_grace_seconds,
             "memory_bytes": memory_limit(self._settings),
+            "processes": self._settings.job_processes,
             "cpus": cpus,
             "nice": self._settings.job_nice,
             "restarts": self._settings.job_restarts,

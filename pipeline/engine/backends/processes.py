@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -111,12 +111,20 @@ def private_bytes(pids: Iterable[int]) -> int:
     return total
 
 
-def end_descendants(pid: int, grace_seconds: float) -> None:
-    """Send SIGTERM to all that a process started, SIGKILL after the grace, and wait until it is gone."""
+def end_descendants(pid: int, grace_seconds: float, forbid_forks: Callable[[], None] | None = None) -> None:
+    """Send SIGTERM to all that a process started, SIGKILL after the grace, and wait until it is gone.
+
+    Args:
+        pid: Of the process.
+        grace_seconds: How long they may tidy up.
+        forbid_forks: Called when the grace has passed.
+    """
     deadline = time.monotonic() + grace_seconds
     signal_all(descendants(pid), signal.SIGTERM)
     while alive := descendants(pid):
         if time.monotonic() >= deadline:
+            if forbid_forks:
+                forbid_forks()
             signal_all(alive, signal.SIGKILL)
         time.sleep(0.05)
 

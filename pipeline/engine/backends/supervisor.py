@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from pipeline.engine.backends.control_group import ControlGroup
 from pipeline.engine.backends.processes import (
     adopt_orphans,
     descendants,
@@ -72,6 +73,7 @@ class Supervisor:
         self.stopping = False
         self.timed_out = False
         self.problem = ""
+        self.group: ControlGroup | None = None
 
     @property
     def _is_ended_by_us(self) -> bool:
@@ -90,7 +92,7 @@ class Supervisor:
             self.child.terminate()
         while not self._has_ended(self.child):
             self._check_time(deadline)
-            self._check_memory()
+            self._check_size()
         code = self.child.wait()
         return code if code >= 0 else SIGNALLED - code
 
@@ -110,17 +112,30 @@ class Supervisor:
     def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline and not self.timed_out:
             self.timed_out = True
-            end_descendants(os.getpid(), self.job["grace_seconds"])
+            self._end_all(self.job["grace_seconds"])
 
-    def _check_memory(self) -> None:
+    def _check_size(self) -> None:
         limit, pids = self.job["memory_bytes"], descendants(os.getpid())
+        if len(pids) > self.job["processes"]:
+            self.problem = (
+                f"The job had {len(pids)} processes and was ended; its limit is {self.job['processes']}. "
+                "Start fewer, or raise GRAFT_ENGINE_JOB_PROCESSES."
+            )
+            self._end_all(0)
+        elif not self.problem:
+            self._check_memory(limit, pids)
+
+    def _check_memory(self, limit: int, pids: list[int]) -> None:
         if resident_bytes(pids) <= limit or (used := private_bytes(pids)) <= limit:
             return
         self.problem = (
             f"The job used {used / 1e6:.0f} MB of memory and was ended; its limit is {limit / 1e6:.0f} MB. "
             "Work on less at a time, or raise GRAFT_ENGINE_JOB_MEMORY_BYTES."
         )
-        end_descendants(os.getpid(), 0)  # no grace: it would use still more
+        self._end_all(0)  # no grace: it would use still more
+
+    def _end_all(self, grace_seconds: float) -> None:
+        end_descendants(os.getpid(), grace_seconds, self.group.forbid_forks if self.group else None)
 
     def _run_all(self) -> tuple[str, int]:
         code = self._run(self.job["prepare"], dict(os.environ), float("inf"))
@@ -132,12 +147,17 @@ class Supervisor:
         for restart in range(1, self.job["restarts"] + 1):
             if code < SIGNALLED or self._is_ended_by_us:
                 break
-            end_descendants(os.getpid(), self.job["grace_seconds"])
+            self._end_all(self.job["grace_seconds"])
             self._log(f"A signal ended the program (status {code}). Restart {restart}.")
             time.sleep(RESTART_SECONDS)
             if not self.stopping:
+                self._enter_group()
                 code = self._run(self.job["command"], self.job["env"], deadline)
         return "run", code
+
+    def _enter_group(self) -> None:
+        group = ControlGroup.of(self.directory)
+        self.group = group if group and group.enter(self.job["processes"] + 1) else None
 
     def _log(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
@@ -156,6 +176,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
+        self._enter_group()
         limit_this_process(cpus=self.job["cpus"], nice=self.job["nice"])
         self._log(f"Sandbox: {self.job['sandbox']}.")
         phase, code = "prepare", 1
@@ -165,7 +186,9 @@ class Supervisor:
             self.problem = f"The job could not be started: {error}"
         if self.problem:
             self._log(self.problem)
-        end_descendants(os.getpid(), self.job["grace_seconds"])
+        self._end_all(self.job["grace_seconds"])
+        if self.group:
+            self.group.leave()
         ending: dict[str, JsonValue] = {"phase": phase, "code": code, "timed_out": self.timed_out}
         ending |= {"problem": self._problem_of(phase), "ended": time.time()}
         write_json(self.directory / "exit.json", ending)

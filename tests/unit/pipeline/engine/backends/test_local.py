@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline.engine.backends import RunState, TrainingJob
+from pipeline.engine.backends.control_group import ControlGroup
 from pipeline.engine.backends.local import LocalBackend, marked_processes, stop_all_jobs
 from pipeline.engine.backends.plan import MARK, job_environment, memory_limit
 from pipeline.engine.backends.processes import process_start
@@ -46,6 +47,25 @@ if action == 'hidden':
     command = [sys.executable, '-c', 'import time; time.sleep(60)']
     print('left', subprocess.Popen(command, start_new_session=True, env={}).pid, flush=True)
     sys.exit(0)
+if action == 'bomb':
+    started = 0
+    try:
+        while True:
+            if not os.fork():
+                while True:
+                    try:
+                        os.fork()
+                    except OSError:
+                        time.sleep(0.01)
+            started += 1
+    except OSError as error:
+        print('bomb', started, error, flush=True)
+        time.sleep(60)
+if action == 'crowd':
+    for _ in range(20):
+        if not os.fork():
+            time.sleep(60)
+    time.sleep(60)
 if action == 'escape':
     command = [sys.executable, '-c', 'import time; time.sleep(60)']
     pid = os.fork()
@@ -97,6 +117,17 @@ def job(*args: str, **changes) -> TrainingJob:
 
 def local(tmp_path, storage, **settings) -> LocalBackend:
     return LocalBackend(tmp_path, storage, EngineSettings(cancel_grace_seconds=0.5, **settings))
+
+
+def can_make_groups(tmp_path) -> bool:
+    group = ControlGroup.of(tmp_path / "probe")
+    pid = os.fork()
+    if not pid:
+        entered = group is not None and group.enter(10)
+        if entered:
+            group.leave()
+        os._exit(0 if entered else 1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def start(backend: LocalBackend, work: TrainingJob) -> None:
@@ -166,6 +197,26 @@ class TestLimits:
         assert status.problem.startswith("The job used ")
         assert "its limit is 200 MB" in status.problem
         assert status.exit_code in (128 + 15, 128 + 9)
+
+    def test_a_job_of_too_many_processes_is_ended(self, backend, tmp_path, storage):
+        start(local(tmp_path, storage, job_processes=8), job("crowd"))
+        status = wait_over(backend)
+        assert status.exit_code
+        if not can_make_groups(tmp_path):
+            assert "its limit is 8" in status.problem
+        assert marked_processes(tmp_path / "engine" / "jobs" / "j1") == []
+
+    def test_a_fork_bomb_stops_at_the_limit_and_its_end_is_the_end_of_all(self, backend, tmp_path, storage):
+        if not can_make_groups(tmp_path):
+            pytest.skip("needs a control group that this user may make")
+        start(local(tmp_path, storage, job_processes=40), job("bomb"))
+        wait_for(lambda: b"bomb " in log(backend), seconds=60)
+        assert len(marked_processes(tmp_path / "engine" / "jobs" / "j1")) <= 41
+        asyncio.run(backend.stop("j1"))
+        assert marked_processes(tmp_path / "engine" / "jobs" / "j1") == []
+        group = ControlGroup.of(tmp_path / "engine" / "jobs" / "j1")
+        assert group is not None
+        assert not group.path.exists()
 
     def test_a_job_has_the_processors_it_is_given_and_gives_way(self, backend, tmp_path, storage):
         start(local(tmp_path, storage, job_cpus=1, job_nice=7), job("cpus"))
