@@ -20,6 +20,16 @@ class Difference(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPairs(Record):
+    """Two models on the pictures of one class; the fields are those of `Comparison`, as counts."""
+
+    pictures: int
+    gained: int
+    lost: int
+    design_effect: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(Record):
     """A candidate against its champion.
 
@@ -32,6 +42,8 @@ class Comparison(Record):
         p_value: Of the exact McNemar test that both are equally good.
         design_effect: How many times more the difference varies because pictures come in groups.
         differences: Candidate minus champion, by metric.
+        changed: Pictures that the two answer differently, right or wrong; None in older files.
+        classes: The two on the pictures of each class.
     """
 
     pictures: int
@@ -42,23 +54,8 @@ class Comparison(Record):
     p_value: float
     design_effect: float = 1.0
     differences: dict[str, Difference] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedClasses(Record):
-    """Candidate and champion on the pictures of the classes that both know.
-
-    Args:
-        classes: Those classes.
-        pictures: Test pictures of them.
-        candidate: The candidate's metrics; None where there is no such picture.
-        champion: The champion's.
-    """
-
-    classes: tuple[str, ...]
-    pictures: int
-    candidate: Metrics | None
-    champion: Metrics | None
+    changed: int | None = None
+    classes: dict[str, ClassPairs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +76,81 @@ class SliceMetrics(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedClasses(Record):
+    """Candidate and champion on the pictures that can be compared.
+
+    These are pictures of the classes that both know, without those that the champion was trained on.
+
+    Args:
+        classes: Those classes.
+        pictures: How many such test pictures there are.
+        candidate: The candidate's metrics; None where there is no such picture.
+        champion: The champion's.
+        comparison: The two, picture by picture.
+        slices: How both did on parts of these pictures, by column and value.
+        trained_on: Test pictures that are left out because the champion was trained on them.
+    """
+
+    classes: tuple[str, ...]
+    pictures: int
+    candidate: Metrics | None
+    champion: Metrics | None
+    comparison: Comparison | None = None
+    slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
+    trained_on: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassChanges(Record):
+    """How the classes differ from the champion's.
+
+    Args:
+        added: Classes that the champion does not know.
+        removed: Classes that only the champion knows.
+        renamed: Added classes by the removed one whose pictures they have.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The changes in words; empty if there is none."""
+        added = [label for label in self.added if label not in self.renamed.values()]
+        removed = [label for label in self.removed if label not in self.renamed]
+        renamed = [f"{old} to {new}" for old, new in self.renamed.items()]
+        lists = (("added", added), ("removed", removed), ("renamed", renamed))
+        return "; ".join(f"{verb} {', '.join(labels)}" for verb, labels in lists if labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance(Record):
+    """Whether answers depend on the labels.
+
+    Args:
+        p_value: How often answers that do not depend on the labels hit at least as often as these.
+        lowest_p_value: The same for answers that are all right: what the test pictures can show at best.
+    """
+
+    p_value: float
+    lowest_p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference(Record):
+    """The most accurate version that served lately, on the test pictures that it has answered too.
+
+    Args:
+        version: The version.
+        comparison: The candidate against it.
+    """
+
+    version: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation(Record):
     """What `evaluation.json` says; docs/evaluation.md is its schema.
 
@@ -91,11 +163,14 @@ class Evaluation(Record):
         champion: Its metrics on all test pictures, None when it cannot be compared.
         note: What the baseline is, or why there is none.
         comparison: The two, picture by picture.
-        shared: Both on the pictures of the classes that both know, where the champion knows other ones.
+        shared: Both on the pictures that can be compared, where these are not all of them.
         champion_saw: How many of the test pictures the champion was trained on; None if unknown.
         slices: How both did on parts of the test pictures, by column and value.
         size_mb: Megabytes of the candidate's model directory.
         batch_ms_per_picture: Milliseconds of the batch prediction job for each picture, loading included.
+        chance: Whether the candidate's answers depend on the labels; None in older files.
+        class_changes: How the classes differ from the champion's; None if they are the same.
+        reference: The most accurate version of late, where it is another than the champion.
     """
 
     FORMAT: ClassVar[int | None] = 2
@@ -114,6 +189,26 @@ class Evaluation(Record):
     slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
     size_mb: float | None = None
     batch_ms_per_picture: float | None = None
+    chance: Chance | None = None
+    class_changes: ClassChanges | None = None
+    reference: Reference | None = None
+
+    @property
+    def comparable(self) -> SharedClasses | None:
+        """Candidate and champion on the pictures that can be compared; None without a champion."""
+        if self.champion is None and self.comparison is None:
+            return None
+        if self.shared is not None:
+            return self.shared
+        pictures = self.comparison.pictures if self.comparison else self.candidate.test_pictures
+        return SharedClasses(
+            classes=self.classes,
+            pictures=pictures,
+            candidate=self.candidate,
+            champion=self.champion,
+            comparison=self.comparison,
+            slices=self.slices,
+        )
 
     def headline(self) -> Evaluation:
         """Return what travels between the steps of a run; the rest is in `evaluation.json`."""
@@ -124,4 +219,5 @@ class Evaluation(Record):
             comparison=None,
             shared=None,
             slices={},
+            reference=None,
         )

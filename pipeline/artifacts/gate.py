@@ -9,6 +9,9 @@ from pipeline.artifacts.metrics import Interval, Metrics, Number
 from pipeline.artifacts.record import Record
 
 FIRST_VERSION_RULE = "first_version"
+COMPARED_PICTURES_RULE = "compared_pictures"
+CLASSES_CHANGED_RULE = "classes_changed"
+PERSONS_RULES = (FIRST_VERSION_RULE, COMPARED_PICTURES_RULE, CLASSES_CHANGED_RULE)
 
 
 class Verdict(StrEnum):
@@ -75,6 +78,7 @@ class GateDecision(Record):
         note: What the baseline is, or why there is none.
         rules: Every rule with its value, limit, interval and verdict.
         override: Who took the version in spite of the reasons; None unless it was overridden.
+        switched_off: Rules that are in force by default and that the gate switched off.
     """
 
     accepted: bool
@@ -85,8 +89,9 @@ class GateDecision(Record):
     note: str
     rules: tuple[Rule, ...] = field(default=())
     override: Override | None = None
+    switched_off: tuple[str, ...] = ()
 
     @property
     def waits_for_person(self) -> bool:
         """Whether it is accepted only if a person approves."""
-        return any(rule.key == FIRST_VERSION_RULE and rule.verdict is Verdict.PENDING for rule in self.rules)
+        return any(rule.key in PERSONS_RULES and rule.verdict is Verdict.PENDING for rule in self.rules)

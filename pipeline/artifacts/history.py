@@ -43,6 +43,7 @@ class HistoryEvent(Record):
         by: The person who approved, rejected or rolled back.
         reason: Why, as the person put it.
         decided_at: When the person decided.
+        switched_off: Default rules of the gate that were not in force; of promotions.
     """
 
     FORMAT: ClassVar[int | None] = 1
@@ -59,6 +60,7 @@ class HistoryEvent(Record):
     by: str | None = None
     reason: str | None = None
     decided_at: str | None = None
+    switched_off: tuple[str, ...] = ()
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values; only `previous` may be null, other keys are left out then."""

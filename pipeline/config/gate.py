@@ -30,16 +30,41 @@ LOWER_IS_BETTER = frozenset({"loss", "brier", "ece"})
 
 
 class Limit(Strict):
-    """Bounds of one metric; at least one of the two."""
+    """Bounds of one metric; at least one of the three."""
 
     min: float | None = Field(None, description="The metric may not be below this.")
     max: float | None = Field(None, description="The metric may not be above this.")
+    min_lower_bound: float | None = Field(
+        None, description="The lower end of the metric's 95 % interval may not be below this."
+    )
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Limit:
-        if self.min is None and self.max is None:
-            raise ValueError("a limit needs `min` or `max`")
+        if self.min is None and self.max is None and self.min_lower_bound is None:
+            raise ValueError("a limit needs `min`, `max` or `min_lower_bound`")
         return self
+
+
+class GateDefaults(Strict):
+    """The rules that are in force beside a gate's own; each can be switched off."""
+
+    informative: bool = Field(
+        True, description="Refuse answers that do not depend on the labels, or that never name a class."
+    )
+    not_worse: bool = Field(True, description="Refuse a model shown to be less accurate than the champion.")
+    class_drop: bool = Field(
+        True,
+        description="Refuse a class shown to be worse than the champion's by `max_class_drop`.",
+    )
+    ratchet: bool = Field(
+        True,
+        description="Refuse a model shown to be less accurate than the best of the last 365 days.",
+    )
+
+    @property
+    def switched_off(self) -> tuple[str, ...]:
+        """The rules that are not in force."""
+        return tuple(name for name, is_on in self.model_dump().items() if not is_on)
 
 
 class Drop(Strict):
@@ -106,6 +131,16 @@ class GateConfig(Strict):
     )
     non_inferiority: NonInferiority | None = Field(
         None, description="Accuracy must be shown not to be worse than the champion's by a margin."
+    )
+    defaults: GateDefaults = Field(
+        default_factory=GateDefaults,
+        description="The rules that are always in force; e.g. `{not_worse: off}` switches one off.",
+    )
+    max_class_drop: Share = Field(
+        0.1, description="How much a class's recall may be shown to drop; of the default rule `class_drop`."
+    )
+    classes_changed: Literal["allow", "require_approval", "refuse"] = Field(
+        "allow", description="What happens when classes were added, removed or renamed since the champion."
     )
     per_class: dict[ClassMetricName, ClassLimit] = Field(
         default_factory=dict, description="What every class must reach, e.g. `recall: {min: 0.8}`."

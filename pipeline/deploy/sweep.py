@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.evaluate.ratchet import best_served
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
 from pipeline.ml_engine.resources import Job
 from pipeline.ml_v1 import JobState
@@ -48,8 +49,10 @@ def find_old_versions(
         grace: How long one that never served stays, so that a person can clear its run's failed task.
         now: The time.
     """
-    served = served_before(read_history(workspace, model))
+    history = read_history(workspace, model)
+    served = served_before(history)
     kept = {default, *live, *served[-keep:]}
+    kept.add(best_served(history, now=now))  # candidates are held against it
     if default in served:  # after a rollback, too, there must be something to go back to
         kept |= set(served[: served.index(default) + 1][-keep:])
     old = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts.manifest import Manifest
@@ -57,13 +57,30 @@ def read_champion(version: str, job: PredictionJob, models: Sequence[ModelDirect
     )
 
 
-def count_seen_pictures(storage: Storage, champion: Champion, test_ids: set[str]) -> int | None:
-    """Return how many of the test pictures the champion was trained on; None if unknown."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChampionPictures:
+    """The pictures of the champion's dataset version.
+
+    Args:
+        labels: Label of each kept picture, by id.
+        trained: Ids of those that it was trained on.
+    """
+
+    labels: Mapping[str, str]
+    trained: frozenset[str]
+
+
+def read_champion_pictures(storage: Storage, champion: Champion) -> ChampionPictures | None:
+    """Return the pictures of the champion's dataset version; None if they are unknown."""
     if champion.dataset_uri is None:
         return None
-    rows = Manifest(DatasetVersionFolder(storage, champion.dataset_uri)).rows(("id", "status", "split"))
+    columns = ("id", "label", "status", "split")
+    rows = Manifest(DatasetVersionFolder(storage, champion.dataset_uri)).rows(columns)
     try:
-        trained = {row.id for row in rows if row.is_kept and row.split == TRAIN}
+        kept = [(row.id, row.label, row.split) for row in rows if row.is_kept and row.id is not None]
     except ObjectNotFound:
         return None
-    return len(trained & test_ids)
+    return ChampionPictures(
+        labels={id: label for id, label, _ in kept},
+        trained=frozenset(id for id, _, split in kept if split == TRAIN),
+    )

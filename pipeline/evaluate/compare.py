@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from statistics import NormalDist
 
-from pipeline.artifacts.evaluation import Comparison, Difference
+from pipeline.artifacts.evaluation import ClassPairs, Comparison, Difference
 
 STEPS = 60  # of bisection: finer than a float needs
 
@@ -21,6 +21,8 @@ def compare_pairs(
     champion: Sequence[bool],
     *,
     groups: Sequence[Hashable],
+    labels: Sequence[str] = (),
+    changed: int | None = None,
     differences: Mapping[str, Difference] | None = None,
 ) -> Comparison:
     """Compare two models picture by picture.
@@ -30,12 +32,15 @@ def compare_pairs(
         candidate: Whether the candidate is right on each.
         champion: Whether the champion is.
         groups: Group of near duplicates of each.
+        labels: Label of each; without them classes are not compared.
+        changed: Pictures that the two answer differently.
         differences: Of the other metrics, by name.
     """
     pairs = list(zip(keys, candidate, champion, strict=True))
     gained = tuple(key for key, one, other in pairs if one and not other)
     lost = tuple(key for key, one, other in pairs if other and not one)
-    effect = design_effect([int(one) - int(other) for _, one, other in pairs], groups)
+    signs = [int(one) - int(other) for _, one, other in pairs]
+    effect = design_effect(signs, groups)
     return Comparison(
         pictures=len(pairs),
         gained=gained,
@@ -45,7 +50,27 @@ def compare_pairs(
         p_value=mcnemar_p_value(len(gained), len(lost)),
         design_effect=effect,
         differences=dict(differences or {}),
+        changed=changed,
+        classes=_compare_classes(signs, groups, labels),
     )
+
+
+def _compare_classes(
+    signs: Sequence[int], groups: Sequence[Hashable], labels: Sequence[str]
+) -> dict[str, ClassPairs]:
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(label, []).append(place)
+    compared = {}
+    for label, chosen in places.items():
+        own = [signs[place] for place in chosen]
+        compared[label] = ClassPairs(
+            pictures=len(own),
+            gained=own.count(1),
+            lost=own.count(-1),
+            design_effect=design_effect(own, [groups[place] for place in chosen]),
+        )
+    return compared
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:

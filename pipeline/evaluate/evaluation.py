@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts.evaluation import Difference, Evaluation, SharedClasses
-from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.evaluation import Evaluation, Reference
+from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.metrics import Metrics
 from pipeline.artifacts.workspace import DatasetVersionFolder
-from pipeline.errors import LabelMapMismatch
-from pipeline.evaluate.champion import Champion, count_seen_pictures
-from pipeline.evaluate.compare import compare_pairs
+from pipeline.errors import EvaluationError, LabelMapMismatch
+from pipeline.evaluate.champion import Champion, read_champion_pictures
 from pipeline.evaluate.predictions import (
+    Prediction,
     PredictionJob,
     check_counts,
     join_predictions,
     read_predictions,
     read_test_rows,
 )
+from pipeline.evaluate.ratchet import ServedVersion
 from pipeline.storage import Storage
 
 if TYPE_CHECKING:
     from pipeline.evaluate.answers import Answers
 
 log = logging.getLogger(__name__)
+
+MIN_COMPARED = 20  # pictures below which a comparison tells too little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +53,36 @@ class TestSet:
             EvaluationError: if its predictions are not exactly one for each picture.
             LabelMapMismatch: if its labels are not `model_classes`.
         """
+        return self.join(read_predictions(storage, output_path), model_classes)
+
+    def select(self, keys: Collection[str], classes: Collection[str]) -> TestSet:
+        """Return the pictures with one of the ids and one of the labels."""
+        rows = {key: row for key, row in self.rows.items() if key in keys and row.label in classes}
+        return TestSet(rows=rows, classes=self.classes)
+
+    def join(
+        self, predictions: Sequence[Prediction], model_classes: Sequence[str], *, allow_more: bool = False
+    ) -> Answers:
+        """Return a model's answers for the pictures.
+
+        Args:
+            predictions: Its predictions.
+            model_classes: Its classes.
+            allow_more: Whether there may be predictions of other pictures, too.
+
+        Raises:
+            EvaluationError: if the predictions are not exactly one for each picture.
+            LabelMapMismatch: if its labels are not `model_classes`.
+        """
         from pipeline.evaluate.answers import collect_answers
 
         labels = {key: row.label for key, row in self.rows.items()}
-        predictions = join_predictions(read_predictions(storage, output_path), labels)
+        if allow_more:
+            predictions = [each for each in predictions if each.key in labels]
+        joined = join_predictions(predictions, labels)
         groups = {key: row.group or key for key, row in self.rows.items()}
         return collect_answers(
-            predictions, labels, model_classes=model_classes, classes=self.classes, groups=groups
+            joined, labels, model_classes=model_classes, classes=self.classes, groups=groups
         )
 
 
@@ -66,6 +92,7 @@ def evaluate_model(
     classes: Sequence[str],
     candidate_job: PredictionJob,
     champion: Champion | None = None,
+    better: Sequence[ServedVersion] = (),
     slices: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a candidate and its champion from their finished batch prediction jobs.
@@ -75,12 +102,14 @@ def evaluate_model(
         classes: The candidate's labels, those of the dataset.
         candidate_job: The candidate's job.
         champion: The version that serves, if one does.
+        better: Versions of late that were more accurate than the champion, the most accurate first.
         slices: Columns to slice by, besides those that always are.
 
     Raises:
         EvaluationError: if predictions and test pictures do not fit.
         ConfigError: if there is no column to slice by.
     """
+    from pipeline.evaluate.chance import measure_chance
     from pipeline.evaluate.measure import measure
     from pipeline.evaluate.slices import check_columns, measure_slices
 
@@ -96,12 +125,14 @@ def evaluate_model(
         candidate=measure(answers),
         size_mb=_model_size(storage, candidate_job.model_uri),
         batch_ms_per_picture=None if seconds is None else 1000 * seconds / len(tested.rows),
+        chance=measure_chance(answers),
     )
     others = None
     if champion is not None:
         others, problem = _ask_champion(storage, champion, tested)
         if others is not None:
-            evaluation = _compare(storage, evaluation, champion, tested, answers, others)
+            evaluation = _compare(dataset, evaluation, champion, tested, answers, others, slices)
+            evaluation = replace(evaluation, reference=_find_reference(storage, better, tested, answers))
         else:
             note = (
                 f"champion {champion.version} {problem}: it is not compared, only absolute rules are judged"
@@ -122,44 +153,81 @@ def _ask_champion(storage: Storage, champion: Champion, tested: TestSet) -> tupl
 
 
 def _compare(
-    storage: Storage,
+    dataset: DatasetVersionFolder,
     evaluation: Evaluation,
     champion: Champion,
     tested: TestSet,
     answers: Answers,
     others: Answers,
+    slices: Sequence[str],
 ) -> Evaluation:
-    from pipeline.evaluate.bootstrap import difference_intervals
     from pipeline.evaluate.measure import measure
-
-    metrics = measure(others)
-    intervals = difference_intervals(answers, others)
-    differences = {}
-    for name in ("accuracy", "loss", *evaluation.candidate.scores):
-        one, other = evaluation.candidate.value_of(name), metrics.value_of(name)
-        if one is not None and other is not None:
-            differences[name] = Difference(value=one - other, ci95=intervals.get(name))
-    comparison = compare_pairs(
-        answers.keys,
-        answers.correct.tolist(),
-        others.correct.tolist(),
-        groups=answers.groups.tolist(),
-        differences=differences,
+    from pipeline.evaluate.pairing import (
+        compare_answers,
+        compare_shared,
+        find_class_changes,
+        measure_differences,
     )
-    saw = count_seen_pictures(storage, champion, set(tested.rows))
+
+    metrics, pictures = measure(others), read_champion_pictures(dataset.storage, champion)
+    trained_on = pictures.trained & set(tested.rows) if pictures else frozenset()
+    changes = find_class_changes(
+        tested.classes,
+        champion.classes or (),
+        labels=_read_labels(dataset),
+        champion_labels=pictures.labels if pictures else {},
+    )
+    differences = measure_differences(answers, others, evaluation.candidate, metrics)
     return replace(
         evaluation,
         champion_version=champion.version,
         champion_job=champion.job,
         champion=metrics,
-        note=_note(champion, metrics, tested, saw),
-        comparison=comparison,
-        shared=_shared(champion, tested, answers, others),
-        champion_saw=saw,
+        note=_note(champion, metrics, tested, len(trained_on)),
+        comparison=replace(compare_answers(answers, others), differences=differences),
+        shared=compare_shared(
+            answers,
+            others,
+            classes=tested.classes,
+            champion_classes=champion.classes or (),
+            trained_on=trained_on,
+            rows=[tested.rows[key] for key in answers.keys],
+            slices=slices,
+        ),
+        champion_saw=len(trained_on) if pictures else None,
+        class_changes=changes,
     )
 
 
-def _note(champion: Champion, metrics: Metrics, tested: TestSet, saw: int | None) -> str:
+def _read_labels(dataset: DatasetVersionFolder) -> dict[str, str]:
+    rows = Manifest(dataset).rows(("id", "label", "status"))
+    return {row.id: row.label for row in rows if row.is_kept and row.id is not None}
+
+
+def _find_reference(
+    storage: Storage, better: Sequence[ServedVersion], tested: TestSet, answers: Answers
+) -> Reference | None:
+    """Return the first of the better versions that has answered enough of the test pictures."""
+    import numpy as np
+
+    from pipeline.evaluate.pairing import compare_answers
+
+    for served in better:
+        try:
+            predictions = read_predictions(storage, served.output_path)
+            part = tested.select({prediction.key for prediction in predictions}, served.classes)
+            if len(part.rows) < MIN_COMPARED:
+                continue
+            others = part.join(predictions, served.classes, allow_more=True)
+        except (EvaluationError, LabelMapMismatch) as error:  # the job of its evaluation is gone, or not ours
+            log.warning("version %s cannot be compared: %s", served.version, error)
+            continue
+        chosen = answers.select(np.array([key in part.rows for key in answers.keys]))
+        return Reference(version=served.version, comparison=compare_answers(chosen, others))
+    return None
+
+
+def _note(champion: Champion, metrics: Metrics, tested: TestSet, saw: int) -> str:
     note = f"champion {champion.version}: accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4g}"
     unknown = [label for label in tested.classes if label not in (champion.classes or ())]
     if unknown:
@@ -171,23 +239,6 @@ def _note(champion: Champion, metrics: Metrics, tested: TestSet, saw: int | None
         )
         log.warning(note)
     return note
-
-
-def _shared(champion: Champion, tested: TestSet, answers: Answers, others: Answers) -> SharedClasses | None:
-    """Measure both on the pictures of the classes that both know; None where these are all."""
-    import numpy as np
-
-    from pipeline.evaluate.measure import measure
-
-    classes = champion.classes or ()
-    if set(classes) == set(tested.classes):
-        return None
-    shared = [label for label in tested.classes if label in classes]
-    mask = np.isin(answers.truth, [tested.classes.index(label) for label in shared])
-    candidate, other = (
-        measure(each.select(mask)).headline() if mask.any() else None for each in (answers, others)
-    )
-    return SharedClasses(classes=tuple(shared), pictures=int(mask.sum()), candidate=candidate, champion=other)
 
 
 def _model_size(storage: Storage, model_uri: str | None) -> float | None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.artifacts.evaluation import Evaluation
-from pipeline.artifacts.gate import FIRST_VERSION_RULE, GateDecision, Override, Rule, Verdict
+from pipeline.artifacts.gate import (
+    CLASSES_CHANGED_RULE,
+    COMPARED_PICTURES_RULE,
+    FIRST_VERSION_RULE,
+    GateDecision,
+    Override,
+    Rule,
+    Verdict,
+)
 from pipeline.config import GateConfig
+from pipeline.evaluate.default_rules import judge_defaults
+from pipeline.evaluate.evaluation import MIN_COMPARED
 from pipeline.evaluate.rules import judge_rules
 
 
@@ -28,7 +38,10 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
         rules = [
             rule.failed("no other rule looks at this model") if rule.is_skipped else rule for rule in rules
         ]
+    rules += judge_defaults(evaluation, gate)
     rules += _judge_first_version(evaluation, gate)
+    rules += _judge_comparable(evaluation, gate)
+    rules += _judge_class_changes(evaluation, gate)
     failed = [rule for rule in rules if rule.verdict is Verdict.FAILED]
     override = _find_override(failed, gate)
     return GateDecision(
@@ -40,6 +53,7 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
         note=evaluation.note,
         rules=tuple(rules),
         override=override,
+        switched_off=gate.defaults.switched_off,
     )
 
 
@@ -50,12 +64,40 @@ def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[R
     if gate.first_version == "refuse":
         text = f"{key}: this gate takes no first version from a run"
         yield Rule(key=key, verdict=Verdict.FAILED, text=text)
-    elif gate.override_by is not None:
-        text = f"{key}: a first version needs a person"
+    else:
+        yield _ask_person(key, "a first version of a model", gate)
+
+
+def _judge_comparable(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    """Ask a person where the champion was trained on so many test pictures that too few can be compared."""
+    comparable = evaluation.comparable
+    if comparable is None or not comparable.trained_on or comparable.pictures >= MIN_COMPARED:
+        return
+    why = (
+        f"the champion was trained on {comparable.trained_on} of the test pictures, and the other "
+        f"{comparable.pictures} are fewer than the {MIN_COMPARED} that a comparison takes"
+    )
+    yield _ask_person(COMPARED_PICTURES_RULE, why, gate)
+
+
+def _judge_class_changes(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
+    key, changes = CLASSES_CHANGED_RULE, evaluation.class_changes
+    if changes is None:
+        return
+    if gate.classes_changed == "allow":
+        yield Rule(key=key, verdict=Verdict.PASSED, text=f"{key}: {changes.text}")
+    elif gate.classes_changed == "refuse":
+        text = f"{key}: this gate takes no version with other classes: {changes.text}"
         yield Rule(key=key, verdict=Verdict.FAILED, text=text)
     else:
-        text = f"{key}: waits for a person's approval, as the first version of a model"
-        yield Rule(key=key, verdict=Verdict.PENDING, text=text)
+        yield _ask_person(key, changes.text, gate)
+
+
+def _ask_person(key: str, why: str, gate: GateConfig) -> Rule:
+    """Wait for a person's approval; an override is one, and is recorded beside the failed rule."""
+    if gate.override_by is not None:
+        return Rule(key=key, verdict=Verdict.FAILED, text=f"{key}: needs a person: {why}")
+    return Rule(key=key, verdict=Verdict.PENDING, text=f"{key}: waits for a person's approval: {why}")
 
 
 def _find_override(failed: list[Rule], gate: GateConfig) -> Override | None:

@@ -19,10 +19,11 @@ def metrics_line(metrics: Metrics) -> str:
 def verdict_line(decision: GateDecision) -> str:
     """Return the gate's decision, with every reason and who took the version in spite of them."""
     reasons = "; ".join(decision.reasons)
+    off = f" (switched off: {', '.join(decision.switched_off)})" if decision.switched_off else ""
     if decision.override:
         override = decision.override
-        return f"refused, but overridden by {override.by} ({override.reason}): {reasons}"
-    return "accepted" if decision.accepted else f"refused: {reasons}"
+        return f"refused, but overridden by {override.by} ({override.reason}): {reasons}{off}"
+    return f"accepted{off}" if decision.accepted else f"refused: {reasons}{off}"
 
 
 def confusion_table(metrics: Metrics) -> str:

@@ -103,6 +103,15 @@ def _judge_absolute(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
                     threshold,
                     interval=metrics.interval_of(name),
                 )
+        if limit.min_lower_bound is not None:
+            interval = metrics.interval_of(name)
+            yield _judge_bound(
+                f"absolute.{name}.min_lower_bound",
+                f"the lower end of the 95 % interval of {name}",
+                interval[0] if interval else None,
+                "min",
+                limit.min_lower_bound,
+            )
 
 
 def _skip(key: str, limit: float, evaluation: Evaluation) -> Rule:
@@ -116,20 +125,24 @@ def _judge_change(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
             if limit is None:
                 continue
             key = f"change.{name}.{bound}"
-            champion = evaluation.champion
-            if champion is None:
+            comparable = evaluation.comparable
+            if comparable is None or comparable.candidate is None or comparable.champion is None:
                 yield _skip(key, limit, evaluation)
             else:
-                yield _judge_drop(evaluation, champion, name, bound, limit)
+                yield _judge_drop(
+                    comparable.comparison, comparable.candidate, comparable.champion, name, bound, limit
+                )
 
 
-def _judge_drop(evaluation: Evaluation, champion: Metrics, name: str, bound: str, limit: float) -> Rule:
-    one, other = evaluation.candidate.value_of(name), champion.value_of(name)
+def _judge_drop(
+    pairs: Comparison | None, candidate: Metrics, champion: Metrics, name: str, bound: str, limit: float
+) -> Rule:
+    one, other = candidate.value_of(name), champion.value_of(name)
     value, interval = None, None
     if one is not None and other is not None:
         sign = 1 if name in LOWER_IS_BETTER else -1
         value = sign * (one - other)
-        interval = _drop_interval(evaluation.comparison, name, sign)
+        interval = _drop_interval(pairs, name, sign)
         if bound == "max_relative_drop":
             value, interval = _relative(value, other), None
     return _judge_bound(
@@ -161,7 +174,8 @@ def _drop_interval(comparison: Comparison | None, name: str, sign: int) -> Inter
 
 def _judge_non_inferiority(evaluation: Evaluation, rule: NonInferiority) -> Rule:
     """Pass if the one-sided lower bound of the paired difference of accuracies is within the margin."""
-    key, pairs = "non_inferiority", evaluation.comparison
+    key, comparable = "non_inferiority", evaluation.comparable
+    pairs = comparable.comparison if comparable else None
     if pairs is None:
         return _skip(key, -rule.margin, evaluation)
     gained, lost, effect = len(pairs.gained), len(pairs.lost), pairs.design_effect
@@ -206,7 +220,10 @@ def _judge_classes(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
 
 def _judge_slices(evaluation: Evaluation, rule: SliceRule) -> Iterator[Rule]:
     for bound in ("min", "max", "max_drop"):
-        limit, parts = getattr(rule, bound), evaluation.slices.get(rule.by, {})
+        limit, slices = getattr(rule, bound), evaluation.slices
+        if bound == "max_drop" and evaluation.comparable is not None:
+            slices = evaluation.comparable.slices
+        parts = slices.get(rule.by, {})
         if limit is None:
             continue
         for value, measured in parts.items():

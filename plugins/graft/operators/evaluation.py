@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
@@ -127,16 +128,22 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         from pipeline.artifacts.workspace import DatasetVersionFolder
         from pipeline.evaluate.evaluation import evaluate_model
         from pipeline.evaluate.predictions import PredictionJob, check_counts
+        from pipeline.evaluate.ratchet import find_better_versions
         from pipeline.evaluate.report import evaluation_report
 
         candidate, champion = PredictionJob.of(jobs[0]), (jobs[1] if len(jobs) > 1 else None)
         dataset, storage = self._dataset, self.workspace.storage
         check_counts(candidate, dataset.test_pictures)
+        serving, better = self._find_champion(champion), []
+        if serving is not None:
+            now = datetime.now(UTC)
+            better = find_better_versions(self.workspace, dataset.dataset, champion=serving.version, now=now)
         evaluation = evaluate_model(
             DatasetVersionFolder(storage, dataset.uri),
             classes=read_step(TrainResult, self.training).classes,
             candidate_job=candidate,
-            champion=self._find_champion(champion),
+            champion=serving,
+            better=better,
             slices=[rule.by for rule in Classifier.from_dict(dataset.classifier).gate.slices],
         )
         self.log.info("%s", evaluation_report(evaluation))

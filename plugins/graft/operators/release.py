@@ -197,6 +197,7 @@ class MLEnginePromoteOperator(GraftOperator):
             event,
             dataset_version=gate.summary.dataset.version,
             accuracy=gate.decision.metrics.accuracy,
+            switched_off=gate.decision.switched_off,
             decided_by=decided_by(
                 gate.decision, find_approval(self.workspace, self.model_name, event.run_id)
             ),

@@ -71,7 +71,7 @@ class TestRefusals:
             ({"dataset": {**SMALL["dataset"], "split": {"test_fraction": 1}}}, r"`.*\.test_fraction`"),
             ({"model": {"epochs": 0}}, r"`model\.epochs`.*Received: 0"),
             ({"gate": {}}, "the gate has no rule"),
-            ({"gate": {"absolute": {"accuracy": {}}}}, "a limit needs `min` or `max`"),
+            ({"gate": {"absolute": {"accuracy": {}}}}, "a limit needs `min`, `max` or `min_lower_bound`"),
             ({"gate": {"absolute": {"f1": {"min": 1}}}}, "'accuracy', 'loss', 'macro_f1'"),
             ({"gate": {"change": {"loss": {}}}}, "a change needs `max_drop` or `max_relative_drop`"),
             ({"gate": {"non_inferiority": {"margin": 0}}}, r"`gate\.non_inferiority\.margin`"),

@@ -88,6 +88,18 @@ class TestVersions:
         engine.set_default("m", version_id(3))  # no event in the history
         assert find(engine, workspace) == [version_id(1)], "2 is what a rollback from 3 goes to"
 
+    def test_the_most_accurate_of_the_last_year_stays(
+        self, engine: FakeMLEngine, workspace: Workspace
+    ) -> None:
+        add_versions(engine, 1, 2, 3, 4)
+        for number, accuracy in ((1, 0.9), (2, 0.99), (3, 0.91), (4, 0.92)):
+            event = HistoryEvent(
+                event=EventType.PROMOTED, version=version_id(number), run_id=str(number), accuracy=accuracy
+            )
+            record_event(workspace, "m", event, now=NOW - timedelta(days=9 - number))
+        engine.set_default("m", version_id(4))
+        assert find(engine, workspace) == [version_id(1)], "candidates are held against 2"
+
     def test_one_that_never_served_goes_after_the_grace(
         self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:

@@ -236,6 +236,8 @@ class TestFlippedLabels:
         assert [reason.partition(":")[0] for reason in decision.reasons] == [
             "change.accuracy.max_drop",
             "non_inferiority",
+            "not_worse",
+            "class_drop",
         ]
         assert decision.rules[1].verdict == "passed"  # the floor
 

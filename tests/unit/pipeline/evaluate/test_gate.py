@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation
-from pipeline.artifacts.gate import GateDecision, Override, Verdict
+from pipeline.artifacts.gate import GateDecision, Override, Rule, Verdict
 from pipeline.config import GateConfig
 from pipeline.evaluate.compare import difference_interval
+from pipeline.evaluate.default_rules import RULES
 from pipeline.evaluate.gate import decide_gate
 from tests.fakes.evaluation import evaluation, metrics, pairs, part
 
@@ -278,12 +279,12 @@ TABLE = [
         "a class that is never said has a precision of nothing",
         SILENT,
         {"per_class": {"precision": {"min": 0.1}}},
-        ["per_class.precision.min"],
+        ["per_class.precision.min", "informative"],
     ),
     Case(
         "a class that is never said passes a floor of nothing",
         SILENT,
-        {"per_class": {"precision": {"min": 0}}},
+        {"per_class": {"precision": {"min": 0}}, "defaults": {"informative": False}},
     ),
     Case("every slice over its floor passes", SLICED, slices(min=0.6)),
     Case("a slice under its floor fails", SLICED, slices(min=0.7), ["slices.source.accuracy.min"]),
@@ -425,6 +426,11 @@ def keys(decision: GateDecision) -> list[str]:
     return [reason.partition(":")[0] for reason in decision.reasons]
 
 
+def own_rules(decision: GateDecision) -> list[Rule]:
+    """The rules that the gate itself has, without those that are always in force."""
+    return [rule for rule in decision.rules if rule.key not in RULES]
+
+
 def test_the_table_has_sixty_named_cases() -> None:
     assert len({case.name for case in TABLE}) == len(TABLE) >= 60
 
@@ -484,7 +490,7 @@ class TestReasons:
 
     def test_of_a_rule_that_passed_say_so_too(self) -> None:
         decision = decide(evaluation(), min_accuracy=0.5, max_loss=1)
-        assert [rule.text for rule in decision.rules] == [
+        assert [rule.text for rule in own_rules(decision)] == [
             "min_test_pictures: 40 test pictures, the limit is 1",
             "absolute.accuracy.min: accuracy 0.9 is not below the limit 0.5",
             "absolute.loss.max: loss 0.2 is not above the limit 1",
@@ -495,10 +501,10 @@ class TestReasons:
         assert decision.reasons == (
             "absolute.roc_auc.min: roc_auc is undefined on these pictures; the limit is 0.5",
         )
-        assert (decision.rules[-1].limit, decision.rules[-1].value) == (0.5, None)
+        assert (own_rules(decision)[-1].limit, own_rules(decision)[-1].value) == (0.5, None)
 
     def test_of_a_class_without_pictures_name_it(self) -> None:
-        rule = decide(NO_RECALL, per_class={"recall": {"min": 0.5}}).rules[-1]
+        rule = own_rules(decide(NO_RECALL, per_class={"recall": {"min": 0.5}}))[-1]
         assert rule.text == (
             "per_class.recall.min: recall of dog is undefined on these pictures; the limit is 0.5"
         )
@@ -512,7 +518,7 @@ class TestReasons:
 
     def test_of_a_slice_whose_champion_is_unknown_name_it(self) -> None:
         found = evaluation(slices={"source": {"web": part(0.9)}})
-        rule = decide(found, min_accuracy=0.5, **slices(max_drop=0.1)).rules[-1]
+        rule = own_rules(decide(found, min_accuracy=0.5, **slices(max_drop=0.1)))[-1]
         assert rule.text == f"slices.source.accuracy.max_drop: not judged, {FIRST_VERSION}"
         assert (rule.key, rule.subject) == ("slices.source.accuracy.max_drop", "source=web")
         assert (rule.limit, rule.verdict) == (0.1, Verdict.SKIPPED)
@@ -532,10 +538,11 @@ class TestReasons:
         [reason] = decide(GROUPED, **sure(0.05)).reasons
         alone = decide(evaluation(metrics(), metrics(), comparison=pairs(0, 0, 200)), **sure(0.05))
         assert reason.endswith("just as good as the champion is refused 100 % of the time")
-        assert alone.rules[-1].text.endswith("just as good as the champion is refused 0 % of the time")
+        assert own_rules(alone)[-1].text.endswith("just as good as the champion is refused 0 % of the time")
 
     def test_of_skipped_rules_tell_why(self) -> None:
-        rules = decide(evaluation(), min_accuracy=0.5, **change("loss", max_drop=0), **sure(0.1)).rules
+        decision = decide(evaluation(), min_accuracy=0.5, **change("loss", max_drop=0), **sure(0.1))
+        rules = own_rules(decision)
         assert [rule.text for rule in rules if rule.is_skipped] == [
             f"change.loss.max_drop: not judged, {FIRST_VERSION}",
             f"non_inferiority: not judged, {FIRST_VERSION}",
@@ -547,7 +554,7 @@ class TestReasons:
         )
 
     def test_of_small_slices_tell_their_size(self) -> None:
-        rules = decide(SLICED, **slices(min=0.5, min_pictures=5)).rules
+        rules = own_rules(decide(SLICED, **slices(min=0.5, min_pictures=5)))
         assert rules[-1].text == "slices.source.accuracy.min: not judged, source=zoo has only 4 pictures"
         assert (rules[-1].subject, rules[-1].limit, rules[-1].verdict) == ("source=zoo", 0.5, Verdict.SKIPPED)
 
@@ -589,7 +596,7 @@ class TestRules:
             ],
         )
         assert decision.accepted
-        rows = {(rule.key, rule.subject): rule for rule in decision.rules}
+        rows = {(rule.key, rule.subject): rule for rule in own_rules(decision)}
         low, high = pairs(2, 6, 40).interval
         expected = {
             ("min_test_pictures", None): (40, 1, None),
@@ -620,12 +627,12 @@ class TestRules:
 
     def test_a_rise_of_the_loss_has_the_interval_of_the_rise(self) -> None:
         found = evaluation(metrics(), metrics(), comparison=pairs(2, 6, 40, macro_f1=[-0.3, 0.1]))
-        rules = decide(found, **change("macro_f1", max_drop=1)).rules
+        rules = own_rules(decide(found, **change("macro_f1", max_drop=1)))
         assert rules[-1].interval == (-0.1, 0.3)
 
     def test_a_slices_rise_of_the_loss_is_its_value(self) -> None:
         found = evaluation(champion=metrics(), slices={"source": {"web": part(0.5, champion={"loss": 0.2})}})
-        rule = decide(found, **slices(metric="loss", max_drop=0.1)).rules[-1]
+        rule = own_rules(decide(found, **slices(metric="loss", max_drop=0.1)))[-1]
         assert rule.value == pytest.approx(0.3)
 
     def test_come_in_the_order_of_the_documentation(self) -> None:
@@ -637,7 +644,7 @@ class TestRules:
         assert [rule.key for rule in decision.rules] == [
             *("min_test_pictures", "absolute.accuracy.min", "change.loss.max_drop", "non_inferiority"),
             *("per_class.f1.min", "per_class.f1.min", "slices.source.accuracy.min", "size_mb"),
-            *("latency_ms.p95", "first_version"),
+            *("latency_ms.p95", "informative", "not_worse", "class_drop", "ratchet", "first_version"),
         ]
 
 
