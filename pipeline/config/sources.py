@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.config.labels import read_label
 from pipeline.config.strict import Strict
 from pipeline.types import JsonValue
 
-Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+Label: TypeAlias = Annotated[str, BeforeValidator(read_label), Field(min_length=1, max_length=200)]
 Words: TypeAlias = str | list[str]
 License: TypeAlias = Literal["cc0", "pdm", "by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd"]
 OPEN_LICENSES: tuple[License, ...] = ("cc0", "pdm", "by", "by-sa")

@@ -10,6 +10,7 @@ from pipeline.artifacts.fetch_index import FetchedRow, FetchHead, RowSpool, writ
 from pipeline.artifacts.steps import FetchResult
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.config import Classifier, SourceConfig
+from pipeline.config.labels import normalize_label
 from pipeline.datasets.download import Downloads, Outcome, utc_now
 from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher
 from pipeline.datasets.fetcher.robots import Robots
@@ -236,7 +237,7 @@ def _drop_indexes_beyond(dataset: DatasetFolder, num_chunks: int) -> None:
 def _row(entry: SourceEntry, line: JournalLine, first: int, source_type: str, *, network: bool) -> FetchedRow:
     return FetchedRow(
         position=first + entry.position,
-        label=entry.label,
+        label=normalize_label(entry.label),
         provenance=entry.provenance,
         validator=entry.validator,
         blob=line.blob or "",

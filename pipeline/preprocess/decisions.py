@@ -18,6 +18,7 @@ from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.provenance import Provenance
 from pipeline.artifacts.takedowns import Takedown
 from pipeline.artifacts.workspace import DatasetFolder
+from pipeline.config.labels import normalize_label
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.preprocess.filters import quarantine
 from pipeline.preprocess.reasons import DELETED, TAKEN_DOWN
@@ -66,7 +67,7 @@ def read_decisions(dataset: DatasetFolder) -> list[Decision]:
 
 
 def _read_decision(row: dict[str, str | None], line: int, uri: str) -> Decision:
-    picture, action, label = ((row.get(name) or "").strip() for name in COLUMNS)
+    picture, action, label = (normalize_label(row.get(name) or "") for name in COLUMNS)
     problem = ""
     if len(picture) < MIN_PREFIX:
         problem = f"`picture` is an id, a digest (of each at least {MIN_PREFIX} characters) or an address"

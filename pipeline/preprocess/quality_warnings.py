@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
+from pipeline.config.labels import fold_label
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.split import TEST, TRAIN
 
@@ -25,6 +26,7 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
     return [
         *_check_labels(kept, grouping),
         *(_check_straddling(kept) if is_random_split else []),
+        *_check_similar_labels(kept),
         *_check_balance(kept),
         *_check_sizes(kept),
     ]
@@ -51,6 +53,27 @@ def _check_straddling(kept: Sequence[ManifestRow]) -> list[str]:
         f"near_duplicates: {straddling} groups of near duplicates straddle the split, so the test is easier "
         "than it should be; `split: {method: hash}` keeps groups together"
     ]
+
+
+def _check_similar_labels(kept: Sequence[ManifestRow]) -> list[str]:
+    """Return a warning for each set of labels that are one word, written in several ways."""
+    counts = Counter(row.label for row in kept)
+    words = {fold_label(label) for label in counts}
+    alike: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        alike.setdefault(_singular(fold_label(label), words), []).append(label)
+    return [
+        f"similar_labels: {' and '.join(f'{label} ({counts[label]})' for label in labels)} differ by case, "
+        "spaces, accents or plural only; if they are one class, give them one name"
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+
+
+def _singular(word: str, words: Collection[str]) -> str:
+    """Return another of the words of which this one is the plural, else the word itself."""
+    stems = (word.removesuffix(ending) for ending in ("s", "es") if word.endswith(ending))
+    return next((stem for stem in stems if stem in words), word)
 
 
 def _check_balance(kept: Sequence[ManifestRow]) -> list[str]:

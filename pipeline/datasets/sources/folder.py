@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
+from pipeline.config.labels import normalize_label
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
@@ -141,7 +142,11 @@ class FolderSource:
             folders, wanted = {self._label}, [self._label]
         else:
             # A class folder without a file is a class, and an error, as long as there is no split.
-            empty = {name.removeprefix(layout.root) for name in tree.empty if name.startswith(layout.root)}
+            empty = {
+                normalize_label(name.removeprefix(layout.root))
+                for name in tree.empty
+                if name.startswith(layout.root)
+            }
             folders = {file.label for file in layout.files}
             folders |= {name for name in empty if "/" not in name and not layout.parts}
             wanted = sorted(folders) if self._classes is None else self._classes

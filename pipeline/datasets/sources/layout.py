@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.config.labels import normalize_label
 from pipeline.errors import EmptyDataset
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -146,10 +147,10 @@ def lay_out(
 def _place(layout: Layout, name: str) -> None:
     folders = name[len(layout.root) :].split("/")[:-1]
     if not layout.parts and folders:
-        layout.files.append(LaidOutFile(name=name, label=folders[0]))
+        layout.files.append(LaidOutFile(name=name, label=normalize_label(folders[0])))
     elif len(folders) > 1 and folders[0] in layout.parts:
         split = layout.parts[folders[0]] if layout.has_test_part else None
-        layout.files.append(LaidOutFile(name=name, label=folders[1], split=split))
+        layout.files.append(LaidOutFile(name=name, label=normalize_label(folders[1]), split=split))
     else:
         layout.leave_out([name])
 
@@ -160,7 +161,7 @@ def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> 
         tops = _folders(files, layout.root)
         inside = [name for name in files if "/" in name[len(layout.root) :]]
         has_folders = any(name[len(layout.root) :].count("/") > 1 for name in inside)
-        if len(tops) != 1 or not has_folders or tops & set(classes):
+        if len(tops) != 1 or not has_folders or set(map(normalize_label, tops)) & set(classes):
             return list(files)
         layout.leave_out(name for name in files if "/" not in name[len(layout.root) :])
         layout.root, files = f"{layout.root}{tops.pop()}/", inside
@@ -184,7 +185,9 @@ def _find_parts(root: str, files: Sequence[str], classes: Collection[str]) -> di
 
 
 def _named_like_parts(folders: Iterable[str], classes: Collection[str]) -> list[str]:
-    return sorted(name for name in folders if name.casefold() in SPLIT_FOLDERS and name not in classes)
+    return sorted(
+        name for name in folders if name.casefold() in SPLIT_FOLDERS and normalize_label(name) not in classes
+    )
 
 
 def _refuse_unclear(layout: Layout, files: Sequence[str], classes: Collection[str], origin: str) -> None:

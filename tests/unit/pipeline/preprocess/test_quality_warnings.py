@@ -55,3 +55,17 @@ def test_near_duplicates_of_two_classes_and_of_two_sides_are_counted() -> None:
     found = issues(one, other, pairs=[("ant1", "cat1"), ("ant1", "ant2"), ("ant1", "gone")])
     assert found[0] == "near_duplicates: 1 pairs carry different labels"
     assert "1 groups of near duplicates straddle the split" in found[1]
+
+
+def test_labels_that_are_one_word_are_named_with_their_counts() -> None:
+    counts = {"Cat": 12, "cat-": 13, "cats": 14, "box": 15, "boxes": 16, "dog": 17}
+    found = issues(*(rows(count, label) for label, count in counts.items()))
+    advice = "differ by case, spaces, accents or plural only; if they are one class, give them one name"
+    assert found == [
+        f"similar_labels: Cat (12) and cat- (13) and cats (14) {advice}",
+        f"similar_labels: box (15) and boxes (16) {advice}",
+    ]
+
+
+def test_labels_that_end_alike_are_not_similar() -> None:
+    assert issues(rows(12, "glass"), rows(13, "gas"), rows(14, "bus")) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ class TestOtherPeoplesFolders:
         found, [statement] = self.source(folder)
         assert len(found) == 5
         assert statement == "files left out: 1 broken links, 1 links that lead back to a folder above"
+
+    def test_names_of_a_mac_are_those_of_the_yaml(self, tmp_path: Path) -> None:
+        decomposed = unicodedata.normalize("NFD", "Känguru")
+        folder_of(tmp_path, {decomposed: 2, "Bär": 1})
+        found = entries_of(tmp_path, classes=["Känguru", "Bär"])
+        assert [entry.label for entry in found] == ["Känguru", "Känguru", "Bär"]
+        assert found[0].read is not None
 
     def test_classes_that_are_not_listed_are_named(self, folder: Path) -> None:
         source = FolderSource(str(folder), classes=["cat"], storage=Storage({}), is_alone=False)

@@ -1,0 +1,36 @@
+"""Labels as text: one form for equal ones, and what makes two of them suspiciously alike."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from pipeline.types import JsonValue
+
+
+def normalize_label(text: str) -> str:
+    """Return a label in the Unicode form NFC, without spaces around it: macOS decomposes file names."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def read_label(value: JsonValue) -> JsonValue:
+    """Return a label of a YAML as text; a number is taken as it is written in decimal.
+
+    Raises:
+        ValueError: for what YAML reads as true or false, and for fractions, whose text is not certain.
+    """
+    if isinstance(value, bool):
+        raise ValueError(
+            "YAML reads yes, no, on, off, true and false as truth values; write the label in quotes, such "
+            'as "yes"'
+        )
+    if isinstance(value, float):
+        raise ValueError(f'a label is text; write it in quotes, such as "{value}"')
+    if isinstance(value, int):
+        return str(value)
+    return normalize_label(value) if isinstance(value, str) else value
+
+
+def fold_label(label: str) -> str:
+    """Return what is left of a label without case, accents, spaces and punctuation; never empty."""
+    parts = unicodedata.normalize("NFKD", label.casefold())
+    return "".join(character for character in parts if character.isalnum()) or label
