@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
+from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
 from pipeline.submission.staged_weights import stage_weights
@@ -41,17 +42,36 @@ class RealPictures:
 
 def read_pictures(name: str, *, views: int = 0) -> RealPictures:
     """Read one of the shared sets and run the network over it, and over its altered copies."""
-    folders = sorted(path for path in (DATA / name).iterdir() if path.is_dir())
-    paths = [(path, label) for label, folder in enumerate(folders) for path in sorted(folder.iterdir())]
-    pixels = np.stack([resize_picture(decode_picture(path.read_bytes()), BACKBONE.spec) for path, _ in paths])
-    ids = np.array([path.name for path, _ in paths], "S64")
-    network = load_network()
+    classes, labels, decoded, names = _read_archive(name) or _read_folders(name)
+    pixels = np.stack([resize_picture(picture, BACKBONE.spec) for picture in decoded])
+    ids, network = np.array(names, "S64"), load_network()
     return RealPictures(
-        classes=[folder.name for folder in folders],
-        labels=np.array([label for _, label in paths]),
+        classes=classes,
+        labels=labels,
         features=forward(network, pixels, ids),
         views=[forward(network, pixels, ids, view) for view in make_augmentations(views, 0)],
     )
+
+
+def _read_folders(name: str) -> tuple[list[str], Any, list[Any], list[str]]:
+    folders = sorted(path for path in (DATA / name).iterdir() if path.is_dir())
+    paths = [(path, label) for label, folder in enumerate(folders) for path in sorted(folder.iterdir())]
+    return (
+        [folder.name for folder in folders],
+        np.array([label for _, label in paths]),
+        [decode_picture(path.read_bytes()) for path, _ in paths],
+        [path.name for path, _ in paths],
+    )
+
+
+def _read_archive(name: str) -> tuple[list[str], Any, list[Any], list[str]] | None:
+    """Read a set that is one NPZ of thumbnails, named after its two classes."""
+    archives = sorted((DATA / name).glob("*.npz"))
+    if not archives:
+        return None
+    arrays = read_npz(archives[0])
+    names = [f"{number:05d}" for number in range(len(arrays["labels"]))]
+    return name.split("_"), arrays["labels"], list(arrays["features"]), names
 
 
 def load_network() -> Any:

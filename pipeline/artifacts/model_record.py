@@ -124,8 +124,16 @@ class Lineage(Record):
     @property
     def reject_below(self) -> float:
         """The probability below which the version gives no label; 0 where it always gives one."""
+        return self._serving_threshold("reject_below")
+
+    @property
+    def reject_unlike(self) -> float:
+        """The novelty above which the version gives no label; 0 where it always gives one."""
+        return self._serving_threshold("reject_unlike")
+
+    def _serving_threshold(self, name: str) -> float:
         serving = self.classifier.get("serving")
-        threshold = serving.get("reject_below") if isinstance(serving, dict) else None
+        threshold = serving.get(name) if isinstance(serving, dict) else None
         return float(threshold) if isinstance(threshold, int | float) else 0.0
 
     @property

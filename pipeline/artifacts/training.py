@@ -63,6 +63,7 @@ class TrainingSpec(HeadParameters):
         views_seed: Seeds what the copies are altered by.
         warm_start: URI of the model whose head training begins from; empty for a new head.
         reject_below: The model answers with an empty label below this probability.
+        reject_unlike: The model answers with an empty label above this novelty; 0 never does.
         job_dir: URI that the model is written under; the platform adds it.
     """
 
@@ -76,6 +77,7 @@ class TrainingSpec(HeadParameters):
     views_seed: int = 0
     warm_start: str = ""
     reject_below: float = 0.0
+    reject_unlike: float = 0.0
     job_dir: str = field(default="", metadata={"required": True})
 
     def to_args(self) -> list[str]:

@@ -43,6 +43,7 @@ class PicturePrediction:
     version: str
     label: str | None = None
     score: float | None = None
+    novelty: float | None = None
     outputs: tuple[float, ...] = ()
     error: str | None = None
 
@@ -54,6 +55,7 @@ class PicturePrediction:
             "file": self.file,
             "label": self.label,
             "score": self.score,
+            "novelty": self.novelty,
             "outputs": list(self.outputs),
             "version": self.version,
         }
@@ -80,8 +82,10 @@ def predict(
 def _print_answers(answers: list[PicturePrediction]) -> None:
     answered = [each for each in answers if each.error is None]
     if answered:
-        rows = [(each.file, each.label or NO_LABEL, each.score, each.version) for each in answered]
-        print_table(("file", "label", "score", "version"), rows)
+        rows = [
+            (each.file, each.label or NO_LABEL, each.score, each.novelty, each.version) for each in answered
+        ]
+        print_table(("file", "label", "score", "novelty", "version"), rows)
     for each in answers:
         if each.error is not None:
             print_note(each.error if each.file in each.error else f"{each.file}: {each.error}")
@@ -151,6 +155,7 @@ def _predict_batch(
             version=version,
             label=answer["label"] or None,  # a SavedModel can only say "": none of these
             score=answer["score"],
+            novelty=answer.get("novelty"),  # models of early releases have none
             outputs=tuple(answer["outputs"]),
         )
 

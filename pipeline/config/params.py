@@ -43,6 +43,7 @@ RUN_PARAMS = (
     "gate.max_loss",
     "gate.min_test_pictures",
     "serving.reject_below",
+    "serving.reject_unlike",
     "retrain.unchanged",
     "gate.override_by",
     "gate.override_reason",

@@ -16,3 +16,10 @@ class ServingConfig(Strict):
         le=1,
         description="No label (none of these) where no class is this probable; 0 always gives one.",
     )
+    reject_unlike: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="No label for a picture that is less like the training pictures than this share of them, "
+        "0.95 for instance; 0 always gives one.",
+    )

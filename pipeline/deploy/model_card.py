@@ -144,5 +144,7 @@ def _calibration(classifier: Classifier) -> str:
 
 
 def _rejection(classifier: Classifier) -> str:
-    threshold = classifier.serving.reject_below
-    return f", or none below a probability of {threshold:g}" if threshold else ""
+    below, unlike = classifier.serving.reject_below, classifier.serving.reject_unlike
+    reasons = [f"below a probability of {below:g}"] if below else []
+    reasons += [f"above a novelty of {unlike:g}"] if unlike else []
+    return f", or none {' or '.join(reasons)}" if reasons else ""

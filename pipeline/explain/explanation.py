@@ -76,7 +76,9 @@ class Explanation:
         neighbours: The training pictures most like it, the nearest first.
         activation: The class-activation map: how much each place spoke for the class.
         dataset: The dataset version that it was trained on; None if the version has no lineage.
+        novelty: How unlike the training pictures it is, 0 to 1; None if the version cannot tell.
         rejected_below: The score below which applications get no class; 0 for none.
+        rejected_unlike: The novelty above which applications get no class; 0 for none.
         milliseconds: From the question to the answer.
     """
 
@@ -91,13 +93,20 @@ class Explanation:
     neighbours: tuple[Neighbour, ...]
     activation: ActivationMap
     dataset: DatasetVersionFolder | None
+    novelty: float | None
     rejected_below: float
+    rejected_unlike: float
     milliseconds: float
 
     @property
     def is_rejected(self) -> bool:
         """Whether an application gets "none of these"."""
-        return self.score < self.rejected_below
+        return self.score < self.rejected_below or self.is_unlike
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether that is because it is unlike the training pictures."""
+        return bool(self.rejected_unlike) and self.novelty is not None and self.novelty > self.rejected_unlike
 
     def __str__(self) -> str:
         return f"{self.file}: {self.label} ({self.score:.4f}) by {self.classifier} {self.version}"
@@ -110,6 +119,7 @@ class Explanation:
             "file": self.file,
             "label": self.label,
             "score": self.score,
+            "novelty": self.novelty,
             "outputs": self.outputs,
             "values": list(self.values),
             "channels": [channel.to_dict() for channel in self.channels],
@@ -170,7 +180,9 @@ def explain(
         neighbours=search.neighbours(values),
         activation=answer["activation"],
         dataset=dataset,
+        novelty=None if answer.get("novelty") is None else float(answer["novelty"]),
         rejected_below=lineage.reject_below if lineage else 0.0,
+        rejected_unlike=lineage.reject_unlike if lineage else 0.0,
         milliseconds=milliseconds,
     )
 

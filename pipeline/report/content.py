@@ -15,7 +15,7 @@ from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.artifacts.training import TrainingRecord
 from pipeline.preprocess.reasons import NOT_QUARANTINE, REASONS
 from pipeline.report import charts
-from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability
+from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability, unlike_shares
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.ranking import Answer
@@ -89,6 +89,7 @@ def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
         data=describe_data(inputs),
         best_epoch=inputs.record.best_epoch if inputs.record else None,
         calibration=inputs.record.calibration if inputs.record else None,
+        unlike=unlike_shares(answers),
         history=describe_history(inputs.record),
         provenance=describe_provenance(inputs),
     )

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pipeline.artifacts.metrics import ReliabilityBin
 from pipeline.evaluate.scores import reliability_bins
 from pipeline.report.ranking import EPSILON, Answer
+from pipeline.report.views import UnlikeShare
 
+UNLIKE_LIMITS = (0.9, 0.95, 0.99)
 MAX_CLASSES = 8  # lines in one drawing
 TEMPERATURES = (0.05, 20.0)
 STEPS = 30  # of golden section: to a millionth
@@ -47,6 +49,16 @@ def _sweep(answers: Sequence[Answer], index: int, label: str) -> Iterator[tuple[
         is_last = taken == len(ordered)
         if is_last or ordered[taken].row.outputs[index] != answer.row.outputs[index]:
             yield taken, hits
+
+
+def unlike_shares(answers: Sequence[Answer]) -> list[UnlikeShare]:
+    """Return how many test pictures each limit on the novelty would reject; nothing without a novelty."""
+    values = [answer.row.novelty for answer in answers if answer.row.novelty is not None]
+    return [
+        UnlikeShare(limit=limit, share=sum(value > limit for value in values) / len(values))
+        for limit in UNLIKE_LIMITS
+        if values
+    ]
 
 
 def uncalibrated_reliability(answers: Sequence[Answer], temperature: float) -> tuple[ReliabilityBin, ...]:

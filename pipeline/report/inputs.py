@@ -27,22 +27,25 @@ class PredictionRow:
     Args:
         key: Id of the picture.
         outputs: Probability of each class.
+        novelty: How unlike the training pictures it is; None where the model does not tell.
         features: The pooled features; None where the model does not give them.
         activation: The class-activation map; None likewise.
     """
 
     key: str
     outputs: tuple[float, ...]
+    novelty: float | None = None
     features: tuple[float, ...] | None = None
     activation: ActivationMap | None = None
 
     @classmethod
     def from_dict(cls, value: JsonDict) -> PredictionRow:
         """Read a line of a result file; what else it holds is ignored."""
-        features = value.get("features")
+        features, novelty = value.get("features"), value.get("novelty")
         return cls(
             key=value["key"],
             outputs=tuple(map(float, value["outputs"])),
+            novelty=None if novelty is None else float(novelty),
             features=None if features is None else tuple(features),
             activation=value.get("activation"),
         )

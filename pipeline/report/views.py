@@ -195,6 +195,14 @@ class DataView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnlikeShare:
+    """The share of the test pictures whose novelty is above a limit."""
+
+    limit: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportContent:
     """Everything that the page shows."""
 
@@ -227,5 +235,6 @@ class ReportContent:
     data: DataView
     best_epoch: int | None
     calibration: Calibration | None
+    unlike: Sequence[UnlikeShare]
     history: Sequence[tuple[str, str]]
     provenance: Sequence[tuple[str, str]]

@@ -42,5 +42,6 @@ def build_training_spec(
         views=model.augmentation.views,
         views_seed=model.augmentation.seed,
         reject_below=classifier.serving.reject_below,
+        reject_unlike=classifier.serving.reject_unlike,
         **same_name,
     )

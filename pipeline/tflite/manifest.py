@@ -19,6 +19,7 @@ MANIFEST = "graft/light.json"
 NETWORK = "graft/network.tflite"
 HEAD = "graft/head.weights.npz"
 LABELS = "graft/labels.json"
+NOVELTY = "graft/novelty.npz"  # models of early releases have none
 FILES = ("saved_model.pb", NETWORK, HEAD, LABELS)
 FORMAT = 1
 TOLERANCE = 1e-4  # between class probabilities; measured differences are about 1e-6
@@ -40,6 +41,7 @@ class TFLiteManifest:
         files: The SHA-256 of each file of the export, by its path in the model directory.
         spec: The pixels the network is fed.
         reject_below: `keyed` answers with an empty label where no class is this probable.
+        reject_unlike: `keyed` answers with an empty label above this novelty; 0 never does.
         parity: How far the answers are from TensorFlow's.
         made_by: Versions of what converted it.
         format: Of this file.
@@ -48,6 +50,7 @@ class TFLiteManifest:
     files: Mapping[str, str]
     spec: PixelSpec
     reject_below: float
+    reject_unlike: float = 0.0
     parity: Parity
     made_by: Mapping[str, str]
     format: int = FORMAT
@@ -64,13 +67,13 @@ class TFLiteManifest:
 
 
 def digest_files(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of `FILES`.
+    """Return the SHA-256 of each of `FILES`, and of the novelty if it is there.
 
     Raises:
         TFLiteUnavailable: naming a file that is missing.
     """
     digests = {}
-    for name in FILES:
+    for name in (*FILES, *((NOVELTY,) if (directory / NOVELTY).exists() else ())):
         try:
             with (directory / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -87,8 +90,9 @@ def check_tflite(directory: Path) -> TFLiteManifest:
             from TensorFlow's.
     """
     manifest = read_manifest(directory)
-    for name, digest in digest_files(directory).items():
-        if manifest.files.get(name) != digest:
+    digests = digest_files(directory)
+    for name in sorted(digests.keys() | manifest.files.keys()):
+        if manifest.files.get(name) != digests.get(name):
             raise TFLiteUnavailable(f"{name} is not the file that was compared with TensorFlow")
     return manifest
 

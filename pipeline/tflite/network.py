@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.npz import read_npz
 from pipeline.tflite.head import Head, class_activation, feature_direction
-from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, TFLiteManifest
+from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, NOVELTY, TFLiteManifest
+from pipeline.tflite.novelty import NoveltyScorer, read_novelty
 from pipeline.types import Float32Features, Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ class Explanation:
 
     Shapes:
         features: (batch, feature_width) uint8.  activation: (batch, rows, columns) float32.
+        novelty: (batch,) float32; None where the model has none.
     """
 
     features: NDArray[np.uint8]
     activation: NDArray[np.float32]
+    novelty: NDArray[np.float32] | None = None
 
 
 class TFLiteModel:
@@ -85,10 +88,23 @@ class TFLiteModel:
         self.spec = manifest.spec
         self._labels: list[str] = json.loads((directory / LABELS).read_text(encoding="utf-8"))
         self._reject_below = np.float32(manifest.reject_below)
+        self._reject_unlike = np.float32(manifest.reject_unlike)
+        has_novelty = NOVELTY in manifest.files
+        self._scorer = NoveltyScorer(read_novelty(directory / NOVELTY)) if has_novelty else None
+
+    @property
+    def has_novelty(self) -> bool:
+        """Whether answers tell how unlike the training pictures a picture is."""
+        return self._scorer is not None
 
     def predict(self, pixels: UInt8Images) -> Float32Outputs:
         """Return class probabilities."""
         return self._head.predict(self._network.pool(pixels))
+
+    def predict_novelty(self, pixels: UInt8Images) -> tuple[Float32Outputs, NDArray[np.float32] | None]:
+        """Return class probabilities, and how unlike the training pictures the pictures are."""
+        pooled = self._network.pool(pixels)
+        return self._head.predict(pooled), self._score(pooled)
 
     def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
         """Return class probabilities and what they are based on."""
@@ -96,10 +112,18 @@ class TFLiteModel:
         hidden = self._head.hide(pooled)
         outputs = self._head.classify(hidden)
         activation = class_activation(feature_map, hidden, outputs.argmax(1), self._head)
-        return outputs, Explanation(features=feature_direction(pooled), activation=activation)
+        features = feature_direction(pooled)
+        return outputs, Explanation(features=features, activation=activation, novelty=self._score(pooled))
 
-    def label(self, outputs: NDArray[np.float32], *, may_reject: bool) -> tuple[str, float]:
+    def label(
+        self, outputs: NDArray[np.float32], novelty: float | None = None, *, may_reject: bool
+    ) -> tuple[str, float]:
         """Return the label of one row of outputs, and its probability."""
         best = int(outputs.argmax())
         score = outputs[best]
-        return "" if may_reject and score < self._reject_below else self._labels[best], float(score)
+        is_unlike = bool(self._reject_unlike) and novelty is not None and novelty > self._reject_unlike
+        is_rejected = may_reject and (score < self._reject_below or is_unlike)
+        return "" if is_rejected else self._labels[best], float(score)
+
+    def _score(self, pooled: Float32Features) -> NDArray[np.float32] | None:
+        return None if self._scorer is None else self._scorer.score(pooled)

@@ -51,6 +51,11 @@ class TrainingPictures:
     groups: Mapping[str, str]
 
     @property
+    def plain(self) -> Float32Features:
+        """Features of the unaltered pictures that train."""
+        return self.training[0][: len(self.ids)]
+
+    @property
     def training_set(self) -> TrainingSet:
         """The pictures that train, for training on a part of them."""
         features, labels = self.training

@@ -40,6 +40,7 @@ def add_tflite_export(
     expected: Float32Outputs,
     spec: PixelSpec,
     reject_below: float,
+    reject_unlike: float = 0.0,
 ) -> TFLiteManifest:
     """Put the TFLite export beside a SavedModel, converting the backbone if no earlier job did.
 
@@ -52,12 +53,23 @@ def add_tflite_export(
         expected: What the SavedModel answers for them.
         spec: The pixels the backbone is fed.
         reject_below: As in `export_model`.
+        reject_unlike: As in `export_model`.
     """
 
     def write(converted: bytes) -> TFLiteManifest:
-        return _write(
-            directory, converted, pixels=pixels, expected=expected, spec=spec, reject_below=reject_below
+        (directory / NETWORK).write_bytes(converted)
+        manifest = TFLiteManifest(
+            files=digest_files(directory),
+            spec=spec,
+            reject_below=reject_below,
+            reject_unlike=reject_unlike,
+            parity=_compare(directory, pixels, expected),
+            made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
         )
+        manifest.write(
+            directory
+        )  # even where the answers differ: the engine reads there why it must not run it
+        return manifest
 
     if storage.exists(uri):
         manifest = write(storage.read_bytes(uri))
@@ -94,24 +106,7 @@ def comparison_pixels(pixels: UInt8Images) -> UInt8Images:
     return np.concatenate([pixels, noise[None]])
 
 
-def _write(
-    directory: Path,
-    converted: bytes,
-    *,
-    pixels: UInt8Images,
-    expected: Float32Outputs,
-    spec: PixelSpec,
-    reject_below: float,
-) -> TFLiteManifest:
-    """Write the files, even where the answers differ: the engine reads there why it must not use them."""
-    (directory / NETWORK).write_bytes(converted)
-    outputs = Head(**read_npz(directory / HEAD)).predict(TFLiteNetwork(directory / NETWORK).pool(pixels))
-    manifest = TFLiteManifest(
-        files=digest_files(directory),
-        spec=spec,
-        reject_below=reject_below,
-        parity=Parity(pictures=len(pixels), largest_difference=float(np.abs(outputs - expected).max())),
-        made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
-    )
-    manifest.write(directory)
-    return manifest
+def _compare(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Parity:
+    network = TFLiteNetwork(directory / NETWORK)
+    outputs = Head(**read_npz(directory / HEAD)).predict(network.pool(pixels))
+    return Parity(pictures=len(pixels), largest_difference=float(np.abs(outputs - expected).max()))

@@ -26,12 +26,12 @@ from pipeline.storage import Storage
 from pipeline.tflite.head import Head
 from pipeline.trainer.calibration import calibrate
 from pipeline.trainer.clock import Clock
+from pipeline.trainer.coreset import build_novelty
 from pipeline.trainer.features import read_first_pixels
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch, train_head
 from pipeline.trainer.pictures import TrainingPictures, check_labels, collect_pictures
 from pipeline.trainer.warm_start import read_start
-from pipeline.types import Float32Features
 
 if TYPE_CHECKING:
     from pipeline.trainer.custom_head import KerasHead
@@ -92,7 +92,7 @@ class Trainer:
         self.clock.lap("features")
         trained = self._train(pictures)
         self.clock.lap("head")
-        parity = self._export(network, trained.head, pictures.first)
+        parity = self._export(network, trained.head, pictures)
         self.clock.lap("export")
         record = self._record(network, pictures, trained, parity)
         record.write(self.spec.open_job(self.storage))
@@ -131,14 +131,14 @@ class Trainer:
         )
 
     def _export(
-        self, network: FrozenNetwork, head: Head | KerasHead, first: Float32Features
+        self, network: FrozenNetwork, head: Head | KerasHead, pictures: TrainingPictures
     ) -> TFLiteParity | None:
         """Upload the model; return the parity of its TFLite export, which only a dense head has."""
         from pipeline.trainer.export import check_export, export_model  # TensorFlow takes seconds to import
         from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, converted_uri
 
         network.release()
-        workspace = self.spec.open_workspace(self.storage)
+        workspace, first = self.spec.open_workspace(self.storage), pictures.first
         spec = self.backbone.spec
         with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
             model, parity = Path(temporary) / "model", None
@@ -149,6 +149,8 @@ class Trainer:
                 spec=spec,
                 classes=self.index.classes,
                 reject_below=self.spec.reject_below,
+                novelty=build_novelty(pictures.plain, pictures.ids, pictures.groups),
+                reject_unlike=self.spec.reject_unlike,
             )
             pixels = comparison_pixels(read_first_pixels(self.index.shards, self.storage, len(first)))
             expected = check_export(model, pixels, head.predict(first))
@@ -162,6 +164,7 @@ class Trainer:
                     expected=expected,
                     spec=spec,
                     reject_below=self.spec.reject_below,
+                    reject_unlike=self.spec.reject_unlike,
                 )
                 parity = TFLiteParity(**asdict(manifest.parity))
             self.storage.upload_tree(model, self.spec.open_job(self.storage).model.uri)

@@ -189,6 +189,7 @@ class ReportWorld:
             "outputs": [0.1, 0.9] if says_bee else [0.8, 0.2],
             "label": CLASSES[says_bee],
             "score": 0.9 if says_bee else 0.8,
+            "novelty": 0.97 if number == 26 else 0.5,
             "features": scaled.tolist(),
             "activation": np.random.default_rng(number).normal(size=(7, 7)).tolist(),
         }

@@ -16,8 +16,9 @@ from pipeline.errors import ConfigError, WeightsMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.trainer.custom_head import KerasHead, build_custom_head, train_custom_head
-from pipeline.trainer.export import _activation, _apply_head, check_export, export_model
+from pipeline.trainer.export import check_export, export_model
 from pipeline.trainer.head import initial_head
+from pipeline.trainer.signatures import apply_head, class_activation
 
 WIDTH, CLASSES = 6, 3
 HEAD = """
@@ -108,9 +109,9 @@ def test_its_activation_map_is_the_reference_heads_where_both_are_the_same_layer
     feature_map = tf.constant(np.random.default_rng(0).random((4, 3, 3, WIDTH)), tf.float32)
     pooled = tf.reduce_mean(feature_map, (1, 2))
     outputs, activation = KerasHead(model).explain(pooled, feature_map)
-    expected, hidden = _apply_head(pooled, dense.arrays())
+    expected, hidden = apply_head(pooled, dense.arrays())
     assert np.allclose(outputs, expected, atol=1e-6)
-    reference = _activation(feature_map, hidden, tf.argmax(expected, 1), dense.arrays())
+    reference = class_activation(feature_map, hidden, tf.argmax(expected, 1), dense.arrays())
     assert np.allclose(activation, reference, atol=1e-5)
 
 

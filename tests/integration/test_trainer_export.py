@@ -25,11 +25,13 @@ from pipeline.npz import read_npz, write_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import NETWORK, read_manifest
+from pipeline.tflite.manifest import NETWORK, NOVELTY, read_manifest
 from pipeline.tflite.network import TFLiteModel
+from pipeline.tflite.novelty import NoveltyScorer, read_novelty
 from pipeline.trainer.export import check_export
 from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, convert_network
+from tests.fakes.pictures import png
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import CLASSES, make_bucket, run_job, tiny_pictures
 
@@ -140,6 +142,43 @@ class TestOptions:
         assert np.array_equal(keyed["score"].numpy(), explained["score"].numpy())
 
 
+class TestNovelty:
+    def test_keyed_and_explained_answer_as_numpy_does(self, job: Job, signatures: Any) -> None:
+        encoded = pictures()
+        keys, inputs = tf.constant(["k"] * len(encoded)), tf.constant(encoded)
+        keyed = signatures["keyed"](key=keys, inputs=inputs)["novelty"].numpy()
+        pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
+        weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
+        pooled = build_network("efficientnet_lite0", weights)(pixels).numpy()
+        assert keyed == pytest.approx(
+            NoveltyScorer(read_novelty(job.model / NOVELTY)).score(pooled), abs=1e-3
+        )
+        explained = signatures["explained"](key=keys, inputs=inputs)["novelty"].numpy()
+        assert keyed == pytest.approx(explained, abs=1e-6)
+        assert ((keyed >= 0) & (keyed <= 1)).all()
+
+    def test_a_picture_unlike_the_others_is_refused_by_both_runtimes(self, tmp_path: Path) -> None:
+        storage, arguments = make_bucket(tmp_path / "bucket", *tiny_pictures())
+        run_job(storage, arguments, "--units", "8", "--epochs", "1", "--reject-unlike", "0.99")
+        directory = tmp_path / "bucket" / "jobs" / "1" / "model"
+        own, _ = tiny_pictures(1)
+        photograph = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        photograph[:, :, 0] = np.arange(64)
+        encoded = [png(own[0]), png(photograph)]
+        answer = tf.saved_model.load(str(directory)).signatures["keyed"](
+            key=tf.constant(["own", "other"]), inputs=tf.constant(encoded)
+        )
+        labels = [label.decode() for label in answer["label"].numpy()]
+        assert labels[0] in CLASSES
+        assert labels[1] == ""
+        model = TFLiteModel(directory, read_manifest(directory))
+        pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
+        outputs, novelty = model.predict_novelty(pixels)
+        assert novelty is not None
+        rows = zip(outputs, novelty.tolist(), strict=True)
+        assert [model.label(row, value, may_reject=True)[0] for row, value in rows] == labels
+
+
 class TestTFLiteExport:
     def test_it_answers_as_the_saved_model_does(self, job: Job, signatures: Any) -> None:
         encoded = pictures()
@@ -152,6 +191,11 @@ class TestTFLiteExport:
         assert np.abs(explanation.activation - expected["activation"].numpy()).max() < 1e-3
         levels = explanation.features.astype(int) - expected["features"].numpy()
         assert np.abs(levels).max() <= 1
+        assert explanation.novelty is not None
+        assert explanation.novelty == pytest.approx(expected["novelty"].numpy(), abs=1e-3)
+        again, novelty = model.predict_novelty(pixels[:3])
+        assert np.abs(again - outputs[:3]).max() < 1e-5
+        assert novelty == pytest.approx(explanation.novelty[:3], abs=1e-3)
         labels = [model.label(row, may_reject=True)[0] for row in outputs]
         assert labels == [label.decode() for label in expected["label"].numpy()]
 
@@ -252,7 +296,8 @@ class TestSignatures:
             )
             for name, signature in signatures.items()
         }
-        strings = {"label": "string", "key": "string", "score": "float32", "outputs": "float32"}
+        strings = {"label": "string", "key": "string"}
+        strings |= dict.fromkeys(("score", "novelty", "outputs"), "float32")
         assert described == {
             "serving_default": ({"inputs": ("string", 1)}, {"outputs": "float32"}),
             "keyed": ({"key": ("string", 1), "inputs": ("string", 1)}, strings),

@@ -6,7 +6,7 @@ This is what jobs run and what is exported: there is no variable to freeze and n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +19,7 @@ from pipeline.types import UInt8Images
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MakeConstant: TypeAlias = "Callable[[NDArray[np.float32]], tf.Tensor]"
+MakeConstant: TypeAlias = "Callable[[NDArray[Any]], tf.Tensor]"
 _ACTIVATIONS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6, None: tf.identity}
 
 

@@ -36,6 +36,9 @@ class Network(Protocol):
     def predict(self, pixels: UInt8Images) -> Float32Outputs:
         """Return class probabilities."""
 
+    def predict_novelty(self, pixels: UInt8Images) -> tuple[Float32Outputs, NDArray[np.float32] | None]:
+        """Return class probabilities, and the novelty of each picture if the model has it."""
+
     def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
         """Return class probabilities and their explanation."""
 
@@ -46,11 +49,13 @@ class PredictResponse:
 
     Args:
         outputs: Its class probabilities.
+        novelty: How unlike the training pictures it is, if that was requested and the model has it.
         features: The direction of its pooled features, if an explanation was requested.
         activation: Its class-activation map, if an explanation was requested.
     """
 
     outputs: NDArray[np.float32]
+    novelty: float | None = None
     features: NDArray[np.uint8] | None = None
     activation: NDArray[np.float32] | None = None
 
@@ -62,12 +67,14 @@ class PredictRequest:
     Args:
         read: Returns its pixels, in the size of the network.
         done: Receives the response, or the error of this image.
-        explain: Whether an explanation is requested.
+        novelty: Whether the novelty is requested.
+        explain: Whether an explanation, with the novelty, is requested.
         deadline: When the client gives up, in seconds of the monotonic clock.
     """
 
     read: Callable[[], UInt8Image]
     done: Callable[[PredictResponse | PipelineError], None]
+    novelty: bool = False
     explain: bool = False
     deadline: float = float("inf")
 
@@ -143,11 +150,23 @@ def _predict(
 ) -> Sequence[PredictResponse | PipelineError]:
     pixels = np.stack([pixels for _, pixels in batch])
     try:
-        if not any(request.explain for request, _ in batch):
+        if not any(request.explain or request.novelty for request, _ in batch):
             return [PredictResponse(outputs=row) for row in network.predict(pixels)]
+        if not any(request.explain for request, _ in batch):
+            outputs, novelty = network.predict_novelty(pixels)
+            pairs = zip(outputs, _floats(novelty, len(outputs)), strict=True)
+            return [PredictResponse(outputs=row, novelty=value) for row, value in pairs]
         outputs, explanation = network.explain(pixels)
     except Exception:  # the edge of the thread
         log.exception("A forward pass failed.")
         return [Internal("The model worker failed; see its log.")] * len(batch)
-    rows = zip(outputs, explanation.features, explanation.activation, strict=True)
-    return [PredictResponse(outputs=row, features=each, activation=where) for row, each, where in rows]
+    values = _floats(explanation.novelty, len(outputs))
+    rows = zip(outputs, values, explanation.features, explanation.activation, strict=True)
+    return [
+        PredictResponse(outputs=row, novelty=value, features=each, activation=where)
+        for row, value, each, where in rows
+    ]
+
+
+def _floats(values: NDArray[np.float32] | None, count: int) -> list[float | None]:
+    return [None] * count if values is None else [float(value) for value in values]

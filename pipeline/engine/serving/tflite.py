@@ -181,6 +181,7 @@ class TFLiteWorker:
             PredictRequest(
                 read=partial(instance.decode, read),
                 done=partial(collector.put, index),
+                novelty=signature == "keyed",
                 explain=signature == "explained",
                 deadline=float("inf") if request.deadline is None else request.deadline,
             )
@@ -233,12 +234,16 @@ class TFLiteWorker:
         columns: Columns = {"outputs": [each.outputs.tolist() for each in responses]}
         if signature in ("keyed", "explained"):
             may_reject = signature == "keyed"
-            labels = [self._model.label(each.outputs, may_reject=may_reject) for each in responses]
+            labels = [
+                self._model.label(each.outputs, each.novelty, may_reject=may_reject) for each in responses
+            ]
             columns["key"] = list(keys)
             columns["label"], columns["score"] = (
                 [label for label, _ in labels],
                 [score for _, score in labels],
             )
+            if self._model.has_novelty:
+                columns["novelty"] = [each.novelty for each in responses]
         if signature == "explained":
             columns["features"] = [each.features.tolist() for each in responses if each.features is not None]
             maps = [each.activation for each in responses]

@@ -298,7 +298,7 @@ class TestPages:
         pages.sign_in("user")
         pages.engine.ensure_model(NAME)
         pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://graft/x"})
-        said = {"label": "bee", "score": 0.7, "outputs": [0.1, 0.7, 0.2]}
+        said = {"label": "bee", "score": 0.7, "novelty": 0.97, "outputs": [0.1, 0.7, 0.2]}
         said |= {"features": [1, 2], "activation": [[0.0, 1.0], [0.5, 0.0]]}
         pages.engine.answer = lambda version, instance: said
         pages.fleet.storage.write_json(
@@ -309,6 +309,7 @@ class TestPages:
         assert answer.status_code == 200
         assert re.findall(r'<meter[^>]* value="([\d.]+)"', answer.text) == ["0.7000", "0.2000", "0.1000"]
         assert answer.text.count("data:image/jpeg;base64,") == 2
+        assert "Novelty 0.97" in answer.text
         assert "<script>alert" not in answer.text
 
     def test_what_is_no_picture_is_refused_with_the_reason(self, pages: Pages) -> None:

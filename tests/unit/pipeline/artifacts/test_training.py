@@ -42,6 +42,7 @@ class TestSpec:
             warm_start="gs://graft/jobs/1/model",
             views=3,
             reject_below=0.25,
+            reject_unlike=0.5,
         )
         read = TrainingSpec.from_args([*spec.to_args(), "--job-dir", "gs://graft/jobs/2"])
         assert read == replace(spec, job_dir="gs://graft/jobs/2")
@@ -50,7 +51,7 @@ class TestSpec:
         spec = replace(SPEC, head_module="h", warm_start="m", job_dir="j")
         flags = "pack-index weights backbone workspace units head-module epochs batch-size learning-rate seed"
         flags += " validation-fraction patience class-weights calibration views views-seed warm-start"
-        flags += " reject-below job-dir"
+        flags += " reject-below reject-unlike job-dir"
         assert sorted(spec.to_args()[::2]) == sorted(f"--{flag}" for flag in flags.split())
 
     def test_what_is_empty_is_no_argument(self) -> None:
@@ -90,7 +91,7 @@ class TestSpec:
             "name": "toys",
             "dataset": {"source": {"type": "sample"}},
             "model": model,
-            "serving": {"reject_below": 0.19},
+            "serving": {"reject_below": 0.19, "reject_unlike": 0.2},
         }
         spec = build_training_spec(
             Classifier.from_dict(values), pack_index="gs://i", weights="gs://w", workspace="gs://graft"
@@ -112,6 +113,7 @@ class TestSpec:
             views=17,
             views_seed=18,
             reject_below=0.19,
+            reject_unlike=0.2,
         )
         same = {field.name for field in fields(spec) if getattr(spec, field.name) == field.default}
         assert same == {"head_module", "warm_start", "job_dir"}

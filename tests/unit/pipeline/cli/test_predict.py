@@ -18,7 +18,13 @@ Graft = Callable[..., Any]
 def answer(version: str, instance: dict[str, Any]) -> dict[str, Any]:
     """Answer with the picture's own bytes as its label."""
     label = base64.b64decode(instance["inputs"]["b64"]).decode()[:5]
-    return {"key": instance["key"], "label": label, "score": 0.75, "outputs": [0.75, 0.25]}
+    return {
+        "key": instance["key"],
+        "label": label,
+        "score": 0.75,
+        "novelty": 0.5,
+        "outputs": [0.75, 0.25],
+    }
 
 
 class Engine(FakeMLEngine):
@@ -46,9 +52,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 def test_answers_are_joined_by_key_and_keep_the_order_of_files(engine: Engine) -> None:
     found = predict_pictures(engine, "tiles", {"b": b"grass", "a": b"brick"})
+    rest = {"score": 0.75, "novelty": 0.5, "outputs": [0.75, 0.25], "version": "v_1"}
     assert [each.to_dict() for each in found] == [
-        {"file": "b", "label": "grass", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
-        {"file": "a", "label": "brick", "score": 0.75, "outputs": [0.75, 0.25], "version": "v_1"},
+        {"file": "b", "label": "grass", **rest},
+        {"file": "a", "label": "brick", **rest},
     ]
 
 
@@ -59,7 +66,9 @@ def test_a_rejected_picture_has_the_label_null(engine: Engine) -> None:
         "score": 0.4,
         "outputs": [0.4],
     }
-    assert predict_pictures(engine, "tiles", {"a": b"x"})[0].label is None
+    [prediction] = predict_pictures(engine, "tiles", {"a": b"x"})
+    assert prediction.label is None
+    assert prediction.novelty is None  # of a model from before there was one
 
 
 def test_all_pictures_go_to_the_version_that_was_default_at_the_start(engine: Engine) -> None:
@@ -90,13 +99,13 @@ class TestCommand:
         assert outcome.code == 0
         assert [row["file"] for row in outcome.document] == [str(path) for path in files]
         assert {row["version"] for row in outcome.document} == {"v_2"}
-        assert set(outcome.document[0]) == {"file", "label", "score", "outputs", "version"}
+        assert set(outcome.document[0]) == {"file", "label", "score", "novelty", "outputs", "version"}
 
     def test_text_is_a_table(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
         (tmp_path / "one.jpg").write_bytes(b"brick")
         lines = graft("predict", "tiles", str(tmp_path / "one.jpg")).stdout.splitlines()
-        assert lines[0].split() == ["file", "label", "score", "version"]
-        assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "v_1"]
+        assert lines[0].split() == ["file", "label", "score", "novelty", "version"]
+        assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "0.5000", "v_1"]
 
     def test_a_rejected_picture_says_none_of_these(
         self, graft: Graft, engine: Engine, tmp_path: Path

@@ -106,7 +106,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def answer_explained(version: str, instance: Any) -> dict[str, Any]:
     features = [255, 50, 0, 0, 0, 0, 0, 0]
-    answer = {"key": instance["key"], "outputs": [0.9, 0.1], "label": "brick", "score": 0.9}
+    answer = {"key": instance["key"], "outputs": [0.9, 0.1], "label": "brick", "score": 0.9, "novelty": 0.97}
     return {**answer, "features": features, "activation": [[1.0, 0.0], [0.0, 0.0]]}
 
 
@@ -127,6 +127,17 @@ class TestExplanation:
     def test_the_answer_and_the_outputs_by_class(self, explanation: Explanation) -> None:
         assert (explanation.version, explanation.label, explanation.score) == ("v1", "brick", 0.9)
         assert explanation.outputs == {"brick": 0.9, "grass": 0.1}
+        assert explanation.to_dict()["novelty"] == 0.97
+
+    @pytest.mark.parametrize(("limit", "is_unlike"), [(0.0, False), (0.95, True), (0.98, False)])
+    def test_a_picture_above_the_versions_novelty_is_rejected(
+        self, explanation: Explanation, limit: float, is_unlike: bool
+    ) -> None:
+        judged = replace(explanation, rejected_unlike=limit)
+        assert (judged.is_unlike, judged.is_rejected) == (is_unlike, is_unlike)
+
+    def test_a_version_without_novelty_rejects_nothing_by_it(self, explanation: Explanation) -> None:
+        assert not replace(explanation, novelty=None, rejected_unlike=0.95).is_rejected
 
     def test_the_strongest_channels_come_with_the_training_pictures_that_light_them(
         self, explanation: Explanation

@@ -144,6 +144,10 @@ class TestContent:
         for part in ("2.0 temperature", "24 pictures", "0.5 log loss before", "0.25 log loss after"):
             assert part in training.split("calibration: ")[1]
 
+    def test_the_share_of_pictures_unlike_the_training_pictures_is_shown(self, html: str) -> None:
+        text = Page(html.split('id="calibration"')[1].split("</section>")[0]).text
+        assert "unlike the training pictures: 16.7 % at 0.9, 16.7 % at 0.95, 0.0 % at 0.99." in text
+
     def test_a_model_without_a_temperature_has_one_line(self, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path)
         training_record(classes=tuple(CLASSES)).write(world.workspace.job("train_1"))

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import TFLiteUnavailable
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.manifest import FILES, MANIFEST, Parity, TFLiteManifest, check_tflite, digest_files
+from pipeline.tflite.manifest import (
+    FILES,
+    MANIFEST,
+    NOVELTY,
+    Parity,
+    TFLiteManifest,
+    check_tflite,
+    digest_files,
+)
 
 
 @pytest.fixture
@@ -30,6 +39,25 @@ def test_what_was_written_is_read(model: Path) -> None:
     assert manifest.spec == PixelSpec(height=4, width=4, offset=0, divisor=1)
     assert manifest.reject_below == 0.5
     assert manifest.is_equal
+
+
+def test_the_novelty_is_checked_like_the_other_files(model: Path) -> None:
+    manifest = check_tflite(model)
+    (model / NOVELTY).write_text("novelty")
+    with pytest.raises(TFLiteUnavailable, match="graft/novelty.npz is not the file that was compared"):
+        check_tflite(model)
+    replace(manifest, files=digest_files(model), reject_unlike=0.95).write(model)
+    assert check_tflite(model).reject_unlike == 0.95
+    (model / NOVELTY).unlink()
+    with pytest.raises(TFLiteUnavailable, match="graft/novelty.npz is not the file that was compared"):
+        check_tflite(model)
+
+
+def test_a_manifest_of_before_there_was_a_novelty_is_read(model: Path) -> None:
+    value = json.loads((model / MANIFEST).read_text())
+    del value["reject_unlike"]
+    (model / MANIFEST).write_text(json.dumps(value))
+    assert check_tflite(model).reject_unlike == 0
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,0 +1,198 @@
+"""The signatures of a SavedModel as operations on constants: from encoded pictures to named answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import tensorflow as tf
+
+from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
+from pipeline.npz import write_npz
+from pipeline.pixels.graph import decode_and_resize, read_inputs
+from pipeline.pixels.spec import PixelSpec
+from pipeline.tflite.head import Head
+from pipeline.tflite.novelty import NEAREST, STEPS, Novelty
+
+if TYPE_CHECKING:
+    from pipeline.trainer.custom_head import KerasHead
+
+HeadConstants: TypeAlias = dict[str, tf.Tensor]  # by the names of `Head`'s arrays
+TracedT = TypeVar("TracedT", bound="Callable[..., tf.Tensor | dict[str, tf.Tensor]]")
+
+
+class DenseHead:
+    """The reference head as operations on constants.
+
+    Args:
+        head: The trained head.
+        constant: Makes a constant of an array.
+    """
+
+    def __init__(self, head: Head, constant: MakeConstant) -> None:
+        self._head = head
+        self._constant = constant
+
+    def apply(self, pooled: tf.Tensor) -> tf.Tensor:
+        """Return class probabilities."""
+        return apply_head(pooled, self._constants())[0]
+
+    def explain(self, pooled: tf.Tensor, feature_map: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return class probabilities and the class-activation map."""
+        constants = self._constants()
+        outputs, hidden = apply_head(pooled, constants)
+        return outputs, class_activation(feature_map, hidden, tf.argmax(outputs, 1), constants)
+
+    def write(self, directory: Path) -> None:
+        """Write the arrays beside the SavedModel."""
+        (directory / "graft" / "head.weights.npz").write_bytes(write_npz(self._head.arrays()))
+
+    def _constants(self) -> HeadConstants:
+        return {name: self._constant(array) for name, array in self._head.arrays().items()}
+
+
+class NoveltyGraph:
+    """`NoveltyScorer` as operations on constants.
+
+    Args:
+        novelty: The directions and quantiles.
+        constant: Makes a constant of an array.
+    """
+
+    def __init__(self, novelty: Novelty, constant: MakeConstant) -> None:
+        self._novelty, self._constant = novelty, constant
+
+    def score(self, pooled: tf.Tensor) -> tf.Tensor:
+        """Return the novelty of pictures."""
+        directions = tf.cast(self._constant(self._novelty.directions), tf.float32)
+        quantiles = self._constant(self._novelty.quantiles)
+        units = tf.math.l2_normalize(directions, 1, epsilon=1e-24)
+        cosines = tf.matmul(tf.math.l2_normalize(pooled, 1, epsilon=1e-24), units, transpose_b=True)
+        values = 1 - tf.reduce_mean(tf.math.top_k(cosines, NEAREST).values, 1)
+        above = tf.clip_by_value(tf.searchsorted(quantiles, values), 1, STEPS)
+        low, high = tf.gather(quantiles, above - 1), tf.gather(quantiles, above)
+        part = tf.clip_by_value((values - low) / tf.maximum(high - low, 1e-12), 0, 1)
+        return (tf.cast(above - 1, tf.float32) + part) / STEPS
+
+
+class NamedAnswers:
+    """What the signatures with a key answer, by name.
+
+    Args:
+        classes: The label of each class.
+        reject_below: As in `export_model`.
+        novelty: Tells how unlike the training pictures a picture is; None where the model cannot.
+        reject_unlike: As in `export_model`.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        reject_below: float,
+        novelty: NoveltyGraph | None,
+        reject_unlike: float,
+    ) -> None:
+        self._classes, self._novelty = list(classes), novelty
+        self._reject_below, self._reject_unlike = reject_below, reject_unlike
+
+    def name(self, pooled: tf.Tensor, outputs: tf.Tensor, *, may_reject: bool) -> dict[str, tf.Tensor]:
+        """Return outputs, label, score and novelty; a rejected picture has an empty label."""
+        label = tf.gather(tf.constant(self._classes), tf.argmax(outputs, 1))
+        named = {"outputs": outputs, "label": label, "score": tf.reduce_max(outputs, 1)}
+        rejected = named["score"] < self._reject_below
+        if self._novelty is not None:
+            named["novelty"] = self._novelty.score(pooled)
+            if self._reject_unlike:
+                rejected |= named["novelty"] > self._reject_unlike
+        if may_reject:
+            named["label"] = tf.where(rejected, "", label)
+        return named
+
+
+def build_signatures(
+    network: MappedNetwork, head: DenseHead | KerasHead, spec: PixelSpec, answers: NamedAnswers
+) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+    """Return the signatures by name; see `export_model`.
+
+    Args:
+        network: From uint8 pixels to pooled features and the feature map.
+        head: From pooled features to class probabilities.
+        spec: The pixels the network is fed.
+        answers: Names the answers of the signatures with a key.
+    """
+    strings = tf.TensorSpec((None,), tf.string)
+
+    def classify(pixels: tf.Tensor) -> tf.Tensor:
+        return head.apply(network(pixels)[0])
+
+    pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
+    classify = _trace(classify, pixels_spec)
+
+    def decode(inputs: tf.Tensor) -> tf.Tensor:
+        one = tf.TensorSpec((spec.height, spec.width, 3), tf.uint8)
+        return tf.map_fn(
+            lambda item: decode_and_resize(read_inputs(item), spec), inputs, fn_output_signature=one
+        )
+
+    decode = _trace(decode, strings)
+
+    def from_pixels(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": classify(inputs)}
+
+    def serve(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": classify(decode(inputs))}
+
+    def serve_keyed(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        pooled = network(decode(inputs))[0]
+        return {"key": key, **answers.name(pooled, head.apply(pooled), may_reject=True)}
+
+    def explain(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        pooled, feature_map = network(decode(inputs))
+        outputs, activation = head.explain(pooled, feature_map)
+        named = answers.name(pooled, outputs, may_reject=False)
+        return {"key": key, **named, "features": _direction(pooled), "activation": activation}
+
+    named = {name: tf.TensorSpec((None,), tf.string, name=name) for name in ("key", "inputs")}
+    pixels_input = tf.TensorSpec(pixels_spec.shape, tf.uint8, name="inputs")
+    return {
+        "serving_default": _trace(serve, named["inputs"]),
+        "keyed": _trace(serve_keyed, named["key"], named["inputs"]),
+        "pixels": _trace(from_pixels, pixels_input),
+        "explained": _trace(explain, named["key"], named["inputs"]),
+    }
+
+
+def apply_head(pooled: tf.Tensor, head: HeadConstants) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return class probabilities and the values of the hidden units."""
+    hidden = tf.nn.relu(tf.matmul(pooled, head["hidden_kernel"]) + head["hidden_bias"])
+    return tf.nn.softmax(tf.matmul(hidden, head["output_kernel"]) + head["output_bias"]), hidden
+
+
+def _direction(pooled: tf.Tensor) -> tf.Tensor:
+    """Scale each row's features to 255; a negative one, which neither backbone has, becomes 0."""
+    largest = tf.maximum(tf.reduce_max(pooled, 1, keepdims=True), 1e-12)
+    return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
+
+
+def class_activation(
+    feature_map: tf.Tensor, hidden: tf.Tensor, best: tf.Tensor, head: HeadConstants
+) -> tf.Tensor:
+    """Return the class-activation map of each picture.
+
+    For one picture the head is linear in the pooled features, through the hidden units that are above zero,
+    and those features are means over places: so each place's share of the logit follows exactly. The map's
+    mean, and a constant of the biases, are the logit of the class minus the mean of all logits.
+    """
+    output_kernel = head["output_kernel"]
+    against_mean = output_kernel - tf.reduce_mean(output_kernel, 1, keepdims=True)
+    towards = tf.gather(tf.transpose(against_mean), best) * tf.cast(hidden > 0, tf.float32)
+    weights = tf.matmul(towards, head["hidden_kernel"], transpose_b=True)
+    return tf.einsum("bhwk,bk->bhw", feature_map, weights)
+
+
+def _trace(function: TracedT, *arguments: tf.TensorSpec) -> TracedT:
+    # Nothing here branches in Python, and AutoGraph's rewriting of every function called takes seconds.
+    traced: TracedT = tf.function(function, input_signature=list(arguments), autograph=False)
+    return traced
