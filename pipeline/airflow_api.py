@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 import requests
 
 from pipeline.errors import StackError, StackUnavailable
+from pipeline.patience import Clock, call_patiently
 from pipeline.types import JsonDict, JsonObject, JsonValue
 
 PAGE_SIZE = 100
@@ -112,11 +113,24 @@ class AirflowApi:
         username: The user to sign in.
         password: Their password.
         timeout_seconds: How long an answer may take.
+        patience_seconds: How long a request that is not answered, or answered 5xx, is made again.
+        clock: Paces these requests.
     """
 
-    def __init__(self, url: str, username: str, password: str, *, timeout_seconds: float = 60) -> None:
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        timeout_seconds: float = 60,
+        patience_seconds: float = 30,
+        clock: Clock | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
+        self._clock = clock
         self._credentials = {"username": username, "password": password}
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy leads to this machine
@@ -147,10 +161,15 @@ class AirflowApi:
         ]
 
     def trigger(self, dag_id: str, conf: JsonObject) -> str:
-        """Start a run and return its id."""
-        run = self._call(
-            "POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", {"logical_date": None, "conf": conf}
-        )
+        """Start a run and return its id, which is ours so that a repeated request starts no second run."""
+        run_id = f"manual__{datetime.now(UTC).isoformat()}"
+        body: JsonObject = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+        try:
+            run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", body)
+        except StackError as error:
+            if error.details.get("status") != 409:
+                raise
+            return run_id  # Airflow started it, and its answer was lost
         return str(run["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
@@ -194,6 +213,14 @@ class AirflowApi:
                 return
 
     def _call(self, method: str, path: str, body: JsonValue = None, *, missing_ok: bool = False) -> JsonDict:
+        """Send a request, again while Airflow is unavailable: each of ours is safe to repeat."""
+        return call_patiently(
+            lambda: self._call_once(method, path, body, missing_ok=missing_ok),
+            seconds=self._patience_seconds,
+            clock=self._clock,
+        )
+
+    def _call_once(self, method: str, path: str, body: JsonValue, *, missing_ok: bool) -> JsonDict:
         """Send a request, signing in first and once more when the token has expired."""
         if "Authorization" not in self._session.headers:
             self._sign_in()

@@ -58,9 +58,19 @@ def connect_engine(status: StackStatus) -> MLEngine:
     return RestMLEngine(engine.url or "", engine.project, engine.token or "")
 
 
-def connect_airflow(status: StackStatus) -> AirflowApi:
-    """Return the API of the running stack's Airflow."""
+def connect_airflow(status: StackStatus, *, patience_seconds: float = 30) -> AirflowApi:
+    """Return the API of the running stack's Airflow.
+
+    Args:
+        status: The running stack.
+        patience_seconds: How long a request that is not answered is made again.
+    """
     from pipeline.airflow_api import AirflowApi
 
     airflow = status.airflow
-    return AirflowApi(airflow.url or "", airflow.username, airflow.password or "")
+    return AirflowApi(
+        airflow.url or "",
+        airflow.username,
+        airflow.password or "",
+        patience_seconds=patience_seconds,
+    )

@@ -233,7 +233,7 @@ def _import_errors(stack: StackStatus) -> Iterator[Finding]:
     from pipeline.cli.connection import connect_airflow
 
     try:
-        failures = connect_airflow(stack).import_errors()
+        failures = connect_airflow(stack, patience_seconds=0).import_errors()
     except StackError as error:
         yield Finding(check="airflow", state="broken", detail=str(error))
         return

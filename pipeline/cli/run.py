@@ -25,7 +25,7 @@ from pipeline.cli.output import (
 )
 from pipeline.cli.progress import RunProgress, summarise_stages
 from pipeline.cli.run_result import RunResult, print_result
-from pipeline.errors import ConfigError, StackError
+from pipeline.errors import ConfigError, StackError, StackUnavailable
 from pipeline.types import JsonObject, JsonValue
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DAG_BUNDLE = "classifiers"
 PARSE_SECONDS = 60
 POLL_SECONDS = 1.0
+SILENT_SECONDS = 600  # how long Airflow may not answer before that is an error
 STOPPED_SECONDS = 120  # how long a run is watched while a part of the stack is down, before that is an error
 PLACES = ("dataset.source.uri", "model.weights", "model.head.module")
 ENDED = ("success", "failed")
@@ -175,15 +176,40 @@ def _unknown_dag(api: AirflowApi, name: str, settings: Settings) -> str:
 
 
 class _StackWatch:
-    """Raises an error when a process of the stack stays down: the run would never end.
+    """Raises an error when a part of the stack stays down, or Airflow silent: the watch would never end.
 
     Args:
         settings: Whose stack.
+        run_id: The run that is watched.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, run_id: str) -> None:
         self._settings = settings
-        self._up_at = time.monotonic()
+        self._run_id = run_id
+        self._up_at = self._answered_at = time.monotonic()
+        self._is_answering = True
+
+    def has_answered(self) -> None:
+        """Note that Airflow has answered."""
+        self._answered_at, self._is_answering = time.monotonic(), True
+
+    def wait_for_airflow(self, error: StackUnavailable) -> None:
+        """Wait a little, because Airflow does not answer.
+
+        Raises:
+            StackError: if it has not answered for `SILENT_SECONDS`.
+        """
+        if time.monotonic() - self._answered_at > SILENT_SECONDS:
+            raise StackError(
+                f"{error} It has not answered for {SILENT_SECONDS} s, so run {self._run_id} is no longer "
+                "watched; it goes on as soon as Airflow does."
+            ) from error
+        if self._is_answering:
+            self._is_answering = False
+            print_note(
+                f"Airflow does not answer; run {self._run_id} goes on, and is watched again once it does"
+            )
+        time.sleep(POLL_SECONDS)
 
     def check(self) -> None:
         """Look once.
@@ -206,19 +232,25 @@ class _StackWatch:
 def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> RunResult:
     """Show a run until it ends, and return its result."""
     print_note(f"run {run_id} of {name}")
-    asked, downloads, stack = False, FetchLog(api), _StackWatch(settings)
+    asked, downloads, stack = False, FetchLog(api), _StackWatch(settings, run_id)
     with RunProgress() as progress:
         while True:
-            state = api.run_state(name, run_id)
-            instances = api.task_instances(name, run_id)
+            stack.check()
+            try:
+                state = api.run_state(name, run_id)
+                instances = api.task_instances(name, run_id)
+                transfers = downloads.read(instances)
+            except StackUnavailable as silence:
+                stack.wait_for_airflow(silence)
+                continue
+            stack.has_answered()
             stages = summarise_stages(instances)
-            progress.show(stages, downloads.read(instances))
+            progress.show(stages, transfers)
             if not asked and any(stage.state == AWAITING for stage in stages):
                 asked = True
                 print_note(f"waiting for approval: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
             if state in ENDED:
                 break
-            stack.check()
             time.sleep(POLL_SECONDS)
     seconds = {stage.name: stage.seconds for stage in stages if stage.seconds is not None}
     if state == "failed":

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import StorageError
-from pipeline.ml_engine.protocol import Clock, SystemClock
+from pipeline.patience import Clock, SystemClock
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 

@@ -17,9 +17,10 @@ from pipeline.errors import (
     PlatformError,
     PlatformUnavailable,
 )
-from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock, label_value
+from pipeline.ml_engine.protocol import MLEngine, label_value
 from pipeline.ml_engine.resources import Job, PredictionInput
 from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
+from pipeline.patience import Clock, SystemClock
 from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)

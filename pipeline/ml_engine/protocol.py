@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.ml_engine.resources import Job, Model, Version
 from pipeline.ml_v1 import JobState
+from pipeline.patience import Clock
 from pipeline.types import JsonValue
 
 
@@ -26,28 +26,6 @@ class JobLog:
     text: str
     next_offset: int
     is_complete: bool
-
-
-class Clock(Protocol):
-    """Time, so that tests need not wait."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
 
 
 class MLEngine(Protocol):

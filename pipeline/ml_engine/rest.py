@@ -9,10 +9,11 @@ from typing import TypeVar
 from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
 from pipeline.ml_engine.discovery import Collection, Page, Request
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
-from pipeline.ml_engine.protocol import Clock, JobLog, SystemClock
+from pipeline.ml_engine.protocol import JobLog
 from pipeline.ml_engine.resources import Job, Model, Operation, Version
 from pipeline.ml_engine.transport import V1Transport, error_status
 from pipeline.ml_v1 import JobState
+from pipeline.patience import Clock, SystemClock
 from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,9 @@ class RestMLEngine:
         project: The project in resource names.
         token: Bearer token.
         timeout_seconds: For one HTTP exchange; a cold version may take long over its first prediction.
-        num_retries: How often a 429 or 5xx answer is asked again.
+        patience_seconds: How long a request that is not answered, or answered 429 or 5xx, is made again.
         operation_seconds: How long a version may take to come up or to go.
-        clock: Paces the wait for operations.
+        clock: Paces the wait for operations and answers.
     """
 
     def __init__(
@@ -42,14 +43,20 @@ class RestMLEngine:
         token: str,
         *,
         timeout_seconds: float = 120,
-        num_retries: int = 2,
+        patience_seconds: float = 10,
         operation_seconds: float = 900,
         clock: Clock | None = None,
     ) -> None:
         self.project = project
         self._operation_seconds = operation_seconds
         self._clock = clock or SystemClock()
-        self._api = V1Transport(endpoint, token, timeout_seconds=timeout_seconds, num_retries=num_retries)
+        self._api = V1Transport(
+            endpoint,
+            token,
+            timeout_seconds=timeout_seconds,
+            patience_seconds=patience_seconds,
+            clock=self._clock,
+        )
         self.endpoint = self._api.endpoint
         self._jobs = self._api.projects.jobs()
         self._models = self._api.projects.models()

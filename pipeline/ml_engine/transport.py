@@ -14,6 +14,7 @@ from googleapiclient.errors import Error as ClientError, HttpError
 
 from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.discovery import Projects, Request
+from pipeline.patience import Clock, call_patiently
 
 AnswerT = TypeVar("AnswerT")
 FINAL_STATUSES = (501, 505)  # not implemented: another try is answered the same
@@ -55,12 +56,16 @@ class V1Transport:
         endpoint: Base URL, with its scheme.
         token: Bearer token.
         timeout_seconds: For one HTTP exchange.
-        num_retries: How often a 429 or 5xx answer is asked again.
+        patience_seconds: How long a request that is not answered, or answered 429 or 5xx, is made again.
+        clock: Paces these requests.
     """
 
-    def __init__(self, endpoint: str, token: str, *, timeout_seconds: float, num_retries: int) -> None:
+    def __init__(
+        self, endpoint: str, token: str, *, timeout_seconds: float, patience_seconds: float, clock: Clock
+    ) -> None:
         self.endpoint = endpoint.rstrip("/")
-        self._num_retries = num_retries
+        self._patience_seconds = patience_seconds
+        self._clock = clock
         # proxy_info=None: httplib2 would refuse http_proxy without PySocks, whatever no_proxy says.
         self._connections = httplib2.Http(timeout=timeout_seconds, proxy_info=None)
         self._http = google_auth_httplib2.AuthorizedHttp(StaticToken(token), http=self._connections)
@@ -79,14 +84,17 @@ class V1Transport:
         self._connections.close()
 
     def call(self, request: Request[AnswerT]) -> AnswerT:
-        """Send a request.
+        """Send a request, again while the service is unavailable: each call of v1 is safe to repeat.
 
         Raises:
             PlatformUnavailable: if nothing answers, or the answer is 429 or 5xx but for 501.
             PlatformError: if the service says no; `status` is the HTTP status.
         """
+        return call_patiently(lambda: self._send(request), seconds=self._patience_seconds, clock=self._clock)
+
+    def _send(self, request: Request[AnswerT]) -> AnswerT:
         try:
-            return request.execute(num_retries=self._num_retries)
+            return request.execute(num_retries=0)
         except HttpError as error:
             raise _error_of(error.status_code, error.reason, request.uri.partition("?")[0]) from error
         except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:

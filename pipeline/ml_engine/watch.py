@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NotRequired, Protocol, TypedDict
 
 from pipeline.errors import PipelineError, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.protocol import Clock, MLEngine, SystemClock
+from pipeline.ml_engine.protocol import MLEngine
 from pipeline.ml_engine.resources import Job
 from pipeline.ml_v1 import JobState
+from pipeline.patience import Clock, SystemClock
 
 TAIL_BYTES = 4_000
 MAX_PIECES = 16
@@ -28,13 +29,15 @@ class Log(Protocol):
 class JobsEvent(TypedDict):
     """How a wait for jobs ended; plain JSON, because it goes through Airflow's database.
 
-    `status` is `ended`, `deadline`, or `error` with a `message`; `states` holds the state of each job.
+    `status` is `ended`, `deadline`, or `error` with a `message`; it is final where another wait would end the
+    same. `states` holds the state of each job.
     """
 
     status: str
     job_ids: list[str]
     states: dict[str, str]
     message: NotRequired[str]
+    is_final: NotRequired[bool]
 
 
 class JobWatcher:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 class AirflowApiHook(BaseHook):
@@ -52,6 +53,7 @@ class AirflowApiHook(BaseHook):
             connection.login or "",
             connection.password or "",
             timeout_seconds=TIMEOUT_SECONDS,
+            patience_seconds=PATIENCE_SECONDS,
         )
 
     def write_run_note(self, dag_id: str, run_id: str, note: str) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 DEFAULT_CONNECTION = "ml_engine_default"
 DEFAULT_PROJECT = "local"
+# Of tasks, for an engine that is busy or starts again. With the time of one exchange it must be less than the
+# validity of a promotion lock: a promotion that is told of its success late must not still be trying.
+PATIENCE_SECONDS = 120
 CONNECTION_TYPES = ("ml_engine", "http", "generic")  # the last two: forms of an Airflow without our provider
 
 
@@ -43,17 +46,22 @@ class MLEngineHook(BaseHook):
 
     def get_conn(self) -> MLEngine:
         """Return the engine of the connection, for use in one thread."""
-        return connect(self.get_connection(self.ml_engine_conn_id), self.project)
+        connection = self.get_connection(self.ml_engine_conn_id)
+        return connect(connection, self.project, patience_seconds=PATIENCE_SECONDS)
 
     async def get_async_conn(self) -> MLEngine:
-        """Return the engine from the triggerer's event loop, where the connection must be awaited."""
+        """Return the engine from the triggerer's event loop, where the connection must be awaited.
+
+        It makes each request once: a trigger polls anyway, and must not hold a thread.
+        """
         connection = await self.aget_connection(self.ml_engine_conn_id)
-        return await asyncio.to_thread(connect, connection, self.project)
+        return await asyncio.to_thread(connect, connection, self.project, patience_seconds=0)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the engine answers with this connection's token, and a message."""
         try:
-            self.get_conn().get_model("graft_connection_test")
+            connection = self.get_connection(self.ml_engine_conn_id)
+            connect(connection, self.project, patience_seconds=0).get_model("graft_connection_test")
         except (PipelineError, AirflowException) as error:
             return False, str(error)
         return True, "ML Engine answers."

@@ -14,7 +14,7 @@ from graft.links import ClassifierLink, JobLink
 from graft.operators.base import GraftOperator, to_xcom
 from graft.ownership import dag_label, task_label
 from graft.triggers.ml_engine_job import MLEngineJobTrigger
-from pipeline.errors import JobTimeout, PlatformError
+from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
@@ -130,7 +130,8 @@ class MLEngineJobOperator(GraftOperator):
         if event["status"] == "deadline":
             raise self._timeout(event["states"])
         if event["status"] == "error":
-            raise PlatformError(f"Waiting for {', '.join(self.job_ids)} failed: {event['message']}")
+            kind = PlatformError if event.get("is_final", True) else PlatformUnavailable
+            raise kind(f"Waiting for {', '.join(self.job_ids)} failed: {event['message']}")
         engine = self.connect()
         jobs = [self._find(engine, job_id) for job_id in self.job_ids]
         if time.time() - adopted_at < LATE_CANCEL_SECONDS:

@@ -71,7 +71,13 @@ class MLEngineJobTrigger(BaseTrigger):
         except Exception as error:
             self.log.exception("waiting for %s ended in an error", ", ".join(self.job_ids))
             message = f"{type(error).__name__}: {error}"
-            event = {"status": "error", "job_ids": self.job_ids, "states": {}, "message": message}
+            event = {
+                "status": "error",
+                "job_ids": self.job_ids,
+                "states": {},
+                "message": message,
+                "is_final": isinstance(error, PipelineError) and not error.transient,
+            }
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> JobsEvent:

@@ -90,7 +90,7 @@ class PageContext:
     def _connect(self) -> MLEngine:
         """Connect without retries: a person waits, and can load the page again."""
         connection = MLEngineHook().get_connection(MLEngineHook.default_conn_name)
-        return connect(connection, timeout_seconds=TIMEOUT_SECONDS, num_retries=0)
+        return connect(connection, timeout_seconds=TIMEOUT_SECONDS, patience_seconds=0)
 
 
 @cache

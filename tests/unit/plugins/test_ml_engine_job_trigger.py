@@ -102,6 +102,7 @@ def test_a_job_that_does_not_exist_is_an_error_event(engine: FakeMLEngine) -> No
     event = events_of(make_trigger())[0]
     assert event["status"] == "error"
     assert "no job a" in event["message"]
+    assert event["is_final"] is True
 
 
 def test_a_missing_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +114,7 @@ def test_a_missing_connection_is_an_error_event(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(MLEngineHook, "get_async_conn", refuse)
     event = events_of(make_trigger())[0]
     assert event["message"] == "LookupError: no connection c"
+    assert event["is_final"] is False, "Airflow itself may have been too slow"
 
 
 def test_kill_cancels_every_job_even_if_one_cannot_be(engine: FakeMLEngine) -> None:

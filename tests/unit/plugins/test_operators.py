@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import JobDirectory, Workspace
-from pipeline.errors import ConfigError, JobFailed, StorageError
+from pipeline.errors import ConfigError, JobFailed, PlatformUnavailable, StorageError
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
@@ -469,6 +469,20 @@ class TestTrainingJob:
         event = {"status": "error", "job_ids": ["j"], "states": {}, "message": "There is no job j"}
         with pytest.raises(AirflowFailException, match="no job j"):
             operator.execute_complete(context, event)
+
+    def test_wait_that_a_slow_service_ended_is_taken_up_by_the_next_try(
+        self, world: World, make_context: Callable[..., Any]
+    ) -> None:
+        world.engine.run_job = None
+        operator, context = self.train(make_context)
+        [job] = operator.submit(context)
+        event = {"status": "error", "job_ids": ["j"], "states": {}, "message": "slow", "is_final": False}
+        with pytest.raises(PlatformUnavailable, match="slow"):  # which Airflow tries again
+            operator.execute_complete(context, event)
+        again, context = self.train(make_context)
+        with pytest.raises(TaskDeferred) as caught:
+            again.execute(context)
+        assert caught.value.trigger.job_ids == [job["jobId"]]
 
     def test_waits_itself_when_not_deferrable(self, world: World, make_context: Callable[..., Any]) -> None:
         world.engine.run_job = None

@@ -20,6 +20,7 @@ from pipeline.cli.run_result import RunResult
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError
 from pipeline.storage import Storage
+from tests.fakes.clock import FakeClock
 from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
@@ -54,6 +55,7 @@ class Airflow:
         self.log: list[dict[str, Any]] = []
         self.import_errors: list[dict[str, str]] = []
         self.confs: list[Any] = []
+        self.run_ids: list[str] = []
         self.dags = [
             {"dag_id": "rollback", "bundle_name": "dags-folder", "file_token": "rollback"},
             {"dag_id": "other", "bundle_name": "classifiers", "file_token": "other/token"},
@@ -77,7 +79,9 @@ class Airflow:
             self.parse_requests.append(path.removeprefix("/parseDagFile/"))
             return Response(status=201)
         if request.method == "POST":
-            self.confs.append(request.json)
+            body = dict(request.json)
+            self.run_ids.append(body.pop("dag_run_id"))
+            self.confs.append(body)
             return self.reply({"dag_run_id": RUN, "state": "queued"})
         if path == "/dags":
             return self.reply({"dags": self.dags, "total_entries": len(self.dags)})
@@ -187,6 +191,35 @@ class TestParameters:
 
 
 class TestWatching:
+    def silence(self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch, answers: int) -> AirflowApi:
+        """Return a client to which Airflow answers 503 so many times first."""
+        route, statuses = airflow.route, [503] * answers
+        monkeypatch.setattr(
+            airflow,
+            "route",
+            lambda request: airflow.reply({}, statuses.pop()) if statuses else route(request),
+        )
+        status = stack_status(airflow_url=airflow.url, password="secret")
+        monkeypatch.setattr("pipeline.stack.status", lambda settings: status)
+        return AirflowApi(airflow.url, "admin", "secret", patience_seconds=0)
+
+    def test_goes_on_when_airflow_answers_again(
+        self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        api = self.silence(airflow, monkeypatch, 5)
+        result = module.watch_run(api, "tiles", RUN, Settings())
+        assert result.summary is not None
+        notes = capsys.readouterr().err
+        assert notes.count(f"Airflow does not answer; run {RUN} goes on") == 1
+
+    def test_ends_where_airflow_stays_silent_and_says_that_the_run_goes_on(
+        self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        api = self.silence(airflow, monkeypatch, 1_000_000)
+        monkeypatch.setattr(module, "SILENT_SECONDS", 0)
+        with pytest.raises(StackError, match=rf"run {re.escape(RUN)} is no longer watched; it goes on"):
+            module.watch_run(api, "tiles", RUN, Settings())
+
     def test_a_run_without_a_scheduler_is_not_watched_for_ever(
         self, graft: Graft, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -421,7 +454,33 @@ class TestApi:
 
     def test_silent_airflow_is_a_stack_error(self) -> None:
         with pytest.raises(StackError, match=r"Airflow at http://127\.0\.0\.1:1 does not answer"):
-            AirflowApi("http://127.0.0.1:1", "admin", "secret").import_errors()
+            AirflowApi("http://127.0.0.1:1", "admin", "secret", patience_seconds=0).import_errors()
+
+    def test_one_slow_or_lost_answer_is_asked_for_again(
+        self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock, route, statuses = FakeClock(), airflow.route, [503, 502]
+
+        def stumble(request: Request) -> Response:
+            return airflow.reply({}, statuses.pop()) if statuses else route(request)
+
+        monkeypatch.setattr(airflow, "route", stumble)
+        api = AirflowApi(airflow.url, "admin", "secret", clock=clock)
+        assert api.run_state("tiles", RUN) == "success"
+        assert clock.sleeps == [0.5, 1]
+
+    def test_a_run_whose_start_was_answered_too_late_is_not_started_twice(
+        self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+
+        def lose_the_first_answer(request: Request) -> Response:
+            asked.append(request.json["dag_run_id"])
+            return airflow.reply({"detail": "exists"}, 409) if len(asked) > 1 else airflow.reply({}, 503)
+
+        monkeypatch.setattr(airflow, "route", lose_the_first_answer)
+        run_id = AirflowApi(airflow.url, "admin", "secret", clock=FakeClock()).trigger("tiles", {})
+        assert asked == [run_id, run_id]
 
     def test_task_instances_are_read_page_by_page(
         self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch

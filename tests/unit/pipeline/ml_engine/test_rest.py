@@ -39,7 +39,7 @@ def answers(*values: Any) -> Callable[[Request], Response]:
 @pytest.fixture
 def engine(httpserver: HTTPServer) -> RestMLEngine:
     url = httpserver.url_for("/").rstrip("/")
-    return RestMLEngine(url, "p", "secret", num_retries=0, operation_seconds=5, clock=FakeClock())
+    return RestMLEngine(url, "p", "secret", patience_seconds=0, operation_seconds=5, clock=FakeClock())
 
 
 def test_models_are_listed_page_by_page(engine: RestMLEngine, httpserver: HTTPServer) -> None:
@@ -68,6 +68,22 @@ def test_what_is_not_implemented_is_not_asked_again(
     with pytest.raises(PlatformError) as caught:
         engine.get_model("m")
     assert caught.value.transient is is_transient
+
+
+def test_an_engine_that_is_busy_or_starts_again_is_asked_until_the_deadline(httpserver: HTTPServer) -> None:
+    clock = FakeClock()
+    url = httpserver.url_for("/").rstrip("/")
+    engine = RestMLEngine(url, "p", "secret", patience_seconds=60, clock=clock)
+    httpserver.expect_request("/v1/projects/p/models/m").respond_with_handler(
+        answers(error(503), error(429), error(500), {"name": "projects/p/models/m"})
+    )
+    assert engine.get_model("m") == {"name": "projects/p/models/m"}
+    assert clock.sleeps == [0.5, 1, 2]
+    httpserver.clear()
+    httpserver.expect_request("/v1/projects/p/models/m").respond_with_handler(answers(error(503)))
+    with pytest.raises(PlatformUnavailable):
+        engine.get_model("m")
+    assert sum(clock.sleeps) <= 3.5 + 60
 
 
 class TestJobs:
@@ -149,7 +165,7 @@ class TestFailures:
         assert not caught.value.transient
 
     def test_nobody_listening_is_transient(self) -> None:
-        engine = RestMLEngine("http://127.0.0.1:1", "p", "t", num_retries=0, timeout_seconds=2)
+        engine = RestMLEngine("http://127.0.0.1:1", "p", "t", patience_seconds=0, timeout_seconds=2)
         with pytest.raises(PlatformUnavailable, match="does not answer"):
             engine.get_job("j")
         with pytest.raises(PlatformUnavailable, match="does not answer"):
@@ -160,7 +176,7 @@ class TestFailures:
     ) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         httpserver.expect_request("/v1/projects/p/jobs/j").respond_with_json({**JOB, "state": "RUNNING"})
-        engine = RestMLEngine(httpserver.url_for("/"), "p", "t", num_retries=0)
+        engine = RestMLEngine(httpserver.url_for("/"), "p", "t", patience_seconds=0)
         assert engine.get_job("j") == {**JOB, "state": "RUNNING"}
 
 
