@@ -83,7 +83,7 @@ class CleanState:
         return self.method != "random"
 
     @property
-    def given(self) -> dict[int, str | None]:
+    def given_sides(self) -> dict[int, str | None]:
         """The side that the source gives each picture, by position; None where it is open."""
         if self.method != "given":
             return {}
@@ -203,7 +203,7 @@ def _apply_decisions(state: CleanState) -> None:
 
 def _filter(state: CleanState) -> None:
     network = {row.position for row in state.fetched if row.network}
-    state.rows = mark_exact_duplicates(apply_network_filters(state.rows, network), state.given)
+    state.rows = mark_exact_duplicates(apply_network_filters(state.rows, network), state.given_sides)
     _check_classes(state)
 
 
@@ -212,7 +212,7 @@ def _group(state: CleanState) -> None:
     state.assigned = fill_alignment_thumbnails(state.workspace, state.folder, state.assigned, state.rows)
     sources = {row.position: row.group for row in state.fetched}
     state.grouping = group_pictures(
-        _kept_pictures(state.rows, sources, state.given),
+        _kept_pictures(state.rows, sources, state.given_sides),
         state.assigned,
         mirrored=state.classifier.dataset.merge_mirrored,
     )
@@ -221,13 +221,13 @@ def _group(state: CleanState) -> None:
 
 
 def _kept_pictures(
-    rows: Sequence[ManifestRow], sources: Mapping[int, str | None], given: Mapping[int, str | None]
+    rows: Sequence[ManifestRow], sources: Mapping[int, str | None], given_sides: Mapping[int, str | None]
 ) -> list[Picture]:
     return [
         Picture(
             fingerprint=row.fingerprint,
             source_group=sources[row.position],
-            split=given.get(row.position),
+            split=given_sides.get(row.position),
         )
         for row in rows
         if row.is_kept and row.fingerprint is not None
@@ -265,9 +265,9 @@ def _describe_given_split(state: CleanState) -> list[str]:
     """Return where the version does not follow the split of its sources."""
     if state.method == "random" and state.has_given_split:
         return ["given_split: `split.method` is random, so the test set that a source brings is not kept"]
-    given = state.given
+    given_sides = state.given_sides
     moved = sum(
-        row.split is not None and given.get(row.position) not in (None, row.split) for row in state.rows
+        row.split is not None and given_sides.get(row.position) not in (None, row.split) for row in state.rows
     )
     if not moved:
         return []

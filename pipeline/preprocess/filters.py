@@ -50,22 +50,24 @@ def _network_reason(row: ManifestRow, placeholders: Collection[str]) -> str | No
 
 
 def mark_exact_duplicates(
-    rows: Sequence[ManifestRow], given: Mapping[int, str | None] | None = None
+    rows: Sequence[ManifestRow], given_sides: Mapping[int, str | None] | None = None
 ) -> list[ManifestRow]:
     """Keep the first of equal pictures; where their labels differ, keep none: which is right is unknown.
 
     Args:
         rows: Every row of the version.
-        given: The side that the source gives a picture, by position. Of equal pictures on both sides the one
-            in the test set is kept, and the copies in the training set straddle the split.
+        given_sides: The side that the source gives a picture, by position. Of equal pictures on both sides,
+            the one in the test set is kept, and the copies in the training set straddle the split.
     """
-    given = given or {}
+    given_sides = given_sides or {}
     labels: dict[str, set[str]] = {}
     first: dict[str, ManifestRow] = {}
     for row in rows:
         if row.is_kept and row.id is not None:
             labels.setdefault(row.id, set()).add(row.label)
-            tests_first = given.get(row.position) == TEST != given.get(first.get(row.id, row).position)
+            tests_first = (
+                given_sides.get(row.position) == TEST != given_sides.get(first.get(row.id, row).position)
+            )
             if row.id not in first or tests_first:
                 first[row.id] = row
     marked = []
@@ -74,7 +76,7 @@ def mark_exact_duplicates(
             kept = first[row.id]
             if len(labels[row.id]) > 1:
                 row = quarantine(row, CONFLICTING_LABELS)
-            elif {given.get(kept.position), given.get(row.position)} == {TEST, TRAIN}:
+            elif {given_sides.get(kept.position), given_sides.get(row.position)} == {TEST, TRAIN}:
                 row = quarantine(row, STRADDLES_SPLIT)
             elif row is not kept:
                 row = replace(row, status=RowStatus.DUPLICATE, reason=EXACT_DUPLICATE)
