@@ -190,6 +190,17 @@ class AirflowApi:
         rows = self._list("/api/v2/dags/~", "dagRuns", UNFINISHED_RUNS)
         return [RunReference(dag_id=row["dag_id"], run_id=row["dag_run_id"]) for row in rows]
 
+    def find_runs(self, run_id: str, *, dag_id: str | None = None) -> list[RunReference]:
+        """Return the runs of this id: run ids are unique within one DAG only."""
+        dag = quote(dag_id, safe="") if dag_id else "~"
+        query = urlencode({"run_id_pattern": run_id, "limit": PAGE_SIZE})
+        page = self._call("GET", f"/api/v2/dags/{dag}/dagRuns?{query}", missing_ok=True)
+        return [
+            RunReference(dag_id=row["dag_id"], run_id=run_id)
+            for row in page.get("dag_runs", ())
+            if row["dag_run_id"] == run_id
+        ]
+
     def write_note(self, dag_id: str, run_id: str, note: str) -> None:
         """Put a note on a run, for people; Airflow keeps its first thousand characters."""
         body = {"note": note[:MAX_NOTE_CHARACTERS]}

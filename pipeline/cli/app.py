@@ -7,17 +7,31 @@ from collections.abc import Sequence
 
 import typer
 
-from pipeline.cli import dataset, demo, doctor, explain, lineage, predict, rollback, run, stack, versions
-from pipeline.cli.output import ExitCode, UsageError, print_json, print_note
+from pipeline.cli import (
+    dataset,
+    demo,
+    doctor,
+    explain,
+    lineage,
+    logs,
+    open,
+    predict,
+    rollback,
+    run,
+    stack,
+    versions,
+)
+from pipeline.cli.output import EXIT_CODES, ExitCode, UsageError, print_json, print_note
 from pipeline.errors import PipelineError
+
+EXIT_CODE_HELP = "; ".join(f"{code.value} {meaning}" for code, meaning in EXIT_CODES.items())
 
 app = typer.Typer(
     name="graft",
     help="Graft a new head onto a trained image network, and keep the result in production.",
-    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 nothing was deployed: the gate refused, the data gate "
-    "skipped the run, a person rejected it, or it was superseded.",
+    epilog=f"Exit codes: {EXIT_CODE_HELP}.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -26,6 +40,8 @@ for command in (
     stack.down,
     stack.status,
     run.run,
+    logs.logs,
+    open.open_page,
     predict.predict,
     versions.versions,
     rollback.rollback,
@@ -38,7 +54,7 @@ for command in (
     doctor.doctor,
     demo.demo,
 ):
-    app.command()(command)
+    app.command(name=command.__name__.removesuffix("_page"))(command)
 app.add_typer(dataset.dataset)
 
 

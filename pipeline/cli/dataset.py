@@ -15,9 +15,9 @@ from pipeline.cli.output import (
     UsageError,
     print_json,
     print_note,
-    print_table,
     print_text,
 )
+from pipeline.cli.tables import WideOption, print_table
 
 if TYPE_CHECKING:
     from pipeline.artifacts.dataset import DatasetInfo
@@ -41,7 +41,9 @@ SizeOption = Annotated[
 
 
 @dataset.command()
-def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption = False) -> None:
+def show(
+    name: NameArgument, version: VersionOption = None, wide: WideOption = False, as_json: JsonOption = False
+) -> None:
     """Show the pictures of a dataset version by class, and why others were left out."""
     workspace = open_workspace()
     info = _read_info(workspace, name, version)
@@ -53,16 +55,16 @@ def show(name: NameArgument, version: VersionOption = None, as_json: JsonOption 
         "licenses": info.licenses,
         "requests": info.requests,
     }
-    print_json(value) if as_json else _print_info(info, workspace)
+    print_json(value) if as_json else _print_info(info, workspace, wide=wide)
 
 
-def _print_info(info: DatasetInfo, workspace: Workspace) -> None:
+def _print_info(info: DatasetInfo, workspace: Workspace, *, wide: bool) -> None:
     print_text(f"{info.dataset} {info.version}: {sum(info.pictures.values())} of {info.found} pictures found")
     rows = [(label, info.pictures[label], info.train[label], info.test[label]) for label in info.classes]
-    print_table(("class", "pictures", "training", "test"), rows)
+    print_table(("class", "pictures", "training", "test"), rows, wide=wide)
     for title, counts in (("left out", info.rejected), ("licence", info.licenses), ("source", info.mix)):
         if counts:
-            print_table((title, "pictures"), counts.items())
+            print_table((title, "pictures"), counts.items(), wide=wide)
     for reason in info.expect.reasons:
         print_text(f"  data gate: {reason}")
     for warning in info.warnings:

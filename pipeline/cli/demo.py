@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.cli.connection import open_workspace
-from pipeline.cli.output import print_note, print_table, print_text
+from pipeline.cli.output import print_note, print_text
+from pipeline.cli.tables import print_table
 
 if TYPE_CHECKING:
     from pipeline.artifacts.run_summary import RunSummary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,6 +202,7 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
 
 def check_stack(settings: Settings) -> Iterator[Finding]:
     """Check the health of the running components; a stopped stack is no fault."""
+    from pipeline.config import classifier_files
     from pipeline.stack import status
     from pipeline.stack.health import get_json, is_engine_healthy
     from pipeline.stack.status import Overall
@@ -219,7 +220,7 @@ def check_stack(settings: Settings) -> Iterator[Finding]:
     airflow_answers = get_json(f"{stack.airflow.url}/api/v2/monitor/health") is not None
     yield _answers("airflow", stack.airflow.url, airflow_answers)
     if airflow_answers:
-        yield from _import_errors(stack)
+        yield from _import_errors(stack, {str(path) for path in classifier_files(settings)})
 
 
 def _answers(name: str, url: str | None, is_healthy: bool) -> Finding:
@@ -229,7 +230,7 @@ def _answers(name: str, url: str | None, is_healthy: bool) -> Finding:
     return Finding(check=name, state="broken", detail=detail)
 
 
-def _import_errors(stack: StackStatus) -> Iterator[Finding]:
+def _import_errors(stack: StackStatus, checked: Collection[str]) -> Iterator[Finding]:
     from pipeline.cli.connection import connect_airflow
 
     try:
@@ -238,5 +239,7 @@ def _import_errors(stack: StackStatus) -> Iterator[Finding]:
         yield Finding(check="airflow", state="broken", detail=str(error))
         return
     for failure in failures:
+        if any(path in f"{failure.filename}\n{failure.stack_trace}" for path in checked):
+            continue  # `check_classifiers` names the mistake already
         last = failure.stack_trace.strip().splitlines()[-1]
         yield Finding(check="Airflow import", state="broken", detail=f"{failure.filename}: {last}")

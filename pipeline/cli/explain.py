@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
-from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
+from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_text
+from pipeline.cli.tables import WideOption, print_table
 
 if TYPE_CHECKING:
     from pipeline.explain import Explanation
@@ -46,7 +47,7 @@ def classify(
         print_table(("label", "score"), [(each.label, each.score) for each in picture.top])
 
 
-def layers(backbone: BackboneArgument, as_json: JsonOption = False) -> None:
+def layers(backbone: BackboneArgument, wide: WideOption = False, as_json: JsonOption = False) -> None:
     """List the layers of a network; a new head is put on the one named `pooled`."""
     from pipeline import explain
     from pipeline.explain.network import POOLED
@@ -58,6 +59,7 @@ def layers(backbone: BackboneArgument, as_json: JsonOption = False) -> None:
     print_table(
         ("index", "name", "type", "output_shape", "parameters"),
         [(each.index, each.name, each.type, _shape(each.output_shape), each.parameters) for each in network],
+        wide=wide,
     )
     pooled = next(layer for layer in network if layer.name == POOLED)
     width = pooled.output_shape[-1]
@@ -74,6 +76,7 @@ def features(
     out: OutOption = None,
     theme: ThemeOption = "light",
     version: VersionOption = None,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what lies behind a prediction: features, channels, the training pictures most alike, the map."""
@@ -92,12 +95,12 @@ def features(
     if as_json:
         print_json(explanation.to_dict())
         return
-    print_explanation(explanation)
+    print_explanation(explanation, wide=wide)
     if out:
         print_text(f"  figure: {out}")
 
 
-def print_explanation(explanation: Explanation) -> None:
+def print_explanation(explanation: Explanation, *, wide: bool = False) -> None:
     """Print what lies behind a prediction as text."""
     print_text(str(explanation))
     print_table(
@@ -106,6 +109,7 @@ def print_explanation(explanation: Explanation) -> None:
             (channel.number, channel.share, ", ".join(row.label for row, _ in channel.pictures))
             for channel in explanation.channels
         ],
+        wide=wide,
     )
     print_table(
         ("most alike", "label", "cosine"),
@@ -113,4 +117,5 @@ def print_explanation(explanation: Explanation) -> None:
             (near.row.source_url.rpartition("/")[2], near.row.label, near.cosine)
             for near in explanation.neighbours
         ],
+        wide=wide,
     )

@@ -13,9 +13,9 @@ from pipeline.cli.output import (
     NameArgument,
     print_json,
     print_note,
-    print_table,
     print_text,
 )
+from pipeline.cli.tables import print_table
 
 if TYPE_CHECKING:
     from pipeline.deploy.trace import TracedGate, VersionTrace

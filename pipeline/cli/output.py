@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Annotated, TypeAlias
 
@@ -17,12 +16,22 @@ Cell: TypeAlias = str | int | float | None  # of a table
 
 
 class ExitCode(IntEnum):
-    """What a command tells its caller."""
+    """How a command ended."""
 
     OK = 0
     ERROR = 1
     USAGE = 2
     NOT_DEPLOYED = 3
+
+
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.ERROR: "an error, a failed run, or Ctrl-C; `doctor`: a check failed; "
+    "`predict`: no file was answered",
+    ExitCode.USAGE: "wrong usage of the command line",
+    ExitCode.NOT_DEPLOYED: "nothing was deployed, by decision: the gate refused, the data gate skipped "
+    "the run, a person rejected it, or it was superseded",
+}
 
 
 class UsageError(ConfigError):
@@ -32,7 +41,22 @@ class UsageError(ConfigError):
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print exactly one JSON document on stdout; all else goes to stderr.")
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The classifier's name.")]
+
+
+def complete_name(incomplete: str) -> list[str]:
+    """Return the names of classifiers that begin like this, for the shell."""
+    from pipeline.config import Settings, classifier_files
+
+    try:
+        names = {path.stem for path in classifier_files(Settings())}
+    except ConfigError:  # the command itself will tell
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The classifier's name.", autocompletion=complete_name)
+]
 
 
 def print_json(value: JsonValue) -> None:
@@ -51,20 +75,3 @@ def print_note(text: str) -> None:
     """Print one line on stderr: progress, warnings, errors."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
-
-
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print aligned columns on stdout, as wide as their content."""
-    lines = [list(headings), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    for line in lines:
-        padded = (value.ljust(width) for value, width in zip(line, widths, strict=True))
-        print_text("  " + "   ".join(padded).rstrip())
-
-
-def _cell(value: Cell) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

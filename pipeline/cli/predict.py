@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import connect_engine, require_stack
-from pipeline.cli.output import ExitCode, JsonOption, NameArgument, print_json, print_note, print_table
+from pipeline.cli.output import ExitCode, JsonOption, NameArgument, print_json, print_note
+from pipeline.cli.tables import Place, WideOption, print_table
 from pipeline.errors import PlatformError
 from pipeline.types import JsonDict, JsonValue
 
@@ -62,7 +63,11 @@ class PicturePrediction:
 
 
 def predict(
-    name: NameArgument, files: FilesArgument, version: VersionOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    files: FilesArgument,
+    version: VersionOption = None,
+    wide: WideOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask the served model what is on some pictures; exit 1 if it could answer for none of them."""
     engine = connect_engine(require_stack())
@@ -75,17 +80,18 @@ def predict(
     if as_json:
         print_json([each.to_dict() for each in ordered])
     else:
-        _print_answers(ordered)
+        _print_answers(ordered, wide=wide)
     raise typer.Exit(ExitCode.OK if any(each.error is None for each in ordered) else ExitCode.ERROR)
 
 
-def _print_answers(answers: list[PicturePrediction]) -> None:
+def _print_answers(answers: list[PicturePrediction], *, wide: bool) -> None:
     answered = [each for each in answers if each.error is None]
     if answered:
         rows = [
-            (each.file, each.label or NO_LABEL, each.score, each.novelty, each.version) for each in answered
+            (Place(each.file), each.label or NO_LABEL, each.score, each.novelty, each.version)
+            for each in answered
         ]
-        print_table(("file", "label", "score", "novelty", "version"), rows)
+        print_table(("file", "label", "score", "novelty", "version"), rows, wide=wide)
     for each in answers:
         if each.error is not None:
             print_note(each.error if each.file in each.error else f"{each.file}: {each.error}")

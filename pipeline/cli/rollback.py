@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
-from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_table, print_text
+from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_text
+from pipeline.cli.tables import Moment, RunId, WideOption, print_table
 
 if TYPE_CHECKING:
     from pipeline.artifacts.history import HistoryEvent, ServingPeriod
 
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="VERSION", help="The version; the one that served before unless given."),
+    typer.Option("--to", metavar="VERSION", help="The version; by default the one that served before."),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the deployment history.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who wants it; your user name unless given.")]
-COLUMNS = ("at", "event", "version", "previous", "run_id", "by", "reason")
+ByOption = Annotated[str | None, typer.Option("--by", help="Who wants it; your user name by default.")]
 
 
 def rollback(
@@ -50,8 +50,8 @@ def rollback(
         print_text(f"{name} serves {done.version}, no longer {done.previous}.")
 
 
-def history(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Tell what served when, by which run, and who approved or rolled back and why."""
+def history(name: NameArgument, wide: WideOption = False, as_json: JsonOption = False) -> None:
+    """Show what served when, by which run, and who approved or rolled back and why."""
     from pipeline.artifacts.history import read_history, serving_periods
 
     workspace = open_workspace()
@@ -61,15 +61,24 @@ def history(name: NameArgument, as_json: JsonOption = False) -> None:
         served = [period.to_dict() for period in periods]
         print_json({"classifier": name, "events": [event.to_dict() for event in events], "served": served})
     elif events:
-        print_history(events, periods)
+        print_history(events, periods, wide=wide)
     else:
         print_text(f"Nothing was deployed of {name} yet. Make a version with `graft run {name}`.")
 
 
-def print_history(events: Sequence[HistoryEvent], periods: Sequence[ServingPeriod]) -> None:
-    """Print events and serving periods for people, the latest first."""
-    rows = [{**event.to_dict(), "by": event.person} for event in reversed(events)]
-    print_table(COLUMNS, [[row.get(column) for column in COLUMNS] for row in rows])
+def print_history(
+    events: Sequence[HistoryEvent], periods: Sequence[ServingPeriod], *, wide: bool = False
+) -> None:
+    """Print events and serving periods as text, the latest first."""
+    rows = []
+    for event in reversed(events):
+        details = (event.previous, RunId(event.run_id)) if wide else ()
+        rows.append((Moment(event.at), event.event, event.version, *details, event.person, event.reason))
+    columns = ("at", "event", "version", *(("previous", "run") if wide else ()), "by", "reason")
+    print_table(columns, rows, wide=wide)
     print_text()
-    served = [(period.version, period.since, period.until or "now") for period in reversed(periods)]
-    print_table(("served", "since", "until"), served)
+    served = [
+        (period.version, Moment(period.since), Moment(period.until) if period.until else "now")
+        for period in reversed(periods)
+    ]
+    print_table(("served", "since", "until"), served, wide=wide)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 from pipeline.artifacts.run_summary import Outcome, RunSummary
-from pipeline.cli.output import ExitCode, print_table, print_text
+from pipeline.cli.output import ExitCode, print_text
+from pipeline.cli.tables import print_table
 from pipeline.types import JsonDict
 
 KEYS = ("classifier", "run_id", "state", "dataset", "work", "evaluation", "gate", "version")

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.output import JsonOption, print_json, print_note, print_table, print_text
+from pipeline.cli.connection import pages_url
+from pipeline.cli.output import JsonOption, print_json, print_note, print_text
+from pipeline.cli.tables import print_table
 
 if TYPE_CHECKING:
     from pipeline.stack import StackStatus
@@ -61,5 +63,6 @@ def print_addresses(status: StackStatus) -> None:
     """Print where the stack answers, and how to stop it."""
     engine, airflow = status.engine, status.airflow
     print_text(f"  Airflow   {airflow.url}   user {airflow.username}, password {airflow.password}")
+    print_text(f"  Pages     {pages_url(airflow.url or '')}/")
     print_text(f"  Engine    {engine.url}   project {engine.project}, token: `graft status --json`")
     print_text("  Stop it   `make down` or `graft down`")

@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
-from pipeline.cli.output import JsonOption, NameArgument, print_json, print_table, print_text
+from pipeline.cli.output import JsonOption, NameArgument, print_json, print_text
+from pipeline.cli.tables import Moment, RunId, WideOption, print_table
+from pipeline.types import JsonDict
 
 if TYPE_CHECKING:
     from pipeline.artifacts.workspace import Workspace
+    from pipeline.deploy.lineage import VersionOrigin
     from pipeline.ml_engine.protocol import MLEngine
 
-COLUMNS = ("version", "state", "is_default", "created", "accuracy", "run_id", "dataset_version")
+COLUMNS = ("version", "state", "default", "created", "accuracy", "dataset")
 
 
-def versions(name: NameArgument, as_json: JsonOption = False) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDescription:
+    """A version as the engine has it, and what it was made from.
+
+    Args:
+        version: Its name.
+        state: The engine's state.
+        is_default: Whether it serves.
+        created: When, ISO 8601; None if the engine does not tell.
+        origin: What it was made from.
+    """
+
+    version: str
+    state: str | None
+    is_default: bool
+    created: str | None
+    origin: VersionOrigin
+
+    def to_dict(self) -> JsonDict:
+        """Return plain JSON values."""
+        return {
+            "version": self.version,
+            "state": self.state,
+            "is_default": self.is_default,
+            "created": self.created,
+            **self.origin.to_dict(),
+        }
+
+
+def versions(name: NameArgument, wide: WideOption = False, as_json: JsonOption = False) -> None:
     """List a classifier's versions, newest first."""
     versions = list_versions(open_workspace(), connect_engine(require_stack()), name)
     if as_json:
-        print_json(versions)
+        print_json([version.to_dict() for version in versions])
     elif versions:
-        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in versions])
-        for row in versions:
-            if override := row.get("override"):
-                print_text(
-                    f"  {row['version']} was refused by its gate, but {override['by']} took it: "
-                    f"{override['reason']}"
-                )
+        print_versions(versions, wide=wide)
     else:
         print_text(f"{name} has no version yet. Make one with `graft run {name}`.")
 
 
-def list_versions(workspace: Workspace, engine: MLEngine, name: str) -> list[dict[str, Any]]:
-    """Join the engine's versions with the lineage beside each model.
+def print_versions(versions: list[VersionDescription], *, wide: bool) -> None:
+    """Print versions as a table, and below it which of them a person deployed in spite of the gate."""
+    rows = []
+    for each in versions:
+        origin = each.origin
+        cells = (each.version, each.state, each.is_default, Moment(each.created or ""), origin.accuracy)
+        run = (RunId(origin.run_id or ""),) if wide else ()
+        rows.append((*cells, origin.dataset_version, *run))
+    print_table((*COLUMNS, "run") if wide else COLUMNS, rows, wide=wide)
+    for each in versions:
+        if override := each.origin.override:
+            print_text(
+                f"  {each.version} was refused by its gate; {override.by} deployed it: {override.reason}"
+            )
+
+
+def list_versions(workspace: Workspace, engine: MLEngine, name: str) -> list[VersionDescription]:
+    """Join the engine's versions with the lineage beside each model, newest first.
 
     Args:
         workspace: Where model directories are.
@@ -42,14 +85,14 @@ def list_versions(workspace: Workspace, engine: MLEngine, name: str) -> list[dic
     from pipeline.deploy.lineage import describe_version
     from pipeline.ml_engine.protocol import resource_id
 
-    rows = [
-        {
-            "version": resource_id(resource),
-            "state": resource.get("state"),
-            "is_default": bool(resource.get("isDefault")),
-            "created": resource.get("createTime"),
-            **describe_version(workspace.model(name, resource_id(resource))).to_dict(),
-        }
+    versions = [
+        VersionDescription(
+            version=resource_id(resource),
+            state=resource.get("state"),
+            is_default=bool(resource.get("isDefault")),
+            created=resource.get("createTime"),
+            origin=describe_version(workspace.model(name, resource_id(resource))),
+        )
         for resource in engine.list_versions(name)
     ]
-    return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
+    return sorted(versions, key=lambda each: each.created or "", reverse=True)

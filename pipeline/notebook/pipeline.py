@@ -13,12 +13,13 @@ from pipeline.config import Settings
 from pipeline.errors import JobFailed, ObjectNotFound
 from pipeline.notebook.connection import connect
 from pipeline.notebook.html import Captioned, coloured, pictures, table
-from pipeline.types import JsonDict, JsonValue
+from pipeline.types import JsonValue
 
 if TYPE_CHECKING:
     from pipeline.artifacts.dataset import DatasetInfo
     from pipeline.artifacts.run_summary import RunSummary
     from pipeline.cli.run_result import RunResult
+    from pipeline.cli.versions import VersionDescription
     from pipeline.explain import Explanation
 
 PICTURES_SHOWN = 6
@@ -105,12 +106,13 @@ def _read_report(evaluation_job: str) -> str:
         return ""
 
 
-class Versions(list[JsonDict]):
+class Versions(list["VersionDescription"]):
     """The versions of a model, newest first."""
 
     def _repr_html_(self) -> str:
         columns = ("version", "state", "is_default", "created", "accuracy", "run_id", "dataset_version")
-        return table(columns, [[row.get(column) for column in columns] for row in self])
+        rows = [each.to_dict() for each in self]
+        return table(columns, [[row.get(column) for column in columns] for row in rows])
 
 
 def versions(name: str) -> Versions:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import typer
 
 from pipeline.cli.app import app
+from pipeline.cli.output import EXIT_CODES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text()
 
@@ -32,6 +34,11 @@ def test_every_command_and_option_is_documented(command: str) -> None:
 
 def test_the_page_has_no_command_that_is_gone() -> None:
     assert PAGE.count("| `graft ") == len(COMMANDS)
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code() -> None:
+    rows = [f"| {code.value} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    assert [line for line in PAGE.splitlines() if re.match(r"\| \d \|", line)] == rows
 
 
 def test_every_command_but_one_takes_json() -> None:

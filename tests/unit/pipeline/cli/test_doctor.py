@@ -169,6 +169,26 @@ class TestRunningStack:
         assert found["engine"]["state"] == found["airflow"]["state"] == "ok"
         assert found["Airflow import"]["detail"] == "x.yaml: ConfigError: bad key"
 
+    def test_a_mistake_that_a_yaml_check_names_is_not_repeated(
+        self,
+        findings: Findings,
+        run_stack: Callable[..., None],
+        httpserver: HTTPServer,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        run_stack()
+        httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
+        httpserver.expect_request("/api/v2/monitor/health").respond_with_json({})
+        (tmp_path / "bad.yaml").write_text("name: [")
+        monkeypatch.setenv("GRAFT_CLASSIFIERS", str(tmp_path))
+        trace = f"Traceback\nConfigError: {tmp_path}/bad.yaml: no YAML"
+        errors = [ImportFailure(filename="bad.yaml.py", stack_trace=trace)]
+        monkeypatch.setattr(airflow_api.AirflowApi, "import_errors", lambda self: errors)
+        found = findings()
+        assert found["classifier bad.yaml"]["state"] == "broken"
+        assert "Airflow import" not in found
+
     def test_dead_process_and_silent_engine_are_broken(
         self, findings: Findings, run_stack: Callable[..., None], httpserver: HTTPServer
     ) -> None:

@@ -103,7 +103,7 @@ class TestCommand:
 
     def test_text_is_a_table(self, graft: Graft, engine: Engine, tmp_path: Path) -> None:
         (tmp_path / "one.jpg").write_bytes(b"brick")
-        lines = graft("predict", "tiles", str(tmp_path / "one.jpg")).stdout.splitlines()
+        lines = graft("predict", "tiles", str(tmp_path / "one.jpg"), "--wide").stdout.splitlines()
         assert lines[0].split() == ["file", "label", "score", "novelty", "version"]
         assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "0.5000", "v_1"]
 

@@ -15,6 +15,8 @@ from pipeline.artifacts.metrics import Metrics, ReliabilityBin
 from pipeline.artifacts.run_summary import GateSummary
 from pipeline.artifacts.workspace import Workspace
 from pipeline.cli.run_result import RunResult
+from pipeline.cli.versions import VersionDescription
+from pipeline.deploy.lineage import VersionOrigin
 from pipeline.errors import ConfigError, JobFailed, NotebookError
 from pipeline.notebook import magics, pipeline as shown
 from pipeline.notebook.connection import Connection
@@ -98,9 +100,11 @@ class TestShown:
         assert caught.value.details["error"] == "train: no luck"
 
     def test_versions_are_a_table(self) -> None:
-        html = Versions(
-            [{"version": "v1", "state": "READY", "is_default": True, "accuracy": 0.5}]
-        )._repr_html_()
+        origin = VersionOrigin(accuracy=0.5, run_id=None, dataset_version=None)
+        version = VersionDescription(
+            version="v1", state="READY", is_default=True, created=None, origin=origin
+        )
+        html = Versions([version])._repr_html_()
         for text in ("v1", "yes", "0.5000", "–"):
             assert f">{text}</td>" in html
 
