@@ -11,6 +11,7 @@ from pipeline.artifacts.record import Record
 FIRST_VERSION_RULE = "first_version"
 COMPARED_PICTURES_RULE = "compared_pictures"
 CLASSES_CHANGED_RULE = "classes_changed"
+LATENCY_RULE = "latency_ms.p95"
 PERSONS_RULES = (FIRST_VERSION_RULE, COMPARED_PICTURES_RULE, CLASSES_CHANGED_RULE)
 
 
@@ -90,6 +91,14 @@ class GateDecision(Record):
     rules: tuple[Rule, ...] = field(default=())
     override: Override | None = None
     switched_off: tuple[str, ...] = ()
+
+    def with_rule(self, rule: Rule) -> GateDecision:
+        """Return the decision once a pending rule was judged; a failed one refuses, unless overridden."""
+        rules = tuple(rule if each.key == rule.key else each for each in self.rules)
+        if rule.verdict is not Verdict.FAILED:
+            return replace(self, rules=rules)
+        accepted = self.accepted and self.override is not None
+        return replace(self, accepted=accepted, reasons=(*self.reasons, rule.text), rules=rules)
 
     @property
     def waits_for_person(self) -> bool:

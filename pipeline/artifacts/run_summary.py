@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
 
-from pipeline.artifacts.gate import Override
+from pipeline.artifacts.gate import GateDecision, Override
 from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.record import Record
@@ -120,6 +120,11 @@ class RunSummary(Record):
     reason: str | None = None
     expect: DataGateSummary | None = None
     ended_by: str | None = None
+
+    def judged(self, decision: GateDecision) -> RunSummary:
+        """Return the summary with another decision of the gate."""
+        gate = GateSummary(accepted=decision.accepted, reasons=decision.reasons, override=decision.override)
+        return replace(self, gate=gate)
 
     @property
     def data_gate_lines(self) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.artifacts.evaluation import Comparison, Evaluation, SliceMetrics
-from pipeline.artifacts.gate import Rule, Verdict
+from pipeline.artifacts.gate import LATENCY_RULE, Rule, Verdict
 from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.config import GateConfig, SliceRule
 from pipeline.config.gate import LOWER_IS_BETTER, NonInferiority
@@ -30,7 +30,7 @@ def judge_rules(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
         yield _judge_bound("size_mb", "the model's megabytes", evaluation.size_mb, "max", gate.size_mb)
     if gate.latency_ms is not None:
         yield Rule(
-            key="latency_ms.p95",
+            key=LATENCY_RULE,
             verdict=Verdict.PENDING,
             text="latency_ms.p95: judged by the smoke test, before the version gets traffic",
             limit=gate.latency_ms.p95,

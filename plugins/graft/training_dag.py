@@ -115,6 +115,7 @@ def _build_tasks(classifier: Classifier) -> None:
             version_name=result_of("create_version", "version"),
             dataset=dataset,
             evaluation=evaluation,
+            gate=gate,
         ),
         MLEnginePromoteOperator(
             task_id="promote",

@@ -49,6 +49,8 @@ class MLEngineSmokeTestOperator(GraftOperator):
         expected: The outputs that each key must have, within 1e-3.
         dataset: Instead of instances, the result of the clean step: some of its test pictures are asked.
         evaluation: Instead of expected outputs, the result of the evaluate step, which holds them.
+        gate: Result of the gate step; a version that is too slow for `gate.latency_ms` is refused as the gate
+            refuses: it is deleted, and the task ends green with what follows skipped.
         latency_budget_seconds: The longest that one answer may take.
         arguments: Those of `GraftOperator`.
 
@@ -57,7 +59,8 @@ class MLEngineSmokeTestOperator(GraftOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("model_name", "version_name", "instances", "expected", "dataset", "evaluation", "project_id"),
+        *("model_name", "version_name", "instances", "expected", "dataset", "evaluation", "gate"),
+        "project_id",
     )
 
     def __init__(
@@ -69,6 +72,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         expected: Mapping[str, Sequence[float]] | None = None,
         dataset: StepInput | None = None,
         evaluation: StepInput | None = None,
+        gate: StepInput | None = None,
         latency_budget_seconds: float = 10.0,
         **arguments: Any,
     ) -> None:
@@ -79,6 +83,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         self.expected = expected
         self.dataset = dataset
         self.evaluation = evaluation
+        self.gate = gate
         self.latency_budget_seconds = latency_budget_seconds
         is_set = [value is not None for value in (instances, expected, dataset, evaluation)]
         if is_set not in ([True, True, False, False], [False, False, True, True]):
@@ -90,16 +95,39 @@ class MLEngineSmokeTestOperator(GraftOperator):
         """Return how close the answers are and how fast they came."""
         from pipeline.deploy.smoke_test import smoke_test_or_delete
 
-        instances, expected, p95_ms = self._golden_test() if self.instances is None else self._own_test()
-        return smoke_test_or_delete(
+        instances, expected, limit_ms = self._golden_test() if self.instances is None else self._own_test()
+        result = smoke_test_or_delete(
             self.connect(),
             model=self.model_name,
             version=self.version_name,
             instances=instances,
             expected=expected,
             latency_budget_seconds=self.latency_budget_seconds,
-            p95_budget_ms=p95_ms,
         )
+        if limit_ms is not None:
+            self._judge_latency(context, result, limit_ms)
+        return result
+
+    def _judge_latency(self, context: Context, result: SmokeTestResult, limit_ms: float) -> None:
+        """End the run as refused if the version is too slow for its gate."""
+        from pipeline.artifacts.gate import Verdict
+        from pipeline.artifacts.run_summary import Outcome
+        from pipeline.deploy.approval import find_approval
+        from pipeline.deploy.smoke_test import judge_latency
+
+        rule = judge_latency(result, limit_ms)
+        self.log.info("%s: %s", rule.verdict, rule.text)
+        gate = read_step(GateResult, self.gate) if self.gate is not None else None
+        decision = gate.decision.with_rule(rule) if gate else None
+        if rule.verdict is not Verdict.FAILED or (decision and decision.accepted):
+            return
+        self.log.warning("refused: %s", rule.text)
+        self.connect().delete_version(self.model_name, self.version_name)
+        if gate is not None and decision is not None and gate.summary is not None:
+            approval = find_approval(self.workspace, self.model_name, context["ti"].run_id)
+            summary = replace(gate.summary, state=Outcome.REFUSED).judged(decision)
+            finish_decided_run(context, summary, decision, approval)
+        raise skip_rest(self, context, result)
 
     def _own_test(self) -> tuple[list[JsonObject], dict[str, Prediction], None]:
         from pipeline.evaluate.predictions import Prediction

@@ -168,7 +168,7 @@ def promote(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
 
 def smoke_test(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
     return run_step(
-        "smoke_test", **pick(done, "dataset", "evaluation"), version_name=done["version"]["version"]
+        "smoke_test", **pick(done, "dataset", "evaluation", "gate"), version_name=done["version"]["version"]
     )
 
 
@@ -331,6 +331,31 @@ class TestSmokeTest:
         with pytest.raises(AirflowFailException, match="SmokeTestFailed: Picture t1"):
             smoke_test(run_step, done)
         assert world.engine.list_versions("m") == []
+
+
+class TestLatency:
+    def deploy(self, run_step: Callable[..., Any], p95: float) -> dict[str, Any]:
+        gate = {"min_accuracy": 0.6, "latency_ms": {"p95": p95}}
+        done = run_until_gate(run_step, {**DATASET, "classifier": {**YAML, "gate": gate}})
+        return {**done, "version": run_step("create_version", **done)}
+
+    def test_over_the_limit_refuses_the_version_and_the_run_is_green(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        done = self.deploy(run_step, 1e-6)
+        with pytest.raises(DownstreamTasksSkipped) as caught:
+            smoke_test(run_step, done)
+        assert caught.value.tasks == ["promote", "publish"]
+        assert world.engine.list_versions("m") == []
+        summary = world.storage.read_json("gs://graft/runs/m/manual__1/summary.json")
+        assert (summary["state"], summary["version"]) == ("refused", None)
+        assert summary["gate"]["accepted"] is False
+        assert summary["gate"]["reasons"][0].startswith("latency_ms.p95: of 20 answers")
+        assert "Gate: refused: latency_ms.p95" in world.notes[0]  # type: ignore[attr-defined]
+
+    def test_within_the_limit_passes(self, world: World, run_step: Callable[..., Any]) -> None:
+        assert smoke_test(run_step, self.deploy(run_step, 1e6))["answers"] == 20
+        assert len(world.engine.list_versions("m")) == 1
 
 
 class TestEvaluation:
