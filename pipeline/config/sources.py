@@ -118,12 +118,21 @@ class LimitedSection(SourceSection):
     )
 
 
+class ListColumns(Strict):
+    """Which column of a list is which."""
+
+    file: str | None = Field(None, min_length=1, description="The column of addresses or paths.")
+    label: str | None = Field(None, min_length=1, description="The column of labels.")
+    split: str | None = Field(None, min_length=1, description="The column of the parts of a split.")
+
+
 class UrlListSection(LimitedSection):
     """A list of addresses."""
 
     needs = ("uri",)
     type: Literal["url_list"] = Field(description="A CSV `url,label`, or a text of addresses with `label`.")
     uri: str = Field(description="Where the list is: a path, `file://`, `gs://` or `http(s)://` address.")
+    columns: ListColumns | None = Field(None, description="The columns of the list, if not named as usual.")
 
 
 class WebPageSection(LimitedSection):

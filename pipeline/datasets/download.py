@@ -90,6 +90,10 @@ class Downloads:
         self._accepted.clear()
         self._limit = limit
 
+    def count(self, label: str) -> None:
+        """Count a picture of a class that was got otherwise."""
+        self._accepted[label] += 1
+
     def run(self, entries: Iterable[SourceEntry]) -> Iterator[Outcome]:
         """Yield outcomes as they come, in no order.
 

@@ -181,7 +181,7 @@ class ChunkFetch:
         first = number * POSITIONS
         if section.is_network:
             before = self.progress.transferred
-            for outcome in self.downloads.run(entries):
+            for outcome in self.downloads.run(self._without_files(entries, first, section.type)):
                 self._add_download(outcome, first, section.type)
             source.transferred = self.progress.transferred - before
         else:
@@ -203,13 +203,25 @@ class ChunkFetch:
         )
         return open_source(section, context)
 
+    def _without_files(
+        self, entries: Iterator[SourceEntry], first: int, source_type: str
+    ) -> Iterator[SourceEntry]:
+        """Yield what is to be downloaded; read the files that a list names, up to the limit of a class."""
+        for entry in entries:
+            if entry.read is None:
+                yield entry
+            elif not self.downloads.is_full(entry.label):
+                if self._add_file(entry, first, source_type):
+                    self.downloads.count(entry.label)
+
     def _add_download(self, outcome: Outcome, first: int, source_type: str) -> None:
         line = outcome.line
         self.requests += line.requests
         self.progress.note(reason=line.reason, is_new=outcome.num_bytes > 0, num_bytes=outcome.num_bytes)
         self.rows.add(_row(outcome.entry, line, first, source_type, network=True))
 
-    def _add_file(self, entry: SourceEntry, first: int, source_type: str) -> None:
+    def _add_file(self, entry: SourceEntry, first: int, source_type: str) -> bool:
+        """Read a file unless the last run did; return True if it gave a picture."""
         old = self.last_run.files.get((entry.source_url, entry.validator))
         if entry.refused is not None:
             line = JournalLine(url=entry.source_url, reason=str(entry.refused))
@@ -219,6 +231,7 @@ class ChunkFetch:
             line = self._read(entry)
         self.progress.note(reason=line.reason, is_new=old is None)
         self.rows.add(_row(entry, line, first, source_type, network=False))
+        return line.blob is not None
 
     def _read(self, entry: SourceEntry) -> JournalLine:
         try:

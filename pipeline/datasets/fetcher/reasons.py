@@ -44,6 +44,7 @@ class FetchReason(StrEnum):
     MEMBER_DOUBLED = "member_doubled"
     MEMBER_DAMAGED = "member_damaged"
     MEMBER_UNLABELLED = "member_unlabelled"
+    UNLABELLED = "unlabelled"
 
     @property
     def is_transient(self) -> bool:

@@ -1,28 +1,29 @@
-"""A list of addresses: a CSV `url,label`, or a text with an address on each line."""
+"""A list of pictures: addresses of the network, objects of a bucket, or files beside the list."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urljoin, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import UrlListSection
-from pipeline.datasets.fetcher import download_if_changed, public_url
+from pipeline.datasets.fetcher import FetchReason, download_if_changed, public_url
+from pipeline.datasets.sources.lists import ListRow, PictureList
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, ObjectNotFound, SourceNotFound
 from pipeline.types import JsonObject
 
-MAX_LINE = 8192  # characters
+WEB = ("http", "https")
 
 
 class UrlListSource:
     """The pictures of a list; every address once for each label.
+
+    Paths are relative to the list. A list of the network names addresses of the network only.
 
     Args:
         section: The source's section.
@@ -48,40 +49,98 @@ class UrlListSource:
         by_label = self._section.limit_per_class is not None
         position = -1
         with self._opened() as file:
-            for url, label in self._rows(file):
+            pictures = PictureList(
+                file,
+                origin=self._origin,
+                columns=self._section.columns,
+                needs_labels=self._section.label is None,
+            )
+            for row in pictures.rows():
+                label = self._section.label or row.label
                 number = numbers.setdefault(label, len(numbers))
-                key = hash((url, label))
+                key = hash((row.file, label))
                 if key in seen:
                     continue
                 seen.add(key)
                 position += 1
                 if (number if by_label else position) % num_chunks == chunk:
-                    yield SourceEntry(
-                        position=position,
-                        label=label,
-                        provenance=Provenance(source_url=public_url(url)),
-                        validator="",
-                        url=url,
-                    )
+                    yield self._entry(position, label, row)
         if position < 0:
             raise EmptyDataset(f"{self._origin} lists no address.", uri=self._origin)
+        if chunk == 0:
+            self.statements += pictures.statements
 
     @property
     def _origin(self) -> str:
         return public_url(self._section.uri)
 
+    def _entry(self, position: int, label: str, row: ListRow) -> SourceEntry:
+        refused = None if label else FetchReason.UNLABELLED
+        address = self._resolve(row.file)
+        if urlsplit(address).scheme in WEB or not self._is_file(address):
+            return SourceEntry(
+                position=position,
+                label=label,
+                provenance=Provenance(source_url=public_url(address)),
+                validator="",
+                url=address,
+                refused=refused,
+                split=row.split,
+            )
+        path = self._find(address)
+        facts = None if path is None else path.stat()
+        return SourceEntry(
+            position=position,
+            label=label,
+            provenance=Provenance(source_url=address),
+            validator="" if facts is None else f"{facts.st_size} bytes, {facts.st_mtime_ns} ns",
+            read=lambda: self._read(path),
+            refused=refused or (FetchReason.NOT_FOUND if path is None else None),
+            split=row.split,
+        )
+
+    def _resolve(self, file: str) -> str:
+        """Return the address of a picture; paths are relative to the list."""
+        uri, scheme = self._section.uri, urlsplit(file).scheme
+        if scheme:
+            return file
+        if urlsplit(uri).scheme in WEB:
+            return urljoin(uri, file)
+        path = file.replace("\\", "/")
+        if urlsplit(uri).scheme == "gs":
+            return f"{uri.rpartition('/')[0]}/{path.removeprefix('./')}"
+        return (_local_path(uri).parent / path).as_uri()
+
+    def _is_file(self, address: str) -> bool:
+        """Return True for a place that the list may name: one of the network names no files of ours."""
+        return urlsplit(address).scheme in ("gs", "file") and urlsplit(self._section.uri).scheme not in WEB
+
+    def _find(self, address: str) -> Path | None:
+        if urlsplit(address).scheme == "file":
+            path = _local_path(address)
+            return path if path.is_file() else None
+        try:
+            return self._context.storage.local_path(address)
+        except ObjectNotFound:
+            return None
+
+    def _read(self, path: Path | None) -> bytes:
+        self.transferred += 1
+        return b"" if path is None else path.read_bytes()
+
     @contextmanager
-    def _opened(self) -> Iterator[TextIO]:
+    def _opened(self) -> Iterator[BinaryIO]:
         uri = self._section.uri
-        if urlsplit(uri).scheme in ("http", "https"):
+        if urlsplit(uri).scheme in WEB:
             with tempfile.TemporaryFile() as file:
                 download_if_changed(uri, file, validators=None, policy=self._context.policy)
                 file.seek(0)
-                yield io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
+                yield file
             return
         try:
-            path = self._context.storage.local_path(uri)
-            with path.open(encoding="utf-8-sig", errors="replace", newline="") as local:
+            is_object = urlsplit(uri).scheme == "gs"
+            path = self._context.storage.local_path(uri) if is_object else _local_path(uri)
+            with path.open("rb") as local:
                 yield local
         except (ObjectNotFound, OSError) as error:
             raise SourceNotFound(
@@ -89,44 +148,7 @@ class UrlListSource:
                 uri=uri,
             ) from error
 
-    def _rows(self, file: TextIO) -> Iterator[tuple[str, str]]:
-        lines = _lines(file, self._origin)
-        first = next(lines, "")
-        columns = [name.strip().lower() for name in next(csv.reader([first]), [])]
-        if "url" in columns:
-            yield from self._csv_rows(lines, columns)
-            return
-        for line in itertools.chain([first], lines):
-            address = line.strip()
-            if address and not address.startswith("#"):
-                yield address, self._label("", address)
 
-    def _csv_rows(self, lines: Iterator[str], columns: list[str]) -> Iterator[tuple[str, str]]:
-        url_column = columns.index("url")
-        label_column = columns.index("label") if "label" in columns else -1
-        try:
-            for row in csv.reader(lines):
-                if len(row) > url_column and row[url_column].strip():
-                    row_label = row[label_column].strip() if 0 <= label_column < len(row) else ""
-                    yield row[url_column].strip(), self._label(row_label, row[url_column])
-        except csv.Error as error:
-            raise SourceNotFound(f"{self._origin} is no CSV: {error}.", uri=self._origin) from error
-
-    def _label(self, row_label: str, address: str) -> str:
-        label = self._section.label or row_label
-        if not label:
-            raise SourceNotFound(
-                f"{self._origin} gives {address[:100]!r} no label; write a CSV with the header "
-                "`url,label`, or set `label` in the source.",
-                uri=self._origin,
-            )
-        return label
-
-
-def _lines(file: TextIO, origin: str) -> Iterator[str]:
-    while line := file.readline(MAX_LINE + 1):
-        if len(line) > MAX_LINE or "\0" in line:
-            raise SourceNotFound(
-                f"{origin} has a line that no list of addresses has: {line[:60]!r}.", uri=origin
-            )
-        yield line
+def _local_path(uri: str) -> Path:
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path) if parts.scheme == "file" else uri).expanduser().absolute()

@@ -1,0 +1,276 @@
+"""Lists of pictures as spreadsheets and other tools write them: file, label, and part of a split.
+
+Delimiter, encoding and columns are detected; what is not certain is an error or a warning, never a guess that
+moves a label to another picture.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pipeline.config.labels import normalize_label
+from pipeline.config.sources import ListColumns
+from pipeline.datasets.sources.layout import SPLIT_FOLDERS
+from pipeline.errors import SourceNotFound
+from pipeline.types import JsonObject, JsonValue
+
+DELIMITERS = (",", ";", "\t")
+FILE_COLUMNS = (
+    *("url", "image_url", "imageurl", "image_link", "link", "image", "image_path", "img", "img_path"),
+    *("path", "file", "file_name", "filename", "filepath", "file_path", "image_name", "imagegcsuri", "id"),
+)
+LABEL_COLUMNS = (
+    *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
+    *("tag", "labels"),
+)
+SPLIT_COLUMNS = ("split", "ml_use", "subset", "partition")
+SPLITS: Mapping[str, str | None] = {
+    **SPLIT_FOLDERS,
+    **{"validate": "validation", "": None, "unassigned": None},
+}
+VERTEX_ML_USE = "aiplatform.googleapis.com/ml_use"
+MAX_LINE = 8192  # characters
+PIECE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRow:
+    """One picture of a list.
+
+    Args:
+        line: Its line.
+        file: Its address or path, as the list writes it.
+        label: Its class; empty where the list leaves it blank.
+        split: Its part of a split, where the list has that.
+    """
+
+    line: int
+    file: str
+    label: str
+    split: str | None = None
+
+
+class PictureList:
+    """The rows of a list.
+
+    Args:
+        file: The list, at its start; closed when all rows are read.
+        origin: Its name, for messages.
+        columns: The columns that the user named; the usual names by default.
+        needs_labels: False if the user gave all pictures one label: then plain addresses do.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        origin: str,
+        columns: ListColumns | None = None,
+        needs_labels: bool = True,
+    ) -> None:
+        self.statements: list[str] = []
+        self._file = file
+        self._origin = origin
+        self._columns = columns or ListColumns()
+        self._needs_labels = needs_labels
+
+    def rows(self) -> Iterator[ListRow]:
+        """Yield the pictures in the order of the list.
+
+        Raises:
+            SourceNotFound: if it is no such list, naming line and remedy.
+        """
+        lines = self._lines()
+        first = next((line for line in lines if line[1].strip()), (1, ""))
+        text = first[1].strip()
+        if not text:
+            return
+        if text.startswith("["):
+            raise self._error(1, "is a JSON array; write one object a line (JSONL), or a CSV")
+        if text.startswith("{"):
+            yield from self._json_rows(itertools.chain([first], lines))
+        elif header := self._find_header(text):
+            yield from self._table_rows(lines, *header, offset=first[0])
+        elif not self._needs_labels:
+            yield from self._plain_rows(itertools.chain([first], lines))
+        else:
+            yield from self._bare_rows(itertools.chain([first], lines), text)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        encoding = self._find_encoding()
+        with io.TextIOWrapper(self._file, encoding=encoding, errors="replace", newline="") as text:
+            for number in itertools.count(1):
+                line = text.readline(MAX_LINE + 1)
+                if not line:
+                    return
+                if len(line) > MAX_LINE or "\0" in line:
+                    raise self._error(number, f"is a line that no list of pictures has: {line[:60]!r}")
+                yield number, line
+
+    def _find_encoding(self) -> str:
+        """Return the encoding by the byte order mark, else UTF-8 if it fits, else Windows-1252."""
+        start = self._file.read(3)
+        self._file.seek(0)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        position = 0
+        try:
+            while piece := self._file.read(PIECE_BYTES):
+                decoder.decode(piece)
+                position += len(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            self._file.seek(max(0, position + error.start - 40))
+            example = self._file.read(80).decode("cp1252", "replace").splitlines()
+            shown = next((line for line in example if not line.isascii()), "")
+            self.statements.append(
+                f"encoding: {self._origin} is not UTF-8; it was read as Windows-1252, as in {shown.strip()!r}"
+            )
+            return "cp1252"
+        finally:
+            self._file.seek(0)
+        return "utf-8-sig"
+
+    def _find_header(self, text: str) -> tuple[str, list[str]] | None:
+        """Return delimiter and column names if the first line is a header."""
+        wanted = (self._columns.file.lower(),) if self._columns.file else FILE_COLUMNS
+        headers = [(delimiter, _split_line(text, delimiter)) for delimiter in DELIMITERS]
+        named = [(delimiter, names) for delimiter, names in headers if set(names) & set(wanted)]
+        if not named and self._columns.file:
+            names = max((names for _, names in headers), key=len)
+            raise self._error(1, f"has no column {self._columns.file!r}. Received: {', '.join(names)}")
+        return max(named, key=lambda header: len(header[1]), default=None)
+
+    def _table_rows(
+        self, lines: Iterator[tuple[int, str]], delimiter: str, names: list[str], *, offset: int
+    ) -> Iterator[ListRow]:
+        columns = self._choose_columns(names)
+        reader = csv.reader((line for _, line in lines), delimiter=delimiter)
+        try:
+            for fields in reader:
+                line = offset + reader.line_num
+                self._check_length(line, fields, len(names), delimiter)
+                values = dict(zip(names, fields, strict=False))
+                if values.get(columns["file"], "").strip():
+                    yield self._row(line, {key: values.get(name, "") for key, name in columns.items()})
+        except csv.Error as error:
+            raise self._error(offset + reader.line_num, f"is no CSV: {error}") from error
+
+    def _choose_columns(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the list's own name of each column that is used.
+
+        Raises:
+            SourceNotFound: if there is none for the label, where one is needed.
+        """
+        chosen = {}
+        kinds = (("file", FILE_COLUMNS), ("label", LABEL_COLUMNS), ("split", SPLIT_COLUMNS))
+        for key, synonyms in kinds:
+            named = getattr(self._columns, key)
+            candidates = (named.lower(),) if named else synonyms
+            found_name = next((name for name in candidates if name in names), None)
+            if found_name is not None:
+                chosen[key] = found_name
+            elif named or (key == "label" and self._needs_labels):
+                missing = (
+                    f"has no column {named!r}"
+                    if named
+                    else "gives no label; write a CSV with a column `label`"
+                )
+                raise self._error(
+                    1,
+                    f"{missing}, or name the columns: `columns: {{file: ..., label: ...}}`. "
+                    f"Received: {', '.join(names)}",
+                )
+        return chosen
+
+    def _check_length(self, line: int, fields: Sequence[str], width: int, delimiter: str) -> None:
+        if any(field.strip() for field in fields[width:]):
+            raise self._error(
+                line,
+                f"has {len(fields)} fields, {width} were expected: {delimiter.join(fields)[:80]!r}. Put "
+                f"quotes around a value that contains {delimiter!r}",
+            )
+
+    def _plain_rows(self, lines: Iterator[tuple[int, str]]) -> Iterator[ListRow]:
+        for number, line in lines:
+            address = line.strip()
+            if address and not address.startswith("#"):
+                yield ListRow(line=number, file=address, label="")
+
+    def _bare_rows(self, lines: Iterator[tuple[int, str]], first: str) -> Iterator[ListRow]:
+        """Yield the rows of a list without a header: `[ml_use,]address,label`, as Vertex AI imports it."""
+        fields = [(delimiter, _split_line(first, delimiter)) for delimiter in DELIMITERS]
+        delimiter, values = max(fields, key=lambda each: len(each[1]))
+        has_split = len(values) == 3 and values[0] in SPLITS
+        if len(values) != 2 + has_split:
+            raise self._error(
+                1,
+                f"gives {first[:100]!r} no label; write a CSV with the header `url,label`, or set `label` in "
+                f"the source. Received columns: {', '.join(values)[:200]}",
+            )
+        keys = ("split", "file", "label") if has_split else ("file", "label")
+        for number, line in lines:
+            row = next(csv.reader([line], delimiter=delimiter), [])
+            self._check_length(number, row, len(keys), delimiter)
+            if any(field.strip() for field in row):
+                yield self._row(number, dict(itertools.zip_longest(keys, row[: len(keys)], fillvalue="")))
+
+    def _json_rows(self, lines: Iterator[tuple[int, str]]) -> Iterator[ListRow]:
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise self._error(number, f"is no JSON: {error}") from error
+            if not isinstance(value, dict):
+                raise self._error(number, "is no JSON object")
+            yield self._row(number, self._read_object(number, value))
+
+    def _read_object(self, line: int, value: JsonObject) -> dict[str, str]:
+        values = {name.lower(): each for name, each in value.items()}
+        annotation = values.get("classificationannotation")
+        if isinstance(annotation, Mapping):  # as Vertex AI imports it
+            labels = values.get("dataitemresourcelabels")
+            use = labels.get(VERTEX_ML_USE) if isinstance(labels, Mapping) else ""
+            values |= {"label": annotation.get("displayName"), "split": use}
+        columns = self._choose_columns(list(values))
+        return {key: self._read_text(line, name, values[name]) for key, name in columns.items()}
+
+    def _read_text(self, line: int, name: str, value: JsonValue) -> str:
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, list | dict):
+            raise self._error(line, f"has several values or none in {name!r}: a picture has one label")
+        return "" if value is None else str(value)
+
+    def _row(self, line: int, values: Mapping[str, str]) -> ListRow:
+        split = values.get("split", "").strip().casefold()
+        if split not in SPLITS:
+            raise self._error(
+                line,
+                f"names the part {split!r} of a split; expected train, validation or test. If that column is "
+                "something else, say which columns there are: `columns: {file: ..., label: ...}`",
+            )
+        return ListRow(
+            line=line,
+            file=values["file"].strip(),
+            label=normalize_label(values.get("label", "")),
+            split=SPLITS[split],
+        )
+
+    def _error(self, line: int, text: str) -> SourceNotFound:
+        return SourceNotFound(f"{self._origin}, line {line}, {text}.", uri=self._origin, line=line)
+
+
+def _split_line(line: str, delimiter: str) -> list[str]:
+    """Return the fields of a line in lower case."""
+    return [field.strip().lower() for field in next(csv.reader([line], delimiter=delimiter), [])]
