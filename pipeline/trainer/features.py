@@ -15,6 +15,7 @@ from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
 from pipeline.storage import Storage
+from pipeline.trainer.shared_cache import share_bytes
 from pipeline.types import BytesIds, Float32Features, Int64Labels, UInt8Images
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class FeatureCache:
 
     def write(self, shard_digest: str, ids: BytesIds, features: Float32Features) -> None:
         """Keep a finished shard; a job killed later does not forward it again."""
-        self._storage.create_bytes(self.uri(shard_digest), write_npz({"ids": ids, "features": features}))
+        data = write_npz({"ids": ids, "features": features})
+        share_bytes(self._storage, self.uri(shard_digest), data)
 
     def gather(self, ids: BytesIds, into: Float32Features) -> NDArray[np.bool_]:
         """Copy what the other files hold of these pictures; return which rows were filled."""

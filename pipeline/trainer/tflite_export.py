@@ -19,6 +19,7 @@ from pipeline.storage import Storage
 from pipeline.tflite.head import Head
 from pipeline.tflite.manifest import HEAD, NETWORK, Parity, TFLiteManifest, digest_files
 from pipeline.tflite.network import TFLiteNetwork
+from pipeline.trainer.shared_cache import share_bytes
 from pipeline.types import Float32Outputs, UInt8Images
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def add_tflite_export(
     converted = convert_network(build_network())
     manifest = write(converted)
     if manifest.is_equal:
-        storage.create_bytes(uri, converted)
+        share_bytes(storage, uri, converted)
     else:
         logger.warning("The TFLite export is not equal, TensorFlow will serve: %s", manifest.parity)
     return manifest

@@ -20,7 +20,7 @@ import pytest
 import requests
 import yaml
 
-from pipeline.airflow_api import AirflowApi
+from pipeline.airflow_api import AirflowApi, TaskInstance
 from pipeline.config import PROJECT_ROOT
 from pipeline.storage import Storage
 
@@ -127,14 +127,14 @@ class ClassifierDag:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         return self.stack.airflow()._call(method, f"/api/v2/{path}", body)
 
-    def tasks(self, run_id: str) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {}
+    def tasks(self, run_id: str) -> dict[str, list[TaskInstance]]:
+        tasks: dict[str, list[TaskInstance]] = {}
         for task in self.stack.airflow().task_instances(self.name, run_id):
-            found.setdefault(task["task_id"], []).append(task)
-        return found
+            tasks.setdefault(task.task_id, []).append(task)
+        return tasks
 
-    def states(self, run_id: str) -> dict[str, set[str]]:
-        return {name: {task["state"] for task in found} for name, found in self.tasks(run_id).items()}
+    def states(self, run_id: str) -> dict[str, set[str | None]]:
+        return {name: {task.state for task in tasks} for name, tasks in self.tasks(run_id).items()}
 
     def note(self, run_id: str) -> str:
         return str(self.call("GET", f"dags/{self.name}/dagRuns/{quote(run_id, safe='')}")["note"])

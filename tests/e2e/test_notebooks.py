@@ -65,8 +65,8 @@ def run_book(stack: Stack, folder: Path, name: str) -> Book:
 
 def test_the_article_is_retold(stack: Stack, tmp_path: Path) -> None:
     book = run_book(stack, tmp_path, "1_the_article.ipynb")
-    assert book.printed("inside.classify").count("Score") == 5
-    assert "'name': 'pooled'" in book.value("inside.layers")
+    assert book.printed("explain.classify").count("Score") == 5
+    assert "'name': 'pooled'" in book.value("explain.layers")
     log = book.printed("%%ml_run cloud")
     assert "is SUCCEEDED" in log
     assert "Epoch 20/20" in log
@@ -98,7 +98,7 @@ def test_own_pictures_become_a_served_version_with_the_head_of_a_cell(stack: Sta
 
 def test_a_prediction_is_taken_apart(stack: Stack, tmp_path: Path) -> None:
     book = run_book(stack, tmp_path, "3_anatomy_of_a_prediction.ipynb")
-    assert "142 layers, 3413024 parameters" in book.printed("inside.layers")
+    assert "142 layers, 3413024 parameters" in book.printed("explain.layers")
     assert "brick (" in book.value("explained = notebook.explain")
     assert len(book.pictures()) == 3
 
@@ -167,7 +167,7 @@ def test_a_wrong_token_and_no_engine_are_told_in_one_line(stack: Stack, tmp_path
     assert "answered 401" in wrong
     assert "Check the connection's token" in wrong
     assert "ML Engine at http://127.0.0.1:9 does not answer" in silent
-    assert "No ML Engine is known" in none
+    assert "No ML Engine is configured" in none
     assert not any("\n" in text for text in (wrong, silent, none))
     secrets = load_secrets(stack.home)
     assert secrets is not None

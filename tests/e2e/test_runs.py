@@ -111,8 +111,13 @@ def test_event_of_new_pictures_starts_a_run_that_finds_nothing_new(
             "clean",
         }
         assert states["train"] == states["publish"] == {"skipped"}
-        spent = sum(task["duration"] or 0 for found in tasks.values() for task in found)
-        assert spent < TASK_SECONDS
+        spent = sum(
+            (task.ended - task.started).total_seconds()
+            for instances in tasks.values()
+            for task in instances
+            if task.started and task.ended
+        )
+        assert 0 < spent < TASK_SECONDS
         assert vetted.note(run["dag_run_id"]).startswith("**Nothing new; nothing was trained.**")
 
 
@@ -130,9 +135,7 @@ def test_rejection_by_rest_leaves_no_version_and_exits_with_3(
     assert (code, result["state"], result["version"]) == (3, "rejected", None)
     assert f"champion ({approved['version']})" in question
     assert [row["version"] for row in vetted.stack.graft_json("versions", NAME)] == [approved["version"]]
-    states = {
-        name: {task["state"] for task in found} for name, found in vetted.tasks(result["run_id"]).items()
-    }
+    states = {name: {task.state for task in tasks} for name, tasks in vetted.tasks(result["run_id"]).items()}
     assert (states["approve"], states["create_version"], states["publish"]) == (
         {"success"},
         {"skipped"},
@@ -140,7 +143,7 @@ def test_rejection_by_rest_leaves_no_version_and_exits_with_3(
     )
     assert "Approval: rejected by" in vetted.note(result["run_id"])
     [task] = vetted.tasks(result["run_id"])["approve"]
-    log = "\n".join(str(event["event"]) for event in vetted.stack.airflow().task_log(task))
+    log = "\n".join(event.text for event in vetted.stack.airflow().task_log(task))
     assert f"rejected: {NAME}: rejected by" in log
     assert f"/dags/{NAME}/runs/" in log
 

@@ -222,8 +222,7 @@ class TestClassifiersAddedLater:
         assert list(result["seconds"]) == STAGES[:6]
         assert stack.graft_json("versions", "coin") == []
         states = {
-            task["task_id"]: task["state"]
-            for task in stack.airflow().task_instances("coin", result["run_id"])
+            task.task_id: task.state for task in stack.airflow().task_instances("coin", result["run_id"])
         }
         assert stack.airflow().run_state("coin", result["run_id"]) == "success"
         assert {states[stage] for stage in STAGES[6:]} == {"skipped"}

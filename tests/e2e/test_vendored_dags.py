@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -87,13 +86,13 @@ def check_links(stack: Stack, run_id: str, job_id: str) -> None:
     path = f"/api/v2/dags/mlengine_train_and_deploy/dagRuns/{run_id}/taskInstances/training/links"
     links = api._call("GET", path)["extra_links"]
     assert links["Job"] == f"{api.url}/graft/jobs/{job_id}"
-    log = "\n".join(event.text for event in api.task_log(TaskInstance.from_dict(_task(stack, run_id))))
+    log = "\n".join(event.text for event in api.task_log(_task(stack, run_id)))
     assert f"{job_id} | slope and offset: [" in log, "the job's own output is in the task's log"
 
 
-def _task(stack: Stack, run_id: str) -> dict[str, Any]:
+def _task(stack: Stack, run_id: str) -> TaskInstance:
     tasks = stack.airflow().task_instances("mlengine_train_and_deploy", run_id)
-    return next(task for task in tasks if task["task_id"] == "training")
+    return next(task for task in tasks if task.task_id == "training")
 
 
 class TestConnection:
