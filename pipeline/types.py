@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     FloatArray: TypeAlias = NDArray[np.float64]  # of any shape
     IntArray: TypeAlias = NDArray[np.int64]
     BoolArray: TypeAlias = NDArray[np.bool_]
+    ShardArray: TypeAlias = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.bytes_]  # pixels, labels, ids
 else:
-    UInt8Image = UInt8Images = BytesIds = Int64Labels = Float32Features = Float32Outputs = Any
+    UInt8Image = UInt8Images = BytesIds = Int64Labels = Float32Features = Float32Outputs = ShardArray = Any
     FloatArray = IntArray = BoolArray = Any
 
 JsonValue: TypeAlias = (

@@ -28,6 +28,9 @@ class DataOutcome(StrEnum):
         return self in (DataOutcome.SKIP, DataOutcome.FAIL)
 
 
+EXPORT_LABELS = "labels.json"  # beside the exported NPZ files
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataVerdict:
     """The data gate's decision.

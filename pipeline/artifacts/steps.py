@@ -17,7 +17,7 @@ from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
 
 if TYPE_CHECKING:
-    from pipeline.types import JsonDict
+    pass
 
 PackItem: TypeAlias = int | str  # a shard's place in the pack index, or "test"
 
@@ -107,9 +107,8 @@ class DatasetResult(CleanResult):
         classifier: Mapping[str, JsonValue],
     ) -> DatasetResult:
         """Add the plan of its packs to a dataset version."""
-        return cls(
-            **_values(clean), pack_index=pack_index, pack_items=list(pack_items), classifier=dict(classifier)
-        )
+        values = {each.name: getattr(clean, each.name) for each in fields(clean)}
+        return cls(**values, pack_index=pack_index, pack_items=list(pack_items), classifier=dict(classifier))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +168,9 @@ class EvaluateResult(Evaluation):
     @classmethod
     def of(cls, evaluation: Evaluation, *, uri: str, predictions: str) -> EvaluateResult:
         """Return the result of the evaluate step."""
-        return cls(**_values(evaluation.headline()), uri=uri, predictions=predictions)
+        headline = evaluation.headline()
+        values = {each.name: getattr(headline, each.name) for each in fields(headline)}
+        return cls(**values, uri=uri, predictions=predictions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +264,3 @@ class PublishResult(StepResult):
 
     summary: str
     version: str
-
-
-def _values(record: Record) -> JsonDict:
-    """Return the fields of a record, unlike `to_dict` as they are."""
-    return {each.name: getattr(record, each.name) for each in fields(record)}

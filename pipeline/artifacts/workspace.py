@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from pipeline.artifacts import model_files
 from pipeline.storage import Storage
 
 
@@ -105,7 +106,7 @@ class Workspace:
         """Return the versions of a model that have a lineage in the workspace."""
         names = (uri.removeprefix(self.models(name)) for uri in self.storage.list_uris(self.models(name)))
         parts = (name.partition("/") for name in names)
-        return [version for version, _, file in parts if file == "graft/lineage.json"]
+        return [version for version, _, file in parts if file == model_files.LINEAGE]
 
     def run(self, classifier: str, run_id: str) -> RunFolder:
         """Return where a run leaves its records."""
@@ -267,32 +268,32 @@ class ModelDirectory(Folder):
     @property
     def labels(self) -> str:
         """The label of class 0, of class 1, and so on."""
-        return self.file("graft/labels.json")
+        return self.file(model_files.LABELS)
 
     @property
     def lineage(self) -> str:
         """What the version is made of."""
-        return self.file("graft/lineage.json")
+        return self.file(model_files.LINEAGE)
 
     @property
     def evaluation(self) -> str:
         """The evaluation that let the version through the gate."""
-        return self.file("graft/evaluation.json")
+        return self.file(model_files.EVALUATION)
 
     @property
     def report(self) -> str:
         """The evaluation as a page."""
-        return self.file("graft/report.html")
+        return self.file(model_files.REPORT)
 
     @property
     def card(self) -> str:
         """The model card."""
-        return self.file("graft/MODEL_CARD.md")
+        return self.file(model_files.CARD)
 
     @property
     def head(self) -> str:
         """The arrays of a dense head."""
-        return self.file("graft/head.weights.npz")
+        return self.file(model_files.HEAD)
 
 
 class FeatureFolder(Folder):

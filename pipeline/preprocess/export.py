@@ -6,12 +6,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.artifacts.dataset import read_info
+from pipeline.artifacts.dataset import EXPORT_LABELS, read_info
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError
@@ -20,6 +18,7 @@ from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs
 from pipeline.preprocess.split import TEST, TRAIN
 from pipeline.storage import Storage
+from pipeline.types import ShardArray
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +73,10 @@ def export_version(
         features = decode_blobs(workspace, [row.blob for row in file.rows], spec)
         labels = np.array([numbers[row.label] for row in file.rows], np.int64)
         ids = np.array([row.id for row in file.rows], "S64")
-        arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
+        arrays: dict[str, ShardArray] = {"features": features, "labels": labels, "ids": ids}
         storage.write_large(f"{target}/{file.name}", partial(save_npz, arrays=arrays))
         log.info("%s: %d pictures", file.name, len(file.rows))
-    storage.write_json(f"{target}/labels.json", info.classes)
+    storage.write_json(f"{target}/{EXPORT_LABELS}", info.classes)
     for uri in (folder.manifest, folder.attribution, folder.croissant, folder.page):
         if storage.exists(uri):
             storage.write_bytes(f"{target}/{uri.rpartition('/')[2]}", storage.read_bytes(uri))

@@ -14,10 +14,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.artifacts.dataset import DatasetInfo, list_versions, read_info
 from pipeline.artifacts.manifest import Manifest, ManifestRow
@@ -28,6 +26,7 @@ from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs
 from pipeline.preprocess.split import TEST, TRAIN
+from pipeline.types import ShardArray
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ def pack_shard(workspace: Workspace, index_uri: str, item: PackItem) -> PackResu
     features = decode_blobs(workspace, [row.blob for row in rows], PixelSpec.from_dict(index.spec))
     labels = np.array([row.label for row in rows], np.int64)
     ids = np.array([row.id for row in rows], "S64")
-    arrays: dict[str, NDArray[Any]] = {"features": features, "labels": labels, "ids": ids}
+    arrays: dict[str, ShardArray] = {"features": features, "labels": labels, "ids": ids}
     written = storage.write_large(shard.uri, partial(save_npz, arrays=arrays), if_absent=True)
     log.info("%s: %d pictures, %d bytes of pixels", shard.uri, len(rows), features.nbytes)
     return PackResult(decoded=len(rows), written=int(written))

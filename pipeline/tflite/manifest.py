@@ -11,16 +11,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_MANIFEST, TFLITE_NETWORK
 from pipeline.errors import TFLiteUnavailable
 from pipeline.pixels.spec import PixelSpec
 from pipeline.types import JsonDict
 
-MANIFEST = "graft/light.json"
-NETWORK = "graft/network.tflite"
-HEAD = "graft/head.weights.npz"
-LABELS = "graft/labels.json"
-NOVELTY = "graft/novelty.npz"  # models of early releases have none
-FILES = ("saved_model.pb", NETWORK, HEAD, LABELS)
+FILES = ("saved_model.pb", TFLITE_NETWORK, HEAD, LABELS)
 FORMAT = 1
 TOLERANCE = 1e-4  # between class probabilities; measured differences are about 1e-6
 
@@ -63,7 +59,12 @@ class TFLiteManifest:
     def write(self, directory: Path) -> None:
         """Write the file into a model directory."""
         text = json.dumps({**asdict(self), "spec": self.spec.to_dict()}, indent=2)
-        (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (directory / TFLITE_MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def is_graft_model(directory: Path) -> bool:
+    """Return True if a model directory was written by Graft's trainer."""
+    return (directory / LABELS).is_file()
 
 
 def digest_files(directory: Path) -> dict[str, str]:
@@ -104,16 +105,18 @@ def read_manifest(directory: Path) -> TFLiteManifest:
         TFLiteUnavailable: if there is none, or the answers were not TensorFlow's.
     """
     try:
-        value: JsonDict = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        value: JsonDict = json.loads((directory / TFLITE_MANIFEST).read_text(encoding="utf-8"))
         typed = {"spec": PixelSpec.from_dict(value["spec"]), "parity": Parity(**value["parity"])}
         manifest = TFLiteManifest(**{**value, **typed})
         is_equal = manifest.is_equal
     except FileNotFoundError:
-        raise TFLiteUnavailable(f"it has no {MANIFEST}") from None
+        raise TFLiteUnavailable(f"it has no {TFLITE_MANIFEST}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TFLiteUnavailable(f"{MANIFEST} cannot be read: {error}") from error
+        raise TFLiteUnavailable(f"{TFLITE_MANIFEST} cannot be read: {error}") from error
     if manifest.format != FORMAT:
-        raise TFLiteUnavailable(f"{MANIFEST} has the format {manifest.format}; this engine reads {FORMAT}")
+        raise TFLiteUnavailable(
+            f"{TFLITE_MANIFEST} has the format {manifest.format}; this engine reads {FORMAT}"
+        )
     if not is_equal:
         raise TFLiteUnavailable(
             f"its answers differ from TensorFlow's by more than {TOLERANCE}: {manifest.parity}"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_NETWORK
 from pipeline.npz import read_npz
 from pipeline.tflite.head import Head, class_activation, feature_direction
-from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, NOVELTY, TFLiteManifest
+from pipeline.tflite.manifest import TFLiteManifest
 from pipeline.tflite.novelty import NoveltyScorer, read_novelty
 from pipeline.types import Float32Features, Float32Outputs, UInt8Images
 
@@ -83,7 +84,7 @@ class TFLiteModel:
     """
 
     def __init__(self, directory: Path, manifest: TFLiteManifest, *, threads: int = 1) -> None:
-        self._network = TFLiteNetwork(directory / NETWORK, threads=threads)
+        self._network = TFLiteNetwork(directory / TFLITE_NETWORK, threads=threads)
         self._head = Head(**read_npz(directory / HEAD))
         self.spec = manifest.spec
         self._labels: list[str] = json.loads((directory / LABELS).read_text(encoding="utf-8"))

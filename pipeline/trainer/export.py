@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from pipeline.artifacts.model_files import LABELS, NOVELTY
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.errors import SignatureMismatch
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import NOVELTY
 from pipeline.tflite.novelty import Novelty
 from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.trainer.signatures import DenseHead, NamedAnswers, NoveltyGraph, build_signatures
@@ -73,7 +73,7 @@ def export_model(
     placeholders.fill(directory)
     (directory / "graft").mkdir(exist_ok=True)
     labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
-    (directory / "graft" / "labels.json").write_text(labels + "\n", encoding="utf-8")
+    (directory / LABELS).write_text(labels + "\n", encoding="utf-8")
     part.write(directory)
     if novelty is not None:
         (directory / NOVELTY).write_bytes(write_npz(novelty.arrays()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import tensorflow as tf
 
+from pipeline.artifacts.model_files import HEAD
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.npz import write_npz
 from pipeline.pixels.graph import decode_and_resize, read_inputs
@@ -46,7 +47,7 @@ class DenseHead:
 
     def write(self, directory: Path) -> None:
         """Write the arrays beside the SavedModel."""
-        (directory / "graft" / "head.weights.npz").write_bytes(write_npz(self._head.arrays()))
+        (directory / HEAD).write_bytes(write_npz(self._head.arrays()))
 
     def _constants(self) -> HeadConstants:
         return {name: self._constant(array) for name, array in self._head.arrays().items()}

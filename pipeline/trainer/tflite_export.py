@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 import pipeline
+from pipeline.artifacts.model_files import HEAD, TFLITE_NETWORK
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.folded import MappedNetwork
 from pipeline.npz import read_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import HEAD, NETWORK, Parity, TFLiteManifest, digest_files
+from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files
 from pipeline.tflite.network import TFLiteNetwork
 from pipeline.trainer.shared_cache import share_bytes
 from pipeline.types import Float32Outputs, UInt8Images
@@ -58,7 +59,7 @@ def add_tflite_export(
     """
 
     def write(converted: bytes) -> TFLiteManifest:
-        (directory / NETWORK).write_bytes(converted)
+        (directory / TFLITE_NETWORK).write_bytes(converted)
         manifest = TFLiteManifest(
             files=digest_files(directory),
             spec=spec,
@@ -108,6 +109,6 @@ def comparison_pixels(pixels: UInt8Images) -> UInt8Images:
 
 
 def _compare(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Parity:
-    network = TFLiteNetwork(directory / NETWORK)
+    network = TFLiteNetwork(directory / TFLITE_NETWORK)
     outputs = Head(**read_npz(directory / HEAD)).predict(network.pool(pixels))
     return Parity(pictures=len(pixels), largest_difference=float(np.abs(outputs - expected).max()))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.artifacts.workspace import Workspace
     from pipeline.config import Classifier
-    from pipeline.storage import Storage
 
 
 class RunType(StrEnum):
@@ -35,9 +35,7 @@ def skips_unchanged(classifier: Classifier, context: Context) -> bool:
     return classifier.retrain.unchanged == "skip"
 
 
-def dataset_version_of_run(
-    classifier: Classifier, context: Context, storage: Storage, workspace: str
-) -> str | None:
+def dataset_version_of_run(workspace: Workspace, classifier: Classifier, context: Context) -> str | None:
     """Return the dataset version that a run is to train on as it is; None for what the sources have now.
 
     A backfill trains again as of its dates: on the version that was the latest one at the end of the data
@@ -48,12 +46,11 @@ def dataset_version_of_run(
     """
     if classifier.dataset.as_of is not None or run_type(context) is not RunType.BACKFILL:
         return classifier.dataset.as_of
-    from pipeline.artifacts.workspace import Workspace
     from pipeline.preprocess.pinned_version import find_version_as_of
 
     run = _run_of(context)
     moment = getattr(run, "data_interval_end", None) or run.logical_date
-    return find_version_as_of(Workspace(storage, workspace), classifier.name, moment)
+    return find_version_as_of(workspace, classifier.name, moment)
 
 
 def _run_of(context: Context) -> Any:

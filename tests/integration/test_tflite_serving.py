@@ -19,8 +19,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck
 
+from pipeline.artifacts.model_files import TFLITE_MANIFEST, TFLITE_NETWORK
 from pipeline.storage import Storage
-from pipeline.tflite.manifest import MANIFEST, NETWORK
 from tests.hostile_predictions import BODIES
 from tests.integration.engine_process import EngineProcess
 from tests.integration.kinds_of_pictures import pictures
@@ -38,7 +38,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     storage, arguments = make_bucket(home / "buckets" / "graft", *tiny_pictures())
     run_job(storage, arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9")
     for name in storage.list_uris(f"{MODELS}/"):
-        if not name.endswith(MANIFEST):
+        if not name.endswith(TFLITE_MANIFEST):
             storage.write_bytes(name.replace("jobs/1", "jobs/saved_model"), storage.read_bytes(name))
     engine.start()
     for name, uri in ((TFLITE, MODELS), (SAVED_MODEL, "gs://graft/jobs/saved_model/model")):
@@ -219,9 +219,9 @@ class TestRuntimes:
     def test_a_damaged_light_form_is_served_by_tensorflow(self, engine: EngineProcess) -> None:
         storage, damaged = engine.storage, "gs://graft/jobs/damaged/model"
         storage.copy_tree(MODELS, damaged)
-        data = bytearray(storage.read_bytes(f"{damaged}/{NETWORK}"))
+        data = bytearray(storage.read_bytes(f"{damaged}/{TFLITE_NETWORK}"))
         data[len(data) // 2] ^= 1
-        storage.write_bytes(f"{damaged}/{NETWORK}", bytes(data))
+        storage.write_bytes(f"{damaged}/{TFLITE_NETWORK}", bytes(data))
         create_model(engine, "damaged")
         assert engine.deploy("damaged", "v1", damaged)["response"]["state"] == "READY"
         body = {"instances": [b64(pictures()[0])]}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.artifacts.model_files import NOVELTY, TFLITE_NETWORK
 from pipeline.artifacts.training import FeatureWork, TrainingRecord, ValidationSplit, WarmStart
 from pipeline.artifacts.workspace import JobDirectory
 from pipeline.backbones.networks.architectures import weight_shapes
@@ -25,7 +26,7 @@ from pipeline.npz import read_npz, write_npz
 from pipeline.pixels.host import decode_picture, resize_picture
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import NETWORK, NOVELTY, read_manifest
+from pipeline.tflite.manifest import read_manifest
 from pipeline.tflite.network import TFLiteModel
 from pipeline.tflite.novelty import NoveltyScorer, read_novelty
 from pipeline.trainer.export import check_export
@@ -208,7 +209,7 @@ class TestTFLiteExport:
     def test_the_backbone_is_converted_once_for_its_weights(self, job: Job) -> None:
         kept = job.storage.list_uris("gs://graft/light/")
         assert len(kept) == 1
-        assert job.storage.read_bytes(kept[0]) == (job.model / NETWORK).read_bytes()
+        assert job.storage.read_bytes(kept[0]) == (job.model / TFLITE_NETWORK).read_bytes()
 
     def test_a_kept_backbone_of_other_weights_is_converted_again(
         self, job: Job, signatures: Any, tmp_path: Path
@@ -226,7 +227,7 @@ class TestTFLiteExport:
         network = partial(build_mapped_network, "efficientnet_lite0", weights)
         more = {"uri": uri, "storage": storage, "spec": SPEC, "reject_below": 0.0}
         assert add_tflite_export(model, network, **given, **more).is_equal
-        assert (model / NETWORK).read_bytes() != storage.read_bytes(uri)
+        assert (model / TFLITE_NETWORK).read_bytes() != storage.read_bytes(uri)
         for wrong in range(len(pixels)):
             given["expected"] = expected.copy()
             given["expected"][wrong] += 0.01

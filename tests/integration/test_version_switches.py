@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.model_files import HEAD, LABELS, TFLITE_NETWORK
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import HEAD, LABELS, NETWORK, Parity, TFLiteManifest, digest_files
+from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files
 from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
 
@@ -44,7 +45,7 @@ def write_model(directory: Path, network: bytes, number: int) -> None:
     """Write a model whose TFLite export answers class `number` of 200 whatever it sees."""
     (directory / "graft").mkdir(parents=True)
     (directory / "saved_model.pb").write_bytes(b"not read")
-    (directory / NETWORK).write_bytes(network)
+    (directory / TFLITE_NETWORK).write_bytes(network)
     (directory / LABELS).write_text(json.dumps([str(label) for label in range(200)]))
     bias = np.where(np.arange(200) == number, 50, 0).astype(np.float32)
     head = Head(

@@ -21,6 +21,7 @@ from pipeline.engine.serving.instances import (
 )
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.messages import LineError
+from pipeline.tflite.manifest import is_graft_model
 from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class LoadedModel:
         self._model = tf.saved_model.load(str(directory))  # keeps the variables of the signatures alive
         self._signatures = {name: Signature(function) for name, function in self._model.signatures.items()}
         self._limits = limits
-        self._is_ours = (directory / "graft" / "labels.json").is_file()
+        self._is_ours = is_graft_model(directory)
         if not self._signatures:
             raise ValueError("the SavedModel has no signature")
         log.info("Loaded %s in %.2f s.", sorted(self._signatures), time.perf_counter() - started)

@@ -9,7 +9,7 @@ less, different pictures of one subject taken from one place 0.08 or more.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -47,7 +47,7 @@ def decode_alignment_thumbnail(text: str) -> NDArray[np.uint8]:
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(SIDE, SIDE)
 
 
-def correlate(thumbnails: NDArray[Any], one: NDArray[Any]) -> NDArray[np.float64]:
+def correlate(thumbnails: NDArray[np.uint8], one: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the correlation, -1 to 1, of each thumbnail with one: a cheap look before the fit.
 
     Shapes:
@@ -63,7 +63,7 @@ def correlate(thumbnails: NDArray[Any], one: NDArray[Any]) -> NDArray[np.float64
 
 
 def align_thumbnails(
-    moved: NDArray[Any], still: NDArray[Any]
+    moved: NDArray[np.uint8], still: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Lay each first thumbnail over its second by moving, stretching and brightening it.
 

@@ -7,7 +7,7 @@ The limits are tight: a wrong merge glues classes together, a missed one costs a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -71,7 +71,9 @@ class NearIndex:
             places |= self._near(_pack(bits ^ ODD_COLUMNS), turned, flipped)
         return [self._ids[place] for place in sorted(places)]
 
-    def _near(self, hash: NDArray[Any], colour: NDArray[Any], thumbnail: NDArray[Any] | None) -> set[int]:
+    def _near(
+        self, hash: NDArray[np.uint64], colour: NDArray[np.uint8], thumbnail: NDArray[np.uint8] | None
+    ) -> set[int]:
         count = len(self._ids)
         differing = np.zeros(count, np.uint16)
         for words, word in zip(self._hashes, hash, strict=True):
@@ -87,7 +89,9 @@ class NearIndex:
         like = like[correlate(self._thumbnails[like], thumbnail) >= MIN_CORRELATION]
         return near | set(like[self._fits(like, colour, thumbnail)].tolist())
 
-    def _fits(self, like: NDArray[Any], colour: NDArray[Any], thumbnail: NDArray[Any]) -> NDArray[np.bool_]:
+    def _fits(
+        self, like: NDArray[np.int64], colour: NDArray[np.uint8], thumbnail: NDArray[np.uint8]
+    ) -> NDArray[np.bool_]:
         others, ones = self._thumbnails[like], np.broadcast_to(thumbnail, (len(like), SIDE, SIDE))
         tints, tint = self._colours[like].astype(float), colour.astype(float)
         fits = np.ones(len(like), bool)

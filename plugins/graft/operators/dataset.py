@@ -50,7 +50,7 @@ class FetchPicturesOperator(GraftOperator):
 
         classifier = classifier_of_run(self.classifier, context)
         find_backbone(classifier.model.backbone)
-        pinned = dataset_version_of_run(classifier, context, self.workspace.storage, self.workspace.uri)
+        pinned = dataset_version_of_run(self.workspace, classifier, context)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
             return FetchResult(index=None)
@@ -112,7 +112,7 @@ class BuildDatasetVersionOperator(GraftOperator):
         from pipeline.preprocess.pinned_version import pin_dataset_version
 
         workspace = self.workspace
-        pinned = dataset_version_of_run(classifier, context, workspace.storage, workspace.uri)
+        pinned = dataset_version_of_run(workspace, classifier, context)
         if pinned is not None:
             return pin_dataset_version(workspace, classifier.name, pinned)
         fetched = read_steps(FetchResult, self.fetched)

@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.model_files import NOVELTY, TFLITE_MANIFEST
 from pipeline.errors import TFLiteUnavailable
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.manifest import (
-    FILES,
-    MANIFEST,
-    NOVELTY,
-    Parity,
-    TFLiteManifest,
-    check_tflite,
-    digest_files,
-)
+from pipeline.tflite.manifest import FILES, Parity, TFLiteManifest, check_tflite, digest_files
 
 
 @pytest.fixture
@@ -54,9 +47,9 @@ def test_the_novelty_is_checked_like_the_other_files(model: Path) -> None:
 
 
 def test_a_manifest_of_before_there_was_a_novelty_is_read(model: Path) -> None:
-    value = json.loads((model / MANIFEST).read_text())
+    value = json.loads((model / TFLITE_MANIFEST).read_text())
     del value["reject_unlike"]
-    (model / MANIFEST).write_text(json.dumps(value))
+    (model / TFLITE_MANIFEST).write_text(json.dumps(value))
     assert check_tflite(model).reject_unlike == 0
 
 
@@ -85,8 +78,8 @@ def test_a_changed_or_missing_file_is_named(model: Path, name: str) -> None:
     ],
 )
 def test_a_manifest_that_promises_nothing_is_refused(model: Path, change: dict, reason: str) -> None:
-    value = json.loads((model / MANIFEST).read_text())
-    (model / MANIFEST).write_text(json.dumps({**value, **change}))
+    value = json.loads((model / TFLITE_MANIFEST).read_text())
+    (model / TFLITE_MANIFEST).write_text(json.dumps({**value, **change}))
     with pytest.raises(TFLiteUnavailable, match=reason):
         check_tflite(model)
 
