@@ -190,6 +190,6 @@ def _read_info(workspace: Workspace, name: str, version: str | None) -> DatasetI
     versions = list_versions(folder)
     if chosen is None or chosen not in versions:
         listed = f"its versions are {', '.join(versions)}" if versions else "it has none"
-        asked = f"no version {chosen}" if chosen else "no version that the data gate let through"
-        raise ObjectNotFound(f"{name} has {asked}; {listed}. Make one with `graft run {name}`.")
+        missing = f"no version {chosen}" if chosen else "no version that the data gate let through"
+        raise ObjectNotFound(f"{name} has {missing}; {listed}. Make one with `graft run {name}`.")
     return read_info(folder.version(chosen))

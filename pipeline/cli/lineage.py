@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.deploy.trace import TracedGate, VersionTrace
 
 VersionArgument = Annotated[
-    str | None, typer.Argument(metavar="[VERSION]", help="The version; the one that serves unless given.")
+    str | None, typer.Argument(metavar="[VERSION]", help="The version; by default the one that serves.")
 ]
 GivenVersion = Annotated[str, typer.Argument(metavar="VERSION", help="The version.")]
 

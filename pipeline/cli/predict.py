@@ -12,7 +12,7 @@ import typer
 
 from pipeline.cli.connection import connect_engine, require_stack
 from pipeline.cli.output import ExitCode, JsonOption, NameArgument, print_json, print_note
-from pipeline.cli.tables import Place, WideOption, print_table
+from pipeline.cli.tables import PathText, WideOption, print_table
 from pipeline.errors import PlatformError
 from pipeline.types import JsonDict, JsonValue
 
@@ -88,7 +88,7 @@ def _print_answers(answers: list[PicturePrediction], *, wide: bool) -> None:
     answered = [each for each in answers if each.error is None]
     if answered:
         rows = [
-            (Place(each.file), each.label or NO_LABEL, each.score, each.novelty, each.version)
+            (PathText(each.file), each.label or NO_LABEL, each.score, each.novelty, each.version)
             for each in answered
         ]
         print_table(("file", "label", "score", "novelty", "version"), rows, wide=wide)
@@ -131,7 +131,7 @@ def predict_pictures(
         engine: Where the model is served.
         name: The model.
         pictures: Encoded pictures by name.
-        version: The version to ask; the default one unless given.
+        version: The version to ask; the default one if None.
 
     Raises:
         PlatformError: if there is no such model or version, or the engine does not answer.

@@ -134,12 +134,12 @@ def start_run(api: AirflowApi, name: str, conf: JsonObject, settings: Settings) 
     """
     deadline = time.monotonic() + PARSE_SECONDS
     changed = _changed_at(name, settings)
-    asked = False
+    announced = False
     while not _is_read(api.last_parsed(name), changed):
-        if not asked:
+        if not announced:
             print_note(f"asking Airflow to read {name} again")
             api.request_parse(name, DAG_BUNDLE)
-            asked = True
+            announced = True
         if time.monotonic() > deadline:
             raise StackError(_unknown_dag(api, name, settings))
         time.sleep(POLL_SECONDS)
@@ -232,7 +232,7 @@ class _StackWatch:
 def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> RunResult:
     """Show a run until it ends, and return its result."""
     print_note(f"run {run_id} of {name}")
-    asked, downloads, stack = False, FetchLog(api), _StackWatch(settings, run_id)
+    announced, downloads, stack = False, FetchLog(api), _StackWatch(settings, run_id)
     with RunProgress() as progress:
         while True:
             stack.check()
@@ -246,8 +246,8 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> Ru
             stack.has_answered()
             stages = summarise_stages(instances)
             progress.show(stages, transfers)
-            if not asked and any(stage.state == AWAITING for stage in stages):
-                asked = True
+            if not announced and any(stage.state == AWAITING for stage in stages):
+                announced = True
                 print_note(f"waiting for approval: {api.url}/dags/{name}/runs/{quote(run_id, safe='')}")
             if state in ENDED:
                 break

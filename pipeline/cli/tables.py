@@ -33,7 +33,7 @@ class Moment(str):
     __slots__ = ()
 
 
-class Place(str):
+class PathText(str):
     """A path or an address: shortened at its beginning."""
 
     __slots__ = ()
@@ -55,7 +55,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide
     for number, line in enumerate(lines):
         cells = content[number - 1] if number else [""] * len(line)
         shortened = [
-            shorten(text, width, at_start=isinstance(cell, Place)).ljust(width)
+            shorten(text, width, at_start=isinstance(cell, PathText)).ljust(width)
             for text, width, cell in zip(line, widths, cells, strict=True)
         ]
         print_text(INDENT + GAP.join(shortened).rstrip())

@@ -52,7 +52,7 @@ class Classifier(Strict):
     )
     notify: list[NotifyConfig] = Field(
         default_factory=lambda: [NotifyConfig(to="log")],
-        description="Who is told how a run ended; a line in Airflow's log by default.",
+        description="Who is notified how a run ended; a line in Airflow's log by default.",
     )
 
     @field_validator("schedule")

@@ -1,4 +1,4 @@
-"""The base of settings from the environment: a mistake is told by the variable's name."""
+"""The base of settings from the environment: a mistake is reported by the name of its variable."""
 
 from __future__ import annotations
 

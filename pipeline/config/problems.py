@@ -62,7 +62,7 @@ def explain_errors(error: ValidationError, value: JsonValue, root: type[BaseMode
 
     Args:
         error: What pydantic refused.
-        value: The value that it was given.
+        value: The value that was checked.
         root: The model that it was checked against.
     """
     problems = list(dict.fromkeys(_explain(item, value, root) for item in _merge(error.errors(), value)))

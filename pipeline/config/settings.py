@@ -46,7 +46,7 @@ class Settings(EnvironmentSettings):
     )
     project: str = Field("local", description="The project in ML Engine's resource names.")
     ml_engine_url: str = Field(
-        "", description="Where notebooks find ML Engine; the stack of `GRAFT_HOME` unless given."
+        "", description="Where notebooks find ML Engine; the stack of `GRAFT_HOME` by default."
     )
     ml_engine_token: SecretStr = Field(SecretStr(""), description="Bearer token for `GRAFT_ML_ENGINE_URL`.")
 

@@ -30,7 +30,7 @@ TrainingReader: TypeAlias = Callable[[DatasetVersionFolder, JobDirectory], Train
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A training picture, and the cosine of the angle between its features and those of the picture asked."""
+    """A training picture, and the cosine between its features and those of the explained picture."""
 
     row: ManifestRow
     cosine: float

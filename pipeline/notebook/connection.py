@@ -51,8 +51,8 @@ def connect(*, project: str | None = None, bucket: str | None = None) -> Connect
     """Find ML Engine; Airflow need not run.
 
     Args:
-        project: The project in resource names; that of the settings unless given.
-        bucket: The bucket of packages and jobs; that of the settings unless given.
+        project: The project in resource names; that of the settings by default.
+        bucket: The bucket of packages and jobs; that of the settings by default.
 
     Raises:
         StackError: if neither settings nor GRAFT_HOME name an engine.

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from pipeline.notebook.collection import Cell
+from pipeline.ml_engine.resources import Job
+from pipeline.notebook import collection
 from pipeline.notebook.html import table
-from pipeline.types import JsonDict
 
 
-class _Shown(list[Any]):
-    """A list that a notebook shows as a table."""
-
-    headings: tuple[str, ...]
-    columns: Callable[[Any], tuple[Any, ...]]
-
-    def _repr_html_(self) -> str:
-        return table(self.headings, [type(self).columns(item) for item in self])
-
-
-class JobList(_Shown):
+class JobList(list[Job]):
     """Jobs, newest first."""
 
-    headings = ("job", "state", "created", "ended")
-
-    @staticmethod
-    def columns(job: JsonDict) -> tuple[Any, ...]:
-        """Return a job's cells."""
-        return job["jobId"], job["state"], job.get("createTime"), job.get("endTime")
+    def _repr_html_(self) -> str:
+        rows = [(job["jobId"], job["state"], job.get("createTime"), job.get("endTime")) for job in self]
+        return table(("job", "state", "created", "ended"), rows)
 
 
-class CellList(_Shown):
+class CellList(list[collection.Cell]):
     """The cells that a job would get, in order."""
 
-    headings = ("cell", "defines")
-
-    @staticmethod
-    def columns(cell: Cell) -> tuple[Any, ...]:
-        """Return a cell's cells."""
-        return cell.where.removeprefix("The cell "), ", ".join(sorted(cell.names.own))
+    def _repr_html_(self) -> str:
+        rows = [(cell.where.removeprefix("The cell "), ", ".join(sorted(cell.names.own))) for cell in self]
+        return table(("cell", "defines"), rows)

@@ -37,7 +37,7 @@ LISTED = 20
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Show our own errors as one line: their traceback is of no use to a notebook."""
     try:
         yield
@@ -84,14 +84,14 @@ class MLMagics(Magics):
 
         Below `%%ml_init` may stand a dict with `install_requires`.
         """
-        with told_plainly():
+        with plain_errors():
             settings, requires = init_arguments().read(line), read_requirements(cell or "")
             self.settings, self.install_requires = settings, requires
 
     @line_cell_magic
     def ml_code(self, line: str, cell: str | None = None) -> None:
         """Mark a cell to be packaged, and run it here; run again, it replaces its earlier text."""
-        with told_plainly():
+        with plain_errors():
             if cell is None:
                 raise NotebookError("%ml_code marks no cell; write %%ml_code in its first line.")
             self.cells.add(cell, id=self._cell_id, title=line.strip())
@@ -100,7 +100,7 @@ class MLMagics(Magics):
     @cell_magic
     def ml_run(self, line: str, cell: str) -> NotebookJob | None:
         """Run a cell here, or with `cloud` as a job together with the marked cells; `-name` names the job."""
-        with told_plainly():
+        with plain_errors():
             options = run_arguments().read(line)
             if options.where != "cloud":
                 self._ipython.user_ns["job_dir"] = tempfile.mkdtemp(prefix="graft-job-dir-")
@@ -168,7 +168,7 @@ class MLMagics(Magics):
     @cell_magic
     def ml_head(self, line: str, cell: str) -> None:
         """Build a classifier's head in a cell: a function of feature width and number of classes."""
-        with told_plainly():
+        with plain_errors():
             name = one_name("%%ml_head", line)
             made = make_cell(cell)
             check_names([("The cell", made.names)])
@@ -184,7 +184,7 @@ class MLMagics(Magics):
     @line_magic
     def graft_run(self, line: str) -> Run:
         """Run a classifier's DAG and show its report: NAME [KEY=VALUE ...]; a head of `%%ml_head` is used."""
-        with told_plainly():
+        with plain_errors():
             name, *assignments = shlex.split(line) or [""]
             params = read_values(assignments)
             if name in self.heads:
@@ -194,9 +194,9 @@ class MLMagics(Magics):
     # Looking after jobs
 
     @line_magic
-    def ml_status(self, line: str) -> Any:
+    def ml_status(self, line: str) -> NotebookJob | JobList:
         """Show a job, or with no name the latest ones of the project's notebooks."""
-        with told_plainly():
+        with plain_errors():
             if line.strip():
                 return self._job(line)
             jobs = [job for job in self._connect().engine.list_jobs() if job.get("labels") == LABEL]
@@ -205,13 +205,13 @@ class MLMagics(Magics):
     @line_magic
     def ml_logs(self, line: str) -> None:
         """Print what a job has printed; the last one of this kernel unless named."""
-        with told_plainly():
+        with plain_errors():
             sys.stdout.write(self._job(line).log())
 
     @line_magic
     def ml_cancel(self, line: str) -> NotebookJob:
         """Ask a job to end; the last one of this kernel unless named."""
-        with told_plainly():
+        with plain_errors():
             job = self._job(line)
             job.cancel()
             return job
@@ -219,13 +219,13 @@ class MLMagics(Magics):
     @line_magic
     def ml_fetch(self, line: str) -> NotebookJob:
         """Bring what a job left in `job_dir`; the last one of this kernel unless named."""
-        with told_plainly():
+        with plain_errors():
             return self._job(line).fetch()
 
     @line_magic
-    def ml_cells(self, line: str) -> Any:
+    def ml_cells(self, line: str) -> CellList:
         """Show which cells a job would get; `%ml_cells clear` forgets them."""
-        with told_plainly():
+        with plain_errors():
             if line.strip() == "clear":
                 self.cells.clear()
             return CellList(self._ordered())

@@ -89,7 +89,7 @@ def describe_classifier(
 def _accuracy(
     cache: ArtifactCache, name: str, serving: str | None, deployed: Iterable[HistoryEvent]
 ) -> float | None:
-    """Return what the version's deployment said, else what the version itself carries."""
+    """Return the accuracy that its promotion recorded, else that of the version's own lineage."""
     if serving is None:
         return None
     accuracies = {event.version: event.accuracy for event in deployed}

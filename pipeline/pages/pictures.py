@@ -1,4 +1,4 @@
-"""The pictures of a dataset version: found, filtered, and shown small."""
+"""The pictures of a dataset version: searched, filtered, and shown small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the versions of each model are asked, from the engine's own metrics."""
+"""How many predictions each model answers, from the engine's own metrics."""
 
 from __future__ import annotations
 

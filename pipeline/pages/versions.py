@@ -113,7 +113,7 @@ class Side:
         interval: Of the accuracy, 95 %.
         test_pictures: How many it was tested on.
         recalls: Recall by class.
-        settings: What the run was told, flat, by dotted key.
+        settings: The configuration of its run, by dotted key.
     """
 
     version: str

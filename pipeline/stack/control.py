@@ -68,7 +68,7 @@ def up(
     What is alive and was started with the same settings is left alone. What is dead starts on its old port.
 
     Args:
-        settings: Where state lives, and what the components are told.
+        settings: Where state lives, and the configuration of the components.
         on_progress: Receives one line a step.
         engine_port: A port for the engine instead of a free one.
         airflow_port: A port for Airflow's API server instead of a free one.

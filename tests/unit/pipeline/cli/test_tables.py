@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.cli.tables import Moment, Place, RunId, ago, print_table, shorten
+from pipeline.cli.tables import Moment, PathText, RunId, ago, print_table, shorten
 
 RUN = "manual__2026-01-02T03:04:05.678901+00:00"
 
@@ -17,7 +17,7 @@ def test_a_table_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     row = (
         RunId(RUN),
         Moment("2026-01-02T03:04:05.678901Z"),
-        Place("/a" * 60 + "/one.jpg"),
+        PathText("/a" * 60 + "/one.jpg"),
         "long " * 40,
         0.5,
     )
