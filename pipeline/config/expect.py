@@ -40,3 +40,9 @@ class ExpectConfig(Strict):
     max_source_mix: float = Field(
         0.3, ge=0, le=1, description="Share of a version's pictures that may come from other sources."
     )
+    label_churn: Action = Field(
+        "fail", description="When more than `max_label_churn` changed their label: warn, skip or fail."
+    )
+    max_label_churn: float = Field(
+        0.1, ge=0, le=1, description="Share of known pictures that may change their label without a decision."
+    )

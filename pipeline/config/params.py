@@ -24,6 +24,7 @@ RUN_PARAMS = (
     "dataset.expect.few_pictures",
     "dataset.expect.quarantine",
     "dataset.expect.source_mix",
+    "dataset.expect.label_churn",
     "model.backbone",
     "model.weights",
     "model.head.units",

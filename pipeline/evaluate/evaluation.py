@@ -165,25 +165,25 @@ def _compare(
     from pipeline.evaluate.pairing import (
         compare_answers,
         compare_shared,
+        describe_relabelled,
         find_class_changes,
         measure_differences,
     )
 
     metrics, pictures = measure(others), read_champion_pictures(dataset.storage, champion)
     trained_on = pictures.trained & set(tested.rows) if pictures else frozenset()
+    labels, champion_labels = _read_labels(dataset), pictures.labels if pictures else {}
     changes = find_class_changes(
-        tested.classes,
-        champion.classes or (),
-        labels=_read_labels(dataset),
-        champion_labels=pictures.labels if pictures else {},
+        tested.classes, champion.classes or (), labels=labels, champion_labels=champion_labels
     )
+    relabelled = describe_relabelled(others, labels, champion_labels)
     differences = measure_differences(answers, others, evaluation.candidate, metrics)
     return replace(
         evaluation,
         champion_version=champion.version,
         champion_job=champion.job,
         champion=metrics,
-        note=_note(champion, metrics, tested, len(trained_on)),
+        note="; ".join(filter(None, (_note(champion, metrics, tested, len(trained_on)), relabelled))),
         comparison=replace(compare_answers(answers, others), differences=differences),
         shared=compare_shared(
             answers,

@@ -17,6 +17,7 @@ from pipeline.evaluate.measure import measure
 from pipeline.evaluate.slices import measure_slices
 from pipeline.types import BoolArray
 
+MAX_NAMED = 3
 RENAMED_SHARE = 0.5  # of the pictures that both versions know
 
 
@@ -93,6 +94,28 @@ def _find_comparable(answers: Answers, classes: Sequence[str], trained_on: Colle
     unseen = np.array([key not in trained_on for key in answers.keys])
     comparable: BoolArray = np.isin(answers.truth, places) & unseen
     return comparable
+
+
+def describe_relabelled(
+    champion: Answers, labels: Mapping[str, str], champion_labels: Mapping[str, str]
+) -> str:
+    """Tell which test pictures changed their label since the champion, and what that did to its accuracy."""
+    changed = {
+        key: champion_labels[key]
+        for key in champion.keys
+        if key in champion_labels and champion_labels[key] != labels[key]
+    }
+    if not changed:
+        return ""
+    places = [place for place, key in enumerate(champion.keys) if key in changed]
+    answers = [champion.classes[champion.predicted[place]] for place in places]
+    before = sum(changed[champion.keys[place]] == label for place, label in zip(places, answers, strict=True))
+    now = int(champion.correct[places].sum())
+    named = ", ".join(list(changed)[:MAX_NAMED]) + (", ..." if len(changed) > MAX_NAMED else "")
+    return (
+        f"{len(changed)} test pictures changed their label since ({named}), which changed its accuracy by "
+        f"{(now - before) / len(champion.keys):+.4f}"
+    )
 
 
 def find_class_changes(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import DataOutcome, DatasetInfo, DataVerdict
 from pipeline.config import ExpectConfig
+from pipeline.preprocess.label_churn import LabelChurn
 from pipeline.preprocess.reasons import NOT_QUARANTINE
 
 
@@ -32,13 +33,16 @@ class Snapshot:
         return cls(pictures=info.pictures, found=info.found, rejected=info.rejected, mix=info.mix)
 
 
-def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig) -> DataVerdict:
+def check_expectations(
+    new: Snapshot, old: Snapshot | None, expect: ExpectConfig, *, churn: LabelChurn | None = None
+) -> DataVerdict:
     """Hold a dataset version against what is expected of it.
 
     Args:
         new: The version.
         old: The version before it, None for the first.
         expect: The rules, and what each does when it is broken.
+        churn: Labels that changed since the version before.
 
     Returns:
         Every rule that is broken, and what the strictest of them asks for.
@@ -47,6 +51,7 @@ def check_expectations(new: Snapshot, old: Snapshot | None, expect: ExpectConfig
         *_check_counts(new, expect),
         *_check_quarantine(new, expect),
         *(_check_changes(new, old, expect) if old is not None else ()),
+        *(_check_labels(churn, expect) if churn is not None else ()),
     ]
     order = list(DataOutcome)
     outcome = max(
@@ -86,6 +91,16 @@ def _check_changes(new: Snapshot, old: Snapshot, expect: ExpectConfig) -> Iterat
         limit = expect.max_source_mix
         text = f"{moved:.0%} of the pictures come from other sources than before, over {limit:.0%}"
         yield "source_mix", f"{text}; most from {grown}"
+
+
+def _check_labels(churn: LabelChurn, expect: ExpectConfig) -> Iterator[tuple[str, str]]:
+    if _is_over(churn.share, expect.max_label_churn):
+        changed, limit = sum(churn.changed.values()), expect.max_label_churn
+        yield (
+            "label_churn",
+            f"{changed} of {churn.compared} known pictures ({churn.share:.0%}, over {limit:.0%}) changed "
+            f"their label: {churn.text}",
+        )
 
 
 def _distance(new: Mapping[str, int], old: Mapping[str, int]) -> float:

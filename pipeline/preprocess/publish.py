@@ -13,13 +13,14 @@ from pipeline.artifacts.dataset import (
     read_latest,
     write_latest,
 )
-from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.steps import CleanResult
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ExpectationFailed
 from pipeline.preprocess.cards.card import write_version
 from pipeline.preprocess.expectations import Snapshot, check_expectations
+from pipeline.preprocess.label_churn import COLUMNS, find_label_churn
 
 LET_THROUGH = DataVerdict()
 
@@ -46,10 +47,12 @@ def publish_version(
     """
     dataset = workspace.dataset(info.dataset)
     latest = read_latest(dataset)
-    before = None
+    before, churn = None, None
     if latest.version is not None and latest.version != info.version:
-        before = Snapshot.of(read_info(dataset.version(latest.version)))
-    verdict = check_expectations(Snapshot.of(info), before, classifier.dataset.expect)
+        folder = dataset.version(latest.version)
+        before = Snapshot.of(read_info(folder))
+        churn = find_label_churn(Manifest(folder).rows(COLUMNS), rows)
+    verdict = check_expectations(Snapshot.of(info), before, classifier.dataset.expect, churn=churn)
     info = replace(info, previous=latest.version if before else None, expect=verdict)
     stored = write_version(workspace, info, rows)
     if stored.run_id == info.run_id and latest.version == info.version:

@@ -194,6 +194,16 @@ class TestChampion:
         gone = champion_of(candidate, dataset_uri="gs://graft/datasets/d/gone")
         assert evaluate(storage, candidate, champion=gone).champion_saw is None
 
+    def test_test_pictures_that_changed_their_label_are_named(self, storage: Storage) -> None:
+        uri = "gs://graft/datasets/d/d_0"
+        dataset.write_rows(storage, uri, dataset.row("t1", "dog"), dataset.row("t2", "dog"))
+        candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
+        champion = write_job(storage, "b", [row("t1", 0.1), row("t2", 0.1)])
+        evaluation = evaluate(storage, candidate, champion=champion_of(champion, dataset_uri=uri))
+        assert evaluation.note.endswith(
+            "1 test pictures changed their label since (t1), which changed its accuracy by -0.5000"
+        )
+
     def test_what_a_version_tells_about_itself_is_read_from_its_directory(self, storage: Storage) -> None:
         storage.write_json("gs://graft/deployed/graft/labels.json", ["cat", "dog"])
         models = [ModelDirectory(storage, f"gs://graft/{name}") for name in ("copied", "deployed")]
