@@ -24,6 +24,18 @@ def count_licences(dataset: DatasetVersionFolder) -> dict[str, int]:
     return dict(Counter(kept).most_common())
 
 
+LOADING = """## How to load it
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("path/to/this/directory")
+answer = model.signatures["keyed"](key=tf.constant(["a"]), inputs=tf.constant([open("a.jpg", "rb").read()]))
+print(answer["label"].numpy(), answer["score"].numpy())
+```
+"""
+
+
 def model_card(
     classifier: Classifier,
     lineage: Lineage,
@@ -42,8 +54,6 @@ def model_card(
         licences: Training and test pictures by licence.
     """
     dataset, training = lineage.dataset, lineage.training
-    counts = "\n".join(f"| {label} | {count} |" for label, count in dataset.classes.items())
-    kinds = "\n".join(f"| {name} | {count} |" for name, count in licences.items())
     return f"""{front_matter(classifier, evaluation, dataset, weights_license)}
 # {classifier.name}
 
@@ -70,28 +80,20 @@ decisions about people.
 * Code: `{training.package_uri}`
 * Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)
 
-| class | pictures |
-| --- | --- |
-{counts}
+{_table("class", dataset.classes)}
 
-| licence | pictures |
-| --- | --- |
-{kinds}
+{_table("licence", licences)}
 
 ## How it did
 
 {evaluation_report(evaluation, lineage.gate)}
 
-## How to load it
+{LOADING}"""
 
-```python
-import tensorflow as tf
 
-model = tf.saved_model.load("path/to/this/directory")
-answer = model.signatures["keyed"](key=tf.constant(["a"]), inputs=tf.constant([open("a.jpg", "rb").read()]))
-print(answer["label"].numpy(), answer["score"].numpy())
-```
-"""
+def _table(kind: str, counts: Mapping[str, int]) -> str:
+    rows = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
+    return f"| {kind} | pictures |\n| --- | --- |\n{rows}"
 
 
 def front_matter(

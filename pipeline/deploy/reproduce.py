@@ -120,25 +120,17 @@ def reproduce_version(
     """
     _, directory, lineage = find_version(workspace, engine, model, version)
     recorded = Evaluation.read(workspace.storage, directory.evaluation)
-    rerun = _Rerun(
-        workspace=workspace,
-        engine=engine,
-        key=("reproduce", model, version, attempt),
-        deadline_seconds=deadline_seconds,
-    )
+    key = ("reproduce", model, version, attempt)
+    rerun = _Rerun(workspace=workspace, engine=engine, key=key, deadline_seconds=deadline_seconds)
     trained = rerun.train(lineage.training.job)
     predicted = rerun.predict(recorded.job, trained.model.uri)
     first = engine.get_job(recorded.job)
     if first is None:
         raise _gone(recorded.job)
-    again = evaluate_model(
-        DatasetVersionFolder(workspace.storage, lineage.dataset.uri),
-        classes=recorded.classes,
-        candidate_job=predicted,
-    )
-    difference = _largest_difference(
-        workspace.storage, first["predictionInput"]["outputPath"], predicted.output_path
-    )
+    dataset = DatasetVersionFolder(workspace.storage, lineage.dataset.uri)
+    again = evaluate_model(dataset, classes=recorded.classes, candidate_job=predicted)
+    first_path = first["predictionInput"]["outputPath"]
+    difference = _largest_difference(workspace.storage, first_path, predicted.output_path)
     recorded_metrics, metrics = _headline(recorded), _headline(again)
     differing = sorted(name for name in metrics if metrics[name] != recorded_metrics[name])
     return Reproduction(

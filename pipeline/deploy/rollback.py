@@ -114,10 +114,8 @@ def rollback_version(
         raise RollbackRefused(f"A rollback of {model} needs a person and a reason; say why.", model=model)
     run_id = run_id or f"rollback__{uuid.uuid4().hex[:12]}"
     with acquire_lock(workspace, model) as lock:
-        history = read_history(workspace, model)
-        for event in history:
-            if event.event is EventType.ROLLED_BACK and event.run_id == run_id:
-                return Rollback.of(model, event)
+        if event := _find_rollback(workspace, model, run_id):
+            return Rollback.of(model, event)
         plan = _make_plan(workspace, engine, model, to, run_id)
         wake_version(engine, model, plan.version)
         if not lock.is_valid:
@@ -150,6 +148,13 @@ def wake_version(engine: MLEngine, model: str, version: str) -> None:
         if error.transient:
             raise
         log.info("version %s of %s is loaded, but takes no picture: %s", version, model, error)
+
+
+def _find_rollback(workspace: Workspace, model: str, run_id: str) -> HistoryEvent | None:
+    for event in read_history(workspace, model):
+        if event.event is EventType.ROLLED_BACK and event.run_id == run_id:
+            return event
+    return None
 
 
 def _make_plan(

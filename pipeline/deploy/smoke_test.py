@@ -14,7 +14,7 @@ from pipeline.errors import PlatformUnavailable, SmokeTestFailed
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import MLEngine
 from pipeline.storage import Storage
-from pipeline.types import JsonObject
+from pipeline.types import JsonObject, JsonValue
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ def smoke_test(
         start = timer()
         [answer] = engine.predict(model, [instance], version=version, signature_name="keyed")
         seconds.append(timer() - start)
-        if not isinstance(answer, dict):
-            raise SmokeTestFailed(f"{version} of {model} gave no answer by name: {answer}.")
-        prediction = Prediction.from_dict(answer)
-        differences.append(_difference(prediction, expected[str(instance["key"])]))
+        differences.append(_difference(_named(answer, model, version), expected[str(instance["key"])]))
     timed = sorted(seconds[1:])
     if timed[-1] > latency_budget_seconds:
         raise SmokeTestFailed(
@@ -112,6 +109,12 @@ def judge_latency(result: SmokeTestResult, limit_ms: float) -> Rule:
         limit=limit_ms,
         counts=True,
     )
+
+
+def _named(answer: JsonValue, model: str, version: str) -> Prediction:
+    if not isinstance(answer, dict):
+        raise SmokeTestFailed(f"{version} of {model} gave no answer by name: {answer}.")
+    return Prediction.from_dict(answer)
 
 
 def _difference(answer: Prediction, expected: Prediction) -> float:

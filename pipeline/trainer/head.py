@@ -73,15 +73,13 @@ def train_head(
     head = start or initial_head(features.shape[1], num_classes, units=parameters.units, seed=parameters.seed)
     optimizer = Adam(head.arrays(), parameters.learning_rate)
     weights = balance_classes(labels, num_classes) if parameters.class_weights == "balanced" else None
-    order = np.random.default_rng([parameters.seed, 1])
+    order, best = np.random.default_rng([parameters.seed, 1]), head
     history: History = {"loss": [], "accuracy": []}
-    best = head
     for epoch in range(parameters.epochs):
         loss, correct = 0.0, 0
         for rows in _batches(order.permutation(len(labels)), parameters.batch_size):
-            batch_loss, batch_correct = _step(head, optimizer, features[rows], labels[rows], weights)
-            loss += batch_loss * len(rows)
-            correct += batch_correct
+            mean_loss, num_correct = _step(head, optimizer, features[rows], labels[rows], weights)
+            loss, correct = loss + mean_loss * len(rows), correct + num_correct
         check_loss(loss, epoch, parameters)
         _note(history, "", loss / len(labels), correct / len(labels))
         if validation is not None:

@@ -68,9 +68,7 @@ def add_tflite_export(
             parity=_compare(directory, pixels, expected),
             made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
         )
-        manifest.write(
-            directory
-        )  # even where the answers differ: the engine reads there why it must not run it
+        manifest.write(directory)  # also where the answers differ, so that the engine reads why
         return manifest
 
     if storage.exists(uri):
