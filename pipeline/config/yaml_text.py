@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import yaml
 
@@ -10,7 +11,24 @@ from pipeline.errors import ConfigError
 from pipeline.types import JsonValue
 
 MAX_CHARACTERS = 256_000
+MAX_DEPTH = 64
+MAX_DIGITS = 100  # of one number: reading it takes time with their square
 MAX_NODES = 10_000  # keys and values, each counted wherever an alias repeats it
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that ends early where it is nested too deeply; scanning ahead costs time on each level."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node, and first of all those inside."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"nested more than {MAX_DEPTH} levels deep")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def parse_yaml(text: str) -> JsonValue:
@@ -25,7 +43,7 @@ def parse_yaml(text: str) -> JsonValue:
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"larger than {MAX_CHARACTERS} characters")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ConfigError(str(error)) from error
     try:
@@ -35,8 +53,6 @@ def parse_yaml(text: str) -> JsonValue:
         if _count_nodes(node, {}) > MAX_NODES:
             raise ConfigError(f"more than {MAX_NODES} keys and values, its aliases expanded")
         value: JsonValue = loader.construct_document(node)
-    except RecursionError as error:
-        raise ConfigError("nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -44,6 +60,9 @@ def parse_yaml(text: str) -> JsonValue:
     finally:
         loader.dispose()
     return value
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
@@ -54,6 +73,8 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
     counts[id(node)] = MAX_NODES + 1  # an alias to a node that it lies in has no end
     count = partial(_count_nodes, counts=counts)
     children: list[yaml.Node] = []
+    if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
+        raise ConfigError(f"a number of more than {MAX_DIGITS} digits")
     if isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]
     elif isinstance(node, yaml.SequenceNode):

@@ -55,13 +55,15 @@ class TestLargeInput:
     @pytest.mark.parametrize(
         ("text", "match"),
         [
-            ("[" * 50_000, "nested too deeply"),
+            ("[" * 50_000, "nested more than 64 levels deep"),
+            ("".join(f"{' ' * level}a:\n" for level in range(100)), "nested more than 64"),
             ("a: " + "x" * MAX_CHARACTERS, "larger than"),
             ("a: 2026-99-99", "month must be in"),
-            ("a: " + "9" * 5000, "limit"),
+            ("a: " + "9" * 5000, "number of more than 100 digits"),
+            ("a: " + "1:" * 80_000 + "1", "number of more than 100 digits"),
             ("a: [", "expected"),
         ],
-        ids=["deep", "long", "no date", "huge number", "open"],
+        ids=["deep", "deep block", "long", "no date", "huge number", "huge number of base 60", "open"],
     )
     def test_what_cannot_be_read_is_a_config_error(self, text: str, match: str) -> None:
         with pytest.raises(ConfigError, match=match):
