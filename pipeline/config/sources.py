@@ -79,12 +79,21 @@ class SampleSection(ClassedSection):
         return value
 
 
+class ListColumns(Strict):
+    """Which column of a list is which."""
+
+    file: str | None = Field(None, min_length=1, description="The column of addresses or paths.")
+    label: str | None = Field(None, min_length=1, description="The column of labels.")
+    split: str | None = Field(None, min_length=1, description="The column of the parts of a split.")
+
+
 class FolderSection(ClassedSection):
     """A sub-folder per class."""
 
     needs = ("uri",)
-    type: Literal["folder"] = Field(description="A sub-folder per class; with `label`, any files.")
+    type: Literal["folder"] = Field(description="A sub-folder per class, or a list; with `label`, any files.")
     uri: str = Field(description="A path, `file://` or `gs://bucket/prefix`.")
+    columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
 
 
 class NpzSection(ClassedSection):
@@ -107,6 +116,7 @@ class ArchiveSection(ClassedSection):
     needs = ("uri",)
     type: Literal["archive"] = Field(description="A zip, tar or tar.gz with class folders or a `labels.csv`.")
     uri: str = Field(description="A path, `file://`, `gs://bucket/prefix` or `http(s)://` address.")
+    columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
 
 
 class LimitedSection(SourceSection):
@@ -116,14 +126,6 @@ class LimitedSection(SourceSection):
     limit_per_class: int | None = Field(
         None, ge=1, le=MAX_RESULTS, description="Stop when a class has so many pictures of this source."
     )
-
-
-class ListColumns(Strict):
-    """Which column of a list is which."""
-
-    file: str | None = Field(None, min_length=1, description="The column of addresses or paths.")
-    label: str | None = Field(None, min_length=1, description="The column of labels.")
-    split: str | None = Field(None, min_length=1, description="The column of the parts of a split.")
 
 
 class UrlListSection(LimitedSection):

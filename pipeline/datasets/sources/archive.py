@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import tempfile
@@ -20,6 +19,7 @@ from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
+from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import (
@@ -35,8 +35,6 @@ from pipeline.types import JsonObject
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
-FILE_COLUMNS = ("file", "filename", "path", "image")
-MAX_LABELS_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,9 @@ class _Note:
         validators: Of the file when it was read.
         sha256: Of its bytes.
         members: Name, proof and refusal of each member; the refusal is empty for a good one.
-        labels: Labels by name, from its list of labels; None without one.
+        labels: Labels by name, from its lists of labels; None without one.
+        splits: Parts of a split by name, from its lists.
+        statements: What its lists had to say.
         left_out: System files, which are no members here, by their kind.
     """
 
@@ -57,12 +57,14 @@ class _Note:
     sha256: str
     members: Sequence[tuple[str, str, str]]
     labels: Mapping[str, str] | None
+    splits: Mapping[str, str]
+    statements: Sequence[str]
     left_out: Mapping[str, int]
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> _Note | None:
         """Read what `asdict` wrote; None for the note of an earlier release, which held no labels."""
-        if "left_out" not in value:
+        if "splits" not in value:
             return None
         validators = build_record(Validators, as_object(value["validators"]))
         note = build_record(cls, value, validators=validators)
@@ -137,15 +139,19 @@ class ArchiveSource:
         names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
         if self._section.label is None and note.labels is None:
             layout = lay_out(names, classes=self._section.classes, origin=self._origin)
+        elif self._section.label is not None:
+            files = [LaidOutFile(name=name, label=self._section.label) for name in names]
+            layout = Layout(files=[file for file in files if not is_list(file.name)])
         else:
-            labelled = ((name, self._section.label or (note.labels or {}).get(name)) for name in names)
-            files = [LaidOutFile(name=name, label=label) for name, label in labelled if label]
-            layout = Layout(files=[file for file in files if not _is_list(file.name)])
+            labels = Labels(labels=dict(note.labels or {}), splits=dict(note.splits))
+            # Those without a label are refused one by one.
+            layout = lay_out_labels((name for name in names if name in labels.labels), labels)
+            layout.notes += note.statements
         layout.left_out.update(note.left_out)
         return layout
 
     def _refuse_unlabelled(self, note: _Note, name: str, placed: LaidOutFile | None) -> str:
-        is_unlabelled = note.labels is not None and placed is None and not _is_list(name)
+        is_unlabelled = note.labels is not None and placed is None and not is_list(name)
         return str(FetchReason.MEMBER_UNLABELLED) if is_unlabelled else ""
 
     def _wanted_labels(self, note: _Note, labels: Collection[str]) -> set[str]:
@@ -195,53 +201,41 @@ class ArchiveSource:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         members: list[tuple[str, str, str]] = []
-        listed: dict[str, str] | None = None
+        lists: dict[str, bytes] = {}
         left_out: Counter[str] = Counter()
         for member in open_members(file, origin=self._origin, left_out=left_out):
             members.append((member.name, member.proof, str(member.refused or "")))
-            if member.refused is None and _is_list(member.name):
-                listed = self._read_labels(member)
-        names = [name for name, _, reason in members if not reason]
+            if member.refused is None and is_list(member.name):
+                lists[member.name] = self._read_list(member)
+        labels = self._read_labels([name for name, _, reason in members if not reason], lists)
         return _Note(
             uri=self._origin,
             validators=validators,
             sha256=digest,
             members=members,
-            labels=None if listed is None else _match_labels(listed, names),
+            labels=None if labels is None else labels.labels,
+            splits={} if labels is None else labels.splits,
+            statements=[] if labels is None else labels.statements,
             left_out=dict(left_out),
         )
 
-    def _read_labels(self, member: Member) -> dict[str, str]:
+    def _read_labels(self, names: Sequence[str], lists: Mapping[str, bytes]) -> Labels | None:
+        """Return the labels of its lists; None if it has none, or class folders tell the classes."""
+        if not lists or prefers_folders(names, self._section.classes, self._origin):
+            return None
+        columns = self._section.columns
         try:
-            data = member.read()
+            return read_labels(names, lists.__getitem__, columns=columns, origin=self._origin)
+        except SourceNotFound as error:
+            raise BadArchive(
+                f"{self._origin}: its list needs the columns `file,label`: {error}", uri=self._origin
+            ) from error
+
+    def _read_list(self, member: Member) -> bytes:
+        try:
+            return member.read()
         except FetchRefused as error:
-            raise BadArchive(f"{self._origin}: `{LABELS_FILE}` cannot be read: {error.message}") from error
-        if len(data) > MAX_LABELS_BYTES:
-            raise BadArchive(f"{self._origin}: `{LABELS_FILE}` has more than {MAX_LABELS_BYTES} bytes.")
-        try:
-            rows = csv.DictReader(data.decode("utf-8-sig", "replace").replace("\0", "").splitlines())
-            columns = {name.strip().lower(): name for name in rows.fieldnames or [] if name}
-            file = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
-            if file is None or "label" not in columns:
-                raise BadArchive(
-                    f"{self._origin}: `{LABELS_FILE}` needs the columns `file,label`. "
-                    f"Received: {list(columns)}"
-                )
-            label = columns["label"]
-            return {(row[file] or "").strip(): (row[label] or "").strip() for row in rows}
-        except csv.Error as error:
-            raise BadArchive(f"{self._origin}: `{LABELS_FILE}` is no CSV: {error}.") from error
-
-
-def _is_list(name: str) -> bool:
-    return name.rpartition("/")[2].lower() == LABELS_FILE
-
-
-def _match_labels(listed: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Return the labels by the archive's own names: a list may leave out the archive's common folder."""
-    root = _common_root(names)
-    matched = {name: listed.get(name.removeprefix(root)) or listed.get(name) for name in names}
-    return {name: label for name, label in matched.items() if label}
+            raise BadArchive(f"{self._origin}: `{member.name}` cannot be read: {error.message}") from error
 
 
 def _describe_members(note: _Note) -> str:
@@ -253,13 +247,3 @@ def _describe_members(note: _Note) -> str:
     return (
         f" Received: {len(note.members)} members ({', '.join(counts) or 'none refused'}), such as {examples}."
     )
-
-
-def _common_root(names: Sequence[str]) -> str:
-    """Return the one folder that holds everything, if there are folders in it."""
-    tops = {name.partition("/")[0] for name in names}
-    has_more = any(
-        name.count("/") >= 2 or name.count("/") == 1 and name.lower().endswith("/" + LABELS_FILE)
-        for name in names
-    )
-    return f"{tops.pop()}/" if len(tops) == 1 and has_more else ""

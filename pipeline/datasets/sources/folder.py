@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.labels import normalize_label
+from pipeline.config.sources import ListColumns
+from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
@@ -46,6 +48,7 @@ class FolderSource:
         storage: Reads `gs://` URIs.
         label: The class of every file, at any depth; sub-folders mean nothing then.
         is_alone: Whether the dataset has no other source, so that this one needs two classes.
+        columns: The columns of its list of labels, where the user named them.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class FolderSource:
         storage: Storage,
         label: str | None = None,
         is_alone: bool = True,
+        columns: ListColumns | None = None,
     ) -> None:
         self.transferred = 0
         self.notes: JsonObject = {}
@@ -65,6 +69,7 @@ class FolderSource:
         self._storage = storage
         self._label = label
         self._is_alone = is_alone
+        self._columns = columns
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every num_chunks-th file, sorted by class and name.
@@ -75,7 +80,7 @@ class FolderSource:
         """
         directory = self._directory()
         tree = _list_directory(directory) if directory else _list_bucket(self._uri, self._storage)
-        layout = self._lay_out(tree)
+        layout = self._lay_out(tree, directory)
         classes = self._checked_classes(layout, tree)
         if chunk == 0:
             self.statements += [*layout.statements, *_describe_unwanted(layout, classes)]
@@ -88,8 +93,12 @@ class FolderSource:
             if position % num_chunks == chunk:
                 yield self._entry(position, file, directory)
 
-    def _lay_out(self, tree: _Tree) -> Layout:
-        if self._label is None:
+    def _lay_out(self, tree: _Tree, directory: Path | None) -> Layout:
+        labels = self._read_labels(tree, directory) if self._label is None else None
+        if labels is not None:
+            layout = lay_out_labels((name for name in tree.names if not is_list(name)), labels)
+            layout.notes += labels.statements
+        elif self._label is None:
             may_descend = self._is_alone or self._classes is not None
             layout = lay_out(tree.names, classes=self._classes, may_descend=may_descend, origin=tree.root)
         else:
@@ -103,9 +112,24 @@ class FolderSource:
         layout.left_out.update(tree.left_out)
         return layout
 
+    def _read_labels(self, tree: _Tree, directory: Path | None) -> Labels | None:
+        """Return the labels of the folder's lists; None if it has none, or class folders tell the classes."""
+        if not any(map(is_list, tree.names)) or prefers_folders(tree.names, self._classes, tree.root):
+            return None
+
+        def read(name: str) -> bytes:
+            return self._path(name, directory).read_bytes()
+
+        return read_labels(tree.names, read, columns=self._columns, origin=tree.root)
+
+    def _path(self, name: str, directory: Path | None) -> Path:
+        if directory is not None:
+            return directory / name
+        return self._storage.local_path(f"{self._uri.rstrip('/')}/{name}")
+
     def _entry(self, position: int, file: LaidOutFile, directory: Path | None) -> SourceEntry:
         uri = f"{self._uri.rstrip('/')}/{file.name}"
-        path = self._storage.local_path(uri) if directory is None else directory / file.name
+        path = self._path(file.name, directory)
         try:
             facts = path.stat()
         except OSError as error:

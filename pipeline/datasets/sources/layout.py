@@ -53,6 +53,7 @@ class Layout:
         parts: The folders that are parts of a split, by name.
         left_out: Files that belong to no class, by the reason.
         examples: Some of those beside the class folders.
+        notes: Statements of the lists that told the labels.
         odd_labels: Classes that are named like a part of a split and were not listed by the user.
     """
 
@@ -61,6 +62,7 @@ class Layout:
     parts: Mapping[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     odd_labels: list[str] = field(default_factory=list)
 
     def leave_out(self, names: Iterable[str], reason: str = LOOSE) -> None:
@@ -78,7 +80,7 @@ class Layout:
     @property
     def statements(self) -> list[str]:
         """What a reader of the dataset card should know."""
-        statements = []
+        statements = list(self.notes)
         if self.parts:
             statements.append(self._describe_split())
         for label in self.odd_labels:

@@ -24,7 +24,18 @@ from pipeline.types import JsonObject, JsonValue
 DELIMITERS = (",", ";", "\t")
 FILE_COLUMNS = (
     *("url", "image_url", "imageurl", "image_link", "link", "image", "image_path", "img", "img_path"),
-    *("path", "file", "file_name", "filename", "filepath", "file_path", "image_name", "imagegcsuri", "id"),
+    *(
+        "path",
+        "file",
+        "file_name",
+        "filename",
+        "filepath",
+        "file_path",
+        "image_name",
+        "imagegcsuri",
+        "name",
+        "id",
+    ),
 )
 LABEL_COLUMNS = (
     *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
@@ -210,7 +221,8 @@ class PictureList:
         fields = [(delimiter, _split_line(first, delimiter)) for delimiter in DELIMITERS]
         delimiter, values = max(fields, key=lambda each: len(each[1]))
         has_split = len(values) == 3 and values[0] in SPLITS
-        if len(values) != 2 + has_split:
+        is_path = len(values) > 1 and any(mark in values[has_split] for mark in "./")
+        if len(values) != 2 + has_split or not is_path:
             raise self._error(
                 1,
                 f"gives {first[:100]!r} no label; write a CSV with the header `url,label`, or set `label` in "

@@ -27,6 +27,7 @@ def _open_folder(section: FolderSection, context: SourceContext) -> ImageSource:
         label=section.label,
         storage=context.storage,
         is_alone=context.is_alone,
+        columns=section.columns,
     )
 
 

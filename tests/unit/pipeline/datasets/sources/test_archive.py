@@ -188,9 +188,81 @@ class TestLabelsFile:
         assert refused == {"member_unlabelled": 1}
 
     def test_without_its_columns_is_refused(self, tmp_path: Path, storage: Storage) -> None:
-        files = {"labels.csv": b"name,class\na,b\n", "a.png": png(noise(1))}
-        with pytest.raises(BadArchive, match=r"needs the columns `file,label`.*'name', 'class'"):
+        files = {"labels.csv": b"colour,shape\na,b\n", "a.png": png(noise(1))}
+        with pytest.raises(BadArchive, match=r"needs the columns `file,label`.*colour, shape"):
             fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+
+class TestOtherPeoplesLists:
+    """Lists beside the pictures, as tools and platforms write them."""
+
+    FILES = {f"images/k{n}.jpg": png(noise(n)) for n in range(4)}
+
+    def labels_of(self, tmp_path: Path, storage: Storage, files: dict[str, bytes]) -> dict[str, str]:
+        rows, _ = fetch(zip_of(tmp_path / "a.zip", files), storage)
+        return {row.source_url.partition("#")[2]: row.label for row in rows if not row.reason}
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            (
+                "labels.csv",
+                "file,label\nimages/k0.jpg,a\nimages/k1.jpg,b\nk2.jpg,a\nimages/k3.jpg,b\n",
+            ),
+            ("labels.csv", "file,label\nk0.jpg,a\nk1.jpg,b\nk2.jpg,a\nk3.jpg,b\n"),
+            ("labels.csv", "id;breed\nk0;a\nk1;b\nk2;a\nk3;b\n"),
+            (
+                "labels.csv",
+                "file,label\nimages\\k0.jpg,a\n.\\images\\k1.jpg,b\n./k2.jpg,a\nk3.jpg,b\n",
+            ),
+            ("images/metadata.csv", "file_name,label\nk0.jpg,a\nk1.jpg,b\nk2.jpg,a\nk3.jpg,b\n"),
+            (
+                "images/metadata.jsonl",
+                "\n".join(f'{{"file_name": "k{n}.jpg", "label": "{"ab"[n % 2]}"}}' for n in range(4)),
+            ),
+            ("train_labels.csv", "id,label\nk0,a\nk1,b\nk2,a\nk3,b\n"),
+        ],
+    )
+    def test_are_read(self, tmp_path: Path, storage: Storage, name: str, text: str) -> None:
+        labels = self.labels_of(tmp_path, storage, {name: text.encode(), **self.FILES})
+        assert labels == {f"images/k{n}.jpg": "ab"[n % 2] for n in range(4)}
+
+    def test_of_each_part_of_a_split_keep_it(self, tmp_path: Path, storage: Storage) -> None:
+        files: dict[str, bytes] = {}
+        for part, first in (("train", 0), ("test", 10)):
+            rows = [f"{n}.png,{'ab'[n % 2]}" for n in range(first, first + 4)]
+            files[f"{part}/metadata.csv"] = "\n".join(["file_name,label", *rows]).encode()
+            files |= {f"{part}/{n}.png": png(noise(n)) for n in range(first, first + 4)}
+        rows, refused = fetch(zip_of(tmp_path / "a.zip", files), storage)
+        assert {(row.label, row.given_split) for row in rows} == {
+            (label, part) for label in "ab" for part in ("train", "test")
+        }
+        assert refused == {}
+
+    def test_that_name_no_file_say_what_is_there(self, tmp_path: Path, storage: Storage) -> None:
+        files = {"labels.csv": b"file,label\nx0.jpg,a\nx1.jpg,b\n", **self.FILES}
+        with pytest.raises(EmptyDataset, match=r"lists x0.jpg, x1.jpg, the files there are images/k0.jpg"):
+            fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+    def test_that_name_a_file_twice_differently_are_refused(self, tmp_path: Path, storage: Storage) -> None:
+        files = {"labels.csv": b"file,label\nk0.jpg,a\nk1.jpg,b\nimages/k0.jpg,b\n./k0.jpg,a\n", **self.FILES}
+        with pytest.raises(
+            EmptyDataset, match=r"labels.csv, line 4, gives images/k0.jpg the label 'b', another"
+        ):
+            fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+    def test_are_not_used_where_class_folders_tell(self, tmp_path: Path, storage: Storage) -> None:
+        files = {"metadata.csv": b"file_name,label\ntoys/ant/0.png,kitten\n", **FILES}
+        assert set(self.labels_of(tmp_path, storage, files).values()) == {"ant", "kitten"}
+
+    def test_with_matches_by_the_end_say_so(self, tmp_path: Path, storage: Storage) -> None:
+        text = "file,label\n/kaggle/input/k0.jpg,a\n/kaggle/input/k1.jpg,b\n"
+        fetch(zip_of(tmp_path / "a.zip", {"labels.csv": text.encode(), **self.FILES}), storage)
+        statements = FetchIndex.of_last_run(dataset_folder(storage)).head().statements
+        assert any(
+            "2 of 2 rows were matched by their ends: /kaggle/input/k0.jpg as images/k0.jpg" in s
+            for s in statements
+        )
 
 
 def hostile_zip(path: Path) -> dict[str, str]:

@@ -118,6 +118,28 @@ class TestOtherPeoplesFolders:
         assert [entry.label for entry in found] == ["Känguru", "Känguru", "Bär"]
         assert found[0].read is not None
 
+    def test_a_list_beside_loose_pictures_tells_their_labels(self, tmp_path: Path) -> None:
+        folder_of(tmp_path, {"images": 4})
+        rows = ["images/0000.png;cat", "images/0001.png;dog", "images/0002.png;cat"]
+        (tmp_path / "labels.csv").write_text("\n".join(["file;label", *rows]))
+        found, statements = self.source(tmp_path)
+        assert [entry.label for entry in found] == ["cat", "cat", "dog"]
+        assert statements == ["files left out: 1 without a label in the list (0003.png)"]
+
+    def test_a_hugging_face_folder_keeps_its_split(self, tmp_path: Path) -> None:
+        for part, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")):
+            folder_of(tmp_path / part, {label: 2})
+            for path in (tmp_path / part / label).iterdir():
+                path.rename(tmp_path / part / f"{label}{path.name}")
+            (tmp_path / part / label).rmdir()
+        for part in ("train", "test"):
+            rows = [f"{label}000{n}.png,{label}" for label in ("cat", "dog") for n in range(2)]
+            (tmp_path / part / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+        found, _ = self.source(tmp_path)
+        assert [(entry.label, entry.split) for entry in found] == [
+            (label, split) for label in ("cat", "dog") for split in ("test", "test", "train", "train")
+        ]
+
     def test_classes_that_are_not_listed_are_named(self, folder: Path) -> None:
         source = FolderSource(str(folder), classes=["cat"], storage=Storage({}), is_alone=False)
         assert len(list(source.entries(0, 1))) == 3
