@@ -102,6 +102,15 @@ class Workspace:
         """Return the folder of a model's versions, with a trailing slash."""
         return f"{self.uri}/models/{name}/"
 
+    def list_models(self) -> dict[str, list[str]]:
+        """Return the versions of each model that has one, both sorted."""
+        models: dict[str, list[str]] = {}
+        for uri in self.storage.list_uris(f"{self.uri}/models/"):
+            model, *version = uri.removeprefix(f"{self.uri}/models/").split("/")
+            if len(version) == 2 and version[1] in ("saved_model.pb", "saved_model.pbtxt"):
+                models.setdefault(model, []).append(version[0])
+        return models
+
     def list_model_versions(self, name: str) -> list[str]:
         """Return the versions of a model that have a lineage in the workspace."""
         names = (uri.removeprefix(self.models(name)) for uri in self.storage.list_uris(self.models(name)))

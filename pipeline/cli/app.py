@@ -11,6 +11,7 @@ from pipeline.cli import (
     dataset,
     demo,
     doctor,
+    engine,
     explain,
     lineage,
     logs,
@@ -56,6 +57,7 @@ for command in (
 ):
     app.command(name=command.__name__.removesuffix("_page"))(command)
 app.add_typer(dataset.dataset)
+app.add_typer(engine.engine)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

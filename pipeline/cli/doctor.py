@@ -216,7 +216,10 @@ def check_stack(settings: Settings) -> Iterator[Finding]:
             f"not running: {', '.join(stack.stopped)}. `graft up` starts them; logs: {settings.home / 'logs'}"
         )
         yield Finding(check="stack", state="broken", detail=detail)
-    yield _answers("engine", stack.engine.url, is_engine_healthy(f"{stack.engine.url}"))
+    engine_answers = is_engine_healthy(f"{stack.engine.url}")
+    yield _answers("engine", stack.engine.url, engine_answers)
+    if engine_answers:
+        yield from _lost_models(stack, settings)
     airflow_answers = get_json(f"{stack.airflow.url}/api/v2/monitor/health") is not None
     yield _answers("airflow", stack.airflow.url, airflow_answers)
     if airflow_answers:
@@ -228,6 +231,21 @@ def _answers(name: str, url: str | None, is_healthy: bool) -> Finding:
         return Finding(check=name, state="ok", detail=f"{url}")
     detail = f"{url} does not answer. `graft down`, then `graft up`"
     return Finding(check=name, state="broken", detail=detail)
+
+
+def _lost_models(stack: StackStatus, settings: Settings) -> Iterator[Finding]:
+    from pipeline.cli.connection import connect_engine, open_workspace
+    from pipeline.deploy.rebuild import unregistered_versions
+
+    try:
+        lost = unregistered_versions(open_workspace(settings), connect_engine(stack))
+    except PipelineError as error:
+        yield Finding(check="engine database", state="broken", detail=str(error))
+        return
+    if lost:
+        names = ", ".join(f"{model} ({len(versions)} versions)" for model, versions in lost.items())
+        detail = f"it does not know models of the bucket: {names}. `graft engine rebuild` registers them"
+        yield Finding(check="engine database", state="broken", detail=detail)
 
 
 def _import_errors(stack: StackStatus, checked: Collection[str]) -> Iterator[Finding]:

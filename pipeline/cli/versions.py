@@ -49,11 +49,17 @@ class VersionDescription:
 
 def versions(name: NameArgument, wide: WideOption = False, as_json: JsonOption = False) -> None:
     """List a classifier's versions, newest first."""
-    versions = list_versions(open_workspace(), connect_engine(require_stack()), name)
+    workspace = open_workspace()
+    versions = list_versions(workspace, connect_engine(require_stack()), name)
     if as_json:
         print_json([version.to_dict() for version in versions])
     elif versions:
         print_versions(versions, wide=wide)
+    elif stored := workspace.list_models().get(name):
+        print_text(
+            f"The engine knows no version of {name}, but the bucket holds {len(stored)}: its database was "
+            "lost. Register them with `graft engine rebuild`."
+        )
     else:
         print_text(f"{name} has no version yet. Make one with `graft run {name}`.")
 

@@ -18,10 +18,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event
+from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from pipeline.errors import StackError
 from pipeline.types import JsonObject
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -122,14 +124,31 @@ class Store:
 
     Args:
         path: The SQLite file; created, or upgraded to the newest schema.
+
+    Raises:
+        StackError: if it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.database: Database = create_engine(f"sqlite:///{path}")
         event.listen(self.database, "connect", _set_pragmas)
-        self._upgrade()
+        try:
+            self._check()
+            self._upgrade()
+        except DatabaseError as error:
+            self.close()
+            raise StackError(
+                f"The engine's database {path} is damaged ({error.orig}). Move it, {path.name}-wal and "
+                f"{path.name}-shm away, start the engine, and run `graft engine rebuild`."
+            ) from error
         self._sessions = sessionmaker(self.database, expire_on_commit=False)
+
+    def _check(self) -> None:
+        with self.database.connect() as connection:
+            problem = connection.scalar(text("PRAGMA quick_check(1)"))
+        if problem != "ok":
+            raise DatabaseError(None, None, sqlite3.DatabaseError(problem))
 
     def _upgrade(self) -> None:
         config = Config()

@@ -79,7 +79,7 @@ class Rollout:
         if version.state == VersionState.READY:  # the engine was killed before it finished the operation
             return self._resources.version(version, is_default=model.default_version == version.name)
         if version.state == VersionState.FAILED:
-            await self._remove_files(version)
+            await self._remove_files(version, has_failed=True)
             kind = Cancelled if operation.is_cancellation_requested else FailedPrecondition
             raise kind(version.error_message or "Create Version failed.")
         try:
@@ -119,11 +119,14 @@ class Rollout:
         with self._store.begin() as session:
             row = session.get_one(VersionRow, version.seq)
             row.state, row.error_message = VersionState.FAILED, text
-        await self._remove_files(version)
+        await self._remove_files(version, has_failed=True)
 
-    async def _remove_files(self, version: VersionRow) -> None:
+    async def _remove_files(self, version: VersionRow, *, has_failed: bool) -> None:
+        """Remove the files of a version, but not the only copy of one that was never served from there."""
         await asyncio.to_thread(shutil.rmtree, self._directory(version), ignore_errors=True)
-        await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
+        is_adopted = version_spec(version).deployment_uri.rstrip("/") == self._uri(version)
+        if not (is_adopted and has_failed):
+            await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
 
     async def finish_deletion(self, operation: OperationRow) -> None:
         """Stop the worker and remove the files and the row; may be repeated after a crash."""
@@ -136,7 +139,7 @@ class Rollout:
             await deployment.close()
         if version is None:
             return
-        await self._remove_files(version)
+        await self._remove_files(version, has_failed=bool(version.error_message))
         with self._store.begin() as session:
             session.delete(session.get_one(VersionRow, version.seq))
 

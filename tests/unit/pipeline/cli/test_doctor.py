@@ -150,6 +150,7 @@ class TestRunningStack:
             url = httpserver.url_for("").rstrip("/")
             status = stack_status(engine_url=url, airflow_url=url, **parts)
             monkeypatch.setattr(pipeline.stack, "status", lambda settings: status)
+            httpserver.expect_request("/v1/projects/local/models").respond_with_json({})
 
         return run
 
@@ -168,6 +169,19 @@ class TestRunningStack:
         found = findings()
         assert found["engine"]["state"] == found["airflow"]["state"] == "ok"
         assert found["Airflow import"]["detail"] == "x.yaml: ConfigError: bad key"
+
+    def test_models_that_the_engine_has_lost_are_named_with_the_remedy(
+        self, findings: Findings, run_stack: Callable[..., None], httpserver: HTTPServer, home: Path
+    ) -> None:
+        run_stack()
+        httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
+        httpserver.expect_request("/api/v2/monitor/health").respond_with_data("", status=500)
+        version = home / "buckets" / "graft" / "models" / "cats" / "v1"
+        version.mkdir(parents=True)
+        (version / "saved_model.pb").touch()
+        lost = findings()["engine database"]
+        assert lost["state"] == "broken"
+        assert "cats (1 versions). `graft engine rebuild`" in lost["detail"]
 
     def test_a_mistake_that_a_yaml_check_names_is_not_repeated(
         self,

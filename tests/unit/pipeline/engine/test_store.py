@@ -6,6 +6,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from pipeline.engine.store import Base, ModelRow, Store, etag, now
+from pipeline.errors import StackError
 
 
 @pytest.fixture
@@ -18,6 +19,27 @@ def store(tmp_path):
 def test_the_migrations_make_exactly_the_tables_of_the_models(store):
     with store.database.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def zero(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def truncate(data: bytes) -> bytes:
+    return data[: len(data) // 2 + 100]
+
+
+def flip(data: bytes) -> bytes:
+    return data[:100] + bytes(byte ^ 0x55 for byte in data[100:8192]) + data[8192:]
+
+
+@pytest.mark.parametrize("damage", [zero, truncate, flip])
+def test_a_damaged_database_is_refused_with_the_remedy(tmp_path, damage):
+    path = tmp_path / "engine.db"
+    Store(path).close()
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StackError, match=r"engine.db is damaged .* Move it.* run `graft engine rebuild`"):
+        Store(path)
 
 
 def test_the_database_is_in_wal_mode(store):

@@ -1,0 +1,30 @@
+"""`graft engine`: look after the engine's database."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
+from pipeline.cli.output import ExitCode, JsonOption, print_json, print_note, print_text
+
+engine = typer.Typer(name="engine", help="Look after the engine's database.", no_args_is_help=True)
+
+
+@engine.command()
+def rebuild(as_json: JsonOption = False) -> None:
+    """Register the models and versions of the workspace again, after the engine's database was lost."""
+    from pipeline.deploy.rebuild import rebuild_engine
+
+    models = []
+    for model in rebuild_engine(open_workspace(), connect_engine(require_stack())):
+        models.append(model)
+        print_note(f"{model.model}: {len(model.registered)} versions registered, {len(model.kept)} known")
+    if as_json:
+        print_json({"models": [model.to_dict() for model in models]})
+    for model in models if not as_json else []:
+        print_text(f"{model.model} serves {model.default or 'nothing'}.")
+        for version, reason in model.failed.items():
+            print_text(f"  {version} is not registered, and its files are untouched: {reason}")
+    if not models and not as_json:
+        print_text("The workspace holds no model.")
+    raise typer.Exit(ExitCode.ERROR if any(model.failed for model in models) else ExitCode.OK)

@@ -1,0 +1,99 @@
+"""Registers again with the engine what the workspace holds: models, versions and which of them serve."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.artifacts.history import read_history, served_before
+from pipeline.artifacts.model_record import read_lineage
+from pipeline.artifacts.record import Record
+from pipeline.artifacts.workspace import Workspace
+from pipeline.errors import PlatformError
+from pipeline.ml_engine.protocol import MLEngine, default_version, label_value, resource_id
+from pipeline.ml_engine.resources import Version
+from pipeline.ml_v1 import RUNTIME_VERSION
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuiltModel(Record):
+    """What was done for one model.
+
+    Args:
+        model: The model.
+        registered: Versions that the engine did not have.
+        kept: Versions that it had.
+        failed: Versions that could not be registered, with the reason; their files stay as they are.
+        default: The version that serves now.
+    """
+
+    model: str
+    registered: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: dict[str, str]
+    default: str | None
+
+
+def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, list[str]]:
+    """Return the versions of the workspace whose models the engine does not know at all."""
+    models = {resource_id(model) for model in engine.list_models()}
+    stored = workspace.list_models()
+    return {model: versions for model, versions in stored.items() if model not in models}
+
+
+def rebuild_engine(workspace: Workspace, engine: MLEngine) -> Iterator[RebuiltModel]:
+    """Register every version of the workspace that the engine lacks; may be repeated at any time.
+
+    No object of the workspace is changed: a version is registered where its files are.
+    """
+    for model, versions in workspace.list_models().items():
+        yield _rebuild_model(workspace, engine, model, versions)
+
+
+def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions: list[str]) -> RebuiltModel:
+    engine.ensure_model(model)
+    states = {resource_id(version): version.get("state") for version in engine.list_versions(model)}
+    kept = [name for name in versions if states.get(name, "FAILED") != "FAILED"]
+    served = [name for name in served_before(read_history(workspace, model)) if name in versions]
+    failed: dict[str, str] = {}
+    for name in _in_order(versions, served):
+        if name not in kept:
+            try:
+                engine.create_version(model, _version_body(workspace, model, name))
+            except PlatformError as error:
+                log.warning("Version %s of %s is not registered: %s", name, model, error.message)
+                failed[name] = error.message
+    if served and served[-1] not in failed and default_version(engine.get_model(model)) != served[-1]:
+        engine.set_default(model, served[-1])
+    return RebuiltModel(
+        model=model,
+        registered=tuple(name for name in versions if name not in kept and name not in failed),
+        kept=tuple(kept),
+        failed=failed,
+        default=default_version(engine.get_model(model)),
+    )
+
+
+def _in_order(versions: list[str], served: list[str]) -> list[str]:
+    """Return the version that serves first, since the first one registered serves; then the others by age."""
+    others = [name for name in [*served[:-1], *sorted(versions)] if name not in served[-1:]]
+    return list(dict.fromkeys([*served[-1:], *others]))
+
+
+def _version_body(workspace: Workspace, model: str, name: str) -> Version:
+    directory = workspace.model(model, name)
+    body: Version = {
+        "name": name,
+        "deploymentUri": directory.uri,
+        "runtimeVersion": RUNTIME_VERSION,
+        "pythonVersion": "3.11",
+        "framework": "TENSORFLOW",
+        "description": "Registered again from the bucket.",
+    }
+    if lineage := read_lineage(directory):
+        labels = {"run": lineage.run_id, "dataset": lineage.dataset.version, "job": lineage.training.job}
+        body["labels"] = {key: label_value(value) for key, value in labels.items()}
+    return body

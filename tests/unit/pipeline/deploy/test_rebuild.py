@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.rebuild import rebuild_engine, unregistered_versions
+from pipeline.errors import PlatformError
+from pipeline.storage import Storage
+from tests.fakes.ml_engine import FakeMLEngine
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(Storage({"graft": tmp_path}), "gs://graft")
+    for model, version in (("cats", "v1"), ("cats", "v2"), ("cats", "v3"), ("dogs", "v9")):
+        directory = workspace.model(model, version)
+        workspace.storage.write_bytes(directory.file("saved_model.pb"), b"graph")
+        workspace.storage.write_bytes(directory.file("variables/saved_model.pb"), b"no version")
+    return workspace
+
+
+def promote(workspace: Workspace, *versions: str) -> None:
+    for number, version in enumerate(versions):
+        event = HistoryEvent(event=EventType.PROMOTED, version=version, run_id=f"r{number}", previous=None)
+        record_event(workspace, "cats", event)
+
+
+class PickyEngine(FakeMLEngine):
+    """Refuses to load one version."""
+
+    def create_version(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        if body["name"] == "v3":
+            raise PlatformError("Bad model detected")
+        return super().create_version(model, body)
+
+
+def test_all_versions_are_registered_where_they_are_and_the_last_promoted_one_serves(
+    workspace: Workspace,
+) -> None:
+    promote(workspace, "v1", "v3", "v2")
+    engine = FakeMLEngine()
+    cats, dogs = rebuild_engine(workspace, engine)
+    assert (cats.registered, cats.kept, cats.failed, cats.default) == (("v1", "v2", "v3"), (), {}, "v2")
+    assert (dogs.model, dogs.default) == ("dogs", "v9")
+    assert [version["deploymentUri"] for version in engine.list_versions("cats")] == [
+        f"gs://graft/models/cats/{name}" for name in ("v2", "v1", "v3")
+    ]
+
+
+def test_a_second_time_changes_nothing(workspace: Workspace) -> None:
+    promote(workspace, "v2")
+    engine = FakeMLEngine()
+    list(rebuild_engine(workspace, engine))
+    before = {name: list(engine.list_versions(name)) for name in ("cats", "dogs")}
+    cats, _ = rebuild_engine(workspace, engine)
+    assert (cats.registered, cats.kept) == ((), ("v1", "v2", "v3"))
+    assert {name: engine.list_versions(name) for name in before} == before
+
+
+def test_a_default_that_became_one_meanwhile_gives_way_to_the_history(workspace: Workspace) -> None:
+    promote(workspace, "v2")
+    engine = FakeMLEngine()
+    engine.ensure_model("cats")
+    engine.create_version("cats", {"name": "v1", "deploymentUri": "gs://graft/jobs/1/model"})
+    cats, _ = rebuild_engine(workspace, engine)
+    assert (cats.registered, cats.kept, cats.default) == (("v2", "v3"), ("v1",), "v2")
+
+
+def test_a_version_that_does_not_load_is_named_and_stops_no_other(workspace: Workspace) -> None:
+    engine = PickyEngine()
+    cats, dogs = rebuild_engine(workspace, engine)
+    assert cats.failed == {"v3": "Bad model detected"}
+    assert cats.registered == ("v1", "v2")
+    assert dogs.registered == ("v9",)
+
+
+def test_only_models_that_the_engine_does_not_know_count_as_lost(workspace: Workspace) -> None:
+    engine = FakeMLEngine()
+    engine.ensure_model("cats")
+    assert unregistered_versions(workspace, engine) == {"dogs": ["v9"]}
