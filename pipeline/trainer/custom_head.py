@@ -33,6 +33,11 @@ class KerasHead:
             for variables in (model.trainable_variables, model.non_trainable_variables)
         ]
 
+    @property
+    def feature_width(self) -> int:
+        """Length of the pooled features."""
+        return int(self.model.input_shape[-1])
+
     def apply(self, pooled: tf.Tensor) -> tf.Tensor:
         """Return class probabilities, as operations on constants."""
         outputs, _ = self.model.stateless_call(*self._weights, pooled, training=False)

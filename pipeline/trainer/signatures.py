@@ -35,6 +35,11 @@ class DenseHead:
         self._head = head
         self._constant = constant
 
+    @property
+    def feature_width(self) -> int:
+        """Length of the pooled features."""
+        return len(self._head.hidden_kernel)
+
     def apply(self, pooled: tf.Tensor) -> tf.Tensor:
         """Return class probabilities."""
         return apply_head(pooled, self._constants())[0]
@@ -63,8 +68,10 @@ class NoveltyGraph:
 
     def __init__(self, novelty: Novelty, constant: MakeConstant) -> None:
         self._novelty, self._constant = novelty, constant
+        pooled = tf.TensorSpec((None, novelty.directions.shape[1]), tf.float32)
+        self.score = _trace(self._score, pooled)  # a function of its own: its constants are written once
 
-    def score(self, pooled: tf.Tensor) -> tf.Tensor:
+    def _score(self, pooled: tf.Tensor) -> tf.Tensor:
         """Return the novelty of pictures."""
         directions = tf.cast(self._constant(self._novelty.directions), tf.float32)
         quantiles = self._constant(self._novelty.quantiles)
@@ -124,9 +131,11 @@ def build_signatures(
         answers: Names the answers of the signatures with a key.
     """
     strings = tf.TensorSpec((None,), tf.string)
+    pooled_spec = tf.TensorSpec((None, head.feature_width), tf.float32)
+    apply = _trace(head.apply, pooled_spec)  # a function of its own: its constants are written once
 
     def classify(pixels: tf.Tensor) -> tf.Tensor:
-        return head.apply(network(pixels)[0])
+        return apply(network(pixels)[0])
 
     pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
     classify = _trace(classify, pixels_spec)
@@ -147,7 +156,7 @@ def build_signatures(
 
     def serve_keyed(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pooled = network(decode(inputs))[0]
-        return {"key": key, **answers.name(pooled, head.apply(pooled), may_reject=True)}
+        return {"key": key, **answers.name(pooled, apply(pooled), may_reject=True)}
 
     def explain(key: tf.Tensor, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         pooled, feature_map = network(decode(inputs))

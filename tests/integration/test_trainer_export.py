@@ -100,7 +100,8 @@ class TestWhatAJobLeavesBehind:
         weights = read_weights(job.storage.local_path(job.arguments[3]), "efficientnet_lite0")
         kernel, bias = fold_batch_norm(weights, "stem")
         assert [graph.count(array.tobytes()) for array in (kernel, bias)] == [1, 1]
-        assert head["hidden_kernel"].tobytes() in graph
+        assert graph.count(head["hidden_kernel"].tobytes()) == 2  # the activation map has its own
+        assert graph.count(read_npz(job.model / NOVELTY)["directions"].tobytes()) == 1
 
     def test_training_again_forwards_nothing_and_gives_the_same_head(self, job: Job) -> None:
         arguments = [*job.arguments[:-1], "gs://graft/jobs/2"]
