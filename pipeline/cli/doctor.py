@@ -16,7 +16,7 @@ from pipeline.cli.output import ExitCode, JsonOption, print_json, print_text
 from pipeline.errors import PipelineError, StackError
 
 if TYPE_CHECKING:
-    from pipeline.config import Settings
+    from pipeline.config import Classifier, Settings
     from pipeline.stack import StackStatus
 
 MIN_FREE_BYTES = 2 * 1024**3
@@ -198,6 +198,28 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
             continue
         first[classifier.name] = path
         yield Finding(check=check, state="ok", detail=f"{classifier.name} ({path})")
+        yield from check_gate(settings, classifier)
+
+
+def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:
+    """Tell what the gate can show with the test pictures of the latest dataset version, if there is one."""
+    from pipeline.artifacts.dataset import read_info, read_latest
+    from pipeline.cli.connection import open_workspace
+    from pipeline.evaluate.preview import preview_gate
+
+    check = f"gate of {classifier.name}"
+    try:
+        dataset = open_workspace(settings).dataset(classifier.name)
+        version = read_latest(dataset).version
+        if version is None:
+            return
+        preview = preview_gate(read_info(dataset.version(version)).test, classifier.gate)
+    except PipelineError:  # the storage has a check of its own
+        return
+    for problem in preview.problems:
+        yield Finding(check=check, state="broken", detail=f"no model can pass: {problem}")
+    if preview.lines:
+        yield Finding(check=check, state="note", detail="; ".join(preview.lines))
 
 
 def check_stack(settings: Settings) -> Iterator[Finding]:

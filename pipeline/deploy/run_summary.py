@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.gate import GateDecision
@@ -78,6 +79,15 @@ def build_skipped_summary(*, run_id: str, dataset: CleanResult, work: WorkSummar
         version=None,
         expect=_describe_data_gate(dataset),
     )
+
+
+def build_refused_summary(
+    *, run_id: str, dataset: CleanResult, work: WorkSummary, reasons: Sequence[str]
+) -> RunSummary:
+    """Return the summary of a run whose gate no model can pass: nothing was trained or evaluated."""
+    skipped = build_skipped_summary(run_id=run_id, dataset=dataset, work=work)
+    gate = GateSummary(accepted=False, reasons=tuple(reasons))
+    return replace(skipped, state=Outcome.REFUSED, gate=gate)
 
 
 def build_unchanged_summary(

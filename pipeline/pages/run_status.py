@@ -58,7 +58,7 @@ def _ended(summary: RunSummary) -> RunStatus:
         reason="" if is_deployed else summary.line.partition(": ")[2],
         accuracy=summary.evaluation.accuracy if summary.evaluation else None,
         version=summary.version,
-        has_report=summary.state is not Outcome.SKIPPED,
+        has_report=summary.state is not Outcome.SKIPPED and summary.evaluation is not None,
     )
 
 

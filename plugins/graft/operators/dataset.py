@@ -105,7 +105,40 @@ class BuildDatasetVersionOperator(GraftOperator):
         skip = self._find_skip(classifier, result) if skips_unchanged(classifier, context) else None
         if skip is not None:
             raise self._end_run(context, result, skip)
+        problems = self._preview_gate(classifier, result)
+        if problems:
+            raise self._refuse(context, result, problems)
         return result
+
+    def _preview_gate(self, classifier: Classifier, dataset: DatasetResult) -> tuple[str, ...]:
+        """Log what the gate can tell with these test pictures; return the rules that no model can meet."""
+        from pipeline.artifacts.dataset import read_info
+        from pipeline.evaluate.preview import preview_gate
+        from pipeline.ml_engine.protocol import default_version
+
+        gate, is_first = classifier.gate, False
+        if gate.first_version == "refuse" or gate.non_inferiority is not None:
+            is_first = default_version(self.connect().get_model(classifier.name)) is None
+        info = read_info(self.workspace.dataset(dataset.dataset).version(dataset.version))
+        preview = preview_gate(info.test, gate, is_first=is_first)
+        for line in preview.lines:
+            self.log.info("%s", line)
+        return () if gate.override_by else preview.problems
+
+    def _refuse(
+        self, context: Context, dataset: DatasetResult, problems: Sequence[str]
+    ) -> DownstreamTasksSkipped:
+        """Write summary and note of a run whose gate no model can pass; return the exception that ends it."""
+        from pipeline.deploy.run_summary import build_refused_summary, count_work
+
+        self.log.warning("refused before training: %s", "; ".join(problems))
+        work = count_work(read_steps(FetchResult, self.fetched), dataset)
+        summary = build_refused_summary(
+            run_id=context["ti"].run_id, dataset=dataset, work=work, reasons=problems
+        )
+        note = f"**Refused before training: no model can pass this gate.**\n\n{'; '.join(problems)}"
+        finish_run(context, summary, note)
+        return skip_rest(self, context, dataset)
 
     def _make_version(self, context: Context, classifier: Classifier) -> CleanResult:
         from pipeline.preprocess.clean import build_dataset_version

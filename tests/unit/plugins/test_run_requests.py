@@ -185,6 +185,34 @@ class TestRetrainGuard:
         assert runs.run()["version"] == dataset["version"]
 
 
+class TestGateThatNoModelCanPass:
+    @pytest.mark.parametrize(
+        ("gate", "reason"),
+        [
+            ({"first_version": "refuse"}, "first_version: this gate takes no first version from a run"),
+            ({"min_test_pictures": 99}, "min_test_pictures: 8 test pictures, the limit is 99"),
+        ],
+    )
+    def test_ends_the_run_before_anything_is_trained(
+        self, runs: Runs, gate: dict[str, Any], reason: str
+    ) -> None:
+        runs.sections = {"gate": {"min_accuracy": 0.5, **gate}}
+        summary = runs.skipped("manual")
+        assert (summary["state"], summary["evaluation"], summary["version"]) == ("refused", None, None)
+        assert summary["gate"] == {"accepted": False, "reasons": [reason]}
+        assert runs.notes[-1] == f"**Refused before training: no model can pass this gate.**\n\n{reason}"
+
+    def test_goes_on_where_a_person_overrides_it(self, runs: Runs) -> None:
+        runs.sections = {"gate": {"min_accuracy": 0.5, "min_test_pictures": 99}}
+        conf = {"gate.override_by": "Ada", "gate.override_reason": "demo"}
+        assert runs.run("manual", conf)["version"]
+
+    def test_that_takes_no_first_version_takes_the_next_one(self, runs: Runs) -> None:
+        runs.deploy("v_1", runs.run("manual"))
+        runs.sections = {"gate": {"min_accuracy": 0.5, "first_version": "refuse"}}
+        assert runs.run("manual")["version"]
+
+
 class TestOlderDatasetVersions:
     def test_are_trained_on_as_they_are_without_any_work(self, runs: Runs) -> None:
         first = runs.run()
