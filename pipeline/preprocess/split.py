@@ -86,10 +86,15 @@ def check_split(members: Sequence[Member], splits: Sequence[str], classes: Seque
         if train and test:
             continue
         num_groups = len({member.group for member in members if member.label == label})
+        remedy = (
+            "In a first version another `dataset.split.seed` may do."
+            if num_groups > 1
+            else "Or leave the class out: list the others in `classes`."
+        )
         raise SplitError(
             f"class {label!r} has {train} training and {test} test pictures; it needs one of each. Add "
-            f"pictures of it that differ: there are {num_groups} groups of near duplicates, which stay "
-            "together. In a first version another `dataset.split.seed` may do.",
+            f"pictures of it that differ: its {train + test} are {num_groups} groups of near duplicates, "
+            f"which stay together. {remedy}",
             label=label,
             train=train,
             test=test,

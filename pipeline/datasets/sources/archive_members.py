@@ -29,6 +29,13 @@ MAX_RATIO = 100
 FREE_BYTES = 10_000_000  # a ratio is looked at above this: small files may be very even pictures
 MAX_HEADER_BYTES = 2**20
 PIECE_BYTES = 2**16
+OTHER_ARCHIVES = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ\x00": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+}
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -78,7 +85,7 @@ def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None =
     elif magic[257:262] == b"ustar":
         members = _tar_members(_Stream(file, file, origin), origin)
     else:
-        raise BadArchive(f"{origin} is no zip, tar or tar.gz; it starts with {magic[:8]!r}.", uri=origin)
+        raise BadArchive(f"{origin} is no zip, tar or tar.gz; {_describe(magic)}", uri=origin)
     seen: set[str] = set()
     try:
         for number, member in enumerate(members):
@@ -92,6 +99,21 @@ def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None =
             yield _judge(member, seen)
     except _DAMAGE as error:
         raise BadArchive(f"{origin} is damaged: {error}.", uri=origin) from error
+
+
+def _describe(magic: bytes) -> str:
+    """Return what a file is that is no archive we read, and what to do about it."""
+    start = magic.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return (
+            "it is a web page. The address leads to a page that shows the file: take the one that downloads "
+            "it (Dropbox: `dl=1` instead of `dl=0`; GitHub: `raw` instead of `blob`; Hugging Face: `resolve` "
+            "instead of `blob`), or download it and name the file."
+        )
+    for signature, name in OTHER_ARCHIVES.items():
+        if magic.startswith(signature):
+            return f"it is {name}. Pack it anew as zip or tar.gz."
+    return f"it starts with {magic[:8]!r}."
 
 
 def _judge(member: Member, seen: set[str]) -> Member:

@@ -75,9 +75,13 @@ class TestClassWithoutOneSide:
     def test_is_a_named_error_with_the_fix(self, side: str, counts: str) -> None:
         with pytest.raises(SplitError, match=f"class 'a' has {counts}.*Add pictures of it that differ"):
             check_split(singles("a", 2), [side, side], ["a"])
+        with pytest.raises(SplitError, match=r"another `dataset\.split\.seed` may do"):
+            check_split(singles("a", 2), [side, side], ["a"])
 
     def test_one_picture_only(self) -> None:
         members = [*singles("a", 20), *singles("b", 1)]
         splits = split_of(members)
-        with pytest.raises(SplitError, match="class 'b' has 0 training and 1 test pictures"):
+        with pytest.raises(SplitError, match="class 'b' has 0 training and 1 test pictures") as caught:
             check_split(members, [splits[member.group] for member in members], ["a", "b"])
+        assert "leave the class out: list the others in `classes`" in str(caught.value)
+        assert "seed" not in str(caught.value)  # no seed makes two groups of one

@@ -376,6 +376,23 @@ class TestRefusals:
         with pytest.raises(BadArchive, match=r"a\.zip"):
             fetch(tmp_path / "a.zip", storage)
 
+    @pytest.mark.parametrize(
+        ("data", "match"),
+        [
+            (b"<!DOCTYPE html><html>a page</html>", "is a web page.*`dl=1`"),
+            (b"\n <html><head>", "is a web page"),
+            (b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7z archive. Pack it anew as zip"),
+            (b"Rar!\x1a\x07\x01\x00", "is a RAR archive"),
+            (b"BZh91AY&SY", "compressed by bzip2"),
+        ],
+    )
+    def test_what_is_something_else_is_told_with_the_remedy(
+        self, tmp_path: Path, storage: Storage, data: bytes, match: str
+    ) -> None:
+        (tmp_path / "a.zip").write_bytes(data)
+        with pytest.raises(BadArchive, match=match):
+            fetch(tmp_path / "a.zip", storage)
+
     def test_a_missing_one_is_named(self, tmp_path: Path, storage: Storage) -> None:
         with pytest.raises(SourceNotFound, match="there is no archive"):
             fetch(tmp_path / "none.zip", storage)
