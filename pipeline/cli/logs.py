@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 ENDED = ("success", "failed")
+GROUPS = ("::group::", "::endgroup::")  # marks of Airflow's own page
 
 TargetArgument = Annotated[str, typer.Argument(metavar="RUN|JOB", help="The id of a run or of a job.")]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run or job has ended.")]
@@ -114,6 +115,8 @@ class RunLog:
         events = self._api.task_log(task)
         name = task.task_id if task.map_index < 0 else f"{task.task_id} {task.map_index}"
         for event in events[self._num_read.get(key, 0) :]:
+            if event.text.startswith(GROUPS):
+                continue
             yield f"{name} | {event.text}" + (f"\n{name} | {event.error}" if event.error else "")
         self._num_read[key] = len(events)
         if task.ended is not None:

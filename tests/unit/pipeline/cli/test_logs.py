@@ -35,7 +35,7 @@ class Api:
 
     def __init__(self) -> None:
         self.states = ["running", "success"]
-        self.logs = {"fetch": ["one", "two"], "train": ["start"]}
+        self.logs = {"fetch": ["::group::Start", "one", "::endgroup::", "two"], "train": ["start"]}
         self.owners = ["tiles"]
         self.read: list[str] = []
 
