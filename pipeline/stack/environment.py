@@ -125,9 +125,27 @@ def pipeline_variables(settings: Settings) -> dict[str, str]:
 
 
 def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:
-    """Return Airflow's own settings and the two connections of our operators."""
-    home = airflow_home(settings)
-    sections: dict[str, dict[str, object]] = {
+    """Return Airflow's own settings, those of downloads, and the connections of operators."""
+    variables = {
+        f"AIRFLOW__{section}__{key}": str(value)
+        for section, values in _airflow_sections(settings, state, secrets).items()
+        for key, value in values.items()
+    }
+    downloads = {
+        "GRAFT_FETCH_ALLOW": settings.fetch_allow,
+        "GRAFT_FETCH_CONTACT": settings.fetch_contact,
+        "GRAFT_FETCH_POOL": settings.fetch_pool,
+    }
+    # The keys of image searches are connections of the user's own.
+    theirs = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
+    ours = {"AIRFLOW_HOME": str(airflow_home(settings))} | _connections(settings, state, secrets)
+    return variables | downloads | theirs | ours
+
+
+def _airflow_sections(
+    settings: Settings, state: StackState, secrets: Secrets
+) -> dict[str, dict[str, str | float | Path]]:
+    return {
         "CORE": {
             "DAGS_FOLDER": PROJECT_ROOT / "dags",
             "PLUGINS_FOLDER": PROJECT_ROOT / "plugins",
@@ -140,7 +158,7 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
             "SIMPLE_AUTH_MANAGER_USERS": ",".join(
                 f"{name}:{role}" for name, role in {USERNAME: "admin", **parse_users(settings.users)}.items()
             ),
-            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
+            "SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": airflow_home(settings) / "passwords.json",
             "FERNET_KEY": secrets.fernet_key,
             "MIN_SERIALIZED_DAG_UPDATE_INTERVAL": 5,
             # Whoever may press Test may also write connections, and may thus reach all that a task can.
@@ -170,20 +188,6 @@ def airflow_variables(settings: Settings, state: StackState, secrets: Secrets) -
         },
         "LOGGING": {"COLORED_CONSOLE_LOG": False},
     }
-    variables = {
-        f"AIRFLOW__{section}__{key}": str(value)
-        for section, values in sections.items()
-        for key, value in values.items()
-    }
-    downloads = {
-        "GRAFT_FETCH_ALLOW": settings.fetch_allow,
-        "GRAFT_FETCH_CONTACT": settings.fetch_contact,
-        "GRAFT_FETCH_POOL": settings.fetch_pool,
-    }
-    # The keys of image searches are connections of the user's own.
-    theirs = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
-    ours = {"AIRFLOW_HOME": str(home)} | _connections(settings, state, secrets)
-    return variables | downloads | theirs | ours
 
 
 def dag_bundles(settings: Settings) -> list[JsonObject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,8 @@ def build_training_dag(classifier: Classifier) -> DAG:
 
 def _build_tasks(classifier: Classifier) -> None:
     yaml = classifier.to_dict()
-    fetched, dataset, packed, training, evaluation, gate, version = (
-        result_of(task_id)
-        for task_id in ("fetch", "clean", "pack", "train", "evaluate", "gate", "create_version")
+    fetched, dataset, packed, training, evaluation, gate = (
+        result_of(task_id) for task_id in ("fetch", "clean", "pack", "train", "evaluate", "gate")
     )
     num_chunks = count_chunks(classifier)
     by_event = classifier.schedule == ON_DATASET_CHANGE
@@ -106,25 +106,35 @@ def _build_tasks(classifier: Classifier) -> None:
             evaluation=evaluation,
         ),
         *approve,
+        *_build_release(classifier.name, dataset, training, evaluation, gate),
+    )
+
+
+def _build_release(
+    name: str, dataset: str, training: str, evaluation: str, gate: str
+) -> Sequence[BaseOperator]:
+    """Return the tasks after the decision to deploy."""
+    version = result_of("create_version", "version")
+    return (
         MLEngineDeployClassifierOperator(
             task_id="create_version", dataset=dataset, training=training, evaluation=evaluation, gate=gate
         ),
         MLEngineSmokeTestOperator(
             task_id="smoke_test",
-            model_name=classifier.name,
-            version_name=result_of("create_version", "version"),
+            model_name=name,
+            version_name=version,
             dataset=dataset,
             evaluation=evaluation,
             gate=gate,
         ),
         MLEnginePromoteOperator(
             task_id="promote",
-            model_name=classifier.name,
-            version_name=result_of("create_version", "version"),
+            model_name=name,
+            version_name=version,
             champion=result_of("evaluate", "champion_version"),
             gate=gate,
         ),
-        PublishModelOperator(task_id="publish", model=classifier.name, gate=gate, version=version),
+        PublishModelOperator(task_id="publish", model=name, gate=gate, version=result_of("create_version")),
     )
 
 
