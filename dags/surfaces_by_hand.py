@@ -45,9 +45,9 @@ with DAG(
     deploy = MLEngineDeployClassifierOperator(
         task_id="deploy", evaluation=evaluate.output, gate=gate.output, **run
     )
-    model = {"model_name": NAME, "version_name": VERSION}
+    model = {"model_name": NAME, "version_name": VERSION, "gate": gate.output}
     test = MLEngineSmokeTestOperator(
         task_id="smoke_test", dataset=clean.output, evaluation=evaluate.output, **model
     )
-    promote = MLEnginePromoteOperator(task_id="promote", champion=CHAMPION, gate=gate.output, **model)
+    promote = MLEnginePromoteOperator(task_id="promote", champion=CHAMPION, **model)
     chain(download, clean, npz, train, evaluate, gate, deploy, test, promote)

@@ -1,4 +1,4 @@
-"""A run that trains goes on when the whole stack is killed, or stopped (`GRAFT_SOAK=1`), and started again."""
+"""A run that trains goes on when the whole stack is killed, or stopped, and started again."""
 
 from __future__ import annotations
 
