@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic.alias_generators import to_camel
 
@@ -19,6 +19,7 @@ from pipeline.types import JsonObject, JsonValue
 
 Matches = Callable[[JsonObject], bool]
 MAX_LENGTH, MAX_PARENTHESES = 1000, 20
+MAX_TERMS, MAX_WILDCARDS = 50, 20  # what one resource may cost
 TOKEN = re.compile(
     r"""\s*(?:
         (?P<mark>[()])
@@ -69,6 +70,8 @@ def _tokens(text: str) -> list[str | Matches]:
             raise _unreadable(text)
         position = match.end()
         tokens.append(match["mark"] or match["word"] or _term(match))
+    if sum(map(callable, tokens)) > MAX_TERMS:
+        raise InvalidArgument(f"A filter has {MAX_TERMS} terms at most.", field="filter")
     return tokens
 
 
@@ -137,8 +140,31 @@ def _last_parts(names: list[JsonValue]) -> list[str]:
 def _test(op: str, value: str) -> Callable[[JsonValue], bool]:
     if order := ORDERS.get(op):
         return lambda item: order(*_comparable(_text(item), value))
-    pattern = re.compile(".*".join(re.escape(part) for part in value.split("*")), re.DOTALL)
-    return lambda item: pattern.fullmatch(_text(item)) is not None
+    if value.count("*") > MAX_WILDCARDS:
+        raise InvalidArgument(f"A value has {MAX_WILDCARDS} wildcards (`*`) at most.", field="filter")
+    parts = value.split("*")
+    return lambda item: _matches_wildcards(parts, _text(item))
+
+
+def _matches_wildcards(parts: Sequence[str], text: str) -> bool:
+    """Return True if the parts occur in order, the first at the start and the last at the end.
+
+    The leftmost place of each part leaves the most room for the next ones, so nothing is tried twice: the
+    time is linear in the text, where a regular expression backtracks.
+    """
+    first, *middle = parts
+    if not middle:
+        return text == first
+    last, position = middle.pop(), len(first)
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return False
+    end = len(text) - len(last)
+    for part in middle:
+        position = text.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
 
 
 def _text(value: JsonValue) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -15,6 +16,7 @@ from pipeline.errors import InvalidArgument
 
 DEFAULT_SIZE, MAX_SIZE = 20, 100
 MAX_SCANNED = 1000  # rows that a filter looks at for one page: others wait meanwhile
+SCAN_SECONDS = 0.2  # after which a filtered page ends early: it runs on the event loop
 
 
 class Row(Protocol):
@@ -82,9 +84,9 @@ class Page:
         A page of a filtered list may be short, or even empty, and still have a next one.
         """
         resources: list[AnyResource] = []
-        last = 0
+        last, deadline = 0, time.monotonic() + SCAN_SECONDS
         for row in rows[: self._num_scanned]:
-            if len(resources) == self.size:
+            if len(resources) == self.size or (last and self.matches and time.monotonic() > deadline):
                 break
             resource, last = to_resource(row), row.seq
             if self.matches is None or self.matches(resource.to_json()):

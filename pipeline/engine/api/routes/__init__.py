@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request, params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, WithJsonSchema
 
-from pipeline.engine.api.json_limits import check_depth
+from pipeline.engine.api.json_limits import read_body
 from pipeline.engine.engine import Engine
 from pipeline.engine.v1.paging import Page
 from pipeline.engine.v1.responses import Error
@@ -39,10 +39,9 @@ async def read_json(request: Request) -> JsonValue:
     """Return the body as JSON.
 
     Raises:
-        InvalidArgument: if it is not JSON, nested too deeply, or could not be sent back as it came.
+        InvalidArgument: if it is not JSON in UTF-8, nested too deeply, or could not be sent back as it came.
     """
-    body = await request.body()
-    check_depth(body, engine_of(request).settings.max_json_depth)
+    body = await read_body(request, max_depth=engine_of(request).settings.max_json_depth)
     try:
         value: JsonValue = json.loads(body)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # no NaN, no half of a surrogate pair

@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from pipeline.engine.api.json_limits import check_depth
+from pipeline.engine.api.json_limits import read_body
 from pipeline.engine.api.routes import PROJECT, TheEngine, accepts, counted
 from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.v1.errors import CODES
@@ -19,8 +19,7 @@ OK = {"model": Prediction}
 
 
 async def _predict(engine: TheEngine, request: Request, model: str, version: str | None) -> Response:
-    body = await request.body()
-    check_depth(body, engine.settings.max_json_depth)
+    body = await read_body(request, max_depth=engine.settings.max_json_depth)
     # From here nothing is awaited until the request is counted, so a version that is deleted waits for it.
     deployment = engine.router.find(model, version)
     engine.versions.record_use(deployment)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
-from pipeline.engine.api.json_limits import check_depth
+from pipeline.engine.api.json_limits import check_depth, check_utf8
 from pipeline.errors import InvalidArgument
 
 
@@ -43,3 +44,33 @@ def test_ten_megabytes_take_no_time():
     before = time.process_time()
     check_depth(body, 64)
     assert time.process_time() - before < 1
+
+
+@pytest.mark.parametrize(
+    "pattern", [b'""', b"[]", b"[" * 5_000_000 + b"]" * 5_000_000, rb"\"", b"[][", b'"["[]', b'"[" ']
+)
+def test_no_ten_megabytes_take_long(pattern):
+    body, before = pattern * (10_000_000 // len(pattern)), time.process_time()
+    with suppress(InvalidArgument):
+        check_depth(body, 64)
+    assert time.process_time() - before < 3
+
+
+@pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 40_000])
+def test_depth_and_strings_span_the_pieces_that_are_measured(size):
+    check_depth(b'["' + b"[" * size + b'"]', 1)
+    check_depth(b"[[]," * (size // 4) + b"[" + b"]" * (size // 4 + 1), size // 4 + 1)
+    with pytest.raises(InvalidArgument):
+        check_depth(b"[]," * size + nested(9), 8)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ['{"instances":["\u0122",[[["x"]]]]}', "{}", "1"])
+def test_other_encodings_are_refused(encoding, text):
+    with pytest.raises(InvalidArgument, match="not UTF-8"):
+        check_utf8(text.encode(encoding))
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", "{é}".encode(), "\ufeff{}".encode()])
+def test_utf8_passes(body):
+    check_utf8(body)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from pipeline.engine.v1.filters import read_filter
@@ -90,3 +93,25 @@ def test_what_cannot_be_read_is_said(text):
 
 def test_the_longest_chain_is_read():
     assert read_filter("NOT " * 240 + "done:true")(JOB) is True
+
+
+@pytest.mark.parametrize("text", ["jobId:*a*a*a*a*a*b", "jobId:" + "*a" * 20, "jobId:" + "*aa" * 19 + "*b"])
+def test_wildcards_take_linear_time(text):
+    matches, before = read_filter(text), time.process_time()
+    matches({"jobId": "a" * 1_000_000})
+    assert time.process_time() - before < 0.5
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*", "a*", "*a", "a*a", "a*b*a", "*ab*ab*", "ab", "a**b", "*b*a", "aba*aba"]
+)
+def test_wildcards_match_what_a_regular_expression_matches(pattern):
+    expected = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    for text in ("a", "b", "ab", "aba", "abab", "abba", "aab", "a\nb", "aa", "ababa", "abaaba"):
+        assert read_filter(f"jobId:{pattern}")({"jobId": text}) is bool(expected.fullmatch(text)), text
+
+
+@pytest.mark.parametrize("text", ["jobId:" + "*a" * 21, " ".join(["a:b"] * 51)])
+def test_the_cost_of_a_filter_is_bounded(text):
+    with pytest.raises(InvalidArgument, match="at most"):
+        read_filter(text)
