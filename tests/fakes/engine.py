@@ -59,6 +59,8 @@ class FakeWorker:
     def __init__(self, name: str) -> None:
         self.name = name
         self.closed = asyncio.Event()
+        self.has_crashed = False
+        self.last_reply = 0.0
         self.requests: list[RequestKind] = []
 
     async def ask(self, request: WorkerRequest) -> WorkerReply:
@@ -86,6 +88,9 @@ class FakeWorker:
             raise PredictionFailed("a bad instance")
         value = decode_b64(instance)
         return {"served_by": self.name, "size": len(value) if hasattr(value, "__len__") else 0}
+
+    def kill(self) -> None:
+        self.closed.set()
 
     async def close(self) -> None:
         self.closed.set()

@@ -133,12 +133,13 @@ class Deployment:
     async def ask(self, request: WorkerRequest) -> WorkerReply:
         """Pass one request to the worker, waiting for it if it is being loaded.
 
-        A request whose worker dies is sent once more: predictions change nothing.
+        A request whose worker is killed is sent once more: predictions change nothing. One whose worker
+        crashes is not: it may be the reason.
 
         Raises:
             ResourceExhausted: if it has its maximum of online requests.
             DeadlineExceeded: if an online request takes too long.
-            Unavailable: if there is no worker in time, or the second one dies too.
+            Unavailable: if there is no worker in time, its worker crashes, or the second one dies too.
         """
         if self._is_closed:
             raise self._closed_error()
@@ -187,6 +188,8 @@ class Deployment:
                 return await self._ask_worker(worker, request)
             except Unavailable:
                 log.warning("The worker of %s died under a request.", self.name)
+                if worker.has_crashed:
+                    raise
             worker = await self._wait_for_worker()
         except TimeoutError as error:
             raise Unavailable(f"{self.name} is being loaded; try again.") from error
@@ -200,11 +203,14 @@ class Deployment:
     async def _ask_worker(self, worker: ModelWorker, request: WorkerRequest) -> WorkerReply:
         if request.kind != RequestKind.ONLINE:
             return await worker.ask(request)
-        seconds = self.limits.deadline_seconds
+        seconds, began = self.limits.deadline_seconds, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(seconds):
                 return await worker.ask(replace(request, deadline=time.monotonic() + seconds))
         except TimeoutError as error:
+            if worker.last_reply < began:  # a busy worker answers others, this one is stuck
+                log.error("The worker of %s answers nothing; it is killed and replaced.", self.name)
+                worker.kill()
             raise DeadlineExceeded(f"{self.name} did not answer in {seconds:g} s; try again.") from error
 
     async def _end_worker(self) -> None:

@@ -44,7 +44,7 @@ def read_request(body: bytes, *, max_instances: int = 10_000) -> PredictBody:
         InvalidArgument: if it is no JSON object with a list `instances`, or with too many.
     """
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode("utf-8-sig"))  # bytes would be accepted as UTF-16, too
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Invalid JSON payload received. {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("instances"), list):

@@ -16,6 +16,11 @@ ERRORS_BY_NAME = {kind.__name__: kind for kind in ApiError.__subclasses__()}
 READY = 0  # the number of a worker's first reply: it is loaded, or cannot be
 
 
+def worker_failed() -> Internal:
+    """Return the error of a request that failed in the worker for a reason that is not its own."""
+    return Internal("The model worker failed; see its log.")
+
+
 class RequestKind(StrEnum):
     """The two streams of requests; a worker serves what is queued online first."""
 

@@ -148,8 +148,8 @@ def _read(request: PredictRequest) -> UInt8Image | None:
 def _predict(
     network: Network, batch: list[tuple[PredictRequest, UInt8Image]]
 ) -> Sequence[PredictResponse | PipelineError]:
-    pixels = np.stack([pixels for _, pixels in batch])
     try:
+        pixels = np.stack([pixels for _, pixels in batch])
         if not any(request.explain or request.novelty for request, _ in batch):
             return [PredictResponse(outputs=row) for row in network.predict(pixels)]
         if not any(request.explain for request, _ in batch):

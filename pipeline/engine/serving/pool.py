@@ -7,8 +7,10 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +34,8 @@ class ModelWorker(Protocol):
 
     closed: asyncio.Event
     runtime: str
+    has_crashed: bool  # by itself: nobody killed it
+    last_reply: float  # when it last answered anything, in seconds of the event loop's clock
 
     async def ask(self, request: WorkerRequest) -> WorkerReply:
         """Send one request and return the reply.
@@ -39,6 +43,9 @@ class ModelWorker(Protocol):
         Raises:
             ApiError: the error of the reply, or Unavailable if the worker died.
         """
+
+    def kill(self) -> None:
+        """End the process at once; the requests it has are not answered."""
 
     async def close(self) -> None:
         """End the process."""
@@ -77,6 +84,8 @@ class WorkerProcess:
         self.name = name
         self.runtime = runtime
         self.closed = asyncio.Event()
+        self.has_crashed = False
+        self.last_reply = 0.0
         self._process = process
         self._numbers = itertools.count(READY + 1)
         self._waiting: dict[int, asyncio.Future[WorkerReply]] = {}
@@ -102,11 +111,13 @@ class WorkerProcess:
         try:
             while True:
                 frame = await read_frame(self._process.stdout)
+                self.last_reply = asyncio.get_running_loop().time()
                 future = self._waiting.pop(frame.header["id"], None)
                 if future is not None and not future.done():
                     future.set_result(WorkerReply.from_frame(frame))
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await self._process.wait()
+            self.has_crashed = code not in (0, -signal.SIGKILL, -signal.SIGTERM)
             log.info("The worker of %s ended with status %d.", self.name, code)
         finally:
             self.closed.set()
@@ -130,6 +141,11 @@ class WorkerProcess:
             self._waiting.pop(number, None)
             raise self._gone() from error
         return (await future).or_raise()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def close(self) -> None:
         """End the process: it exits at the end of its input, or is killed after two seconds."""

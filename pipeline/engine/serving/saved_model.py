@@ -171,7 +171,7 @@ class LoadedModel:
         instances: dict[int, JsonValue] = {}
         for number, line in enumerate(lines):
             try:
-                instance = json.loads(line)
+                instance = json.loads(line.decode("utf-8-sig"))
                 self._check(signature, instance)
                 instances[number] = instance
             except (ValueError, RecursionError) as error:

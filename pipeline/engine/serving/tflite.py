@@ -27,7 +27,7 @@ from pipeline.engine.serving.instances import (
     rows_of,
 )
 from pipeline.engine.serving.limits import WorkerLimits
-from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest
+from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest, worker_failed
 from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
 from pipeline.errors import ApiError, InvalidArgument, PipelineError
 from pipeline.pixels.host import resize_picture
@@ -74,7 +74,7 @@ class BatchLine(Instance):
     def decode(self, read: ReadPixels) -> UInt8Image:
         """Parse the line and return its pixels."""
         try:
-            value = json.loads(self.line)
+            value = json.loads(self.line.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise PredictionFailed(f"Invalid JSON: {error}") from error
         (instance,) = read_instances([value], self.signature)
@@ -145,6 +145,9 @@ class TFLiteWorker:
             self._reply(number, WorkerReply.online(error))
         except ApiError as error:
             self._reply(number, WorkerReply.failed(error))
+        except Exception:  # the edge of the request: the worker goes on with the next one
+            log.exception("A request failed.")
+            self._reply(number, WorkerReply.failed(worker_failed()))
 
     def _reply(self, number: int, reply: WorkerReply) -> None:
         self._send(number, reply.with_batches(self._batcher.take_sizes()))
@@ -170,7 +173,12 @@ class TFLiteWorker:
         reply: Callable[[str, Sequence[Instance], Sequence[Outcome]], WorkerReply],
     ) -> None:
         def finish(outcomes: list[Outcome]) -> None:
-            self._reply(number, reply(signature, instances, outcomes))
+            try:
+                answer = reply(signature, instances, outcomes)
+            except Exception:  # the edge of the request, on a thread that others need
+                log.exception("A reply could not be made.")
+                answer = WorkerReply.failed(worker_failed())
+            self._reply(number, answer)
 
         if not instances:
             finish([])

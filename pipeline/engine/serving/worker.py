@@ -11,15 +11,16 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
 from pipeline.engine.serving.instances import PredictionFailed, read_request
 from pipeline.engine.serving.limits import TFLITE, WorkerLimits
-from pipeline.engine.serving.messages import READY, RequestKind, WorkerReply, WorkerRequest
+from pipeline.engine.serving.messages import READY, RequestKind, WorkerReply, WorkerRequest, worker_failed
 from pipeline.engine.serving.wire import Frame, read_frame_blocking
-from pipeline.errors import ApiError, FailedPrecondition, Internal, InvalidArgument
+from pipeline.errors import ApiError, DeadlineExceeded, FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
     from pipeline.engine.serving.saved_model import LoadedModel
@@ -73,12 +74,14 @@ class TensorFlowWorker:
 
     def _answer(self, request: WorkerRequest) -> WorkerReply:
         try:
+            if request.deadline is not None and time.monotonic() > request.deadline:
+                raise DeadlineExceeded("The prediction was not begun before its deadline; try again.")
             return self._online(request) if request.kind == RequestKind.ONLINE else self._batch(request)
         except ApiError as error:
             return WorkerReply.failed(error)
         except Exception:  # the edge of the process
             log.exception("A request failed.")
-            return WorkerReply.failed(Internal("The model worker failed; see its log."))
+            return WorkerReply.failed(worker_failed())
 
     def _online(self, request: WorkerRequest) -> WorkerReply:
         body = read_request(request.payload, max_instances=self._limits.max_instances)

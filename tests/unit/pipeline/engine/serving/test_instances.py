@@ -93,3 +93,9 @@ class TestRequest:
     def test_a_malformed_body_is_refused(self, body):
         with pytest.raises(InvalidArgument):
             read_request(body)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_body_that_is_not_utf8_is_refused(encoding):
+    with pytest.raises(InvalidArgument, match="Invalid JSON payload"):
+        read_request('{"instances": ["é"]}'.encode(encoding))

@@ -23,6 +23,8 @@ while True:
     request = WorkerRequest.from_frame(frame)
     if request.payload == b"die":
         sys.exit(1)
+    if request.payload == b"hang":
+        continue
     error = NotFound("gone", field="name") if request.payload == b"fail" else None
     reply = WorkerReply(payload=request.payload, batches=[1], error=error)
     sys.stdout.buffer.write(reply.to_frame(frame.header["id"]).to_bytes())
@@ -61,6 +63,22 @@ def test_the_error_of_a_worker_is_raised_in_the_engine():
             await worker.ask(online(b"fail"))
         await worker.close()
         assert caught.value.field == "name"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_crash_is_told_from_a_kill(is_killed):
+    async def run():
+        worker = await start_echo()
+        asking = asyncio.create_task(worker.ask(online(b"hang" if is_killed else b"die")))
+        await asyncio.sleep(0.05)
+        if is_killed:
+            worker.kill()
+        with pytest.raises(Unavailable):
+            await asking
+        worker.kill()  # a second time changes nothing
+        assert worker.has_crashed is not is_killed
 
     asyncio.run(run())
 

@@ -137,6 +137,54 @@ def test_more_bytes_than_a_version_may_hold_are_refused(tmp_path):
     asyncio.run(run())
 
 
+def test_a_request_under_which_a_worker_crashes_is_not_tried_on_the_next_one(tmp_path):
+    async def run():
+        pool = FakePool()
+        deployment = serve(pool, tmp_path)
+        await deployment.start()
+        worker = pool.loaded[0]
+
+        async def crash(request):
+            worker.has_crashed = True
+            worker.closed.set()
+            raise Unavailable("The worker stopped.")
+
+        worker.ask = crash
+        with pytest.raises(Unavailable, match="The worker stopped"):
+            await deployment.ask(ONLINE)
+        assert b"predictions" in (await deployment.ask(ONLINE)).payload
+        assert pool.loaded[1].requests == [RequestKind.ONLINE]
+        await deployment.close()
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_answers_nothing_is_killed_and_replaced(tmp_path):
+    async def run():
+        pool = FakePool()
+        deployment, _release = await start_slow(pool, tmp_path, deadline_seconds=0.05)
+        with pytest.raises(DeadlineExceeded):
+            await deployment.ask(ONLINE)
+        assert b"predictions" in (await deployment.ask(ONLINE)).payload
+        assert [worker.closed.is_set() for worker in pool.loaded] == [True, False]
+        await deployment.close()
+
+    asyncio.run(run())
+
+
+def test_a_busy_worker_that_answers_others_is_not_killed(tmp_path):
+    async def run():
+        pool = FakePool()
+        deployment, _release = await start_slow(pool, tmp_path, deadline_seconds=0.05)
+        pool.loaded[0].last_reply = float("inf")
+        with pytest.raises(DeadlineExceeded):
+            await deployment.ask(ONLINE)
+        assert not pool.loaded[0].closed.is_set()
+        await deployment.close()
+
+    asyncio.run(run())
+
+
 def test_a_request_over_its_deadline_is_refused(tmp_path):
     async def run():
         deployment, release = await start_slow(FakePool(), tmp_path, deadline_seconds=0.05)
