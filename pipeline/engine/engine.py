@@ -139,7 +139,7 @@ class Engine:
         )
         slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
         self.runner = JobRunner(self.store, parts.backend, predictor, slots)
-        self.jobs = Jobs(self.store, parts.project, parts.backend, self.runner)
+        self.jobs = Jobs(self.store, parts.project, parts.workspace, parts.backend, self.runner)
 
     async def start(self) -> None:
         """Serve the READY versions, and resume open operations and jobs."""

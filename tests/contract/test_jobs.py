@@ -415,6 +415,8 @@ class TestBatchPrediction:
             ({"inputPaths": ["/etc/passwd"]}, "prediction_input.input_paths.0"),
             ({"inputPaths": ["gs://o/*/a"]}, "prediction_input.input_paths.0"),
             ({"outputPath": "/tmp"}, "prediction_input.output_path"),
+            ({"outputPath": "gs://graft/models/m/v1"}, "prediction_input.output_path"),
+            ({"outputPath": "gs://graft/"}, "prediction_input.output_path"),
             ({"modelName": "projects/p/models/m"}, "prediction_input"),
             ({"uri": None}, "prediction_input"),
             ({"uri": None, "modelName": "m"}, "prediction_input.model_name"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.ml_engine.rest import RestMLEngine
+from pipeline.ml_v1 import PACKAGES_REFUSED
 from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess
 from tests.packages import sdist, wheel
@@ -91,6 +92,6 @@ def test_what_packages_require_comes_from_the_index_for_one_job_alone(engine):
     assert "No module named 'graft_helper'" in engine.wait_job("without", "FAILED")["errorMessage"]
     message = engine.wait_job("unknown", "FAILED")["errorMessage"]
     assert message.startswith(
-        "needy 1 requires graft_nothing>=2, and the runtime does not have it. pip could"
+        f"{PACKAGES_REFUSED} needy 1 requires graft_nothing>=2, and the runtime does not have it. pip could"
     )
     assert "No matching distribution found for graft_nothing>=2" in message

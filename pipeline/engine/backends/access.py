@@ -162,6 +162,14 @@ class JobAccess:
         }
 
 
+def belongs_to_engine(uri: str, workspace: str) -> bool:
+    """Return True if a URI is in a folder of the workspace that jobs may not write, or above one."""
+    uri = uri.rstrip("/")
+    if f"{workspace}/".startswith(f"{uri}/"):
+        return True
+    return uri.startswith(f"{workspace}/") and uri[len(workspace) + 1 :].split("/")[0] in PROTECTED
+
+
 def keras_home(environ: Mapping[str, str]) -> Path:
     """Return where Keras keeps what it downloaded."""
     return Path(environ.get("KERAS_HOME") or Path.home() / ".keras")

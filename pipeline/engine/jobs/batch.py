@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from pipeline.engine.backends.access import belongs_to_engine
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
 from pipeline.engine.serving.deployment import Deployment
@@ -32,7 +33,7 @@ RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stat
 Predictor: TypeAlias = Deployment | ModelWorker  # of a deployed version, or of the job's own model
 
 
-def check_prediction_input(value: PredictionInput, project: str) -> None:
+def check_prediction_input(value: PredictionInput, project: str, workspace: str) -> None:
     """Check the fields that depend on each other.
 
     Raises:
@@ -44,6 +45,12 @@ def check_prediction_input(value: PredictionInput, project: str) -> None:
         text = f"Exactly one of model_name, version_name and uri must be set. Received: {targets or 'none'}"
         raise InvalidArgument(text, field=where)
     find_runtime(value.runtime_version, None, where=where)
+    if belongs_to_engine(value.output_path, workspace):
+        raise InvalidArgument(
+            f"Jobs write below {workspace} only where no folder of the engine's is, {workspace}/jobs/ID for "
+            f"instance. Received: {value.output_path!r}",
+            field=f"{where}.output_path",
+        )
     if not value.uri:
         split_version(value, project)
 

@@ -69,13 +69,17 @@ class Jobs:
     Args:
         store: The database.
         project: The project in resource names.
+        workspace: URI of the workspace.
         backend: Keeps the logs of training jobs.
         runner: Runs queued jobs.
     """
 
-    def __init__(self, store: Store, project: str, backend: Backend, runner: JobRunner) -> None:
+    def __init__(
+        self, store: Store, project: str, workspace: str, backend: Backend, runner: JobRunner
+    ) -> None:
         self._store = store
         self._project = project
+        self._workspace = workspace
         self._backend = backend
         self._runner = runner
 
@@ -120,7 +124,7 @@ class Jobs:
             find_runtime(training.runtime_version, training.python_version, where="training_input")
             return Kind.TRAINING, training.scheduling
         prediction = PredictionInput.read(body.prediction_input, where="prediction_input")
-        check_prediction_input(prediction, self._project)
+        check_prediction_input(prediction, self._project, self._workspace)
         return Kind.PREDICTION, Scheduling()
 
     def _row(self, job_id: str) -> JobRow:
