@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 NO_LABEL = "(none of these)"
 MAX_REQUEST_BYTES = 6_000_000  # of pictures; base64 makes four bytes of three, and the engine takes 10 MB
-BAD_REQUEST = 400
+REFUSED = (200, 400)  # v1 answers a bad instance with 200 and `{"error": ...}`
+FIRST_INSTANCE = "instance 0: "  # what v1 says before the reason, of a request with one picture
 
 FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures.")]
 VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
@@ -149,7 +150,7 @@ def _predict_batch(
     try:
         answers = engine.predict(name, instances, version=version, signature_name="keyed")
     except PlatformError as error:
-        if error.details.get("status") != BAD_REQUEST:
+        if error.details.get("status") not in REFUSED:
             raise
         yield from _refused(engine, name, version, batch, error)
         return
@@ -172,7 +173,9 @@ def _refused(
     """Ask for each half of a refused request again, so that one bad picture costs no other its answer."""
     files = list(batch)
     if len(files) == 1:
-        yield PicturePrediction(file=files[0], version=version, error=error.message)
+        yield PicturePrediction(
+            file=files[0], version=version, error=error.message.rpartition(FIRST_INSTANCE)[2]
+        )
         return
     middle = len(files) // 2
     for half in (files[:middle], files[middle:]):

@@ -139,12 +139,13 @@ class TestCommand:
         assert alone.code == 1
         assert alone.stderr.splitlines() == [f"{files[0]} cannot be read: No such file or directory"]
 
+    @pytest.mark.parametrize("status", [200, 400])
     def test_a_refused_picture_is_named_and_costs_no_other_its_answer(
-        self, graft: Graft, engine: Engine, tmp_path: Path
+        self, graft: Graft, engine: Engine, tmp_path: Path, status: int
     ) -> None:
         def refuse(version: str, instance: dict[str, Any]) -> dict[str, Any]:
             if base64.b64decode(instance["inputs"]["b64"]) == b"bad":
-                raise PlatformError(f"instance {instance['key']} is no picture", status=400)
+                raise PlatformError("Prediction failed: instance 0: the file is no image", status=status)
             return answer(version, instance)
 
         engine.answer = refuse
@@ -155,7 +156,7 @@ class TestCommand:
         outcome = graft("predict", "tiles", *files, "--json")
         assert outcome.code == 0
         assert [row.get("label") for row in outcome.document] == ["brick", None, "grass", None, "stone"]
-        assert outcome.document[1]["error"] == f"instance {files[1]} is no picture"
+        assert outcome.document[1]["error"] == "the file is no image"
         assert graft("predict", "tiles", files[1], files[3]).code == 1
 
     def test_an_engine_that_does_not_answer_is_asked_once(
