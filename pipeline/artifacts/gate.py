@@ -58,12 +58,21 @@ class Rule(Record):
         return replace(self, verdict=Verdict.FAILED, text=f"{self.text}, and {why}")
 
 
+def add_name(reason: str, name: str | None, *, user: str) -> str:
+    """Return a reason with the name that somebody typed, where it is not the signed-in user's."""
+    return reason if name is None or name in ("", user) else f"{reason} (named: {name})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override(Record):
     """Who took a version in spite of its gate, and why."""
 
     by: str
     reason: str
+
+    def signed_by(self, user: str | None) -> Override:
+        """Return the override under the signed-in user; the name that was typed becomes a remark."""
+        return self if user is None else Override(by=user, reason=add_name(self.reason, self.by, user=user))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

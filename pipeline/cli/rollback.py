@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,9 @@ ToOption = Annotated[
     typer.Option("--to", metavar="VERSION", help="The version; by default the one that served before."),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the deployment history.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who wants it; your user name by default.")]
+ByOption = Annotated[
+    str | None, typer.Option("--by", help="A name to record beside that of the signed-in user.")
+]
 
 
 def rollback(
@@ -31,18 +32,21 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Give an older version of a classifier the traffic, at once."""
+    from pipeline.artifacts.gate import add_name
     from pipeline.deploy.rollback import rollback_version
 
     workspace = open_workspace()
     if not reason.strip():
         raise UsageError("--reason is empty; write a few words for the history.")
+    status = require_stack()
+    user = status.airflow.username
     done = rollback_version(
         workspace,
-        connect_engine(require_stack()),
+        connect_engine(status),
         model=name,
         to=to,
-        by=by or getpass.getuser(),
-        reason=reason,
+        by=user,
+        reason=add_name(reason, by, user=user),
     )
     if as_json:
         print_json(done.to_dict())

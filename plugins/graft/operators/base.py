@@ -87,6 +87,12 @@ class GraftOperator(BaseOperator):
         return open_workspace()
 
 
+def triggering_user(context: Context) -> str | None:
+    """Return the signed-in user who started the run; None where Airflow started it."""
+    user = getattr(context.get("dag_run"), "triggering_user_name", None)
+    return str(user) if user else None
+
+
 def open_workspace() -> Workspace:
     """Return the workspace that the environment names."""
     return Workspace(Storage.from_environment(), Settings().workspace)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graft.links import RUN_LINKS
-from graft.operators.base import GraftOperator
+from graft.operators.base import GraftOperator, triggering_user
 from graft.operators.inputs import StepInput, read_step, read_steps
 from graft.operators.run_summary import finish_decided_run, skip_rest
 from pipeline.artifacts.steps import (
@@ -79,6 +80,9 @@ class GateOperator(GraftOperator):
 
         evaluation, rules = self._evaluation(), self._rules()
         decision = decide_gate(evaluation, rules)
+        if decision.override:
+            signed = decision.override.signed_by(triggering_user(context))
+            decision = replace(decision, override=signed)
         for rule in decision.rules:
             self.log.info("%s: %s", rule.verdict, rule.text)
         if decision.override:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graft.hooks.airflow_api import AirflowApiHook
-from graft.operators.base import GraftOperator
+from graft.operators.base import GraftOperator, triggering_user
+from pipeline.artifacts.gate import add_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,7 +22,7 @@ class RollBackModelOperator(GraftOperator):
         model: Name of the model.
         reason: Why; kept in the history.
         to: The version; the one that served before unless given.
-        by: Who wants it; the user who started the run unless given.
+        by: A name to record beside the user who started the run; it stands alone where Airflow started it.
         arguments: Those of `GraftOperator`.
     """
 
@@ -40,15 +41,14 @@ class RollBackModelOperator(GraftOperator):
         """Return what serves now and what served until then."""
         from pipeline.deploy.rollback import rollback_version
 
-        ti = context["ti"]
-        user = getattr(context["dag_run"], "triggering_user_name", None)
+        ti, user = context["ti"], triggering_user(context) or self.by or NOBODY
         done = rollback_version(
             self.workspace,
             self.connect(),
             model=self.model,
             to=self.to or None,
-            by=self.by or user or NOBODY,
-            reason=self.reason,
+            by=user,
+            reason=add_name(self.reason, self.by, user=user) if self.reason.strip() else "",
             run_id=ti.run_id,
         )
         note = f"**`{done.model}` serves `{done.version}`**, no longer `{done.previous}`.\n\n"

@@ -17,6 +17,7 @@ from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.errors import ConfigError, JobFailed, PlatformUnavailable, StorageError
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows
+from tests.fakes.evaluation import evaluation, metrics
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.model_record import lineage
 from tests.fakes.rows import pack_index
@@ -320,6 +321,18 @@ class TestOverride:
         [history] = [uri for uri in world.storage.list_uris("gs://graft/classifiers/m/history/")]
         assert world.storage.read_json(history)["decided_by"] == "Ada"
         assert "overridden by Ada (demo)" in world.notes[0]  # type: ignore[attr-defined]
+
+    def test_is_recorded_under_the_signed_in_user_with_the_typed_name_beside(
+        self, world: World, make_context: Callable[..., Any]
+    ) -> None:
+        from graft.operators.gate import GateOperator
+
+        evaluation(metrics(0.5)).write(world.storage, "gs://graft/e.json")
+        gate = {**YAML["gate"], "override_by": "Ada", "override_reason": "demo"}  # type: ignore[dict-item]
+        operator = GateOperator(task_id="t", evaluation="gs://graft/e.json", gate=gate)
+        context = {**make_context(), "dag_run": SimpleNamespace(conf={}, triggering_user_name="grace")}
+        decision = operator.execute(context)["decision"]
+        assert decision["override"] == {"by": "grace", "reason": "demo (named: Ada)"}
 
 
 class TestSmokeTest:

@@ -60,4 +60,5 @@ def test_refusal_fails_the_task_for_good(roll_back: Callable[..., Any]) -> None:
 
 
 def test_another_person_can_be_named(roll_back: Callable[..., Any]) -> None:
-    assert roll_back(by="Grace")["by"] == "Grace"
+    done = roll_back(by="Grace")
+    assert (done["by"], done["reason"]) == ("ada", "it mistakes snow (named: Grace)")

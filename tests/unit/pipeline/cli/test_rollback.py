@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeMLEngine:
     from pipeline.cli import rollback
 
     engine = FakeMLEngine(answer=lambda version, instance: {"outputs": [1.0]})
-    monkeypatch.setattr(rollback, "require_stack", dict)
+    status = SimpleNamespace(airflow=SimpleNamespace(username="admin"))
+    monkeypatch.setattr(rollback, "require_stack", lambda: status)
     monkeypatch.setattr(rollback, "connect_engine", lambda status: engine)
     engine.ensure_model("m")
     for version, previous in (("v_1", None), ("v_2", "v_1")):
@@ -43,6 +45,7 @@ def test_rollback_takes_effect_and_says_what_it_did(engine: FakeMLEngine, graft:
     assert done.code == 0
     assert set(done.document) == {"model", "version", "previous", "by", "reason", "run_id", "at"}
     assert (done.document["version"], done.document["previous"]) == ("v_1", "v_2")
+    assert (done.document["by"], done.document["reason"]) == ("admin", "it mistakes snow (named: Ada)")
     assert default_version(engine.get_model("m")) == "v_1"
     text = graft("rollback", "m", "--to", "v_2", "--reason", "it was the camera").stdout
     assert text == "m serves v_2, no longer v_1.\n"
