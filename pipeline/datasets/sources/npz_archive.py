@@ -22,6 +22,7 @@ from PIL import Image
 from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
+from pipeline.datasets.sources.npz_remedy import describe_remedy
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, EmptyDataset, ObjectNotFound, SourceNotFound, StorageError
 from pipeline.npz import ArraySpec, check_schema, iterate_rows, read_header, read_npz
@@ -176,7 +177,11 @@ def _absolute(uri: str) -> str:
 
 def _inspect(file: BinaryIO, uri: str, validators: Validators) -> _ArchiveNote:
     headers = read_header(file, origin=uri)
-    check_schema(headers, {"features": FEATURES, "labels": LABELS}, origin=uri)
+    try:
+        check_schema(headers, {"features": FEATURES, "labels": LABELS}, origin=uri)
+    except BadArchive as error:
+        remedy = describe_remedy(headers, uri.rpartition("/")[2])
+        raise BadArchive(f"{error.message}{remedy}", **error.details) from error
     features = headers["features"]
     if features.dtype.kind == "u" and features.dtype.itemsize != 1:
         raise BadArchive(

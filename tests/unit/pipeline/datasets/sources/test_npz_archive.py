@@ -97,6 +97,31 @@ class TestRefusals:
             next(source.entries(0, 1))
         assert "bad.npz" in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "arrays",
+        [
+            {"x": PICTURES, "y": LABELS},
+            {"images": PICTURES, "labels": LABELS[:, None]},
+            {"arr_0": PICTURES.transpose(0, 3, 1, 2), "arr_1": LABELS.astype(bool)},
+            {"features": PICTURES[..., 0], "labels": LABELS},
+            {"features": PICTURES[..., :1], "labels": np.eye(2)[LABELS]},
+            {"features": np.concatenate([PICTURES, PICTURES[..., :1]], axis=-1), "labels": LABELS},
+            {"features": PICTURES.astype("i8"), "labels": np.array(["ant", "bee"])[LABELS]},
+            {"x_train": PICTURES[:2], "y_train": LABELS[:2], "x_test": PICTURES[2:], "y_test": LABELS[2:]},
+        ],
+    )
+    def test_the_line_that_mends_an_archive_does(
+        self, tmp_path: Path, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(BadArchive, match="To mend it: import numpy") as caught:
+            next(source_of(tmp_path / "bad.npz", **arrays).entries(0, 1))
+        monkeypatch.chdir(tmp_path)
+        names: dict[str, np.lib.npyio.NpzFile] = {}
+        exec(str(caught.value).partition("To mend it: ")[2], names)
+        names["a"].close()
+        entries = list(source_of(tmp_path / "mended.npz").entries(0, 1))
+        assert [entry.label for entry in entries] == [("opera", "capitol")[label] for label in LABELS]
+
     def test_missing_array(self, tmp_path: Path) -> None:
         with pytest.raises(BadArchive, match="no array `labels`"):
             next(source_of(tmp_path / "bad.npz", features=PICTURES).entries(0, 1))
