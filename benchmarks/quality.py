@@ -22,22 +22,23 @@ SEEDS = range(5)
 KEPT = 0.95  # share of own pictures that a limit keeps
 SECTION = """## Quality of answers
 
-Real pictures, EfficientNet-Lite0, five splits, 30 % of each class to test. *Before* and *after*: without and
-with the temperature that training pictures fitted (`model.calibration`).
+Real pictures, EfficientNet-Lite0, five splits, 30 % of each class to test. *Before* and *after*:
+without and with the temperature that training pictures fitted (`model.calibration`).
 
 | set | accuracy | labels changed | temperature | log loss before | after | ECE before | after |
 |---|---|---|---|---|---|---|---|"""
 UNLIKE = """
-Pictures of something else. The limit of *novelty* is `serving.reject_unlike: 0.95`; that of the *softmax* is
-the probability which 95 % of the classifier's own test pictures reach. *Let through*: the share of foreign
-pictures that get a label. *AUROC*: how well the score tells own test pictures from foreign ones.
+Pictures of something else. The limit of *novelty* is `serving.reject_unlike: 0.95`; that of the
+*softmax* is the probability which 95 % of the classifier's own test pictures reach. *Let through*:
+the share of foreign pictures that get a label. *AUROC*: how well the score tells own test pictures
+from foreign ones.
 
 | classifier | foreign pictures | own kept | let through by novelty | by softmax | AUROC novelty | softmax |
 |---|---|---|---|---|---|---|"""
-NOTES = """ECE has 15 bins of equal width. Foreign pictures of another kind are told by novelty; a class that
-was left out of the classifier and looks like the others often is not. Where the last column is the larger
-one, the softmax is the better judge. With two classes, leaving one out leaves a classifier of one class,
-whose softmax says nothing."""
+NOTES = """ECE has 15 bins of equal width. Novelty finds pictures of another kind; a class that was left out
+of the classifier and looks like the others it often does not. Where the last column is the larger
+one, the softmax is the better judge. With two classes, leaving one out leaves a classifier of one
+class, whose softmax is always 1."""
 
 
 def measure() -> str:
@@ -50,8 +51,9 @@ def measure() -> str:
     text = [SECTION, *(row.text for row in rows)]
     text += [
         "",
-        f"Mean log loss after / before: {mean[4] / mean[3]:.2f}. Mean ECE: {mean[5]:.3f} before, "
-        f"{mean[6]:.3f} after (difference {np.mean(difference):+.4f}, standard error over sets {error:.4f}).",
+        f"Mean log loss after / before: {mean[4] / mean[3]:.2f}. Mean ECE: {mean[5]:.3f} before,",
+        f"{mean[6]:.3f} after; the difference is {np.mean(difference):+.4f}, its standard error over sets "
+        f"{error:.4f}.",
     ]
     return "\n".join([*text, UNLIKE, *unlike_rows(sets), "", NOTES])
 

@@ -52,12 +52,17 @@ class TestTemperature:
         logits = (random.normal(0, 4, (50, 3)) + 3 * np.eye(3)[labels]).astype(np.float32)
         best = fit_temperature(logits, labels)
         assert LIMITS[0] < best < LIMITS[1]
-        losses = [log_loss(softmax(logits / np.float32(t)), labels) for t in (best / 1.1, best, best * 1.1)]
+        targets = np.full((50, 3), 0.5 / 51 / 2)
+        targets[np.arange(50), labels] = 1 - 0.5 / 51
+        losses = [
+            -(targets * np.log(softmax(logits / np.float32(t)))).sum() for t in (best / 1.1, best, best * 1.1)
+        ]
         assert min(losses) == losses[1]
 
     def test_answers_without_a_mistake_are_not_made_certain(self) -> None:
         logits = np.array([[4, 0], [0, 4]], np.float32)
-        assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(LIMITS[0])
+        temperature = fit_temperature(logits, np.array([0, 1]))
+        assert softmax(logits / np.float32(temperature)).max(1) == pytest.approx(1 - 0.5 / 3, abs=1e-4)
         assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(LIMITS[1])
 
 
