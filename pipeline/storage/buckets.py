@@ -45,6 +45,9 @@ class Bucket(Protocol):
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
 
+    def location(self, key: str) -> str:
+        """Return where a key really lies: the same text for every spelling of one place."""
+
     def delete_parts(self, *, before: float) -> int:
         """Remove the files of this machine that killed writers left before that time; return how many."""
 
@@ -155,6 +158,10 @@ class DirectoryBucket:
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
         return self._path(key)
+
+    def location(self, key: str) -> str:
+        """Return the path of a key with every link followed."""
+        return os.path.realpath(self._path(key))
 
     def delete_parts(self, *, before: float) -> int:
         """Remove what killed writers left before that time; return how many files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -117,6 +118,10 @@ class GoogleBucket:
                 blob.download_to_filename(str(part))
                 part.replace(path)
         return path
+
+    def location(self, key: str) -> str:
+        """Return the URI of a key without the empty parts that a directory would not have."""
+        return posixpath.normpath(f"/{self._bucket.name}/{key}")
 
     def delete_parts(self, *, before: float) -> int:
         """Remove the local copies that were never finished; return how many files."""

@@ -139,6 +139,16 @@ class Storage:
         base = prefix[: len(prefix) - len(key)] if key else prefix.rstrip("/") + "/"
         return sorted(base + name for name in bucket.keys(key))
 
+    def overlap(self, first: str, second: str) -> bool:
+        """Return True if two URIs are one place, or one lies in the other, however they are spelled.
+
+        Links are followed, `//` and `/.` mean what they mean to a directory, and case does not count: there
+        are file systems where it does not.
+        """
+        locations = [bucket.location(key) for bucket, key in map(self._find, (first, second))]
+        one, other = (f"{location.casefold().rstrip('/')}/" for location in locations)
+        return one.startswith(other) or other.startswith(one)
+
     def delete(self, uri: str) -> None:
         """Remove the object if it is there."""
         bucket, key = self._find(uri)

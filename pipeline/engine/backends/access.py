@@ -22,8 +22,8 @@ PROBLEM = "problem.txt"
 CACHES = ("features", "light", "weights")  # of the workspace: our trainer may add files to them
 # What only the engine and the pipeline's tasks write; a job_dir may be anywhere else in the workspace.
 PROTECTED = (
-    *("blobs", "classifiers", "datasets", "features", "heads", "light", "models", "packages", "packs"),
-    *("request_logs", "runs", "templates", "tests", "weights"),
+    *("blobs", "classifiers", "datasets", "engine", "features", "heads", "light", "models", "packages"),
+    *("packs", "request_logs", "runs", "templates", "tests", "weights"),
 )
 OUR_MODULE = "pipeline.trainer.task"
 _OUR_SETUP = re.compile(

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from pipeline.engine.models.operations import Operations
 from pipeline.engine.models.resources import Resources, get_model, get_version, version_spec
+from pipeline.engine.models.version_files import VersionFiles, VersionPlace
 from pipeline.engine.serving.artifacts import fetch_model
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
@@ -70,6 +71,7 @@ class Rollout:
         self._router = router
         self._pool = pool
         self._config = config
+        self.files = VersionFiles(storage, config.workspace)
 
     async def finish_creation(self, operation: OperationRow) -> Version:
         """Copy and load a version and make it READY; may be repeated after a crash."""
@@ -96,9 +98,7 @@ class Rollout:
 
     async def _deploy(self, version: VersionRow, operation: OperationRow) -> Deployment:
         source = version_spec(version).deployment_uri
-        if source.rstrip("/") != self._uri(version):
-            await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
-            await asyncio.to_thread(self._storage.copy_tree, source, self._uri(version))
+        await asyncio.to_thread(self.files.copy, self._place(version), source)
         deployment = self._deployment(version)
         await self._operations.cancellable(operation, deployment.start())
         return deployment
@@ -124,9 +124,9 @@ class Rollout:
     async def _remove_files(self, version: VersionRow, *, has_failed: bool) -> None:
         """Remove the files of a version, but not the only copy of one that was never served from there."""
         await asyncio.to_thread(shutil.rmtree, self._directory(version), ignore_errors=True)
-        is_adopted = version_spec(version).deployment_uri.rstrip("/") == self._uri(version)
-        if not (is_adopted and has_failed):
-            await asyncio.to_thread(self._storage.delete_tree, self._uri(version))
+        place, source = self._place(version), version_spec(version).deployment_uri
+        if not (has_failed and self.files.is_in_place(place, source)):
+            await asyncio.to_thread(self.files.remove, place)
 
     async def finish_deletion(self, operation: OperationRow) -> None:
         """Stop the worker and remove the files and the row; may be repeated after a crash."""
@@ -139,6 +139,10 @@ class Rollout:
             await deployment.close()
         if version is None:
             return
+        if version.error_message is None:  # it was served; the engine that made it may have kept no record
+            await asyncio.to_thread(
+                self.files.adopt, self._place(version), version_spec(version).deployment_uri
+            )
         await self._remove_files(version, has_failed=bool(version.error_message))
         with self._store.begin() as session:
             session.delete(session.get_one(VersionRow, version.seq))
@@ -160,17 +164,18 @@ class Rollout:
         for directory in set(self._config.cache.glob("*/*")) - current:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _uri(self, version: VersionRow) -> str:
-        return f"{self._config.workspace}/models/{version.model}/{version.name}"
+    def _place(self, version: VersionRow) -> VersionPlace:
+        return self.files.place(version.model, version.name)
 
     def _directory(self, version: VersionRow) -> Path:
         return self._config.cache / version.model / f"{version.name}.{version.seq}"
 
     def _deployment(self, version: VersionRow) -> Deployment:
         directory, spec = self._directory(version), version_spec(version)
+        uri = self._place(version).uri
 
         async def fetch() -> Path:
-            await asyncio.to_thread(fetch_model, self._storage, self._uri(version), directory, is_ours=True)
+            await asyncio.to_thread(fetch_model, self._storage, uri, directory, is_ours=True)
             return directory
 
         return Deployment(

@@ -63,13 +63,18 @@ class Versions:
 
         Raises:
             AlreadyExists: if the model has a version of this name.
-            FailedPrecondition: if deploymentUri holds no SavedModel.
+            FailedPrecondition: if deploymentUri holds no SavedModel, or files of somebody else lie where the
+                copy would.
+            InvalidArgument: if deploymentUri overlaps a place where the engine keeps copies.
         """
         body = VersionBody.read(request, where="version")
         check_name(body.name, field="version.name")
         find_runtime(body.runtime_version, body.python_version, where="version")
         with self._store.begin() as session:
             get_model(session, model_name)
+            _check_is_new(session, model_name, body.name)
+        files = self._rollout.files
+        await asyncio.to_thread(files.check, files.place(model_name, body.name), body.deployment_uri)
         await asyncio.to_thread(
             check_saved_model,
             self._storage,
@@ -79,8 +84,7 @@ class Versions:
         )
         with self._store.begin() as session:
             get_model(session, model_name)
-            if session.scalar(select(VersionRow).filter_by(model=model_name, name=body.name)) is not None:
-                raise AlreadyExists("A version with the same name already exists.", field="version.name")
+            _check_is_new(session, model_name, body.name)
             self._check_quotas(session)
             version = VersionRow(
                 model=model_name,
@@ -227,3 +231,8 @@ class Versions:
             self._router.add_model(model_name, model.default_version)
         self._operations.spawn(operation, self._rollout.finish_deletion)
         return self._operations.resource(operation)
+
+
+def _check_is_new(session: Session, model: str, name: str) -> None:
+    if session.scalar(select(VersionRow).filter_by(model=model, name=name)) is not None:
+        raise AlreadyExists("A version with the same name already exists.", field="version.name")

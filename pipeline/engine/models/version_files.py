@@ -1,0 +1,152 @@
+"""The engine's own copy of each version in the bucket, and the record of which files are in it.
+
+The copy lies at `models/<model>/<version>`, where people put files too. The record, in the folder `engine`
+that is reserved, is what makes a file the engine's: nothing that it does not name is changed or deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+from pipeline.errors import FailedPrecondition, InvalidArgument
+from pipeline.storage import Storage
+from pipeline.types import JsonObject
+
+log = logging.getLogger(__name__)
+
+RESERVED = "engine"  # the folder of the workspace that only the engine writes to
+FIELD = "version.deployment_uri"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionPlace:
+    """Where the copy of one version lies.
+
+    Args:
+        uri: The folder of the copy.
+        staging: The reserved folder in which it is made.
+        record: The reserved object that names its files.
+    """
+
+    uri: str
+    staging: str
+    record: str
+
+
+class VersionFiles:
+    """Makes, lists and removes the engine's copies of versions.
+
+    Args:
+        storage: Reads and copies models.
+        workspace: The URI that copies are kept below.
+    """
+
+    def __init__(self, storage: Storage, workspace: str) -> None:
+        self._storage = storage
+        self._reserved = f"{workspace}/{RESERVED}"
+        self._models = f"{workspace}/models"
+
+    def place(self, model: str, version: str) -> VersionPlace:
+        """Return where the copy of a version lies."""
+        return VersionPlace(
+            uri=f"{self._models}/{model}/{version}",
+            staging=f"{self._reserved}/staging/{model}/{version}",
+            record=f"{self._reserved}/versions/{model}/{version}.json",
+        )
+
+    def check(self, place: VersionPlace, source: str) -> None:
+        """Check that a copy can be made without touching what is not the engine's.
+
+        Raises:
+            InvalidArgument: if the source is, contains or lies in a place that the engine writes to.
+            FailedPrecondition: if there are files in the place of the copy that the engine did not write.
+        """
+        if self.is_in_place(place, source):
+            return
+        self._check_overlap(place, source)
+        prefix = f"{place.uri}/"
+        names = {uri.removeprefix(prefix) for uri in self._storage.list_uris(prefix)}
+        _refuse_foreign(place, names - set(self.digests(place) or {}))
+
+    def is_in_place(self, place: VersionPlace, source: str) -> bool:
+        """Return True if the source is the engine's own copy, registered again after a lost database."""
+        return source.rstrip("/") == place.uri and self.digests(place) is not None
+
+    def _check_overlap(self, place: VersionPlace, source: str) -> None:
+        for own in (place.uri, self._reserved):
+            if self._storage.overlap(source, own):
+                raise InvalidArgument(
+                    f"{source} overlaps {own}/, where the engine keeps its own copies. Put the model "
+                    "elsewhere, under jobs/ for instance, and name that place.",
+                    field=FIELD,
+                )
+
+    def copy(self, place: VersionPlace, source: str) -> None:
+        """Copy a model aside, then put it in its place; may be repeated after a crash.
+
+        Raises:
+            InvalidArgument, FailedPrecondition: as `check`.
+        """
+        if self.is_in_place(place, source):
+            return
+        self._check_overlap(place, source)
+        storage = self._storage
+        storage.delete_tree(place.staging)
+        storage.copy_tree(source, place.staging)
+        digests = self._digest(place.staging)
+        self._check_place(place, digests)
+        self._delete_named(place)
+        storage.write_json(place.record, {"format": 1, "files": digests})
+        storage.copy_tree(place.staging, place.uri)
+        storage.delete_tree(place.staging)
+
+    def _check_place(self, place: VersionPlace, digests: dict[str, str]) -> None:
+        """Refuse files that are not the engine's, unless they are what the copy would write anyway."""
+        own, present = self.digests(place) or {}, self._digest(place.uri)
+        foreign = {name for name, digest in present.items() if name not in own}
+        _refuse_foreign(place, {name for name in foreign if present[name] != digests.get(name)})
+
+    def _digest(self, folder: str) -> dict[str, str]:
+        prefix = f"{folder}/"
+        uris = self._storage.list_uris(prefix)
+        return {uri.removeprefix(prefix): self._digest_of(uri) for uri in uris}
+
+    def _digest_of(self, uri: str) -> str:
+        return hashlib.sha256(self._storage.read_bytes(uri)).hexdigest()
+
+    def digests(self, place: VersionPlace) -> dict[str, str] | None:
+        """Return the SHA-256 of each file of a copy as it was made; None if there is no record of it."""
+        if not self._storage.exists(place.record):
+            return None
+        record: JsonObject = self._storage.read_json(place.record)
+        files = record.get("files")
+        return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+
+    def adopt(self, place: VersionPlace, source: str) -> None:
+        """Record the copy that an engine before these records made, unless it is its owner's original."""
+        if self.digests(place) is not None or self._storage.overlap(source, place.uri):
+            return
+        digests = self._digest(place.uri)
+        log.info("%s has no record of its files yet; their digests are recorded now.", place.uri)
+        self._storage.write_json(place.record, {"format": 1, "files": digests})
+
+    def remove(self, place: VersionPlace) -> None:
+        """Delete the copy: the files that its record names, and nothing else."""
+        self._delete_named(place)
+        self._storage.delete(place.record)
+        self._storage.delete_tree(place.staging)
+
+    def _delete_named(self, place: VersionPlace) -> None:
+        for name in self.digests(place) or {}:
+            self._storage.delete(f"{place.uri}/{name}")
+
+
+def _refuse_foreign(place: VersionPlace, names: set[str]) -> None:
+    if names:
+        raise FailedPrecondition(
+            f"{place.uri}/ holds {len(names)} files that the engine did not write, {min(names)} for "
+            "instance. Move them, or choose another name for the version.",
+            field="version.name",
+        )
