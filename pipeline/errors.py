@@ -312,6 +312,10 @@ class Unavailable(ApiError):
     """A part of the engine is not ready; come again later."""
 
 
+class DatabaseUnavailable(Unavailable):
+    """The engine's database cannot be used now: it is locked, or its disk is full. Nothing was written."""
+
+
 class DeadlineExceeded(ApiError):
     """A request took longer than it may; come again later."""
 

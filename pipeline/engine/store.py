@@ -2,31 +2,46 @@
 
 The event loop is the only writer and each call takes well under a millisecond of SQLite's time, so a read and
 the write that follows from it need no lock: nothing awaits between them. `:predict` never comes here.
+A database that is locked by another process or has no disk left fails at once, so that the loop never waits:
+clients get a 503, and the engine's own tasks write through `retry`, which waits off the loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import itertools
 import json
+import logging
 import sqlite3
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import StackError
+from pipeline.errors import DatabaseUnavailable, StackError
 from pipeline.types import JsonObject
 
+log = logging.getLogger(__name__)
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_MILLISECONDS = 20  # the event loop waits as long for another process's lock
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts to write; the last one again and again
+PASSING = {  # the primary codes of SQLite's errors that end by themselves
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
+}
+Result = TypeVar("Result")
 
 
 class Base(DeclarativeBase):
@@ -115,8 +130,14 @@ def etag(resource: JsonObject) -> str:
 
 
 def _set_pragmas(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+    busy = f"busy_timeout={BUSY_MILLISECONDS}"
+    for pragma in (busy, "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Return True if an error ends by itself: a lock, or a disk without room."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
 
 
 class Store:
@@ -138,6 +159,8 @@ class Store:
             self._upgrade()
         except DatabaseError as error:
             self.close()
+            if _is_passing(error.orig):
+                raise StackError(f"The engine's database {path} cannot be used now: {error.orig}.") from error
             raise StackError(
                 f"The engine's database {path} is damaged ({error.orig}). Move it, {path.name}-wal and "
                 f"{path.name}-shm away, start the engine, and run `graft engine rebuild`."
@@ -158,9 +181,36 @@ class Store:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def begin(self) -> AbstractContextManager[Session]:
-        """Open a transaction: committed at the end of the block, rolled back on an error."""
-        return self._sessions.begin()
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Open a transaction: committed at the end of the block, rolled back on an error.
+
+        Raises:
+            DatabaseUnavailable: if the database is locked or its disk is full; nothing was written.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except (OperationalError, sqlite3.OperationalError) as error:
+            cause = error.orig if isinstance(error, OperationalError) else error
+            if not _is_passing(cause):
+                raise
+            text = f"The engine's database cannot be used now: {cause}. Nothing was changed; try again."
+            raise DatabaseUnavailable(text, retry_after_seconds=1) from error
+
+    async def retry(self, work: Callable[[], Result]) -> Result:
+        """Return the result of work that uses the database, repeating it with back-off until it can.
+
+        Args:
+            work: Opens transactions; it must be possible to repeat.
+        """
+        for seconds in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            try:
+                return work()
+            except DatabaseUnavailable as error:
+                log.warning("%s", error.message)
+            await asyncio.sleep(seconds)
+        raise AssertionError("the last pause repeats for ever")
 
     def close(self) -> None:
         """Close the database."""

@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy import Select, func, select
 
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
 from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.store import JobRow, Store, now, timestamp
+from pipeline.engine.supervision import supervise
 from pipeline.engine.v1.errors import as_api_error, error_text
 from pipeline.engine.v1.fields import seconds_of
 from pipeline.engine.v1.resources import PredictionInput, TrainingInput
@@ -120,6 +122,9 @@ class JobRunner:
             job.output = change.output.to_json() if change.output else job.output
         log.info("Job %s is %s.", job_id, change.state)
 
+    async def _record(self, job_id: str, change: JobChange) -> None:
+        await self._store.retry(partial(self.change, job_id, change))
+
     def start(self) -> None:
         """Start to run the queues; jobs that ran when the engine died come first, whatever the slots."""
         self._predictor.clean()
@@ -130,7 +135,7 @@ class JobRunner:
                 ).all()
             for job in live:
                 self._spawn(kind, job)
-        self._queues = [asyncio.create_task(self._work(kind)) for kind in Kind]
+        self._queues = [asyncio.create_task(supervise("queue", partial(self._work, kind))) for kind in Kind]
 
     async def stop(self) -> None:
         """Stop watching; training jobs run on without the engine."""
@@ -142,22 +147,27 @@ class JobRunner:
     async def _work(self, kind: Kind) -> None:
         while True:
             self._added[kind].clear()
-            self._expire(kind)
-            while len(self._running[kind]) < self._slots[kind] and (job := self._next(kind)):
-                self.change(job.job_id, JobChange(state=JobState.PREPARING))
-                job.state = JobState.PREPARING
-                self._spawn(kind, job)
+            seconds = await self._store.retry(partial(self._start_jobs, kind))
             try:
-                await asyncio.wait_for(self._added[kind].wait(), self._seconds_to_expiry(kind))
+                await asyncio.wait_for(self._added[kind].wait(), seconds)
             except TimeoutError:
                 continue
+
+    def _start_jobs(self, kind: Kind) -> float | None:
+        """Start the jobs that there are slots for; return how soon the next one waits too long."""
+        self._expire(kind)
+        while len(self._running[kind]) < self._slots[kind] and (job := self._next(kind)):
+            self.change(job.job_id, JobChange(state=JobState.PREPARING))
+            job.state = JobState.PREPARING
+            self._spawn(kind, job)
+        return self._seconds_to_expiry(kind)
 
     def _next(self, kind: Kind) -> JobRow | None:
         with self._store.begin() as session:
             return session.scalars(queued(kind).limit(1)).first()
 
     def _spawn(self, kind: Kind, job: JobRow) -> None:
-        task = asyncio.create_task(self._run(kind, job))
+        task = asyncio.create_task(supervise("job", partial(self._run, kind, job)))
         self._running[kind].add(task)
         task.add_done_callback(self._running[kind].discard)
         task.add_done_callback(lambda _: self.wake(kind))
@@ -185,27 +195,33 @@ class JobRunner:
             ending = JobChange(state=JobState.FAILED, error_message="The engine failed; see its log.")
         if kind == Kind.TRAINING:
             await self._backend.stop(job.job_id)  # ends what the program left running, too
-        if self._state(job) == JobState.CANCELLING:  # cancelled by a client, even if it ended meanwhile
-            ending = CANCELLED
-        self.change(job.job_id, replace(ending, end_time=ending.end_time or now()))
+        await self._store.retry(partial(self._end, job, replace(ending, end_time=ending.end_time or now())))
 
-    def _state(self, job: JobRow) -> JobState:
+    def _end(self, job: JobRow, ending: JobChange) -> None:
+        if self._read_state(job) == JobState.CANCELLING:  # by a client, even if it ended meanwhile
+            ending = replace(CANCELLED, end_time=ending.end_time)
+        self.change(job.job_id, ending)
+
+    def _read_state(self, job: JobRow) -> JobState:
         with self._store.begin() as session:
             return JobState(session.scalars(select(JobRow.state).filter_by(job_id=job.job_id)).one())
 
+    async def _state(self, job: JobRow) -> JobState:
+        return await self._store.retry(partial(self._read_state, job))
+
     async def _train(self, job: JobRow) -> JobChange:
-        if self._state(job) == JobState.PREPARING:
+        if await self._state(job) == JobState.PREPARING:
             await self._backend.start(training_job(job))
         return await self._watch(job)
 
     async def _watch(self, job: JobRow) -> JobChange:
         while not (status := self._backend.status(job.job_id)).is_over and status.state != RunState.ABSENT:
-            state = self._state(job)
+            state = await self._state(job)
             if state == JobState.CANCELLING:
                 return CANCELLED
             if state == JobState.PREPARING and status.state == RunState.RUNNING:
                 start_time = _moment(status.started)
-                self.change(job.job_id, JobChange(state=JobState.RUNNING, start_time=start_time))
+                await self._record(job.job_id, JobChange(state=JobState.RUNNING, start_time=start_time))
             elif state == JobState.PREPARING and job.start_before and job.start_before < time.time():
                 return _cancelled_waiting(job)
             await asyncio.sleep(POLL_SECONDS)
@@ -229,13 +245,13 @@ class JobRunner:
 
     async def _predict(self, job: JobRow) -> JobChange:
         value = PredictionInput.read(job.input, where="prediction_input")
-        if self._state(job) == JobState.CANCELLING:
+        if await self._state(job) == JobState.CANCELLING:
             return CANCELLED
-        self.change(job.job_id, JobChange(state=JobState.RUNNING, start_time=job.start_time or now()))
+        await self._record(job.job_id, JobChange(state=JobState.RUNNING, start_time=job.start_time or now()))
         running = asyncio.create_task(self._predictor.run(job.job_id, value))
         try:
             while not running.done():
-                if self._state(job) == JobState.CANCELLING:
+                if await self._state(job) == JobState.CANCELLING:
                     return CANCELLED
                 await asyncio.wait([running], timeout=POLL_SECONDS)
             return JobChange(state=JobState.SUCCEEDED, output=running.result())

@@ -8,12 +8,14 @@ import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline.engine.store import OperationRow, Store, now
+from pipeline.engine.supervision import supervise
 from pipeline.engine.v1.errors import as_api_error, operation_error
 from pipeline.engine.v1.paging import Page
 from pipeline.engine.v1.resources import model_path, version_path
@@ -27,7 +29,7 @@ from pipeline.engine.v1.responses import (
     Version,
     VersionName,
 )
-from pipeline.errors import Cancelled, Internal, NotFound, PipelineError
+from pipeline.errors import Cancelled, DatabaseUnavailable, Internal, NotFound, PipelineError
 from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
@@ -185,18 +187,22 @@ class Operations:
 
     def spawn(self, operation: OperationRow, work: Work) -> None:
         """Run the work in the background, and finish the operation with its result or its error."""
-        task = asyncio.create_task(self._run(operation, work))
+        task = asyncio.create_task(supervise("operation", partial(self._run, operation, work)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, operation: OperationRow, work: Work) -> None:
         try:
-            self._finish(operation, response=_to_json(await work(operation)))
+            finish = partial(self._finish, operation, response=_to_json(await work(operation)))
+        except DatabaseUnavailable:
+            raise  # the work is repeated
         except PipelineError as error:
-            self._finish(operation, error=operation_error(as_api_error(error)))
+            finish = partial(self._finish, operation, error=operation_error(as_api_error(error)))
         except Exception:  # the edge of the task
             log.exception("Operation %s failed.", operation.operation_id)
-            self._finish(operation, error=operation_error(Internal("The engine failed; see its log.")))
+            failure = operation_error(Internal("The engine failed; see its log."))
+            finish = partial(self._finish, operation, error=failure)
+        await self._store.retry(finish)
 
     def _finish(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
@@ -20,7 +21,7 @@ from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import ModelRow, OperationRow, Store, VersionRow
 from pipeline.engine.v1.responses import Version, VersionState
-from pipeline.errors import Cancelled, FailedPrecondition, Internal, PipelineError
+from pipeline.errors import Cancelled, DatabaseUnavailable, FailedPrecondition, Internal, PipelineError
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ class Rollout:
             raise kind(version.error_message or "Create Version failed.")
         try:
             deployment = await self._deploy(version, operation)
+        except DatabaseUnavailable:
+            raise  # the operation is repeated
         except PipelineError as error:
             text = f"Create Version failed. {_bad_model(error)}"
             await self._fail(version, text)
@@ -94,7 +97,7 @@ class Rollout:
             log.exception("Version %s could not be deployed.", version.name)
             await self._fail(version, "Create Version failed. The engine failed; see its log.")
             raise Internal("Create Version failed. The engine failed; see its log.") from error
-        return self._make_ready(version, deployment)
+        return await self._store.retry(partial(self._make_ready, version, deployment))
 
     async def _deploy(self, version: VersionRow, operation: OperationRow) -> Deployment:
         source = version_spec(version).deployment_uri
@@ -116,10 +119,13 @@ class Rollout:
         return self._resources.version(row, is_default=is_default)
 
     async def _fail(self, version: VersionRow, text: str) -> None:
+        await self._store.retry(partial(self._mark_failed, version, text))
+        await self._remove_files(version, has_failed=True)
+
+    def _mark_failed(self, version: VersionRow, text: str) -> None:
         with self._store.begin() as session:
             row = session.get_one(VersionRow, version.seq)
             row.state, row.error_message = VersionState.FAILED, text
-        await self._remove_files(version, has_failed=True)
 
     async def _remove_files(self, version: VersionRow, *, has_failed: bool) -> None:
         """Remove the files of a version, but not the only copy of one that was never served from there."""
@@ -144,6 +150,9 @@ class Rollout:
                 self.files.adopt, self._place(version), version_spec(version).deployment_uri
             )
         await self._remove_files(version, has_failed=bool(version.error_message))
+        await self._store.retry(partial(self._delete_row, version))
+
+    def _delete_row(self, version: VersionRow) -> None:
         with self._store.begin() as session:
             session.delete(session.get_one(VersionRow, version.seq))
 

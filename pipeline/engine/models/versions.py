@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,9 +22,11 @@ from pipeline.engine.v1.paging import Page
 from pipeline.engine.v1.patches import VERSION_FIELDS, read_update
 from pipeline.engine.v1.resources import VersionBody, VersionSpec
 from pipeline.engine.v1.responses import Operation, Version, VersionList, VersionState
-from pipeline.errors import AlreadyExists, FailedPrecondition, ResourceExhausted
+from pipeline.errors import AlreadyExists, DatabaseUnavailable, FailedPrecondition, ResourceExhausted
 from pipeline.storage import Storage
 from pipeline.types import JsonValue
+
+log = logging.getLogger(__name__)
 
 
 class Versions:
@@ -125,10 +128,17 @@ class Versions:
         self._uses[deployment.name] = now()
 
     def save_uses(self) -> None:
-        """Write when versions were last used."""
-        if not self._uses:
-            return
+        """Write when versions were last used; later, if the database cannot be used now."""
         uses, self._uses = self._uses, {}
+        try:
+            self._write_uses(uses)
+        except DatabaseUnavailable as error:
+            self._uses = uses | self._uses
+            log.warning("%s", error.message)
+
+    def _write_uses(self, uses: dict[str, str]) -> None:
+        if not uses:
+            return
         with self._store.begin() as session:
             for full_name, moment in uses.items():
                 model, _, name = full_name.partition("/")
@@ -228,7 +238,7 @@ class Versions:
             operation = self._operations.begin(
                 session, OperationType.DELETE_VERSION, model_name, name, labels=version.body.get("labels")
             )
-            self._router.add_model(model_name, model.default_version)
+        self._router.add_model(model_name, model.default_version)
         self._operations.spawn(operation, self._rollout.finish_deletion)
         return self._operations.resource(operation)
 

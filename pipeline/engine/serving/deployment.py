@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.serving.pool import ModelWorker, WorkerPool
+from pipeline.engine.supervision import report_failure
 from pipeline.engine.v1.resources import RequestLoggingConfig
 from pipeline.errors import DeadlineExceeded, PipelineError, ResourceExhausted, Unavailable
 
@@ -124,6 +125,10 @@ class Deployment:
                 failures += 1
                 self._has_failed = True
                 log.error("%s could not be loaded: %s", self.name, error.message)
+            except Exception as error:  # the edge of the task: it would never be loaded again
+                failures += 1
+                self._has_failed = True
+                report_failure("deployment", error)
 
     async def _next_worker(self) -> ModelWorker:
         while (worker := await asyncio.shield(self._worker)).closed.is_set():

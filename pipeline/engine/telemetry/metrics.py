@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import JobRow, Store
+from pipeline.engine.supervision import FAILURES
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PICTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -49,6 +50,7 @@ class Metrics:
         )
         restricted.labels(sandbox.mode, str(sandbox.abi)).set(sandbox.is_active)
         self._registry.register(_State(store, router))
+        self._registry.register(FAILURES)
         self._labels: set[tuple[str, str, str]] = set()
 
     def count_prediction(self, name: str, *, code: int, seconds: float, batches: Sequence[int] = ()) -> None:

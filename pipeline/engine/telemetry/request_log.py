@@ -10,6 +10,7 @@ import uuid
 from collections import defaultdict
 from datetime import UTC, datetime
 
+from pipeline.engine.supervision import supervise
 from pipeline.engine.v1.resources import RequestLoggingConfig
 from pipeline.errors import StorageError
 from pipeline.storage import Storage
@@ -61,7 +62,7 @@ class RequestLog:
 
     def start(self) -> None:
         """Begin to write at the interval."""
-        self._writer = asyncio.create_task(self._write_periodically())
+        self._writer = asyncio.create_task(supervise("request log", self._write_periodically))
 
     async def _write_periodically(self) -> None:
         while True:

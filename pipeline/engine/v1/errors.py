@@ -14,6 +14,7 @@ from pipeline.errors import (
     AlreadyExists,
     ApiError,
     Cancelled,
+    DatabaseUnavailable,
     DeadlineExceeded,
     FailedPrecondition,
     Internal,
@@ -55,6 +56,7 @@ CODES: dict[type[ApiError], Code] = {
     Internal: Code(500, "INTERNAL", 13),
     Unimplemented: Code(501, "UNIMPLEMENTED", 12),
     Unavailable: Code(503, "UNAVAILABLE", 14),
+    DatabaseUnavailable: Code(503, "UNAVAILABLE", 14),
     DeadlineExceeded: Code(504, "DEADLINE_EXCEEDED", 4),
 }
 

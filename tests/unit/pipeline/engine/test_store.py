@@ -42,10 +42,10 @@ def test_a_damaged_database_is_refused_with_the_remedy(tmp_path, damage):
         Store(path)
 
 
-def test_the_database_is_in_wal_mode(store):
+def test_the_database_is_in_wal_mode_and_the_event_loop_hardly_waits_for_a_lock(store):
     with store.database.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
-        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 10000
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 20
 
 
 def test_what_was_written_is_there_when_it_is_opened_again_and_a_failed_block_leaves_nothing(store, tmp_path):

@@ -365,3 +365,22 @@ class TestNodes:
             await router.close()
 
         asyncio.run(run())
+
+
+def test_a_version_is_loaded_again_after_an_exception_that_nobody_foresaw(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.engine.serving.deployment.RETRY_SECONDS", (0.0,))
+
+    async def run():
+        pool = FakePool()
+        deployment, load = serve(pool, tmp_path), pool.load
+
+        async def fail(name, directory):
+            pool.load = load
+            raise OSError(24, "Too many open files")
+
+        pool.load = fail
+        answer = await deployment.ask(ONLINE)
+        await deployment.close()
+        return answer
+
+    assert b"served_by" in asyncio.run(run()).payload
