@@ -284,6 +284,10 @@ class FailedPrecondition(ApiError):
     """The system is not in the state the request needs."""
 
 
+class DamagedModel(FailedPrecondition):
+    """Files of a version are not what they were when it was created, and cannot be restored."""
+
+
 class Aborted(ApiError):
     """The resource was changed since the client read it."""
 

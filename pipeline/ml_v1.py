@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 # Begins the `errorMessage` of a job whose packages the engine refuses; another job would meet the same.
+DAMAGED_FILES = "Damaged files"  # how the error message of a version that is not served any more begins
 PACKAGES_REFUSED = "The packages cannot be installed."
 RUNTIME_VERSION = "2.21"  # named after TensorFlow's minor version, as v1 does
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -242,6 +243,7 @@ def check_stack(settings: Settings) -> Iterator[Finding]:
     yield _answers("engine", stack.engine.url, engine_answers)
     if engine_answers:
         yield from _lost_models(stack, settings)
+        yield from _damaged_versions(stack)
     airflow_answers = get_json(f"{stack.airflow.url}/api/v2/monitor/health") is not None
     yield _answers("airflow", stack.airflow.url, airflow_answers)
     if airflow_answers:
@@ -268,6 +270,21 @@ def _lost_models(stack: StackStatus, settings: Settings) -> Iterator[Finding]:
         names = ", ".join(f"{model} ({len(versions)} versions)" for model, versions in lost.items())
         detail = f"it does not know models of the bucket: {names}. `graft engine rebuild` registers them"
         yield Finding(check="engine database", state="broken", detail=detail)
+
+
+def _damaged_versions(stack: StackStatus) -> Iterator[Finding]:
+    from pipeline.cli.connection import connect_engine
+    from pipeline.ml_engine.protocol import resource_id
+    from pipeline.ml_v1 import DAMAGED_FILES
+
+    engine = connect_engine(stack)
+    with suppress(PipelineError):  # an engine that does not answer is a finding already
+        for model in map(resource_id, engine.list_models()):
+            for version in engine.list_versions(model):
+                message = version.get("errorMessage", "")
+                if message.startswith(DAMAGED_FILES):
+                    detail = f"{resource_id(version)} is not served. {message}"
+                    yield Finding(check=f"model {model}", state="broken", detail=detail)
 
 
 def _import_errors(stack: StackStatus, checked: Collection[str]) -> Iterator[Finding]:

@@ -14,14 +14,21 @@ from sqlalchemy import select
 from pipeline.engine.models.operations import Operations
 from pipeline.engine.models.resources import Resources, get_model, get_version, version_spec
 from pipeline.engine.models.version_files import VersionFiles, VersionPlace
-from pipeline.engine.serving.artifacts import fetch_model
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import ModelRow, OperationRow, Store, VersionRow
 from pipeline.engine.v1.responses import Version, VersionState
-from pipeline.errors import Cancelled, DatabaseUnavailable, FailedPrecondition, Internal, PipelineError
+from pipeline.errors import (
+    Cancelled,
+    DamagedModel,
+    DatabaseUnavailable,
+    FailedPrecondition,
+    Internal,
+    PipelineError,
+)
+from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -162,7 +169,7 @@ class Rollout:
             defaults = {model.name: model.default_version for model in session.scalars(select(ModelRow))}
             versions = list(session.scalars(select(VersionRow).order_by(VersionRow.seq.desc())))
         self._sweep({self._directory(version) for version in versions})
-        ready = [version for version in versions if version.state == VersionState.READY]
+        ready = [row for row in versions if row.state == VersionState.READY or is_damaged(row)]
         for name, default in defaults.items():
             self._router.add_model(name, default)
         for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
@@ -179,12 +186,26 @@ class Rollout:
     def _directory(self, version: VersionRow) -> Path:
         return self._config.cache / version.model / f"{version.name}.{version.seq}"
 
+    def _record_damage(self, version: VersionRow, text: str | None) -> None:
+        """Record that the files of a served version are damaged, or with None that they are right again."""
+        with self._store.begin() as session:
+            row = session.get(VersionRow, version.seq)
+            if row is not None and (row.state == VersionState.READY or is_damaged(row)):
+                if row.error_message != text:
+                    row.error_message = text
+                    row.state = VersionState.FAILED if text else VersionState.READY
+
     def _deployment(self, version: VersionRow) -> Deployment:
         directory, spec = self._directory(version), version_spec(version)
-        uri = self._place(version).uri
+        place = self._place(version)
 
         async def fetch() -> Path:
-            await asyncio.to_thread(fetch_model, self._storage, uri, directory, is_ours=True)
+            try:
+                await asyncio.to_thread(self.files.fetch, place, spec.deployment_uri, directory)
+            except DamagedModel as error:
+                await self._store.retry(partial(self._record_damage, version, error.message))
+                raise
+            await self._store.retry(partial(self._record_damage, version, None))
             return directory
 
         return Deployment(
@@ -195,6 +216,12 @@ class Rollout:
             min_nodes=spec.min_nodes,
             request_logging=spec.request_logging_config,
         )
+
+
+def is_damaged(version: VersionRow) -> bool:
+    """Return True if a version was READY until its files were found damaged."""
+    text = version.error_message or ""
+    return version.state == VersionState.FAILED and text.startswith(DAMAGED_FILES)
 
 
 def _bad_model(error: PipelineError) -> str:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
-from pipeline.errors import FailedPrecondition, InvalidArgument
+from pipeline.engine.serving.artifacts import fetch_model
+from pipeline.errors import DamagedModel, FailedPrecondition, InvalidArgument, ObjectNotFound
+from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
@@ -120,7 +124,11 @@ class VersionFiles:
         """Return the SHA-256 of each file of a copy as it was made; None if there is no record of it."""
         if not self._storage.exists(place.record):
             return None
-        record: JsonObject = self._storage.read_json(place.record)
+        try:
+            record: JsonObject = self._storage.read_json(place.record)
+        except ValueError:
+            log.error("%s is damaged; the digests of the version's files are not known.", place.record)
+            return None
         files = record.get("files")
         return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
 
@@ -132,6 +140,44 @@ class VersionFiles:
         log.info("%s has no record of its files yet; their digests are recorded now.", place.uri)
         self._storage.write_json(place.record, {"format": 1, "files": digests})
 
+    def fetch(self, place: VersionPlace, source: str, directory: Path) -> None:
+        """Copy a version to this machine and check every file; damaged ones are restored from the source.
+
+        Raises:
+            DamagedModel: if the source has not the file any more that was copied from it.
+        """
+        self.adopt(place, source)
+        digests = self.digests(place) or {}
+        try:
+            fetch_model(self._storage, place.uri, directory, is_ours=True)
+        except ObjectNotFound:
+            if not digests:
+                raise
+        if _is_intact(directory, digests):
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        self._restore(place, source, digests)
+        fetch_model(self._storage, place.uri, directory, is_ours=True)
+        if not _is_intact(directory, digests):
+            shutil.rmtree(directory, ignore_errors=True)
+            raise DamagedModel(f"{DAMAGED_FILES} in {directory}: what is written there is read differently.")
+
+    def _restore(self, place: VersionPlace, source: str, digests: dict[str, str]) -> None:
+        damaged = [name for name, digest in digests.items() if not self._has(f"{place.uri}/{name}", digest)]
+        lost = [name for name in damaged if not self._has(f"{source.rstrip('/')}/{name}", digests[name])]
+        if lost:
+            raise DamagedModel(
+                f"{DAMAGED_FILES} in {place.uri}/: {', '.join(lost)} changed since the version was made, and "
+                f"{source} does not hold the original. Create another version from an intact model."
+            )
+        for name in damaged:
+            log.error("%s/%s was damaged and is restored from %s.", place.uri, name, source)
+            data = self._storage.read_bytes(f"{source.rstrip('/')}/{name}")
+            self._storage.write_bytes(f"{place.uri}/{name}", data)
+
+    def _has(self, uri: str, digest: str) -> bool:
+        return self._storage.exists(uri) and self._digest_of(uri) == digest
+
     def remove(self, place: VersionPlace) -> None:
         """Delete the copy: the files that its record names, and nothing else."""
         self._delete_named(place)
@@ -141,6 +187,16 @@ class VersionFiles:
     def _delete_named(self, place: VersionPlace) -> None:
         for name in self.digests(place) or {}:
             self._storage.delete(f"{place.uri}/{name}")
+
+
+def _is_intact(directory: Path, digests: dict[str, str]) -> bool:
+    paths = {directory / name: digest for name, digest in digests.items()}
+    return all(path.is_file() and _digest_of_file(path) == digest for path, digest in paths.items())
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_foreign(place: VersionPlace, names: set[str]) -> None:

@@ -15,7 +15,7 @@ from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerReq
 from pipeline.engine.serving.pool import ModelWorker, WorkerPool
 from pipeline.engine.supervision import report_failure
 from pipeline.engine.v1.resources import RequestLoggingConfig
-from pipeline.errors import DeadlineExceeded, PipelineError, ResourceExhausted, Unavailable
+from pipeline.errors import DamagedModel, DeadlineExceeded, PipelineError, ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Deployment:
         self.request_logging = request_logging
         self.limits = limits
         self.min_nodes = min_nodes
-        self.runtime = ""
+        self.runtime = self.damage = ""  # why its files are refused
         self._fetch = fetch
         self._pool = pool
         self._worker: asyncio.Future[ModelWorker] = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ class Deployment:
 
     async def _load(self) -> ModelWorker:
         worker = await self._pool.load(self.name, await self._fetch())
-        self.runtime = worker.runtime
+        self.runtime, self.damage = worker.runtime, ""
         return worker
 
     async def start(self) -> None:
@@ -124,11 +124,20 @@ class Deployment:
             except PipelineError as error:
                 failures += 1
                 self._has_failed = True
+                if isinstance(error, DamagedModel):
+                    self._refuse(error.message)
                 log.error("%s could not be loaded: %s", self.name, error.message)
             except Exception as error:  # the edge of the task: it would never be loaded again
                 failures += 1
                 self._has_failed = True
                 report_failure("deployment", error)
+
+    def _refuse(self, damage: str) -> None:
+        """Answer those who wait, and those who come, with what is damaged; loading is tried again."""
+        self.damage, waiting = damage, self._worker
+        self._worker = asyncio.get_running_loop().create_future()
+        waiting.set_exception(Unavailable(damage))
+        waiting.exception()  # marks it as retrieved: maybe nothing waits for it
 
     async def _next_worker(self) -> ModelWorker:
         while (worker := await asyncio.shield(self._worker)).closed.is_set():
@@ -203,6 +212,8 @@ class Deployment:
     async def _wait_for_worker(self) -> ModelWorker:
         if self._worker.done() and not (worker := self._worker.result()).closed.is_set():
             return worker
+        if self.damage:
+            raise Unavailable(self.damage)
         return await asyncio.wait_for(self._next_worker(), self.limits.wait_seconds)
 
     async def _ask_worker(self, worker: ModelWorker, request: WorkerRequest) -> WorkerReply:

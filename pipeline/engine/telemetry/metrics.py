@@ -94,10 +94,17 @@ class _State(Collector):
             "Predictions not yet answered, waiting ones counted.",
             labels=("model", "version"),
         )
+        damaged = GaugeMetricFamily(
+            "graft_version_damaged",
+            "1 while the files of a version are damaged and it is refused.",
+            labels=("model", "version"),
+        )
         for model, version, deployment in self._router.versions():
+            damaged.add_metric((model, version), int(bool(deployment.damage)))
             loaded.add_metric((model, version, deployment.runtime), int(deployment.is_loaded))
             waiting.add_metric((model, version), deployment.in_flight)
         yield loaded
+        yield damaged
         yield waiting
         yield self._jobs()
 

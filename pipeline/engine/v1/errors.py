@@ -14,6 +14,7 @@ from pipeline.errors import (
     AlreadyExists,
     ApiError,
     Cancelled,
+    DamagedModel,
     DatabaseUnavailable,
     DeadlineExceeded,
     FailedPrecondition,
@@ -46,6 +47,7 @@ class Code:
 CODES: dict[type[ApiError], Code] = {
     InvalidArgument: Code(400, "INVALID_ARGUMENT", 3),
     FailedPrecondition: Code(400, "FAILED_PRECONDITION", 9),
+    DamagedModel: Code(400, "FAILED_PRECONDITION", 9),
     Unauthenticated: Code(401, "UNAUTHENTICATED", 16),
     PermissionDenied: Code(403, "PERMISSION_DENIED", 7),
     NotFound: Code(404, "NOT_FOUND", 5),
