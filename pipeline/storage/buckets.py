@@ -55,6 +55,9 @@ class Bucket(Protocol):
 class DirectoryBucket:
     """A directory that stands for a bucket.
 
+    A symbolic link is followed as long as it stays in the directory. What one leads to outside is not in the
+    bucket: it cannot be read, is not listed, and nothing is written through it. A link may be deleted.
+
     Args:
         root: The directory; it is made when first written to.
         parts: Where objects are written before they get their names, on the same file system; by default
@@ -71,9 +74,17 @@ class DirectoryBucket:
             raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
         return path
 
+    def _path_inside(self, key: str) -> Path:
+        """Return the path of an object that no link moves out of the bucket."""
+        path = self._path(key)
+        if not self._is_inside(path):
+            text = f"There is no object {key!r} under {self.root}: a link on the way leads out of the bucket."
+            raise ObjectNotFound(text, key=key)
+        return path
+
     def read(self, key: str) -> bytes:
         """Return the object's bytes."""
-        path = self._path(key)
+        path = self._path_inside(key)
         try:
             return path.read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -88,7 +99,7 @@ class DirectoryBucket:
         return self._place(key, partial(_write_large, write), if_absent=if_absent)
 
     def _place(self, key: str, fill: Callable[[int], None], *, if_absent: bool) -> bool:
-        path = self._path(key)
+        path = self._path_inside(key)
         if if_absent and path.exists():
             return False
         part = (
@@ -131,21 +142,32 @@ class DirectoryBucket:
 
     def exists(self, key: str) -> bool:
         """Return True if the object exists."""
-        return self._path(key).is_file()
+        try:
+            return self._path_inside(key).is_file()
+        except ObjectNotFound:
+            return False
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys with this prefix."""
         folder = self._path(prefix.rpartition("/")[0])
+        if not self._is_inside(folder):
+            return
         for directory, _, names in os.walk(folder):
             inside = Path(directory).relative_to(self.root).as_posix()
             for name in names:
                 key = name if inside == "." else f"{inside}/{name}"
                 if key.startswith(prefix) and not name.endswith(".part"):
-                    yield key
+                    if not os.path.islink(path := Path(directory, name)) or self._is_inside(path):
+                        yield key
+
+    def _is_inside(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
         path = self._path(key)
+        if not self._is_inside(path.parent):
+            return
         path.unlink(missing_ok=True)
         parent = path.parent
         while parent != self.root and parent.is_relative_to(self.root):
@@ -157,6 +179,7 @@ class DirectoryBucket:
 
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
+        self._path_inside(key)
         return self._path(key)
 
     def location(self, key: str) -> str:

@@ -343,3 +343,52 @@ def test_parts_are_written_where_the_engine_says(tmp_path: Path) -> None:
         b"largesmall"
     )
     assert list(parts.iterdir()) == []
+
+
+class TestLinks:
+    @pytest.fixture
+    def outside(self, tmp_path: Path) -> Path:
+        """A directory outside every bucket; `file` and `folder` in the bucket are links to it."""
+        outside, bucket = tmp_path / "outside", tmp_path / "bucket"
+        for directory in (outside, bucket):
+            directory.mkdir()
+        (outside / "secret").write_bytes(b"secret")
+        (bucket / "file").symlink_to(outside / "secret")
+        (bucket / "folder").symlink_to(outside)
+        (bucket / "missing").symlink_to(outside / "new")
+        return outside
+
+    @pytest.fixture
+    def linked(self, outside: Path, tmp_path: Path) -> Storage:
+        return Storage({"graft": tmp_path / "bucket"})
+
+    @pytest.mark.parametrize("uri", ["gs://graft/file", "gs://graft/folder/secret"])
+    def test_what_a_link_leads_to_outside_cannot_be_read(self, linked: Storage, uri: str) -> None:
+        for read in (linked.read_bytes, linked.local_path):
+            with pytest.raises(ObjectNotFound, match="leads out of the bucket"):
+                read(uri)
+        assert not linked.exists(uri)
+        assert linked.list_uris("gs://graft/") == []
+        assert linked.list_uris("gs://graft/folder/") == []
+
+    @pytest.mark.parametrize("uri", ["gs://graft/folder/new", "gs://graft/missing", "gs://graft/folder/a/b"])
+    def test_nothing_is_written_through_it(self, linked: Storage, outside: Path, uri: str) -> None:
+        for write in (linked.write_bytes, linked.create_bytes):
+            with pytest.raises(ObjectNotFound, match="leads out of the bucket"):
+                write(uri, b"1")
+        assert [path.name for path in outside.iterdir()] == ["secret"]
+
+    def test_deleting_removes_the_link_and_never_its_target(self, linked: Storage, outside: Path) -> None:
+        for uri in ("gs://graft/folder/secret", "gs://graft/file"):
+            linked.delete(uri)
+        linked.delete_tree("gs://graft/folder")
+        assert (outside / "secret").read_bytes() == b"secret"
+
+    def test_a_link_within_the_bucket_and_a_bucket_that_is_a_link_work(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "bucket").symlink_to(tmp_path / "real")
+        storage = Storage({"graft": tmp_path / "bucket"})
+        storage.write_bytes("gs://graft/a", b"1")
+        (tmp_path / "real" / "b").symlink_to("a")
+        assert storage.read_bytes("gs://graft/b") == b"1"
+        assert storage.list_uris("gs://graft/") == ["gs://graft/a", "gs://graft/b"]
