@@ -46,6 +46,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
     DeadlineExceeded  Internal
     Aborted  Cancelled
+    DamagedModel  DatabaseUnavailable
 """
 
 from __future__ import annotations
