@@ -40,6 +40,7 @@ HOW_RECORDS_ARE_READ = ("__init__", "codec", "formats")  # no artifacts themselv
 def test_every_artifact_is_defined(module: str) -> None:
     words = {"dataset": "dataset version", "model_record": "lineage", "steps": "run summary"}
     words |= {"training": "training record", "pack": "pack index", "takedowns": "takedown"}
+    words |= {"model_files": "model directory"}
     assert words.get(module, module.replace("_", " ")) in TERMS
 
 
