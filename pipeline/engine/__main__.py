@@ -17,6 +17,7 @@ import uvicorn
 
 from pipeline.config import Settings
 from pipeline.engine.api.app import create_app
+from pipeline.engine.api.connections import LimitedProtocol, connection_limit
 from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.engine import Engine, local_parts
 from pipeline.engine.settings import EngineSettings
@@ -102,8 +103,12 @@ def serve(host: str, port: int, home: Path) -> None:
             settings=limits,
         )
         app = create_app(Engine(parts, limits))
+        LimitedProtocol.max_connections = connection_limit(limits.max_connections)
+        LimitedProtocol.header_seconds = limits.header_seconds
+        LimitedProtocol.body_seconds = limits.body_seconds
         config = uvicorn.Config(
             app,
+            http=LimitedProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -47,6 +47,16 @@ class EngineSettings(EnvironmentSettings):
     job_restarts: int = Field(
         2, ge=0, le=10, description="How often a program that a signal ended is started again."
     )
+    job_log_bytes: int = Field(
+        100_000_000, ge=10_000, description="Largest log of a job; of a longer one the middle is cut."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Most connections; one more closes the oldest one that waits for its client."
+    )
+    header_seconds: float = Field(
+        20, gt=0, description="How long the headers of a request may take to arrive."
+    )
+    body_seconds: float = Field(60, gt=0, description="How long the body of a request may take to arrive.")
     max_package_bytes: int = Field(250_000_000, ge=1, description="Largest file that packageUris may name.")
     package_index: str = Field(
         "",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.engine.api.openapi import openapi, operation_id
@@ -28,11 +32,21 @@ from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.telemetry.log import AccessLog
 from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope
-from pipeline.errors import ApiError, Internal, InvalidArgument, NotFound, PipelineError
+from pipeline.engine.v1.shortages import shortage
+from pipeline.errors import (
+    ApiError,
+    Cancelled,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PipelineError,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+READ_OFF_FACTOR, READ_OFF_SECONDS = 4, 10  # of a body that is refused: times the largest one, and how long
 
 
 def error_response(error: ApiError, *, code: int | None = None) -> JSONResponse:
@@ -63,16 +77,28 @@ class AuthMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        headers = Headers(scope=scope)
         try:
             if scope["path"] not in OPEN_PATHS:
-                authorization = headers.get(b"authorization", b"").decode("latin-1")
-                self._tokens.check(authorization, role_for(method_of(scope), scope["path"]))
-            self._check_size(int(headers.get(b"content-length", b"0") or 0))
+                self._tokens.check(_authorization(headers), role_for(method_of(scope), scope["path"]))
+            self._check_size(int(headers.get("content-length") or 0))
         except ApiError as error:
+            if "expect" not in headers:  # such a client waits for the answer before it sends its body
+                await self._read_off(receive)
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
+
+    async def _read_off(self, receive: Receive) -> None:
+        """Read a refused body, up to a bound: a client that is still sending would not see the answer."""
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_OFF_SECONDS):
+                while size <= READ_OFF_FACTOR * self._max_body_bytes:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
     def _check_size(self, size: int) -> None:
         if size > self._max_body_bytes:
@@ -85,10 +111,19 @@ class AuthMiddleware:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            self._check_size(size)
+            if size > self._max_body_bytes:
+                await self._read_off(receive)
+                self._check_size(size)
             return message
 
         return counted
+
+
+def _authorization(headers: Headers) -> str:
+    values = headers.getlist("authorization")
+    if len(values) > 1:
+        raise InvalidArgument("The request has more than one Authorization header.")
+    return values[0] if values else ""
 
 
 async def _on_pipeline_error(_request: Request, error: Exception) -> JSONResponse:
@@ -109,6 +144,18 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 async def _on_validation_error(_request: Request, error: Exception) -> JSONResponse:
     return error_response(InvalidArgument(f"The request is malformed: {error}"))
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CODES[Cancelled].http)  # nobody reads it; the access log has its line
+
+
+async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
+    text = shortage(error)
+    if text is None:
+        raise error
+    log.error("%s %s failed: %s", request.method, request.url.path, text)
+    return error_response(Unavailable(text, retry_after_seconds=5))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
@@ -137,6 +184,9 @@ def create_app(engine: Engine) -> FastAPI:
     app.add_exception_handler(PipelineError, _on_pipeline_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    for kind in (OSError, MemoryError, OperationalError):
+        app.add_exception_handler(kind, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(MethodOverride)
     app.add_middleware(AuthMiddleware, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)

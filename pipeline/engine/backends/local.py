@@ -179,6 +179,7 @@ class LocalBackend:
             "grace_seconds": self._settings.cancel_grace_seconds,
             "memory_bytes": memory_limit(self._settings),
             "processes": self._settings.job_processes,
+            "log_bytes": self._settings.job_log_bytes,
             "cpus": cpus,
             "nice": self._settings.job_nice,
             "restarts": self._settings.job_restarts,

@@ -37,7 +37,12 @@ from pipeline.types import JsonObject, JsonValue
 
 WATCH_SECONDS = 0.5  # between two checks of time and memory
 RESTART_SECONDS = 1.0
-SIGNALLED = 128  # as a shell says it: an exit status from here on is a signal's
+SIGNALLED = 128  # as a shell says it: the exit status of a signal is its number more
+
+
+def is_signal(code: int) -> bool:
+    """Return True if an exit status says that a signal ended the program; 255 is `sys.exit(-1)`."""
+    return SIGNALLED < code < SIGNALLED + signal.NSIG
 
 
 def write_json(path: Path, value: JsonObject, *, replace: bool = True) -> bool:
@@ -59,6 +64,31 @@ def write_json(path: Path, value: JsonObject, *, replace: bool = True) -> bool:
     return True
 
 
+def cut_log(path: Path, limit: int, num_cut: int) -> int:
+    """Cut the middle of a log that is too long; return how many more bytes are gone.
+
+    The programs go on writing at its end, which is where the file was opened to append. A quarter of the
+    limit remains at each side, so that the next cut is far.
+
+    Args:
+        path: The log.
+        limit: Its largest size in bytes.
+        num_cut: How many bytes were cut before.
+    """
+    with path.open("r+b") as file:
+        size, side = os.fstat(file.fileno()).st_size, limit // 4
+        if size <= limit:
+            return 0
+        file.seek(size - side)
+        tail = file.read()
+        removed = size - 2 * side
+        note = f"\n[{num_cut + removed} bytes of this log were cut: it has more than {limit}.]\n"
+        file.truncate(side)
+        file.seek(side)
+        file.write(note.encode() + tail)
+    return removed
+
+
 class Supervisor:
     """The daemon of one job.
 
@@ -73,6 +103,7 @@ class Supervisor:
         self.stopping = False
         self.timed_out = False
         self.problem = ""
+        self.num_cut = 0
         self.group: ControlGroup | None = None
 
     @property
@@ -93,6 +124,8 @@ class Supervisor:
         while not self._has_ended(self.child):
             self._check_time(deadline)
             self._check_size()
+            self._check_log()
+        self._check_log()
         code = self.child.wait()
         return code if code >= 0 else SIGNALLED - code
 
@@ -113,6 +146,9 @@ class Supervisor:
         if time.monotonic() > deadline and not self.timed_out:
             self.timed_out = True
             self._end_all(self.job["grace_seconds"])
+
+    def _check_log(self) -> None:
+        self.num_cut += cut_log(self.directory / "log.txt", self.job["log_bytes"], self.num_cut)
 
     def _check_size(self) -> None:
         limit, pids = self.job["memory_bytes"], descendants(os.getpid())
@@ -145,7 +181,7 @@ class Supervisor:
         deadline = time.monotonic() + self.job["max_running_seconds"]
         code = self._run(self.job["command"], self.job["env"], deadline)
         for restart in range(1, self.job["restarts"] + 1):
-            if code < SIGNALLED or self._is_ended_by_us:
+            if not is_signal(code) or self._is_ended_by_us:
                 break
             self._end_all(self.job["grace_seconds"])
             self._log(f"A signal ended the program (status {code}). Restart {restart}.")

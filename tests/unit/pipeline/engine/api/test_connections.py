@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+
+from pipeline.engine.api.connections import LimitedProtocol, connection_limit
+from tests.fakes.clock import wait_for
+
+HALF = b"POST /x HTTP/1.1\r\nHost: x\r\nX-a: b\r\n"
+
+
+async def app(scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextmanager
+def serving(**limits):
+    class Protocol(LimitedProtocol):
+        pass
+
+    for name, value in limits.items():
+        setattr(Protocol, name, value)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, http=Protocol, log_config=None, ws="none", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield lambda: socket.create_connection(listener.getsockname(), timeout=5)
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def get(connection, ending=b"\r\n"):
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + ending)
+    return connection.recv(1000)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", HALF, HALF + b"Content-Length: 5\r\n\r\n12"], ids=["nothing", "headers", "body"]
+)
+def test_a_request_that_does_not_arrive_is_closed(sent):
+    with serving(header_seconds=0.3, body_seconds=0.3) as connect, connect() as connection:
+        connection.sendall(sent)
+        before = time.monotonic()
+        assert is_closed(connection)
+        assert time.monotonic() - before < 3
+
+
+def test_a_connection_that_was_answered_stays_open():
+    with serving(header_seconds=0.2, body_seconds=0.2) as connect, connect() as connection:
+        assert b"200 OK" in get(connection)
+        time.sleep(0.5)
+        assert b"200 OK" in get(connection)
+
+
+def test_health_is_answered_while_half_sent_requests_are_held():
+    with serving(max_connections=20) as connect:
+        held = [connect() for _ in range(60)]
+        for connection in held:
+            try:
+                connection.sendall(HALF)
+            except ConnectionError:
+                continue
+        with connect() as connection:
+            assert b"200 OK" in get(connection)
+        assert is_closed(held[0])
+        for connection in held:
+            connection.close()
+
+
+def test_descriptors_are_kept_back(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    assert connection_limit(1000) == 44
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, 100_000))
+    assert connection_limit(1000) == 1000
