@@ -37,7 +37,7 @@ def imported_by_what_runs() -> set[str]:
                     modules |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     modules.add(node.module.split(".")[0])
-    return modules - sys.stdlib_module_names - OURS
+    return modules - sys.stdlib_module_names - OURS - {"_typeshed"}  # it exists for type checkers only
 
 
 @pytest.mark.parametrize("lock", LOCKS)
