@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
     from pipeline.stack import StackStatus
 
+# More than two whole time-outs of a request: Airflow on SQLite can keep one waiting for a lock for a minute.
+PATIENCE_SECONDS = 150.0
+
 
 def open_workspace(settings: Settings | None = None) -> Workspace:
     """Return the workspace of the settings."""
@@ -58,7 +61,7 @@ def connect_engine(status: StackStatus) -> MLEngine:
     return RestMLEngine(engine.url or "", engine.project, engine.token or "")
 
 
-def connect_airflow(status: StackStatus, *, patience_seconds: float = 30) -> AirflowApi:
+def connect_airflow(status: StackStatus, *, patience_seconds: float = PATIENCE_SECONDS) -> AirflowApi:
     """Return the API of the running stack's Airflow.
 
     Args:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from pipeline.airflow_api import AirflowApi, TaskInstance
 from pipeline.cli import run as module
+from pipeline.cli.connection import PATIENCE_SECONDS
 from pipeline.cli.output import ExitCode, UsageError
 from pipeline.cli.run_result import RunResult
 from pipeline.config import Settings
@@ -455,6 +457,20 @@ class TestApi:
     def test_silent_airflow_is_a_stack_error(self) -> None:
         with pytest.raises(StackError, match=r"Airflow at http://127\.0\.0\.1:1 does not answer"):
             AirflowApi("http://127.0.0.1:1", "admin", "secret", patience_seconds=0).import_errors()
+
+    def test_a_request_that_used_up_its_time_is_made_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, waited = FakeClock(), []
+
+        def time_out(*arguments: object, **options: object) -> None:
+            waited.append(options["timeout"])
+            clock.sleep(60)
+            raise requests.ReadTimeout("Read timed out. (read timeout=60)")
+
+        api = AirflowApi("http://a", "u", "p", patience_seconds=PATIENCE_SECONDS, clock=clock)
+        monkeypatch.setattr(api._session, "request", time_out)
+        with pytest.raises(StackError, match="Read timed out"):
+            api.import_errors()
+        assert waited == [60, 60, 60]
 
     def test_one_slow_or_lost_answer_is_asked_for_again(
         self, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
