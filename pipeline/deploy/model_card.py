@@ -53,15 +53,14 @@ def model_card(
         weights_license: Licence of the backbone's weights.
         licences: Training and test pictures by licence.
     """
-    dataset, training = lineage.dataset, lineage.training
-    return f"""{front_matter(classifier, evaluation, dataset, weights_license)}
+    return f"""{front_matter(classifier, evaluation, lineage.dataset, weights_license)}
 # {classifier.name}
 
 {classifier.description or "An image classifier."}
 
 ## Intended use
 
-Telling {", ".join(dataset.classes)} apart in single pictures like those it was trained on. It knows
+Telling {", ".join(lineage.dataset.classes)} apart in single pictures like those it was trained on. It knows
 no other class: any picture gets one of these labels{_rejection(classifier)}. It has not been judged for
 decisions about people.
 
@@ -72,15 +71,9 @@ decisions about people.
 * Probabilities are those of the softmax{_calibration(classifier)}; the report's reliability diagram shows how
   far to trust them.
 
-## What it is made of
+{_provenance(classifier, lineage, weights_license)}
 
-* Run: `{lineage.run_id}`, training job `{training.job}`
-* Backbone: {classifier.model.backbone}, weights `{training.weights_uri}` ({weights_license}), frozen
-* Head: {_describe_head(classifier)}, {classifier.model.epochs} epochs, seed {classifier.model.seed}
-* Code: `{training.package_uri}`
-* Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)
-
-{_table("class", dataset.classes)}
+{_table("class", lineage.dataset.classes)}
 
 {_table("licence", licences)}
 
@@ -133,6 +126,17 @@ def front_matter(
         ],
     }
     return f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _provenance(classifier: Classifier, lineage: Lineage, weights_license: str) -> str:
+    model, dataset, training = classifier.model, lineage.dataset, lineage.training
+    return f"""## What it is made of
+
+* Run: `{lineage.run_id}`, training job `{training.job}`
+* Backbone: {model.backbone}, weights `{training.weights_uri}` ({weights_license}), frozen
+* Head: {_describe_head(classifier)}, {model.epochs} epochs, seed {model.seed}
+* Code: `{training.package_uri}`
+* Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)"""
 
 
 def _describe_head(classifier: Classifier) -> str:

@@ -109,9 +109,7 @@ def rollback_version(
             nobody or no reason is named.
         StorageError: if ML Engine was so slow that the lock ran out; safe to retry.
     """
-    by, reason = by.strip(), reason.strip()
-    if not by or not reason:
-        raise RollbackRefused(f"A rollback of {model} needs a person and a reason; say why.", model=model)
+    by, reason = _check_request(model, by, reason)
     run_id = run_id or f"rollback__{uuid.uuid4().hex[:12]}"
     with acquire_lock(workspace, model) as lock:
         if event := _find_rollback(workspace, model, run_id):
@@ -155,6 +153,13 @@ def _find_rollback(workspace: Workspace, model: str, run_id: str) -> HistoryEven
         if event.event is EventType.ROLLED_BACK and event.run_id == run_id:
             return event
     return None
+
+
+def _check_request(model: str, by: str, reason: str) -> tuple[str, str]:
+    by, reason = by.strip(), reason.strip()
+    if not by or not reason:
+        raise RollbackRefused(f"A rollback of {model} needs a person and a reason; say why.", model=model)
+    return by, reason
 
 
 def _make_plan(

@@ -134,11 +134,7 @@ def evaluate_model(
             evaluation = _compare(dataset, evaluation, champion, tested, answers, others, slices)
             evaluation = replace(evaluation, reference=_find_reference(storage, better, tested, answers))
         else:
-            note = (
-                f"champion {champion.version} {problem}: it is not compared, only absolute rules are judged"
-            )
-            log.warning(note)
-            evaluation = replace(evaluation, champion_version=champion.version, note=note)
+            evaluation = _leave_uncompared(evaluation, champion, problem)
     return replace(evaluation, slices=measure_slices(tested.rows, slices, answers, others))
 
 
@@ -150,6 +146,12 @@ def _ask_champion(storage: Storage, champion: Champion, tested: TestSet) -> tupl
         return tested.ask(storage, champion.output_path, champion.classes), ""
     except LabelMapMismatch as error:
         return None, f"answers otherwise than its graft/labels.json says ({error})"
+
+
+def _leave_uncompared(evaluation: Evaluation, champion: Champion, problem: str) -> Evaluation:
+    note = f"champion {champion.version} {problem}: it is not compared, only absolute rules are judged"
+    log.warning(note)
+    return replace(evaluation, champion_version=champion.version, note=note)
 
 
 def _compare(

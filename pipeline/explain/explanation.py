@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
+from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
 from pipeline.deploy.version import find_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound
@@ -162,11 +163,7 @@ def explain(
     answer, milliseconds = _ask(engine, name, version, file, data)
     values = np.asarray(answer["features"], np.float32) / np.float32(255)
     lineage = find_lineage(workspace, engine, name, version)
-    dataset = None
-    training = TrainingPictures(rows={}, cached=None)
-    if lineage is not None:
-        dataset = DatasetVersionFolder(workspace.storage, lineage.dataset.uri)
-        training = read_training(dataset, ModelDirectory(workspace.storage, lineage.training.model_uri).job)
+    dataset, training = _read_training(workspace, lineage, read_training)
     search = _Search(training, read_taken_down(workspace, name))
     return Explanation(
         classifier=name,
@@ -209,6 +206,15 @@ def _find_default(engine: MLEngine, name: str) -> str:
             f"The model {name!r} has no version that serves. Start a run; `graft versions {name}` lists them."
         )
     return version
+
+
+def _read_training(
+    workspace: Workspace, lineage: Lineage | None, read: TrainingReader
+) -> tuple[DatasetVersionFolder | None, TrainingPictures]:
+    if lineage is None:
+        return None, TrainingPictures(rows={}, cached=None)
+    dataset = DatasetVersionFolder(workspace.storage, lineage.dataset.uri)
+    return dataset, read(dataset, ModelDirectory(workspace.storage, lineage.training.model_uri).job)
 
 
 def _name_outputs(model: ModelDirectory, outputs: Sequence[float]) -> dict[str, float]:

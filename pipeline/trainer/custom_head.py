@@ -137,12 +137,7 @@ def train_custom_head(
     """
     keras.utils.set_random_seed(parameters.seed)
     model = build_custom_head(uri, storage, features.shape[1], num_classes)
-    model.compile(
-        optimizer=keras.optimizers.Adam(parameters.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # compiling costs more than so small a model ever saves
-    )
+    _compile(model, parameters)
     weights = balance_classes(labels, num_classes) if parameters.class_weights == "balanced" else None
     stop = keras.callbacks.EarlyStopping(
         "val_loss", patience=parameters.patience or parameters.epochs, restore_best_weights=True
@@ -162,6 +157,15 @@ def train_custom_head(
         check_loss(loss, epoch, parameters)
     _check_outputs(model, features[:1])
     return KerasHead(model), history
+
+
+def _compile(model: keras.Model, parameters: HeadParameters) -> None:
+    model.compile(
+        optimizer=keras.optimizers.Adam(parameters.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # compiling costs more than so small a model ever saves
+    )
 
 
 def _check_outputs(model: keras.Model, features: Float32Features) -> None:

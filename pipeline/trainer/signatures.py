@@ -130,23 +130,15 @@ def build_signatures(
         spec: The pixels the network is fed.
         answers: Names the answers of the signatures with a key.
     """
-    strings = tf.TensorSpec((None,), tf.string)
     pooled_spec = tf.TensorSpec((None, head.feature_width), tf.float32)
     apply = _trace(head.apply, pooled_spec)  # a function of its own: its constants are written once
+    decode = _trace_decoder(spec)
 
     def classify(pixels: tf.Tensor) -> tf.Tensor:
         return apply(network(pixels)[0])
 
     pixels_spec = tf.TensorSpec((None, spec.height, spec.width, 3), tf.uint8)
     classify = _trace(classify, pixels_spec)
-
-    def decode(inputs: tf.Tensor) -> tf.Tensor:
-        one = tf.TensorSpec((spec.height, spec.width, 3), tf.uint8)
-        return tf.map_fn(
-            lambda item: decode_and_resize(read_inputs(item), spec), inputs, fn_output_signature=one
-        )
-
-    decode = _trace(decode, strings)
 
     def from_pixels(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": classify(inputs)}
@@ -200,6 +192,17 @@ def class_activation(
     towards = tf.gather(tf.transpose(against_mean), best) * tf.cast(hidden > 0, tf.float32)
     weights = tf.matmul(towards, head["hidden_kernel"], transpose_b=True)
     return tf.einsum("bhwk,bk->bhw", feature_map, weights)
+
+
+def _trace_decoder(spec: PixelSpec) -> Callable[[tf.Tensor], tf.Tensor]:
+    one = tf.TensorSpec((spec.height, spec.width, 3), tf.uint8)
+
+    def decode(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(
+            lambda item: decode_and_resize(read_inputs(item), spec), inputs, fn_output_signature=one
+        )
+
+    return _trace(decode, tf.TensorSpec((None,), tf.string))
 
 
 def _trace(function: TracedT, *arguments: tf.TensorSpec) -> TracedT:

@@ -76,8 +76,7 @@ def add_tflite_export(
         if manifest.is_equal:
             return manifest
         logger.warning("%s does not answer as TensorFlow does; converting again.", uri)
-    converted = convert_network(build_network())
-    manifest = write(converted)
+    manifest = write(converted := convert_network(build_network()))
     if manifest.is_equal:
         share_bytes(storage, uri, converted)
     else:
