@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -117,6 +118,19 @@ class ArchiveSection(ClassedSection):
     type: Literal["archive"] = Field(description="A zip, tar or tar.gz with class folders or a `labels.csv`.")
     uri: str = Field(description="A path, `file://`, `gs://bucket/prefix` or `http(s)://` address.")
     columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
+    encoding: str | None = Field(
+        None, description="Of member names that do not tell theirs, such as gbk or cp932; guessed by default."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            return value and codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(
+                f"{value!r} is no encoding; examples are utf-8, gbk, big5, cp932, cp949, cp866 and cp850"
+            ) from None
 
 
 class LimitedSection(SourceSection):

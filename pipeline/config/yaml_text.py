@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.types import JsonValue
 MAX_CHARACTERS = 256_000
 MAX_DEPTH = 64
 MAX_DIGITS = 100  # of one number: reading it takes time with their square
+LABEL_PLACES = ("dataset", "source sources", "classes label queries categories")
 MAX_NODES = 10_000  # keys and values, each counted wherever an alias repeats it
 
 
@@ -52,6 +54,7 @@ def parse_yaml(text: str) -> JsonValue:
             return None
         if _count_nodes(node, {}) > MAX_NODES:
             raise ConfigError(f"more than {MAX_NODES} keys and values, its aliases expanded")
+        _keep_labels_as_text(node)
         value: JsonValue = loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, ConfigError):
@@ -62,6 +65,35 @@ def parse_yaml(text: str) -> JsonValue:
     return value
 
 
+def _keep_labels_as_text(node: yaml.Node, keys: Sequence[str] = LABEL_PLACES) -> None:
+    """Take labels as they are written: `yes`, `no`, `on`, `007` and `1.0` are names here, never values.
+
+    Args:
+        node: A section.
+        keys: The sections that lead to labels, outermost first; the last has the labels.
+    """
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _keep_labels_as_text(each, keys)
+    elif isinstance(node, yaml.MappingNode) and keys:
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys[0].split():
+                if len(keys) == 1 and isinstance(value, yaml.MappingNode):
+                    for label, _ in value.value:
+                        _mark_as_text(label)
+                elif len(keys) == 1:
+                    _mark_as_text(value)
+                else:
+                    _keep_labels_as_text(value, keys[1:])
+
+
+def _mark_as_text(node: yaml.Node) -> None:
+    for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if isinstance(each, yaml.ScalarNode) and each.tag in _SCALARS:
+            each.tag = "tag:yaml.org,2002:str"
+
+
+_SCALARS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 

@@ -1,4 +1,4 @@
-"""A zip, tar or tar.gz: a folder per class, or a `labels.csv` with the columns `file,label`."""
+"""A zip or tar: a folder per class, or a `labels.csv` with the columns `file,label`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
@@ -21,6 +21,7 @@ from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
 from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
+from pipeline.datasets.sources.member_names import guess_encoding
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import (
     BadArchive,
@@ -50,9 +51,11 @@ class _Note:
         splits: Parts of a split by name, from its lists.
         statements: What its lists had to say.
         left_out: System files, which are no members here, by their kind.
+        settings: The source's section, which decides how names and lists are read.
     """
 
     uri: str
+    settings: str
     validators: Validators
     sha256: str
     members: Sequence[tuple[str, str, str]]
@@ -63,12 +66,29 @@ class _Note:
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> _Note | None:
-        """Read what `asdict` wrote; None for the note of an earlier release, which held no labels."""
-        if "splits" not in value:
+        """Read what `asdict` wrote; None for the note of an earlier release, which held less."""
+        if "settings" not in value:
             return None
         validators = build_record(Validators, as_object(value["validators"]))
         note = build_record(cls, value, validators=validators)
         return replace(note, members=[(name, proof, reason) for name, proof, reason in note.members])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listing:
+    """What one reading of an archive gives.
+
+    Args:
+        members: Name, proof and refusal of each member.
+        lists: The lists of labels among them, by name.
+        raw_names: Bytes of the names whose encoding the archive does not tell.
+        left_out: System files, by their kind.
+    """
+
+    members: list[tuple[str, str, str]] = field(default_factory=list)
+    lists: dict[str, bytes] = field(default_factory=dict)
+    raw_names: list[bytes] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 class ArchiveSource:
@@ -88,7 +108,9 @@ class ArchiveSource:
         self._origin = public_url(section.uri)
         previous = as_object(context.previous.get("archive"))
         note = _Note.from_dict(previous) if previous else None
-        self._previous = note if note and note.uri == self._origin else None
+        self._settings = section.model_dump_json(exclude={"uri"}, exclude_none=True)
+        is_current = note is not None and (note.uri, note.settings) == (self._origin, self._settings)
+        self._previous = note if is_current else None
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every picture in the archive's order; what is refused comes with its reason.
@@ -146,7 +168,7 @@ class ArchiveSource:
             labels = Labels(labels=dict(note.labels or {}), splits=dict(note.splits))
             # Those without a label are refused one by one.
             layout = lay_out_labels((name for name in names if name in labels.labels), labels)
-            layout.notes += note.statements
+        layout.notes += note.statements
         layout.left_out.update(note.left_out)
         return layout
 
@@ -200,24 +222,36 @@ class ArchiveSource:
     def _inspect(self, file: BinaryIO, validators: Validators) -> _Note:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        members: list[tuple[str, str, str]] = []
-        lists: dict[str, bytes] = {}
-        left_out: Counter[str] = Counter()
-        for member in open_members(file, origin=self._origin, left_out=left_out):
-            members.append((member.name, member.proof, str(member.refused or "")))
-            if member.refused is None and is_list(member.name):
-                lists[member.name] = self._read_list(member)
+        listing = self._list(file, self._section.encoding)
+        encoding = None if self._section.encoding else guess_encoding(listing.raw_names)
+        if encoding is not None:
+            listing = self._list(file, encoding.encoding)
+        members, lists, left_out = listing.members, listing.lists, listing.left_out
         labels = self._read_labels([name for name, _, reason in members if not reason], lists)
+        statements = [] if encoding is None else [encoding.describe(self._origin)]
         return _Note(
             uri=self._origin,
+            settings=self._settings,
             validators=validators,
             sha256=digest,
             members=members,
             labels=None if labels is None else labels.labels,
             splits={} if labels is None else labels.splits,
-            statements=[] if labels is None else labels.statements,
+            statements=[*statements, *([] if labels is None else labels.statements)],
             left_out=dict(left_out),
         )
+
+    def _list(self, file: BinaryIO, encoding: str | None) -> _Listing:
+        """Read the archive once: its members, and the lists among them."""
+        listing = _Listing()
+        members = open_members(file, origin=self._origin, encoding=encoding, left_out=listing.left_out)
+        for member in members:
+            listing.members.append((member.name, member.proof, str(member.refused or "")))
+            if member.raw_name:
+                listing.raw_names.append(member.raw_name)
+            if member.refused is None and is_list(member.name):
+                listing.lists[member.name] = self._read_list(member)
+        return listing
 
     def _read_labels(self, names: Sequence[str], lists: Mapping[str, bytes]) -> Labels | None:
         """Return the labels of its lists; None if it has none, or class folders tell the classes."""

@@ -6,19 +6,21 @@ limits hold against what is read, not against what the archive says of itself.
 
 from __future__ import annotations
 
-import gzip
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, BinaryIO
 
 from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.sources.compression import PlainFile, describe_format, open_plain
 from pipeline.datasets.sources.layout import system_part
+from pipeline.datasets.sources.member_names import decode_name
 from pipeline.errors import BadArchive, FetchRefused
 
 MAX_MEMBERS = 50_000
@@ -29,13 +31,8 @@ MAX_RATIO = 100
 FREE_BYTES = 10_000_000  # a ratio is looked at above this: small files may be very even pictures
 MAX_HEADER_BYTES = 2**20
 PIECE_BYTES = 2**16
-OTHER_ARCHIVES = {
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zXZ\x00": "compressed by xz",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-}
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -56,20 +53,25 @@ class Member:
         proof: Changes with its content, where the archive knows.
         read: Reads its bytes; before the next member is asked for.
         refused: Why it is not read.
+        raw_name: The bytes of a name beyond ASCII whose encoding the archive does not tell.
     """
 
     name: str
     proof: str
     read: Callable[[], bytes]
     refused: FetchReason | None = None
+    raw_name: bytes = b""
 
 
-def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None = None) -> Iterator[Member]:
+def open_members(
+    file: BinaryIO, *, origin: str, encoding: str | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Member]:
     """Yield the files of an archive in its own order; folders and system files are left out.
 
     Args:
-        file: A zip, tar or tar.gz.
+        file: A zip, or a tar that may be compressed by gzip, bzip2 or xz.
         origin: Its name, for messages.
+        encoding: Of names whose encoding the archive does not tell.
         left_out: Counts the system files by kind.
 
     Raises:
@@ -79,13 +81,11 @@ def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None =
     magic = file.read(265)
     file.seek(0)
     if magic.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        members = _zip_members(file, origin)
-    elif magic.startswith(b"\x1f\x8b"):
-        members = _tar_members(_Stream(gzip.GzipFile(fileobj=file), file, origin), origin)
-    elif magic[257:262] == b"ustar":
-        members = _tar_members(_Stream(file, file, origin), origin)
+        members = _zip_members(file, origin, encoding)
+    elif (plain := open_plain(file, magic)) is not None:
+        members = _tar_members(_Stream(plain, file, origin), origin, encoding)
     else:
-        raise BadArchive(f"{origin} is no zip, tar or tar.gz; {_describe(magic)}", uri=origin)
+        raise BadArchive(f"{origin} is no zip, tar or tar.gz; {describe_format(magic)}", uri=origin)
     seen: set[str] = set()
     try:
         for number, member in enumerate(members):
@@ -101,21 +101,6 @@ def open_members(file: BinaryIO, *, origin: str, left_out: Counter[str] | None =
         raise BadArchive(f"{origin} is damaged: {error}.", uri=origin) from error
 
 
-def _describe(magic: bytes) -> str:
-    """Return what a file is that is no archive we read, and what to do about it."""
-    start = magic.lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return (
-            "it is a web page. The address leads to a page that shows the file: take the one that downloads "
-            "it (Dropbox: `dl=1` instead of `dl=0`; GitHub: `raw` instead of `blob`; Hugging Face: `resolve` "
-            "instead of `blob`), or download it and name the file."
-        )
-    for signature, name in OTHER_ARCHIVES.items():
-        if magic.startswith(signature):
-            return f"it is {name}. Pack it anew as zip or tar.gz."
-    return f"it starts with {magic[:8]!r}."
-
-
 def _judge(member: Member, seen: set[str]) -> Member:
     reason = member.refused
     if not is_safe_name(member.name):
@@ -123,7 +108,7 @@ def _judge(member: Member, seen: set[str]) -> Member:
     elif member.name in seen:
         reason = FetchReason.MEMBER_DOUBLED
     seen.add(member.name)
-    return Member(name=member.name, proof=member.proof, read=member.read, refused=reason)
+    return replace(member, refused=reason)
 
 
 def is_safe_name(name: str) -> bool:
@@ -144,23 +129,48 @@ def _refusal(reason: FetchReason, name: str) -> FetchRefused:
     return FetchRefused(f"the member {name[:100]!r} is refused: {reason}.", reason=reason)
 
 
-def _zip_members(file: BinaryIO, origin: str) -> Iterator[Member]:
+def _zip_members(file: BinaryIO, origin: str, encoding: str | None) -> Iterator[Member]:
     _check_directory(file, origin)
     with zipfile.ZipFile(file) as archive:
         total = 0
-        separator = _separator(info.orig_filename for info in archive.infolist())
-        for info in archive.infolist():
-            if info.is_dir() or info.orig_filename.endswith(separator):
+        names = [_zip_name(info, encoding, origin) for info in archive.infolist()]
+        separator = _separator(name for name, _ in names)
+        for info, (name, raw_name) in zip(archive.infolist(), names, strict=True):
+            if info.is_dir() or name.endswith(separator):
                 continue
             total += info.file_size
             if total > MAX_TOTAL_BYTES:
                 raise BadArchive(f"{origin} holds more than {MAX_TOTAL_BYTES:,} bytes.", uri=origin)
             yield Member(
-                name=info.orig_filename.replace(separator, "/"),
+                name=name.replace(separator, "/"),
                 proof=f"crc {info.CRC:08x}, {info.file_size} bytes",
                 read=lambda info=info: _read_zip(archive, info),  # type: ignore[misc]
                 refused=_zip_refusal(info),
+                raw_name=raw_name,
             )
+
+
+def _zip_name(info: zipfile.ZipInfo, encoding: str | None, origin: str) -> tuple[str, bytes]:
+    """Return a member's name and, if the archive does not tell its encoding, the bytes."""
+    name = info.orig_filename
+    if name.isascii() or info.flag_bits & _UTF8_FLAG:
+        return name, b""
+    raw_name = name.encode("cp437")
+    declared = _unicode_path(info.extra, raw_name)
+    if declared is not None:
+        return declared, b""
+    return (name if encoding is None else decode_name(raw_name, encoding, origin)), raw_name
+
+
+def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
+    """Return the name in Info-ZIP's extra field for UTF-8, if it belongs to the name."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        body, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == _UNICODE_PATH and body[:1] == b"\x01" and len(body) > 5:
+            is_current = struct.unpack_from("<I", body, 1)[0] == zlib.crc32(raw_name)
+            return body[5:].decode("utf-8", "replace") if is_current else None
+    return None
 
 
 def _separator(names: Iterable[str]) -> str:
@@ -217,18 +227,30 @@ def _read_capped(member: IO[bytes], name: str, packed_bytes: int) -> bytes:
     return bytes(data)
 
 
-def _tar_members(stream: _Stream, origin: str) -> Iterator[Member]:
-    with tarfile.TarFile.taropen("", "r", stream) as archive:  # type: ignore[arg-type]
+def _tar_members(stream: _Stream, origin: str, encoding: str | None) -> Iterator[Member]:
+    with tarfile.TarFile.taropen("", "r", stream, encoding="utf-8") as archive:  # type: ignore[arg-type]
         while (info := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # a list of all members so far is of no use here
             if info.isdir():
                 continue
+            name, raw_name = _tar_name(info, encoding, origin)
             yield Member(
-                name=info.name,
+                name=name,
                 proof="",
                 read=lambda info=info: _read_tar(archive, info),  # type: ignore[misc]
                 refused=_tar_refusal(info),
+                raw_name=raw_name,
             )
+
+
+def _tar_name(info: tarfile.TarInfo, encoding: str | None, origin: str) -> tuple[str, bytes]:
+    """Return a member's name and, if it is not UTF-8, the bytes."""
+    name = info.name
+    is_utf8 = not any(0xDC80 <= ord(character) < 0xDD00 for character in name)
+    if name.isascii() or "path" in info.pax_headers or (is_utf8 and encoding is None):
+        return name, b""
+    raw_name = name.encode("utf-8", "surrogateescape")
+    return (name if encoding is None else decode_name(raw_name, encoding, origin)), raw_name
 
 
 def _tar_refusal(info: tarfile.TarInfo) -> FetchReason | None:
@@ -257,7 +279,7 @@ def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 class _Stream:
     """What `tarfile` reads from: forwards only, in bounded pieces, and no bomb."""
 
-    def __init__(self, source: BinaryIO | gzip.GzipFile, packed: BinaryIO, origin: str) -> None:
+    def __init__(self, source: PlainFile, packed: BinaryIO, origin: str) -> None:
         self._source = source
         self._packed = packed
         self._origin = origin

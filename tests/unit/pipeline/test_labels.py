@@ -5,23 +5,19 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-import yaml
 
 from pipeline.config import Classifier
-from pipeline.config.labels import fold_label, normalize_label
+from pipeline.config.labels import fold_label, normalize_label, read_label
+from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 
 DECOMPOSED = unicodedata.normalize("NFD", "Känguru")
 
 
 def classes_of(text: str) -> list[str] | None:
-    classes = yaml.safe_load(text)
-    source = {"type": "folder", "uri": "/x", "classes": classes}
-    return (
-        Classifier.from_dict({"name": "toys", "dataset": {"source": source}})
-        .dataset.all_sources[0]
-        .declared_classes
-    )
+    value = parse_yaml(f"name: toys\ndataset: {{source: {{type: folder, uri: /x, classes: {text}}}}}")
+    assert isinstance(value, dict)
+    return Classifier.from_dict(value).dataset.all_sources[0].declared_classes
 
 
 def test_equal_labels_have_one_form() -> None:
@@ -35,6 +31,9 @@ def test_equal_labels_have_one_form() -> None:
         ("[0, 1]", ["0", "1"]),
         ("[10, -3]", ["10", "-3"]),
         ('["yes", "no"]', ["yes", "no"]),
+        ("[yes, no]", ["yes", "no"]),
+        ("[On, off, TRUE]", ["On", "off", "TRUE"]),
+        ("[007, 1.5, 2024-05-06]", ["007", "1.5", "2024-05-06"]),
         (f"[{DECOMPOSED}, ' cat ']", ["Känguru", "cat"]),
     ],
 )
@@ -42,15 +41,15 @@ def test_classes_are_taken_as_text(text: str, labels: list[str]) -> None:
     assert classes_of(text) == labels
 
 
-@pytest.mark.parametrize("text", ["[yes, no]", "[on, off]", "[True, False]"])
-def test_truth_values_are_told_to_need_quotes(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"classes.*write the label in quotes"):
-        classes_of(text)
+def test_a_label_that_is_empty_is_told_to_be_text() -> None:
+    with pytest.raises(ConfigError, match=r"classes\[1\].* must be text"):
+        classes_of("[cat, ~]")
 
 
-def test_a_fraction_is_told_to_need_quotes() -> None:
-    with pytest.raises(ConfigError, match=r'in quotes, such as "1\.5"'):
-        classes_of("[1.5, 2.5]")
+@pytest.mark.parametrize("value", [True, 1.5])
+def test_what_a_program_sends_as_another_type_needs_quotes(value: bool | float) -> None:
+    with pytest.raises(ValueError, match="in quotes, such as"):
+        read_label(value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +44,33 @@ def add_to_tar(archive: tarfile.TarFile, name: str, data: bytes = b"", **facts: 
 
 
 def tar_of(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+    compression = path.suffix.removeprefix(".").replace("tar", "")
+    with tarfile.open(path, f"w:{compression}") as archive:  # type: ignore[call-overload]
         for name, data in files.items():
             add_to_tar(archive, name, data)
+    return path
+
+
+class ForeignInfo(zipfile.ZipInfo):
+    """A member whose name is written as Windows does: in a code page that nothing names."""
+
+    encoding: str
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # of zipfile
+        return self.filename.encode(self.encoding), self.flag_bits & ~0x800
+
+
+def foreign_archive(path: Path, files: dict[str, bytes], encoding: str) -> Path:
+    if path.suffix != ".zip":
+        with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
+            for name, data in files.items():
+                add_to_tar(archive, name, data)
+        return path
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name, data in files.items():
+            info = ForeignInfo(name)
+            info.encoding = encoding
+            zipped.writestr(info, data)
     return path
 
 
@@ -53,6 +78,8 @@ MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
     "a.zip": zip_of,
     "a.tar": tar_of,
     "a.tar.gz": tar_of,
+    "a.tar.bz2": tar_of,
+    "a.tar.xz": tar_of,
 }
 
 
@@ -161,6 +188,51 @@ class TestOtherPeoplesArchives:
             match=r"2 members \(1 refused as bad_member_name, 1 __MACOSX\), such as '\.\./a\.png'",
         ):
             fetch(zip_of(tmp_path / "a.zip", files), storage)
+
+    @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+    @pytest.mark.parametrize(
+        ("encoding", "labels"), [("gbk", ["浣熊", "袋鼠"]), ("cp932", ["アライグマ", "表"])]
+    )
+    def test_names_of_other_systems_are_words_and_are_shown(
+        self, tmp_path: Path, storage: Storage, kind: str, encoding: str, labels: list[str]
+    ) -> None:
+        files = {f"{label}/{n}.png": png(noise(10 * len(label) + n)) for label in labels for n in range(3)}
+        path = foreign_archive(tmp_path / f"a.{kind}", files, encoding)
+        rows, refused = fetch(path, storage)
+        assert ({row.label for row in rows}, refused) == (set(labels), {})
+        [statement] = self.statements(storage)
+        assert f"were read as {encoding}: {labels[0]}" in statement
+
+    @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+    def test_a_named_encoding_is_taken_and_read_anew(
+        self, tmp_path: Path, storage: Storage, kind: str
+    ) -> None:
+        files = {
+            f"{label}/{n}.png": png(noise(n + len(label))) for label in ("개", "고양이") for n in range(2)
+        }
+        path = foreign_archive(tmp_path / f"a.{kind}", files, "cp949")
+        fetch(path, storage, encoding="gbk")
+        rows, _ = fetch(path, storage, encoding="cp949")
+        assert {row.label for row in rows} == {"개", "고양이"}
+        assert self.statements(storage) == []
+
+    def test_a_named_encoding_that_does_not_fit_is_told(self, tmp_path: Path, storage: Storage) -> None:
+        path = foreign_archive(tmp_path / "a.zip", FILES | {"Größe/0.png": b"x"}, "cp850")
+        with pytest.raises(BadArchive, match="cannot be read as utf-8.*Correct `encoding`"):
+            fetch(path, storage, encoding="utf-8")
+
+    def test_a_name_in_the_extra_field_is_certain(self, tmp_path: Path, storage: Storage) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for label in ("개", "고양이"):
+                raw, name = f"{label}/0.png".encode("cp949"), f"{label}/0.png".encode()
+                info = ForeignInfo(f"{label}/0.png")
+                info.encoding = "cp949"
+                body = struct.pack("<BI", 1, zlib.crc32(raw)) + name
+                info.extra = struct.pack("<HH", 0x7075, len(body)) + body
+                archive.writestr(info, png(noise(len(label))))
+        rows, _ = fetch(tmp_path / "a.zip", storage)
+        assert {row.label for row in rows} == {"개", "고양이"}
+        assert self.statements(storage) == []
 
     def test_the_note_of_an_earlier_release_is_made_anew(self, tmp_path: Path, storage: Storage) -> None:
         path = zip_of(tmp_path / "a.zip", FILES)
@@ -383,7 +455,7 @@ class TestRefusals:
             (b"\n <html><head>", "is a web page"),
             (b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7z archive. Pack it anew as zip"),
             (b"Rar!\x1a\x07\x01\x00", "is a RAR archive"),
-            (b"BZh91AY&SY", "compressed by bzip2"),
+            (b"\x28\xb5\x2f\xfd", "compressed by zstd.*tar.gz"),
         ],
     )
     def test_what_is_something_else_is_told_with_the_remedy(
