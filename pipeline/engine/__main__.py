@@ -106,6 +106,7 @@ def serve(host: str, port: int, home: Path) -> None:
         LimitedProtocol.max_connections = connection_limit(limits.max_connections)
         LimitedProtocol.header_seconds = limits.header_seconds
         LimitedProtocol.body_seconds = limits.body_seconds
+        LimitedProtocol.read_seconds = limits.read_seconds
         config = uvicorn.Config(
             app,
             http=LimitedProtocol,

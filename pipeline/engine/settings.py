@@ -57,6 +57,9 @@ class EngineSettings(EnvironmentSettings):
         20, gt=0, description="How long the headers of a request may take to arrive."
     )
     body_seconds: float = Field(60, gt=0, description="How long the body of a request may take to arrive.")
+    read_seconds: float = Field(
+        60, gt=0, description="How long a client may read nothing of an answer that waits for it."
+    )
     max_package_bytes: int = Field(250_000_000, ge=1, description="Largest file that packageUris may name.")
     package_index: str = Field(
         "",

@@ -18,9 +18,11 @@ from pipeline.errors import FetchRefused
 
 MAX_URL_LENGTH = 4096
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# IANA's registries of special-purpose addresses (RFC 6890 and its updates, as of November 2026), multicast
-# and the old site-local range. `ipaddress` of Python 3.11 takes several of them for public. Mapped IPv4 and
-# NAT64 are not here: the address that they carry is checked.
+# The only range of which IANA assigns public IPv6 addresses; ::ffff:0:a.b.c.d of IPv4 translation, local and
+# multicast addresses lie outside. Mapped IPv4 and NAT64 do too, but the address that they carry is checked.
+_UNICAST = ipaddress.ip_network("2000::/3")
+# Multicast, and IANA's registries of special-purpose addresses (RFC 6890 and its updates, as of November
+# 2026). `ipaddress` of Python 3.11 takes several of them for public.
 SPECIAL_PURPOSE = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -28,8 +30,7 @@ SPECIAL_PURPOSE = tuple(
         *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
         *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
         *("224.0.0.0/4", "240.0.0.0/4"),
-        *("::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16"),
-        *("2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+        *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
     )
 )
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -48,7 +49,14 @@ def is_public(text: str) -> bool:
         address = _carried(ipaddress.ip_address(text))
     except ValueError:  # an address with a scope, such as fe80::1%eth0
         return False
+    if isinstance(address, ipaddress.IPv6Address) and (address not in _UNICAST or _is_isatap(address)):
+        return False
     return address.is_global and not any(address in network for network in SPECIAL_PURPOSE)
+
+
+def _is_isatap(address: ipaddress.IPv6Address) -> bool:
+    """Return True if an interface of ISATAP (RFC 5214) tunnels to the IPv4 address that it carries."""
+    return (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE
 
 
 def _carried(address: Address) -> Address:

@@ -28,16 +28,19 @@ def connection_limit(maximum: int) -> int:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection with deadlines for the headers and the body of each request.
+    """A connection with deadlines for the headers and the body of each request, and for reading the answer.
 
-    A connection over the limit closes the oldest one that waits for its client: one that is idle, or has
-    sent a part of a request. So health checks are answered however many connections are held open.
+    A connection over the limit closes the oldest one that waits for its client: one that is idle, has sent a
+    part of a request, or does not read its answer. So health checks are answered however many connections
+    are held open.
     """
 
     header_seconds: ClassVar[float] = 20.0
     body_seconds: ClassVar[float] = 60.0
+    read_seconds: ClassVar[float] = 60.0
     max_connections: ClassVar[int] = 1000
     _arrival: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -51,6 +54,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._arrived()
+        self._stop_reading_timer()
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -78,6 +82,36 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.transport.is_closing() and self.cycle.response_complete and self._arrival is None:
             _WAITING.setdefault(self)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read: what it has not read yet fills the buffer."""
+        super().pause_writing()
+        _WAITING.setdefault(self)
+        self._await_reading()
+
+    def resume_writing(self) -> None:
+        """Stop waiting: the client has read."""
+        super().resume_writing()
+        self._stop_reading_timer()
+        if self._arrival is None:
+            _WAITING.pop(self, None)
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _await_reading(self) -> None:
+        self._stop_reading_timer()
+        unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self.read_seconds, self._on_unread, unread)
+
+    def _on_unread(self, unread: int) -> None:
+        if self.transport.get_write_buffer_size() < unread:  # the client reads slowly
+            self._await_reading()
+            return
+        log.info("An answer is not read; its connection is closed.")
+        self.abort()
 
     def _await_arrival(self, seconds: float) -> None:
         if self._arrival is not None:

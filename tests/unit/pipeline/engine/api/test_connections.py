@@ -15,11 +15,16 @@ from tests.fakes.clock import wait_for
 HALF = b"POST /x HTTP/1.1\r\nHost: x\r\nX-a: b\r\n"
 
 
+LARGE_BYTES = 50_000_000
+
+
 async def app(scope, receive, send):
     while (await receive()).get("more_body"):
         pass
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    body = b"x" * LARGE_BYTES if scope["path"] == "/large" else b"ok"
+    length = str(len(body)).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
@@ -83,6 +88,42 @@ def test_health_is_answered_while_half_sent_requests_are_held():
         with connect() as connection:
             assert b"200 OK" in get(connection)
         assert is_closed(held[0])
+        for connection in held:
+            connection.close()
+
+
+LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def read_all(connection, *, pause):
+    size = 0
+    while part := connection.recv(2_000_000):
+        size += len(part)
+        time.sleep(pause)
+    return size
+
+
+def test_an_answer_that_is_not_read_is_dropped():
+    with serving(read_seconds=0.3) as connect, connect() as connection:
+        connection.sendall(LARGE)
+        time.sleep(1)
+        assert read_all(connection, pause=0) < LARGE_BYTES
+
+
+def test_an_answer_that_is_read_slowly_arrives():
+    with serving(read_seconds=0.3) as connect, connect() as connection:
+        connection.sendall(LARGE.replace(b"1.1", b"1.0"))
+        assert read_all(connection, pause=0.001) > LARGE_BYTES
+
+
+def test_health_is_answered_while_answers_are_left_unread():
+    with serving(max_connections=3) as connect:
+        held = [connect() for _ in range(3)]
+        for connection in held:
+            connection.sendall(LARGE)
+        time.sleep(0.3)
+        with connect() as connection:
+            assert b"200 OK" in get(connection)
         for connection in held:
             connection.close()
 
