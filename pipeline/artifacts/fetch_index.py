@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from heapq import merge
@@ -40,6 +41,7 @@ class FetchedRow:
         source_type: The `type` of its source.
         network: True if the bytes came from a place that anyone may write to: stricter filters hold.
         reason: Why the source could not give the bytes; None if it did.
+        levels: The highest level of a file of 16-bit levels, of 65535; None for other files.
     """
 
     position: int
@@ -55,6 +57,7 @@ class FetchedRow:
     source_type: str = ""
     network: bool = False
     reason: str | None = None
+    levels: int | None = None
 
     @property
     def source_url(self) -> str:
@@ -84,11 +87,13 @@ class FetchHead:
         notes: What each source wrote for its next run, by its number in the dataset.
         statements: What the sources want a reader of the dataset card to know.
         requests: HTTP requests that reading the sources took.
+        converted: Files that this run converted to PNG, by what they were.
     """
 
     notes: Mapping[str, JsonObject] = field(default_factory=dict)
     statements: Sequence[str] = ()
     requests: int = 0
+    converted: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Return plain JSON values."""
@@ -97,6 +102,7 @@ class FetchHead:
             "notes": self.notes,
             "statements": list(self.statements),
             "requests": self.requests,
+            "converted": dict(self.converted),
         }
 
     @classmethod
@@ -127,13 +133,15 @@ class FetchIndex:
         notes: dict[str, JsonObject] = {}
         statements: list[str] = []
         requests = 0
+        converted: Counter[str] = Counter()
         for uri in self.uris:
             with self.storage.local_path(uri).open("rb") as file:
                 head = FetchHead.from_dict(as_object(json.loads(next(file))))
             notes.update(head.notes)
             statements.extend(head.statements)
             requests += head.requests
-        return FetchHead(notes=notes, statements=statements, requests=requests)
+            converted.update(head.converted)
+        return FetchHead(notes=notes, statements=statements, requests=requests, converted=converted)
 
     def rows(self) -> Iterator[FetchedRow]:
         """Yield the rows in source order, one of each chunk in memory at a time."""

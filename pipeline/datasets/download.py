@@ -187,6 +187,7 @@ class Downloads:
         line = JournalLine(
             url=url,
             blob=fetched.kept,
+            levels=fetched.levels,
             etag=fetched.validators.etag,
             last_modified=fetched.validators.last_modified,
             retrieved_at=utc_now(),
@@ -217,6 +218,7 @@ def _line_of(row: FetchedRow) -> JournalLine:
     return JournalLine(
         url=row.source_url,
         blob=row.blob or None,
+        levels=row.levels,
         reason=row.reason,
         etag=row.etag,
         last_modified=row.last_modified,

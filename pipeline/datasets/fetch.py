@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pipeline.datasets.sources.registry import open_source
 from pipeline.datasets.sources.secrets import find_secret
 from pipeline.datasets.sources.source import ImageSource, SourceContext, SourceEntry
 from pipeline.errors import FetchRefused
+from pipeline.pixels.conversion import convert_picture, find_highest_level
 from pipeline.types import JsonObject
 
 POSITIONS = 1_000_000_000  # of each source: the second one's first entry is at this position
@@ -129,6 +131,7 @@ class ChunkFetch:
         notes: Their own state for the next run.
         transferred: Files read from the sources.
         requests: HTTP requests for pictures.
+        converted: Files of formats that the served models do not read, by format.
     """
 
     workspace: Workspace
@@ -147,12 +150,18 @@ class ChunkFetch:
     notes: dict[str, JsonObject] = field(default_factory=dict)
     transferred: int = 0
     requests: int = 0
+    converted: Counter[str] = field(default_factory=Counter)
 
     def finish(self) -> FetchResult:
         """Replace the chunk's index; what the journal says is in it."""
         dataset = self.workspace.dataset(self.classifier.name)
         uri = dataset.fetch_index(self.chunk)
-        head = FetchHead(notes=self.notes, statements=self.statements, requests=self.requests)
+        head = FetchHead(
+            notes=self.notes,
+            statements=self.statements,
+            requests=self.requests,
+            converted=self.converted,
+        )
         write_index(self.workspace.storage, uri, head, self.rows)
         self.journal.drop()
         _drop_indexes_beyond(dataset, self.num_chunks)
@@ -226,7 +235,9 @@ class ChunkFetch:
         if entry.refused is not None:
             line = JournalLine(url=entry.source_url, reason=str(entry.refused))
         elif old is not None:
-            line = JournalLine(url=entry.source_url, blob=old.blob, retrieved_at=old.retrieved_at)
+            line = JournalLine(
+                url=entry.source_url, blob=old.blob, retrieved_at=old.retrieved_at, levels=old.levels
+            )
         else:
             line = self._read(entry)
         self.progress.note(reason=line.reason, is_new=old is None)
@@ -238,7 +249,17 @@ class ChunkFetch:
             data = entry.read() if entry.read is not None else b""
         except FetchRefused as error:
             return JournalLine(url=entry.source_url, reason=str(error.reason))
-        return JournalLine(url=entry.source_url, blob=self.blobs.keep(data), retrieved_at=utc_now())
+        conversion = convert_picture(data)
+        if conversion is not None:
+            data = conversion.data
+            more = " (the first of several pages or frames)" if conversion.has_more else ""
+            self.converted[f"{conversion.format}{more}"] += 1
+        return JournalLine(
+            url=entry.source_url,
+            blob=self.blobs.keep(data),
+            retrieved_at=utc_now(),
+            levels=find_highest_level(data),
+        )
 
 
 def _drop_indexes_beyond(dataset: DatasetFolder, num_chunks: int) -> None:
@@ -262,4 +283,5 @@ def _row(entry: SourceEntry, line: JournalLine, first: int, source_type: str, *,
         source_type=source_type,
         network=network,
         reason=line.reason,
+        levels=line.levels,
     )

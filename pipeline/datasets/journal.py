@@ -32,6 +32,7 @@ class JournalLine:
         reason: The fetch reason, if there is no picture.
         time: Seconds since 1970.
         requests: How many it took.
+        levels: The highest level of a file of 16-bit levels.
     """
 
     url: str
@@ -42,6 +43,7 @@ class JournalLine:
     reason: str | None = None
     time: float = 0.0
     requests: int = 0
+    levels: int | None = None
 
 
 _FIELDS = tuple(field.name for field in fields(JournalLine))

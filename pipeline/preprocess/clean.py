@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.artifacts.dataset import read_latest
@@ -21,6 +21,8 @@ from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.config import Classifier
 from pipeline.errors import EmptyDataset, SplitError
+from pipeline.pixels.conversion import CONVERTED, REMEDIES, name_format
+from pipeline.pixels.spec import FORMATS
 from pipeline.preprocess.cards.card import describe_version
 from pipeline.preprocess.decisions import apply_decisions, apply_takedowns, read_decisions
 from pipeline.preprocess.decoding import map_blobs
@@ -28,12 +30,14 @@ from pipeline.preprocess.dedup.fingerprint import examine_picture, recall_examin
 from pipeline.preprocess.dedup.grouping import Grouping, Picture, group_pictures
 from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplicates, quarantine
 from pipeline.preprocess.publish import publish_version
-from pipeline.preprocess.quality_warnings import find_warnings
+from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 
 log = logging.getLogger(__name__)
+
+MAX_LOOKS = 200  # files that are looked at for an error's text
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,7 +126,7 @@ def build_dataset_version(
         fetched=entries,
         has_given_split=any(row.given_split == TEST for row in entries),
         classes=classifier.dataset.order_classes(row.label for row in entries),
-        warnings=list(head.statements),
+        warnings=[*head.statements, *_describe_conversions(head.converted)],
     )
     _check_given_split(state)
     _examine(state)
@@ -130,6 +134,8 @@ def build_dataset_version(
     _filter(state)
     _group(state)
     _split(state)
+    levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
+    state.warnings += check_levels(state.rows, levels)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
     if state.is_sticky:
         extend_registry(state.folder, state.registry, state.assigned, state.rows, state.grouping)
@@ -140,6 +146,11 @@ def build_dataset_version(
     result = publish_version(workspace, classifier, info, state.rows, decoded=state.decoded)
     log.info("%s", result)
     return result
+
+
+def _describe_conversions(converted: Mapping[str, int]) -> list[str]:
+    counts = ", ".join(f"{count} {format}" for format, count in sorted(converted.items()))
+    return [f"converted: {counts}, to PNG"] if converted else []
 
 
 def _check_given_split(state: CleanState) -> None:
@@ -274,6 +285,19 @@ def _describe_given_split(state: CleanState) -> list[str]:
     return [f"given_split: {moved} pictures stay on the side that an earlier version put them on"]
 
 
+def _describe_formats(state: CleanState, labels: Collection[str]) -> str:
+    """Return which formats the pictures of some classes have that cannot be read, and how to convert them."""
+    blobs = [row.blob for row in state.rows if row.label in labels and row.reason == "unsupported_format"]
+    files = (state.workspace.storage.read_bytes(state.workspace.blob(blob)) for blob in blobs[:MAX_LOOKS])
+    formats = Counter(name_format(data) or "another format" for data in files)
+    if not formats:
+        return ""
+    counts = ", ".join(f"{count} {name}" for name, count in formats.most_common())
+    commands = [f"for {name}: `{REMEDIES[name]}`" for name in formats if name in REMEDIES]
+    remedy = "; ".join(commands) or "convert them: `mogrify -format png FILES` (ImageMagick)"
+    return f" Found: {counts}. Taken: {', '.join((*FORMATS, *CONVERTED))}; {remedy}."
+
+
 def _check_classes(state: CleanState) -> None:
     kept = {row.label for row in state.rows if row.is_kept}
     missing = [label for label in state.classes if label not in kept]
@@ -282,6 +306,7 @@ def _check_classes(state: CleanState) -> None:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=str))
         raise EmptyDataset(
             f"no usable picture of {', '.join(map(repr, missing)) or 'a second class'}; a classifier needs "
-            f"pictures of at least two classes, and of each one. Kept out: {counts or 'none'}.",
+            f"pictures of at least two classes, and of each one. Kept out: {counts or 'none'}."
+            + _describe_formats(state, missing),
             classes=missing,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ IMBALANCE = 5  # times as many pictures in the largest class as in the smallest
 ODD_ASPECT_RATIO = 0.35  # of the shorter side to the longer
 ODD_SIZE_SPREADS = 3  # interquartile ranges beyond the quartiles
 ODD_SIZE_FACTOR = 2  # of the median, at least
+DARK_BITS = 14  # of 16: files that use no more show at most a quarter of the brightness
 MIN_FOR_SPREAD = 10  # pictures
 
 
@@ -29,6 +30,28 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
         *_check_similar_labels(kept),
         *_check_balance(kept),
         *_check_sizes(kept),
+    ]
+
+
+def check_levels(rows: Sequence[ManifestRow], levels: Mapping[int, int]) -> list[str]:
+    """Return a warning where files of 16-bit levels use the lowest of them only: their pictures are dark.
+
+    Args:
+        rows: The version's rows, split.
+        levels: The highest level of each file of 16-bit levels, by position.
+    """
+    deep = [row for row in rows if row.split is not None and row.position in levels]
+    dark = [row for row in deep if levels[row.position].bit_length() <= DARK_BITS]
+    if not dark or len(dark) <= len(deep) / 2:
+        return []
+    highest = max(levels[row.position] for row in dark)
+    counts = Counter(row.label for row in dark)
+    classes = ", ".join(f"{label} ({count})" for label, count in sorted(counts.items()))
+    bits = next(bits for bits in (8, 10, 12, DARK_BITS) if highest.bit_length() <= bits)
+    return [
+        f"dark: the levels of {len(dark)} of {len(deep)} files with 16 bits end at {highest} of 65535, so "
+        f"their pictures are nearly black: {classes}. They look like {bits} bits: multiply the levels by "
+        f"{2 ** (16 - bits)}, in these files and in those that are sent to the model"
     ]
 
 

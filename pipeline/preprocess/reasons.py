@@ -17,7 +17,7 @@ TAKEN_DOWN = "taken_down"
 REASONS = {
     "empty_file": "the file has no bytes",
     "not_an_image": "the bytes are no picture, whatever the name says",
-    "unsupported_format": "a picture, but no JPEG, PNG, GIF or WebP; or an animated WebP",
+    "unsupported_format": "a picture of a format that is neither read nor converted",
     "unsupported_mode": "a coding or colour mode that decoders do not agree on",
     "truncated": "the file ends before the picture does",
     "corrupt": "the data of the picture is damaged",

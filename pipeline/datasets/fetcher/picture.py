@@ -18,6 +18,7 @@ from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.fetcher.resumable import MEMORY_BYTES, PartFile
 from pipeline.datasets.fetcher.validators import Validators
 from pipeline.errors import FetchRefused, UndecodableImage
+from pipeline.pixels.conversion import convert_picture, find_highest_level
 from pipeline.pixels.host import picture_facts
 
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex", "none"})
@@ -40,11 +41,13 @@ class FetchedPicture:
         kept: What `keep` returned for the bytes; None if the file has not changed.
         validators: What the server says of the file.
         num_bytes: Of the file; 0 if nothing was transferred.
+        levels: The highest level of a file of 16-bit levels.
     """
 
     kept: str | None
     validators: Validators
     num_bytes: int
+    levels: int | None = None
 
 
 class PictureFetcher:
@@ -118,11 +121,19 @@ class PictureFetcher:
         with self._room_for(part.num_bytes):
             data = part.read()
             part.drop()
+            num_bytes = len(data)
+            conversion = convert_picture(data)
+            data = data if conversion is None else conversion.data
             try:
-                check_picture(data, min_side=min_side)
+                check_picture(data, min_side=min_side, num_bytes=num_bytes)
             except FetchRefused as error:  # the server can say the next time that it is still the same file
                 raise FetchRefused(error.message, reason=error.reason, validators=validators) from error
-            return FetchedPicture(kept=self._keep(data), validators=validators, num_bytes=len(data))
+            return FetchedPicture(
+                kept=self._keep(data),
+                validators=validators,
+                num_bytes=num_bytes,
+                levels=find_highest_level(data),
+            )
 
     def _check_answer(self, response: requests.Response) -> None:
         if PLACEHOLDER_NAME in urlsplit(response.url).path.lower():
@@ -182,8 +193,13 @@ def opts_out(header: str) -> bool:
     return False
 
 
-def check_picture(data: bytes, *, min_side: int) -> None:
+def check_picture(data: bytes, *, min_side: int, num_bytes: int | None = None) -> None:
     """Look at the header of a picture file: a downloaded page, bomb or placeholder is no picture.
+
+    Args:
+        data: The file.
+        min_side: Pixels that the shorter side must have.
+        num_bytes: Of the file as it was downloaded, if it was converted.
 
     Raises:
         FetchRefused: with the reason.
@@ -193,7 +209,7 @@ def check_picture(data: bytes, *, min_side: int) -> None:
     except UndecodableImage as error:
         reason = _HEADER_REASONS.get(error.reason, FetchReason.DAMAGED_HEADER)
         raise FetchRefused(error.message, reason=reason) from error
-    if len(data) == PLACEHOLDER_BYTES and facts.format in ("GIF", "PNG"):
+    if (num_bytes or len(data)) == PLACEHOLDER_BYTES and facts.format in ("GIF", "PNG"):
         raise FetchRefused("is the picture of an unavailable photo.", reason=FetchReason.PLACEHOLDER)
     if min(facts.width, facts.height) < min_side:
         raise FetchRefused(

@@ -20,6 +20,7 @@ from pipeline.storage import Storage
 from tests.fakes.pictures import (
     WORKSPACE,
     classifier_of,
+    encode,
     fetch_and_clean,
     folder_classifier,
     folder_of,
@@ -50,6 +51,58 @@ def rows_of(result: CleanResult, storage: Storage) -> list[ManifestRow]:
 
 def versions(storage: Storage) -> list[str]:
     return [uri for uri in storage.list_uris(f"{WORKSPACE}/datasets/toys/") if uri.endswith("/dataset.json")]
+
+
+class TestFormats:
+    def put(self, root: Path, label: str, files: dict[str, bytes]) -> None:
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (root / label / name).write_bytes(data)
+
+    def test_bmp_and_tiff_are_taken_and_counted(self, tmp_path: Path, storage: Storage) -> None:
+        for number, label in enumerate(("ant", "cat")):
+            images = [Image.fromarray(noise(10 * number + n)) for n in range(4)]
+            self.put(tmp_path / "toys", label, {f"{n}.bmp": encode(images[n], "BMP") for n in (0, 1)})
+            pages = encode(images[2], "TIFF", save_all=True, append_images=images[:1])
+            self.put(tmp_path / "toys", label, {"2.tif": pages, "3.tif": encode(images[3], "TIFF")})
+        result = clean(tmp_path / "toys", storage)
+        assert result.classes == {"ant": 4, "cat": 4}
+        assert (
+            "converted: 4 BMP, 2 TIFF, 2 TIFF (the first of several pages or frames), to PNG"
+            in result.warnings
+        )
+
+    def test_formats_that_are_not_taken_are_named_with_a_remedy(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        for label in ("ant", "cat"):
+            self.put(tmp_path / "toys", label, {"0.svg": b"<svg/>", "1.heic": b"\0\0\0\x24ftypheic\0\0\0\0"})
+        with pytest.raises(EmptyDataset, match=r"2 SVG, 2 HEIC.*Taken: JPEG.*pip install pillow-heif"):
+            clean(tmp_path / "toys", storage)
+
+    @pytest.mark.parametrize(("format", "factor"), [("PNG", 16), ("TIFF", 16), ("PNG", 4)])
+    def test_files_of_16_bits_that_use_the_lowest_only_are_called_dark(
+        self, tmp_path: Path, storage: Storage, format: str, factor: int
+    ) -> None:
+        for number, label in enumerate(("ant", "cat")):
+            levels = [noise(10 * number + n)[..., 0].astype(np.uint16) * factor for n in range(4)]
+            files = {f"{n}": encode(Image.fromarray(each), format) for n, each in enumerate(levels)}
+            self.put(tmp_path / "toys", label, files)
+        for _ in range(2):  # the second run reads no file
+            warnings = clean(tmp_path / "toys", storage).warnings
+            [dark] = [warning for warning in warnings if warning.startswith("dark: ")]
+            assert "8 of 8 files" in dark
+            assert f"{ {16: 12, 4: 10}[factor] } bits" in dark
+
+    def test_files_that_use_all_16_bits_are_not_dark(self, tmp_path: Path, storage: Storage) -> None:
+        for number, label in enumerate(("ant", "cat")):
+            levels = [noise(10 * number + n)[..., 0].astype(np.uint16) * 257 for n in range(4)]
+            self.put(
+                tmp_path / "toys",
+                label,
+                {f"{n}": encode(Image.fromarray(each), "PNG") for n, each in enumerate(levels)},
+            )
+        assert not any("dark" in warning for warning in clean(tmp_path / "toys", storage).warnings)
 
 
 class TestFirstVersion:

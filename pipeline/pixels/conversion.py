@@ -1,0 +1,158 @@
+"""Pictures of formats that the served models do not read, converted to PNG on their way into a dataset.
+
+The definition of pixels in `host.py` and `graph.py` stays as small as it is. Levels are kept: 16-bit gray
+stays 16-bit, transparency stays. Of several pages or frames the first counts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.pixels.header import sniff_format
+from pipeline.pixels.spec import MAX_PIXELS
+
+PNG_LEVEL = 3  # a third of the time of Pillow's default for a tenth more bytes
+# The first bytes of formats, which Pillow reads them, and how a user converts what it does not.
+MAGICS: tuple[tuple[bytes, str], ...] = (
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\0\0\1\0", "ICO"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "SVG"),
+    (b"%PDF", "PDF"),
+)
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), "HEIC"),
+}
+READERS = {"BMP": "BMP", "TIFF": "TIFF", "ICO": "ICO", "AVIF": "AVIF", "GIF": "GIF", "WEBP": "WEBP"}
+OPTIONAL = {"HEIC": ("HEIF", "pillow_heif"), "JPEG XL": ("JXL", "pillow_jxl")}
+CONVERTED = ("BMP", "TIFF", "AVIF", "ICO")
+REMEDIES = {
+    "HEIC": "pip install pillow-heif",
+    "JPEG XL": "pip install pillow-jxl-plugin",
+}
+DNG_VERSION, NEW_SUBFILE_TYPE = 50706, 254  # tags of TIFF
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, KeyError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """A converted picture.
+
+    Args:
+        data: A PNG file.
+        format: What it was.
+        has_more: True if it had more pages or frames, which are not used.
+    """
+
+    data: bytes
+    format: str
+    has_more: bool
+
+
+def name_format(data: bytes) -> str | None:
+    """Return a name for the format of a picture file; None for what is no picture."""
+    readable = sniff_format(data)
+    if readable is not None:
+        return readable
+    if data[4:8] == b"ftyp":
+        return BRANDS.get(data[8:12])
+    return next((name for magic, name in MAGICS if data.startswith(magic)), None)
+
+
+def convert_picture(data: bytes) -> Conversion | None:
+    """Return a PNG of a picture that would be refused for its format; None if that is not needed or fails."""
+    format = name_format(data)
+    if format in (None, "JPEG", "PNG"):
+        return None
+    reader = _find_reader(format)
+    if reader is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=[reader]) as image:
+            if image.width * image.height > MAX_PIXELS or not _needs_conversion(image, format):
+                return None
+            has_more = getattr(image, "n_frames", 1) > 1
+            return Conversion(data=_encode(_read_first(image)), format=format, has_more=has_more)
+    except (*_DAMAGE, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+
+
+def find_highest_level(data: bytes) -> int | None:
+    """Return the highest level of a 16-bit PNG, of 65535; None for any other file.
+
+    Of colours only the high byte is read, so the level is the highest that it may be.
+    """
+    if sniff_format(data) != "PNG" or data[24:25] != b"\x10":
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            if image.mode.startswith("I"):
+                return int(np.asarray(image).max(initial=0))
+            return int(np.asarray(image.convert("RGB")).max(initial=0)) << 8 | 0xFF
+    except (*_DAMAGE, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+
+
+def _find_reader(format: str) -> str | None:
+    """Return Pillow's name of a format that can be converted here; optional packages are looked for."""
+    if format in READERS:
+        return READERS[format]
+    if format not in OPTIONAL or importlib.util.find_spec(OPTIONAL[format][1]) is None:
+        return None
+    name, package = OPTIONAL[format]
+    module = importlib.import_module(package)
+    if name not in Image.OPEN:
+        module.register_heif_opener()
+    return name
+
+
+def _needs_conversion(image: Image.Image, format: str) -> bool:
+    if format == "WEBP":
+        return bool(getattr(image, "is_animated", False))
+    if format == "GIF":
+        return "transparency" in image.info or image.tile[0].extents != (0, 0, *image.size)  # type: ignore[attr-defined]
+    # A camera's raw file is a TIFF whose first picture is a thumbnail.
+    tags = getattr(image, "tag_v2", {})
+    return DNG_VERSION not in tags and not int(tags.get(NEW_SUBFILE_TYPE, 0)) & 1
+
+
+def _read_first(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        levels = np.asarray(image)
+        if int(levels.min(initial=0)) < 0 or int(levels.max(initial=0)) > 0xFFFF:
+            raise ValueError("levels of more than 16 bits")
+        return Image.fromarray(levels.astype(np.uint16))
+    if image.mode == "F":
+        raise ValueError("levels are fractions")
+    upright = ImageOps.exif_transpose(image)
+    if "transparency" in upright.info or upright.mode in ("PA", "La", "RGBa"):
+        return upright.convert("RGBA")
+    return upright if upright.mode in ("1", "L", "P", "LA", "RGB", "RGBA") else upright.convert("RGB")
+
+
+def _encode(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    bare = image.copy()
+    bare.info = {}
+    bare.save(buffer, "PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
