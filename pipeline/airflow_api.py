@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
@@ -145,13 +145,15 @@ class AirflowApi:
         """Ask the dag-processor to read a DAG's file again now, and to look for new files in its bundle.
 
         Any file of the bundle will do for a DAG that is not known yet. In a bundle without any, the
-        dag-processor looks for itself every few seconds.
+        dag-processor looks for itself every few seconds. A file that somebody has asked for already is
+        answered 409, which is as good.
         """
         dags = self._call("GET", f"/api/v2/dags?limit={PAGE_SIZE}")["dags"]
         ours = [dag for dag in dags if dag["bundle_name"] == bundle]
         ours.sort(key=lambda dag: dag["dag_id"] != dag_id)
         if ours:
-            self._call("PUT", f"/api/v2/parseDagFile/{quote(ours[0]['file_token'], safe='')}")
+            path = f"/api/v2/parseDagFile/{quote(ours[0]['file_token'], safe='')}"
+            self._call("PUT", path, conflict_ok=True)
 
     def import_errors(self) -> list[ImportFailure]:
         """Return the DAG files that Airflow could not import."""
@@ -164,13 +166,8 @@ class AirflowApi:
         """Start a run and return its id, which is ours so that a repeated request starts no second run."""
         run_id = f"manual__{datetime.now(UTC).isoformat()}"
         body: JsonObject = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        try:
-            run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", body)
-        except StackError as error:
-            if error.details.get("status") != 409:
-                raise
-            return run_id  # Airflow started it, and its answer was lost
-        return str(run["dag_run_id"])
+        run = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", body, conflict_ok=True)
+        return str(run.get("dag_run_id", run_id))  # none if Airflow started it, and its answer was lost
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return `queued`, `running`, `success` or `failed`."""
@@ -223,15 +220,24 @@ class AirflowApi:
             if num_read >= page["total_entries"] or not page[key]:
                 return
 
-    def _call(self, method: str, path: str, body: JsonValue = None, *, missing_ok: bool = False) -> JsonDict:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: JsonValue = None,
+        *,
+        missing_ok: bool = False,
+        conflict_ok: bool = False,
+    ) -> JsonDict:
         """Send a request, again while Airflow is unavailable: each of ours is safe to repeat."""
+        tolerated = [status for status, is_ok in ((404, missing_ok), (409, conflict_ok)) if is_ok]
         return call_patiently(
-            lambda: self._call_once(method, path, body, missing_ok=missing_ok),
+            lambda: self._call_once(method, path, body, tolerated),
             seconds=self._patience_seconds,
             clock=self._clock,
         )
 
-    def _call_once(self, method: str, path: str, body: JsonValue, *, missing_ok: bool) -> JsonDict:
+    def _call_once(self, method: str, path: str, body: JsonValue, tolerated: Collection[int]) -> JsonDict:
         """Send a request, signing in first and once more when the token has expired."""
         if "Authorization" not in self._session.headers:
             self._sign_in()
@@ -239,7 +245,7 @@ class AirflowApi:
         if answer.status_code == 401:
             self._sign_in()
             answer = self._send(method, path, body)
-        if answer.status_code == 404 and missing_ok:
+        if answer.status_code in tolerated:
             return {}
         if not answer.ok:
             raise _error_of(answer, f"Airflow refused {method} {path}")

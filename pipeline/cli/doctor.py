@@ -199,7 +199,20 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
             continue
         first[classifier.name] = path
         yield Finding(check=check, state="ok", detail=f"{classifier.name} ({path})")
+        yield from check_sources(classifier)
         yield from check_gate(settings, classifier)
+
+
+def check_sources(classifier: Classifier) -> Iterator[Finding]:
+    """Look for the folders, files, buckets and addresses of a classifier."""
+    from pipeline.datasets.fetcher import FetchPolicy
+    from pipeline.datasets.sources.presence import find_missing_sources
+    from pipeline.storage import Storage
+
+    policy = FetchPolicy.from_environment(classifier.dataset.fetch)
+    for missing in find_missing_sources(Storage.from_environment(), classifier, policy):
+        state = "note" if missing.is_address else "broken"  # the network may be away for now
+        yield Finding(check=f"source of {classifier.name}", state=state, detail=str(missing))
 
 
 def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:

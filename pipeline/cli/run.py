@@ -68,6 +68,7 @@ def run(
     settings = Settings()
     conf = read_params(name, [*(param or []), *([IF_CHANGED] if if_changed else [])], settings)
     api = connect_airflow(require_stack())
+    check_sources(name, conf, settings)
     run_id = start_run(api, name, conf, settings)
     if no_wait:
         started = {"classifier": name, "run_id": run_id, "state": "queued"}
@@ -113,6 +114,23 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, J
         else value
         for key, value in values.items()
     }
+
+
+def check_sources(name: str, conf: JsonObject, settings: Settings) -> None:
+    """Make sure that what the run's sources name is there, before Airflow starts a task.
+
+    Raises:
+        UsageError: naming each folder, file, bucket or address that is not.
+    """
+    from pipeline.config import with_params
+    from pipeline.datasets.fetcher import FetchPolicy
+    from pipeline.datasets.sources.presence import find_missing_sources
+
+    classifier = with_params(_find_classifier(name, settings), conf)
+    policy = FetchPolicy.from_environment(classifier.dataset.fetch)
+    problems = list(find_missing_sources(open_workspace(settings).storage, classifier, policy))
+    if problems:
+        raise UsageError(f"{name} was not started: {'; '.join(map(str, problems))}.")
 
 
 def _find_classifier(name: str, settings: Settings) -> Classifier:

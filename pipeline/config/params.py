@@ -99,6 +99,11 @@ def full_name(name: str) -> str:
     Raises:
         ConfigError: if no parameter, or more than one, ends like it.
     """
+    if name not in RUN_PARAMS and (within := [param for param in RUN_PARAMS if param.startswith(f"{name}.")]):
+        raise ConfigError(
+            f"`{name}` is a section, not a parameter; give its keys with dots: {', '.join(within)}",
+            unknown=[name],
+        )
     matches = [param for param in RUN_PARAMS if param == name or param.endswith(f".{name}")]
     if len(matches) == 1:
         return matches[0]
@@ -116,12 +121,12 @@ def with_params(classifier: Classifier, params: Mapping[str, JsonValue]) -> Clas
     `epochs`, `split.seed`.
 
     Raises:
-        ConfigError: for an unknown parameter (the known ones are listed) or a bad value.
+        ConfigError: for an unknown parameter (the known ones are listed), one that is given twice, or a bad
+            value.
     """
     value = classifier.to_dict()
     value.setdefault("gate", classifier.gate.model_dump(exclude_unset=True))
-    for short, setting in params.items():
-        name = full_name(short)
+    for name, setting in _by_full_name(params).items():
         if setting is None or setting == parameter_value(classifier, name):
             continue
         *path, leaf = name.split(".")
@@ -131,6 +136,17 @@ def with_params(classifier: Classifier, params: Mapping[str, JsonValue]) -> Clas
         section[leaf] = setting
         _drop_shorthand_twin(value, name)
     return Classifier.from_dict(value, origin=f"parameters of {classifier.name}")
+
+
+def _by_full_name(params: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    spelled: dict[str, str] = {}
+    for short in params:
+        other = spelled.setdefault(full_name(short), short)
+        if other != short:
+            raise ConfigError(
+                f"`{other}` and `{short}` are the same parameter; give it once", unknown=[short]
+            )
+    return {name: params[short] for name, short in spelled.items()}
 
 
 def _drop_shorthand_twin(value: JsonDict, name: str) -> None:

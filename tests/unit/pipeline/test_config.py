@@ -169,6 +169,20 @@ class TestRunParameters:
         ):
             with_params(Classifier.from_dict(SMALL), {"model.epoch": 3})
 
+    @pytest.mark.parametrize("names", [("epochs", "model.epochs"), ("model.epochs", "epochs")])
+    def test_one_that_is_given_twice_is_refused(self, names: tuple[str, str]) -> None:
+        with pytest.raises(
+            ConfigError, match="`{}` and `{}` are the same parameter; give it once".format(*names)
+        ):
+            with_params(Classifier.from_dict(SMALL), dict.fromkeys(names, 3))
+
+    @pytest.mark.parametrize(
+        ("section", "key"), [("model", "model.epochs"), ("dataset.split", "dataset.split.seed")]
+    )
+    def test_a_section_in_the_place_of_a_parameter_names_its_keys(self, section: str, key: str) -> None:
+        with pytest.raises(ConfigError, match=rf"`{section}` is a section.*with dots: .*{key}"):
+            with_params(Classifier.from_dict(SMALL), {section: {"epochs": 3}})
+
     def test_a_bad_value_names_the_run(self) -> None:
         with pytest.raises(ConfigError, match=r"parameters of toys: `model\.epochs`.*Received: -1"):
             with_params(Classifier.from_dict(SMALL), {"model.epochs": -1})

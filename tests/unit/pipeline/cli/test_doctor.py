@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,18 @@ from pipeline.stack.status import ProcessState
 from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def resolve_local(host: str, *rest: Any, **options: Any) -> list[Any]:
+        if host not in ("127.0.0.1", "localhost"):
+            raise socket.gaierror(f"{host} is unknown")
+        return resolve(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_local)
 
 
 @pytest.fixture
@@ -43,6 +56,19 @@ def test_healthy_installation_has_nothing_broken(findings: Findings, home: Path)
     assert found["stack"]["state"] == "note"
     for path in SHIPPED_CLASSIFIERS.glob("*.yaml"):
         assert found[f"classifier {path.name}"]["state"] == "ok"
+
+
+def test_a_missing_folder_is_broken_and_an_unknown_host_a_note(
+    findings: Findings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRAFT_CLASSIFIERS", str(tmp_path))
+    source = "name: {name}\ndataset: {{source: {{type: archive, uri: {uri}}}}}\n"
+    (tmp_path / "a.yaml").write_text(source.format(name="a", uri=tmp_path / "no.zip"))
+    (tmp_path / "b.yaml").write_text(source.format(name="b", uri="https://pictures.example/b.zip"))
+    found = findings()
+    assert found["source of a"]["state"] == "broken"
+    assert f"there is no {tmp_path / 'no.zip'}" in found["source of a"]["detail"]
+    assert found["source of b"]["state"] == "note"
 
 
 def test_examination_leaves_nothing_behind(findings: Findings, home: Path) -> None:

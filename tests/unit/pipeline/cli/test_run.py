@@ -63,6 +63,7 @@ class Airflow:
             {"dag_id": "other", "bundle_name": "classifiers", "file_token": "other/token"},
         ]
         self.parse_requests: list[str] = []
+        self.parse_status = 201
         self.logins = 0
         server.expect_request(re.compile(".*")).respond_with_handler(self.answer)
 
@@ -79,7 +80,7 @@ class Airflow:
         path = request.path.removeprefix("/api/v2")
         if request.method == "PUT":
             self.parse_requests.append(path.removeprefix("/parseDagFile/"))
-            return Response(status=201)
+            return self.reply({"detail": "Unique constraint violation"}, self.parse_status)
         if request.method == "POST":
             body = dict(request.json)
             self.run_ids.append(body.pop("dag_run_id"))
@@ -390,6 +391,25 @@ class TestWatching:
         assert "GRAFT_BUCKETS" in outcome.stderr
 
 
+class TestSources:
+    def test_a_run_without_its_pictures_is_not_started(
+        self, graft: Graft, airflow: Airflow, classifier: Path, tmp_path: Path
+    ) -> None:
+        classifier.write_text(f"name: tiles\ndataset: {{source: {{type: folder, uri: {tmp_path}/no}}}}\n")
+        outcome = graft("run", "tiles")
+        assert outcome.code == 2
+        assert f"tiles was not started: `dataset.source.uri`: there is no {tmp_path}/no" in outcome.stderr
+        assert airflow.run_ids == []
+
+    def test_the_place_that_a_parameter_names_counts(
+        self, graft: Graft, airflow: Airflow, classifier: Path, tmp_path: Path
+    ) -> None:
+        classifier.write_text(f"name: tiles\ndataset: {{source: {{type: folder, uri: {tmp_path}}}}}\n")
+        assert graft("run", "tiles", "--param", f"dataset.source.uri={tmp_path}/no").code == 2
+        assert airflow.run_ids == []
+        assert graft("run", "tiles").code == 0
+
+
 class TestNewClassifier:
     def test_unknown_dag_asks_for_one_parse_and_waits(self, graft: Graft, airflow: Airflow) -> None:
         airflow.parsed = ["", "", "stale", "2100-01-01T00:00:00Z"]
@@ -410,6 +430,15 @@ class TestNewClassifier:
         airflow.dags.append({"dag_id": "tiles", "bundle_name": "classifiers", "file_token": "tiles"})
         assert graft("run", "tiles").code == 0
         assert airflow.parse_requests == ["tiles"]
+
+    def test_a_file_that_somebody_else_asked_for_is_waited_for(
+        self, graft: Graft, airflow: Airflow, classifier: Path
+    ) -> None:
+        os.utime(classifier, (4e9, 4e9))
+        airflow.parsed = ["2090-01-01T00:00:00Z", "2100-01-01T00:00:00Z"]
+        airflow.parse_status = 409
+        assert graft("run", "tiles").code == 0
+        assert airflow.parse_requests == ["other/token"]
 
     def test_known_dag_is_not_read_again(self, graft: Graft, airflow: Airflow) -> None:
         graft("run", "tiles")
