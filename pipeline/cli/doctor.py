@@ -287,12 +287,15 @@ def _lost_models(stack: StackStatus, settings: Settings) -> Iterator[Finding]:
 
 def _damaged_versions(stack: StackStatus) -> Iterator[Finding]:
     from pipeline.cli.connection import connect_engine
+    from pipeline.deploy.staging import is_staging
     from pipeline.ml_engine.protocol import resource_id
     from pipeline.ml_v1 import DAMAGED_FILES
 
     engine = connect_engine(stack)
     with suppress(PipelineError):  # an engine that does not answer is a finding already
         for model in map(resource_id, engine.list_models()):
+            if is_staging(model):
+                continue
             for version in engine.list_versions(model):
                 message = version.get("errorMessage", "")
                 if message.startswith(DAMAGED_FILES):

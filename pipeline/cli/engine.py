@@ -14,9 +14,12 @@ engine = typer.Typer(name="engine", help="Look after the engine's database.", no
 def rebuild(as_json: JsonOption = False) -> None:
     """Register the models and versions of the workspace again, after the engine's database was lost."""
     from pipeline.deploy.rebuild import rebuild_engine
+    from pipeline.deploy.staging import is_staging
 
     models = []
     for model in rebuild_engine(open_workspace(), connect_engine(require_stack())):
+        if is_staging(model.model):
+            continue
         models.append(model)
         print_note(f"{model.model}: {len(model.registered)} versions registered, {len(model.kept)} known")
     if as_json:

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.types import JsonDict, JsonObject
 
 NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_]{0,99}$"  # ML Engine's rule for model names
+STAGING_SUFFIX = "__candidate"  # of the hidden model that tests a first version before it serves
 
 
 class Classifier(Strict):
@@ -55,6 +56,13 @@ class Classifier(Strict):
         description="Who is notified how a run ended; a line in Airflow's log by default.",
     )
 
+    @field_validator("name")
+    @classmethod
+    def _name_is_not_reserved(cls, value: str) -> str:
+        if value.endswith(STAGING_SUFFIX):
+            raise ValueError(f"names that end with `{STAGING_SUFFIX}` are reserved for versions under test")
+        return value
+
     @field_validator("schedule")
     @classmethod
     def _schedule_is_known(cls, value: str | None) -> str | None:
@@ -67,7 +75,8 @@ class Classifier(Strict):
     @property
     def asks_a_person(self) -> bool:
         """Whether a version may need a person's approval."""
-        return self.deploy.require_approval or self.gate.first_version == "require_approval"
+        gate = self.gate
+        return self.deploy.require_approval or "require_approval" in (gate.first_version, gate.classes_changed)
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values: what goes through Airflow and into lineage."""

@@ -43,6 +43,7 @@ RUN_PARAMS = (
     "gate.min_accuracy",
     "gate.max_loss",
     "gate.min_test_pictures",
+    "gate.classes_changed",
     "serving.reject_below",
     "serving.reject_unlike",
     "retrain.unchanged",

@@ -10,6 +10,7 @@ from pipeline.artifacts.history import read_history, served_before
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.staging import is_staging
 from pipeline.errors import PlatformError
 from pipeline.ml_engine.protocol import MLEngine, default_version, label_value, resource_id
 from pipeline.ml_engine.resources import Version
@@ -41,7 +42,11 @@ def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, l
     """Return the versions of the workspace whose models the engine does not know at all."""
     models = {resource_id(model) for model in engine.list_models()}
     stored = workspace.list_models()
-    return {model: versions for model, versions in stored.items() if model not in models}
+    return {
+        model: versions
+        for model, versions in stored.items()
+        if model not in models and not is_staging(model)
+    }
 
 
 def rebuild_engine(workspace: Workspace, engine: MLEngine) -> Iterator[RebuiltModel]:

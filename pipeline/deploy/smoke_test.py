@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.artifacts.gate import LATENCY_RULE, Rule, Verdict
 from pipeline.artifacts.steps import SmokeTestResult
+from pipeline.deploy.staging import discard_version, model_of_version
 from pipeline.errors import PlatformUnavailable, SmokeTestFailed
 from pipeline.evaluate.predictions import Prediction
 from pipeline.ml_engine.protocol import MLEngine
@@ -144,11 +145,14 @@ def smoke_test_or_delete(
     latency_budget_seconds: float,
     timer: Callable[[], float] = time.monotonic,
 ) -> SmokeTestResult:
-    """Run the smoke test; a version that fails it is deleted before the error is raised."""
+    """Run the smoke test; a version that fails it is deleted before the error is raised.
+
+    The first version of a model is tested where it is: in the hidden model.
+    """
     try:
         return smoke_test(
             engine,
-            model=model,
+            model=model_of_version(engine, model, version),
             version=version,
             instances=instances,
             expected=expected,
@@ -159,5 +163,5 @@ def smoke_test_or_delete(
         raise
     except Exception:
         log.exception("smoke test of %s failed; deleting the version", version)
-        engine.delete_version(model, version)
+        discard_version(engine, model, version)
         raise

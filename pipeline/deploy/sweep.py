@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.deploy.staging import delete_empty_model, discard_staged
 from pipeline.evaluate.ratchet import best_served
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id
 from pipeline.ml_engine.resources import Job
@@ -121,6 +122,27 @@ def delete_versions(engine: MLEngine, model: str, versions: Iterable[str]) -> li
         log.info("deleting version %s of %s", version, model)
         engine.delete_version(model, version)
         deleted.append(version)
+    return deleted
+
+
+def delete_staged_versions(
+    engine: MLEngine, staging: str, versions: Iterable[str], *, is_used: bool
+) -> list[str]:
+    """Delete versions of a hidden model, and that model if it has none left.
+
+    Args:
+        engine: Where the model is.
+        staging: Name of the model.
+        versions: The versions.
+        is_used: Whether a run goes on that may be about to put a version into it.
+    """
+    deleted = []
+    for version in versions:
+        log.info("deleting version %s of %s, which never served", version, staging)
+        discard_staged(engine, staging, version)
+        deleted.append(version)
+    if not is_used and not engine.list_versions(staging):
+        delete_empty_model(engine, staging)
     return deleted
 
 

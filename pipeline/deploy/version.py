@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.model_record import Lineage, read_lineage
 from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.deploy.staging import model_to_deploy_to
 from pipeline.ml_engine.protocol import MLEngine, label_value
 
 
@@ -51,14 +52,15 @@ def deploy_version(
 ) -> str:
     """Create the model if it is absent and the version if it is not there yet; wait until it is READY.
 
-    The first version of a model takes traffic as soon as it is READY: v1 makes it the default by itself.
+    While no version of the model serves, it is created in the hidden model that first versions are tested in.
 
     Returns:
         The state of the version.
     """
-    engine.ensure_model(model)
+    place = model_to_deploy_to(engine, model)
+    engine.ensure_model(place)
     created = engine.create_version(
-        model,
+        place,
         {
             "name": version,
             "deploymentUri": model_uri,

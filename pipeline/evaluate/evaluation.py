@@ -185,7 +185,16 @@ def _compare(
         champion_version=champion.version,
         champion_job=champion.job,
         champion=metrics,
-        note="; ".join(filter(None, (_note(champion, metrics, tested, len(trained_on)), relabelled))),
+        note="; ".join(
+            filter(
+                None,
+                (
+                    _note(champion, metrics, tested, len(trained_on)),
+                    f"classes changed: {changes.text}" if changes else "",
+                    relabelled,
+                ),
+            )
+        ),
         comparison=replace(compare_answers(answers, others), differences=differences),
         shared=compare_shared(
             answers,

@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, BaseOperator
+from airflow.sdk import DAG, Asset, BaseOperator, TriggerRule
 from airflow.sdk.bases.operator import chain
 from airflow.sdk.definitions.param import ParamsDict
 
 from graft.dag_page import describe_dag
 from graft.notifications import build_notifiers
+from graft.operators.approval import MLEngineApproveVersionOperator
 from graft.operators.dataset import (
     BuildDatasetVersionOperator,
     FetchPicturesOperator,
@@ -82,7 +83,6 @@ def _build_tasks(classifier: Classifier) -> None:
     num_chunks = count_chunks(classifier)
     by_event = classifier.schedule == ON_DATASET_CHANGE
     settle = [DebounceOperator(task_id="settle", classifier=yaml)] if by_event else []
-    approve = [_approve(classifier, dataset, gate, evaluation)] if classifier.asks_a_person else []
     chain(
         *settle,
         FetchPicturesOperator.partial(
@@ -105,7 +105,9 @@ def _build_tasks(classifier: Classifier) -> None:
             training=training,
             evaluation=evaluation,
         ),
-        *approve,
+        MLEngineApproveVersionOperator(
+            task_id="approve", classifier=classifier, dataset=dataset, gate=gate, evaluation=evaluation
+        ),
         *_build_release(classifier.name, dataset, training, evaluation, gate),
     )
 
@@ -117,7 +119,12 @@ def _build_release(
     version = result_of("create_version", "version")
     return (
         MLEngineDeployClassifierOperator(
-            task_id="create_version", dataset=dataset, training=training, evaluation=evaluation, gate=gate
+            task_id="create_version",
+            dataset=dataset,
+            training=training,
+            evaluation=evaluation,
+            gate=gate,
+            trigger_rule=TriggerRule.NONE_FAILED,  # the gate skips `approve` where nobody is asked
         ),
         MLEngineSmokeTestOperator(
             task_id="smoke_test",
@@ -135,15 +142,6 @@ def _build_release(
             gate=gate,
         ),
         PublishModelOperator(task_id="publish", model=name, gate=gate, version=result_of("create_version")),
-    )
-
-
-def _approve(classifier: Classifier, dataset: str, gate: str, evaluation: str) -> BaseOperator:
-    # Only here, because the module costs parsing time that no other classifier needs to pay.
-    from graft.operators.approval import MLEngineApproveVersionOperator
-
-    return MLEngineApproveVersionOperator(
-        task_id="approve", classifier=classifier, dataset=dataset, gate=gate, evaluation=evaluation
     )
 
 

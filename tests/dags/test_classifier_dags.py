@@ -21,7 +21,8 @@ EDGES = {
     "pack": {"train"},
     "train": {"evaluate"},
     "evaluate": {"gate"},
-    "gate": {"create_version"},
+    "gate": {"approve"},
+    "approve": {"create_version"},
     "create_version": {"smoke_test"},
     "smoke_test": {"promote"},
     "promote": {"publish"},
@@ -107,15 +108,19 @@ schedule: "@weekly"
     assert {task.retries for task in dag.tasks} == {2}
 
 
-def test_approval_is_asked_between_gate_and_deployment(folder: Path, parse: Callable[[], Any]) -> None:
-    rules = {"always": "deploy: {require_approval: true}", "first": "gate: {first_version: require_approval}"}
+def test_page_tells_how_to_answer_where_a_person_is_asked(folder: Path, parse: Callable[[], Any]) -> None:
+    rules = {
+        "always": "deploy: {require_approval: true}",
+        "first": "gate: {min_accuracy: 0.5, first_version: require_approval}",
+        "changed": "gate: {min_accuracy: 0.5, classes_changed: require_approval}",
+    }
     for name, rule in rules.items():
-        text = GOOD.format(name=name) + rule.replace("{first", "{min_accuracy: 0.5, first") + "\n"
+        text = GOOD.format(name=name) + rule + "\n"
         (folder / f"{name}.yaml").write_text(text)
     dags = parse().dags
     for name in rules:
         edges = {task.task_id: set(task.downstream_task_ids) for task in dags[name].tasks}
-        assert edges == {**EDGES, "gate": {"approve"}, "approve": {"create_version"}}
+        assert edges == EDGES
         assert "hitlDetails" in dags[name].doc_md
     assert "hitlDetails" not in dags["surfaces"].doc_md
 

@@ -15,6 +15,7 @@ import psutil
 
 import tests.airflow_environment  # noqa: F401  before any import of Airflow
 from pipeline.airflow_api import TaskInstance
+from pipeline.deploy.staging import staging_model
 from pipeline.deploy.version import version_name
 from pipeline.engine.backends.local import jobs_directory, marked_processes
 from pipeline.errors import StackError
@@ -64,6 +65,11 @@ class FaultRun:
     def version(self) -> str:
         return version_name(self.dag_id, self.run_id)
 
+    @property
+    def model(self) -> str:
+        """The model that the run's version is deployed to: the hidden one for a first version."""
+        return self.dag_id if self.default_before else staging_model(self.dag_id)
+
     def start(self) -> None:
         self.default_before = default_version(self.engine.get_model(self.dag_id))
         self.run_id = self.api.trigger(self.dag_id, {})
@@ -107,7 +113,7 @@ class FaultRun:
         {
             "train": self._hold_training,
             "evaluate": lambda: self._hold_worker("/models/", inside=False),
-            "create_version": lambda: self._hold_worker(f"/models/{self.dag_id}/{self.version}."),
+            "create_version": lambda: self._hold_worker(f"/models/{self.model}/{self.version}."),
             "promote": self._hold_turn,
         }[step]()
         if step == "evaluate":
@@ -265,9 +271,7 @@ class FaultRun:
             assert len(self.jobs(step)) <= jobs, f"{step} has submitted {len(self.jobs(step))} jobs"
         default = default_version(self.engine.get_model(self.dag_id))
         promoted = self.task("promote")["state"] == "success"
-        # v1 makes the first version of a model the default by itself.
-        before = {self.default_before} if self.default_before else {None, self.version}
-        assert default in ({self.version} if promoted else before)
+        assert default == (self.version if promoted else self.default_before)
 
     def check_no_live_job(self, step: str, *, seconds: float = 60) -> None:
         def ended() -> bool:
@@ -279,13 +283,14 @@ class FaultRun:
         """Check that the run has left no version and taken no traffic."""
         names = [resource_id(version) for version in self.engine.list_versions(self.dag_id)]
         assert self.version not in names
+        assert self.engine.get_version(staging_model(self.dag_id), self.version) is None
         assert default_version(self.engine.get_model(self.dag_id)) == self.default_before
 
     def wait_version(self) -> None:
         """Wait until the version that the engine was making is there, or is not any more."""
 
         def settled() -> bool:
-            version = self.engine.get_version(self.dag_id, self.version)
+            version = self.engine.get_version(self.model, self.version)
             return version is None or version["state"] != "CREATING"
 
         wait_until(settled, seconds=120, what="end of the version's creation")

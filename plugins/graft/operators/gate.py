@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graft.links import RUN_LINKS
 from graft.operators.base import GraftOperator, triggering_user
 from graft.operators.inputs import StepInput, read_step, read_steps
-from graft.operators.run_summary import finish_decided_run, skip_rest
+from graft.operators.run_summary import finish_decided_run, skip_rest, skip_tasks
 from pipeline.artifacts.steps import (
     DatasetResult,
     EvaluateResult,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pipeline.artifacts.evaluation import Evaluation
     from pipeline.artifacts.gate import GateDecision
     from pipeline.types import JsonDict, JsonObject
+
+
+APPROVING = "MLEngineApproveVersionOperator"  # by name, since its module costs a task's start
 
 
 class GateOperator(GraftOperator):
@@ -91,11 +94,24 @@ class GateOperator(GraftOperator):
         if self.dataset is not None and self.training is not None:
             result = self._report(context, evaluation, decision)
         if decision.accepted:
-            return result
+            return self._go_on(context, result)
         self.log.warning("refused: %s", "; ".join(decision.reasons))
         if result.summary is not None:
             finish_decided_run(context, result.summary, decision)
         raise skip_rest(self, context, result)
+
+    def _go_on(self, context: Context, result: GateResult) -> GateResult:
+        """Return the result, or skip the task that asks a person where nobody has to be asked."""
+        from pipeline.deploy.approval import needs_approval
+
+        following = self.get_direct_relatives() if self.downstream_task_ids else ()
+        asking = [task for task in following if task.task_type == APPROVING]
+        if not asking or self.dataset is None:
+            return result
+        classifier = Classifier.from_dict(read_step(DatasetResult, self.dataset).classifier)
+        if needs_approval(classifier, result.decision):
+            return result
+        raise skip_tasks(context, result, asking)
 
     def _evaluation(self) -> Evaluation:
         from pipeline.artifacts.evaluation import Evaluation

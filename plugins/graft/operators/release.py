@@ -114,6 +114,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         from pipeline.artifacts.run_summary import Outcome
         from pipeline.deploy.approval import find_approval
         from pipeline.deploy.smoke_test import judge_latency
+        from pipeline.deploy.staging import discard_version
 
         rule = judge_latency(result, limit_ms)
         self.log.info("%s: %s", rule.verdict, rule.text)
@@ -122,7 +123,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         if rule.verdict is not Verdict.FAILED or (decision and decision.accepted):
             return
         self.log.warning("refused: %s", rule.text)
-        self.connect().delete_version(self.model_name, self.version_name)
+        discard_version(self.connect(), self.model_name, self.version_name)
         if gate is not None and decision is not None and gate.summary is not None:
             approval = find_approval(self.workspace, self.model_name, context["ti"].run_id)
             summary = replace(gate.summary, state=Outcome.REFUSED).judged(decision)

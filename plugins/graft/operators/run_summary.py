@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,13 @@ def finish_decided_run(
 
 def skip_rest(operator: BaseOperator, context: Context, result: Record) -> DownstreamTasksSkipped:
     """Return the exception that ends a task green, with its result, and skips every task after it at once."""
+    return skip_tasks(context, result, operator.get_flat_relatives(upstream=False))
+
+
+def skip_tasks(context: Context, result: Record, tasks: Iterable[Operator]) -> DownstreamTasksSkipped:
+    """Return the exception that ends a task green, with its result, and skips some of the tasks after it."""
     context["ti"].xcom_push(key="return_value", value=result.to_dict())
-    tasks = sorted(operator.get_flat_relatives(upstream=False), key=lambda task: task.task_id)
+    tasks = sorted(tasks, key=lambda task: task.task_id)
     following = [instance for task in tasks for instance in _list_instances(task)]
     return DownstreamTasksSkipped(tasks=following)  # type: ignore[no-untyped-call]
 

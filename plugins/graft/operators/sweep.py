@@ -66,26 +66,33 @@ class CollectGarbageOperator(GraftOperator):
         }
 
     def _collect_versions(self) -> dict[str, list[str]]:
-        from pipeline.deploy.sweep import delete_versions, find_old_versions
+        from pipeline.deploy.staging import is_staging, staging_model
+        from pipeline.deploy.sweep import delete_staged_versions, delete_versions, find_old_versions
         from pipeline.deploy.version import version_name
         from pipeline.ml_engine.protocol import default_version, resource_id
 
         engine, deleted = self.connect(), {}
         models = engine.list_models()
-        live = {version_name(run.dag_id, run.run_id) for run in AirflowApiHook().unfinished_runs()}
+        runs = AirflowApiHook().unfinished_runs()
+        live = {version_name(run.dag_id, run.run_id) for run in runs}
         for model in models:
             name = resource_id(model)
             old = find_old_versions(
                 self.workspace,
                 engine,
                 name,
-                default=default_version(model),
+                default=None if is_staging(name) else default_version(model),
                 live=live,
                 keep=Settings().keep_versions,
                 grace=timedelta(minutes=float(self.grace_minutes)),
                 now=datetime.now(UTC),
             )
-            if gone := delete_versions(engine, name, old):
+            if is_staging(name):
+                is_used = name in {staging_model(run.dag_id) for run in runs}
+                gone = delete_staged_versions(engine, name, old, is_used=is_used)
+            else:
+                gone = delete_versions(engine, name, old)
+            if gone:
                 deleted[name] = gone
         return deleted
 

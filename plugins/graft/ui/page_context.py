@@ -64,6 +64,7 @@ class PageContext:
 
     def serving(self) -> Serving:
         """Return what serves and its traffic, or the error if the engine does not answer."""
+        from pipeline.deploy.staging import is_staging
         from pipeline.ml_engine.protocol import default_version, resource_id
         from pipeline.pages.traffic import count_predictions
 
@@ -73,7 +74,9 @@ class PageContext:
                 metrics = engine.read_metrics()
         except PlatformError as error:
             return Serving(problem=str(error))
-        defaults = {resource_id(model): default_version(model) for model in models}
+        defaults = {
+            name: default_version(model) for model in models if not is_staging(name := resource_id(model))
+        }
         return Serving(
             versions={model: version for model, version in defaults.items() if version},
             traffic=None if metrics is None else count_predictions(metrics),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.deploy.approval import find_approval
 from pipeline.deploy.trace import trace_version
 from pipeline.storage import Storage
 from tests.unit.plugins import test_operators
-from tests.unit.plugins.test_operators import DATASET, YAML, World, pick, promote, run_until_gate
+from tests.unit.plugins.test_operators import DATASET, YAML, World, execute, pick, promote, run_until_gate
 
 ADA = {"id": "1", "name": "Ada"}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,7 +55,7 @@ class Approval:
         task = self.dag.get_task(task_id)
         for name, value in inputs.items():
             setattr(task, name, value)
-        return task.execute(self.make_context(task_id=task_id))
+        return execute(task, self.make_context(task_id=task_id))
 
     def reach(self) -> Any:
         """Run until the gate, and return the approve step as Airflow would start it."""
@@ -141,6 +142,62 @@ class TestFirstVersion:
         person = {"override_by": "Ada", "override_reason": "demo"}
         approval.configure(gate={"min_accuracy": 0.6, "first_version": "require_approval", **person})
         assert approval.reach().execute(approval.context) == {"approval": None}
+
+
+class TestChangedClasses:
+    def deploy_champion(self, world: World, *more: str) -> None:
+        """Deploy a champion that knows more classes than the candidate."""
+        world.engine.ensure_model("m")
+        world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+        world.storage.write_json("gs://graft/models/m/v_old/graft/labels.json", ["cat", "dog", *more])
+        world.wrong["champion"] = True
+
+        def run_job(job: dict[str, Any]) -> dict[str, Any]:
+            result = world.run_job(job)
+            if "versionName" in job.get("predictionInput", {}):
+                uri = f"{job['predictionInput']['outputPath']}/prediction.results-00000-of-00001"
+                rows = [json.loads(line) for line in world.storage.read_bytes(uri).splitlines()]
+                lines = (json.dumps({**row, "outputs": [*row["outputs"], *[0.0] * len(more)]}) for row in rows)
+                world.storage.write_bytes(uri, "\n".join(lines).encode())
+            return result
+
+        world.engine.run_job = run_job
+
+    def test_are_asked_for_where_the_gate_says_so(self, approval: Approval) -> None:
+        approval.configure(gate={"min_accuracy": 0.6, "classes_changed": "require_approval"})
+        self.deploy_champion(approval.world, "cow")
+        with pytest.raises(TaskAwaitingInput):
+            approval.reach().execute(approval.context)
+        body = approval.questions[0]["body"]
+        assert "pending: classes_changed: waits for a person's approval: " in body
+
+    def test_are_not_asked_for_where_they_are_the_same(self, approval: Approval) -> None:
+        approval.configure(gate={"min_accuracy": 0.6, "classes_changed": "require_approval"})
+        self.deploy_champion(approval.world)
+        assert approval.reach().execute(approval.context) == {"approval": None}
+
+    def test_nobody_is_asked_by_a_task_that_the_gate_skips(
+        self, approval: Approval, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from graft.operators.gate import GateOperator
+
+        skipped: list[list[str]] = []
+        real = GateOperator.execute
+
+        def record(operator: GateOperator, context: Any) -> Any:
+            try:
+                return real(operator, context)
+            except DownstreamTasksSkipped as skip:
+                skipped.append(list(skip.tasks))
+                raise
+
+        monkeypatch.setattr(GateOperator, "execute", record)
+        for first_version, tasks in (("absolute_only", [["approve"]]), ("require_approval", [])):
+            skipped.clear()
+            approval.configure(gate={"min_accuracy": 0.6, "first_version": first_version})
+            approval.reach()
+            assert skipped == tasks
+            assert approval.done["gate"]["decision"]["accepted"] is True
 
 
 class TestAnswer:

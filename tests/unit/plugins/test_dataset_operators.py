@@ -15,7 +15,7 @@ from pipeline.storage import Storage
 from tests.fakes.pictures import folder_of
 from tests.fakes.rows import dataset_folder
 
-AFTER = ["create_version", "evaluate", "gate", "promote", "publish", "smoke_test", "train"]
+AFTER = ["approve", "create_version", "evaluate", "gate", "promote", "publish", "smoke_test", "train"]
 
 
 class Events(dict[Any, Any]):

@@ -101,6 +101,30 @@ def test_versions_of_runs_that_go_on_stay(
     assert set(engine.versions["m"]) == {version_name("m", "r 0"), version_name("m", "r 1")}
 
 
+def test_first_versions_that_never_served_are_swept_with_their_hidden_model(
+    engine: FakeMLEngine, storage: Storage, tasks: list[TaskInstance], make_context: Callable[..., Any]
+) -> None:
+    from graft.operators.sweep import CollectGarbageOperator
+
+    from pipeline.deploy.version import version_name
+
+    tasks.append(WANTED)
+    for model, run_id in (("m", "r 1"), ("m", "r 2"), ("other", "r 0"), ("other", "r 2")):
+        name = f"{model}__candidate"
+        engine.ensure_model(name)
+        labels = {"run": "", "dataset": "", "job": ""}
+        engine.create_version(name, {"name": version_name(model, run_id), "labels": labels})
+    engine.ensure_model("empty__candidate")
+    operator = CollectGarbageOperator(task_id="t", grace_minutes=0)
+    gone = operator.execute(make_context())["versions"]
+    assert gone == {
+        "m__candidate": [version_name("m", "r 2")],
+        "other__candidate": [version_name("other", run_id) for run_id in ("r 0", "r 2")],
+    }
+    assert set(engine.models) == {"m__candidate"}
+    assert set(engine.versions["m__candidate"]) == {version_name("m", "r 1")}
+
+
 class TestWhatGoesOn:
     def test_is_read_page_by_page(self, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> None:
         from graft.hooks.airflow_api import AirflowApiHook
