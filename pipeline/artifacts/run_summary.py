@@ -103,6 +103,7 @@ class RunSummary(Record):
         reason: Why it was skipped.
         expect: What the data gate objected to; None if nothing.
         ended_by: The task that ended the run.
+        gate_preview: What the test pictures can show, a sentence each; empty if the gate was not looked at.
     """
 
     FORMAT: ClassVar[int | None] = 1
@@ -120,6 +121,7 @@ class RunSummary(Record):
     reason: str | None = None
     expect: DataGateSummary | None = None
     ended_by: str | None = None
+    gate_preview: tuple[str, ...] = ()
 
     def judged(self, decision: GateDecision) -> RunSummary:
         """Return the summary with another decision of the gate."""

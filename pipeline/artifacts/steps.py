@@ -91,11 +91,13 @@ class DatasetResult(CleanResult):
         pack_index: The pack index.
         pack_items: What `pack` has to write: places of shards in the index, and `"test"`.
         classifier: The classifier as this run has it.
+        gate_preview: What its gate can tell with the test pictures, a sentence each.
     """
 
     pack_index: str
     pack_items: list[PackItem]
     classifier: dict[str, JsonValue]
+    gate_preview: tuple[str, ...] = ()
 
     @classmethod
     def plan(

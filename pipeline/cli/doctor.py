@@ -218,16 +218,19 @@ def check_sources(classifier: Classifier) -> Iterator[Finding]:
 def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:
     """Tell what the gate can show with the test pictures of the latest dataset version, if there is one."""
     from pipeline.artifacts.dataset import read_info, read_latest
+    from pipeline.artifacts.history import read_history, served_before
     from pipeline.cli.connection import open_workspace
     from pipeline.evaluate.preview import preview_gate
 
     check = f"gate of {classifier.name}"
     try:
-        dataset = open_workspace(settings).dataset(classifier.name)
+        workspace = open_workspace(settings)
+        dataset = workspace.dataset(classifier.name)
         version = read_latest(dataset).version
         if version is None:
             return
-        preview = preview_gate(read_info(dataset.version(version)).test, classifier.gate)
+        is_first = not served_before(read_history(workspace, classifier.name))
+        preview = preview_gate(read_info(dataset.version(version)).test, classifier.gate, is_first=is_first)
     except PipelineError:  # the storage has a check of its own
         return
     for problem in preview.problems:

@@ -75,8 +75,8 @@ class Classifier(Strict):
     @property
     def asks_a_person(self) -> bool:
         """Whether a version may need a person's approval."""
-        gate = self.gate
-        return self.deploy.require_approval or "require_approval" in (gate.first_version, gate.classes_changed)
+        asked = (self.gate.first_version, self.gate.classes_changed)
+        return self.deploy.require_approval or "require_approval" in asked
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values: what goes through Airflow and into lineage."""

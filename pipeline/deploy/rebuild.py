@@ -43,9 +43,7 @@ def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, l
     models = {resource_id(model) for model in engine.list_models()}
     stored = workspace.list_models()
     return {
-        model: versions
-        for model, versions in stored.items()
-        if model not in models and not is_staging(model)
+        model: versions for model, versions in stored.items() if model not in models and not is_staging(model)
     }
 
 

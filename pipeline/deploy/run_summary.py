@@ -18,7 +18,7 @@ from pipeline.artifacts.run_summary import (
     RunSummary,
     WorkSummary,
 )
-from pipeline.artifacts.steps import CleanResult, FetchResult, PackResult
+from pipeline.artifacts.steps import CleanResult, DatasetResult, FetchResult, PackResult
 from pipeline.deploy.change_detection import RetrainSkip
 from pipeline.evaluate.report import metrics_line, verdict_line
 
@@ -63,6 +63,7 @@ def build_summary(
         gate=GateSummary(accepted=decision.accepted, reasons=decision.reasons, override=decision.override),
         version=None,
         expect=_describe_data_gate(dataset),
+        gate_preview=_gate_preview(dataset),
     )
 
 
@@ -87,7 +88,7 @@ def build_refused_summary(
     """Return the summary of a run whose gate no model can pass: nothing was trained or evaluated."""
     skipped = build_skipped_summary(run_id=run_id, dataset=dataset, work=work)
     gate = GateSummary(accepted=False, reasons=tuple(reasons))
-    return replace(skipped, state=Outcome.REFUSED, gate=gate)
+    return replace(skipped, state=Outcome.REFUSED, gate=gate, gate_preview=_gate_preview(dataset))
 
 
 def build_unchanged_summary(
@@ -112,6 +113,10 @@ def build_unchanged_summary(
 
 def _describe_dataset(dataset: CleanResult) -> DatasetSummary:
     return DatasetSummary(version=dataset.version, pictures=dataset.pictures, classes=dict(dataset.classes))
+
+
+def _gate_preview(dataset: CleanResult) -> tuple[str, ...]:
+    return dataset.gate_preview if isinstance(dataset, DatasetResult) else ()
 
 
 def _describe_data_gate(dataset: CleanResult) -> DataGateSummary | None:

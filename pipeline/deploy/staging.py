@@ -2,7 +2,7 @@
 
 v1 makes the first version of a model the default as soon as it is READY. So that a first version takes no
 traffic before its smoke test, it is deployed as a version of `<model>__candidate`; promoting it creates it in
-the model itself. Every step may be repeated: one that was killed leaves what its next try, or the sweep, ends.
+the model itself. Every step may be repeated; what a killed run leaves is swept.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pipeline.artifacts.evaluation import Comparison, Evaluation
 from pipeline.artifacts.gate import Rule, Verdict
 from pipeline.config import GateConfig
-from pipeline.evaluate.compare import difference_interval
+from pipeline.evaluate.risk import highest_difference
 
 LEVEL = 0.05  # of each rule: how often it refuses what it should not, at most
 MIN_CLASS_PICTURES = 8  # below that, the pictures of a class show nothing about it
@@ -71,7 +71,9 @@ def judge_class_drop(evaluation: Evaluation, gate: GateConfig) -> Rule:
     if not judged:
         return _skip(key, f"no class has {MIN_CLASS_PICTURES} pictures to compare")
     bounds = {
-        label: _highest(pairs.gained, pairs.lost, pairs.pictures, pairs.design_effect, LEVEL / len(judged))
+        label: highest_difference(
+            pairs.gained, pairs.lost, pairs.pictures, pairs.design_effect, LEVEL / len(judged)
+        )
         for label, pairs in judged.items()
     }
     worse = {label: bound for label, bound in bounds.items() if bound < -allowed}
@@ -98,7 +100,7 @@ def judge_ratchet(evaluation: Evaluation, gate: GateConfig) -> Rule:
 
 
 def _judge_accuracy(key: str, pairs: Comparison, other: str) -> Rule:
-    bound = _highest(len(pairs.gained), len(pairs.lost), pairs.pictures, pairs.design_effect, LEVEL)
+    bound = highest_difference(len(pairs.gained), len(pairs.lost), pairs.pictures, pairs.design_effect, LEVEL)
     verdict, relation = (Verdict.FAILED, "below") if bound < 0 else (Verdict.PASSED, "not below")
     return _rule(
         key,
@@ -108,11 +110,6 @@ def _judge_accuracy(key: str, pairs: Comparison, other: str) -> Rule:
         value=bound,
         limit=0,
     )
-
-
-def _highest(gained: int, lost: int, pictures: int, effect: float, level: float) -> float:
-    """Return the one-sided upper bound of the difference of accuracies: Tango's, with the design effect."""
-    return difference_interval(gained, lost, pictures, confidence=1 - 2 * level, effect=effect)[1]
 
 
 def _why_not_compared(evaluation: Evaluation) -> str:

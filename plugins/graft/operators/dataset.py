@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias
 
 from graft.operators.base import GraftOperator
 from graft.operators.inputs import StepInput, read_step, read_steps
-from graft.operators.run_summary import finish_run, skip_rest
+from graft.operators.run_summary import finish_run, skip_rest, write_note
 from graft.params import classifier_of_run
 from graft.run_request import dataset_version_of_run, skips_unchanged
 from pipeline.artifacts.steps import CleanResult, DatasetResult, FetchResult, PackResult
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.config import Classifier
     from pipeline.deploy.change_detection import RetrainSkip
+    from pipeline.evaluate.preview import GatePreview
     from pipeline.types import JsonObject
 
 
@@ -105,13 +107,15 @@ class BuildDatasetVersionOperator(GraftOperator):
         skip = self._find_skip(classifier, result) if skips_unchanged(classifier, context) else None
         if skip is not None:
             raise self._end_run(context, result, skip)
-        problems = self._preview_gate(classifier, result)
-        if problems:
-            raise self._refuse(context, result, problems)
+        preview = self._preview_gate(classifier, result)
+        result = replace(result, gate_preview=preview.lines)
+        if preview.problems:
+            raise self._refuse(context, result, preview.problems)
+        write_note(context, "**The pictures are ready; nothing was trained yet.**", preview.lines)
         return result
 
-    def _preview_gate(self, classifier: Classifier, dataset: DatasetResult) -> tuple[str, ...]:
-        """Log what the gate can tell with these test pictures; return the rules that no model can meet."""
+    def _preview_gate(self, classifier: Classifier, dataset: DatasetResult) -> GatePreview:
+        """Return what the gate can tell with these test pictures, and what no model can meet; log it."""
         from pipeline.artifacts.dataset import read_info
         from pipeline.evaluate.preview import preview_gate
         from pipeline.ml_engine.protocol import default_version
@@ -123,7 +127,7 @@ class BuildDatasetVersionOperator(GraftOperator):
         preview = preview_gate(info.test, gate, is_first=is_first)
         for line in preview.lines:
             self.log.info("%s", line)
-        return () if gate.override_by else preview.problems
+        return preview
 
     def _refuse(
         self, context: Context, dataset: DatasetResult, problems: Sequence[str]

@@ -101,7 +101,7 @@ class GateOperator(GraftOperator):
         raise skip_rest(self, context, result)
 
     def _go_on(self, context: Context, result: GateResult) -> GateResult:
-        """Return the result, or skip the task that asks a person where nobody has to be asked."""
+        """Return the result, or skip the task that asks a person if no approval is needed."""
         from pipeline.deploy.approval import needs_approval
 
         following = self.get_direct_relatives() if self.downstream_task_ids else ()

@@ -32,8 +32,14 @@ def finish_run(context: Context, summary: RunSummary, note: str) -> str:
 
     ti = context["ti"]
     uri = write_summary(open_workspace(), replace(summary, ended_by=ti.task_id))
-    AirflowApiHook().write_run_note(ti.dag_id, ti.run_id, "\n\n".join([note, *summary.data_gate_lines]))
+    write_note(context, note, [*summary.data_gate_lines, *summary.gate_preview])
     return uri
+
+
+def write_note(context: Context, note: str, lines: Iterable[str]) -> None:
+    """Write the note of a run, which the UI shows: a paragraph each."""
+    ti = context["ti"]
+    AirflowApiHook().write_run_note(ti.dag_id, ti.run_id, "\n\n".join([note, *lines]))
 
 
 def finish_decided_run(

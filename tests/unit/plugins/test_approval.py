@@ -157,8 +157,9 @@ class TestChangedClasses:
             if "versionName" in job.get("predictionInput", {}):
                 uri = f"{job['predictionInput']['outputPath']}/prediction.results-00000-of-00001"
                 rows = [json.loads(line) for line in world.storage.read_bytes(uri).splitlines()]
-                lines = (json.dumps({**row, "outputs": [*row["outputs"], *[0.0] * len(more)]}) for row in rows)
-                world.storage.write_bytes(uri, "\n".join(lines).encode())
+                for row in rows:
+                    row["outputs"] += [0.0] * len(more)
+                world.storage.write_bytes(uri, "\n".join(map(json.dumps, rows)).encode())
             return result
 
         world.engine.run_job = run_job

@@ -200,12 +200,25 @@ class TestGateThatNoModelCanPass:
         summary = runs.skipped("manual")
         assert (summary["state"], summary["evaluation"], summary["version"]) == ("refused", None, None)
         assert summary["gate"] == {"accepted": False, "reasons": [reason]}
-        assert runs.notes[-1] == f"**Refused before training: no model can pass this gate.**\n\n{reason}"
+        note = runs.notes[-1]
+        assert note.startswith(f"**Refused before training: no model can pass this gate.**\n\n{reason}\n\n")
+        assert "8 test pictures: the smallest margin of `non_inferiority`" in note
 
     def test_goes_on_where_a_person_overrides_it(self, runs: Runs) -> None:
         runs.sections = {"gate": {"min_accuracy": 0.5, "min_test_pictures": 99}}
         conf = {"gate.override_by": "Ada", "gate.override_reason": "demo"}
         assert runs.run("manual", conf)["version"]
+
+    def test_that_takes_no_first_version_is_not_paid_for_by_an_override(self, runs: Runs) -> None:
+        runs.sections = {"gate": {"min_accuracy": 0.5, "first_version": "refuse"}}
+        conf = {"gate.override_by": "Ada", "gate.override_reason": "demo"}
+        assert runs.skipped("manual", conf)["state"] == "refused"
+
+    def test_is_told_of_in_the_note_before_training(self, runs: Runs) -> None:
+        result = runs.run("manual")
+        [note] = runs.notes
+        assert note.startswith("**The pictures are ready; nothing was trained yet.**\n\n8 test pictures: ")
+        assert note == "\n\n".join([note.partition("\n\n")[0], *result["gate_preview"]])
 
     def test_that_takes_no_first_version_takes_the_next_one(self, runs: Runs) -> None:
         runs.deploy("v_1", runs.run("manual"))

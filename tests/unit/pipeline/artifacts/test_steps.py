@@ -51,7 +51,7 @@ RESULTS: list[tuple[type[Record], dict[str, Any]]] = [
         },
     ),
     (CleanResult, CLEAN),
-    (DatasetResult, CLEAN | PLAN),
+    (DatasetResult, CLEAN | PLAN | {"gate_preview": ["40 test pictures"]}),
     (PackResult, {"decoded": 2, "written": 1}),
     (
         TrainResult,
@@ -106,7 +106,7 @@ class TestResults:
 
 def test_a_planned_dataset_is_its_version_and_its_plan() -> None:
     planned = DatasetResult.plan(CleanResult.from_dict(CLEAN), **PLAN)
-    assert planned.to_dict() == CLEAN | PLAN
+    assert planned.to_dict() == CLEAN | PLAN | {"gate_preview": []}
 
 
 def test_the_order_of_classes_survives_xcom() -> None:

@@ -95,9 +95,7 @@ class TestFirstVersion:
         assert engine.list_versions("m") == []
         assert model_of_version(engine, "m", "v_1") == STAGING
 
-    def test_is_tested_where_it_is_and_deleted_with_its_model_if_it_fails(
-        self, engine: FakeMLEngine
-    ) -> None:
+    def test_is_tested_where_it_is_and_deleted_with_its_model_if_it_fails(self, engine: FakeMLEngine) -> None:
         deploy(engine)
         expected = {"k": Prediction(key="k", outputs=(0.9, 0.1), label="a")}
         with pytest.raises(SmokeTestFailed):
