@@ -79,8 +79,11 @@ def test_the_example_in_the_documentation_is_valid() -> None:
 
 
 def test_the_example_in_the_readme_is_valid() -> None:
-    text = (ROOT / "README.md").read_text().split("```yaml")[1].split("```")[0]
-    assert Classifier.from_dict(yaml.safe_load(text)).schedule == "@weekly"
+    value = yaml.safe_load((ROOT / "README.md").read_text().split("```yaml")[1].split("```")[0])
+    assert "gate" not in value  # the default one protects what serves
+    classifier = Classifier.from_dict(value)
+    assert (classifier.schedule, classifier.gate.min_accuracy) == ("@weekly", 0.8)
+    assert classifier.gate.defaults.switched_off == ()
 
 
 @pytest.mark.parametrize("type", sorted(SOURCE_SECTIONS))
