@@ -41,6 +41,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   NotebookError                   a cell cannot be run as a job
   StackError                      starting or stopping the local stack, a request that it refused
     StackUnavailable    transient it does not answer
+    BackupError                   a backup cannot be made, or is damaged
   ApiError                        the engine refuses a request; status codes: engine/v1/errors.py
     NotFound  AlreadyExists  InvalidArgument  FailedPrecondition
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
@@ -255,6 +256,10 @@ class NotebookError(PipelineError):
 
 class StackError(PipelineError):
     """Starting or stopping the local stack failed, or a part of it refused a request."""
+
+
+class BackupError(StackError):
+    """A backup cannot be made or restored; the state before is as it was."""
 
 
 class StackUnavailable(StackError):

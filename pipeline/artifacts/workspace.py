@@ -102,6 +102,18 @@ class Workspace:
         """Return the folder of a model's versions, with a trailing slash."""
         return f"{self.uri}/models/{name}/"
 
+    def registration(self, model: str) -> str:
+        """Return the URI of the engine's record of a model."""
+        return f"{self.uri}/engine/models/{model}.json"
+
+    def list_copies(self) -> dict[str, list[str]]:
+        """Return the versions of each model whose files the engine has a record of, both sorted."""
+        models: dict[str, list[str]] = {}
+        for uri in self.storage.list_uris(f"{self.uri}/engine/versions/"):
+            model, _, version = uri.removeprefix(f"{self.uri}/engine/versions/").partition("/")
+            models.setdefault(model, []).append(version.removesuffix(".json"))
+        return models
+
     def list_models(self) -> dict[str, list[str]]:
         """Return the versions of each model that has one, both sorted."""
         models: dict[str, list[str]] = {}

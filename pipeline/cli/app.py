@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from pipeline.cli import (
+    backup,
     dataset,
     demo,
     doctor,
@@ -53,6 +54,8 @@ for command in (
     explain.layers,
     explain.features,
     doctor.doctor,
+    backup.backup,
+    backup.restore,
     demo.demo,
 ):
     app.command(name=command.__name__.removesuffix("_page"))(command)

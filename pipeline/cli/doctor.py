@@ -63,6 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
         check_buckets,
         check_weights,
         check_classifiers,
+        check_databases,
         check_stack,
     )
     findings: list[Finding] = []
@@ -237,6 +238,20 @@ def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:
         yield Finding(check=check, state="broken", detail=f"no model can pass: {problem}")
     if preview.lines:
         yield Finding(check=check, state="note", detail="; ".join(preview.lines))
+
+
+def check_databases(settings: Settings) -> Iterator[Finding]:
+    """Look for damage in the databases."""
+    from pipeline.stack.databases import airflow_remedy, engine_remedy, find_damage
+    from pipeline.stack.environment import database_path
+
+    databases = (
+        ("engine database", settings.home / "engine" / "engine.db", engine_remedy),
+        ("Airflow database", database_path(settings), airflow_remedy),
+    )
+    for check, path, remedy in databases:
+        if damage := find_damage(path):
+            yield Finding(check=check, state="broken", detail=remedy(path, damage))
 
 
 def check_stack(settings: Settings) -> Iterator[Finding]:

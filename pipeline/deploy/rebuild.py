@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.record import Record
+from pipeline.artifacts.registration import Registration, find_registration
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.staging import is_staging
 from pipeline.errors import PlatformError
 from pipeline.ml_engine.protocol import MLEngine, default_version, label_value, resource_id
-from pipeline.ml_engine.resources import Version
+from pipeline.ml_engine.resources import Model, Version
 from pipeline.ml_v1 import RUNTIME_VERSION
 
 log = logging.getLogger(__name__)
@@ -39,12 +41,21 @@ class RebuiltModel(Record):
 
 
 def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, list[str]]:
-    """Return the versions of the workspace whose models the engine does not know at all."""
+    """Return the versions of the workspace that the engine does not know.
+
+    A folder beside the versions of a known model is one of them only if the engine has a record of it.
+    """
+    stored, copies = workspace.list_models(), workspace.list_copies()
     models = {resource_id(model) for model in engine.list_models()}
-    stored = workspace.list_models()
-    return {
-        model: versions for model, versions in stored.items() if model not in models and not is_staging(model)
-    }
+    lost = {}
+    for model, versions in stored.items():
+        if is_staging(model):
+            continue
+        registered = {resource_id(version) for version in engine.list_versions(model)}
+        candidates = [name for name in versions if model not in models or name in copies.get(model, ())]
+        if missing := [name for name in candidates if name not in registered]:
+            lost[model] = missing
+    return lost
 
 
 def rebuild_engine(workspace: Workspace, engine: MLEngine) -> Iterator[RebuiltModel]:
@@ -57,15 +68,20 @@ def rebuild_engine(workspace: Workspace, engine: MLEngine) -> Iterator[RebuiltMo
 
 
 def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions: list[str]) -> RebuiltModel:
-    engine.ensure_model(model)
+    registration = find_registration(workspace, model)
+    if registration.model:
+        engine.create_model(cast("Model", {**registration.model, "name": model}))
+    else:
+        engine.ensure_model(model)
     states = {resource_id(version): version.get("state") for version in engine.list_versions(model)}
     kept = [name for name in versions if states.get(name, "FAILED") != "FAILED"]
     served = [name for name in served_before(read_history(workspace, model)) if name in versions]
+    served = _with_default(served, registration.default_version, kept)
     failed: dict[str, str] = {}
     for name in _in_order(versions, served):
         if name not in kept:
             try:
-                engine.create_version(model, _version_body(workspace, model, name))
+                engine.create_version(model, _version_body(workspace, model, name, registration))
             except PlatformError as error:
                 log.warning("Version %s of %s is not registered: %s", name, model, error.message)
                 failed[name] = error.message
@@ -80,14 +96,28 @@ def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions:
     )
 
 
+def _with_default(served: list[str], default: str | None, kept: list[str]) -> list[str]:
+    """Return the versions that served, the engine's default last, also one that was set without Graft.
+
+    What was promoted after the database was lost stays the default.
+    """
+    was_promoted_since = bool(served) and served[-1] in kept and default not in kept
+    if default is None or was_promoted_since:
+        return served
+    return [*(name for name in served if name != default), default]
+
+
 def _in_order(versions: list[str], served: list[str]) -> list[str]:
     """Return the version that serves first, since the first one registered serves; then the others by age."""
     others = [name for name in [*served[:-1], *sorted(versions)] if name not in served[-1:]]
     return list(dict.fromkeys([*served[-1:], *others]))
 
 
-def _version_body(workspace: Workspace, model: str, name: str) -> Version:
+def _version_body(workspace: Workspace, model: str, name: str, registration: Registration) -> Version:
+    """Return the version as it was; only its files are taken from where the engine's copy of them is."""
     directory = workspace.model(model, name)
+    if name in registration.versions:
+        return cast("Version", {**registration.versions[name], "name": name, "deploymentUri": directory.uri})
     body: Version = {
         "name": name,
         "deploymentUri": directory.uri,

@@ -14,6 +14,7 @@ from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
+from pipeline.engine.models.registry import Registry, check_rows
 from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import Versions
@@ -112,6 +113,7 @@ class Engine:
         )
         self.tokens = Tokens.read(token_file(parts.home))
         self.store = Store(parts.home / "engine" / "engine.db")
+        check_rows(self.store)
         self.router = Router(num_warm=settings.warm_versions)
         self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
@@ -128,6 +130,8 @@ class Engine:
         self.rollout = Rollout(
             self.store, parts.storage, resources, self.operations, self.router, parts.pool, config
         )
+        self.registry = Registry(self.store, parts.storage, self.rollout.files)
+        self.operations.before_end = self.registry.settle
         self.versions = Versions(
             self.store, parts.storage, resources, self.operations, self.router, self.rollout, settings
         )
@@ -150,6 +154,7 @@ class Engine:
         }
         for operation in self.operations.unfinished():
             self.operations.spawn(operation, work[operation.kind])
+        self.registry.start()
         self.runner.start()
         self.request_log.start()
         log.info("The engine of project %s has started.", self.project)
@@ -158,6 +163,7 @@ class Engine:
         """Stop the workers; training jobs run on and are re-attached at the next start."""
         await self.runner.stop()
         await self.operations.stop()
+        await self.registry.stop()
         self.versions.save_uses()
         await self.router.close()
         await self.request_log.stop()

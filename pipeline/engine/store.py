@@ -16,7 +16,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -41,6 +41,7 @@ PASSING = {  # the primary codes of SQLite's errors that end by themselves
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
 }
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 Result = TypeVar("Result")
 
 
@@ -137,7 +138,11 @@ def _set_pragmas(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -
 
 def _is_passing(error: BaseException | None) -> bool:
     """Return True if an error ends by itself: a lock, or a disk without room."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING
+    return _has_code(error, PASSING)
+
+
+def _has_code(error: BaseException | None, codes: Collection[int]) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
 
 
 class Store:
@@ -151,27 +156,68 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.database: Database = create_engine(f"sqlite:///{path}")
         event.listen(self.database, "connect", _set_pragmas)
         try:
             self._check()
             self._upgrade()
+            self._sessions = sessionmaker(self.database, expire_on_commit=False)
+            self._read_rows()
+        except DatabaseUnavailable as error:
+            self.close()
+            raise StackError(error.message) from error
         except DatabaseError as error:
             self.close()
             if _is_passing(error.orig):
                 raise StackError(f"The engine's database {path} cannot be used now: {error.orig}.") from error
-            raise StackError(
-                f"The engine's database {path} is damaged ({error.orig}). Move it, {path.name}-wal and "
-                f"{path.name}-shm away, start the engine, and run `graft engine rebuild`."
-            ) from error
-        self._sessions = sessionmaker(self.database, expire_on_commit=False)
+            raise self.damaged(str(error.orig)) from error
+
+    def damaged(self, reason: str) -> StackError:
+        """Return the error of a damaged database, with the remedy."""
+        return StackError(self._describe_damage(reason))
+
+    def _describe_damage(self, reason: str) -> str:
+        path = self._path
+        return (
+            f"The engine's database {path} is damaged ({reason}). Move it, {path.name}-wal and "
+            f"{path.name}-shm away, start the engine, and run `graft engine rebuild`."
+        )
 
     def _check(self) -> None:
         with self.database.connect() as connection:
             problem = connection.scalar(text("PRAGMA quick_check(1)"))
         if problem != "ok":
             raise DatabaseError(None, None, sqlite3.DatabaseError(problem))
+
+    def _read_rows(self) -> None:
+        """Read every row: SQLite's own check finds no damage within a value."""
+        try:
+            with self.begin() as session:
+                for table in (ModelRow, VersionRow, JobRow, OperationRow):
+                    for _ in session.scalars(select(table).execution_options(yield_per=1000)):
+                        pass
+        except (ValueError, TypeError) as error:  # no JSON, or no UTF-8
+            raise DatabaseError(None, None, error) from error
+
+    def watch_models(self, notify: Callable[[Iterable[str]], None]) -> None:
+        """Call a function with the names of models, after each commit that changed them or their versions."""
+
+        def collect(session: Session, _context: object) -> None:
+            names = session.info.setdefault("models", set())
+            for row in (*session.new, *session.dirty, *session.deleted):
+                if isinstance(row, ModelRow):
+                    names.add(row.name)
+                elif isinstance(row, VersionRow):
+                    names.add(row.model)
+
+        def commit(session: Session) -> None:
+            if names := session.info.pop("models", None):
+                notify(names)
+
+        event.listen(self._sessions, "after_flush", collect)
+        event.listen(self._sessions, "after_commit", commit)
 
     def _upgrade(self) -> None:
         config = Config()
@@ -186,13 +232,18 @@ class Store:
         """Open a transaction: committed at the end of the block, rolled back on an error.
 
         Raises:
-            DatabaseUnavailable: if the database is locked or its disk is full; nothing was written.
+            DatabaseUnavailable: if the database is locked or damaged, or its disk is full; nothing was
+                written.
         """
         try:
             with self._sessions.begin() as session:
                 yield session
-        except (OperationalError, sqlite3.OperationalError) as error:
-            cause = error.orig if isinstance(error, OperationalError) else error
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            if _has_code(cause, DAMAGED):
+                raise DatabaseUnavailable(
+                    self._describe_damage(str(cause)), retry_after_seconds=60
+                ) from error
             if not _is_passing(cause):
                 raise
             text = f"The engine's database cannot be used now: {cause}. Nothing was changed; try again."

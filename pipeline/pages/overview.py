@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import DatasetInfo
-from pipeline.artifacts.history import EventType, HistoryEvent
+from pipeline.artifacts.history import SERVING, EventType, HistoryEvent
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Scheduled
@@ -28,6 +28,7 @@ class Overview:
         data: The latest dataset version.
         pictures: How many it holds.
         traffic: Predictions that its versions answered; None where the engine does not count.
+        lost: How many versions the bucket holds while the engine serves none: its database was lost.
     """
 
     scheduled: Scheduled
@@ -38,12 +39,13 @@ class Overview:
     data: DatasetInfo | None
     pictures: int
     traffic: int | None = None
+    lost: int = 0
 
 
 def describe_classifiers(
     cache: ArtifactCache,
     classifiers: Iterable[Scheduled],
-    serving: Mapping[str, str],
+    serving: Mapping[str, str] | None,
     traffic: Mapping[str, int] | None = None,
 ) -> list[Overview]:
     """Return a row for each classifier, by name.
@@ -51,7 +53,7 @@ def describe_classifiers(
     Args:
         cache: The bucket.
         classifiers: What the scheduler has.
-        serving: Default version by model, as the engine says.
+        serving: Default version by model, as the engine says; None if it does not answer.
         traffic: Predictions by model, None where the engine does not count them.
     """
     ordered = sorted(classifiers, key=lambda each: each.name)
@@ -59,7 +61,8 @@ def describe_classifiers(
         describe_classifier(
             cache,
             each,
-            serving.get(each.name),
+            None if serving is None else serving.get(each.name),
+            is_known=serving is not None,
             traffic=None if traffic is None else traffic.get(each.name, 0),
         )
         for each in ordered
@@ -67,11 +70,25 @@ def describe_classifiers(
 
 
 def describe_classifier(
-    cache: ArtifactCache, scheduled: Scheduled, serving: str | None, *, traffic: int | None = None
+    cache: ArtifactCache,
+    scheduled: Scheduled,
+    serving: str | None,
+    *,
+    is_known: bool = True,
+    traffic: int | None = None,
 ) -> Overview:
-    """Return the row of one classifier."""
+    """Return the row of one classifier.
+
+    Args:
+        cache: The bucket.
+        scheduled: What the scheduler has.
+        serving: Its default version; None if there is none or if it is unknown.
+        is_known: Whether the engine answered.
+        traffic: Predictions that its versions answered.
+    """
     name, run = scheduled.name, scheduled.last_run
-    deployed = [event for event in cache.history(name, TREND) if event.event is EventType.PROMOTED]
+    history = cache.history(name, TREND)
+    deployed = [event for event in history if event.event is EventType.PROMOTED]
     accuracies = [event.accuracy for event in deployed if event.accuracy is not None]
     data = cache.latest_dataset(name)
     return Overview(
@@ -83,7 +100,15 @@ def describe_classifier(
         data=data,
         pictures=sum(data.pictures.values()) if data else 0,
         traffic=traffic,
+        lost=_count_lost(cache, name, history) if is_known and not serving else 0,
     )
+
+
+def _count_lost(cache: ArtifactCache, name: str, history: Iterable[HistoryEvent]) -> int:
+    """Return how many versions the bucket holds of a classifier that has served."""
+    if not any(event.event in SERVING for event in history):
+        return 0
+    return len(cache.workspace.list_model_versions(name))
 
 
 def _accuracy(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
+from pipeline.stack.databases import airflow_remedy, find_damage
 from pipeline.stack.environment import (
     AIRFLOW_COMMANDS,
     API_SERVER,
@@ -184,6 +185,8 @@ def _ensure_database(
     wanted = version("apache-airflow-core")
     if state.database == wanted and _has_row(settings, "SELECT version_num FROM alembic_version"):
         return state
+    if damage := find_damage(database_path(settings)):
+        raise StackError(airflow_remedy(database_path(settings), damage))
     on_progress("preparing Airflow's database")
     _run_airflow(settings, component, ("db", "migrate"), what="Preparing Airflow's database")
     state = replace(state, database=wanted)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.rebuild import rebuild_engine, unregistered_versions
 from pipeline.ml_engine.rest import RestMLEngine
+from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess
 
 BUILD = """
@@ -64,42 +68,82 @@ def zero(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """Invert one bit of every 64th byte after the header, so that any row and any page may be hit."""
+    data = bytearray(path.read_bytes())
+    for position in range(100, len(data), 64):
+        data[position] ^= 0x10
+    path.write_bytes(data)
+
+
 def predict(engine: EngineProcess) -> Any:
     name = "projects/local/models/numbers"
     return engine.client().predict(name=name, body={"instances": [3.0]}).execute()
 
 
-@pytest.mark.parametrize("damage", [delete, zero])
+@pytest.mark.parametrize("damage", [delete, zero, empty, truncate, flip])
 def test_versions_default_and_history_come_back_and_the_bucket_stays(
     engine: EngineProcess, damage: Callable[[Path], None]
 ) -> None:
     workspace = Workspace(engine.storage, "gs://graft")
-    engine.client().models().create(parent="projects/local", body={"name": "numbers"}).execute()
+    model = {"name": "numbers", "description": "Multiplies.", "labels": {"team": "a"}}
+    engine.client().models().create(parent="projects/local", body=model).execute()
     for name in ("v1", "v2"):
         assert engine.deploy("numbers", name, f"gs://graft/exports/{name}")["response"]["state"] == "READY"
-    promoted = HistoryEvent(event=EventType.PROMOTED, version="v2", run_id="r", previous="v1")
+    promoted = HistoryEvent(event=EventType.PROMOTED, version="v1", run_id="r", previous=None)
     record_event(workspace, "numbers", promoted)
     version = "projects/local/models/numbers/versions/v2"
     engine.client().models().versions().setDefault(name=version, body={}).execute()
-    answer, history, before = predict(engine), read_history(workspace, "numbers"), digests(engine.home)
+    answer, history = predict(engine), read_history(workspace, "numbers")
+    resources = describe(engine)
     engine.end(signal.SIGTERM)
+    before = digests(engine.home)
     lose_database(engine, damage)
     engine.start()
     client = RestMLEngine(engine.url, "local", "t")
+    wait_for(lambda: "2 versions of 1 models" in health(engine).get("database", ""), seconds=10)
     assert unregistered_versions(workspace, client) == {"numbers": ["v1", "v2"]}
     (rebuilt,) = rebuild_engine(workspace, client)
     client.close()
     assert (rebuilt.registered, rebuilt.failed, rebuilt.default) == (("v1", "v2"), {}, "v2")
     assert predict(engine) == answer == {"predictions": [{"outputs": 6.0}]}
     assert read_history(workspace, "numbers") == history
+    assert describe(engine) == resources
+    assert health(engine) == {"status": "ok"}
+    engine.end(signal.SIGTERM)  # which writes what the engine keeps in the bucket
     assert digests(engine.home) == before
+
+
+def health(engine: EngineProcess) -> dict[str, str]:
+    answer: dict[str, str] = requests.get(f"{engine.url}/healthz", timeout=10).json()
+    return answer
+
+
+def describe(engine: EngineProcess) -> list[dict[str, Any]]:
+    """Return the resources of the model and its versions, without times and where the files came from."""
+    models = engine.client().models()
+    name = "projects/local/models/numbers"
+    found = models.versions().list(parent=name).execute()["versions"]
+    resources = [models.get(name=name).execute(), *sorted(found, key=lambda each: str(each["name"]))]
+    for resource in [*resources, resources[0]["defaultVersion"]]:
+        for key in ("createTime", "etag", "deploymentUri", "lastUseTime"):
+            resource.pop(key, None)
+    return resources
 
 
 def lose_database(engine: EngineProcess, damage: Callable[[Path], None]) -> None:
     """Damage the database; one that is still there stops the engine with a remedy, which is then followed."""
     database = engine.home / "engine" / "engine.db"
     damage(database)
-    if not database.exists():
+    if not database.exists() or not database.stat().st_size:
         return
     engine.spawn()
     assert engine.process is not None
@@ -110,6 +154,24 @@ def lose_database(engine: EngineProcess, damage: Callable[[Path], None]) -> None
     assert "Traceback" not in log
     for path in database.parent.glob("engine.db*"):
         path.unlink()
+
+
+def test_a_default_that_is_damaged_in_the_database_is_restored_from_the_bucket(engine: EngineProcess) -> None:
+    engine.client().models().create(parent="projects/local", body={"name": "numbers"}).execute()
+    assert engine.deploy("numbers", "v1", "gs://graft/exports/v1")["response"]["state"] == "READY"
+    answer = predict(engine)
+    engine.end(signal.SIGTERM)
+    with closing(sqlite3.connect(engine.home / "engine" / "engine.db")) as database:
+        database.execute("UPDATE models SET default_version = 'w1'")
+        database.commit()
+    engine.start()
+    assert "1 models have versions but no default" in health(engine)["database"]
+    client = RestMLEngine(engine.url, "local", "t")
+    (rebuilt,) = rebuild_engine(Workspace(engine.storage, "gs://graft"), client)
+    client.close()
+    assert (rebuilt.kept, rebuilt.default) == (("v1",), "v1")
+    assert predict(engine) == answer
+    assert health(engine) == {"status": "ok"}
 
 
 def test_a_version_that_does_not_load_keeps_its_files(engine: EngineProcess) -> None:

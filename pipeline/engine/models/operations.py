@@ -73,6 +73,7 @@ class Operations:
         self._project = project
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancellable: dict[str, asyncio.Task[Any]] = {}
+        self.before_end: Callable[[], Awaitable[None]] | None = None
 
     def resource(self, operation: OperationRow) -> Operation:
         """Return the v1 resource."""
@@ -202,6 +203,8 @@ class Operations:
             log.exception("Operation %s failed.", operation.operation_id)
             failure = operation_error(Internal("The engine failed; see its log."))
             finish = partial(self._finish, operation, error=failure)
+        if self.before_end:
+            await self.before_end()
         await self._store.retry(finish)
 
     def _finish(

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 RESERVED = "engine"  # the folder of the workspace that only the engine writes to
 FIELD = "version.deployment_uri"
+SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class VersionFiles:
 
     def __init__(self, storage: Storage, workspace: str) -> None:
         self._storage = storage
+        self.workspace = workspace
         self._reserved = f"{workspace}/{RESERVED}"
         self._models = f"{workspace}/models"
 
@@ -59,6 +61,20 @@ class VersionFiles:
             staging=f"{self._reserved}/staging/{model}/{version}",
             record=f"{self._reserved}/versions/{model}/{version}.json",
         )
+
+    def model_record(self, model: str) -> str:
+        """Return the URI of the record of a model and its versions."""
+        return f"{self._reserved}/models/{model}.json"
+
+    def list_copies(self) -> dict[tuple[str, str], bool]:
+        """Return the versions of the bucket, each with whether the engine has a record of its files."""
+        copies = {}
+        for uri in self._storage.list_uris(f"{self._models}/"):
+            model, *version = uri.removeprefix(f"{self._models}/").split("/")
+            if len(version) == 2 and version[1] in SAVED_MODELS:
+                record = self.place(model, version[0]).record
+                copies[model, version[0]] = self._storage.exists(record)
+        return copies
 
     def check(self, place: VersionPlace, source: str) -> None:
         """Check that a copy can be made without touching what is not the engine's.

@@ -73,7 +73,8 @@ def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
     visible = [each for each in scheduler.read_classifiers() if each.name in allowed]
     serving = page_context.serving()
-    rows = describe_classifiers(page_context.cache, visible, serving.versions, serving.traffic)
+    versions = None if serving.problem else serving.versions
+    rows = describe_classifiers(page_context.cache, visible, versions, serving.traffic)
     return render(request, "classifiers.html", {"rows": rows, "problem": serving.problem})
 
 
@@ -91,7 +92,7 @@ def classifier(
     earlier = [version for version in served_before(history) if version in targets]
     runs = scheduler.read_runs(name, RUNS_SHOWN)
     values = {
-        "row": describe_classifier(page_context.cache, scheduled, serving),
+        "row": describe_classifier(page_context.cache, scheduled, serving, is_known=problem is None),
         "problem": problem,
         "notice": NOTICES.get(notice, ""),
         "versions": versions,

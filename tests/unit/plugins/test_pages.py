@@ -14,6 +14,7 @@ import pytest
 from fastapi import HTTPException
 from PIL import Image
 
+from pipeline.errors import PlatformUnavailable
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
 from tests.fakes.ml_engine import FakeMLEngine
@@ -174,6 +175,35 @@ class TestForgery:
         assert pages.post("decisions", fields, headers=headers).status_code == 403
         ours = {"origin": "http://airflow.test", "sec-fetch-site": "same-origin"}
         assert pages.post("decisions", fields, headers=ours).status_code == 303
+
+
+class TestLostDatabase:
+    @pytest.mark.parametrize("path", ["/", f"/classifiers/{NAME}"])
+    def test_versions_that_only_the_bucket_knows_are_counted_with_the_remedy(
+        self, pages: Pages, path: str
+    ) -> None:
+        for number in range(3):
+            pages.fleet._write(f"models/{NAME}/{pages.fleet.version(number)}/graft/lineage.json", b"{}")
+        pages.sign_in("viewer")
+        text = pages.get(path).text
+        assert "graft engine rebuild" in text
+        assert "No version yet" not in text
+        assert ("lost: 3 in the bucket" if path == "/" else "but the bucket holds 3") in text
+
+    @pytest.mark.parametrize("path", ["/", f"/classifiers/{NAME}"])
+    def test_an_engine_that_does_not_answer_has_lost_nothing(
+        self, pages: Pages, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> Any:
+            raise PlatformUnavailable("nobody listens")
+
+        monkeypatch.setattr(pages.engine, "list_models", refuse)
+        monkeypatch.setattr(pages.engine, "list_versions", refuse)
+        pages.sign_in("viewer")
+        text = pages.get(path).text
+        assert "nobody listens" in text
+        assert "graft engine rebuild" not in text
+        assert "No version yet" not in text
 
 
 class TestHeaders:

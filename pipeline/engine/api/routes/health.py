@@ -12,9 +12,14 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Return that the process is alive."""
-    return {"status": "ok"}
+async def healthz(request: Request) -> dict[str, str]:
+    """Return that the process is alive, and what is wrong with its database if something is."""
+    return {"status": "ok", **_problem(request)}
+
+
+def _problem(request: Request) -> dict[str, str]:
+    problem = engine_of(request).registry.problem()
+    return {"database": problem} if problem else {}
 
 
 @router.get("/readyz")
@@ -23,7 +28,7 @@ async def readyz(request: Request) -> JSONResponse:
     engine = engine_of(request)
     loading = engine.router.loading()
     status = {"status": "loading", "loading": loading} if loading else {"status": "ready"}
-    return JSONResponse(status, 503 if loading else 200)
+    return JSONResponse({**status, **_problem(request)}, 503 if loading else 200)
 
 
 @router.get("/metrics")

@@ -8,7 +8,7 @@ import pytest
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.rebuild import rebuild_engine, unregistered_versions
-from pipeline.errors import PlatformError
+from pipeline.errors import FormatTooNew, PlatformError
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
@@ -78,7 +78,52 @@ def test_a_version_that_does_not_load_is_named_and_stops_no_other(workspace: Wor
     assert dogs.registered == ("v9",)
 
 
-def test_only_models_that_the_engine_does_not_know_count_as_lost(workspace: Workspace) -> None:
+def test_of_a_known_model_only_versions_that_the_engine_made_count_as_lost(workspace: Workspace) -> None:
     engine = FakeMLEngine()
     engine.ensure_model("cats")
     assert unregistered_versions(workspace, engine) == {"dogs": ["v9"]}
+    workspace.storage.write_json("gs://graft/engine/versions/cats/v2.json", {"files": {}})
+    assert unregistered_versions(workspace, engine) == {"cats": ["v2"], "dogs": ["v9"]}
+
+
+def register(workspace: Workspace, default: str, **versions: dict[str, Any]) -> None:
+    record = {
+        "format": 1,
+        "model": {"name": "cats", "description": "Tells cats."},
+        "default_version": default,
+        "versions": versions,
+    }
+    workspace.storage.write_json(workspace.registration("cats"), record)
+
+
+def test_what_clients_said_comes_back_and_a_default_that_the_history_does_not_know(
+    workspace: Workspace,
+) -> None:
+    promote(workspace, "v1")
+    register(workspace, "v3", v3={"deploymentUri": "gs://there/m", "labels": {"a": "b"}})
+    engine = FakeMLEngine()
+    cats, _ = rebuild_engine(workspace, engine)
+    assert cats.default == "v3"
+    model = engine.get_model("cats")
+    assert model
+    assert model["description"] == "Tells cats."
+    version = engine.get_version("cats", "v3")
+    assert version
+    assert version["labels"] == {"a": "b"}
+    assert version["deploymentUri"] == "gs://graft/models/cats/v3"
+
+
+def test_what_was_promoted_since_stays_the_default(workspace: Workspace) -> None:
+    promote(workspace, "v1", "v2")
+    register(workspace, "v1", v1={})
+    engine = FakeMLEngine()
+    engine.ensure_model("cats")
+    engine.create_version("cats", {"name": "v2", "deploymentUri": "gs://graft/jobs/1/model"})
+    cats, _ = rebuild_engine(workspace, engine)
+    assert cats.default == "v2"
+
+
+def test_a_registration_of_a_newer_format_is_refused_by_name(workspace: Workspace) -> None:
+    workspace.storage.write_json(workspace.registration("cats"), {"format": 2})
+    with pytest.raises(FormatTooNew, match=r"Registration has the format 2.*reads up to 1"):
+        list(rebuild_engine(workspace, FakeMLEngine()))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from pipeline.engine.store import Base, ModelRow, Store, etag, now
-from pipeline.errors import StackError
+from pipeline.engine.models.registry import check_rows
+from pipeline.engine.store import Base, ModelRow, Store, VersionRow, etag, now
+from pipeline.errors import DatabaseUnavailable, StackError
 
 
 @pytest.fixture
@@ -40,6 +44,63 @@ def test_a_damaged_database_is_refused_with_the_remedy(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StackError, match=r"engine.db is damaged .* Move it.* run `graft engine rebuild`"):
         Store(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("UPDATE models SET body = '{'", "Expecting"),
+        ("UPDATE versions SET state = 'REABY'", "version a/v1 cannot be read"),
+        ("UPDATE versions SET body = '{}'", "version a/v1 cannot be read"),
+        ("UPDATE versions SET name = CAST(x'ff' AS TEXT)", "UTF-8"),
+    ],
+)
+def test_damage_within_a_value_is_refused_with_the_remedy(tmp_path, statement, reason):
+    path = tmp_path / "engine.db"
+    store = Store(path)
+    with store.begin() as session:
+        session.add(ModelRow(name="a", body={}, default_version="v1", create_time=now()))
+        body = {"name": "v1", "deploymentUri": "gs://b/m"}
+        session.add(VersionRow(model="a", name="v1", body=body, state="READY", create_time=now()))
+    check_rows(store)
+    store.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(statement)
+        database.commit()
+    with pytest.raises(StackError, match=rf"damaged .*{reason}.*`graft engine rebuild`"):
+        check_rows(Store(path))
+
+
+def test_a_database_that_is_damaged_while_it_is_used_is_a_503_with_the_remedy(store, tmp_path):
+    with store.begin() as session:
+        session.add(ModelRow(name="a", body={}, default_version=None, create_time=now()))
+    store.close()
+    (tmp_path / "engine" / "engine.db").write_bytes(b"no database" * 1000)
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"is damaged .* `graft engine rebuild`"),
+        store.begin() as session,
+    ):
+        session.query(ModelRow).all()
+
+
+def test_changes_of_models_and_versions_are_told_after_they_are_committed(store):
+    told = []
+    store.watch_models(told.append)
+
+    def fail():
+        with store.begin() as session:
+            session.add(ModelRow(name="b", body={}, default_version=None, create_time=now()))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert told == []
+    with store.begin() as session:
+        session.add(ModelRow(name="a", body={}, default_version=None, create_time=now()))
+    with store.begin() as session:
+        session.query(ModelRow).one().default_version = "v1"
+    assert told == [{"a"}, {"a"}]
 
 
 def test_the_database_is_in_wal_mode_and_the_event_loop_hardly_waits_for_a_lock(store):

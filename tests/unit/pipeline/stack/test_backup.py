@@ -1,0 +1,317 @@
+"""Backup and restore of a home that no process uses; with the real stack under load: tests/e2e."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Settings
+from pipeline.engine.store import ModelRow, Store, now
+from pipeline.errors import BackupError, FormatTooNew
+from pipeline.stack.backup import back_up
+from pipeline.stack.restore import RestoreResult, restore
+from pipeline.stack.secret_files import PASSPHRASE
+from pipeline.stack.snapshot import BackupFolder
+from pipeline.stack.state import StackState, ensure_secrets, load_state, save_state
+from pipeline.storage import Storage
+from tests.unit.pipeline.stack.test_databases import make_database
+
+KILLED = 9
+EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.link", "os.rmdir", "shutil.copyfile")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("GRAFT_")]:
+        monkeypatch.delenv(name)
+    return use(tmp_path / "home", monkeypatch)
+
+
+def use(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAFT_HOME", str(home))
+    return home
+
+
+def fill(home: Path, text: str) -> None:
+    """Make a small state whose every part says `text`."""
+    store = Store(home / "engine" / "engine.db")
+    with store.begin() as session:
+        session.query(ModelRow).delete()
+        session.add(ModelRow(name=text, body={}, default_version=None, create_time=now()))
+    store.close()
+    if not (home / "airflow" / "airflow.db").exists():
+        make_database(home / "airflow" / "airflow.db")
+    for path in ("buckets/graft/models/m/v1/saved_model.pb", "buckets/graft/datasets/d/latest.json"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(text)
+    (home / "buckets" / "graft" / "blobs").mkdir(exist_ok=True)
+    (home / "buckets" / "graft" / "blobs" / "same").write_text("the same")
+    (home / "classifiers").mkdir(exist_ok=True)
+    (home / "classifiers" / "mine.yaml").write_text(text)
+    ensure_secrets(home)
+
+
+def state(home: Path) -> dict[str, Any]:
+    """Return what a restore must bring back."""
+    with closing(sqlite3.connect(home / "engine" / "engine.db")) as database:
+        models = database.execute("SELECT name FROM models").fetchall()
+    with closing(sqlite3.connect(home / "airflow" / "airflow.db")) as database:
+        numbers = database.execute("SELECT count(*) FROM numbers").fetchall()
+    files = {
+        path.relative_to(home).as_posix(): path.read_text()
+        for folder in ("buckets", "classifiers")
+        for path in (home / folder).rglob("*")
+        if path.is_file()
+    }
+    return {"models": models, "numbers": numbers, **files}
+
+
+def secrets(home: Path) -> dict[str, str]:
+    value: dict[str, str] = json.loads((home / "secrets.json").read_text())
+    return value
+
+
+class TestRoundTrip:
+    def test_an_empty_machine_gets_everything_but_the_secrets(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        monkeypatch.setenv("GRAFT_USERS", "ann:viewer")
+        monkeypatch.setenv("GRAFT_ML_ENGINE_TOKEN", "hush")
+        made = back_up(Settings(), str(tmp_path / "backup"))
+        before = state(home)
+        new = use(tmp_path / "new", monkeypatch)
+        result = restore(Settings(), str(tmp_path / "backup"))
+        assert state(new) == before
+        assert not (new / "secrets.json").exists()
+        assert (result.snapshot, result.previous) == (made.snapshot, ())
+        assert result.settings == {"GRAFT_USERS": "ann:viewer"}
+        assert stat.S_IMODE(new.stat().st_mode) == 0o700
+        text = "".join(path.read_text(errors="replace") for path in (tmp_path / "backup").rglob("*.json"))
+        assert "hush" not in text
+
+    def test_a_home_with_state_keeps_its_ports_and_secrets_and_the_old_state_beside_it(
+        self, home: Path, tmp_path: Path
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        fill(home, "two")
+        save_state(home, StackState(engine_port=1234, airflow_port=1235))
+        before, own = state(home), secrets(home)
+        (former,) = restore(Settings(), str(tmp_path / "backup")).previous
+        assert state(home)["models"] == [("one",)]
+        assert state(Path(former)) == before
+        assert secrets(home) == own
+        assert (load_state(home).engine_port, load_state(home).airflow_port) == (1234, 1235)
+
+    def test_only_what_is_new_is_read_and_stored(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        target = tmp_path / "backup"
+        first = back_up(Settings(), str(target))
+        stored = sorted((target / "objects").iterdir())
+        (home / "buckets" / "graft" / "blobs" / "new").write_text("new")
+        second = back_up(Settings(), str(target))
+        assert second.files == first.files + 1
+        assert second.files_read == 4  # two databases, a classifier, and the new object
+        assert len(sorted((target / "objects").iterdir())) == len(stored) + 1
+        restore(Settings(), str(target), name=first.snapshot)
+        assert not (home / "buckets" / "graft" / "blobs" / "new").exists()
+
+    def test_a_bucket_that_is_mapped_elsewhere_is_restored_there(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRAFT_BUCKETS", f"graft={tmp_path / 'elsewhere'}")
+        fill(home, "one")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "object").write_text("one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        (tmp_path / "elsewhere" / "object").write_text("two")
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (tmp_path / "elsewhere" / "object").read_text() == "one"
+
+    def test_a_mapped_bucket_can_be_the_target(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRAFT_BUCKETS", f"safe={tmp_path / 'safe'}")
+        fill(home, "one")
+        back_up(Settings(), "gs://safe/graft", with_secrets=True)
+        own = secrets(home)
+        new = use(tmp_path / "new", monkeypatch)
+        restore(Settings(), "gs://safe/graft")
+        assert secrets(new) == own
+
+    def test_the_bucket_can_be_left_out(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        assert back_up(Settings(), str(tmp_path / "backup"), with_bucket=False).files == 3
+
+
+class TestSecrets:
+    def test_they_are_in_a_file_that_only_the_owner_reads(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        made = back_up(Settings(), str(tmp_path / "backup"), with_secrets=True)
+        file = tmp_path / "backup" / "secrets" / made.snapshot
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        own = secrets(home)
+        new = use(tmp_path / "new", monkeypatch)
+        restore(Settings(), str(tmp_path / "backup"))
+        assert secrets(new) == own
+        assert stat.S_IMODE((new / "secrets.json").stat().st_mode) == 0o600
+
+    def test_a_passphrase_encrypts_them_and_is_needed_again(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        monkeypatch.setenv(PASSPHRASE, "correct horse")
+        made = back_up(Settings(), str(tmp_path / "backup"), with_secrets=True)
+        own = secrets(home)
+        data = (tmp_path / "backup" / "secrets" / made.snapshot).read_bytes()
+        assert own["engine_token"].encode() not in data
+        new = use(tmp_path / "new", monkeypatch)
+        for wrong, match in (("", f"set {PASSPHRASE}"), ("wrong", "is not the passphrase")):
+            monkeypatch.setenv(PASSPHRASE, wrong)
+            with pytest.raises(BackupError, match=match):
+                restore(Settings(), str(tmp_path / "backup"))
+            assert not new.exists()
+        monkeypatch.setenv(PASSPHRASE, "correct horse")
+        restore(Settings(), str(tmp_path / "backup"))
+        assert secrets(new) == own
+
+
+class TestRefusals:
+    def test_a_backup_within_what_is_backed_up_is_refused(self, home: Path) -> None:
+        fill(home, "one")
+        for target in (home, home / "buckets" / "graft" / "b", home.parent, "gs://graft/backup"):
+            with pytest.raises(BackupError, match="Choose another place"):
+                back_up(Settings(), str(target))
+
+    @pytest.mark.parametrize(("name", "remedy"), [("engine", "engine rebuild"), ("airflow", "graft restore")])
+    def test_a_damaged_database_is_not_backed_up(
+        self, home: Path, tmp_path: Path, name: str, remedy: str
+    ) -> None:
+        fill(home, "one")
+        path = home / name / f"{name}.db"
+        path.write_bytes(bytes(path.stat().st_size))
+        with pytest.raises(BackupError, match=rf"{name}.db is damaged .*{remedy}"):
+            back_up(Settings(), str(tmp_path / "backup"))
+        assert BackupFolder(Storage.from_environment(), str(tmp_path / "backup")).find_latest() is None
+
+    @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"other")])
+    def test_a_damaged_backup_is_named_and_changes_nothing(
+        self, home: Path, tmp_path: Path, damage: Callable[[Path], Any]
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        damage(tmp_path / "backup" / "objects" / hashlib.sha256(b"the same").hexdigest())
+        fill(home, "two")
+        before = state(home)
+        with pytest.raises(BackupError, match="is damaged: .*/objects/"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert state(home) == before
+
+    def test_no_backup_and_an_unknown_snapshot_are_named(self, home: Path, tmp_path: Path) -> None:
+        with pytest.raises(BackupError, match="There is no backup in"):
+            restore(Settings(), str(tmp_path / "backup"))
+        with pytest.raises(BackupError, match="There is no snapshot x in"):
+            restore(Settings(), str(tmp_path / "backup"), name="x")
+        with pytest.raises(BackupError, match="nothing to back up"):
+            back_up(Settings(), str(tmp_path / "backup"))
+
+    def test_a_backup_of_a_newer_format_is_refused_by_name(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        made = back_up(Settings(), str(tmp_path / "backup"))
+        manifest = tmp_path / "backup" / "snapshots" / f"{made.snapshot}.json"
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
+        with pytest.raises(FormatTooNew, match=r"Snapshot has the format 2.*reads up to 1"):
+            restore(Settings(), str(tmp_path / "backup"))
+
+
+def kill_at(event: int, work: Callable[[], object]) -> tuple[int, int]:
+    """Run work in a process that ends itself without ado at its n-th change of a file.
+
+    Returns:
+        Its exit code, and how many such events it had.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        count = 0
+
+        def watch(name: str, _arguments: object) -> None:
+            nonlocal count
+            if name in EVENTS:
+                count += 1
+                if count == event:
+                    os._exit(KILLED)
+
+        sys.addaudithook(watch)
+        work()
+        os.write(writer, str(count).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        count = int(pipe.read() or 0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), count
+
+
+class TestKills:
+    """Ten kills over the whole work: the state is the old or the new one, and the next try completes."""
+
+    def test_a_killed_backup_leaves_the_old_or_the_new_snapshot(self, home: Path, tmp_path: Path) -> None:
+        target = str(tmp_path / "backup")
+        fill(home, "one")
+        first = back_up(Settings(), target).snapshot
+        fill(home, "two")
+        _, events = kill_at(0, lambda: back_up(Settings(), str(tmp_path / "other")))
+        folder = BackupFolder(Storage.from_environment(), target)
+        for number in range(1, 11):
+            code, _ = kill_at(events * number // 10, lambda: back_up(Settings(), target))
+            assert code in (KILLED, 0)
+            latest = folder.find_latest()
+            assert latest is not None
+            restored = self._restored(tmp_path / f"r{number}", target)
+            assert restored["models"] == [("one",) if latest.name == first else ("two",)]
+        back_up(Settings(), target)
+        assert self._restored(tmp_path / "last", target) == state(home)
+
+    def _restored(self, home: Path, target: str) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            use(home, patch)
+            restore(Settings(), target)
+        return state(home)
+
+    def test_a_killed_restore_leaves_the_old_or_the_new_state(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = str(tmp_path / "backup")
+        fill(home, "one")
+        back_up(Settings(), target)
+        new = state(home)
+        fill(home, "two")
+        old = state(home)
+        use(tmp_path / "count", monkeypatch)
+        fill(tmp_path / "count", "x")
+        _, events = kill_at(0, lambda: restore(Settings(), target))
+        use(home, monkeypatch)
+        results = []
+        for number in range(1, 11):
+            code, _ = kill_at(events * number // 10, lambda: restore(Settings(), target))
+            assert code in (KILLED, 0)
+            results.append(state(home))
+        assert all(result in (old, new) for result in results)
+        assert results[0] == old
+        result: RestoreResult = restore(Settings(), target)
+        assert state(home) == new
+        kept = [path for path in tmp_path.glob("home.before-restore-*") if (path / "engine").exists()]
+        assert any(state(path) == old for path in kept), result.previous
