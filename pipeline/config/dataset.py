@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from pipeline.config.expect import ExpectConfig
-from pipeline.config.sources import SourceConfig
+from pipeline.config.sources import Label, SourceConfig
 from pipeline.config.strict import Strict
 from pipeline.types import JsonDict
 
@@ -47,6 +47,15 @@ class SplitConfig(Strict):
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Salt of `hash`, random_state of `random`.")
 
 
+class MergeInto(Strict):
+    """Where the pictures of small classes go."""
+
+    merge_into: Label = Field(description="The class that takes their pictures; it may be a new one.")
+
+
+SmallClasses: TypeAlias = Literal["drop", "fail"] | MergeInto
+
+
 class DatasetConfig(Strict):
     """The pictures of a classifier."""
 
@@ -66,6 +75,12 @@ class DatasetConfig(Strict):
     )
     merge_mirrored: bool = Field(
         False, description="Whether a mirrored copy counts as a near duplicate of its original."
+    )
+    small_classes: SmallClasses = Field(
+        "drop",
+        description="What happens to classes of fewer than two different pictures, which can be trained or "
+        "tested but not both: `drop`, `fail`, or `{merge_into: LABEL}`. Classes that the sources list by "
+        "name are not dropped.",
     )
     expect: ExpectConfig = Field(
         default_factory=ExpectConfig,
@@ -97,9 +112,16 @@ class DatasetConfig(Strict):
         """Whether any source downloads pictures one by one."""
         return any(source.is_network for source in self.all_sources)
 
+    @property
+    def named_classes(self) -> list[str]:
+        """The classes that the sources name, in their order."""
+        return list(
+            dict.fromkeys(label for source in self.all_sources for label in source.declared_classes or [])
+        )
+
     def order_classes(self, labels: Iterable[str]) -> list[str]:
         """Return the labels in class order: those the sources name, as they name them, then others sorted."""
-        named = dict.fromkeys(label for source in self.all_sources for label in source.declared_classes or [])
+        named = self.named_classes
         return [*named, *sorted(set(labels) - {*named, ""})]
 
     def describe_sources(self) -> JsonDict:

@@ -33,6 +33,7 @@ from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails
+from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def build_dataset_version(
     _apply_decisions(state)
     _filter(state)
     _group(state)
+    _treat_small_classes(state)
     _split(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
     state.warnings += check_levels(state.rows, levels)
@@ -251,6 +253,24 @@ def _place(row: ManifestRow, grouping: Grouping) -> ManifestRow:
     if row.id in grouping.straddling:
         return quarantine(row, STRADDLES_SPLIT)
     return replace(row, group=grouping.groups[row.id])
+
+
+def _treat_small_classes(state: CleanState) -> None:
+    """Leave out, or merge, the classes that cannot be both trained and tested."""
+    config = state.classifier.dataset
+    small = find_small_classes(state.rows, state.classes, is_random_split=not state.is_sticky)
+    if isinstance(config.small_classes, str):
+        small = [label for label in small if label not in config.named_classes]
+    if not small or config.small_classes == "fail":
+        return
+    state.rows, warning = treat_small_classes(state.rows, small, config.small_classes)
+    state.warnings.append(warning)
+    labels = {row.label for row in state.rows if row.is_kept}
+    state.classes = [
+        *(label for label in state.classes if label in labels),
+        *sorted(labels - set(state.classes)),
+    ]
+    _check_classes(state)
 
 
 def _split(state: CleanState) -> None:

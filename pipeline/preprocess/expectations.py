@@ -9,6 +9,9 @@ from pipeline.artifacts.dataset import DataOutcome, DatasetInfo, DataVerdict
 from pipeline.config import ExpectConfig
 from pipeline.preprocess.label_churn import LabelChurn
 from pipeline.preprocess.reasons import NOT_QUARANTINE
+from pipeline.preprocess.small_classes import list_counts
+
+FEW = 3  # classes with a reason of their own; more of them share one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +65,15 @@ def check_expectations(
 
 
 def _check_counts(new: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:
-    for label, count in new.pictures.items():
-        if count < expect.min_pictures:
-            yield "few_pictures", f"{label} has {count} pictures, fewer than {expect.min_pictures}"
+    few = {label: count for label, count in new.pictures.items() if count < expect.min_pictures}
+    if len(few) > FEW:
+        yield (
+            "few_pictures",
+            f"{len(few)} classes have fewer than {expect.min_pictures} pictures: {list_counts(few)}",
+        )
+        return
+    for label, count in few.items():
+        yield "few_pictures", f"{label} has {count} pictures, fewer than {expect.min_pictures}"
 
 
 def _check_quarantine(new: Snapshot, expect: ExpectConfig) -> Iterator[tuple[str, str]]:

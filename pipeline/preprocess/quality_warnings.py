@@ -10,9 +10,11 @@ import numpy as np
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.config.labels import fold_label
 from pipeline.preprocess.dedup.grouping import Grouping
+from pipeline.preprocess.small_classes import list_counts
 from pipeline.preprocess.split import TEST, TRAIN
 
 SMALL_CLASS = 10  # pictures
+FEW = 3  # classes with a warning of their own; more of them share one
 IMBALANCE = 5  # times as many pictures in the largest class as in the smallest
 ODD_ASPECT_RATIO = 0.35  # of the shorter side to the longer
 ODD_SIZE_SPREADS = 3  # interquartile ranges beyond the quartiles
@@ -85,11 +87,17 @@ def _check_similar_labels(kept: Sequence[ManifestRow]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for label in sorted(counts):
         alike.setdefault(_singular(fold_label(label), words), []).append(label)
-    return [
-        f"similar_labels: {' and '.join(f'{label} ({counts[label]})' for label in labels)} differ by case, "
-        "spaces, accents or plural only; if they are one class, give them one name"
+    words_of = [
+        " and ".join(f"{label} ({counts[label]})" for label in labels)
         for labels in alike.values()
         if len(labels) > 1
+    ]
+    if len(words_of) > FEW:
+        words_of = ["; ".join(words_of)]
+    return [
+        f"similar_labels: {words} differ by case, spaces, accents or plural only; if they are one class, "
+        "give them one name"
+        for words in words_of
     ]
 
 
@@ -101,11 +109,15 @@ def _singular(word: str, words: Collection[str]) -> str:
 
 def _check_balance(kept: Sequence[ManifestRow]) -> list[str]:
     counts = Counter(row.label for row in kept)
+    small = {label: count for label, count in sorted(counts.items()) if count < SMALL_CLASS}
     warnings = [
         f"small_class: {label} has {count} pictures, fewer than {SMALL_CLASS}"
-        for label, count in sorted(counts.items())
-        if count < SMALL_CLASS
+        for label, count in small.items()
     ]
+    if len(small) > FEW:
+        warnings = [
+            f"small_class: {len(small)} classes have fewer than {SMALL_CLASS} pictures: {list_counts(small)}"
+        ]
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
     if most > IMBALANCE * fewest:
         warnings.append(

@@ -11,6 +11,7 @@ STRADDLES_SPLIT = "straddles_split"
 PLACEHOLDER = "placeholder"
 TOO_SMALL = "too_small"
 LOW_INFORMATION = "low_information"
+SMALL_CLASS = "small_class"
 DELETED = "deleted"
 TAKEN_DOWN = "taken_down"
 
@@ -29,8 +30,9 @@ REASONS = {
     EXACT_DUPLICATE: "the same pixels as an earlier picture of its class, which is kept",
     STRADDLES_SPLIT: "a near duplicate of a training picture and of a test picture, or a training copy of a "
     "picture in the source's own test set",
+    SMALL_CLASS: "its class has too few different pictures to be trained and tested: `dataset.small_classes`",
     DELETED: "`decisions.csv` says so",
     TAKEN_DOWN: "`graft dataset forget`",
 }
 # Not counted as quarantined: nothing is wrong with these pictures, or a person took them out.
-NOT_QUARANTINE = frozenset({EXACT_DUPLICATE, DELETED, TAKEN_DOWN})
+NOT_QUARANTINE = frozenset({EXACT_DUPLICATE, SMALL_CLASS, DELETED, TAKEN_DOWN})

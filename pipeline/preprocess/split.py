@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.errors import SplitError
 
 TRAIN, TEST = "train", "test"
+LEAVE_OUT = "leave the class out: list the others in `classes`, or set `small_classes: drop`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,8 @@ def split_by_hash(
 
     A new group tests if its hash is below the fraction. Then, while a class has fewer than
     `max(1, round(fraction * n))` test pictures, the new group with the lowest hash that holds one of its
-    training pictures tests too.
+    training pictures tests too. A class that all tests after that gets its new group with the highest hash
+    back for training, if it has two groups.
 
     Args:
         members: The kept pictures.
@@ -61,7 +63,26 @@ def split_by_hash(
         spare = sorted((g for g in in_class if g in hashes and splits[g] == TRAIN), key=hashes.__getitem__)
         while spare and sum(count for group, count in in_class.items() if splits[group] == TEST) < wanted:
             splits[spare.pop(0)] = TEST
+    _keep_one_for_training(splits, members, classes, hashes)
     return splits
+
+
+def _keep_one_for_training(
+    splits: dict[str, str], members: Sequence[Member], classes: Sequence[str], hashes: Mapping[str, float]
+) -> None:
+    """Move a new group of each class without a training picture to training, if no class loses its test."""
+    labels: dict[str, set[str]] = {}
+    for member in members:
+        labels.setdefault(member.group, set()).add(member.label)
+    tests = Counter(label for group, names in labels.items() if splits[group] == TEST for label in names)
+    trained = {label for group, names in labels.items() if splits[group] == TRAIN for label in names}
+    for label in classes:
+        groups = (group for group in hashes if label in labels[group] and splits[group] == TEST)
+        for group in sorted(groups, key=hashes.__getitem__, reverse=True):
+            if label not in trained and all(tests[name] > 1 for name in labels[group]):
+                splits[group] = TRAIN
+                trained |= labels[group]
+                tests.subtract(labels[group])
 
 
 def split_at_random(num_pictures: int, *, fraction: float, seed: int) -> list[str]:
@@ -78,24 +99,25 @@ def check_split(members: Sequence[Member], splits: Sequence[str], classes: Seque
     """Make sure that every class can be trained and tested.
 
     Raises:
-        SplitError: naming the first class without both a training and a test picture.
+        SplitError: naming every class without both a training and a test picture.
     """
     counts = Counter((member.label, split) for member, split in zip(members, splits, strict=True))
+    problems, remedies = [], {}
     for label in classes:
         train, test = counts[label, TRAIN], counts[label, TEST]
         if train and test:
             continue
         num_groups = len({member.group for member in members if member.label == label})
-        remedy = (
-            "In a first version another `dataset.split.seed` may do."
-            if num_groups > 1
-            else "Or leave the class out: list the others in `classes`."
+        problems.append(
+            f"class {label!r} has {train} training and {test} test pictures ({num_groups} groups of near "
+            "duplicates, which stay together)"
         )
+        remedies[
+            "another `dataset.split.seed` may do in a first version" if num_groups > 1 else LEAVE_OUT
+        ] = 1
+    if problems:
         raise SplitError(
-            f"class {label!r} has {train} training and {test} test pictures; it needs one of each. Add "
-            f"pictures of it that differ: its {train + test} are {num_groups} groups of near duplicates, "
-            f"which stay together. {remedy}",
-            label=label,
-            train=train,
-            test=test,
+            f"{'; '.join(problems)}. Each class needs one of each. Add pictures of "
+            f"{'it' if len(problems) == 1 else 'them'} that differ. Or {'; '.join(remedies)}.",
+            classes=len(problems),
         )

@@ -1,4 +1,4 @@
-"""An NPZ archive of pictures, such as the article's: `features` (n, h, w, 3) and `labels` (n,).
+"""Arrays of pictures: an NPZ archive such as the article's, or a folder of `.npy` files.
 
 Rows are streamed: an archive larger than the memory can be read. Each row becomes a lossless PNG.
 """
@@ -9,7 +9,8 @@ import hashlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from PIL import Image
 from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
-from pipeline.datasets.sources.npz_remedy import describe_remedy
+from pipeline.datasets.sources.npz_labels import read_labels, resolve_labels
+from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape
+from pipeline.datasets.sources.npz_levels import Levels, find_levels
 from pipeline.datasets.sources.source import SourceEntry
-from pipeline.errors import BadArchive, EmptyDataset, ObjectNotFound, SourceNotFound, StorageError
-from pipeline.npz import ArraySpec, check_schema, iterate_rows, read_header, read_npz
+from pipeline.errors import BadArchive, ObjectNotFound, SourceNotFound, StorageError
+from pipeline.npz import iterate_rows, read_header
 from pipeline.pixels.spec import MAX_PIXELS
 from pipeline.storage import Storage
 from pipeline.types import JsonObject, UInt8Image
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEATURES = ArraySpec(kinds="uf", shape=(None, None, None, 3))
-LABELS = ArraySpec(kinds="iuf", shape=(None,))
 BATCH_BYTES = 16 * 2**20
 PNG_LEVEL = 3  # a third of the time of Pillow's default for a tenth more bytes
 
@@ -48,14 +49,26 @@ class _ArchiveNote:
     uri: str
     validators: Validators
     sha256: str
-    labels: list[int]
-    scale: float
+    labels: list[int | str]
+    parts: list[ArrayPart]
+    shape: PictureShape
+    levels: Levels
     statements: list[str]
 
     @classmethod
-    def from_dict(cls, value: JsonObject) -> _ArchiveNote:
-        validators = build_record(Validators, as_object(value["validators"]))
-        return build_record(cls, value, validators=validators)
+    def from_dict(cls, value: JsonObject) -> _ArchiveNote | None:
+        """Read what `asdict` wrote; None for the note of an earlier release, which held less."""
+        parts = value.get("parts")
+        if not isinstance(parts, list):
+            return None
+        return build_record(
+            cls,
+            value,
+            validators=build_record(Validators, as_object(value["validators"])),
+            parts=[build_record(ArrayPart, as_object(part)) for part in parts],
+            shape=build_record(PictureShape, as_object(value["shape"])),
+            levels=build_record(Levels, as_object(value["levels"])),
+        )
 
 
 class NpzSource:
@@ -100,18 +113,22 @@ class NpzSource:
         if chunk:
             return
         with self._opened() as (note, file):
-            if self._label is None:
-                _check_labels(note.labels, self._classes, self._origin)
+            labels = (
+                [self._label] * len(note.labels)
+                if self._label is not None
+                else resolve_labels(note.labels, self._classes, self._origin)
+            )
             self.notes = {"archive": asdict(note)}
             self.statements = note.statements
-            pictures = None if file is None else _PictureReader(file, note.scale, self._origin)
-            for row, label in enumerate(note.labels):
+            pictures = None if file is None else _PictureReader(file, note, self._origin)
+            for position, (name, split) in enumerate(_rows(note.parts)):
                 yield SourceEntry(
-                    position=row,
-                    label=self._classes[label] if self._label is None else self._label,
-                    provenance=Provenance(source_url=f"{_absolute(self._origin)}#{row}"),
+                    position=position,
+                    label=labels[position],
+                    provenance=Provenance(source_url=f"{_absolute(self._origin)}#{name}"),
                     validator=f"sha256 {note.sha256}",
-                    read=lambda row=row: _read_row(pictures, row, self._origin),  # type: ignore[misc]
+                    read=lambda row=position: _read_row(pictures, row, self._origin),  # type: ignore[misc]
+                    split=split,
                 )
 
     @contextmanager
@@ -123,10 +140,14 @@ class NpzSource:
                 yield self._note_of(file, download_if_changed(self._uri, file, validators=validators))
             return
         path = _find_file(self._uri, self._storage)
-        facts = path.stat()
-        now = Validators(last_modified=f"{facts.st_mtime_ns} ns", length=facts.st_size)
+        files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+        facts = [each.stat() for each in files]
+        now = Validators(
+            last_modified=f"{max(each.st_mtime_ns for each in facts)} ns",
+            length=sum(each.st_size for each in facts),
+        )
         changed = self._previous is None or not now.same_file_as(self._previous.validators)
-        with path.open("rb") as local:
+        with _open_archive(path, files) as local:
             yield self._note_of(local, now if changed else None)
 
     def _note_of(self, file: BinaryIO, validators: Validators | None) -> tuple[_ArchiveNote, BinaryIO | None]:
@@ -134,19 +155,32 @@ class NpzSource:
             log.info("%s is unchanged; it was not read again", self._origin)
             return self._previous, None
         self.transferred += 1
-        return _inspect(file, self._origin, validators or Validators()), file
+        return _inspect(file, self._origin, validators or Validators(), len(self._classes)), file
 
 
 class _PictureReader:
     """Rows as PNG files, read in order only."""
 
-    def __init__(self, file: BinaryIO, scale: float, uri: str) -> None:
-        self._scale = scale
-        self._rows = enumerate(row for batch in _batches(file, uri) for row in batch)
+    def __init__(self, file: BinaryIO, note: _ArchiveNote, uri: str) -> None:
+        self._note = note
+        batches = (batch for part in note.parts for batch in _batches(file, part, uri))
+        self._rows = enumerate(row for batch in batches for row in batch)
 
     def read(self, wanted: int) -> bytes:
         row = next(pixels for index, pixels in self._rows if index == wanted)
-        return _encode_png(_to_levels(row, self._scale))
+        shape = self._note.shape
+        if shape.is_channels_first:
+            row = row.transpose(1, 2, 0)
+        levels = self._note.levels.apply(row)
+        return _encode_png(levels if shape.channels > 1 else levels.reshape(shape.height, shape.width))
+
+
+def _rows(parts: Sequence[ArrayPart]) -> Iterator[tuple[str, str | None]]:
+    """Yield the name of each row and the part of a split that it is in."""
+    for part in parts:
+        prefix = "" if len(parts) == 1 else f"{part.features}/"
+        for row in range(part.rows):
+            yield f"{prefix}{row}", part.split
 
 
 def _read_row(pictures: _PictureReader | None, row: int, uri: str) -> bytes:
@@ -162,52 +196,78 @@ def _find_file(uri: str, storage: Storage) -> Path:
         path = storage.local_path(uri)
     except ObjectNotFound as error:
         raise SourceNotFound(
-            f"there is no archive {uri}; correct `dataset.source.uri`, which needs an .npz file.", uri=uri
+            f"there is no archive {uri}; correct `dataset.source.uri`, which needs an .npz file, or a folder "
+            "of .npy files.",
+            uri=uri,
         ) from error
-    if not path.is_file():
+    if path.suffix == ".npy":
         raise SourceNotFound(
-            f"{uri} is a folder; `type: npz` needs an .npz file, `type: folder` a folder.", uri=uri
+            f"{uri} is one array; name the folder that has this file and the one of the labels.", uri=uri
+        )
+    if path.is_dir() and not any(path.glob("*.npy")):
+        raise SourceNotFound(
+            f"{uri} is a folder; `type: npz` needs an .npz file or a folder of .npy files, `type: folder` a "
+            "folder of pictures.",
+            uri=uri,
         )
     return path
+
+
+@contextmanager
+def _open_archive(path: Path, files: Sequence[Path]) -> Iterator[BinaryIO]:
+    """Open an archive; a folder of `.npy` files becomes one in a temporary file."""
+    if path.is_file():
+        with path.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as packed:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+            for each in files:
+                archive.write(each, each.name)
+        yield packed
 
 
 def _absolute(uri: str) -> str:
     return uri if urlsplit(uri).scheme else Path(uri).expanduser().absolute().as_uri()
 
 
-def _inspect(file: BinaryIO, uri: str, validators: Validators) -> _ArchiveNote:
+def _inspect(file: BinaryIO, uri: str, validators: Validators, num_classes: int) -> _ArchiveNote:
     headers = read_header(file, origin=uri)
-    try:
-        check_schema(headers, {"features": FEATURES, "labels": LABELS}, origin=uri)
-    except BadArchive as error:
-        remedy = describe_remedy(headers, uri.rpartition("/")[2])
-        raise BadArchive(f"{error.message}{remedy}", **error.details) from error
-    features = headers["features"]
-    if features.dtype.kind == "u" and features.dtype.itemsize != 1:
+    parts = find_parts(headers, uri)
+    header = headers[parts[0].features]
+    shape = find_shape(header, uri)
+    if not 0 < shape.height * shape.width <= MAX_PIXELS:
         raise BadArchive(
-            f"{uri}: `features` is {features.dtype}; save it as uint8 (0 to 255) or as floats.", uri=uri
-        )
-    if features.shape[:1] != headers["labels"].shape:
-        raise BadArchive(
-            f"{uri}: `features` has {features.shape[0]} rows and `labels` {headers['labels'].shape[0]}; "
-            "each picture needs one label.",
+            f"{uri}: a picture has {shape.height} x {shape.width} pixels; expected 1 to {MAX_PIXELS}.",
             uri=uri,
         )
-    if not 0 < features.shape[1] * features.shape[2] <= MAX_PIXELS:
-        raise BadArchive(
-            f"{uri}: a picture has {features.shape[1]} x {features.shape[2]} pixels; "
-            f"expected 1 to {MAX_PIXELS}.",
-            uri=uri,
-        )
-    scale, statements = (1.0, []) if features.dtype.kind == "u" else _find_scale(file, uri)
+    batches = (batch for part in parts for batch in _batches(file, part, uri))
+    levels, levels_statement = find_levels(batches, header, uri)
+    labels: list[int | str] = []
+    label_statements = []
+    for part in parts:
+        read, statement = read_labels(file, headers[part.labels], num_classes, uri)
+        labels += read
+        label_statements.append(statement)
+    statements = [_describe_parts(parts), shape.statement, levels_statement, *dict.fromkeys(label_statements)]
     return _ArchiveNote(
         uri=uri,
         validators=validators,
         sha256=_digest(file),
-        labels=_read_labels(file, uri),
-        scale=scale,
-        statements=statements,
+        labels=labels,
+        parts=parts,
+        shape=shape,
+        levels=levels,
+        statements=[statement for statement in statements if statement],
     )
+
+
+def _describe_parts(parts: Sequence[ArrayPart]) -> str:
+    names = ", ".join(f"{part.features} with {part.labels} ({part.rows})" for part in parts)
+    if len(parts) == 1:
+        return "" if (parts[0].features, parts[0].labels) == ("features", "labels") else f"arrays: {names}"
+    kept = "their test set is kept" if any(part.split for part in parts) else "all are split anew"
+    return f"given_split: arrays {names} are parts of a split; {kept}"
 
 
 def _digest(file: BinaryIO) -> str:
@@ -218,62 +278,10 @@ def _digest(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _read_labels(file: BinaryIO, uri: str) -> list[int]:
-    labels = read_npz(file, {"labels": LABELS}, origin=uri)["labels"]
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.rint(labels))).all():
-        raise BadArchive(
-            f"{uri}: `labels` holds fractions or NaN; expected whole numbers, the class of each picture.",
-            uri=uri,
-        )
-    return [int(label) for label in labels]
-
-
-def _check_labels(labels: list[int], classes: list[str], uri: str) -> None:
-    unknown = sorted({label for label in labels if not 0 <= label < len(classes)})
-    if unknown:
-        raise BadArchive(
-            f"{uri}: `labels` holds {unknown[:5]}, but `classes` names classes 0 to {len(classes) - 1} "
-            f"({', '.join(classes)}); name the others too or correct `labels`.",
-            uri=uri,
-        )
-    absent = [name for index, name in enumerate(classes) if index not in set(labels)]
-    if absent:
-        raise EmptyDataset(
-            f"{uri}: no picture is labelled {', '.join(absent)}; a classifier needs pictures of every class. "
-            "Add some or take the class out of `classes`.",
-            uri=uri,
-            classes=absent,
-        )
-
-
-def _find_scale(file: BinaryIO, uri: str) -> tuple[float, list[str]]:
-    """Return what floats are multiplied by to be levels, and a statement about it."""
-    low, high, whole = np.inf, -np.inf, True
-    for batch in _batches(file, uri):
-        if not np.isfinite(batch).all():
-            raise BadArchive(f"{uri}: `features` holds NaN or infinity; expected levels 0 to 255.", uri=uri)
-        low, high = min(low, float(batch.min())), max(high, float(batch.max()))
-        whole = whole and bool((batch == np.rint(batch)).all())
-    if low < 0 or high > 255:
-        raise BadArchive(
-            f"{uri}: `features` ranges from {low:g} to {high:g}; expected levels 0 to 255, or 0 to 1. "
-            "Save the pictures before any network's own scaling.",
-            uri=uri,
-        )
-    if high <= 1:
-        return 255.0, [f"features range from {low:g} to {high:g}: taken as 0 to 1 and multiplied by 255"]
-    return 1.0, [] if whole else ["features hold fractions of levels: rounded to whole ones"]
-
-
-def _batches(file: BinaryIO, uri: str) -> Iterator[NDArray[np.generic]]:
-    header = read_header(file, origin=uri)["features"]
+def _batches(file: BinaryIO, part: ArrayPart, uri: str) -> Iterator[NDArray[np.generic]]:
+    header = read_header(file, origin=uri)[part.features]
     row_bytes = max(1, header.num_bytes // max(1, header.shape[0]))
-    return iterate_rows(file, "features", rows=max(1, BATCH_BYTES // row_bytes), origin=uri)
-
-
-def _to_levels(row: NDArray[np.generic], scale: float) -> UInt8Image:
-    levels = row if row.dtype == np.uint8 else np.rint(row.astype(np.float64) * scale)
-    return levels.astype(np.uint8, copy=False)
+    return iterate_rows(file, part.features, rows=max(1, BATCH_BYTES // row_bytes), origin=uri)
 
 
 def _encode_png(pixels: UInt8Image) -> bytes:

@@ -105,6 +105,49 @@ class TestFormats:
         assert not any("dark" in warning for warning in clean(tmp_path / "toys", storage).warnings)
 
 
+class TestSmallClasses:
+    def classifier(self, root: Path, **dataset: object) -> Classifier:
+        source = {"type": "folder", "uri": str(root), "classes": dataset.pop("classes", None)}
+        return Classifier.from_dict({"name": "toys", "dataset": {"source": source, **dataset}})
+
+    def test_are_left_out_by_name_and_counted(self, toys: Path, storage: Storage) -> None:
+        folder_of(toys, {"bee": 1, "owl": 1}, first=5000)
+        result = fetch_and_clean(self.classifier(toys), storage)[1]
+        assert result.classes == {"ant": 12, "cat": 12}
+        assert result.rejected == {"small_class": 2}
+        [warning] = [each for each in result.warnings if each.startswith("small_class: left out")]
+        assert "bee (1), owl (1)" in warning
+
+    def test_are_an_error_if_the_user_wants_them(self, toys: Path, storage: Storage) -> None:
+        folder_of(toys, {"bee": 1, "owl": 1}, first=5000)
+        for wanted in ({"small_classes": "fail"}, {"classes": ["ant", "cat", "bee", "owl"]}):
+            with pytest.raises(SplitError, match=r"class 'bee' has.*class 'owl' has.*small_classes: drop"):
+                fetch_and_clean(self.classifier(toys, **wanted), storage)
+
+    @pytest.mark.parametrize("target", ["rest", "ant"])
+    def test_can_be_merged(self, toys: Path, storage: Storage, target: str) -> None:
+        folder_of(toys, {"bee": 1, "owl": 1}, first=5000)
+        result = fetch_and_clean(self.classifier(toys, small_classes={"merge_into": target}), storage)[1]
+        expected = {"ant": 12, "cat": 12}
+        assert result.classes == expected | {target: expected.get(target, 0) + 2}
+        assert [row.decision for row in rows_of(result, storage) if row.decision] == [
+            "relabel from bee",
+            "relabel from owl",
+        ]
+
+    def test_a_class_that_grows_comes_back(self, toys: Path, storage: Storage) -> None:
+        folder_of(toys, {"bee": 1}, first=5000)
+        fetch_and_clean(self.classifier(toys), storage)
+        folder_of(toys, {"bee": 3}, first=6000)
+        assert fetch_and_clean(self.classifier(toys), storage)[1].classes["bee"] == 4
+
+    def test_too_few_are_left(self, tmp_path: Path, storage: Storage) -> None:
+        root = folder_of(tmp_path / "few", {"ant": 3})
+        folder_of(root, {"bee": 1}, first=5000)
+        with pytest.raises(EmptyDataset, match="at least two classes"):
+            fetch_and_clean(self.classifier(root), storage)
+
+
 class TestFirstVersion:
     def test_counts_add_up_and_every_row_is_complete(self, toys: Path, storage: Storage) -> None:
         result = clean(toys, storage)

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 from sklearn.model_selection import train_test_split
 
 from pipeline.errors import SplitError
@@ -85,3 +86,30 @@ class TestClassWithoutOneSide:
             check_split(members, [splits[member.group] for member in members], ["a", "b"])
         assert "leave the class out: list the others in `classes`" in str(caught.value)
         assert "seed" not in str(caught.value)  # no seed makes two groups of one
+
+    def test_all_classes_are_named_at_once(self) -> None:
+        members = [*singles("a", 2), *singles("b", 1), *singles("c", 3)]
+        with pytest.raises(SplitError, match=r"class 'a' has.*class 'b' has.*pictures of them that differ"):
+            check_split(members, ["train", "train", "test", "train", "test", "train"], ["a", "b", "c"])
+
+
+class TestLongTails:
+    @given(st.lists(st.integers(2, 6), min_size=1, max_size=20), st.text(max_size=3))
+    def test_a_first_version_trains_and_tests_every_class_of_two_groups(
+        self, counts: list[int], salt: str
+    ) -> None:
+        members = [member for number, count in enumerate(counts) for member in singles(f"c{number}_", count)]
+        splits = split_of(members, salt=salt)
+        sides = {(member.label, splits[member.group]) for member in members}
+        assert len(sides) == 2 * len(counts)
+
+    def test_a_group_of_two_classes_moves_only_if_both_keep_a_test(self) -> None:
+        shared = [Member(label=label, group="shared") for label in ("a", "b")]
+        for salt in map(str, range(50)):
+            members = [*shared, *singles("a", 1), *singles("b", 1)]
+            splits = split_of(members, salt=salt)
+            assert {splits[member.group] for member in members if member.label == "a"} == {"train", "test"}
+
+    def test_assigned_groups_stay_where_they_are(self) -> None:
+        members = singles("a", 2)
+        assert set(split_of(members, known={"a0": "test", "a1": "test"}).values()) == {"test"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from pipeline.datasets.sources.npz_archive import NpzSource
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, EmptyDataset, SourceNotFound
+from pipeline.pixels.host import decode_picture
 from pipeline.storage import Storage
 from tests.fakes.pictures import noise
 
@@ -71,14 +73,23 @@ class TestRows:
 BAD = {
     "no pictures": ({"features": PICTURES[:0]}, "no picture is labelled"),
     "flat rows": ({"features": PICTURES.reshape(4, -1)}, r"Received: uint8, shape \(4, 48\)"),
-    "gray": ({"features": PICTURES[..., 0]}, r"Received: uint8, shape \(4, 4, 4\)"),
-    "channels first": ({"features": PICTURES.transpose(0, 3, 1, 2)}, r"shape \(any, any, any, 3\)"),
+    "gray or channels first": ({"features": PICTURES.transpose(0, 3, 1, 2)}, r"transpose\(0, 2, 3, 1\)"),
     "object array": ({"features": np.array([PICTURES[0], None], dtype=object)}, "never unpickles"),
     "counts differ": ({"labels": LABELS[:3]}, "4 rows and `labels` 3"),
-    "one-hot labels": ({"labels": np.eye(4)}, "`labels` does not fit"),
-    "64-bit integers": ({"features": PICTURES.astype("i8")}, "`features` does not fit"),
-    "16-bit levels": ({"features": PICTURES.astype("u2")}, "save it as uint8"),
-    "scaled for a network": ({"features": PICTURES / 127.5 - 1}, "ranges from -1 to 1; expected levels 0"),
+    "one-hot labels of other classes": ({"labels": np.eye(4)}, "`labels` does not fit.*have 2 columns"),
+    "several labels": ({"labels": np.ones((4, 2), int)}, r"several labels.*argmax\(axis=1\)"),
+    "probabilities": ({"labels": np.full((4, 2), 0.5)}, "or probabilities, for a picture"),
+    "12-bit levels": (
+        {"features": PICTURES.astype("u2") * 16},
+        r"if these are 12 bits: \(a\['features'\] >> 4",
+    ),
+    "scaled for a network": (
+        {"features": PICTURES / 127.5 * 2 - 2},
+        "ranges from -2 to 2; expected levels 0",
+    ),
+    "less a mean": ({"features": PICTURES / 255 - 0.5}, "ranges from -0.5 to 0.5; expected levels"),
+    "names of other classes": ({"labels": np.array(["ant", "bee", "ant", "bee"])}, r"holds \['ant', 'bee'\], but `classes`"),
+    "text for levels": ({"features": PICTURES.astype("U3")}, "expected numbers"),
     "too bright": ({"features": PICTURES * 2.0}, "ranges from 0 to 510"),
     "NaN": ({"features": PICTURES * np.nan}, "NaN or infinity"),
     "fractional labels": ({"labels": LABELS + 0.5}, "whole numbers"),
@@ -97,33 +108,10 @@ class TestRefusals:
             next(source.entries(0, 1))
         assert "bad.npz" in str(caught.value)
 
-    @pytest.mark.parametrize(
-        "arrays",
-        [
-            {"x": PICTURES, "y": LABELS},
-            {"images": PICTURES, "labels": LABELS[:, None]},
-            {"arr_0": PICTURES.transpose(0, 3, 1, 2), "arr_1": LABELS.astype(bool)},
-            {"features": PICTURES[..., 0], "labels": LABELS},
-            {"features": PICTURES[..., :1], "labels": np.eye(2)[LABELS]},
-            {"features": np.concatenate([PICTURES, PICTURES[..., :1]], axis=-1), "labels": LABELS},
-            {"features": PICTURES.astype("i8"), "labels": np.array(["ant", "bee"])[LABELS]},
-            {"x_train": PICTURES[:2], "y_train": LABELS[:2], "x_test": PICTURES[2:], "y_test": LABELS[2:]},
-        ],
-    )
-    def test_the_line_that_mends_an_archive_does(
-        self, tmp_path: Path, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with pytest.raises(BadArchive, match="To mend it: import numpy") as caught:
-            next(source_of(tmp_path / "bad.npz", **arrays).entries(0, 1))
-        monkeypatch.chdir(tmp_path)
-        names: dict[str, np.lib.npyio.NpzFile] = {}
-        exec(str(caught.value).partition("To mend it: ")[2], names)
-        names["a"].close()
-        entries = list(source_of(tmp_path / "mended.npz").entries(0, 1))
-        assert [entry.label for entry in entries] == [("opera", "capitol")[label] for label in LABELS]
-
     def test_missing_array(self, tmp_path: Path) -> None:
-        with pytest.raises(BadArchive, match="no array `labels`"):
+        with pytest.raises(
+            BadArchive, match=r"no array `features` with `labels`.*Received: features \(4, 4, 4, 3\)"
+        ):
             next(source_of(tmp_path / "bad.npz", features=PICTURES).entries(0, 1))
 
     def test_missing_archive(self, tmp_path: Path) -> None:
@@ -131,5 +119,98 @@ class TestRefusals:
             next(source_of(tmp_path / "none.npz").entries(0, 1))
 
     def test_a_folder_is_told_from_an_archive(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceNotFound, match="is a folder; `type: npz` needs an .npz file"):
+        with pytest.raises(
+            SourceNotFound, match="is a folder; `type: npz` needs an .npz file or a folder of .npy files"
+        ):
             next(source_of(tmp_path).entries(0, 1))
+
+
+WIDE = np.stack([noise(seed, 8)[:5] for seed in range(4)])  # 5 x 8, so that no side looks like a channel
+GRAY = np.repeat(WIDE[..., :1], 3, axis=-1)
+NAMES = np.array(["opera", "capitol"])[LABELS]
+OTHERS = {
+    "x and y": ({"x": WIDE, "y": LABELS}, WIDE),
+    "X and y": ({"X": WIDE, "y": LABELS}, WIDE),
+    "images and labels": ({"images": WIDE, "labels": LABELS[:, None]}, WIDE),
+    "data and target": ({"data": WIDE, "target": LABELS}, WIDE),
+    "without names": ({"arr_0": WIDE, "arr_1": LABELS.astype(bool)}, WIDE),
+    "names that only shapes explain": ({"birds": WIDE, "kinds": LABELS}, WIDE),
+    "with other arrays": ({"features": WIDE, "labels": LABELS, "ids": np.arange(4)}, WIDE),
+    "channels first": ({"features": WIDE.transpose(0, 3, 1, 2), "labels": LABELS}, WIDE),
+    "gray": ({"features": WIDE[..., 0], "labels": LABELS}, GRAY),
+    "gray, one channel": ({"features": WIDE[..., :1], "labels": LABELS}, GRAY),
+    "gray, channels first": ({"features": WIDE[:, None, ..., 0], "labels": LABELS}, GRAY),
+    "RGBA": (
+        {"features": np.concatenate([WIDE, np.full_like(WIDE[..., :1], 255)], -1), "labels": LABELS},
+        WIDE,
+    ),
+    "transparent": (
+        {"features": np.concatenate([WIDE, WIDE[..., :1] * 0], -1), "labels": LABELS},
+        WIDE * 0 + 255,
+    ),
+    "one-hot": ({"features": WIDE, "labels": np.eye(2)[LABELS]}, WIDE),
+    "one-hot of truth values": ({"features": WIDE, "labels": np.eye(2, dtype=bool)[LABELS]}, WIDE),
+    "names": ({"features": WIDE, "labels": NAMES}, WIDE),
+    "names as bytes": ({"features": WIDE, "labels": NAMES.astype("S")}, WIDE),
+    "numbers as text": ({"features": WIDE, "labels": LABELS.astype("U")}, WIDE),
+    "64-bit integers": ({"features": WIDE.astype("i8"), "labels": LABELS}, WIDE),
+    "16-bit integers": ({"features": WIDE.astype("u2"), "labels": LABELS}, WIDE),
+    "-1 to 1": ({"features": (WIDE / 127.5 - 1).astype("f4"), "labels": LABELS}, WIDE),
+    "truth values": ({"features": WIDE > 100, "labels": LABELS}, (WIDE > 100) * np.uint8(255)),
+    "bytes of 0 and 1": (
+        {"features": (WIDE > 100).astype("u1"), "labels": LABELS},
+        (WIDE > 100) * np.uint8(255),
+    ),
+}
+PARTS = [
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("X_train", "Y_train", "X_test", "Y_test"),
+]
+
+
+class TestOtherPeoplesArrays:
+    @pytest.mark.parametrize("case", OTHERS)
+    def test_are_read_as_they_are_meant(self, tmp_path: Path, case: str) -> None:
+        arrays, expected = OTHERS[case]
+        for row, entry in enumerate(source_of(tmp_path / "a.npz", **arrays).entries(0, 1)):
+            assert entry.label == ("opera", "capitol")[LABELS[row]]
+            assert entry.split is None
+            np.testing.assert_array_equal(decode_picture(entry.read()), expected[row])
+
+    @pytest.mark.parametrize("names", PARTS)
+    def test_a_test_part_is_a_given_split(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        arrays = dict(zip(names, (WIDE[:2], LABELS[::2], WIDE[2:], LABELS[::2]), strict=True))
+        source = source_of(tmp_path / "a.npz", **arrays)
+        entries = list(source.entries(0, 1))
+        assert [entry.split for entry in entries] == ["train", "train", "test", "test"]
+        assert [entry.label for entry in entries] == ["opera", "capitol"] * 2
+        assert len({entry.source_url for entry in entries}) == 4
+        assert "their test set is kept" in source.statements[0]
+
+    def test_parts_without_a_test_part_are_split_anew(self, tmp_path: Path) -> None:
+        arrays = {"train_images": WIDE[:2], "train_labels": LABELS[::2]}
+        arrays |= {"val_images": WIDE[2:], "val_labels": LABELS[::2]}
+        entries = list(source_of(tmp_path / "a.npz", **arrays).entries(0, 1))
+        assert [entry.split for entry in entries] == [None] * 4
+
+    def test_a_folder_of_single_arrays_is_one(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "images.npy", WIDE)
+        np.save(tmp_path / "labels.npy", LABELS)
+        source = source_of(tmp_path)
+        for row, entry in enumerate(source.entries(0, 1)):
+            np.testing.assert_array_equal(decode_picture(entry.read()), WIDE[row])
+        assert source.statements == ["arrays: images with labels (4)"]
+        with pytest.raises(SourceNotFound, match="is one array; name the folder"):
+            next(source_of(tmp_path / "images.npy").entries(0, 1))
+
+    def test_an_unchanged_archive_is_remembered_with_all_it_means(self, tmp_path: Path) -> None:
+        arrays, _ = OTHERS["names"]
+        first = source_of(tmp_path / "a.npz", **arrays)
+        labels = [entry.label for entry in first.entries(0, 1)]
+        notes = json.loads(json.dumps(first.notes))
+        again = NpzSource(
+            str(tmp_path / "a.npz"), classes=["opera", "capitol"], storage=Storage({}), previous=notes
+        )
+        assert [entry.label for entry in again.entries(0, 1)] == labels
+        assert (again.transferred, again.statements) == (0, first.statements)
