@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from pipeline.types import JsonValue
@@ -28,6 +29,21 @@ def read_label(value: JsonValue) -> JsonValue:
     if isinstance(value, int):
         return str(value)
     return normalize_label(value) if isinstance(value, str) else value
+
+
+def check_pattern(pattern: str) -> str:
+    """Return a `label_pattern` as it is.
+
+    Raises:
+        ValueError: if it is no regular expression with a group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    if not groups:
+        raise ValueError(f"{pattern!r} has no group; put what is the class into brackets, as in '^(.+)_'")
+    return pattern
 
 
 def fold_label(label: str) -> str:

@@ -6,9 +6,9 @@ import codecs
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.config.labels import read_label
+from pipeline.config.labels import check_pattern, read_label
 from pipeline.config.strict import Strict
 from pipeline.types import JsonValue
 
@@ -88,12 +88,18 @@ class ListColumns(Strict):
     split: str | None = Field(None, min_length=1, description="The column of the parts of a split.")
 
 
+LabelPattern: TypeAlias = Annotated[str, AfterValidator(check_pattern)]
+
+
 class FolderSection(ClassedSection):
     """A sub-folder per class."""
 
     needs = ("uri",)
     type: Literal["folder"] = Field(description="A sub-folder per class, or a list; with `label`, any files.")
     uri: str = Field(description="A path, `file://` or `gs://bucket/prefix`.")
+    label_pattern: LabelPattern | None = Field(
+        None, description="A regular expression; its first group, found in a file's name, is the class."
+    )
     columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
 
 
@@ -118,6 +124,9 @@ class ArchiveSection(ClassedSection):
     type: Literal["archive"] = Field(description="A zip, tar or tar.gz with class folders or a `labels.csv`.")
     uri: str = Field(description="A path, `file://`, `gs://bucket/prefix` or `http(s)://` address.")
     columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
+    label_pattern: LabelPattern | None = Field(
+        None, description="A regular expression; its first group, found in a file's name, is the class."
+    )
     encoding: str | None = Field(
         None, description="Of member names that do not tell theirs, such as gbk or cp932; guessed by default."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,9 +20,21 @@ from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
-from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
+from pipeline.datasets.sources.label_list import (
+    Labels,
+    is_list,
+    lay_out_labels,
+    prefers_folders,
+    read_labels,
+)
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.member_names import guess_encoding
+from pipeline.datasets.sources.name_pattern import (
+    TEACHABLE_MACHINE,
+    is_teachable_machine,
+    lay_out_by_name,
+    suggest_pattern,
+)
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import (
     BadArchive,
@@ -36,6 +49,7 @@ from pipeline.types import JsonObject
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
+MAX_LIST_BYTES = 256 * 2**20  # of all annotations together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +88,7 @@ class _Note:
         return replace(note, members=[(name, proof, reason) for name, proof, reason in note.members])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Listing:
     """What one reading of an archive gives.
 
@@ -83,12 +97,14 @@ class _Listing:
         lists: The lists of labels among them, by name.
         raw_names: Bytes of the names whose encoding the archive does not tell.
         left_out: System files, by their kind.
+        list_bytes: Size of the lists together.
     """
 
     members: list[tuple[str, str, str]] = field(default_factory=list)
     lists: dict[str, bytes] = field(default_factory=dict)
     raw_names: list[bytes] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    list_bytes: int = 0
 
 
 class ArchiveSource:
@@ -108,6 +124,7 @@ class ArchiveSource:
         self._origin = public_url(section.uri)
         previous = as_object(context.previous.get("archive"))
         note = _Note.from_dict(previous) if previous else None
+        self._unused_lists: list[str] = []
         self._settings = section.model_dump_json(exclude={"uri"}, exclude_none=True)
         is_current = note is not None and (note.uri, note.settings) == (self._origin, self._settings)
         self._previous = note if is_current else None
@@ -159,7 +176,12 @@ class ArchiveSource:
     def _lay_out(self, note: _Note) -> Layout:
         """Return the class of each member: by the section, the list of labels, or the class folders."""
         names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
-        if self._section.label is None and note.labels is None:
+        pattern = self._section.label_pattern
+        if pattern is None and is_teachable_machine(names):
+            pattern = TEACHABLE_MACHINE.pattern
+        if self._section.label is None and pattern is not None:
+            layout = lay_out_by_name(names, re.compile(pattern))
+        elif self._section.label is None and note.labels is None:
             layout = lay_out(names, classes=self._section.classes, origin=self._origin)
         elif self._section.label is not None:
             files = [LaidOutFile(name=name, label=self._section.label) for name in names]
@@ -184,7 +206,8 @@ class ArchiveSource:
                 f"{self._origin} has pictures of {', '.join(sorted(labels)) or 'no class'}"
                 + (f", none of {', '.join(sorted(missing))}" if missing else "")
                 + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`."
-                + _describe_members(note),
+                + _describe_members(note)
+                + " ".join([suggest_pattern([name for name, _, _ in note.members]), *self._unused_lists]),
                 classes=sorted(missing),
             )
         return wanted
@@ -251,15 +274,24 @@ class ArchiveSource:
                 listing.raw_names.append(member.raw_name)
             if member.refused is None and is_list(member.name):
                 listing.lists[member.name] = self._read_list(member)
+                listing.list_bytes += len(listing.lists[member.name])
+                if listing.list_bytes > MAX_LIST_BYTES:
+                    raise BadArchive(f"{self._origin} has lists of more than {MAX_LIST_BYTES:,} bytes.")
         return listing
 
     def _read_labels(self, names: Sequence[str], lists: Mapping[str, bytes]) -> Labels | None:
         """Return the labels of its lists; None if it has none, or class folders tell the classes."""
-        if not lists or prefers_folders(names, self._section.classes, self._origin):
+        if (
+            self._section.label_pattern
+            or not lists
+            or prefers_folders(names, self._section.classes, self._origin)
+        ):
             return None
         columns = self._section.columns
         try:
-            return read_labels(names, lists.__getitem__, columns=columns, origin=self._origin)
+            return read_labels(
+                names, lists.__getitem__, columns=columns, origin=self._origin, unused=self._unused_lists
+            )
         except SourceNotFound as error:
             raise BadArchive(
                 f"{self._origin}: its list needs the columns `file,label`: {error}", uri=self._origin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,12 @@ from pipeline.config.labels import normalize_label
 from pipeline.config.sources import ListColumns
 from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
+from pipeline.datasets.sources.name_pattern import (
+    TEACHABLE_MACHINE,
+    is_teachable_machine,
+    lay_out_by_name,
+    suggest_pattern,
+)
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
@@ -49,6 +56,7 @@ class FolderSource:
         label: The class of every file, at any depth; sub-folders mean nothing then.
         is_alone: Whether the dataset has no other source, so that this one needs two classes.
         columns: The columns of its list of labels, where the user named them.
+        label_pattern: Finds the class in the name of a file.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class FolderSource:
         label: str | None = None,
         is_alone: bool = True,
         columns: ListColumns | None = None,
+        label_pattern: str | None = None,
     ) -> None:
         self.transferred = 0
         self.notes: JsonObject = {}
@@ -70,6 +79,8 @@ class FolderSource:
         self._label = label
         self._is_alone = is_alone
         self._columns = columns
+        self._pattern = None if label_pattern is None else re.compile(label_pattern)
+        self._unused_lists: list[str] = []
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every num_chunks-th file, sorted by class and name.
@@ -95,7 +106,10 @@ class FolderSource:
 
     def _lay_out(self, tree: _Tree, directory: Path | None) -> Layout:
         labels = self._read_labels(tree, directory) if self._label is None else None
-        if labels is not None:
+        pattern = self._pattern or (TEACHABLE_MACHINE if is_teachable_machine(tree.names) else None)
+        if self._label is None and pattern is not None:
+            layout = lay_out_by_name(tree.names, pattern)
+        elif labels is not None:
             layout = lay_out_labels((name for name in tree.names if not is_list(name)), labels)
             layout.notes += labels.statements
         elif self._label is None:
@@ -114,13 +128,18 @@ class FolderSource:
 
     def _read_labels(self, tree: _Tree, directory: Path | None) -> Labels | None:
         """Return the labels of the folder's lists; None if it has none, or class folders tell the classes."""
-        if not any(map(is_list, tree.names)) or prefers_folders(tree.names, self._classes, tree.root):
+        if (
+            self._pattern
+            or not any(map(is_list, tree.names))
+            or prefers_folders(tree.names, self._classes, tree.root)
+        ):
             return None
 
         def read(name: str) -> bytes:
             return self._path(name, directory).read_bytes()
 
-        return read_labels(tree.names, read, columns=self._columns, origin=tree.root)
+        unused = self._unused_lists
+        return read_labels(tree.names, read, columns=self._columns, origin=tree.root, unused=unused)
 
     def _path(self, name: str, directory: Path | None) -> Path:
         if directory is not None:
@@ -176,7 +195,8 @@ class FolderSource:
             wanted = sorted(folders) if self._classes is None else self._classes
         _refuse_missing(wanted, sorted(folders), tree.root)
         min_classes = 2 if self._is_alone and self._label is None else 1
-        _refuse_too_few(wanted, layout, f"{tree.root}/{layout.root}".rstrip("/"), min_classes)
+        hint = " ".join([suggest_pattern(tree.names), *self._unused_lists])
+        _refuse_too_few(wanted, layout, f"{tree.root}/{layout.root}".rstrip("/"), min_classes, hint)
         return wanted
 
 
@@ -204,11 +224,12 @@ def _refuse_missing(classes: Sequence[str], folders: Sequence[str], root: str) -
         )
 
 
-def _refuse_too_few(classes: Sequence[str], layout: Layout, root: str, min_classes: int) -> None:
+def _refuse_too_few(classes: Sequence[str], layout: Layout, root: str, min_classes: int, hint: str) -> None:
     if len(classes) < min_classes:
         raise EmptyDataset(
             f"{root} has {len(classes)} class folder(s); a classifier needs at least two. Put the pictures "
-            f"of each class into a sub-folder of their own. Received: {list(classes) or None}",
+            f"of each class into a sub-folder of their own. Received: {list(classes) or None}"
+            f"{'.' if hint else ''}{hint}",
             path=root,
             classes=list(classes),
         )

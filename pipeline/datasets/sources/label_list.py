@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config.sources import ListColumns
+from pipeline.datasets.sources.annotations import Annotations, find_largest, read_voc
 from pipeline.datasets.sources.layout import (
     EXAMPLES,
     SPLIT_FOLDERS,
@@ -28,7 +30,10 @@ LIST_NAMES = (
     "train_labels.csv",
     "trainlabels.csv",
     "train.csv",
+    *(f"{stem}.json" for stem in ("labels", "metadata", "annotations", "result", "coco")),
+    *("_annotations.coco.json", "_annotations.csv", "_classes.csv"),
 )
+VOC_SUFFIX = ".xml"
 MAX_LIST_BYTES = 20_000_000
 
 
@@ -49,11 +54,18 @@ class Labels:
 
 def is_list(name: str) -> bool:
     """Return True if a file is named as lists of labels are."""
-    return name.rpartition("/")[2].lower() in LIST_NAMES
+    base = name.rpartition("/")[2].lower()
+    is_coco = base.startswith("instances_") and base.endswith(".json")
+    return base in LIST_NAMES or is_coco or base.endswith(VOC_SUFFIX)
 
 
 def read_labels(
-    names: Sequence[str], read: Callable[[str], bytes], *, columns: ListColumns | None, origin: str
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    *,
+    columns: ListColumns | None,
+    origin: str,
+    unused: list[str],
 ) -> Labels | None:
     """Read the lists of a source and find the files that they name; None without a list.
 
@@ -62,6 +74,7 @@ def read_labels(
         read: Reads a list.
         columns: The columns that the user named.
         origin: The source, for messages.
+        unused: Takes the reasons why lists are not used.
 
     Raises:
         SourceNotFound: if a `labels.csv` cannot be read, naming line and remedy.
@@ -69,14 +82,48 @@ def read_labels(
     """
     lists = sorted(name for name in names if is_list(name) and system_part(name) is None)
     result, is_read = Labels(), False
-    for name in lists:
-        rows = _read_rows(name, read(name), columns, result.statements)
+    rows_of = {
+        name: _read_rows(name, read(name), columns, result, unused) for name in lists if not is_voc(name)
+    }
+    rows_of |= _read_voc([name for name in lists if is_voc(name)], names, read, result)
+    for name, rows in rows_of.items():
         if rows:
             _match(result, name, rows, names, origin)
             is_read = True
     if TEST not in result.splits.values():
         result.splits.clear()
+    result.statements += unused
     return result if is_read else None
+
+
+def is_voc(name: str) -> bool:
+    """Return True if a file may be an annotation of Pascal VOC."""
+    return name.lower().endswith(VOC_SUFFIX)
+
+
+def _read_voc(
+    lists: Sequence[str], names: Sequence[str], read: Callable[[str], bytes], result: Labels
+) -> dict[str, list[ListRow]]:
+    """Return the label of each annotation that has a picture of the same name, by the annotation's folder."""
+    stems = {_stem(name) for name in names if not is_list(name)}
+    rows: dict[str, list[ListRow]] = {}
+    several: list[str] = []
+    for name in lists:
+        areas = read_voc(read(name), name) if _stem(name) in stems else None
+        if not areas:
+            continue
+        folder, _, base = name.rpartition("/")
+        rows.setdefault(f"{folder}/*{VOC_SUFFIX}".lstrip("/"), []).append(
+            ListRow(line=1, file=base.rpartition(".")[0], label=find_largest(areas))
+        )
+        if len(areas) > 1:
+            several.append(name)
+    result.statements += Annotations(several=several).statements
+    return rows
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def lay_out_labels(names: Iterable[str], labels: Labels) -> Layout:
@@ -105,7 +152,9 @@ def prefers_folders(names: Sequence[str], classes: Sequence[str] | None, origin:
     return len({file.label for file in layout.files}) > 1
 
 
-def _read_rows(name: str, data: bytes, columns: ListColumns | None, statements: list[str]) -> list[ListRow]:
+def _read_rows(
+    name: str, data: bytes, columns: ListColumns | None, result: Labels, unused: list[str]
+) -> list[ListRow]:
     base = name.rpartition("/")[2].lower()
     pictures = PictureList(io.BytesIO(data), origin=name, columns=columns)
     try:
@@ -115,9 +164,9 @@ def _read_rows(name: str, data: bytes, columns: ListColumns | None, statements: 
     except SourceNotFound as error:
         if base in LABELS_NAMES or columns is not None:
             raise
-        statements.append(f"list not used: {error}")
+        unused.append(f"list not used: {error}")
         return []
-    statements += pictures.statements
+    result.statements += pictures.statements
     return rows
 
 
@@ -126,11 +175,11 @@ def _match(
 ) -> None:
     """Label the files that a list names: by their whole path, else by as much of its end as fits one file."""
     folder = list_name.rpartition("/")[0]
-    prefix = f"{folder}/" if folder else ""
-    files = [name for name in names if name.startswith(prefix) and not is_list(name)]
-    inside = [name for name in files if system_part(name) is None]
+    files = [name for name in names if not is_list(name) and system_part(name) is None]
+    inside = [name for name in files if not folder or name.startswith(f"{folder}/")]
+    inside = inside or files  # annotations in a folder of their own
     whole, stems = _index(inside), _index(inside, without_extension=True)
-    part = SPLIT_FOLDERS.get(folder.rpartition("/")[2].casefold())
+    part = _find_part(list_name)
     rest, ends, missing = [], [], []
     for row in rows:
         name = whole.get("/".join(_parts(row.file)))
@@ -160,6 +209,13 @@ def _match(
         if texts:
             shown = ", ".join(texts[:EXAMPLES])
             result.statements.append(f"{list_name}: {len(texts)} of {len(rows)} rows {what}: {shown}")
+
+
+def _find_part(list_name: str) -> str | None:
+    """Return the part of a split that a list is of, by the name of its folder or its own."""
+    folder, _, base = list_name.rpartition("/")
+    words = [folder.rpartition("/")[2], *re.split(r"[^a-z]+", base.casefold())]
+    return next((SPLIT_FOLDERS[word.casefold()] for word in words if word.casefold() in SPLIT_FOLDERS), None)
 
 
 def _label(result: Labels, list_name: str, row: ListRow, name: str, part: str | None) -> None:
@@ -192,11 +248,13 @@ def _index(names: Iterable[str], *, without_extension: bool = False) -> Mapping[
 def _find(file: str, index: Mapping[str, str | None]) -> str | None:
     """Return the file that a row names, by as much of its path as fits."""
     parts = _parts(file)
+    # Label Studio puts eight hexadecimal digits before the names of uploaded files.
+    original = re.sub(r"^[0-9a-f]{8}-", "", parts[-1]) if parts else ""
     for start in range(len(parts)):
         end = "/".join(parts[start:])
         if end in index:
             return index[end]
-    return None
+    return index.get(original)
 
 
 def _parts(path: str) -> list[str]:

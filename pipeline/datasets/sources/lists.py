@@ -13,10 +13,11 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from pipeline.config.labels import normalize_label
 from pipeline.config.sources import ListColumns
+from pipeline.datasets.sources.annotations import Annotations, read_document
 from pipeline.datasets.sources.layout import SPLIT_FOLDERS
 from pipeline.errors import SourceNotFound
 from pipeline.types import JsonObject, JsonValue
@@ -34,13 +35,16 @@ FILE_COLUMNS = (
         "image_name",
         "imagegcsuri",
         "name",
+        "image_id",
         "id",
     ),
 )
 LABEL_COLUMNS = (
     *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
-    *("tag", "labels"),
+    *("tag", "labels", "tags", "categories", "classes"),
 )
+PLURAL_COLUMNS = ("labels", "tags", "categories", "classes")
+SEPARATORS = (",", ";", "|")
 SPLIT_COLUMNS = ("split", "ml_use", "subset", "partition")
 SPLITS: Mapping[str, str | None] = {
     **SPLIT_FOLDERS,
@@ -49,6 +53,7 @@ SPLITS: Mapping[str, str | None] = {
 VERTEX_ML_USE = "aiplatform.googleapis.com/ml_use"
 MAX_LINE = 8192  # characters
 PIECE_BYTES = 2**20
+MAX_JSON_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,8 @@ class PictureList:
         self._origin = origin
         self._columns = columns or ListColumns()
         self._needs_labels = needs_labels
+        self._has_plural = False
+        self._spelling: dict[str, str] = {}  # of the header's names
 
     def rows(self) -> Iterator[ListRow]:
         """Yield the pictures in the order of the list.
@@ -98,13 +105,17 @@ class PictureList:
         Raises:
             SourceNotFound: if it is no such list, naming line and remedy.
         """
+        document = self._read_document()
+        if document is not None:
+            for number, each in enumerate(document.rows, 1):
+                yield self._row(number, self._read_object(number, each))
+            self.statements += document.statements
+            return
         lines = self._lines()
         first = next((line for line in lines if line[1].strip()), (1, ""))
         text = first[1].strip()
         if not text:
             return
-        if text.startswith("["):
-            raise self._error(1, "is a JSON array; write one object a line (JSONL), or a CSV")
         if text.startswith("{"):
             yield from self._json_rows(itertools.chain([first], lines))
         elif header := self._find_header(text):
@@ -113,6 +124,27 @@ class PictureList:
             yield from self._plain_rows(itertools.chain([first], lines))
         else:
             yield from self._bare_rows(itertools.chain([first], lines), text)
+
+    def _read_document(self) -> Annotations | None:
+        """Return the pictures of a JSON document; None for a table, or for JSON with one object a line."""
+        start = self._file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip()
+        self._file.seek(0)
+        if start.startswith(b"{"):
+            try:
+                first = json.loads(start.partition(b"\n")[0])
+            except ValueError:
+                first = {}
+            if {name.lower() for name in first} & {*FILE_COLUMNS, (self._columns.file or "").lower()}:
+                return None
+        elif not start.startswith(b"["):
+            return None
+        data = self._file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise self._error(1, f"is a JSON document of more than {MAX_JSON_BYTES:,} bytes")
+        try:
+            return read_document(json.loads(data), self._origin)
+        except (ValueError, RecursionError) as error:
+            raise self._error(1, f"is no JSON: {error}") from error
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         encoding = self._find_encoding()
@@ -154,6 +186,9 @@ class PictureList:
         """Return delimiter and column names if the first line is a header."""
         wanted = (self._columns.file.lower(),) if self._columns.file else FILE_COLUMNS
         headers = [(delimiter, _split_line(text, delimiter)) for delimiter in DELIMITERS]
+        for delimiter in DELIMITERS:
+            fields = next(csv.reader([text], delimiter=delimiter), [])
+            self._spelling |= {field.strip().lower(): field.strip() for field in fields}
         named = [(delimiter, names) for delimiter, names in headers if set(names) & set(wanted)]
         if not named and self._columns.file:
             names = max((names for _, names in headers), key=len)
@@ -163,7 +198,8 @@ class PictureList:
     def _table_rows(
         self, lines: Iterator[tuple[int, str]], delimiter: str, names: list[str], *, offset: int
     ) -> Iterator[ListRow]:
-        columns = self._choose_columns(names)
+        one_hot = self._find_one_hot(names)
+        columns = self._choose_columns(names, needs_label=self._needs_labels and not one_hot)
         reader = csv.reader((line for _, line in lines), delimiter=delimiter)
         try:
             for fields in reader:
@@ -171,11 +207,41 @@ class PictureList:
                 self._check_length(line, fields, len(names), delimiter)
                 values = dict(zip(names, fields, strict=False))
                 if values.get(columns["file"], "").strip():
-                    yield self._row(line, {key: values.get(name, "") for key, name in columns.items()})
+                    chosen = {key: values.get(name, "") for key, name in columns.items()}
+                    if one_hot:
+                        chosen["label"] = self._read_one_hot(
+                            line, {name: values.get(name, "") for name in one_hot}
+                        )
+                    yield self._row(line, chosen)
         except csv.Error as error:
             raise self._error(offset + reader.line_num, f"is no CSV: {error}") from error
 
-    def _choose_columns(self, names: Sequence[str]) -> dict[str, str]:
+    def _find_one_hot(self, names: Sequence[str]) -> list[str]:
+        """Return the columns that may each stand for a class; none if there is a column of labels."""
+        if self._columns.label or not self._needs_labels or set(names) & set(LABEL_COLUMNS):
+            return []
+        used = self._choose_columns(names, needs_label=False).values()
+        others = [name for name in names if name not in used and name]
+        return others if len(others) > 1 else []
+
+    def _read_one_hot(self, line: int, values: Mapping[str, str]) -> str:
+        """Return the name of the column that has the 1; empty without one."""
+        numbers = {name: value.strip().removesuffix(".0") for name, value in values.items()}
+        if set(numbers.values()) - {"0", "1", ""}:
+            self._refuse_unlabelled(list(values))
+        labels = [name for name, number in numbers.items() if number == "1"]
+        if len(labels) > 1:
+            raise self._error(line, f"has several labels: {', '.join(labels)}. A picture has one label")
+        return self._spelling.get(labels[0], labels[0]) if labels else ""
+
+    def _refuse_unlabelled(self, names: Sequence[str]) -> NoReturn:
+        raise self._error(
+            1,
+            "gives no label; write a CSV with a column `label`, or name the columns: `columns: {file: ..., "
+            f"label: ...}}`. Received: {', '.join(names)}",
+        )
+
+    def _choose_columns(self, names: Sequence[str], *, needs_label: bool) -> dict[str, str]:
         """Return the list's own name of each column that is used.
 
         Raises:
@@ -189,17 +255,15 @@ class PictureList:
             found_name = next((name for name in candidates if name in names), None)
             if found_name is not None:
                 chosen[key] = found_name
-            elif named or (key == "label" and self._needs_labels):
-                missing = (
-                    f"has no column {named!r}"
-                    if named
-                    else "gives no label; write a CSV with a column `label`"
-                )
+                self._has_plural |= key == "label" and not named and found_name in PLURAL_COLUMNS
+            elif named:
                 raise self._error(
                     1,
-                    f"{missing}, or name the columns: `columns: {{file: ..., label: ...}}`. "
+                    f"has no column {named!r}, or name the columns: `columns: {{file: ..., label: ...}}`. "
                     f"Received: {', '.join(names)}",
                 )
+            elif key == "label" and needs_label:
+                self._refuse_unlabelled(names)
         return chosen
 
     def _check_length(self, line: int, fields: Sequence[str], width: int, delimiter: str) -> None:
@@ -254,10 +318,12 @@ class PictureList:
             labels = values.get("dataitemresourcelabels")
             use = labels.get(VERTEX_ML_USE) if isinstance(labels, Mapping) else ""
             values |= {"label": annotation.get("displayName"), "split": use}
-        columns = self._choose_columns(list(values))
+        columns = self._choose_columns(list(values), needs_label=self._needs_labels)
         return {key: self._read_text(line, name, values[name]) for key, name in columns.items()}
 
     def _read_text(self, line: int, name: str, value: JsonValue) -> str:
+        if isinstance(value, dict) and isinstance(value.get("choices"), list):
+            value = value["choices"]
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if isinstance(value, list | dict):
@@ -275,9 +341,21 @@ class PictureList:
         return ListRow(
             line=line,
             file=values["file"].strip(),
-            label=normalize_label(values.get("label", "")),
+            label=self._checked_label(line, values.get("label", "")),
             split=SPLITS[split],
         )
+
+    def _checked_label(self, line: int, text: str) -> str:
+        """Return a label; a column for several may hold one only."""
+        label = normalize_label(text)
+        if self._has_plural and any(mark in label for mark in SEPARATORS):
+            raise self._error(line, f"has several labels: {label[:80]!r}. A picture has one label")
+        if self._has_plural and " " in label and not self.statements:
+            self.statements.append(
+                f"multi_label: {self._origin}, line {line}, has the label {label!r} in a column for several; "
+                "it was taken as one"
+            )
+        return label
 
     def _error(self, line: int, text: str) -> SourceNotFound:
         return SourceNotFound(f"{self._origin}, line {line}, {text}.", uri=self._origin, line=line)

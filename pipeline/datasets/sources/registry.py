@@ -28,6 +28,7 @@ def _open_folder(section: FolderSection, context: SourceContext) -> ImageSource:
         storage=context.storage,
         is_alone=context.is_alone,
         columns=section.columns,
+        label_pattern=section.label_pattern,
     )
 
 

@@ -143,7 +143,7 @@ class TestRefusals:
             ("url,label,split\na.jpg,cat,holdout\n", r"line 2, names the part 'holdout'.*columns: \{file"),
             ('{"file_name": "a", "label": ["cat", "dog"]}\n', r"several values .* 'label': .* one label"),
             ('{"file_name": "a", "label": "x"}\n{"file_name"\n', "line 2, is no JSON"),
-            ('[{"file_name": "a"}]\n', "JSON array; write one object a line"),
+            ('[{"file_name": "a"}]\n', "gives no label"),
             ('{"file_name": "a", "colour": "x"}\n', "Received: file_name, colour"),
         ],
     )

@@ -88,7 +88,10 @@ BAD = {
         "ranges from -2 to 2; expected levels 0",
     ),
     "less a mean": ({"features": PICTURES / 255 - 0.5}, "ranges from -0.5 to 0.5; expected levels"),
-    "names of other classes": ({"labels": np.array(["ant", "bee", "ant", "bee"])}, r"holds \['ant', 'bee'\], but `classes`"),
+    "names of other classes": (
+        {"labels": np.array(["ant", "bee", "ant", "bee"])},
+        r"holds \['ant', 'bee'\], but `classes`",
+    ),
     "text for levels": ({"features": PICTURES.astype("U3")}, "expected numbers"),
     "too bright": ({"features": PICTURES * 2.0}, "ranges from 0 to 510"),
     "NaN": ({"features": PICTURES * np.nan}, "NaN or infinity"),

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts.fetch_index import FetchIndex
+from pipeline.config import Classifier
+from pipeline.datasets.fetch import fetch_pictures
+from pipeline.datasets.sources.annotations import find_largest, read_document, read_voc
+from pipeline.errors import ConfigError, DatasetError, EmptyDataset, SourceNotFound
+from pipeline.storage import Storage
+from tests.fakes.pictures import classifier_of, noise, png, storage_in
+from tests.fakes.rows import dataset_folder, index_rows, workspace_of
+
+
+def task(*choices: list[str], file: str = "a.png", **facts: Any) -> dict[str, Any]:
+    results = [{"result": [{"value": {"choices": each}}], **facts} for each in choices]
+    return {"data": {"image": file}, "annotations": results}
+
+
+def box(name: str, side: int) -> str:
+    corners = f"<xmin>0</xmin><ymin>0</ymin><xmax>{side}</xmax><ymax>{side}</ymax>"
+    return f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
+
+
+class TestLargest:
+    def test_boxes_of_one_category_add_up(self) -> None:
+        text = f"<annotation>{box('cat', 5)}{box('dog', 6)}{box('cat', 5)}</annotation>"
+        areas = read_voc(text.encode(), "a.xml")
+        assert areas == {"cat": 50, "dog": 36}
+        assert find_largest(areas) == "cat"
+
+    @pytest.mark.parametrize(
+        "text", ["<html/>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "<annotation/>"]
+    )
+    def test_other_xml_says_nothing(self, text: str) -> None:
+        assert not read_voc(text.encode(), "a.xml")
+
+    def test_damaged_xml_is_named(self) -> None:
+        with pytest.raises(SourceNotFound, match="b.xml is damaged XML"):
+            read_voc(b"<annotation>", "b.xml")
+
+    def test_a_picture_of_several_categories_is_told(self) -> None:
+        document = {
+            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+            "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}],
+            "annotations": [
+                {"image_id": 7, "category_id": 1, "bbox": [0, 0, 3, 3]},
+                {"image_id": 7, "category_id": 2, "area": 50.5},
+            ],
+        }
+        result = read_document(document, "coco.json")
+        assert result.rows == [{"file": "a.png", "label": "dog"}, {"file": "b.png", "label": ""}]
+        assert "1 pictures show several categories" in result.statements[0]
+
+
+class TestLabelStudio:
+    def test_annotators_who_disagree_leave_a_picture_unlabelled(self) -> None:
+        result = read_document(
+            [task(["cat"], ["dog"]), task(["cat"], ["dog"], ["cat"], file="b.png")], "a.json"
+        )
+        assert result.rows == [{"file": "a.png", "label": ""}, {"file": "b.png", "label": "cat"}]
+        assert "1 pictures have annotators who disagree" in result.statements[0]
+
+    def test_cancelled_annotations_do_not_count(self) -> None:
+        assert read_document([task(["cat"], was_cancelled=True)], "a.json").rows[0]["label"] == ""
+
+    def test_several_choices_are_refused(self) -> None:
+        with pytest.raises(DatasetError, match="object 1 has several labels: cat, dog"):
+            read_document([task(["cat", "dog"])], "a.json")
+
+    @pytest.mark.parametrize(
+        ("address", "file"),
+        [
+            ("/data/local-files/?d=pets/1.png", "pets/1.png"),
+            ("/data/upload/3/1a2b3c4d-1.png", "1a2b3c4d-1.png"),
+            ("https://example.org/1.png", "https://example.org/1.png"),
+        ],
+    )
+    def test_addresses_of_its_own_become_files(self, address: str, file: str) -> None:
+        assert read_document([task(["cat"], file=address)], "a.json").rows[0]["file"] == file
+
+
+def test_a_plain_object_names_files() -> None:
+    assert read_document({"a.png": "cat"}, "a.json").rows == [{"file": "a.png", "label": "cat"}]
+
+
+@pytest.mark.parametrize("value", [["cat", "dog"], {"a.png": 1}, {}, {"labels": {"a": "b"}}])
+def test_json_of_another_shape_is_refused(value: Any) -> None:
+    with pytest.raises(SourceNotFound, match="JSON of another shape; expected COCO"):
+        read_document(value, "a.json")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return storage_in(tmp_path)
+
+
+def fetch(root: Path, storage: Storage, files: dict[str, bytes], **section: object) -> dict[str, str]:
+    for number, (name, data) in enumerate(files.items()):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data or png(noise(number)))
+    source = {"type": "folder", "uri": str(root), **section}
+    result = fetch_pictures(workspace_of(storage), classifier_of(source))
+    return {Path(row.source_url).name: row.label for row in index_rows(storage, result.index)}
+
+
+def statements(storage: Storage) -> list[str]:
+    return list(FetchIndex.of_last_run(dataset_folder(storage)).head().statements)
+
+
+class TestBesideThePictures:
+    FILES = {f"images/{name}{n}.png": b"" for name in "cd" for n in range(2)}
+
+    def test_one_document_in_one_line_is_read(self, tmp_path: Path, storage: Storage) -> None:
+        document = json.dumps({name: name[7] for name in self.FILES}).encode()
+        assert fetch(tmp_path / "a", storage, {"labels.json": document, **self.FILES}) == {
+            "c0.png": "c", "c1.png": "c", "d0.png": "d", "d1.png": "d",
+        }  # fmt: skip
+
+    def test_annotations_without_a_picture_are_not_read(self, tmp_path: Path, storage: Storage) -> None:
+        files = {f"{label}/{n}.png": b"" for label in ("cat", "dog") for n in range(2)}
+        labels = fetch(tmp_path / "a", storage, {**files, "cat/pom.xml": b"<project/>"})
+        assert set(labels.values()) == {"cat", "dog"}
+
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            (b"filename,c,d\nc0.png,1,1\n", "line 2, has several labels: c, d"),
+            (b"filename,c,d\nc0.png,0.5,1\n", "gives no label"),
+            (b"file,labels\nc0.png,c|d\n", r"line 2, has several labels: 'c\|d'"),
+        ],
+    )
+    def test_several_labels_are_refused_by_line(
+        self, tmp_path: Path, storage: Storage, text: bytes, match: str
+    ) -> None:
+        with pytest.raises(DatasetError, match=match):
+            fetch(tmp_path / "a", storage, {"labels.csv": text, **self.FILES})
+
+    def test_words_in_a_column_for_several_labels_are_told(self, tmp_path: Path, storage: Storage) -> None:
+        text = b"file,tags\nc0.png,clear primary\nc1.png,clear primary\nd0.png,haze\nd1.png,haze\n"
+        fetch(tmp_path / "a", storage, {"labels.csv": text, **self.FILES})
+        assert any("multi_label" in each and "'clear primary'" in each for each in statements(storage))
+
+    def test_a_list_that_cannot_be_used_is_told_in_the_error(self, tmp_path: Path, storage: Storage) -> None:
+        with pytest.raises(EmptyDataset, match="list not used: train.csv, line 1, gives no label"):
+            fetch(tmp_path / "a", storage, {"train.csv": b"file,size\nc0.png,3\n", **self.FILES})
+
+
+class TestLabelPattern:
+    FILES = {f"{name}.{n}.png": b"" for name in ("cat", "dog") for n in range(3)}
+
+    @pytest.mark.parametrize("pattern", [r"^(.+?)\.", r"^(?P<label>[a-z]+)", r"(cat|dog)"])
+    def test_finds_the_class_in_a_files_name(self, tmp_path: Path, storage: Storage, pattern: str) -> None:
+        labels = fetch(tmp_path / "a", storage, self.FILES, label_pattern=pattern)
+        assert labels == {name: name[:3] for name in self.FILES}
+
+    def test_files_that_do_not_match_are_counted(self, tmp_path: Path, storage: Storage) -> None:
+        files = {**self.FILES, "README.md": b"x", "bird.1.png": b""}
+        assert len(fetch(tmp_path / "a", storage, files, label_pattern=r"^(cat|dog)\.")) == 6
+        [statement] = statements(storage)
+        assert "2 whose name does not match `label_pattern` (README.md, bird.1.png)" in statement
+
+    def test_parts_of_a_split_are_kept(self, tmp_path: Path, storage: Storage) -> None:
+        files = {f"{part}/{name}": b"" for part in ("train", "test") for name in self.FILES}
+        fetch(tmp_path / "a", storage, files, label_pattern=r"^(.+?)\.")
+        index = FetchIndex.of_last_run(dataset_folder(storage))
+        assert sorted(row.given_split or "" for row in index.rows()) == ["test"] * 6 + ["train"] * 6
+
+    def test_is_suggested_where_names_look_like_classes(self, tmp_path: Path, storage: Storage) -> None:
+        with pytest.raises(
+            EmptyDataset, match=r"look like classes: cat \(3\), dog \(3\).*write `label_pattern"
+        ) as e:
+            fetch(tmp_path / "a", storage, self.FILES)
+        pattern = str(e.value).partition("label_pattern: '")[2].partition("'")[0]
+        assert set(fetch(tmp_path / "a", storage, self.FILES, label_pattern=pattern).values()) == {
+            "cat",
+            "dog",
+        }
+
+    @pytest.mark.parametrize(("pattern", "match"), [("(", "no regular expression"), ("cat", "has no group")])
+    def test_is_checked(self, pattern: str, match: str) -> None:
+        source = {"type": "folder", "uri": "/x", "label_pattern": pattern}
+        with pytest.raises(ConfigError, match=match):
+            Classifier.from_dict({"name": "toys", "dataset": {"source": source}})

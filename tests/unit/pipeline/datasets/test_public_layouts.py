@@ -1,0 +1,397 @@
+"""Every row of docs/data.md: a generator, its line of YAML, and the dataset version that comes of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.artifacts.dataset import read_info
+from pipeline.config import Classifier
+from pipeline.config.settings import PROJECT_ROOT
+from pipeline.config.yaml_text import parse_yaml
+from pipeline.storage import Storage
+from tests.fakes.pictures import encode, fetch_and_clean, noise, png, storage_in
+from tests.fakes.rows import dataset_folder
+
+CAT, DOG = "cat", "dog"
+Files = dict[str, bytes]
+
+
+def picture(number: int, label: str) -> bytes:
+    return png(noise(1000 * len(label) + number + (label == DOG) * 77_000))
+
+
+def labelled(first: int, count: int) -> list[tuple[int, str]]:
+    return [(number, label) for label in (CAT, DOG) for number in range(first, first + count)]
+
+
+def table(header: str, rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([header.split(","), *rows])
+    return text.getvalue().encode()
+
+
+def class_folders(prefix: str = "", first: int = 0, count: int = 5) -> Files:
+    return {f"{prefix}{label}/{n}.png": picture(n, label) for n, label in labelled(first, count)}
+
+
+def split_folders(*parts: str) -> Files:
+    files: Files = {}
+    for place, part in enumerate(parts):
+        files |= class_folders(f"{part}/", 5 * place)
+    return files
+
+
+def flat(prefix: str, first: int = 0, count: int = 5) -> dict[str, tuple[bytes, str]]:
+    """Pictures in one folder by path, with their labels."""
+    return {f"{prefix}{label[0]}{n}.png": (picture(n, label), label) for n, label in labelled(first, count)}
+
+
+def with_list(name: str, header: str, pictures: dict[str, tuple[bytes, str]], *, strip: str = "") -> Files:
+    rows = [[path.removeprefix(strip), label] for path, (_, label) in pictures.items()]
+    return {name: table(header, rows), **{path: data for path, (data, _) in pictures.items()}}
+
+
+def coco(name: str, pictures: dict[str, tuple[bytes, str]], *, strip: str) -> Files:
+    images = [{"id": n, "file_name": path.removeprefix(strip)} for n, path in enumerate(pictures)]
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1 + (label == DOG), "bbox": [0, 0, 9, 9]}
+        for n, (_, label) in enumerate(pictures.values())
+    ]
+    document = {
+        "categories": [{"id": 0, "name": "animals"}, {"id": 1, "name": CAT}, {"id": 2, "name": DOG}],
+        "images": images,
+        "annotations": annotations,
+    }
+    return {
+        name: json.dumps(document).encode(),
+        **{path: data for path, (data, _) in pictures.items()},
+    }
+
+
+def voc() -> Files:
+    files: Files = {}
+    for path, (data, label) in flat("VOC2012/JPEGImages/").items():
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        text = f"<annotation><object><name>{label}</name>{box}</object></annotation>"
+        stem = Path(path).stem
+        files |= {path: data, f"VOC2012/Annotations/{stem}.xml": text.encode()}
+    return files
+
+
+def one_hot(folder: str, list_name: str, file_column: str, classes: list[str], *, suffix: str) -> Files:
+    pictures = flat(folder)
+    rows = [
+        [
+            Path(path).stem + suffix,
+            *("1" if (label == CAT) == (name == classes[0]) else "0" for name in classes),
+        ]
+        for path, (_, label) in pictures.items()
+    ]
+    header = ",".join([file_column, *classes])
+    return {list_name: table(header, rows), **{path: data for path, (data, _) in pictures.items()}}
+
+
+def json_lines(part: str, first: int) -> Files:
+    pictures = flat(f"{part}/", first)
+    lines = [
+        json.dumps({"file_name": Path(path).name, "label": label}) for path, (_, label) in pictures.items()
+    ]
+    return {
+        f"{part}/metadata.jsonl": "\n".join(lines).encode(),
+        **{path: data for path, (data, _) in pictures.items()},
+    }
+
+
+def label_studio() -> Files:
+    pictures = flat("images/")
+    tasks = [
+        {
+            "id": n,
+            "data": {"image": f"/data/upload/3/1a2b3c4d-{Path(path).name}"},
+            "annotations": [{"result": [{"type": "choices", "value": {"choices": [label]}}]}],
+        }
+        for n, (path, (_, label)) in enumerate(pictures.items())
+    ]
+    return {
+        "result.json": json.dumps(tasks).encode(),
+        **{path: data for path, (data, _) in pictures.items()},
+    }
+
+
+def write(root: Path, files: Files) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def zipped(root: Path, files: Files, encoding: str | None = None) -> Path:
+    root.mkdir()
+    with zipfile.ZipFile(root / "data.zip", "w") as archive:
+        for name, data in files.items():
+            info = ForeignInfo(name) if encoding else zipfile.ZipInfo(name)
+            archive.writestr(info, data)
+    return root / "data.zip"
+
+
+class ForeignInfo(zipfile.ZipInfo):
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # of zipfile
+        return self.filename.encode("gbk"), self.flag_bits & ~0x800
+
+
+def arrays(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    seeds = [(n, label) for n, label in labelled(first, count)]
+    pixels = [np.asarray(Image.open(io.BytesIO(picture(n, label)))) for n, label in seeds]
+    return np.stack(pixels), np.array([int(label == DOG) for _, label in seeds])
+
+
+def npz(root: Path, names: list[tuple[str, str, int]], *, column: bool = False) -> Path:
+    root.mkdir()
+    content: dict[str, np.ndarray] = {}
+    for features, labels, first in names:
+        content[features], numbers = arrays(first, 5)
+        content[labels] = numbers[:, None] if column else numbers
+    np.savez(root / "a.npz", **content)  # type: ignore[arg-type]
+    return root / "a.npz"
+
+
+def npy(root: Path) -> Path:
+    root.mkdir()
+    features, labels = arrays(0, 5)
+    np.save(root / "images.npy", features)
+    np.save(root / "labels.npy", labels)
+    return root
+
+
+def vertex(root: Path, storage: Storage, *, lines: bool) -> Path:
+    rows = []
+    for place, (path, (data, label)) in enumerate(flat("vertex/").items()):
+        storage.write_bytes(f"gs://graft/{path}", data)
+        use = "test" if place % 5 == 4 else "training"
+        if lines:
+            annotation = {"displayName": label}
+            labels = {"aiplatform.googleapis.com/ml_use": use}
+            rows.append(
+                json.dumps(
+                    {
+                        "imageGcsUri": f"gs://graft/{path}",
+                        "classificationAnnotation": annotation,
+                        "dataItemResourceLabels": labels,
+                    }
+                )
+            )
+        else:
+            rows.append(f"{use},gs://graft/{path},{label}")
+    return write(root, {"import": "\n".join(rows).encode()}) / "import"
+
+
+def list_of_files(
+    root: Path, header: str, row: Callable[[str, str], list[str]], delimiter: str = ","
+) -> Path:
+    pictures = flat("pictures/")
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerow(header.split(","))
+    writer.writerows(row(path, label) for path, (_, label) in pictures.items())
+    data = text.getvalue().encode("utf-16" if delimiter == ";" else "utf-8")
+    return (
+        write(root, {"list.csv": data, **{path: each for path, (each, _) in pictures.items()}}) / "list.csv"
+    )
+
+
+def microscope() -> Files:
+    files: Files = {}
+    for n, label in labelled(0, 5):
+        format = "TIFF" if n % 2 else "BMP"
+        files[f"{label}/{n}.{format.lower()}"] = encode(Image.open(io.BytesIO(picture(n, label))), format)
+    return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Pictures and test pictures of each class; None where the test set is drawn."""
+
+    pictures: int = 5
+    tests: int | None = None
+    classes: tuple[str, str] = (CAT, DOG)
+
+
+Make = Callable[[Path, Storage], Path]
+
+
+def tree(make: Callable[[], Files]) -> Make:
+    return lambda root, storage: write(root, make())
+
+
+def archive(make: Callable[[], Files], encoding: str | None = None) -> Make:
+    return lambda root, storage: zipped(root, make(), encoding)
+
+
+LAYOUTS: dict[str, tuple[Make, Expected]] = {
+    "class folders": (tree(class_folders), Expected()),
+    "a folder that is split": (tree(lambda: split_folders("train", "test")), Expected(pictures=10, tests=5)),
+    "TensorFlow Datasets": (
+        tree(lambda: split_folders("root/train", "root/validation", "root/test")),
+        Expected(pictures=15, tests=5),
+    ),
+    "Roboflow's folder": (
+        tree(lambda: split_folders("train", "valid", "test") | {"README.roboflow.txt": b"x"}),
+        Expected(pictures=15, tests=5),
+    ),
+    "Roboflow's COCO": (
+        tree(
+            lambda: (
+                coco("train/_annotations.coco.json", flat("train/"), strip="train/")
+                | coco("test/_annotations.coco.json", flat("test/", 5), strip="test/")
+            )
+        ),
+        Expected(pictures=10, tests=5),
+    ),
+    "Roboflow's multi-class": (
+        tree(lambda: one_hot("train/", "train/_classes.csv", "filename", [CAT, DOG], suffix=".png")),
+        Expected(),
+    ),
+    "COCO": (
+        tree(lambda: coco("annotations/instances_train.json", flat("images/"), strip="images/")),
+        Expected(),
+    ),
+    "Pascal VOC": (tree(voc), Expected()),
+    "Hugging Face's image folder, CSV": (
+        tree(lambda: with_list("metadata.csv", "file_name,label", flat(""))),
+        Expected(),
+    ),
+    "Hugging Face's image folder, JSON": (
+        tree(lambda: json_lines("train", 0) | json_lines("test", 5)),
+        Expected(pictures=10, tests=5),
+    ),
+    "Kaggle, names without": (
+        tree(
+            lambda: {
+                name.replace("id-", ""): data.replace(b".png", b"") if name.endswith("csv") else data
+                for name, data in with_list("labels.csv", "id,breed", flat("train/"), strip="train/").items()
+            }
+        ),
+        Expected(),
+    ),
+    "Kaggle, a column": (
+        tree(lambda: one_hot("images/", "train.csv", "image_id", ["Healthy", "Rust"], suffix="")),
+        Expected(classes=("Healthy", "Rust")),
+    ),
+    "Kaggle, class in the file": (
+        tree(lambda: {f"train/{label}.{n}.png": picture(n, label) for n, label in labelled(0, 5)}),
+        Expected(),
+    ),
+    "fastai, class in the file": (
+        tree(lambda: {f"images/{label}_a_{n}.png": picture(n, label) for n, label in labelled(0, 5)}),
+        Expected(classes=("cat_a", "dog_a")),
+    ),
+    "fastai, list": (
+        tree(lambda: with_list("labels.csv", "name,label", flat("train/3/"))),
+        Expected(),
+    ),
+    "Vertex AI's import file, CSV": (
+        lambda root, storage: vertex(root, storage, lines=False),
+        Expected(tests=1),
+    ),
+    "Vertex AI's import file, JSON": (
+        lambda root, storage: vertex(root, storage, lines=True),
+        Expected(tests=1),
+    ),
+    "Label Studio's CSV": (
+        lambda root, storage: list_of_files(
+            root, "image,id,choice,annotator", lambda path, label: [path, "1", label, "7"]
+        ),
+        Expected(),
+    ),
+    "Label Studio's JSON": (tree(label_studio), Expected()),
+    "Teachable Machine": (
+        archive(
+            lambda: (
+                {"manifest.json": b"{}"}
+                | {f"{label}-!-{n}.png": picture(n, label) for n, label in labelled(0, 5)}
+            )
+        ),
+        Expected(),
+    ),
+    "a spreadsheet": (
+        lambda root, storage: list_of_files(root, "Nr,Foto,Art", lambda path, label: ["1", path, label], ";"),
+        Expected(),
+    ),
+    "arrays as Keras": (
+        lambda root, storage: npz(root, [("x_train", "y_train", 0), ("x_test", "y_test", 5)]),
+        Expected(pictures=10, tests=5),
+    ),
+    "arrays as MedMNIST": (
+        lambda root, storage: npz(
+            root,
+            [(f"{part}_images", f"{part}_labels", 5 * n) for n, part in enumerate(("train", "val", "test"))],
+            column=True,
+        ),
+        Expected(pictures=15, tests=5),
+    ),
+    "a folder of single arrays": (lambda root, storage: npy(root), Expected()),
+    "a zip from a Mac": (
+        archive(
+            lambda: (
+                class_folders("animals/")
+                | {"__MACOSX/animals/cat/._0.png": b"\0\5\x16\7", "animals/.DS_Store": b"Bud1"}
+            )
+        ),
+        Expected(),
+    ),
+    "a zip from a Chinese": (
+        archive(
+            lambda: {
+                name.replace(CAT, "猫").replace(DOG, "狗"): data for name, data in class_folders().items()
+            },
+            "gbk",
+        ),
+        Expected(classes=("狗", "猫")),
+    ),
+    "pictures of a microscope": (tree(microscope), Expected()),
+}
+ROWS = re.findall(
+    r"^\| ([^|]+) \| [^|]+ \| `(source: [^|]+)` \|$",
+    (PROJECT_ROOT / "docs/data.md").read_text(encoding="utf-8"),
+    flags=re.MULTILINE,
+)
+
+
+def find_layout(title: str) -> tuple[Make, Expected]:
+    [name] = [
+        name
+        for name in LAYOUTS
+        if title.startswith(name)
+        and not any(title.startswith(other) and len(other) > len(name) for other in LAYOUTS)
+    ]
+    return LAYOUTS[name]
+
+
+def test_the_table_has_every_layout() -> None:
+    assert len(ROWS) == len(LAYOUTS) >= 20
+
+
+@pytest.mark.parametrize(("title", "yaml"), ROWS, ids=[title for title, _ in ROWS])
+def test_a_public_layout_becomes_a_dataset_version(tmp_path: Path, title: str, yaml: str) -> None:
+    storage = storage_in(tmp_path)
+    make, expected = find_layout(title)
+    uri = make(tmp_path / "data", storage)
+    value = parse_yaml(f"name: toys\ndataset:\n  {yaml.replace('DATA', str(uri))}\n")
+    assert isinstance(value, dict)
+    result = fetch_and_clean(Classifier.from_dict(value), storage)[1]
+    assert result.classes == dict.fromkeys(sorted(expected.classes), expected.pictures)
+    assert result.rejected == {}
+    info = read_info(dataset_folder(storage).version(result.version))
+    if expected.tests is not None:
+        assert info.test == dict.fromkeys(info.classes, expected.tests)
