@@ -156,7 +156,7 @@ class ArchiveSource:
         layout = self._lay_out(note)
         by_name = {each.name: each for each in layout.files}
         wanted = self._wanted_labels(note, {each.label for each in layout.files})
-        self.statements += layout.statements
+        self.statements += [*layout.statements, *layout.describe_unwanted(wanted)]
         for position, (name, proof, reason) in enumerate(note.members):
             member, placed = next(members, None), by_name.get(name)
             reason = reason or self._refuse_unlabelled(note, name, placed)

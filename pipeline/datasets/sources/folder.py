@@ -35,7 +35,7 @@ class _Tree:
         root: The folder, for messages.
         names: Paths below it.
         empty: Folders without a file, at any depth.
-        left_out: System folders and broken links, which were not looked into.
+        left_out: Files in system folders, and broken links.
     """
 
     root: str
@@ -94,7 +94,7 @@ class FolderSource:
         layout = self._lay_out(tree, directory)
         classes = self._checked_classes(layout, tree)
         if chunk == 0:
-            self.statements += [*layout.statements, *_describe_unwanted(layout, classes)]
+            self.statements += [*layout.statements, *layout.describe_unwanted(classes)]
         by_label: dict[str, list[LaidOutFile]] = {label: [] for label in classes}
         for file in layout.files:
             if file.label in by_label:
@@ -200,12 +200,6 @@ class FolderSource:
         return wanted
 
 
-def _describe_unwanted(layout: Layout, classes: Sequence[str]) -> list[str]:
-    unwanted = Counter(file.label for file in layout.files if file.label not in classes)
-    counts = ", ".join(f"{label} ({count})" for label, count in sorted(unwanted.items()))
-    return [f"classes left out, because `classes` does not list them: {counts}"] if unwanted else []
-
-
 def _unreadable(path: Path, error: OSError) -> SourceNotFound:
     return SourceNotFound(
         f"{path} cannot be read: {error.strerror}. Correct its permissions or take it out of the folder.",
@@ -278,8 +272,9 @@ def _walk(directory: Path, prefix: str, tree: _Tree, above: tuple[tuple[int, int
     for entry in inside:
         name = f"{prefix}{entry.name}"
         if entry.is_dir():
-            if system_part(entry.name) is not None:
-                tree.left_out[f"folders of the system ({entry.name})"] += 1
+            part = system_part(entry.name)
+            if part is not None:
+                tree.left_out[part] += sum(len(files) for _, _, files in os.walk(entry.path))
             elif not _walk(Path(entry.path), f"{name}/", tree, (*above, here)):
                 tree.empty.append(name)
         elif entry.is_file():

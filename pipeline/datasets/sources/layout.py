@@ -94,6 +94,12 @@ class Layout:
             statements.append(f"files left out: {counts}{shown}")
         return statements
 
+    def describe_unwanted(self, classes: Collection[str]) -> list[str]:
+        """Return a statement about the classes that are there but not asked for."""
+        unwanted = Counter(file.label for file in self.files if file.label not in classes)
+        counts = ", ".join(f"{label} ({count})" for label, count in sorted(unwanted.items()))
+        return [f"classes left out, because `classes` does not list them: {counts}"] if unwanted else []
+
     def _describe_split(self) -> str:
         counts = Counter(file.name[len(self.root) :].partition("/")[0] for file in self.files)
         parts = ", ".join(f"{name} ({counts[name]})" for name in self.parts)
