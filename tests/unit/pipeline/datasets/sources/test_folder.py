@@ -95,7 +95,7 @@ class TestOtherPeoplesFolders:
         (folder / "ant" / "._0000.png").write_bytes(b"x")
         found, [statement] = self.source(folder)
         assert {entry.label for entry in found} == {"ant", "cat"}
-        assert statement == ("files left out: 1 Thumbs.db, 1 __MACOSX, 1 hidden")
+        assert statement == ("files left out: 1 Thumbs.db, 2 __MACOSX, 1 hidden")
 
     def test_linked_folders_inside_a_class_are_followed(self, folder: Path, tmp_path: Path) -> None:
         more = folder_of(tmp_path / "disk", {"more": 2}, first=70)
