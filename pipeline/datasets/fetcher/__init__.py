@@ -9,6 +9,7 @@ from pipeline.datasets.fetcher.conditional_get import download_if_changed
 from pipeline.datasets.fetcher.picture import FetchedPicture, PictureFetcher
 from pipeline.datasets.fetcher.policy import FetchPolicy
 from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.fetcher.share_links import find_direct_link
 from pipeline.datasets.fetcher.validators import Validators
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "PictureFetcher",
     "Validators",
     "download_if_changed",
+    "find_direct_link",
     "public_url",
 ]

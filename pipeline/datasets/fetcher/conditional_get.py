@@ -12,6 +12,7 @@ from pipeline.datasets.fetcher.client import HttpClient, public_url, refuse_stat
 from pipeline.datasets.fetcher.limited_reader import read_body
 from pipeline.datasets.fetcher.policy import FetchPolicy
 from pipeline.datasets.fetcher.reasons import FetchReason
+from pipeline.datasets.fetcher.share_links import find_direct_link
 from pipeline.datasets.fetcher.validators import Validators
 from pipeline.errors import FetchRefused, SourceNotFound, StorageError
 
@@ -29,7 +30,8 @@ def download_if_changed(
     A body that breaks off is asked for from there on, if the server can prove that it is the same file.
 
     Args:
-        url: `http(s)` address that the user wrote: it may be private, what it redirects to may not.
+        url: `http(s)` address that the user wrote, or a link for sharing. It may be private, what it
+            redirects to may not.
         file: Empty; what is received is written to it.
         validators: Those of the file when it was last downloaded; None to download it in any case.
         policy: Limits and opened places; those of the environment if None.
@@ -41,6 +43,7 @@ def download_if_changed(
         SourceNotFound: if the server says there is no such file, or it is refused.
         StorageError: if it cannot be reached, stops early or is overloaded; transient.
     """
+    url = find_direct_link(url)
     policy = (policy or FetchPolicy.from_environment()).naming(url)
     config = policy.config.model_copy(update={"deadline_seconds": DEADLINE_SECONDS})
     try:

@@ -45,9 +45,10 @@ def describe_format(magic: bytes) -> str:
     start = magic.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return (
-            "it is a web page. The address leads to a page that shows the file: take the one that downloads "
-            "it (Dropbox: `dl=1` instead of `dl=0`; GitHub: `raw` instead of `blob`; Hugging Face: `resolve` "
-            "instead of `blob`), or download it and name the file."
+            "it is a web page. The address leads to a page that shows the file, or asks to sign in: take the "
+            "one that downloads it, let everyone with the link read it, or download it and name the file. "
+            "(Dropbox: `dl=1` instead of `dl=0`; GitHub: `raw` instead of `blob`; Hugging Face: `resolve` "
+            "instead of `blob`.)"
         )
     for signature, text in OTHER_ARCHIVES.items():
         if magic.startswith(signature):

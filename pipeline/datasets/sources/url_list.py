@@ -11,7 +11,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import UrlListSection
-from pipeline.datasets.fetcher import FetchReason, download_if_changed, public_url
+from pipeline.datasets.fetcher import FetchReason, download_if_changed, find_direct_link, public_url
 from pipeline.datasets.sources.lists import ListRow, PictureList
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset, ObjectNotFound, SourceNotFound
@@ -83,7 +83,7 @@ class UrlListSource:
                 label=label,
                 provenance=Provenance(source_url=public_url(address)),
                 validator="",
-                url=address,
+                url=find_direct_link(address),
                 refused=refused,
                 split=row.split,
             )

@@ -34,6 +34,7 @@ class WebPageSource:
         self.transferred = 0
         self.notes: JsonObject = {}
         self.statements: list[str] = []
+        self._not_taken: Counter[str] = Counter()
         self._section = section
         self._context = context
 
@@ -64,6 +65,9 @@ class WebPageSource:
                         min_side=self._section.min_side,
                     )
                     seen.add(url)
+        if self._not_taken:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self._not_taken.items()))
+            self.statements.append(f"pictures of pages that were not taken: {kinds}")
         if failed:
             counts = ", ".join(f"{count} {reason}" for reason, count in sorted(failed.items()))
             self.statements.append(f"linked pages that could not be read: {counts}")
@@ -98,6 +102,7 @@ class WebPageSource:
             opted_out = self._context.policy.config.honour_opt_outs and opts_out(
                 response.headers.get("x-robots-tag", "")
             )
+            self._not_taken.update(content.not_taken)
             yield response.url, [] if opted_out else content.pictures
             for link in content.links if depth < self._section.depth else []:
                 if link not in queued and _site(link) == _site(start):

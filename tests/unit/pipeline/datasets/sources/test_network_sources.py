@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given, strategies as st
@@ -235,6 +236,47 @@ class TestWebPage:
         with pytest.raises(SourceNotFound, match="GRAFT_FETCH_ALLOW"):
             fetch_pictures(workspace_of(storage), classifier, policy=FetchPolicy())
         assert site.requests.total() == 0
+
+    @pytest.mark.parametrize(
+        ("html", "pictures"),
+        [
+            ("<a href='big.jpg'><img src='thumb.jpg'></a>", ["big.jpg"]),
+            (
+                "<a href='/full/big.webp?size=9'><span><img src='thumb.jpg'></span></a>",
+                ["/full/big.webp?size=9"],
+            ),
+            ("<a href='page.html'><img src='thumb.jpg'></a>", ["thumb.jpg"]),
+            ("<a href='big.jpg'><img srcset='a.jpg 1x, b.jpg 2x'></a>", ["big.jpg"]),
+            ("<img src='small.jpg' data-zoom-image='large.jpg' data-src='middle.jpg'>", ["large.jpg"]),
+            ("<div style=\"color: red; background-image: url('a.jpg')\"></div>", ["a.jpg"]),
+            ("<a href='big.jpg' style='background: #fff url(a.jpg) no-repeat'></a>", ["big.jpg"]),
+            ("<section data-bg='a.jpg'></section>", ["a.jpg"]),
+            ("<amp-img src='a.jpg' width=9></amp-img>", ["a.jpg"]),
+            (
+                "<img src='data:,x' data-src='a.jpg'><noscript><img src='a.jpg'></noscript>",
+                ["a.jpg"],
+            ),
+            ("<noscript><img src='a.jpg'></noscript>", ["a.jpg"]),
+            (
+                '<script type="application/ld+json">'
+                '{"@graph": [{"@type": "ImageObject", "contentUrl": "a.jpg"}]}</script>',
+                ["a.jpg"],
+            ),
+            ("<meta property='og:image' content='/logo.png'>", ["/logo.png"]),
+            ("<meta property='og:image' content='/logo.png'><img src='a.jpg'>", ["a.jpg"]),
+            ("<img src='data:image/gif;base64,R0lG'><img src='a.jpg'>", ["a.jpg"]),
+        ],
+    )
+    def test_the_largest_that_a_page_offers_is_taken(self, html: str, pictures: list[str]) -> None:
+        page = read_page(html, "http://example.org/a/")
+        assert page.pictures == [urljoin("http://example.org/a/", picture) for picture in pictures]
+
+    def test_what_is_not_taken_is_counted(self, site: Site, storage: Storage) -> None:
+        html = b"<meta property='og:image' content='/logo.png'><img src='/good/0.png'>"
+        site.add("/index.html", html + 3 * b"<img src='data:image/gif;base64,R0lG'>", type="text/html")
+        _, result = self.fetch(site, storage)
+        statement = FetchIndex(storage, [result.index]).head().statements[0]
+        assert "1 previews of the page (og:image), 3 without an address, or in a `data:` address" in statement
 
     @given(
         st.text(max_size=300), st.sampled_from(["<img src='{}'>", "<img srcset='{}'>", "<a href='{}'>", "{}"])
