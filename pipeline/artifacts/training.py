@@ -80,6 +80,11 @@ class TrainingSpec(HeadParameters):
     reject_unlike: float = 0.0
     job_dir: str = field(default="", metadata={"required": True})
 
+    @property
+    def weights_digest(self) -> str:
+        """The SHA-256 of the staged weights."""
+        return self.weights.rpartition("/")[2]
+
     def to_args(self) -> list[str]:
         """Return the command line of the job; the platform appends `--job-dir`."""
         values = ((_flag(each.name), getattr(self, each.name)) for each in fields(self))
@@ -199,6 +204,7 @@ class TrainingRecord:
         features: URIs of the cached features of the pictures as they are.
         work: What the frozen network had to do.
         tflite: The parity of the TFLite export; None where the head has none.
+        tensorflow: Why the job needed TensorFlow, reason by reason; empty if it did not.
         package: The code that ran.
         classes: The label of class 0, of class 1, and so on.
         parameters: The backbone, the SHA-256 of its weights, and the head's parameters.
@@ -219,6 +225,7 @@ class TrainingRecord:
     features: tuple[str, ...]
     work: FeatureWork
     tflite: TFLiteParity | None = None
+    tensorflow: tuple[str, ...] = ()
     package: TrainerPackage
     classes: tuple[str, ...]
     parameters: Mapping[str, int | float | str]
@@ -253,6 +260,7 @@ class TrainingRecord:
                 "features": tuple(value["features"]),
                 "work": FeatureWork(**value["work"]),
                 "tflite": parity and TFLiteParity(**parity),
+                "tensorflow": tuple(value.get("tensorflow", ())),
                 "package": TrainerPackage(**value["package"]),
                 "classes": tuple(value["classes"]),
             }

@@ -77,9 +77,15 @@ class Workspace:
         uri = f"{self.uri}/features/{weights_digest}/{pixels_digest}{suffix}"
         return FeatureFolder(self.storage, uri)
 
-    def tflite(self, weights_digest: str, pixels_digest: str, made_by: str) -> str:
-        """Return the URI of a frozen network's TFLite conversion, by the versions of what converted it."""
-        return f"{self.uri}/light/{weights_digest}/{pixels_digest}/{made_by}.tflite"
+    def tflite(self, weights_digest: str, pixels_digest: str, made_by: str) -> SharedFile:
+        """Return a frozen network's TFLite conversion, by the versions of what converted it."""
+        stem = f"{self.uri}/light/{weights_digest}/{pixels_digest}/{made_by}"
+        return SharedFile(self.storage, stem, ".tflite")
+
+    def template(self, weights_digest: str, pixels_digest: str, key: str) -> SharedFile:
+        """Return the template of SavedModels that share a graph, by the digest of what makes it."""
+        stem = f"{self.uri}/templates/{weights_digest}/{pixels_digest}/{key}"
+        return SharedFile(self.storage, stem, ".pb")
 
     def job(self, job_id: str) -> JobDirectory:
         """Return the directory of a job."""
@@ -158,6 +164,35 @@ class Folder:
     def file(self, name: str) -> str:
         """Return the URI of an object in the folder."""
         return f"{self.uri}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file that jobs share, and the record that tells its digest.
+
+    Jobs replace nothing of what they share. One that finds a damaged file leaves another copy, under the next
+    number.
+
+    Args:
+        storage: Reads and writes URIs.
+        stem: URI of both, without what tells them apart.
+        suffix: Of the file's name.
+    """
+
+    storage: Storage
+    stem: str
+    suffix: str
+
+    def data(self, copy: int) -> str:
+        """Return the URI of a copy of the file, from 0."""
+        return f"{self._numbered(copy)}{self.suffix}"
+
+    def record(self, copy: int) -> str:
+        """Return the URI of a copy's record; it is written last."""
+        return f"{self._numbered(copy)}.json"
+
+    def _numbered(self, copy: int) -> str:
+        return f"{self.stem}.{copy}" if copy else self.stem
 
 
 class DatasetFolder(Folder):

@@ -67,14 +67,19 @@ def is_graft_model(directory: Path) -> bool:
     return (directory / LABELS).is_file()
 
 
-def digest_files(directory: Path) -> dict[str, str]:
+def digest_files(directory: Path, digested: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the SHA-256 of each of `FILES`, and of the novelty if it is there.
+
+    Args:
+        directory: The model directory.
+        digested: Digests that are known already, because the files have just been written.
 
     Raises:
         TFLiteUnavailable: naming a file that is missing.
     """
-    digests = {}
-    for name in (*FILES, *((NOVELTY,) if (directory / NOVELTY).exists() else ())):
+    digests = dict(digested or {})
+    names = (*FILES, *((NOVELTY,) if (directory / NOVELTY).exists() else ()))
+    for name in (name for name in names if name not in digests):
         try:
             with (directory / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from pipeline.artifacts.model_files import LABELS, NOVELTY
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.errors import SignatureMismatch
-from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
 from pipeline.tflite.novelty import Novelty
+from pipeline.trainer.model_records import write_records
 from pipeline.trainer.placeholder_constants import PlaceholderConstants
 from pipeline.trainer.signatures import DenseHead, NamedAnswers, NoveltyGraph, build_signatures
 from pipeline.types import Float32Outputs, UInt8Images
@@ -39,7 +37,7 @@ def export_model(
     reject_below: float = 0.0,
     novelty: Novelty | None = None,
     reject_unlike: float = 0.0,
-) -> None:
+) -> PlaceholderConstants:
     """Write the SavedModel, and `graft/labels.json` and the head beside it.
 
     Signatures:
@@ -59,6 +57,9 @@ def export_model(
         reject_below: `keyed` answers with an empty label where no class is this probable.
         novelty: What tells how unlike the training pictures a picture is; without it no answer says so.
         reject_unlike: `keyed` answers with an empty label above this novelty; 0 never does.
+
+    Returns:
+        The constants whose numbers are in the file.
     """
     placeholders = PlaceholderConstants()
     part = DenseHead(head, placeholders.constant) if isinstance(head, Head) else head
@@ -67,16 +68,13 @@ def export_model(
         reject_below=reject_below,
         novelty=None if novelty is None else NoveltyGraph(novelty, placeholders.constant),
         reject_unlike=reject_unlike,
+        constant=placeholders.constant,
     )
     signatures = build_signatures(build_network(placeholders.constant), part, spec, answers)
     tf.saved_model.save(tf.Module(), str(directory), signatures=signatures)
     placeholders.fill(directory)
-    (directory / "graft").mkdir(exist_ok=True)
-    labels = json.dumps(list(classes), ensure_ascii=False, indent=2)
-    (directory / LABELS).write_text(labels + "\n", encoding="utf-8")
-    part.write(directory)
-    if novelty is not None:
-        (directory / NOVELTY).write_bytes(write_npz(novelty.arrays()))
+    write_records(directory, classes, head, novelty)
+    return placeholders
 
 
 def check_export(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Float32Outputs:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import FeatureFolder
+from pipeline.errors import BadArchive
 from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
 from pipeline.storage import Storage
-from pipeline.trainer.shared_cache import share_bytes
+from pipeline.trainer.shared_cache import MAX_COPIES, share_bytes
 from pipeline.types import BytesIds, Float32Features, Int64Labels, UInt8Images
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class FeatureCache:
     """The features of one network on one pixel definition, kept in the bucket by picture id.
 
     A file holds the features of one pack shard and bears its name. A shard whose rows were packed otherwise
-    before finds them in the files of other shards. Two jobs that make the same file write the same bytes.
+    before finds them in the files of other shards. A damaged file is refused, and its features are kept under
+    the next number beside it.
 
     Args:
         folder: Where the cache is.
@@ -65,25 +67,44 @@ class FeatureCache:
         width = ArraySpec(kinds="f", shape=(None, feature_width), itemsize=4)
         self._schema = {"ids": _LABELS["ids"], "features": width}
         self._places: dict[bytes, tuple[str, int]] | None = None
+        self._refused: set[str] = set()
 
     def uri(self, shard_digest: str) -> str:
         """Return where the features of a pack shard are."""
         return self._folder.shard(shard_digest)
 
     def read(self, shard_digest: str, ids: BytesIds) -> Float32Features | None:
-        """Return a shard's features if the file of exactly these pictures is there."""
-        uri = self.uri(shard_digest)
-        if not self._storage.exists(uri):
+        """Return a shard's features if the file of exactly these pictures is there and undamaged."""
+        for uri in self._copies(shard_digest):
+            if not self._storage.exists(uri):
+                return None
+            arrays = self._read(uri, self._schema)
+            if arrays is not None:
+                is_complete = len(arrays["ids"]) == len(arrays["features"])
+                return arrays["features"] if is_complete and np.array_equal(arrays["ids"], ids) else None
+        return None
+
+    def _copies(self, shard_digest: str) -> list[str]:
+        """Return where the file of a shard may be: a job replaces none, not even a damaged one."""
+        return [self.uri(shard_digest), *(self.uri(f"{shard_digest}.{n}") for n in range(1, MAX_COPIES))]
+
+    def _read(self, uri: str, schema: Mapping[str, ArraySpec]) -> dict[str, NDArray[Any]] | None:
+        """Return the arrays of a file, None if their checksums are not those that it was written with."""
+        try:
+            return read_npz(self._storage.local_path(uri), schema, origin=uri)
+        except BadArchive as error:
+            if uri not in self._refused:
+                logger.warning("%s is refused, and its pictures are forwarded again: %s", uri, error)
+            self._refused.add(uri)
             return None
-        arrays = read_npz(self._storage.local_path(uri), self._schema)
-        if len(arrays["ids"]) != len(arrays["features"]) or not np.array_equal(arrays["ids"], ids):
-            return None
-        return arrays["features"]
 
     def write(self, shard_digest: str, ids: BytesIds, features: Float32Features) -> None:
         """Keep a finished shard; a job killed later does not forward it again."""
         data = write_npz({"ids": ids, "features": features})
-        share_bytes(self._storage, self.uri(shard_digest), data)
+        for uri in self._copies(shard_digest):
+            if uri not in self._refused:
+                share_bytes(self._storage, uri, data)
+                return
 
     def gather(self, ids: BytesIds, into: Float32Features) -> NDArray[np.bool_]:
         """Copy what the other files hold of these pictures; return which rows were filled."""
@@ -96,15 +117,16 @@ class FeatureCache:
                 wanted.setdefault(uri, []).append((row, place))
         filled = np.zeros(len(ids), np.bool_)
         for uri, pairs in wanted.items():
-            rows, places = (list(column) for column in zip(*pairs, strict=True))
-            into[rows] = read_npz(self._storage.local_path(uri), self._schema)["features"][places]
-            filled[rows] = True
+            if (arrays := self._read(uri, self._schema)) is not None:
+                rows, places = (list(column) for column in zip(*pairs, strict=True))
+                into[rows] = arrays["features"][places]
+                filled[rows] = True
         return filled
 
     def _index(self) -> Iterator[tuple[bytes, tuple[str, int]]]:
         for uri in self._storage.list_uris(self._folder.shards):
-            ids = read_npz(self._storage.local_path(uri), {"ids": _LABELS["ids"]})["ids"]
-            yield from ((id, (uri, place)) for place, id in enumerate(ids))
+            if uri not in self._refused and (arrays := self._read(uri, {"ids": _LABELS["ids"]})) is not None:
+                yield from ((id, (uri, place)) for place, id in enumerate(arrays["ids"]))
 
 
 def collect_features(

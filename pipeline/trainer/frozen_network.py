@@ -1,15 +1,16 @@
-"""The frozen network of a job: traced when the first picture needs it, dropped before the export."""
+"""The frozen network in TensorFlow: traced when the first picture needs it, dropped before the export."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.backbones.table import Backbone
 from pipeline.errors import WeightsMismatch
 from pipeline.storage import Storage
+from pipeline.trainer.shared_cache import hash_file
 from pipeline.types import Float32Features, UInt8Images
 
 if TYPE_CHECKING:
@@ -29,15 +30,7 @@ class FrozenNetwork:
     """
 
     def __init__(self, backbone: Backbone, uri: str, storage: Storage) -> None:
-        path = storage.local_path(uri)
-        self.backbone = backbone
-        self.digest = uri.rpartition("/")[2]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self.digest:
-            raise WeightsMismatch(
-                f"The bytes of {uri} have the SHA-256 {digest}; stage the weights again.", uri=uri
-            )
+        path = weights_path(uri, storage)
         # TensorFlow takes seconds to import: only when the weights are the right ones.
         from pipeline.backbones.networks.folded import build_mapped_network
         from pipeline.backbones.weights import read_weights
@@ -59,3 +52,18 @@ class FrozenNetwork:
         """Drop what was traced: TensorFlow holds several copies of the weights."""
         self._function = None
         gc.collect()
+
+
+def weights_path(uri: str, storage: Storage) -> Path:
+    """Return a local file of staged weights, whose URI ends in their SHA-256.
+
+    Raises:
+        WeightsMismatch: if the bytes are not those that the name promises.
+    """
+    path = storage.local_path(uri)
+    digest = hash_file(path)
+    if digest != uri.rpartition("/")[2]:
+        raise WeightsMismatch(
+            f"The bytes of {uri} have the SHA-256 {digest}; stage the weights again.", uri=uri
+        )
+    return path

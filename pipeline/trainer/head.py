@@ -144,7 +144,9 @@ def _step(
     labels: Int64Labels,
     weights: NDArray[np.float32] | None,
 ) -> tuple[float, int]:
-    hidden = np.maximum(features @ head.hidden_kernel + head.hidden_bias, 0)
+    hidden: NDArray[np.float32] = features @ head.hidden_kernel
+    hidden += head.hidden_bias
+    np.maximum(hidden, 0, out=hidden)
     outputs = softmax(hidden @ head.output_kernel + head.output_bias)
     rows = np.arange(len(labels))
     losses = -np.log(np.maximum(outputs[rows, labels], 1e-7))  # Keras clips there too
@@ -155,13 +157,10 @@ def _step(
     if weights is not None:
         losses = losses * weights[labels]
         slope *= weights[labels][:, None]
-    hidden_slope = (slope @ head.output_kernel.T) * (hidden > 0)
+    hidden_slope = slope @ head.output_kernel.T
+    hidden_slope *= hidden > 0
     optimizer.update(
-        {
-            "hidden_kernel": features.T @ hidden_slope,
-            "hidden_bias": hidden_slope.sum(0),
-            "output_kernel": hidden.T @ slope,
-            "output_bias": slope.sum(0),
-        }
+        {"hidden_bias": hidden_slope.sum(0), "output_bias": slope.sum(0)},
+        {"hidden_kernel": (features, hidden_slope), "output_kernel": (hidden, slope)},
     )
     return float(losses.mean()), correct

@@ -12,12 +12,18 @@ import numpy as np
 from pipeline.artifacts.pack import PackIndex, read_groups
 from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
 from pipeline.artifacts.workspace import Workspace
+from pipeline.backbones.table import find_backbone
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import Augmentation, make_augmentations
 from pipeline.trainer.calibration import TrainingSet
-from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_labels
-from pipeline.trainer.frozen_network import FrozenNetwork
+from pipeline.trainer.features import (
+    FeatureCache,
+    Network,
+    TrainingFeatures,
+    collect_features,
+    read_labels,
+)
 from pipeline.trainer.head import Pictures
 from pipeline.trainer.validation import split_validation
 from pipeline.types import Float32Features
@@ -70,7 +76,7 @@ class TrainingPictures:
 
 
 def collect_pictures(
-    workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: FrozenNetwork
+    workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: Network
 ) -> TrainingPictures:
     """Return the features of every training picture of a pack, and of its altered copies.
 
@@ -78,11 +84,11 @@ def collect_pictures(
         workspace: Where pictures and cached features are.
         index: The pack index.
         spec: The job's.
-        network: The frozen network.
+        network: The frozen network, in LiteRT or TensorFlow.
     """
 
     def collect(augmentation: Augmentation | None = None) -> TrainingFeatures:
-        cache = _open_cache(workspace, network, "" if augmentation is None else augmentation.digest)
+        cache = _open_cache(workspace, spec, "" if augmentation is None else augmentation.digest)
         return collect_features(
             index.shards, workspace.storage, cache=cache, network=network, alter=augmentation
         )
@@ -92,7 +98,7 @@ def collect_pictures(
     groups = read_groups(workspace.storage, index)
     validates = _choose_validation(plain, groups, spec)
     trains = np.ones(len(plain.ids), np.bool_) if validates is None else ~validates
-    cache = _open_cache(workspace, network)
+    cache = _open_cache(workspace, spec)
     return TrainingPictures(
         training=(
             np.concatenate([part.features[trains] for part in parts]),
@@ -110,9 +116,9 @@ def collect_pictures(
     )
 
 
-def _open_cache(workspace: Workspace, network: FrozenNetwork, augmentation: str = "") -> FeatureCache:
-    backbone = network.backbone
-    folder = workspace.features(network.digest, backbone.spec.digest, augmentation)
+def _open_cache(workspace: Workspace, spec: TrainingSpec, augmentation: str = "") -> FeatureCache:
+    backbone = find_backbone(spec.backbone)
+    folder = workspace.features(spec.weights_digest, backbone.spec.digest, augmentation)
     return FeatureCache(folder, backbone.feature_width)
 
 

@@ -28,6 +28,7 @@ class PlaceholderConstants:
 
     def __init__(self) -> None:
         self._arrays: list[NDArray[np.generic]] = []
+        self._filled: list[int] = []
 
     def constant(self, array: NDArray[np.generic]) -> tf.Tensor:
         """Return a constant of the array's shape and type for the graph that is being traced."""
@@ -46,16 +47,20 @@ class PlaceholderConstants:
         """
         path = directory / "saved_model.pb"
         saved = SavedModel.FromString(path.read_bytes())
-        left = set(range(len(self._arrays)))
+        self._filled = []
         for number, tensor in _constants(saved):
             filled = tf.make_tensor_proto(self._arrays[number])
             if (filled.dtype, filled.tensor_shape) == (tensor.dtype, tensor.tensor_shape):
                 tensor.CopyFrom(filled)
-                left.discard(number)
-        if left:
+                self._filled.append(number)
+        if left := set(range(len(self._arrays))) - set(self._filled):
             raise SignatureMismatch(f"{len(left)} of {len(self._arrays)} constants are not in {path}.")
         path.write_bytes(saved.SerializeToString(deterministic=True))
         (directory / "fingerprint.pb").unlink(missing_ok=True)
+
+    def count(self, array: NDArray[np.generic]) -> int:
+        """Return how many constants of the filled file have these numbers."""
+        return sum(np.array_equal(self._arrays[number], array) for number in self._filled)
 
 
 def _constants(saved: SavedModel) -> Iterator[tuple[int, TensorProto]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
-from pipeline.artifacts.model_files import HEAD
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
-from pipeline.npz import write_npz
 from pipeline.pixels.graph import decode_and_resize, read_inputs
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
@@ -50,10 +48,6 @@ class DenseHead:
         outputs, hidden = apply_head(pooled, constants)
         return outputs, class_activation(feature_map, hidden, tf.argmax(outputs, 1), constants)
 
-    def write(self, directory: Path) -> None:
-        """Write the arrays beside the SavedModel."""
-        (directory / HEAD).write_bytes(write_npz(self._head.arrays()))
-
     def _constants(self) -> HeadConstants:
         return {name: self._constant(array) for name, array in self._head.arrays().items()}
 
@@ -92,6 +86,7 @@ class NamedAnswers:
         reject_below: As in `export_model`.
         novelty: Tells how unlike the training pictures a picture is; None where the model cannot.
         reject_unlike: As in `export_model`.
+        constant: Makes a constant of an array.
     """
 
     def __init__(
@@ -101,22 +96,26 @@ class NamedAnswers:
         reject_below: float,
         novelty: NoveltyGraph | None,
         reject_unlike: float,
+        constant: MakeConstant,
     ) -> None:
-        self._classes, self._novelty = list(classes), novelty
+        self._classes, self._novelty, self._constant = list(classes), novelty, constant
         self._reject_below, self._reject_unlike = reject_below, reject_unlike
 
     def name(self, pooled: tf.Tensor, outputs: tf.Tensor, *, may_reject: bool) -> dict[str, tf.Tensor]:
         """Return outputs, label, score and novelty; a rejected picture has an empty label."""
         label = tf.gather(tf.constant(self._classes), tf.argmax(outputs, 1))
         named = {"outputs": outputs, "label": label, "score": tf.reduce_max(outputs, 1)}
-        rejected = named["score"] < self._reject_below
         if self._novelty is not None:
             named["novelty"] = self._novelty.score(pooled)
-            if self._reject_unlike:
-                rejected |= named["novelty"] > self._reject_unlike
         if may_reject:
-            named["label"] = tf.where(rejected, "", label)
+            named["label"] = tf.where(self._is_rejected(named), "", label)
         return named
+
+    def _is_rejected(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        rejected = named["score"] < self._constant(np.array(self._reject_below, np.float32))
+        if self._novelty is not None and self._reject_unlike:
+            rejected |= named["novelty"] > self._constant(np.array(self._reject_unlike, np.float32))
+        return rejected
 
 
 def build_signatures(

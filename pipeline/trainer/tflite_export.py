@@ -12,7 +12,6 @@ import tensorflow as tf
 
 import pipeline
 from pipeline.artifacts.model_files import HEAD, TFLITE_NETWORK
-from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.folded import MappedNetwork
 from pipeline.npz import read_npz
 from pipeline.pixels.spec import PixelSpec
@@ -24,12 +23,6 @@ from pipeline.trainer.shared_cache import share_bytes
 from pipeline.types import Float32Outputs, UInt8Images
 
 logger = logging.getLogger(__name__)
-
-
-def converted_uri(workspace: Workspace, weights_digest: str, spec: PixelSpec) -> str:
-    """Return where the converted backbone of these weights is kept."""
-    made_by = f"tensorflow-{tf.__version__}-graft-{pipeline.__version__}"
-    return workspace.tflite(weights_digest, spec.digest, made_by)
 
 
 def add_tflite_export(
@@ -97,12 +90,6 @@ def convert_network(network: MappedNetwork) -> bytes:
     converter.experimental_lower_to_saved_model = False
     converted: bytes = converter.convert()
     return converted
-
-
-def comparison_pixels(pixels: UInt8Images) -> UInt8Images:
-    """Return the pictures and one of noise, whose every level and colour comes up."""
-    noise = np.random.default_rng(0).integers(0, 256, pixels.shape[1:], np.uint8)
-    return np.concatenate([pixels, noise[None]])
 
 
 def _compare(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Parity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,17 +25,31 @@ from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
+from pipeline.tflite.manifest import TFLiteManifest
+from pipeline.tflite.novelty import Novelty
+from pipeline.trainer.assembly import Assembly
 from pipeline.trainer.calibration import calibrate
 from pipeline.trainer.clock import Clock
 from pipeline.trainer.coreset import build_novelty
 from pipeline.trainer.features import read_first_pixels
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch, train_head
+from pipeline.trainer.parts import ModelParts, PartsStore
 from pipeline.trainer.pictures import TrainingPictures, check_labels, collect_pictures
+from pipeline.trainer.trunk import (
+    TensorFlowNeededError,
+    Trunk,
+    comparison_pixels,
+    converter_versions,
+    made_by_name,
+)
 from pipeline.trainer.warm_start import read_start
+from pipeline.types import Float32Features, UInt8Images
 
 if TYPE_CHECKING:
     from pipeline.trainer.custom_head import KerasHead
+
+logger = logging.getLogger(__name__)
 
 
 def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
@@ -76,6 +91,7 @@ class Trainer:
     backbone: Backbone
     index: PackIndex
     clock: Clock = field(default_factory=Clock)
+    tensorflow: list[str] = field(default_factory=list)  # why the job needed it
 
     def fit(self) -> TrainingRecord:
         """Train, export, check and upload the model, and write what was done.
@@ -85,18 +101,43 @@ class Trainer:
             TrainingDiverged: if the loss is no longer a number.
             SignatureMismatch: if the exported model answers otherwise than the trainer.
         """
-        network = FrozenNetwork(self.backbone, self.spec.weights, self.storage)
-        self.clock.lap("load")
-        workspace = self.spec.open_workspace(self.storage)
-        pictures = collect_pictures(workspace, self.index, self.spec, network)
-        self.clock.lap("features")
-        trained = self._train(pictures)
-        self.clock.lap("head")
-        parity = self._export(network, trained.head, pictures)
+        with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
+            parts = self._find_parts(Path(temporary))
+            network = parts.trunk if parts else self._open_network()
+            self.clock.lap("load")
+            workspace = self.spec.open_workspace(self.storage)
+            pictures = collect_pictures(workspace, self.index, self.spec, network)
+            self.clock.lap("features")
+            trained = self._train(pictures)
+            self.clock.lap("head")
+            parity = self._export(parts, network, trained.head, pictures)
         self.clock.lap("export")
-        record = self._record(network, pictures, trained, parity)
+        record = self._record(pictures, trained, parity)
         record.write(self.spec.open_job(self.storage))
         return record
+
+    def _find_parts(self, folder: Path) -> ModelParts | None:
+        """Return what the model is put together from; None where only TensorFlow can do it."""
+        workspace = self.spec.open_workspace(self.storage)
+        try:
+            store = PartsStore(self.spec, workspace, self.backbone, self.index.classes)
+            if self.spec.head_module:
+                self._need_tensorflow(f"The head is built by {self.spec.head_module}")
+                return store.find_trunk()
+            parts, reason = store.find_or_make(folder)
+        except TensorFlowNeededError as error:
+            self._need_tensorflow(str(error))
+            return None
+        if reason:
+            self.tensorflow.append(reason)
+        return parts
+
+    def _need_tensorflow(self, reason: str) -> None:
+        self.tensorflow.append(reason)
+        logger.warning("This job needs TensorFlow: %s.", reason)
+
+    def _open_network(self) -> FrozenNetwork:
+        return FrozenNetwork(self.backbone, self.spec.weights, self.storage)
 
     def _train(self, pictures: TrainingPictures) -> _TrainedHead:
         num_classes = len(self.index.classes)
@@ -131,48 +172,81 @@ class Trainer:
         )
 
     def _export(
-        self, network: FrozenNetwork, head: Head | KerasHead, pictures: TrainingPictures
+        self,
+        parts: ModelParts | None,
+        network: Trunk | FrozenNetwork,
+        head: Head | KerasHead,
+        pictures: TrainingPictures,
     ) -> TFLiteParity | None:
         """Upload the model; return the parity of its TFLite export, which only a dense head has."""
+        novelty = build_novelty(pictures.plain, pictures.ids, pictures.groups)
+        pixels = read_first_pixels(self.index.shards, self.storage, len(pictures.first))
+        with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
+            model, manifest = Path(temporary), None
+            if isinstance(head, Head) and parts and parts.template:
+                assembly = Assembly(
+                    trunk=parts.trunk,
+                    template=parts.template,
+                    head=head,
+                    novelty=novelty,
+                    classes=tuple(self.index.classes),
+                    pixel_spec=self.backbone.spec,
+                    spec=self.spec,
+                )
+                try:
+                    manifest = assembly.write(model, pixels, pictures.first)
+                except TensorFlowNeededError as error:
+                    self._need_tensorflow(str(error))
+            if manifest is None:
+                frozen = network if isinstance(network, FrozenNetwork) else self._open_network()
+                manifest = self._export_afresh(model, frozen, head, novelty, pixels, pictures.first)
+            self.storage.upload_tree(model, self.spec.open_job(self.storage).model.uri)
+        return TFLiteParity(**asdict(manifest.parity)) if manifest else None
+
+    def _export_afresh(
+        self,
+        model: Path,
+        network: FrozenNetwork,
+        head: Head | KerasHead,
+        novelty: Novelty,
+        pixels: UInt8Images,
+        features: Float32Features,
+    ) -> TFLiteManifest | None:
+        """Export the model with TensorFlow and check what it answers."""
         from pipeline.trainer.export import check_export, export_model  # TensorFlow takes seconds to import
-        from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels, converted_uri
+        from pipeline.trainer.tflite_export import add_tflite_export
 
         network.release()
-        workspace, first = self.spec.open_workspace(self.storage), pictures.first
-        spec = self.backbone.spec
-        with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
-            model, parity = Path(temporary) / "model", None
-            export_model(
-                model,
-                build_network=network.build,
-                head=head,
-                spec=spec,
-                classes=self.index.classes,
-                reject_below=self.spec.reject_below,
-                novelty=build_novelty(pictures.plain, pictures.ids, pictures.groups),
-                reject_unlike=self.spec.reject_unlike,
-            )
-            pixels = comparison_pixels(read_first_pixels(self.index.shards, self.storage, len(first)))
-            expected = check_export(model, pixels, head.predict(first))
-            if isinstance(head, Head):  # LiteRT runs no other head: TensorFlow serves those
-                manifest = add_tflite_export(
-                    model,
-                    network.build,
-                    uri=converted_uri(workspace, network.digest, spec),
-                    storage=self.storage,
-                    pixels=pixels,
-                    expected=expected,
-                    spec=spec,
-                    reject_below=self.spec.reject_below,
-                    reject_unlike=self.spec.reject_unlike,
-                )
-                parity = TFLiteParity(**asdict(manifest.parity))
-            self.storage.upload_tree(model, self.spec.open_job(self.storage).model.uri)
-        return parity
+        spec, backbone = self.spec, self.backbone
+        limits = {"reject_below": spec.reject_below, "reject_unlike": spec.reject_unlike}
+        export_model(
+            model,
+            build_network=network.build,
+            head=head,
+            spec=backbone.spec,
+            classes=self.index.classes,
+            novelty=novelty,
+            **limits,
+        )
+        compared = comparison_pixels(pixels, backbone.spec)
+        expected = check_export(model, compared, head.predict(features))
+        if not isinstance(head, Head):  # LiteRT runs no other head: TensorFlow serves those
+            return None
+        made_by = made_by_name(converter_versions())
+        kept = spec.open_workspace(self.storage).tflite(spec.weights_digest, backbone.spec.digest, made_by)
+        return add_tflite_export(
+            model,
+            network.build,
+            uri=kept.data(0),
+            storage=self.storage,
+            pixels=compared,
+            expected=expected,
+            spec=backbone.spec,
+            **limits,
+        )
 
     def _record(
         self,
-        network: FrozenNetwork,
         pictures: TrainingPictures,
         trained: _TrainedHead,
         parity: TFLiteParity | None,
@@ -191,11 +265,12 @@ class Trainer:
             features=pictures.feature_uris,
             work=pictures.work,
             tflite=parity,
+            tensorflow=tuple(self.tensorflow),
             package=TrainerPackage(version=pipeline.__version__, file=str(Path(pipeline.__file__).resolve())),
             classes=tuple(self.index.classes),
             parameters={
                 "backbone": self.backbone.name,
-                "weights": network.digest,
+                "weights": spec.weights_digest,
                 **spec.head_parameters(),
             },
             seconds=self.clock.seconds,

@@ -12,7 +12,8 @@ from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head
 from pipeline.trainer.export import export_model
-from pipeline.trainer.tflite_export import add_tflite_export, comparison_pixels
+from pipeline.trainer.tflite_export import add_tflite_export
+from pipeline.trainer.trunk import comparison_pixels
 
 SPEC = PixelSpec(height=4, width=4, offset=0.0, divisor=255.0)
 CLASSES = ["odd", "even"]
@@ -35,7 +36,7 @@ def write_model(directory: Path, favourite: int) -> None:
         output_bias=np.float32([3.0, 0.0] if favourite == 0 else [0.0, 3.0]),
     )
     export_model(directory, build_network=lambda _: network, head=head, spec=SPEC, classes=CLASSES)
-    pixels = comparison_pixels(np.zeros((1, 4, 4, 3), np.uint8))
+    pixels = comparison_pixels(np.zeros((1, 4, 4, 3), np.uint8), SPEC)
     expected = tf.saved_model.load(str(directory)).signatures["pixels"](inputs=tf.constant(pixels))
     manifest = add_tflite_export(
         directory,

@@ -19,7 +19,7 @@ from pipeline.storage import Storage
 
 OWN = ("site", "env", "work", "tmp", "home")  # what a job may write of its directory; all of it goes with it
 PROBLEM = "problem.txt"
-CACHES = ("features", "light", "weights")  # of the workspace: our trainer may add files to them
+CACHES = ("features", "light", "templates", "weights")  # of the workspace: our trainer may add files to them
 # What only the engine and the pipeline's tasks write; a job_dir may be anywhere else in the workspace.
 PROTECTED = (
     *("blobs", "classifiers", "datasets", "engine", "features", "heads", "light", "models", "packages"),

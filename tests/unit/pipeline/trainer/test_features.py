@@ -130,6 +130,26 @@ def test_a_cache_file_of_other_pictures_is_not_trusted(bucket: Bucket) -> None:
     assert bucket.collect(FakeNetwork()).features[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("place", [30, 400, -200, -30])
+def test_a_damaged_cache_file_is_refused_by_name_and_made_again(
+    bucket: Bucket, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.shard(range(5))
+    bucket.shard(range(5, 9))
+    bucket.collect(FakeNetwork())
+    uri = FeatureFolder(bucket.storage, PREFIX).shard(bucket.shards[0].digest)
+    path = bucket.storage.local_path(uri)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xFF
+    path.write_bytes(data)
+    again = bucket.collect(FakeNetwork())
+    assert again.features[:, 0].tolist() == list(range(9))
+    assert again.work == FeatureWork(forwarded=5, cached=4)
+    assert f"{uri} is refused" in caplog.text
+    assert bucket.collect(FakeNetwork(lives=0)).features[:, 0].tolist() == list(range(9))
+    assert path.read_bytes() == bytes(data)  # jobs replace nothing
+
+
 def test_first_pixels_come_in_the_order_of_the_features(bucket: Bucket) -> None:
     bucket.shard([9, 8, 7])
     assert read_first_pixels(bucket.shards, bucket.storage, 2)[:, 0, 0, 0].tolist() == [9, 8]

@@ -1,0 +1,204 @@
+"""Jobs in processes of their own: what they need TensorFlow for, and that a template equals an export."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.artifacts.training import FeatureWork, TrainingRecord
+from pipeline.artifacts.workspace import JobDirectory
+from pipeline.npz import read_npz, write_npz
+from pipeline.storage import Storage
+from pipeline.tflite.manifest import check_tflite
+from tests.integration.kinds_of_pictures import pictures
+from tests.integration.trainer_pack import make_bucket, tiny_pictures
+
+JOB = (
+    "import sys; from pipeline.trainer.task import main; code = main(sys.argv[1:]); "
+    "print('IMPORTED', *sorted({'tensorflow', 'keras'} & sys.modules.keys())); sys.exit(code)"
+)
+OPTIONS = {
+    "plain": "--calibration none",
+    "temperature": "--calibration temperature --seed 3",
+    "reject": "--reject-below 0.7 --calibration none --seed 4",
+    "both": "--reject-below 0.3 --reject-unlike 0.95 --seed 5",
+}
+MISSING = (
+    "No job has converted the backbone of these weights yet, and there is no template of these labels, units "
+    "and versions yet"
+)
+
+
+class Ran(NamedTuple):
+    record: TrainingRecord
+    imported: list[str]
+    log: str
+
+
+class Bucket(NamedTuple):
+    root: Path
+    storage: Storage
+    arguments: list[str]
+
+    def run(self, name: str, *options: str) -> Ran:
+        """Run a job in a process of its own."""
+        uri = f"gs://graft/jobs/{name}"
+        environ = {**os.environ, "GRAFT_BUCKETS": f"graft={self.root}"}
+        arguments = [*self.arguments[:-1], uri, "--units", "16", "--epochs", "4", *options]
+        command = [sys.executable, "-c", JOB, *arguments]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        [imported] = [line for line in done.stdout.splitlines() if line.startswith("IMPORTED")]
+        record = TrainingRecord.read(JobDirectory(self.storage, uri))
+        return Ran(record, imported.split()[1:], done.stdout)
+
+    def damage(self, uri: str) -> None:
+        """Change one byte in the middle of an object."""
+        data = bytearray(self.storage.read_bytes(uri))
+        data[len(data) // 2] ^= 1
+        self.storage.write_bytes(uri, bytes(data))
+
+    def shared(self, folder: str, suffix: str) -> list[str]:
+        """Return the shared files of a kind."""
+        return [uri for uri in self.storage.list_uris(f"gs://graft/{folder}/") if uri.endswith(suffix)]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Bucket:
+    root = tmp_path_factory.mktemp("bucket")
+    return Bucket(root, *make_bucket(root, *tiny_pictures(40)))
+
+
+@pytest.fixture(scope="module")
+def first(bucket: Bucket) -> Ran:
+    return bucket.run("first")
+
+
+def answers(directory: Path) -> Mapping[str, Any]:
+    """Return what every signature answers."""
+    loaded = tf.saved_model.load(str(directory))
+    encoded = tf.constant(pictures()[:4])
+    keys = tf.constant(["a", "b", "c", "d"])
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    signatures = loaded.signatures
+    asked = {
+        "serving_default": signatures["serving_default"](inputs=encoded),
+        "pixels": signatures["pixels"](inputs=tf.constant(pixels)),
+        "keyed": signatures["keyed"](key=keys, inputs=encoded),
+        "explained": signatures["explained"](key=keys, inputs=encoded),
+    }
+    return {f"{name}.{key}": value.numpy() for name, answer in asked.items() for key, value in answer.items()}
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_first_job_makes_template_and_trunk_in_another_process(first: Ran, bucket: Bucket) -> None:
+    assert first.imported == []
+    assert first.record.tensorflow == (MISSING,)
+    assert MISSING in first.log
+    assert first.record.work == FeatureWork(forwarded=40, cached=0)
+    assert len(bucket.shared("templates", ".pb")) == 1
+    assert len(bucket.shared("light", ".tflite")) == 1
+
+
+def test_a_cached_job_imports_neither_tensorflow_nor_keras(first: Ran, bucket: Bucket) -> None:
+    again = bucket.run("again")
+    assert again.imported == []
+    assert again.record.tensorflow == ()
+    assert again.record.work == FeatureWork(forwarded=0, cached=40)
+    assert again.record.history == first.record.history
+    assert again.record.tflite is not None
+    assert again.record.tflite.pictures == 3
+    assert again.record.tflite.largest_difference < 1e-5
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_model_of_a_template_equals_a_fresh_export(
+    first: Ran, bucket: Bucket, name: str, tmp_path: Path
+) -> None:
+    job = bucket.run(name, *OPTIONS[name].split())
+    assert job.imported == []
+    assert (job.record.calibration is not None) == (name in ("temperature", "both"))
+    model, weights = bucket.root / "jobs" / name / "model", bucket.storage.local_path(bucket.arguments[3])
+    check_tflite(model)
+    script = str(Path(__file__).with_name("fresh_export.py"))
+    command = [sys.executable, script, str(model), str(weights), str(tmp_path / "fresh")]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    files, fresh = files_of(model), files_of(tmp_path / "fresh")
+    assert files.keys() - fresh.keys() == {"graft/light.json", "graft/network.tflite"}
+    assert [path for path in fresh if files[path] != fresh[path]] == []
+    ours, theirs = answers(model), answers(tmp_path / "fresh")
+    assert {key: np.array_equal(value, theirs[key]) for key, value in ours.items()} == dict.fromkeys(
+        ours, True
+    )
+
+
+def test_other_labels_need_a_template_and_no_trunk(first: Ran, bucket: Bucket, tmp_path: Path) -> None:
+    index = bucket.storage.read_json(bucket.arguments[1])
+    bucket.storage.write_json("gs://graft/packs/d_1/index.json", {**index, "classes": ["ä", "b", "c"]})
+    other = Bucket(
+        bucket.root,
+        bucket.storage,
+        ["--pack-index", "gs://graft/packs/d_1/index.json", *bucket.arguments[2:]],
+    )
+    job = other.run("other-labels")
+    assert job.record.tensorflow == ("There is no template of these labels, units and versions yet",)
+    assert job.record.work.forwarded == 0
+    assert len(bucket.shared("light", ".tflite")) == 1
+    assert other.run("other-labels-again").record.tensorflow == ()
+
+
+class TestDamage:
+    @pytest.fixture
+    def damaged(self, first: Ran, bucket: Bucket, tmp_path: Path) -> Bucket:
+        """A copy of the bucket, to be damaged."""
+        root = tmp_path / "bucket"
+        subprocess.run(["cp", "-r", str(bucket.root), str(root)], check=True)
+        return Bucket(root, Storage({"graft": root}), bucket.arguments)
+
+    @pytest.mark.parametrize(("folder", "suffix"), [("templates", ".pb"), ("light", ".tflite")])
+    def test_a_damaged_file_is_refused_by_name_and_made_again(
+        self, damaged: Bucket, folder: str, suffix: str
+    ) -> None:
+        uris = damaged.shared(folder, suffix)
+        for uri in uris:
+            damaged.damage(uri)
+        job = damaged.run("after-damage")
+        assert any(f"{uri} is refused, and made again" in job.log for uri in uris)
+        assert job.imported == []
+        assert len(job.record.tensorflow) == 1
+        check_tflite(damaged.root / "jobs" / "after-damage" / "model")
+        assert len(damaged.shared(folder, suffix)) == len(uris) + 1
+        assert damaged.run("later").record.tensorflow == ()
+
+    def test_a_record_that_cannot_be_read_is_refused_by_name(self, damaged: Bucket) -> None:
+        [uri] = damaged.shared("light", ".json")
+        damaged.storage.write_bytes(uri, b"{")
+        job = damaged.run("after-damage")
+        assert f"{uri} is refused" in job.log
+        assert damaged.run("later").record.tensorflow == ()
+
+    def test_features_that_are_not_the_trunks_are_found_out(self, damaged: Bucket) -> None:
+        [uri] = damaged.shared("features", ".npz")
+        arrays = read_npz(damaged.storage.read_bytes(uri))
+        damaged.storage.write_bytes(uri, write_npz({**arrays, "features": arrays["features"] * 1.5}))
+        environ = {**os.environ, "GRAFT_BUCKETS": f"graft={damaged.root}"}
+        command = [sys.executable, "-m", "pipeline.trainer.task", *damaged.arguments, "--epochs", "2"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode != 0
+        assert "LiteRT's features of the first pictures differ from the cached ones" in done.stdout
+        assert "SignatureMismatch" in done.stdout
