@@ -18,6 +18,7 @@ from pipeline.cli import (
     logs,
     open,
     predict,
+    preview,
     rollback,
     run,
     stack,
@@ -41,6 +42,7 @@ for command in (
     stack.up,
     stack.down,
     stack.status,
+    preview.init,
     run.run,
     logs.logs,
     open.open_page,
@@ -59,6 +61,7 @@ for command in (
     demo.demo,
 ):
     app.command(name=command.__name__.removesuffix("_page"))(command)
+dataset.dataset.command()(preview.preview)
 app.add_typer(dataset.dataset)
 app.add_typer(engine.engine)
 

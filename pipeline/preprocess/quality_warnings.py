@@ -29,7 +29,7 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
     return [
         *_check_labels(kept, grouping),
         *(_check_straddling(kept) if is_random_split else []),
-        *_check_similar_labels(kept),
+        *find_similar_labels(Counter(row.label for row in kept)),
         *_check_balance(kept),
         *_check_sizes(kept),
     ]
@@ -80,9 +80,12 @@ def _check_straddling(kept: Sequence[ManifestRow]) -> list[str]:
     ]
 
 
-def _check_similar_labels(kept: Sequence[ManifestRow]) -> list[str]:
-    """Return a warning for each set of labels that are one word, written in several ways."""
-    counts = Counter(row.label for row in kept)
+def find_similar_labels(counts: Mapping[str, int]) -> list[str]:
+    """Return a warning for each set of labels that are one word, written in several ways.
+
+    Args:
+        counts: The pictures of each label.
+    """
     words = {fold_label(label) for label in counts}
     alike: dict[str, list[str]] = {}
     for label in sorted(counts):
