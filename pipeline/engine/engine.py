@@ -70,6 +70,7 @@ def local_parts(
             limits=WorkerLimits(
                 threads=settings.lanes,
                 max_batch=settings.max_batch,
+                stuck_seconds=settings.predict_deadline_seconds,
                 max_instances=settings.max_instances,
                 max_picture_bytes=settings.max_picture_bytes,
                 max_picture_pixels=settings.max_picture_pixels,
@@ -88,6 +89,7 @@ def _deployment_config(parts: EngineParts, settings: EngineSettings) -> Deployme
             deadline_seconds=settings.predict_deadline_seconds,
             max_requests=settings.max_requests,
             max_bytes=settings.max_request_bytes,
+            chunk_seconds=settings.batch_chunk_seconds,
             idle_seconds=settings.idle_seconds,
         ),
     )
@@ -139,7 +141,12 @@ class Engine:
     def _set_up_jobs(self, parts: EngineParts) -> None:
         scratch = parts.home / "engine" / "scratch"
         predictor = BatchPredictor(
-            parts.storage, self.router, parts.pool, project=parts.project, scratch=scratch
+            parts.storage,
+            self.router,
+            parts.pool,
+            project=parts.project,
+            scratch=scratch,
+            chunk_seconds=self.settings.batch_chunk_seconds,
         )
         slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
         self.runner = JobRunner(self.store, parts.backend, predictor, slots)

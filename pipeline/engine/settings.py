@@ -90,6 +90,11 @@ class EngineSettings(EnvironmentSettings):
     predict_deadline_seconds: float = Field(
         60, gt=0, description="How long a prediction may take once its version is loaded; then it is a 504."
     )
+    batch_chunk_seconds: float = Field(
+        600,
+        gt=0,
+        description="How long a model may answer nothing while it has a part of a batch prediction.",
+    )
     max_requests: int = Field(
         256, ge=1, description="Most predictions of a version at the same time; one more is a 429."
     )

@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,39 @@ with open(sys.argv[1], 'a') as file:
     file.write('end\\n')
 """
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One exchange; `code` is None if there was no answer to the end."""
+
+    method: str
+    path: str
+    began: float
+    ended: float
+    code: int | None = None
+    text: str = ""
+    retry_after: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+
+def send(port: int, method: str, path: str, body: Any = None) -> Answer:
+    """Send one request to an engine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    began = time.monotonic()
+    try:
+        connection.request(method, f"/v1/projects/local/{path}", None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        found = {"text": answer.read().decode(), "code": answer.status}
+        found["retry_after"] = answer.headers["Retry-After"]
+    except (OSError, http.client.HTTPException) as error:
+        found = {"text": repr(error)}
+    finally:
+        connection.close()
+    return Answer(method=method, path=path, began=began, ended=time.monotonic(), **found)
 
 
 class DurableClient(threading.Thread):
@@ -44,6 +78,7 @@ class DurableClient(threading.Thread):
         self.deploying: str | None = None
         self.deleted: set[str] = set()
         self.broken: list[str] = []
+        self.exchanges: list[Answer] = []
         self.counts = {"answers": 0, "lost": 0, "predictions": 0}
         self.done = threading.Event()
         self._port = port
@@ -53,19 +88,13 @@ class DurableClient(threading.Thread):
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any] | None:
         """Send one request; None when nobody answered it to the end."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, f"/v1/projects/local/{path}", text)
-            answer = connection.getresponse()
-            value = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError):
+        answer = send(self._port, method, path, body)
+        self.exchanges.append(answer)
+        if answer.code is None:
             self.counts["lost"] += 1
             return None
-        finally:
-            connection.close()
         self.counts["answers"] += 1
-        return answer.status, value
+        return answer.code, json.loads(answer.text)
 
     def insist(self, method: str, path: str, *codes: int, body: Any = None) -> Any:
         """Send a request until one of these answers comes; any other one is a broken promise."""

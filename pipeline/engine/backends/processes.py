@@ -111,6 +111,14 @@ def private_bytes(pids: Iterable[int]) -> int:
     return total
 
 
+def oom_kills(path: Path = Path("/proc/vmstat")) -> int:
+    """Return how many processes of this machine the kernel has ended for lack of memory; 0 if unknown."""
+    with contextlib.suppress(OSError):
+        if match := re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE):
+            return int(match[1])
+    return 0
+
+
 def end_descendants(pid: int, grace_seconds: float, forbid_forks: Callable[[], None] | None = None) -> None:
     """Send SIGTERM to all that a process started, SIGKILL after the grace, and wait until it is gone.
 

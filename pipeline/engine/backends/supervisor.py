@@ -3,7 +3,7 @@
 `python -P -m pipeline.engine.backends.supervisor JOB_DIRECTORY` returns at once; a daemon remains, which
   1. claims the job by creating `supervisor.json` (its pid and start time), so a job never runs twice;
   2. runs the `prepare` command of `job.json`, writes `running.json`, runs the `command`, and runs it again
-     when a signal ended it that was not ours;
+     when a signal ended it that was neither ours nor the kernel's for lack of memory;
   3. stops it when it passes its time or its memory;
   4. ends what the command left running, and writes `exit.json`.
 All files are written atomically. SIGTERM to the session ends the job; the daemon stays to write `exit.json`.
@@ -11,6 +11,7 @@ All files are written atomically. SIGTERM to the session ends the job; the daemo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -29,6 +30,7 @@ from pipeline.engine.backends.processes import (
     end_descendants,
     limit_this_process,
     mark_this_process,
+    oom_kills,
     private_bytes,
     process_start,
     resident_bytes,
@@ -37,6 +39,11 @@ from pipeline.types import JsonObject, JsonValue
 
 WATCH_SECONDS = 0.5  # between two checks of time and memory
 RESTART_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # between attempts to write what the engine must know
+OUT_OF_MEMORY = (
+    "The kernel ended the job because the machine had no memory left. Work on less at a time, lower "
+    "GRAFT_ENGINE_TRAINING_SLOTS, or set GRAFT_ENGINE_JOB_MEMORY_BYTES below what is free."
+)
 SIGNALLED = 128  # as a shell says it: the exit status of a signal is its number more
 
 
@@ -62,6 +69,20 @@ def write_json(path: Path, value: JsonObject, *, replace: bool = True) -> bool:
     finally:
         partial.unlink()
     return True
+
+
+def keep_json(path: Path, value: JsonObject) -> None:
+    """Write a file atomically, and try until it can be: what it says must not be lost to a full disk."""
+    while True:
+        try:
+            write_json(path, value)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{path.name} cannot be written now: {error}\n")
+                sys.stderr.flush()
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 def cut_log(path: Path, limit: int, num_cut: int) -> int:
@@ -148,6 +169,10 @@ class Supervisor:
             self._end_all(self.job["grace_seconds"])
 
     def _check_log(self) -> None:
+        with contextlib.suppress(OSError):  # it is tried again half a second later
+            self._cut_log()
+
+    def _cut_log(self) -> None:
         self.num_cut += cut_log(self.directory / "log.txt", self.job["log_bytes"], self.num_cut)
 
     def _check_size(self) -> None:
@@ -177,9 +202,9 @@ class Supervisor:
         code = self._run(self.job["prepare"], dict(os.environ), float("inf"))
         if code or self.stopping:
             return "prepare", code or SIGNALLED + signal.SIGTERM
-        write_json(self.directory / "running.json", {"started": time.time()})
+        keep_json(self.directory / "running.json", {"started": time.time()})
         deadline = time.monotonic() + self.job["max_running_seconds"]
-        code = self._run(self.job["command"], self.job["env"], deadline)
+        code = self._run_command(deadline)
         for restart in range(1, self.job["restarts"] + 1):
             if not is_signal(code) or self._is_ended_by_us:
                 break
@@ -188,16 +213,24 @@ class Supervisor:
             time.sleep(RESTART_SECONDS)
             if not self.stopping:
                 self._enter_group()
-                code = self._run(self.job["command"], self.job["env"], deadline)
+                code = self._run_command(deadline)
         return "run", code
+
+    def _run_command(self, deadline: float) -> int:
+        before = oom_kills()
+        code = self._run(self.job["command"], self.job["env"], deadline)
+        if code == SIGNALLED + signal.SIGKILL and not self._is_ended_by_us and oom_kills() > before:
+            self.problem = OUT_OF_MEMORY  # it would use as much again
+        return code
 
     def _enter_group(self) -> None:
         group = ControlGroup.of(self.directory)
         self.group = group if group and group.enter(self.job["processes"] + 1) else None
 
     def _log(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the disk is full; the job goes on without the line
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
     def _problem_of(self, phase: str) -> str:
         """Return why the supervisor or the installer ended the job; empty if it ended by itself."""
@@ -227,7 +260,7 @@ class Supervisor:
             self.group.leave()
         ending: dict[str, JsonValue] = {"phase": phase, "code": code, "timed_out": self.timed_out}
         ending |= {"problem": self._problem_of(phase), "ended": time.time()}
-        write_json(self.directory / "exit.json", ending)
+        keep_json(self.directory / "exit.json", ending)
 
 
 def _redirect(log: Path) -> None:

@@ -7,17 +7,18 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.engine.backends.access import belongs_to_engine
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
-from pipeline.engine.serving.deployment import Deployment
-from pipeline.engine.serving.messages import RequestKind, WorkerRequest
-from pipeline.engine.serving.pool import ModelWorker, WorkerPool
+from pipeline.engine.serving.chunks import ask_chunk
+from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
+from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.v1.resources import VERSION_PATH, PredictionInput
 from pipeline.engine.v1.responses import PredictionOutput
@@ -30,7 +31,7 @@ MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and cou
 RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
 
 
-Predictor: TypeAlias = Deployment | ModelWorker  # of a deployed version, or of the job's own model
+Predictor: TypeAlias = Callable[[WorkerRequest], Awaitable[WorkerReply]]
 
 
 def check_prediction_input(value: PredictionInput, project: str, workspace: str) -> None:
@@ -154,16 +155,25 @@ class BatchPredictor:
         pool: Loads the temporary worker of a job that names a `uri`.
         project: The project in resource names.
         scratch: Directory for unfinished files.
+        chunk_seconds: How long the temporary worker may answer nothing.
     """
 
     def __init__(
-        self, storage: Storage, router: Router, pool: WorkerPool, *, project: str, scratch: Path
+        self,
+        storage: Storage,
+        router: Router,
+        pool: WorkerPool,
+        *,
+        project: str,
+        scratch: Path,
+        chunk_seconds: float,
     ) -> None:
         self._storage = storage
         self._router = router
         self._pool = pool
         self._project = project
         self._scratch = scratch
+        self._chunk_seconds = chunk_seconds
 
     def clean(self) -> None:
         """Remove the unfinished files of an engine that was killed."""
@@ -192,15 +202,16 @@ class BatchPredictor:
         self, job_id: str, value: PredictionInput, directory: Path
     ) -> AsyncIterator[Predictor]:
         if not value.uri:
-            yield self._router.find(*split_version(value, self._project))
+            yield self._router.find(*split_version(value, self._project)).ask
             return
         field = "prediction_input.uri"
         await asyncio.to_thread(check_saved_model, self._storage, value.uri, field=field)
         copy = directory / "model"
         await asyncio.to_thread(fetch_model, self._storage, value.uri, copy)
-        worker = await self._pool.load(f"job {job_id}", copy)
+        name = f"job {job_id}"
+        worker = await self._pool.load(name, copy)
         try:
-            yield worker
+            yield partial(ask_chunk, name, worker, seconds=self._chunk_seconds)
         finally:
             await worker.close()
 
@@ -214,6 +225,6 @@ class BatchPredictor:
             request = WorkerRequest(
                 kind=RequestKind.BATCH, payload=payload, signature_name=value.signature_name
             )
-            reply = await predictor.ask(request)
+            reply = await predictor(request)
             errors = [f"{uri}:{batch[item.line][0]}: {item.error}" for item in reply.line_errors]
             await asyncio.to_thread(results.add, reply.payload, reply.count, errors)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.engine.serving.chunks import ask_chunk
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.serving.pool import ModelWorker, WorkerPool
@@ -30,7 +31,7 @@ class Deployment:
         name: `model/version`.
         fetch: Returns the local copy of its SavedModel, making it if it is missing.
         pool: Loads models.
-        limits: The limits of its online predictions.
+        limits: The limits of its predictions.
         min_nodes: 0 unloads it when it is idle and loads it on demand; 1 and more keep it loaded; None
             keeps it loaded while it is its model's default, and as long as there is room for others.
         request_logging: Which of its predictions are logged.
@@ -218,7 +219,7 @@ class Deployment:
 
     async def _ask_worker(self, worker: ModelWorker, request: WorkerRequest) -> WorkerReply:
         if request.kind != RequestKind.ONLINE:
-            return await worker.ask(request)
+            return await ask_chunk(self.name, worker, request, self.limits.chunk_seconds)
         seconds, began = self.limits.deadline_seconds, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(seconds):

@@ -12,13 +12,14 @@ TFLITE, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
-    """The limits of one version's online predictions.
+    """The limits of one version's predictions.
 
     Args:
         wait_seconds: How long a prediction waits for a version that is being loaded.
         deadline_seconds: How long it may take once the version is loaded.
         max_requests: Most predictions at the same time, waiting ones counted.
         max_bytes: Most bytes of their bodies.
+        chunk_seconds: How long a worker may answer nothing while it has a chunk of a batch.
         idle_seconds: How long a version with `minNodes` 0 stays loaded without a prediction.
     """
 
@@ -26,6 +27,7 @@ class RequestLimits:
     deadline_seconds: float = 60
     max_requests: int = 256
     max_bytes: int = 256_000_000
+    chunk_seconds: float = 600
     idle_seconds: float = 300
 
 
@@ -36,6 +38,7 @@ class WorkerLimits:
     Args:
         threads: How many batches run at the same time, each on one thread; 0 is one for each core.
         max_batch: Most images in one forward pass.
+        stuck_seconds: How long a thread may work on one batch before the worker ends itself.
         max_instances: Most instances in one online prediction.
         max_picture_bytes: Largest encoded image.
         max_picture_pixels: Most pixels of an image.
@@ -44,6 +47,7 @@ class WorkerLimits:
 
     threads: int = 0
     max_batch: int = 8
+    stuck_seconds: float = 60
     max_instances: int = 10_000
     max_picture_bytes: int = 10_000_000
     max_picture_pixels: int = MAX_PIXELS

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from pipeline.engine.serving.watchdog import Watchdog
 from pipeline.errors import DeadlineExceeded, Internal, PipelineError
 from pipeline.types import Float32Outputs, UInt8Image, UInt8Images
 
@@ -85,11 +86,13 @@ class MicroBatcher:
     Args:
         networks: One for each worker thread.
         max_batch: Most images in one forward pass.
+        watchdog: Watches each batch.
     """
 
-    def __init__(self, networks: Sequence[Network], *, max_batch: int) -> None:
+    def __init__(self, networks: Sequence[Network], *, max_batch: int, watchdog: Watchdog) -> None:
         self._num_threads = len(networks)
         self._max_batch = max_batch
+        self._watchdog = watchdog
         self._numbers = itertools.count()
         self._queue: list[tuple[bool, int, PredictRequest]] = []
         self._changed = threading.Condition()
@@ -120,14 +123,18 @@ class MicroBatcher:
 
     def _run(self, network: Network) -> None:
         while True:
-            batch = [(request, pixels) for request in self._take() if (pixels := _read(request)) is not None]
-            if not batch:
-                continue
-            with self._changed:
-                self._sizes.append(len(batch))
-            requests = [request for request, _ in batch]
-            for request, response in zip(requests, _predict(network, batch), strict=True):
-                request.done(response)
+            requests = self._take()
+            with self._watchdog.watch():
+                self._answer(network, requests)
+
+    def _answer(self, network: Network, requests: Sequence[PredictRequest]) -> None:
+        batch = [(request, pixels) for request in requests if (pixels := _read(request)) is not None]
+        if not batch:
+            return
+        with self._changed:
+            self._sizes.append(len(batch))
+        for (request, _), response in zip(batch, _predict(network, batch), strict=True):
+            request.done(response)
 
 
 def _read(request: PredictRequest) -> UInt8Image | None:

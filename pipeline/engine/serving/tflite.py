@@ -29,6 +29,7 @@ from pipeline.engine.serving.instances import (
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest, worker_failed
 from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
+from pipeline.engine.serving.watchdog import Watchdog
 from pipeline.errors import ApiError, InvalidArgument, PipelineError
 from pipeline.pixels.host import resize_picture
 from pipeline.tflite.manifest import read_manifest
@@ -131,7 +132,9 @@ class TFLiteWorker:
         self._model = models[0]  # only its labels and sizes are read here: it runs on its own thread
         self._spec = manifest.spec
         self._limits = limits
-        self._batcher = MicroBatcher(models, max_batch=limits.max_batch)
+        self._batcher = MicroBatcher(
+            models, max_batch=limits.max_batch, watchdog=Watchdog(limits.stuck_seconds)
+        )
         self._send = send
 
     def accept(self, number: int, request: WorkerRequest) -> None:

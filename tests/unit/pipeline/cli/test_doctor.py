@@ -16,6 +16,7 @@ import pipeline.stack
 from pipeline import airflow_api
 from pipeline.airflow_api import ImportFailure
 from pipeline.config import SHIPPED_CLASSIFIERS
+from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.stack.status import ProcessState
 from tests.fakes.stack import stack_status
 
@@ -208,6 +209,29 @@ class TestRunningStack:
         lost = findings()["engine database"]
         assert lost["state"] == "broken"
         assert "cats (1 versions). `graft engine rebuild`" in lost["detail"]
+
+    def test_a_damaged_version_is_named_with_its_file(
+        self, findings: Findings, run_stack: Callable[..., None], httpserver: HTTPServer
+    ) -> None:
+        run_stack()
+        httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
+        httpserver.expect_request("/api/v2/monitor/health").respond_with_data("", status=500)
+        model = "projects/local/models/cats"
+        httpserver.clear()
+        httpserver.expect_request("/healthz").respond_with_json({"status": "ok"})
+        httpserver.expect_request("/v1/projects/local/models").respond_with_json(
+            {"models": [{"name": model}]}
+        )
+        message = f"{DAMAGED_FILES} in gs://graft/models/cats/v1/: saved_model.pb changed."
+        versions = [
+            {"name": f"{model}/versions/v1", "state": "FAILED", "errorMessage": message},
+            {"name": f"{model}/versions/v2", "state": "FAILED", "errorMessage": "Failed to load model."},
+            {"name": f"{model}/versions/v3", "state": "READY"},
+        ]
+        httpserver.expect_request(f"/v1/{model}/versions").respond_with_json({"versions": versions})
+        found = findings()
+        assert found["model cats"]["state"] == "broken"
+        assert found["model cats"]["detail"] == f"v1 is not served. {message}"
 
     def test_a_mistake_that_a_yaml_check_names_is_not_repeated(
         self,

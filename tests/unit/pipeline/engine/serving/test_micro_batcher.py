@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
+from pipeline.engine.serving.watchdog import Watchdog
 from pipeline.errors import DeadlineExceeded, Internal, PipelineError
 
 SIDE = 2
@@ -68,7 +69,7 @@ def refuse():
 
 def test_a_free_thread_takes_a_single_image_at_once():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=4)
+    batcher = MicroBatcher([network], max_batch=4, watchdog=Watchdog(60))
     batcher.submit([answers.image(7)], is_online=True)
     assert answers.wait(1)[7].outputs.tolist() == [7.0]
     assert network.batches == [[7]]
@@ -78,7 +79,7 @@ def test_a_free_thread_takes_a_single_image_at_once():
 
 def test_queued_images_form_one_batch_up_to_its_largest_size():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=4)
+    batcher = MicroBatcher([network], max_batch=4, watchdog=Watchdog(60))
     occupy(network, batcher, answers)
     for level in range(10, 16):  # each a request of its own
         batcher.submit([answers.image(level)], is_online=True)
@@ -90,7 +91,7 @@ def test_queued_images_form_one_batch_up_to_its_largest_size():
 
 def test_threads_share_the_queue():
     networks, answers = [FakeNetwork(), FakeNetwork()], Answers()
-    batcher = MicroBatcher(networks, max_batch=8)
+    batcher = MicroBatcher(networks, max_batch=8, watchdog=Watchdog(60))
     for network in networks:
         network.gate.clear()
     batcher.submit([answers.image(1), answers.image(2)], is_online=True)
@@ -105,7 +106,7 @@ def test_threads_share_the_queue():
 
 def test_online_images_go_before_those_of_batches():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=2)
+    batcher = MicroBatcher([network], max_batch=2, watchdog=Watchdog(60))
     occupy(network, batcher, answers)
     batcher.submit([answers.image(level) for level in (20, 21)], is_online=False)
     batcher.submit([answers.image(level) for level in (10, 11)], is_online=True)
@@ -116,7 +117,7 @@ def test_online_images_go_before_those_of_batches():
 
 def test_a_bad_image_never_fails_its_neighbours():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8)
+    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
     occupy(network, batcher, answers)
 
     def crash():
@@ -141,14 +142,16 @@ def test_a_bad_image_never_fails_its_neighbours():
 
 def test_a_batch_of_only_bad_images_runs_no_network():
     network, answers = FakeNetwork(), Answers()
-    MicroBatcher([network], max_batch=8).submit([answers.image(5, refuse)], is_online=True)
+    MicroBatcher([network], max_batch=8, watchdog=Watchdog(60)).submit(
+        [answers.image(5, refuse)], is_online=True
+    )
     assert isinstance(answers.wait(1)[5], PredictionFailed)
     assert network.batches == []
 
 
 def test_a_network_that_fails_leaves_its_thread_alive():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8)
+    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
     batcher.submit([answers.image(66)], is_online=True)
     assert isinstance(answers.wait(1)[66], Internal)
     batcher.submit([answers.image(7)], is_online=True)
@@ -157,7 +160,7 @@ def test_a_network_that_fails_leaves_its_thread_alive():
 
 def test_a_request_past_its_deadline_is_not_predicted():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8)
+    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
     occupy(network, batcher, answers)
     late = answers.image(9, deadline=time.monotonic() - 0.001)
     batcher.submit([late, answers.image(10, deadline=time.monotonic() + 60)], is_online=True)

@@ -172,6 +172,32 @@ def test_a_worker_that_answers_nothing_is_killed_and_replaced(tmp_path):
     asyncio.run(run())
 
 
+def test_a_worker_that_answers_no_chunk_of_a_batch_is_killed(tmp_path):
+    async def run():
+        pool = FakePool()
+        deployment, _release = await start_slow(pool, tmp_path, chunk_seconds=0.05)
+        with pytest.raises(DeadlineExceeded, match="part of the batch in 0.05 s"):
+            await deployment.ask(BATCH)
+        assert b"served_by" in (await deployment.ask(ONLINE)).payload
+        assert [worker.closed.is_set() for worker in pool.loaded] == [True, False]
+        await deployment.close()
+
+    asyncio.run(run())
+
+
+def test_a_chunk_of_a_batch_waits_for_a_worker_that_answers_others(tmp_path):
+    async def run():
+        pool = FakePool()
+        deployment, release = await start_slow(pool, tmp_path, chunk_seconds=0.02)
+        pool.loaded[0].last_reply = float("inf")
+        asyncio.get_running_loop().call_later(0.2, release.set)
+        assert (await deployment.ask(replace(BATCH, payload=b'"x"'))).count == 1
+        assert not pool.loaded[0].closed.is_set()
+        await deployment.close()
+
+    asyncio.run(run())
+
+
 def test_a_busy_worker_that_answers_others_is_not_killed(tmp_path):
     async def run():
         pool = FakePool()
