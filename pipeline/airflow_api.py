@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import requests
 
 from pipeline.errors import StackError, StackUnavailable
-from pipeline.patience import Clock, call_patiently
+from pipeline.patience import PATIENCE_SECONDS, Clock, call_patiently
 from pipeline.types import JsonDict, JsonObject, JsonValue
 
 PAGE_SIZE = 100
@@ -124,7 +124,7 @@ class AirflowApi:
         password: str,
         *,
         timeout_seconds: float = 60,
-        patience_seconds: float = 30,
+        patience_seconds: float = PATIENCE_SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self.url = url.rstrip("/")

@@ -29,6 +29,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
     UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
+    DamagedObject       (final)   the bytes are not those that were written
   FormatTooNew                    a newer version of Graft wrote this file
   RecordInvalid                   a file in a bucket is not the record that it should be
   PlatformError                   the v1 API said no: status, reason, request id
@@ -198,6 +199,12 @@ class StorageError(PipelineError):
 
 class ObjectNotFound(StorageError):
     """No object has this URI."""
+
+    transient = False
+
+
+class DamagedObject(StorageError):
+    """The bytes of an object are not those that were written."""
 
     transient = False
 

@@ -11,6 +11,8 @@ from pipeline.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
+# More than two whole time-outs of a request: Airflow on SQLite can keep one waiting for a lock for a minute.
+PATIENCE_SECONDS = 150.0
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 15.0
 AnswerT = TypeVar("AnswerT")

@@ -47,6 +47,7 @@ class HistoryEvent(Record):
     """
 
     FORMAT: ClassVar[int | None] = 1
+    IS_SIGNED: ClassVar[bool] = True
     OMITS_DEFAULTS: ClassVar[bool] = True
 
     event: EventType

@@ -11,9 +11,11 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from pathlib import Path
 
 from pipeline.artifacts.codec import build_record
 from pipeline.artifacts.fingerprint import FINGERPRINT_KEYS, ImageFingerprint
+from pipeline.artifacts.integrity import damaged
 from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
 from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.errors import RecordInvalid
@@ -154,17 +156,36 @@ class Manifest:
 
         Raises:
             ObjectNotFound: if there is no such version.
+            DamagedObject: if the file is not the one that was written.
         """
         unknown = set(columns or ()) - _KEYS
         if unknown:
             raise ValueError(f"a manifest has no column {', '.join(sorted(unknown))}")
-        with self.folder.storage.local_path(self.folder.manifest).open("rb") as file:
+        path = self.folder.storage.local_path(self.folder.manifest)
+        _check_digest(self.folder, path)
+        with path.open("rb") as file:
             for line in file:
                 yield ManifestRow.from_dict(_select(json.loads(line), columns))
 
     def write(self, rows: Iterable[ManifestRow]) -> None:
         """Write the rows; the object appears whole."""
         self.folder.storage.write_bytes(self.folder.manifest, format_manifest(rows))
+
+
+def _check_digest(folder: DatasetVersionFolder, path: Path) -> None:
+    """Compare the file with the digest in the version's description, once while it stays as it is."""
+    facts = path.stat()
+    state = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    if _CHECKED.get(path) == state or not folder.storage.exists(folder.croissant):
+        return
+    file = folder.storage.read_json(folder.croissant)["distribution"][0]
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != file["sha256"]:
+            raise damaged(folder.manifest, f"{folder.croissant} has another digest of it")
+    _CHECKED[path] = state
+
+
+_CHECKED: dict[Path, tuple[int, int, int]] = {}
 
 
 def _select(value: JsonObject, columns: Collection[str] | None) -> JsonObject:

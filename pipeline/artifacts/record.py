@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from pipeline.artifacts.formats import check_format
+from pipeline.artifacts.integrity import check_record, damaged, sign_record
 from pipeline.errors import ObjectNotFound, RecordInvalid
 from pipeline.storage import Storage
 from pipeline.types import JsonDict, JsonObject
@@ -24,6 +25,7 @@ class Record:
 
     FORMAT: ClassVar[int | None] = None  # written with the record where it has one
     FORMAT_KEY: ClassVar[str] = "format"
+    IS_SIGNED: ClassVar[bool] = False  # whether it is written with a digest of its own, against damage
     OMITS_DEFAULTS: ClassVar[bool] = False  # whether a field that has its default has no key
 
     def to_dict(self) -> JsonDict:
@@ -53,8 +55,16 @@ class Record:
 
     @classmethod
     def read(cls, storage: Storage, uri: str) -> Self:
-        """Read a record from a bucket."""
-        return cls.from_dict(storage.read_json(uri))
+        """Read a record from a bucket.
+
+        Raises:
+            DamagedObject: if it is not what was written, naming it.
+        """
+        try:
+            value = storage.read_json(uri)
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise damaged(uri, str(error)) from error
+        return cls.from_dict(check_record(value, uri))
 
     @classmethod
     def find(cls, storage: Storage, uri: str) -> Self | None:
@@ -66,7 +76,8 @@ class Record:
 
     def write(self, storage: Storage, uri: str) -> None:
         """Write the record to a bucket."""
-        storage.write_json(uri, self.to_dict())
+        value = self.to_dict()
+        storage.write_json(uri, sign_record(value) if self.IS_SIGNED else value)
 
 
 _ADAPTERS: dict[type[Record], TypeAdapter[Record]] = {}  # one takes milliseconds to make

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StackError
+from pipeline.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from pipeline.airflow_api import AirflowApi
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.ml_engine.protocol import MLEngine
     from pipeline.stack import StackStatus
-
-# More than two whole time-outs of a request: Airflow on SQLite can keep one waiting for a lock for a minute.
-PATIENCE_SECONDS = 150.0
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:

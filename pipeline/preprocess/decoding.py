@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.artifacts.integrity import read_blob
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_resized, picture_facts
@@ -90,7 +91,7 @@ def _decode(
     for blob in blobs:
         if stopped.is_set():
             break
-        data = workspace.storage.read_bytes(workspace.blob(blob))
+        data = read_blob(workspace.storage, workspace.blob(blob))
         with room.taken_by(_num_pixels(data)):
             results.append(function(data))
     return results

@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 
 from pipeline.artifacts.dataset import DatasetInfo, list_versions, read_info
+from pipeline.artifacts.integrity import read_blob
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.pack import PackedShard, PackedTests, PackIndex, ShardRow, read_pack_index
 from pipeline.artifacts.steps import PackItem, PackResult
@@ -206,5 +207,5 @@ def _write_tests(workspace: Workspace, index: PackIndex) -> bool:
 
 def _encode_tests(workspace: Workspace, rows: Iterable[ManifestRow]) -> Iterator[bytes]:
     for row in rows:
-        data = base64.b64encode(workspace.storage.read_bytes(workspace.blob(row.blob))).decode()
+        data = base64.b64encode(read_blob(workspace.storage, workspace.blob(row.blob))).decode()
         yield json.dumps({"key": row.id, "inputs": {"b64": data}}).encode() + b"\n"

@@ -120,7 +120,7 @@ class DirectoryBucket:
         except OSError as error:
             raise StorageError(f"Writing {path} failed: {error}", key=key) from error
         finally:
-            with suppress(FileNotFoundError, NotADirectoryError):
+            with suppress(OSError):  # it is not there, or the file system has become read-only
                 part.unlink()
 
     def _link(self, part: Path, path: Path) -> bool:
@@ -168,7 +168,10 @@ class DirectoryBucket:
         path = self._path(key)
         if not self._is_inside(path.parent):
             return
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"Deleting {path} failed: {error}", key=key) from error
         parent = path.parent
         while parent != self.root and parent.is_relative_to(self.root):
             try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pipeline
+from pipeline.artifacts.integrity import keep_addressed
 from pipeline.artifacts.workspace import Workspace
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
@@ -81,7 +82,7 @@ def stage_package(workspace: Workspace) -> str:
 def upload_package(workspace: Workspace, package: Package) -> str:
     """Upload a package unless it is there; return its URI."""
     uri = workspace.package(package.digest)
-    workspace.storage.create_bytes(uri, package.data)
+    keep_addressed(workspace.storage, uri, package.data)
     return uri
 
 

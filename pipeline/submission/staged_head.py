@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from pipeline.artifacts.integrity import keep_addressed
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, StorageError
 from pipeline.trainer.head_file import find_builder
@@ -49,5 +50,5 @@ def stage_head_text(workspace: Workspace, data: bytes, *, origin: str) -> Staged
     find_builder(data, origin=origin)
     digest = hashlib.sha256(data).hexdigest()
     uri = workspace.head_file(digest)
-    workspace.storage.create_bytes(uri, data)
+    keep_addressed(workspace.storage, uri, data)
     return StagedHead(uri=uri, digest=digest)

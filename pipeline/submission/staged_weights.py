@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.integrity import is_intact, keep_addressed
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
 from pipeline.backbones.imagenet_file import find_imagenet_file, hash_file
@@ -60,13 +61,13 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     pointer = workspace.weights_source(f"{backbone.name}-{digest.replace(':', '-')}-{_CONVERSION}")
     if storage.exists(pointer):
         staged = StagedWeights(**storage.read_json(pointer))
-        if storage.exists(staged.uri):
+        if is_intact(storage, staged.uri, staged.digest):
             return staged
     arrays = _convert(backbone, source or find_imagenet_file(backbone))
     data = write_npz(check_weights(arrays, backbone))
     digest = hashlib.sha256(data).hexdigest()
     staged = StagedWeights(uri=workspace.weights(digest), digest=digest)
-    storage.create_bytes(staged.uri, data)
+    keep_addressed(storage, staged.uri, data)
     storage.write_json(pointer, asdict(staged))
     logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
     return staged

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from pipeline.engine.models.version_files import VersionFiles
 from pipeline.engine.store import VersionRow
+from pipeline.errors import StorageError
 from pipeline.storage import Storage
 from tests.fakes.engine import FakeParts
 
@@ -135,3 +136,48 @@ def test_a_copy_of_the_engine_is_registered_again_where_it_is_and_stays_if_it_do
     assert v1.deploy("M", "v1", uri)["response"]["state"] == "READY"
     v1.wait_done(v1("DELETE", "models/M/versions/v1"))
     assert parts.storage.list_uris("gs://graft/") == []
+
+
+def test_a_deletion_is_finished_once_the_bucket_can_be_written_again(model, parts, monkeypatch):
+    model.deploy("M", "v1", parts.export("gs://other/export", *NAMES))
+    model.deploy("M", "v2", "gs://other/export")
+    failures = iter([StorageError("Deleting failed: Read-only file system")] * 3)
+    delete = Storage.delete
+
+    def fail(storage, uri):
+        if error := next(failures, None):
+            raise error
+        delete(storage, uri)
+
+    monkeypatch.setattr(Storage, "delete", fail)
+    assert "error" not in model.wait_done(model("DELETE", "models/M/versions/v2"))
+    assert model.error("GET", "models/M/versions/v2", code=404)
+    assert parts.storage.list_uris("gs://graft/models/M/v2/") == []
+    assert next(failures, None) is None
+
+
+def test_a_creation_goes_on_once_the_bucket_can_be_written_again(model, parts, monkeypatch):
+    failures = iter([StorageError("Writing failed: No space left on device")] * 3)
+    write = Storage.write_json
+
+    def fail(storage, uri, value):
+        if error := next(failures, None):
+            raise error
+        write(storage, uri, value)
+
+    monkeypatch.setattr(Storage, "write_json", fail)
+    assert model.deploy("M", "v1", parts.export("gs://other/export", *NAMES))["response"]["state"] == "READY"
+    assert next(failures, None) is None
+
+
+def test_a_creation_that_cannot_be_written_for_long_fails_and_says_why(model, parts, monkeypatch):
+    monkeypatch.setattr("pipeline.engine.models.rollout.CREATE_PATIENCE_SECONDS", 0.2)
+
+    def fail(storage, uri, value):
+        raise StorageError("Writing failed: No space left on device")
+
+    monkeypatch.setattr(Storage, "write_json", fail)
+    body = {"name": "v1", "deploymentUri": parts.export("gs://other/export", *NAMES)}
+    operation = model.wait_done(model("POST", "models/M/versions", body))
+    assert "No space left" in operation["error"]["message"]
+    assert model("GET", "models/M/versions/v1")["state"] == "FAILED"

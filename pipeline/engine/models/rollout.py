@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +21,7 @@ from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
-from pipeline.engine.store import ModelRow, OperationRow, Store, VersionRow
+from pipeline.engine.store import RETRY_SECONDS, ModelRow, OperationRow, Store, VersionRow
 from pipeline.engine.v1.responses import Version, VersionState
 from pipeline.errors import (
     Cancelled,
@@ -27,11 +30,14 @@ from pipeline.errors import (
     FailedPrecondition,
     Internal,
     PipelineError,
+    StorageError,
 )
 from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
+
+CREATE_PATIENCE_SECONDS = 60.0  # how long the creation of a version waits for a bucket that is full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +114,8 @@ class Rollout:
 
     async def _deploy(self, version: VersionRow, operation: OperationRow) -> Deployment:
         source = version_spec(version).deployment_uri
-        await asyncio.to_thread(self.files.copy, self._place(version), source)
+        copy = partial(self.files.copy, self._place(version), source)
+        await self._write(copy, patience_seconds=CREATE_PATIENCE_SECONDS)
         deployment = self._deployment(version)
         await self._operations.cancellable(operation, deployment.start())
         return deployment
@@ -139,7 +146,21 @@ class Rollout:
         await asyncio.to_thread(shutil.rmtree, self._directory(version), ignore_errors=True)
         place, source = self._place(version), version_spec(version).deployment_uri
         if not (has_failed and self.files.is_in_place(place, source)):
-            await asyncio.to_thread(self.files.remove, place)
+            await self._write(partial(self.files.remove, place))
+
+    async def _write(self, work: Callable[[], None], *, patience_seconds: float = float("inf")) -> None:
+        """Change the bucket, again with back-off while it cannot be changed: what was accepted is done."""
+        deadline = time.monotonic() + patience_seconds
+        for seconds in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            try:
+                await asyncio.to_thread(work)
+            except StorageError as error:
+                if not error.transient or time.monotonic() > deadline:
+                    raise
+                log.warning("%s Trying again in %g s.", error.message, seconds)
+            else:
+                return
+            await asyncio.sleep(seconds)
 
     async def finish_deletion(self, operation: OperationRow) -> None:
         """Stop the worker and remove the files and the row; may be repeated after a crash."""
@@ -153,9 +174,8 @@ class Rollout:
         if version is None:
             return
         if version.error_message is None:  # it was served; the engine that made it may have kept no record
-            await asyncio.to_thread(
-                self.files.adopt, self._place(version), version_spec(version).deployment_uri
-            )
+            source = version_spec(version).deployment_uri
+            await self._write(partial(self.files.adopt, self._place(version), source))
         await self._remove_files(version, has_failed=bool(version.error_message))
         await self._store.retry(partial(self._delete_row, version))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from pipeline.artifacts.manifest import (
     COLUMNS,
     DIGEST_FIELDS,
     LATER_FIELDS,
+    Manifest,
     ManifestRow,
     version_of,
 )
-from pipeline.errors import ObjectNotFound, RecordInvalid
+from pipeline.errors import DamagedObject, ObjectNotFound, RecordInvalid
 from tests.fakes.pictures import storage_in
-from tests.fakes.rows import manifest_of, manifest_row
+from tests.fakes.rows import dataset_folder, manifest_of, manifest_row
 
 # Rows as they were written before records had types: decoded, not decoded, and relabelled by a person.
 OLD_ROWS = [
@@ -113,3 +115,19 @@ class TestRows:
 
 def test_every_field_of_a_fingerprint_has_its_key() -> None:
     assert [each.name for each in fields(ImageFingerprint)] == list(FINGERPRINT_KEYS)
+
+
+def test_a_manifest_that_is_not_the_one_that_was_written_is_named(tmp_path: Path) -> None:
+    storage = storage_in(tmp_path)
+    folder = dataset_folder(storage, "toys").version("d_1")
+    manifest = Manifest(folder)
+    manifest.write([ManifestRow.from_dict(OLD_ROWS[0])])
+    intact = storage.read_bytes(folder.manifest)
+    digest = hashlib.sha256(intact).hexdigest()
+    storage.write_json(folder.croissant, {"distribution": [{"sha256": digest}]})
+    assert [row.label for row in manifest.rows()] == ["ant"]
+    storage.write_bytes(folder.manifest, intact.replace(b"ant", b"cat"))
+    with pytest.raises(DamagedObject, match=f"{folder.manifest} is damaged: .*croissant.json"):
+        list(manifest.rows())
+    storage.write_bytes(folder.manifest, intact)
+    assert [row.label for row in manifest.rows(["label"])] == ["ant"]

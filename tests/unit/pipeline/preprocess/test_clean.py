@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -374,12 +375,20 @@ class TestLedgersOfAnEarlierRelease:
             del row["sketch"]
         storage.write_bytes(uri, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
+    def describe(self, folder: str, storage: Storage) -> None:
+        """Describe the manifest as that release did."""
+        description = storage.read_json(f"{folder}/croissant.json")
+        manifest = storage.read_bytes(f"{folder}/manifest.jsonl")
+        description["distribution"][0]["sha256"] = hashlib.sha256(manifest).hexdigest()
+        storage.write_json(f"{folder}/croissant.json", description)
+
     def test_facts_are_found_again_and_nobody_moves(self, toys: Path, storage: Storage) -> None:
         first = clean(toys, storage)
         ledger = f"{WORKSPACE}/datasets/toys/splits.jsonl"
         before = storage.read_bytes(ledger)
         for uri in (ledger, f"{first.uri}/manifest.jsonl"):
             self.strip(uri, storage)
+        self.describe(first.uri, storage)
         (toys / "ant" / "0000.png").unlink()
         second = clean(toys, storage)
         assert second.decoded == 23

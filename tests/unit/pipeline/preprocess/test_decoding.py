@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def keep(storage: Storage, files: list[bytes]) -> list[str]:
-    names = [f"{number:064x}" for number in range(len(files))]
+    names = [hashlib.sha256(data).hexdigest() for data in files]
     for name, data in zip(names, files, strict=True):
         storage.create_bytes(f"{WORKSPACE}/blobs/{name}", data)
     return names

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -392,3 +393,20 @@ class TestLinks:
         (tmp_path / "real" / "b").symlink_to("a")
         assert storage.read_bytes("gs://graft/b") == b"1"
         assert storage.list_uris("gs://graft/") == ["gs://graft/a", "gs://graft/b"]
+
+
+@pytest.mark.parametrize("call", ["write_bytes", "delete"])
+def test_a_file_system_that_becomes_read_only_is_a_transient_error(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    storage.write_bytes("gs://graft/a", b"1")
+
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pipeline.storage.buckets.os.open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # Linux refuses it also where there is no such file
+    arguments = (b"2",) if call == "write_bytes" else ()
+    with pytest.raises(StorageError, match="Read-only file system") as caught:
+        getattr(storage, call)("gs://graft/a", *arguments)
+    assert caught.value.transient
