@@ -160,12 +160,14 @@ def forget(
 ) -> None:
     """Take a picture down: the next version is without it. Lists the model versions it went into."""
     from pipeline.deploy.affected import find_affected_versions
+    from pipeline.deploy.lock import acquire_lock
     from pipeline.errors import ConfigError
     from pipeline.preprocess.takedown import forget_picture
 
     workspace = open_workspace()
     try:
-        forgotten = forget_picture(workspace, name, picture)
+        with acquire_lock(workspace, name, subject="takedowns"):
+            forgotten = forget_picture(workspace, name, picture)
     except ConfigError as error:
         raise UsageError(str(error)) from error
     affected = find_affected_versions(workspace, name, forgotten.versions)

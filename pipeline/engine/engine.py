@@ -146,7 +146,7 @@ class Engine:
             parts.pool,
             project=parts.project,
             scratch=scratch,
-            chunk_seconds=self.settings.batch_chunk_seconds,
+            limits=_deployment_config(parts, self.settings).limits,
         )
         slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
         self.runner = JobRunner(self.store, parts.backend, predictor, slots)

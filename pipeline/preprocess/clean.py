@@ -17,14 +17,19 @@ from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import Manifest, ManifestRow, RowStatus, version_of
 from pipeline.artifacts.split_registry import SplitAssignment, SplitRegistry
 from pipeline.artifacts.steps import CleanResult
-from pipeline.artifacts.takedowns import read_takedowns
+from pipeline.artifacts.takedowns import Takedown, read_takedowns
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.config import Classifier
 from pipeline.errors import EmptyDataset, SplitError
 from pipeline.pixels.conversion import CONVERTED, REMEDIES, name_format
 from pipeline.pixels.spec import FORMATS
 from pipeline.preprocess.cards.card import describe_version
-from pipeline.preprocess.decisions import apply_decisions, apply_takedowns, read_decisions
+from pipeline.preprocess.decisions import (
+    apply_decisions,
+    apply_takedowns,
+    parse_decisions,
+    read_decision_file,
+)
 from pipeline.preprocess.decoding import map_blobs
 from pipeline.preprocess.dedup.fingerprint import examine_picture, recall_examination
 from pipeline.preprocess.dedup.grouping import Grouping, Picture, group_pictures
@@ -57,6 +62,8 @@ class CleanState:
         registry: Assignments of earlier versions as they are stored.
         assigned: Those of them that the split keeps to; all but the pictures that were taken down.
         grouping: Groups of near duplicates.
+        takedowns: The pictures that were taken down when the version was begun.
+        decisions: The file of decisions as it was then.
     """
 
     workspace: Workspace
@@ -70,11 +77,18 @@ class CleanState:
     registry: list[SplitAssignment] = field(default_factory=list)
     assigned: list[SplitAssignment] = field(default_factory=list)
     grouping: Grouping = field(default_factory=Grouping)
+    takedowns: Sequence[Takedown] = ()
+    decisions: bytes | None = None
 
     @property
     def folder(self) -> DatasetFolder:
         """The dataset's."""
         return self.workspace.dataset(self.classifier.name)
+
+    @property
+    def is_outdated(self) -> bool:
+        """True if a picture was taken down since the version was begun."""
+        return read_takedowns(self.folder) != self.takedowns
 
     @property
     def method(self) -> str:
@@ -120,6 +134,18 @@ def build_dataset_version(
         ExpectationFailed: if the data gate is set to fail; the version is there to be looked at.
     """
     index = FetchIndex(workspace.storage, fetched)
+    while True:
+        result = _build_version(workspace, classifier, index, run_id)
+        if result is not None:
+            log.info("%s", result)
+            return result
+        log.warning("A picture was taken down while the version was made; it is made again.")
+
+
+def _build_version(
+    workspace: Workspace, classifier: Classifier, index: FetchIndex, run_id: str
+) -> CleanResult | None:
+    """Make a version; None if a picture was taken down meanwhile, which a later version must not hold."""
     head, entries = index.head(), list(index.rows())
     state = CleanState(
         workspace=workspace,
@@ -139,15 +165,18 @@ def build_dataset_version(
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
     state.warnings += check_levels(state.rows, levels)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
+    if state.is_outdated:
+        return None
     if state.is_sticky:
         extend_registry(state.folder, state.registry, state.assigned, state.rows, state.grouping)
     info = describe_version(
         state.rows, state.classes, state.warnings, version=version_of(state.rows, state.classes),
         classifier=classifier, run_id=run_id, requests=head.requests, method=state.method,
     )  # fmt: skip
-    result = publish_version(workspace, classifier, info, state.rows, decoded=state.decoded)
-    log.info("%s", result)
-    return result
+    result = publish_version(
+        workspace, classifier, info, state.rows, decoded=state.decoded, decisions=state.decisions
+    )
+    return None if state.is_outdated else result
 
 
 def _describe_conversions(converted: Mapping[str, int]) -> list[str]:
@@ -202,15 +231,15 @@ def _manifest_row(row: FetchedRow, examined: ImageFingerprint | str) -> Manifest
 
 def _apply_decisions(state: CleanState) -> None:
     """Do what people decided about single pictures, and leave out what they took down."""
-    takedowns = read_takedowns(state.folder)
-    gone = {takedown.id for takedown in takedowns}
+    state.takedowns = read_takedowns(state.folder)
+    state.decisions = read_decision_file(state.folder)
+    decisions = parse_decisions(state.decisions, state.folder.decisions)
+    gone = {takedown.id for takedown in state.takedowns}
     if state.is_sticky:
         state.registry = list(SplitRegistry(state.folder).rows())
         state.assigned = [picture for picture in state.registry if picture.id not in gone]
-    rows = apply_takedowns(state.rows, takedowns)
-    state.rows, warnings = apply_decisions(
-        rows, read_decisions(state.folder), state.classes, state.folder.decisions
-    )
+    rows = apply_takedowns(state.rows, state.takedowns)
+    state.rows, warnings = apply_decisions(rows, decisions, state.classes, state.folder.decisions)
     state.warnings += warnings
 
 

@@ -51,11 +51,23 @@ def read_decisions(dataset: DatasetFolder) -> list[Decision]:
     Raises:
         ConfigError: naming the file, the line and what it should be.
     """
-    uri = dataset.decisions
+    return parse_decisions(read_decision_file(dataset), dataset.decisions)
+
+
+def read_decision_file(dataset: DatasetFolder) -> bytes | None:
+    """Return the bytes of `decisions.csv`; None where there is no such file."""
     try:
-        text = dataset.storage.read_bytes(uri).decode("utf-8-sig")
+        return dataset.storage.read_bytes(dataset.decisions)
     except ObjectNotFound:
+        return None
+
+
+def parse_decisions(data: bytes | None, uri: str) -> list[Decision]:
+    """Read the bytes of `decisions.csv`, as `read_decisions`."""
+    if data is None:
         return []
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{uri}: not UTF-8 text: {error}. Save it as CSV in UTF-8.", origin=uri) from error
     reader = csv.DictReader(io.StringIO(text))

@@ -32,6 +32,7 @@ def publish_version(
     rows: Sequence[ManifestRow],
     *,
     decoded: int,
+    decisions: bytes | None = None,
 ) -> CleanResult:
     """Write the version; let it be the latest unless the data gate holds it back.
 
@@ -41,6 +42,7 @@ def publish_version(
         info: The version as a whole.
         rows: Its rows.
         decoded: Pictures that were decoded for it.
+        decisions: The file of decisions that were applied; kept with the version.
 
     Raises:
         ExpectationFailed: if the data gate is set to fail; the version is there to be looked at.
@@ -54,7 +56,7 @@ def publish_version(
         churn = find_label_churn(Manifest(folder).rows(COLUMNS), rows)
     verdict = check_expectations(Snapshot.of(info), before, classifier.dataset.expect, churn=churn)
     info = replace(info, previous=latest.version if before else None, expect=verdict)
-    stored = write_version(workspace, info, rows)
+    stored = write_version(workspace, info, rows, decisions=decisions)
     if stored.run_id == info.run_id and latest.version == info.version:
         verdict = stored.expect  # a retry: the first try compared the version with the one before it
     write_latest(dataset, info.version, held=verdict.outcome.is_held)

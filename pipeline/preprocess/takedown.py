@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,7 +48,22 @@ def forget_picture(workspace: Workspace, dataset: str, name: str) -> Forgotten:
         ConfigError: if the name fits no picture, or several different ones by their first characters.
     """
     folder = workspace.dataset(dataset)
-    everything = list(_all_rows(folder))
+    _take_down(folder, dataset, name, list(_all_rows(folder)))
+    # Read again, for a run may have published a version meanwhile; one that does so later heeds the takedown.
+    rows = list(_all_rows(folder))
+    return _what_it_reaches(name, rows, _equal_rows(name, rows))
+
+
+def _equal_rows(name: str, everything: Sequence[tuple[str, ManifestRow]]) -> list[tuple[str, ManifestRow]]:
+    """Return the rows that a name means, and those of the same pictures."""
+    named = [row for _, row in everything if names_picture(name, row)]
+    ids = {row.id for row in named if row.id is not None}
+    return [(version, row) for version, row in everything if row in named or row.id in ids]
+
+
+def _take_down(
+    folder: DatasetFolder, dataset: str, name: str, everything: Sequence[tuple[str, ManifestRow]]
+) -> None:
     named = [row for _, row in everything if names_picture(name, row)]
     is_address = "://" in name
     ids = sorted({row.id for row in named if row.id is not None})
@@ -62,16 +77,21 @@ def forget_picture(workspace: Workspace, dataset: str, name: str) -> Forgotten:
             "characters), or its address.",
             picture=name,
         )
-    equal = [(version, row) for version, row in everything if row in named or row.id in ids]
+    _record(folder, name, [row for _, row in _equal_rows(name, everything)])
+
+
+def _what_it_reaches(
+    name: str, everything: Sequence[tuple[str, ManifestRow]], equal: Sequence[tuple[str, ManifestRow]]
+) -> Forgotten:
     rows = [row for _, row in equal]
-    _record(folder, name, rows)
+    ids = sorted({row.id for row in rows if row.id is not None})
     versions: dict[str, str] = {}
     for version, row in equal:
         if row.split is not None:
             versions[version] = row.split if versions.get(version) != "train" else "train"
     groups = {row.group for row in rows if row.group is not None}
     alike = {row.id for _, row in everything if row.group in groups and row.id is not None} - set(ids)
-    urls = sorted({row.source_url for row in rows} | ({name} if is_address else set()))
+    urls = sorted({row.source_url for row in rows} | ({name} if "://" in name else set()))
     return Forgotten(ids=ids, urls=urls, versions=versions, alike=sorted(alike))
 
 

@@ -9,14 +9,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.engine.backends.access import belongs_to_engine
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
-from pipeline.engine.serving.chunks import ask_chunk
+from pipeline.engine.serving.deployment import Deployment
+from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
@@ -155,7 +155,7 @@ class BatchPredictor:
         pool: Loads the temporary worker of a job that names a `uri`.
         project: The project in resource names.
         scratch: Directory for unfinished files.
-        chunk_seconds: How long the temporary worker may answer nothing.
+        limits: The limits of the temporary worker.
     """
 
     def __init__(
@@ -166,14 +166,14 @@ class BatchPredictor:
         *,
         project: str,
         scratch: Path,
-        chunk_seconds: float,
+        limits: RequestLimits,
     ) -> None:
         self._storage = storage
         self._router = router
         self._pool = pool
         self._project = project
         self._scratch = scratch
-        self._chunk_seconds = chunk_seconds
+        self._limits = limits
 
     def clean(self) -> None:
         """Remove the unfinished files of an engine that was killed."""
@@ -208,12 +208,16 @@ class BatchPredictor:
         await asyncio.to_thread(check_saved_model, self._storage, value.uri, field=field)
         copy = directory / "model"
         await asyncio.to_thread(fetch_model, self._storage, value.uri, copy)
-        name = f"job {job_id}"
-        worker = await self._pool.load(name, copy)
+
+        async def fetch() -> Path:
+            return copy
+
+        deployment = Deployment(f"job {job_id}", fetch, self._pool, limits=self._limits)
+        await deployment.start()
         try:
-            yield partial(ask_chunk, name, worker, seconds=self._chunk_seconds)
+            yield deployment.ask
         finally:
-            await worker.close()
+            await deployment.close()
 
     async def _predict_file(
         self, uri: str, value: PredictionInput, predictor: Predictor, results: Results

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from pipeline.artifacts.dataset import DatasetInfo, SplitSettings, read_info, write_info
 from pipeline.artifacts.manifest import ManifestRow, format_manifest
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
-from pipeline.errors import ObjectNotFound
 from pipeline.preprocess.cards.attribution import UNKNOWN, escape_markdown, render_attribution
 from pipeline.preprocess.cards.croissant import build_croissant
 from pipeline.preprocess.cards.page import render_page
@@ -53,7 +51,9 @@ def describe_version(
     )
 
 
-def write_version(workspace: Workspace, info: DatasetInfo, rows: Sequence[ManifestRow]) -> DatasetInfo:
+def write_version(
+    workspace: Workspace, info: DatasetInfo, rows: Sequence[ManifestRow], *, decisions: bytes | None = None
+) -> DatasetInfo:
     """Write the version unless it is there.
 
     `dataset.json` comes last: a folder without it was left by a killed run and is written again.
@@ -71,8 +71,8 @@ def write_version(workspace: Workspace, info: DatasetInfo, rows: Sequence[Manife
     storage.write_bytes(folder.attribution, render_attribution(info, rows).encode())
     storage.write_bytes(folder.page, render_page(workspace, info, rows).encode())
     storage.write_bytes(folder.card, render_card(info, rows).encode())
-    with suppress(ObjectNotFound):
-        storage.write_bytes(folder.decisions, storage.read_bytes(dataset.decisions))
+    if decisions is not None:
+        storage.write_bytes(folder.decisions, decisions)
     write_info(info, folder)
     return info
 
