@@ -40,6 +40,11 @@ from pipeline.types import JsonObject, JsonValue
 WATCH_SECONDS = 0.5  # between two checks of time and memory
 RESTART_SECONDS = 1.0
 RETRY_SECONDS = 1.0  # between attempts to write what the engine must know
+FULL_BYTES = 1_000_000  # less is free on a disk that is full
+DISK_FULL = (
+    "The job failed while the disk of the engine was full, or had no inodes left. Free some space and submit "
+    "it again."
+)
 OUT_OF_MEMORY = (
     "The kernel ended the job because the machine had no memory left. Work on less at a time, lower "
     "GRAFT_ENGINE_TRAINING_SLOTS, or set GRAFT_ENGINE_JOB_MEMORY_BYTES below what is free."
@@ -83,6 +88,12 @@ def keep_json(path: Path, value: JsonObject) -> None:
             time.sleep(RETRY_SECONDS)
         else:
             return
+
+
+def is_disk_full(directory: Path) -> bool:
+    """Return True if a disk has no room, or no inodes, for another file."""
+    facts = os.statvfs(directory)
+    return facts.f_bavail * facts.f_frsize < FULL_BYTES or (facts.f_files > 0 and facts.f_favail == 0)
 
 
 def cut_log(path: Path, limit: int, num_cut: int) -> int:
@@ -253,7 +264,10 @@ class Supervisor:
             phase, code = self._run_all()
         except OSError as error:
             self.problem = f"The job could not be started: {error}"
+        if code and not self._is_ended_by_us and is_disk_full(self.directory):
+            self.problem = DISK_FULL  # its own words may not have found room in the log
         if self.problem:
+            phase = "run"  # what the packages are to blame for is in the installer's note
             self._log(self.problem)
         self._end_all(self.job["grace_seconds"])
         if self.group:

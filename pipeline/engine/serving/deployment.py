@@ -80,7 +80,12 @@ class Deployment:
         return self._in_flight
 
     async def _load(self) -> ModelWorker:
-        worker = await self._pool.load(self.name, await self._fetch())
+        directory = await self._fetch()
+        try:
+            worker = await self._pool.load(self.name, directory)
+        except Unavailable as error:
+            log.warning("%s It is loaded once more.", error.message)
+            worker = await self._pool.load(self.name, directory)
         self.runtime, self.damage = worker.runtime, ""
         return worker
 

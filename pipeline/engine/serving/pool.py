@@ -59,6 +59,7 @@ class WorkerPool(Protocol):
 
         Raises:
             FailedPrecondition: if the model cannot be loaded.
+            Unavailable: if somebody killed the worker; loading may be repeated.
         """
 
 
@@ -239,7 +240,7 @@ class ProcessPool:
             if isinstance(error, TimeoutError):
                 text = f"Failed to load model: not ready after {self._start_seconds:.0f} s."
                 raise FailedPrecondition(text) from error
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable) and worker.has_crashed:
                 text = f"Failed to load model: the worker died while loading; see {self._log(name)}."
                 raise FailedPrecondition(text) from error
             raise

@@ -172,6 +172,25 @@ def test_a_worker_that_answers_nothing_is_killed_and_replaced(tmp_path):
     asyncio.run(run())
 
 
+def test_a_version_whose_worker_is_killed_while_it_loads_is_loaded_once_more(tmp_path):
+    async def run():
+        pool = FakePool()
+        load, kills = pool.load, [Unavailable("The worker of m/v stopped; try again.")]
+
+        async def killed(name, directory):
+            if kills:
+                raise kills.pop()
+            return await load(name, directory)
+
+        pool.load = killed
+        deployment = serve(pool, tmp_path)
+        await deployment.start()
+        assert b"predictions" in (await deployment.ask(ONLINE)).payload
+        await deployment.close()
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_answers_no_chunk_of_a_batch_is_killed(tmp_path):
     async def run():
         pool = FakePool()

@@ -41,6 +41,23 @@ def test_what_somebody_kills_is_started_again(job, monkeypatch):
     assert (len(starts), job.problem) == (4, "")  # the installation, the program, and two restarts
 
 
+@pytest.mark.parametrize("failing", ["prepare", "command"])
+def test_a_job_that_fails_on_a_full_disk_says_so_and_blames_no_package(job, tmp_path, monkeypatch, failing):
+    monkeypatch.setattr(supervisor, "adopt_orphans", lambda: None)
+    monkeypatch.setattr(supervisor, "limit_this_process", lambda **_: None)
+    monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(supervisor, "is_disk_full", lambda directory: True)
+    job.job |= {"prepare": ["/bin/true"], "command": ["/bin/true"], failing: ["/bin/false"]}
+    job.job |= {"cpus": [], "nice": 0, "sandbox": "none"}
+    job.run()
+    ending = json.loads((tmp_path / "exit.json").read_text())
+    assert (ending["phase"], ending["code"], ending["problem"]) == ("run", 1, supervisor.DISK_FULL)
+
+
+def test_a_disk_with_room_is_not_full(tmp_path):
+    assert not supervisor.is_disk_full(tmp_path)
+
+
 def test_the_count_of_the_kernel_is_read_where_there_is_one(tmp_path):
     vmstat = tmp_path / "vmstat"
     assert oom_kills(vmstat) == 0
