@@ -134,7 +134,7 @@ class VersionFiles:
         return {uri.removeprefix(prefix): self._digest_of(uri) for uri in uris}
 
     def _digest_of(self, uri: str) -> str:
-        return hashlib.sha256(self._storage.read_bytes(uri)).hexdigest()
+        return _digest_of_file(self._storage.local_path(uri))  # in pieces: models are large
 
     def digests(self, place: VersionPlace) -> dict[str, str] | None:
         """Return the SHA-256 of each file of a copy as it was made; None if there is no record of it."""
