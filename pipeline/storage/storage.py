@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -221,7 +222,12 @@ class Storage:
         if not uris:
             raise ObjectNotFound(f"There is nothing under {source}.", uri=source)
         for uri in uris:
-            self.write_bytes(f"{target.rstrip('/')}/{uri[len(source) :]}", self.read_bytes(uri))
+            self.copy(uri, f"{target.rstrip('/')}/{uri[len(source) :]}")
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy one object, in pieces: models are large."""
+        with self.local_path(source).open("rb") as file:
+            self.write_large(target, partial(shutil.copyfileobj, file))
 
 
 def _link(source: Path, target: Path) -> bool:
