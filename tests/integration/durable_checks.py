@@ -51,7 +51,7 @@ def check_jobs(
         if job["state"] == "CANCELLED":
             assert job["jobId"] in client.cancelled
         elif job["state"] == "FAILED":
-            assert any(reason in job["errorMessage"] for reason in ended_by), job
+            assert any(reason in job["errorMessage"] for reason in ended_by), job["errorMessage"]
         else:
             assert job["state"] == "SUCCEEDED", job
         check_work(engine, job, max_starts)

@@ -25,6 +25,7 @@ from pipeline.tflite.manifest import check_tflite
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 5.0  # a process whose pipe is closed ends at once
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 PASSED_PREFIXES = ("TF_", "OMP_", "KMP_", "CUDA_")
 
@@ -138,8 +139,10 @@ class WorkerProcess:
         try:
             self._process.stdin.write(request.to_frame(number).to_bytes())
             await self._process.stdin.drain()
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError) as error:  # uvloop raises the latter: the pipe is closed
             self._waiting.pop(number, None)
+            with suppress(TimeoutError):  # so that whoever asks again gets the next worker
+                await asyncio.wait_for(self.closed.wait(), CLOSE_SECONDS)
             raise self._gone() from error
         return (await future).or_raise()
 

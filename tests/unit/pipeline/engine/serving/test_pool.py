@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import signal
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+import uvicorn
 
 from pipeline.engine.serving.messages import RequestKind, WorkerRequest
 from pipeline.engine.serving.pool import ProcessPool, WorkerProcess, worker_environment
@@ -93,6 +97,24 @@ def test_a_worker_that_dies_fails_its_open_and_its_later_requests():
         await worker.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvicorn.Config("app").get_loop_factory()])
+def test_a_request_to_a_worker_that_was_just_killed_is_unavailable_and_leaves_nothing(new_loop, caplog):
+    async def run():
+        worker = await start_echo()
+        os.kill(worker.pid, signal.SIGKILL)
+        for _ in range(20):  # some before the loop knows, some when the pipe is closed, some after that
+            with pytest.raises(Unavailable):
+                await worker.ask(online(b"x" * 100_000))
+            assert worker.closed.is_set() or worker._waiting == {}
+            await asyncio.sleep(0.001)
+        assert worker.closed.is_set()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_model_that_takes_too_long_is_refused_and_its_process_ended(tmp_path):
