@@ -13,6 +13,7 @@ from pipeline.artifacts.model_record import DatasetReference, Lineage
 from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.config import Classifier
 from pipeline.evaluate.report import evaluation_report
+from pipeline.preprocess.cards.attribution import escape_markdown
 
 TAGS = ("image-classification", "transfer-learning", "tensorflow", "saved-model", "graft")
 
@@ -60,9 +61,9 @@ def model_card(
 
 ## Intended use
 
-Telling {", ".join(lineage.dataset.classes)} apart in single pictures like those it was trained on. It knows
-no other class: any picture gets one of these labels{_rejection(classifier)}. It has not been judged for
-decisions about people.
+Telling {", ".join(map(escape_markdown, lineage.dataset.classes))} apart
+in single pictures like those it was trained on. It knows no other class: any picture gets one of these
+labels{_rejection(classifier)}. It has not been judged for decisions about people.
 
 ## Limits
 
@@ -85,7 +86,7 @@ decisions about people.
 
 
 def _table(kind: str, counts: Mapping[str, int]) -> str:
-    rows = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
+    rows = "\n".join(f"| {escape_markdown(name)} | {count} |" for name, count in counts.items())
     return f"| {kind} | pictures |\n| --- | --- |\n{rows}"
 
 

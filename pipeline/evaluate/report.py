@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.metrics import Metrics
@@ -29,8 +31,8 @@ def verdict_line(decision: GateDecision) -> str:
 def confusion_table(metrics: Metrics) -> str:
     """Return the confusion matrix as a Markdown table: a row for each label, a column for each answer."""
     labels = list(metrics.confusion)
-    rows = [["label", *(f"taken for {label}" for label in labels)], ["---"] * (len(labels) + 1)]
-    rows += [[label, *(str(metrics.confusion[label][other]) for other in labels)] for label in labels]
+    rows = [["label", *(f"taken for {_cell(label)}" for label in labels)], ["---"] * (len(labels) + 1)]
+    rows += [[_cell(label), *(str(metrics.confusion[label][other]) for other in labels)] for label in labels]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -83,3 +85,8 @@ def approval_question(evaluation: Evaluation, decision: GateDecision, *, report:
     parts += [f"Baseline: {evaluation.note}.", f"Gate: {verdict_line(decision)}."]
     parts += [f"* {rule.verdict}: {rule.text}" for rule in decision.rules]
     return "\n\n".join([*parts, f"[Report]({report}), also the tab *Report* of this run."])
+
+
+def _cell(label: str) -> str:
+    """Return a label so that a table shows it as it is: people write what they like."""
+    return html.escape(label, quote=False).replace("|", "\\|")

@@ -90,7 +90,8 @@ def render_card(info: DatasetInfo, rows: Sequence[ManifestRow]) -> str:
         "| class | label | pictures | training | test |",
         "|---|---|---|---|---|",
         *(
-            f"| {index} | {label} | {info.pictures[label]} | {info.train[label]} | {info.test[label]} |"
+            f"| {index} | {escape_markdown(label)} | {info.pictures[label]} | {info.train[label]} "
+            f"| {info.test[label]} |"
             for index, label in enumerate(info.classes)
         ),
         "",

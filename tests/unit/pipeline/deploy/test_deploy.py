@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -304,6 +305,17 @@ class TestOverride:
         assert "overridden by Ada (the camera was broken): absolute.accuracy.min" in card
         record_in_model(model, evaluation=EVALUATION, lineage=made_of, card=card)
         assert describe_version(model).override == Override(by="Ada", reason="the camera was broken")
+
+
+def test_hostile_labels_and_licences_are_shown_in_a_card_and_never_run() -> None:
+    label = "ant <img src=x onerror=alert(1)>|"
+    dataset = DatasetReference(dataset="x", version="d", uri="", classes={label: 3})
+    metrics = replace(EVALUATION.candidate, confusion={label: {label: 3}})
+    evaluation = replace(EVALUATION, candidate=metrics)
+    more = {**CARD, "licences": {"<script>alert(1)</script>": 3}}
+    card = model_card(CLASSIFIER, replace(lineage(decision()), dataset=dataset), evaluation, **more)
+    assert "ant" in card
+    assert re.search(r"(?<!\\)<(img|script)", card) is None
 
 
 def test_a_hostile_name_stays_inside_its_value_in_the_front_matter() -> None:
