@@ -125,6 +125,31 @@ class ClassChanges(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitChanges(Record):
+    """How the split differs from that of the champion's dataset version.
+
+    Args:
+        before: The champion's `split.method`.
+        now: The candidate's.
+        to_test: Test pictures that the champion was trained on.
+        to_train: Training pictures that were test pictures.
+    """
+
+    before: str
+    now: str
+    to_test: int
+    to_train: int
+
+    @property
+    def text(self) -> str:
+        """The changes in words."""
+        return (
+            f"the test set is chosen by `{self.now}`, was by `{self.before}`: {self.to_test} training "
+            f"pictures of the champion test now, {self.to_train} of its test pictures train"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chance(Record):
     """Whether answers depend on the labels.
 
@@ -170,6 +195,7 @@ class Evaluation(Record):
         batch_ms_per_picture: Milliseconds of the batch prediction job for each picture, loading included.
         chance: Whether the candidate's answers depend on the labels; None in older files.
         class_changes: How the classes differ from the champion's; None if they are the same.
+        split_changes: How the split differs from the champion's; None if it is made the same way.
         reference: The most accurate version of late, where it is another than the champion.
     """
 
@@ -191,6 +217,7 @@ class Evaluation(Record):
     batch_ms_per_picture: float | None = None
     chance: Chance | None = None
     class_changes: ClassChanges | None = None
+    split_changes: SplitChanges | None = None
     reference: Reference | None = None
 
     @property

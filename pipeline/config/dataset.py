@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from pipeline.config.expect import ExpectConfig
+from pipeline.config.gate import ChangeAction
 from pipeline.config.sources import Label, SourceConfig
 from pipeline.config.strict import Strict
 from pipeline.types import JsonDict
@@ -68,6 +69,10 @@ class DatasetConfig(Strict):
     )
     split: SplitConfig = Field(
         default_factory=SplitConfig, description="Which pictures are for testing, which for training."
+    )
+    split_changed: ChangeAction = Field(
+        "require_approval",
+        description="What happens when the test pictures are chosen in another way than the champion's were.",
     )
     as_of: Annotated[str, Field(pattern=r"^d_[0-9a-f]+$")] | None = Field(
         None,

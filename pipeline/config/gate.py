@@ -26,6 +26,7 @@ MetricName: TypeAlias = Literal[
 ClassMetricName: TypeAlias = Literal["precision", "recall", "f1", "roc_auc", "pr_auc"]
 SliceMetricName: TypeAlias = Literal["accuracy", "loss", "macro_f1"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+ChangeAction: TypeAlias = Literal["allow", "require_approval", "refuse"]
 LOWER_IS_BETTER = frozenset({"loss", "brier", "ece"})
 
 
@@ -139,7 +140,7 @@ class GateConfig(Strict):
     max_class_drop: Share = Field(
         0.1, description="How much a class's recall may be shown to drop; of the default rule `class_drop`."
     )
-    classes_changed: Literal["allow", "require_approval", "refuse"] = Field(
+    classes_changed: ChangeAction = Field(
         "allow", description="What happens when classes were added, removed or renamed since the champion."
     )
     per_class: dict[ClassMetricName, ClassLimit] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import read_labels, read_lineage
 from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
@@ -12,7 +13,7 @@ from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.predictions import PredictionJob
 from pipeline.storage import Storage
 
-TRAIN = "train"
+TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +65,30 @@ class ChampionPictures:
     Args:
         labels: Label of each kept picture, by id.
         trained: Ids of those that it was trained on.
+        tested: Ids of its test pictures.
+        split_method: How they were told apart; empty if unknown.
     """
 
     labels: Mapping[str, str]
     trained: frozenset[str]
+    tested: frozenset[str]
+    split_method: str
+
+
+def read_split_method(dataset: DatasetVersionFolder) -> str:
+    """Return how a dataset version is split; empty if it is not told."""
+    try:
+        return read_info(dataset).split.method
+    except ObjectNotFound:
+        return ""
 
 
 def read_champion_pictures(storage: Storage, champion: Champion) -> ChampionPictures | None:
     """Return the pictures of the champion's dataset version; None if they are unknown."""
     if champion.dataset_uri is None:
         return None
-    columns = ("id", "label", "status", "split")
-    rows = Manifest(DatasetVersionFolder(storage, champion.dataset_uri)).rows(columns)
+    columns, folder = ("id", "label", "status", "split"), DatasetVersionFolder(storage, champion.dataset_uri)
+    rows = Manifest(folder).rows(columns)
     try:
         kept = [(row.id, row.label, row.split) for row in rows if row.is_kept and row.id is not None]
     except ObjectNotFound:
@@ -83,4 +96,6 @@ def read_champion_pictures(storage: Storage, champion: Champion) -> ChampionPict
     return ChampionPictures(
         labels={id: label for id, label, _ in kept},
         trained=frozenset(id for id, _, split in kept if split == TRAIN),
+        tested=frozenset(id for id, _, split in kept if split == TEST),
+        split_method=read_split_method(folder),
     )

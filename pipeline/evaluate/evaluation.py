@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts.evaluation import Evaluation, Reference
+from pipeline.artifacts.evaluation import Evaluation, Reference, SplitChanges
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.metrics import Metrics
 from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.errors import EvaluationError, LabelMapMismatch
-from pipeline.evaluate.champion import Champion, read_champion_pictures
+from pipeline.evaluate.champion import Champion, ChampionPictures, read_champion_pictures, read_split_method
 from pipeline.evaluate.predictions import (
     Prediction,
     PredictionJob,
@@ -207,6 +207,23 @@ def _compare(
         ),
         champion_saw=len(trained_on) if pictures else None,
         class_changes=changes,
+        split_changes=None if pictures is None else find_split_changes(dataset, pictures, tested),
+    )
+
+
+def find_split_changes(
+    dataset: DatasetVersionFolder, pictures: ChampionPictures, tested: TestSet
+) -> SplitChanges | None:
+    """Return how the split differs from that of the champion's dataset version; None if it is made alike."""
+    method = read_split_method(dataset)
+    if not method or pictures.split_method in ("", method):
+        return None
+    kept = set(_read_labels(dataset))
+    return SplitChanges(
+        before=pictures.split_method,
+        now=method,
+        to_test=len(pictures.trained & set(tested.rows)),
+        to_train=len(pictures.tested & (kept - set(tested.rows))),
     )
 
 

@@ -9,18 +9,22 @@ from pipeline.artifacts.gate import (
     CLASSES_CHANGED_RULE,
     COMPARED_PICTURES_RULE,
     FIRST_VERSION_RULE,
+    SPLIT_CHANGED_RULE,
     GateDecision,
     Override,
     Rule,
     Verdict,
 )
 from pipeline.config import GateConfig
+from pipeline.config.gate import ChangeAction
 from pipeline.evaluate.default_rules import judge_defaults
 from pipeline.evaluate.evaluation import MIN_COMPARED
 from pipeline.evaluate.rules import judge_rules
 
 
-def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
+def decide_gate(
+    evaluation: Evaluation, gate: GateConfig, *, split_changed: ChangeAction = "require_approval"
+) -> GateDecision:
     """Hold a candidate's evaluation against the gate's rules.
 
     Rules on the champion are skipped, and say so, while there is none to compare with; where no other rule
@@ -29,6 +33,7 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
     Args:
         evaluation: Of the candidate and its champion.
         gate: The rules of the classifier, with the override of this run if it has one.
+        split_changed: The classifier's `dataset.split_changed`.
 
     Returns:
         The decision with every rule, and every one that failed, not only the first.
@@ -41,7 +46,13 @@ def decide_gate(evaluation: Evaluation, gate: GateConfig) -> GateDecision:
     rules += judge_defaults(evaluation, gate)
     rules += _judge_first_version(evaluation, gate)
     rules += _judge_comparable(evaluation, gate)
-    rules += _judge_class_changes(evaluation, gate)
+    classes, split = evaluation.class_changes, evaluation.split_changes
+    if classes is not None:
+        what = "this gate takes no version with other classes"
+        rules.append(_judge_change(CLASSES_CHANGED_RULE, classes.text, what, gate.classes_changed, gate))
+    if split is not None:
+        what = "this dataset takes no other way to choose test pictures"
+        rules.append(_judge_change(SPLIT_CHANGED_RULE, split.text, what, split_changed, gate))
     failed = [rule for rule in rules if rule.verdict is Verdict.FAILED]
     override = _find_override(failed, gate)
     return GateDecision(
@@ -80,17 +91,12 @@ def _judge_comparable(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule
     yield _ask_person(COMPARED_PICTURES_RULE, why, gate)
 
 
-def _judge_class_changes(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
-    key, changes = CLASSES_CHANGED_RULE, evaluation.class_changes
-    if changes is None:
-        return
-    if gate.classes_changed == "allow":
-        yield Rule(key=key, verdict=Verdict.PASSED, text=f"{key}: {changes.text}")
-    elif gate.classes_changed == "refuse":
-        text = f"{key}: this gate takes no version with other classes: {changes.text}"
-        yield Rule(key=key, verdict=Verdict.FAILED, text=text)
-    else:
-        yield _ask_person(key, changes.text, gate)
+def _judge_change(key: str, text: str, refusal: str, action: ChangeAction, gate: GateConfig) -> Rule:
+    if action == "allow":
+        return Rule(key=key, verdict=Verdict.PASSED, text=f"{key}: {text}")
+    if action == "refuse":
+        return Rule(key=key, verdict=Verdict.FAILED, text=f"{key}: {refusal}: {text}")
+    return _ask_person(key, text, gate)
 
 
 def _ask_person(key: str, why: str, gate: GateConfig) -> Rule:

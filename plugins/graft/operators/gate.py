@@ -19,6 +19,7 @@ from pipeline.artifacts.steps import (
     TrainResult,
 )
 from pipeline.config import Classifier, GateConfig
+from pipeline.config.gate import ChangeAction
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class GateOperator(GraftOperator):
         from pipeline.evaluate.gate import decide_gate
 
         evaluation, rules = self._evaluation(), self._rules()
-        decision = decide_gate(evaluation, rules)
+        decision = decide_gate(evaluation, rules, split_changed=self._split_changed())
         if decision.override:
             signed = decision.override.signed_by(triggering_user(context))
             decision = replace(decision, override=signed)
@@ -125,6 +126,13 @@ class GateOperator(GraftOperator):
         if self.gate is not None or self.dataset is None:
             return read_gate(self.gate or {}, origin=self.task_id)
         return Classifier.from_dict(read_step(DatasetResult, self.dataset).classifier).gate
+
+    def _split_changed(self) -> ChangeAction:
+        """Return what happens when the split is made in another way than the champion's."""
+        if self.dataset is None:
+            return "require_approval"
+        dataset = read_step(DatasetResult, self.dataset)
+        return Classifier.from_dict(dataset.classifier).dataset.split_changed
 
     def _report(self, context: Context, evaluation: Evaluation, decision: GateDecision) -> GateResult:
         from pipeline.artifacts.run_summary import Outcome

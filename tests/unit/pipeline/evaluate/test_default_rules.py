@@ -16,9 +16,11 @@ from pipeline.artifacts.evaluation import (
     Evaluation,
     Reference,
     SharedClasses,
+    SplitChanges,
 )
 from pipeline.artifacts.gate import GateDecision, Rule, Verdict
 from pipeline.config import GateConfig
+from pipeline.config.gate import ChangeAction
 from pipeline.evaluate.answers import Answers
 from pipeline.evaluate.chance import measure_chance
 from pipeline.evaluate.gate import decide_gate
@@ -258,6 +260,35 @@ class TestReasons:
         found = changed_classes(added=("fox", "emu"), removed=("dog", "cat"), renamed={"dog": "fox"})
         assert rule_of(decide(found), "classes_changed").text == (
             "classes_changed: added emu; removed cat; renamed dog to fox"
+        )
+
+    @pytest.mark.parametrize(
+        ("action", "verdict", "start"),
+        [
+            ("allow", Verdict.PASSED, "split_changed: the test set is chosen"),
+            (
+                "require_approval",
+                Verdict.PENDING,
+                "split_changed: waits for a person's approval: the test set",
+            ),
+            (
+                "refuse",
+                Verdict.FAILED,
+                "split_changed: this dataset takes no other way to choose test pictures",
+            ),
+        ],
+    )
+    def test_of_a_changed_split_say_what_moved(
+        self, action: ChangeAction, verdict: Verdict, start: str
+    ) -> None:
+        changes = SplitChanges(before="hash", now="given", to_test=7, to_train=3)
+        found = replace(evaluation(), split_changes=changes)
+        gate = GateConfig.model_validate({"min_accuracy": 0.1})
+        rule = rule_of(decide_gate(found, gate, split_changed=action), "split_changed")
+        assert rule.verdict is verdict
+        assert rule.text.startswith(start)
+        assert rule.text.endswith(
+            "7 training pictures of the champion test now, 3 of its test pictures train"
         )
 
     def test_of_too_few_compared_pictures_count_them(self) -> None:
