@@ -25,9 +25,7 @@ def changes_between(storage: Storage, before: str, now: str) -> SplitChanges | N
     return find_split_changes(new, pictures, Tests(rows=read_test_rows(new), classes=("ant", "cat")))
 
 
-def test_another_way_to_choose_test_pictures_is_told(
-    tmp_path: Path, storage: Storage
-) -> None:
+def test_another_way_to_choose_test_pictures_is_told(tmp_path: Path, storage: Storage) -> None:
     toys = folder_of(tmp_path / "toys", {"ant": 12, "cat": 12})
     before, now = (
         fetch_and_clean(folder_classifier(toys, method=method), storage)[1] for method in ("hash", "random")
