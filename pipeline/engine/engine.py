@@ -19,6 +19,7 @@ from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
 from pipeline.engine.models.versions import Versions
 from pipeline.engine.quotas import Quotas
+from pipeline.engine.runtimes import read_aliases
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
@@ -150,7 +151,14 @@ class Engine:
         )
         slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
         self.runner = JobRunner(self.store, parts.backend, predictor, slots)
-        self.jobs = Jobs(self.store, parts.project, parts.workspace, parts.backend, self.runner)
+        self.jobs = Jobs(
+            self.store,
+            parts.project,
+            parts.workspace,
+            parts.backend,
+            self.runner,
+            aliases=read_aliases(self.settings.runtime_aliases),
+        )
 
     async def start(self) -> None:
         """Serve the READY versions, and resume open operations and jobs."""

@@ -74,6 +74,11 @@ class EngineSettings(EnvironmentSettings):
         "",
         description="Operations of TensorFlow, with commas, that models may use although they touch files.",
     )
+    runtime_aliases: str = Field(
+        "",
+        description="Runtimes that stand for others, for jobs too: `1.15=2.21,2.1=2.21`. Versions of older "
+        "ones are served without it.",
+    )
     sandbox: Literal["auto", "required", "off"] = Field(
         "auto",
         description="Landlock around jobs and models: `auto` where the kernel has it, `required` or `off`.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def pins(lock: str) -> dict[str, str]:
 def direct(name: str) -> set[str]:
     lines = (ROOT / name).read_text().splitlines()
     return {canonicalize_name(re.split(r"[=<>\[]", line)[0]) for line in lines if re.match(r"\w", line)}
+
+
+def extras() -> set[str]:
+    """What rare things need: asked for by name, `pip install 'graft[onnx]'`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [name for names in project["optional-dependencies"].values() for name in names]
+    return {canonicalize_name(re.split(r"[=<>\[]", name)[0]) for name in names}
 
 
 def imported_by_what_runs() -> set[str]:
@@ -75,9 +83,14 @@ def test_what_runs_holds_nothing_that_only_tests() -> None:
     assert direct("requirements-dev.in") & set(pins("requirements.txt")) == set()
 
 
+def test_extras_are_tested_and_not_what_runs() -> None:
+    assert extras() <= set(pins("requirements-dev.txt"))
+    assert extras() & set(pins("requirements.txt")) == set()
+
+
 def test_what_runs_imports_only_what_is_locked_for_it() -> None:
     homes = packages_distributions()
-    locked = set(pins("requirements.txt"))
+    locked = set(pins("requirements.txt")) | extras()
     missing = {
         module
         for module in imported_by_what_runs()

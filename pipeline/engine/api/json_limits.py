@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from itertools import accumulate
 
 from starlette.requests import Request
@@ -17,18 +18,41 @@ CHUNK_BYTES = 16_384  # the interpreter lock is released between two of them
 LARGE_BYTES = 100_000  # a larger body is checked in a thread: other requests go on
 
 
-async def read_body(request: Request, *, max_depth: int) -> bytes:
-    """Return the body of a request once it is known to be UTF-8 and not too deep.
+async def read_body(request: Request, *, max_depth: int, max_bytes: int) -> bytes:
+    """Return the body of a request, unpacked, once it is known to be UTF-8 and not too deep.
 
     Raises:
-        InvalidArgument: if it is not.
+        InvalidArgument: if it is not, or is packed in another way than by gzip, or too large unpacked.
     """
     body = await request.body()
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        body = await asyncio.to_thread(unpack_gzip, body, max_bytes)
+    elif encoding not in ("", "identity"):
+        raise InvalidArgument(f"Content-Encoding {encoding!r} is not read; send gzip, or the body as it is.")
     if len(body) > LARGE_BYTES:
         await asyncio.to_thread(check_json, body, max_depth)
     else:
         check_json(body, max_depth)
     return body
+
+
+def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
+    """Unpack a gzipped body, as far as a body may be large.
+
+    Raises:
+        InvalidArgument: if it is damaged, or larger.
+    """
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        data = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise InvalidArgument(f"The body is not gzip, as its Content-Encoding says: {error}") from error
+    if len(data) > max_bytes:
+        raise InvalidArgument(f"Request payload size exceeds the limit: {max_bytes} bytes, unpacked.")
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidArgument("The gzipped body is cut off, or has something after its end.")
+    return data
 
 
 def check_json(body: bytes, max_depth: int) -> None:

@@ -9,6 +9,7 @@ Nothing is kept for other jobs. Why it failed, for the job's `errorMessage`, is 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -21,7 +22,13 @@ from importlib.metadata import Distribution
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 from pipeline.engine.backends.archives import UnsafePackage, check_package
 
@@ -80,13 +87,35 @@ def install_packages(packages: list[str], site: Path, prefix: Sequence[str] = ()
     Raises:
         InstallError: if pip refuses.
     """
-    command = [*prefix, *PIP, "install", "--quiet", *QUIET, *FROM_FILES, "--target", str(site), *packages]
+    command = [*prefix, *PIP, "install", "--quiet", *QUIET, *FROM_FILES, "--target", str(site)]
     environ = _site_environment(dict(os.environ)) | ({"HOME": str(site.parent / "home")} if prefix else {})
-    code = subprocess.run(command, env=environ, check=False).returncode
-    if code:
-        raise InstallError(
-            f"The packages could not be installed: pip exited with a non-zero status of {code}."
-        )
+    for group in install_order(packages):
+        code = subprocess.run([*command, "--upgrade", *group], env=environ, check=False).returncode
+        if code:
+            raise InstallError(
+                f"The packages could not be installed: pip exited with a non-zero status of {code}."
+            )
+
+
+def install_order(packages: Sequence[str]) -> list[list[str]]:
+    """Return what pip installs at once: all packages, or one after the other if two are of one project.
+
+    v1 installed each after the one before it, so that the last one of a project stays. The same file under
+    two addresses counts once.
+    """
+    digests = {hashlib.sha256(Path(package).read_bytes()).digest(): package for package in reversed(packages)}
+    distinct = [package for package in packages if package in digests.values()]
+    names = [_project_of(Path(package).name) for package in distinct]
+    return [distinct] if len(set(names)) == len(names) else [[package] for package in distinct]
+
+
+def _project_of(filename: str) -> str:
+    """Return the project of a package's file, or the file's name if it does not say."""
+    try:
+        parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
+        return str(parse(filename)[0])
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return filename
 
 
 def missing_requirements(site: Path) -> list[Missing]:

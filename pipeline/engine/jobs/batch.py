@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 from pipeline.engine.backends.access import belongs_to_engine
-from pipeline.engine.runtimes import find_runtime
-from pipeline.engine.serving.artifacts import check_saved_model, fetch_model
+from pipeline.engine.runtimes import find_serving_runtime
+from pipeline.engine.serving.artifacts import check_model_files, fetch_model
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.messages import RequestKind, WorkerReply, WorkerRequest
@@ -26,6 +28,8 @@ from pipeline.errors import FailedPrecondition, InvalidArgument
 from pipeline.storage import Storage
 
 FRAME_BYTES = 8_000_000  # a frame is cut here even when it has fewer lines than the batch size
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_LINE_BYTES, MAX_INPUT_BYTES = 64_000_000, 20_000_000_000  # a small gzip may hide any amount
 SHARD_BYTES = 64_000_000  # a file of results ends after the frame that passes this
 MAX_ERRORS = 100_000  # lines that fail are named one by one up to here, and counted beyond
 RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stats-00000-of-00001"
@@ -34,7 +38,9 @@ RESULTS, ERRORS = "prediction.results-{:05d}-of-{:05d}", "prediction.errors_stat
 Predictor: TypeAlias = Callable[[WorkerRequest], Awaitable[WorkerReply]]
 
 
-def check_prediction_input(value: PredictionInput, project: str, workspace: str) -> None:
+def check_prediction_input(
+    value: PredictionInput, project: str, workspace: str, *, aliases: Mapping[str, str] | None = None
+) -> None:
     """Check the fields that depend on each other.
 
     Raises:
@@ -45,7 +51,7 @@ def check_prediction_input(value: PredictionInput, project: str, workspace: str)
     if len(targets) != 1:
         text = f"Exactly one of model_name, version_name and uri must be set. Received: {targets or 'none'}"
         raise InvalidArgument(text, field=where)
-    find_runtime(value.runtime_version, None, where=where)
+    find_serving_runtime(value.runtime_version, where=where, aliases=aliases)
     if belongs_to_engine(value.output_path, workspace):
         raise InvalidArgument(
             f"Jobs write below {workspace} only where no folder of the engine's is, {workspace}/jobs/ID for "
@@ -89,12 +95,40 @@ def expand_paths(storage: Storage, paths: list[str]) -> list[str]:
     return list(dict.fromkeys(inputs))
 
 
+def _open_lines(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC  # no JSON begins so
+    return cast(BinaryIO, gzip.open(path)) if is_gzip else path.open("rb")
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    size = 0
+    try:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            size += len(line)
+            if len(line) > MAX_LINE_BYTES or size > MAX_INPUT_BYTES:
+                raise FailedPrecondition(
+                    f"A line of batch input has {MAX_LINE_BYTES} bytes at most, a file {MAX_INPUT_BYTES}, "
+                    "unpacked. Split it.",
+                    field="prediction_input.input_paths",
+                )
+            yield line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FailedPrecondition(
+            f"The gzipped input is damaged: {error}", field="prediction_input.input_paths"
+        ) from error
+
+
 def frames_of(path: Path, batch_size: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Cut a file of JSON lines into batches of numbered lines; blank lines do not count."""
+    """Cut a file of JSON lines, gzipped or not, into batches of numbered lines; blank lines do not count.
+
+    Raises:
+        FailedPrecondition: if a line is too long, or what is gzipped is damaged or too large.
+    """
     batch: list[tuple[int, bytes]] = []
     size = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with _open_lines(path) as file:
+        for number, line in enumerate(_bounded_lines(file), start=1):
             line = line.strip().replace(b"\r", b" ")
             if not line:
                 continue
@@ -205,7 +239,7 @@ class BatchPredictor:
             yield self._router.find(*split_version(value, self._project)).ask
             return
         field = "prediction_input.uri"
-        await asyncio.to_thread(check_saved_model, self._storage, value.uri, field=field)
+        await asyncio.to_thread(check_model_files, self._storage, value.uri, field=field)
         copy = directory / "model"
         await asyncio.to_thread(fetch_model, self._storage, value.uri, copy)
 

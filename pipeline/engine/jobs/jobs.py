@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -72,16 +73,25 @@ class Jobs:
         workspace: URI of the workspace.
         backend: Keeps the logs of training jobs.
         runner: Runs queued jobs.
+        aliases: Names that stand for runtimes.
     """
 
     def __init__(
-        self, store: Store, project: str, workspace: str, backend: Backend, runner: JobRunner
+        self,
+        store: Store,
+        project: str,
+        workspace: str,
+        backend: Backend,
+        runner: JobRunner,
+        *,
+        aliases: Mapping[str, str],
     ) -> None:
         self._store = store
         self._project = project
         self._workspace = workspace
         self._backend = backend
         self._runner = runner
+        self._aliases = aliases
 
     def create(self, request: JsonValue) -> Job:
         """Queue a job.
@@ -121,10 +131,12 @@ class Jobs:
             )
         if body.training_input is not None:
             training = TrainingInput.read(body.training_input, where="training_input")
-            find_runtime(training.runtime_version, training.python_version, where="training_input")
+            where = "training_input"
+            version, python = training.runtime_version, training.python_version
+            find_runtime(version, python, where=where, aliases=self._aliases)
             return Kind.TRAINING, training.scheduling
         prediction = PredictionInput.read(body.prediction_input, where="prediction_input")
-        check_prediction_input(prediction, self._project, self._workspace)
+        check_prediction_input(prediction, self._project, self._workspace, aliases=self._aliases)
         return Kind.PREDICTION, Scheduling()
 
     def _row(self, job_id: str) -> JobRow:

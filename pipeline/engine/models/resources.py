@@ -10,8 +10,10 @@ from pipeline.engine.store import ModelRow, VersionRow, etag
 from pipeline.engine.v1.resources import VersionSpec, model_path, version_path
 from pipeline.engine.v1.responses import Model, Version
 from pipeline.errors import NotFound
+from pipeline.ml_v1 import RUNTIME_VERSION
 
-RUNTIME_LABEL = "graft-runtime"
+RUNTIME_LABEL, SERVED_BY_LABEL = "graft-runtime", "graft-served-by"
+OWN_LABELS = (RUNTIME_LABEL, SERVED_BY_LABEL)
 
 
 def get_model(session: Session, name: str) -> ModelRow:
@@ -66,8 +68,10 @@ class Resources:
         self._router = router
 
     def version(self, version: VersionRow, *, is_default: bool) -> Version:
-        """Return the v1 resource of a version; since v1 has no field for the runtime, it is a label."""
-        labels = {key: text for key, text in version.body.get("labels", {}).items() if key != RUNTIME_LABEL}
+        """Return the v1 resource of a version; since v1 has no field for what serves it, labels say so."""
+        labels = {key: text for key, text in version.body.get("labels", {}).items() if key not in OWN_LABELS}
+        if version.body.get("runtimeVersion") not in (None, RUNTIME_VERSION):
+            labels[SERVED_BY_LABEL] = RUNTIME_VERSION.replace(".", "-")
         if runtime := self._router.runtime(version.model, version.name):
             labels[RUNTIME_LABEL] = runtime
         state = {

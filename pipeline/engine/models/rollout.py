@@ -140,6 +140,7 @@ class Rollout:
         with self._store.begin() as session:
             row = session.get_one(VersionRow, version.seq)
             row.state, row.error_message = VersionState.FAILED, text
+        self._router.refuse(version.model, version.name, _not_ready(version.name, VersionState.FAILED, text))
 
     async def _remove_files(self, version: VersionRow, *, has_failed: bool) -> None:
         """Remove the files of a version, but not the only copy of one that was never served from there."""
@@ -192,6 +193,10 @@ class Rollout:
         ready = [row for row in versions if row.state == VersionState.READY or is_damaged(row)]
         for name, default in defaults.items():
             self._router.add_model(name, default)
+        for row in versions:
+            if row not in ready:
+                text = _not_ready(row.name, row.state, row.error_message)
+                self._router.refuse(row.model, row.name, text)
         for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
             self._router.add(version.model, version.name, self._deployment(version))
 
@@ -242,6 +247,10 @@ def is_damaged(version: VersionRow) -> bool:
     """Return True if a version was READY until its files were found damaged."""
     text = version.error_message or ""
     return version.state == VersionState.FAILED and text.startswith(DAMAGED_FILES)
+
+
+def _not_ready(name: str, state: str, error: str | None) -> str:
+    return f"Version {name} is {state}: {error}" if error else f"Version {name} is {state}."
 
 
 def _bad_model(error: PipelineError) -> str:

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from pipeline.engine.models.operations import Operations, OperationType
 from pipeline.engine.models.resources import Resources, get_model, get_version, version_etag
 from pipeline.engine.models.rollout import Rollout
-from pipeline.engine.runtimes import find_runtime
-from pipeline.engine.serving.artifacts import check_saved_model
+from pipeline.engine.runtimes import find_serving_runtime, read_aliases
+from pipeline.engine.serving.artifacts import check_model_files
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.router import Router
 from pipeline.engine.settings import EngineSettings
@@ -59,6 +59,7 @@ class Versions:
         self._router = router
         self._rollout = rollout
         self._settings = settings
+        self._aliases = read_aliases(settings.runtime_aliases)
         self._uses: dict[str, str] = {}
 
     async def create(self, model_name: str, request: JsonValue) -> Operation:
@@ -66,20 +67,20 @@ class Versions:
 
         Raises:
             AlreadyExists: if the model has a version of this name.
-            FailedPrecondition: if deploymentUri holds no SavedModel, or files of somebody else lie where the
+            FailedPrecondition: if deploymentUri holds no model, or files of somebody else lie where the
                 copy would.
             InvalidArgument: if deploymentUri overlaps a place where the engine keeps copies.
         """
         body = VersionBody.read(request, where="version")
         check_name(body.name, field="version.name")
-        find_runtime(body.runtime_version, body.python_version, where="version")
+        runtime = find_serving_runtime(body.runtime_version, where="version", aliases=self._aliases)
         with self._store.begin() as session:
             get_model(session, model_name)
             _check_is_new(session, model_name, body.name)
         files = self._rollout.files
         await asyncio.to_thread(files.check, files.place(model_name, body.name), body.deployment_uri)
         await asyncio.to_thread(
-            check_saved_model,
+            check_model_files,
             self._storage,
             body.deployment_uri,
             field="version.deployment_uri",
@@ -102,6 +103,15 @@ class Versions:
             operation = self._operations.begin(
                 session, OperationType.CREATE_VERSION, model_name, body.name, labels=body.labels
             )
+        if body.runtime_version not in (None, runtime.name):
+            log.info(
+                "%s/%s is of runtime %s; %s serves it.",
+                model_name,
+                body.name,
+                body.runtime_version,
+                runtime.name,
+            )
+        self._router.refuse(model_name, body.name, f"Version {body.name} is {VersionState.CREATING}.")
         self._operations.spawn(operation, self._rollout.finish_creation)
         return self._operations.resource(operation)
 

@@ -25,6 +25,13 @@ Columns: TypeAlias = "dict[str, list[TensorValue]]"  # the values of each input 
 Row: TypeAlias = dict[str, JsonValue]  # the prediction of one instance
 
 
+BASE64_ALPHABET = str.maketrans("-_", "+/", "\r\n")  # url-safe to standard, without line breaks
+
+
+class Infinite(float):
+    """An infinity that the client wrote as such: a number like 1e999 becomes one, too, and is refused."""
+
+
 class PredictionFailed(PipelineError):
     """Nothing of the request was predicted: the response is HTTP 200 with `{"error": ...}`."""
 
@@ -44,7 +51,7 @@ def read_request(body: bytes, *, max_instances: int = 10_000) -> PredictBody:
         InvalidArgument: if it is no JSON object with a list `instances`, or with too many.
     """
     try:
-        value = json.loads(body.decode("utf-8-sig"))  # bytes would be accepted as UTF-16, too
+        value = parse_json(body)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Invalid JSON payload received. {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("instances"), list):
@@ -62,7 +69,17 @@ def read_request(body: bytes, *, max_instances: int = 10_000) -> PredictBody:
     return PredictBody(value["instances"], name)
 
 
-def decode_b64(value: JsonValue) -> TensorValue:
+def parse_json(data: bytes) -> JsonValue:
+    """Parse JSON in UTF-8, with the numbers NaN, Infinity and -Infinity that Python's clients send.
+
+    Raises:
+        ValueError, RecursionError: if it is something else.
+    """
+    value: JsonValue = json.loads(data.decode("utf-8-sig"), parse_constant=Infinite)  # not UTF-16
+    return value
+
+
+def decode_b64(value: TensorValue) -> TensorValue:
     """Turn every `{"b64": text}` in a JSON value into bytes; the standard and the url-safe alphabet are read.
 
     Raises:
@@ -81,23 +98,42 @@ def base64_bytes(text: TensorValue) -> bytes:
     """Decode base64 in either alphabet, padded or not, with line breaks or without.
 
     Raises:
-        PredictionFailed: if it is something else.
+        PredictionFailed: if it is something else, with spaces for instance.
     """
     if not isinstance(text, str):
-        raise PredictionFailed(f"Unable to base64 decode: expected a string, got {text!r}.")
-    packed = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+        raise PredictionFailed(f"Unable to base64 decode: expected a string, got {type(text).__name__}.")
+    if " " in text:  # dropped, they would leave other bytes
+        raise PredictionFailed(
+            "Unable to base64 decode: the text has spaces; forms and URLs turn each + into one."
+        )
+    packed = text.translate(BASE64_ALPHABET).rstrip("=")
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PredictionFailed(f"Unable to base64 decode: {error}.") from error
 
 
-def columns_of(instances: Sequence[TensorValue], aliases: Sequence[str]) -> Columns:
-    """Return the values of each input, one per instance.
+def check_line(instance: JsonValue, aliases: Sequence[str]) -> None:
+    """Check that a line of batch input is an instance, and not the body of an online prediction.
 
     Raises:
-        PredictionFailed: naming what is missing or not an input.
+        PredictionFailed: saying what to write.
     """
+    is_request = isinstance(instance, dict) and isinstance(instance.get("instances"), list)
+    if is_request and "instances" not in aliases:
+        raise PredictionFailed(
+            'A line of batch input is one instance, not a request: write each of the "instances" on a line '
+            "of its own, without that key."
+        )
+
+
+def columns_of(instances: Sequence[TensorValue], aliases: Sequence[str]) -> Columns:
+    """Return the values of each input, one per instance, with each `b64` decoded.
+
+    Raises:
+        PredictionFailed: naming what is missing, not an input, or not base64.
+    """
+    instances = [_decoded(index, instance, aliases) for index, instance in enumerate(instances)]
     if len(aliases) == 1:
         instances = [item if isinstance(item, dict) else {aliases[0]: item} for item in instances]
     columns: Columns = {alias: [] for alias in aliases}
@@ -109,6 +145,22 @@ def columns_of(instances: Sequence[TensorValue], aliases: Sequence[str]) -> Colu
         for alias in aliases:
             columns[alias].append(instance[alias])
     return columns
+
+
+def _decoded(index: int, instance: TensorValue, aliases: Sequence[str]) -> TensorValue:
+    """Return an instance with bytes for base64."""
+    if isinstance(instance, dict) and instance.keys() != {"b64"}:
+        return {name: _decoded_input(index, item, name) for name, item in instance.items()}
+    return _decoded_input(index, instance, aliases[0] if len(aliases) == 1 else "")
+
+
+def _decoded_input(index: int, value: TensorValue, name: str) -> TensorValue:
+    try:
+        return decode_b64(value)
+    except PredictionFailed as error:
+        where = f"instance {index}, input {name}" if name else f"instance {index}"
+        text = f"Error processing input: {error.message.rstrip('.')} ({where})."
+        raise PredictionFailed(text) from error
 
 
 def _check_keys(index: int, instance: Mapping[str, TensorValue], aliases: Sequence[str]) -> None:

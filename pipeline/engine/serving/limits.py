@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from pipeline.pixels.spec import MAX_PIXELS
 
-TFLITE, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker
+TFLITE, TENSORFLOW = "litert", "tensorflow"  # the runtimes of a worker: our TFLite export, any SavedModel
+KERAS, TFLITE_FILE, ONNX = "keras", "tflite", "onnx"  # and of models that are one file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

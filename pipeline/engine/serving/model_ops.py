@@ -32,6 +32,7 @@ LOADERS = frozenset(
     "Save SaveSlices Restore RestoreSlice MergeV2Checkpoints InitializeTableFromTextFile".split()
 )
 LOAD_COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "saved_model_train_op")
+SERVE = "serve"  # the tag of the graph that is served
 LOAD_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 _RESOURCE_METHODS = ("_initialize", "_create_resource", "_destroy_resource")
 
@@ -49,12 +50,25 @@ def check_model_ops(directory: Path, allowed: Collection[str]) -> None:
 
     Raises:
         RefusedOperation: naming the first operation that is not allowed.
+        ValueError: if no graph is tagged `serve`.
     """
-    for meta in parse_saved_model(str(directory)).meta_graphs:
+    for meta in _serving_graphs(directory):
         graph = _Graph(meta)
         for name, ops in graph.signatures():
             _check(f"signature {name}", ops, FILES | PROGRAMS | LOADERS, allowed)
         _check("what loading runs", graph.loading(), FILES | PROGRAMS, allowed)
+
+
+def _serving_graphs(directory: Path) -> list[MetaGraphDef]:
+    """Return the graphs that are served: those tagged `serve` and nothing else, as in v1."""
+    graphs = parse_saved_model(str(directory)).meta_graphs
+    if serving := [meta for meta in graphs if set(meta.meta_info_def.tags) == {SERVE}]:
+        return serving
+    tag_sets = ", ".join(str(sorted(meta.meta_info_def.tags)) for meta in graphs) or "none"
+    raise ValueError(
+        f"it has no MetaGraph whose tags are exactly ['{SERVE}']; its tag sets are {tag_sets}. Export it "
+        f"with that tag"
+    )
 
 
 def _check(where: str, ops: Iterable[str], refused: Collection[str], allowed: Collection[str]) -> None:

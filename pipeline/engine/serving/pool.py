@@ -17,6 +17,7 @@ from typing import Protocol
 from pipeline.engine.sandbox import system
 from pipeline.engine.sandbox.landlock import Policy
 from pipeline.engine.sandbox.sandbox import Sandbox
+from pipeline.engine.serving.artifacts import runtime_of
 from pipeline.engine.serving.limits import TENSORFLOW, TFLITE, WorkerLimits
 from pipeline.engine.serving.messages import READY, WorkerReply, WorkerRequest
 from pipeline.engine.serving.wire import read_frame
@@ -168,8 +169,9 @@ def choose_runtime(name: str, directory: Path) -> str:
     try:
         check_tflite(directory)
     except TFLiteUnavailable as error:
-        log.info("TensorFlow serves %s: %s.", name, error.message)
-        return TENSORFLOW
+        runtime = runtime_of(directory)
+        log.info("%s serves %s: %s.", runtime, name, error.message)
+        return runtime
     return TFLITE
 
 
@@ -229,7 +231,7 @@ class ProcessPool:
             try:
                 return await self._start(name, directory, runtime)
             except FailedPrecondition as error:
-                if runtime == TENSORFLOW:
+                if runtime != TFLITE:
                     raise
                 log.warning("TFLite cannot load %s, TensorFlow will: %s", name, error.message)
             return await self._start(name, directory, TENSORFLOW)

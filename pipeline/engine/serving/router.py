@@ -23,6 +23,7 @@ class Router:
     def __init__(self, *, num_warm: int) -> None:
         self._num_warm = num_warm
         self._versions: dict[tuple[str, str], Deployment] = {}
+        self._not_ready: dict[tuple[str, str], str] = {}  # versions that are not served, and why
         self._defaults: dict[str, str | None] = {}
         self._former: dict[str, str | None] = {}  # the target of a rollback
         self._trimming: set[asyncio.Task[None]] = set()
@@ -46,9 +47,14 @@ class Router:
     def add(self, model: str, version: str, deployment: Deployment) -> None:
         """Route the predictions of a version to its deployment."""
         self._versions[model, version] = deployment
+        self._not_ready.pop((model, version), None)
         if deployment.min_nodes or (self._defaults.get(model) == version and deployment.min_nodes is None):
             deployment.supervise()
         self._trim()
+
+    def refuse(self, model: str, version: str, why: str) -> None:
+        """Answer the predictions of a version that is not served, with its state and its error."""
+        self._not_ready[model, version] = why
 
     def _trim(self) -> None:
         task = asyncio.create_task(self._unload_unused())
@@ -93,6 +99,7 @@ class Router:
 
     def remove(self, model: str, version: str) -> Deployment | None:
         """Route no more predictions to a version."""
+        self._not_ready.pop((model, version), None)
         return self._versions.pop((model, version), None)
 
     def find(self, model: str, version: str | None = None) -> Deployment:
@@ -100,7 +107,7 @@ class Router:
 
         Raises:
             NotFound: if there is no such model or version.
-            FailedPrecondition: if the model has no version yet.
+            FailedPrecondition: if the model has no version yet, or the version is not READY.
         """
         if model not in self._defaults:
             raise NotFound("The specified model was not found.", field="name")
@@ -111,6 +118,8 @@ class Router:
             )
         deployment = self._versions.get((model, version))
         if deployment is None:
+            if why := self._not_ready.get((model, version)):
+                raise FailedPrecondition(why, field="name")
             raise NotFound("The specified version was not found or is not ready.", field="name")
         if not deployment.is_loaded:
             deployment.supervise()

@@ -1,200 +1,110 @@
-"""A SavedModel and its signatures, run by TensorFlow as they are."""
+"""A SavedModel of any TensorFlow: the graph of its MetaGraph tagged `serve`, run by a session, as v1 ran it.
+
+The objects that Keras keeps beside the graph are not read. TensorFlow 2 cannot restore those of Keras 2, and
+no prediction needs them.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
-from pipeline.engine.serving.images import bad_images_error, find_bad_images
-from pipeline.engine.serving.instances import (
-    Columns,
-    PredictionFailed,
-    Row,
-    columns_of,
-    decode_b64,
-    rows_of,
-)
+from pipeline.engine.serving.instances import PredictionFailed
 from pipeline.engine.serving.limits import WorkerLimits
-from pipeline.engine.serving.messages import LineError
+from pipeline.engine.serving.model import LoadedModel, Signature
+from pipeline.engine.serving.model_ops import LOAD_SIGNATURES, SERVE, check_model_ops
+from pipeline.engine.serving.tensors import STRING, Array, InputSpec, Shape
 from pipeline.tflite.manifest import is_graft_model
-from pipeline.types import JsonValue
 
 log = logging.getLogger(__name__)
 
-IMAGES = "inputs"  # the input of our own signatures that holds encoded images
-WARM_UP_PIXELS = 64
+Session: TypeAlias = "tf.compat.v1.Session"
+
+# The lines of TensorFlow's errors that say where in which graph, and the marks before those that say what.
+NOISE = re.compile(
+    r"^(Graph execution error|Detected at|Node:|<stack traces|Original stack|Errors may have|"
+    r"Operation defined|\d+ (successful|derived|root)|\[\[|File |  |$)"
+)
+MARKS = re.compile(r"^\(\d+\) [A-Z_]+: |\{\{[^{}]*\}\} ?|\[Op:[^\]]*\]")
+NUMBERS = re.compile(r"\[[-+\d.eE, \n]{40,}\.*\]?")
+MAX_REASON = 300
 
 
-class Signature:
-    """One signature of a loaded model.
+def load_saved_model(directory: Path, limits: WorkerLimits) -> LoadedModel:
+    """Check and load a SavedModel.
 
     Args:
-        function: Its concrete function.
+        directory: The directory of `saved_model.pb` or `saved_model.pbtxt`; `graft/labels.json` in it makes
+            the model one of ours.
+        limits: The limits of its images, and the operations that it may use.
+
+    Raises:
+        RefusedOperation: if it uses an operation that is not allowed.
+        ValueError: if no MetaGraph is tagged `serve`, or it has no signature.
+    """
+    started = time.perf_counter()
+    check_model_ops(directory, limits.allowed_ops.replace(",", " ").split())
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        meta = tf.compat.v1.saved_model.load(session, [SERVE], str(directory))
+    signatures: dict[str, Signature] = {
+        name: GraphSignature(session, signature)
+        for name, signature in meta.signature_def.items()
+        if name not in LOAD_SIGNATURES
+    }
+    log.info("Loaded %s in %.2f s.", sorted(signatures), time.perf_counter() - started)
+    return LoadedModel(signatures, limits, is_ours=is_graft_model(directory))
+
+
+class GraphSignature:
+    """One signature of a graph.
+
+    Args:
+        session: Holds the graph and its variables.
+        signature: Its inputs and outputs.
     """
 
-    def __init__(self, function: tf.types.experimental.ConcreteFunction) -> None:
-        self._function = function
-        self.specs: Mapping[str, tf.TensorSpec] = function.structured_input_signature[1]
+    def __init__(self, session: Session, signature: SignatureDef) -> None:
+        self._session = session
+        self._placeholders = {alias: info.name for alias, info in signature.inputs.items()}
+        self._fetches = {alias: info.name for alias, info in signature.outputs.items()}
+        self.inputs = [_input_spec(alias, info) for alias, info in sorted(signature.inputs.items())]
 
-    @property
-    def takes_images(self) -> bool:
-        """Whether it has the input in which our own models take encoded images."""
-        return IMAGES in self.specs and bool(self.specs[IMAGES].dtype == tf.string)
-
-    def columns(self, instances: Sequence[JsonValue]) -> Columns:
-        """Return the values of each input."""
-        return columns_of([decode_b64(instance) for instance in instances], list(self.specs))
-
-    def example(self, *, is_ours: bool) -> dict[str, tf.Tensor] | None:
-        """Return inputs to warm up with, or None if none can be made up."""
-        inputs = {alias: _example(alias, spec, is_ours=is_ours) for alias, spec in self.specs.items()}
-        return None if any(value is None for value in inputs.values()) else inputs
-
-    def call(self, inputs: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        """Run the function."""
-        outputs: Mapping[str, tf.Tensor] = self._function(**inputs)
-        return outputs
-
-    def run(self, columns: Columns) -> list[Row]:
-        """Return one prediction per instance.
-
-        Raises:
-            PredictionFailed: if TensorFlow refuses the inputs, or fails.
-        """
+    def run(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the outputs by their aliases."""
+        if sparse := [alias for alias, tensor in self._fetches.items() if not tensor]:
+            raise PredictionFailed(f"Output {sparse[0]} is sparse or ragged, which v1's JSON has not")
+        feeds = {self._placeholders[alias]: array for alias, array in arrays.items()}
         try:
-            inputs = {
-                alias: tf.constant(column, self.specs[alias].dtype) for alias, column in columns.items()
-            }
-        except (TypeError, ValueError, UnicodeError, tf.errors.OpError) as error:
-            raise PredictionFailed(f"Error processing input: {error}") from error
-        for alias, tensor in inputs.items():  # TensorFlow does not check, and a kernel may end the process
-            if not self.specs[alias].shape.is_compatible_with(tensor.shape):
-                raise PredictionFailed(
-                    f"Error during model execution: {alias} expects the shape {self.specs[alias].shape}. "
-                    f"Received: {tensor.shape}"
-                )
-        try:
-            outputs = self.call(inputs)
+            outputs = self._session.run(self._fetches, feeds)
         except (TypeError, ValueError, tf.errors.OpError) as error:
-            raise PredictionFailed(f"Error during model execution: {error}") from error
-        arrays = {alias: tensor.numpy() for alias, tensor in outputs.items()}
-        count = len(next(iter(columns.values())))
-        return rows_of(
-            {alias: value.tolist() if value.ndim else [] for alias, value in arrays.items()}, count
-        )
+            raise PredictionFailed(reason(error)) from error
+        return {alias: np.asarray(value) for alias, value in outputs.items()}
 
 
-def _example(alias: str, spec: tf.TensorSpec, *, is_ours: bool) -> tf.Tensor | None:
-    if spec.dtype != tf.string:
-        if spec.shape.rank is None:
-            return None
-        return tf.zeros([size or 1 for size in spec.shape.as_list()], spec.dtype)
-    if not is_ours:
-        return None
-    image = tf.io.encode_jpeg(tf.zeros([WARM_UP_PIXELS, WARM_UP_PIXELS, 3], tf.uint8))
-    return tf.reshape(image if alias == IMAGES else tf.constant("warm"), [1])
+def _input_spec(alias: str, info: TensorInfo) -> InputSpec:
+    if not info.name:
+        return InputSpec(name=alias, dtype="sparse", shape=None)
+    shape: Shape | None = None
+    if not info.tensor_shape.unknown_rank:
+        shape = tuple(None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim)
+    dtype = tf.as_dtype(info.dtype)
+    return InputSpec(name=alias, dtype=STRING if dtype == tf.string else dtype.name, shape=shape)
 
 
-class LoadedModel:
-    """One SavedModel in memory.
-
-    Args:
-        directory: The directory of `saved_model.pb`. With `graft/labels.json` in it the model is one of ours,
-            and the images sent to it are checked on the host first; any other model runs untouched.
-        limits: The limits of its images.
-    """
-
-    def __init__(self, directory: Path, limits: WorkerLimits) -> None:
-        started = time.perf_counter()
-        self._model = tf.saved_model.load(str(directory))  # keeps the variables of the signatures alive
-        self._signatures = {name: Signature(function) for name, function in self._model.signatures.items()}
-        self._limits = limits
-        self._is_ours = is_graft_model(directory)
-        if not self._signatures:
-            raise ValueError("the SavedModel has no signature")
-        log.info("Loaded %s in %.2f s.", sorted(self._signatures), time.perf_counter() - started)
-
-    def _signature(self, name: str) -> Signature:
-        if name not in self._signatures:
-            raise PredictionFailed(
-                f"the model has no signature {name!r}; it has {', '.join(sorted(self._signatures))}."
-            )
-        return self._signatures[name]
-
-    def warm_up(self) -> None:
-        """Run each signature once, so that the first client does not pay for tracing and kernels."""
-        started = time.perf_counter()
-        for name, signature in self._signatures.items():
-            inputs = signature.example(is_ours=self._is_ours)
-            if inputs is None:
-                continue
-            try:
-                signature.call(inputs)
-            except tf.errors.OpError as error:
-                if self._is_ours:
-                    raise
-                log.info("Signature %s does not take a made-up example: %s", name, error.message)
-        log.info("Warmed up in %.2f s.", time.perf_counter() - started)
-
-    def predict(self, instances: Sequence[JsonValue], signature_name: str) -> list[Row]:
-        """Return one prediction per instance, in order.
-
-        Raises:
-            PredictionFailed: if any instance fails; then nothing is predicted.
-        """
-        signature = self._signature(signature_name)
-        columns = signature.columns(instances)
-        if not instances:
-            return []
-        if problems := self._bad_images(signature, columns):
-            raise bad_images_error(problems)
-        return signature.run(columns)
-
-    def _bad_images(self, signature: Signature, columns: Columns) -> dict[int, str]:
-        if not self._is_ours or not signature.takes_images:
-            return {}
-        return find_bad_images(columns[IMAGES], self._limits)
-
-    def predict_lines(self, lines: Sequence[bytes], signature_name: str) -> tuple[list[Row], list[LineError]]:
-        """Return the predictions of the lines that can be predicted, and the errors of the others.
-
-        Raises:
-            PredictionFailed: if there is no such signature.
-        """
-        signature = self._signature(signature_name)
-        errors: list[LineError] = []
-        instances: dict[int, JsonValue] = {}
-        for number, line in enumerate(lines):
-            try:
-                instance = json.loads(line.decode("utf-8-sig"))
-                self._check(signature, instance)
-                instances[number] = instance
-            except (ValueError, RecursionError) as error:
-                errors.append(LineError(line=number, error=f"Invalid JSON: {error}"))
-            except PredictionFailed as error:
-                errors.append(LineError(line=number, error=error.message))
-        return self._predict_instances(signature, instances, errors), errors
-
-    def _check(self, signature: Signature, instance: JsonValue) -> None:
-        for problem in self._bad_images(signature, signature.columns([instance])).values():
-            raise PredictionFailed(f"Error processing input: {problem}")
-
-    def _predict_instances(
-        self, signature: Signature, instances: Mapping[int, JsonValue], errors: list[LineError]
-    ) -> list[Row]:
-        try:
-            return signature.run(signature.columns(list(instances.values()))) if instances else []
-        except PredictionFailed:
-            log.info("A batch failed; its lines are run one by one.")
-        rows: list[Row] = []
-        for number, instance in instances.items():
-            try:
-                rows += signature.run(signature.columns([instance]))
-            except PredictionFailed as error:
-                errors.append(LineError(line=number, error=error.message))
-        return rows
+def reason(error: Exception) -> str:
+    """Return what TensorFlow says of a failure, without its graph, its stack traces and its arrays."""
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    lines = [
+        line for line in (text or type(error).__name__).splitlines() if not NOISE.match(line.strip("\t"))
+    ]
+    line = NUMBERS.sub("[...]", MARKS.sub("", lines[0].strip() if lines else type(error).__name__)).strip()
+    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}..."

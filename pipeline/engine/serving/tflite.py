@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -21,8 +20,9 @@ from pipeline.engine.serving.instances import (
     PredictionFailed,
     Row,
     TensorValue,
+    check_line,
     columns_of,
-    decode_b64,
+    parse_json,
     read_request,
     rows_of,
 )
@@ -75,9 +75,10 @@ class BatchLine(Instance):
     def decode(self, read: ReadPixels) -> UInt8Image:
         """Parse the line and return its pixels."""
         try:
-            value = json.loads(self.line.decode("utf-8-sig"))
+            value = parse_json(self.line)
         except (ValueError, RecursionError) as error:
             raise PredictionFailed(f"Invalid JSON: {error}") from error
+        check_line(value, SIGNATURES[self.signature])
         (instance,) = read_instances([value], self.signature)
         self.key = instance.key
         try:
@@ -270,7 +271,7 @@ def read_instances(values: Sequence[JsonValue], signature: str) -> list[Instance
     """
     if signature not in SIGNATURES:
         raise PredictionFailed(_no_signature(signature))
-    columns = columns_of([decode_b64(value) for value in values], SIGNATURES[signature])
+    columns = columns_of(values, SIGNATURES[signature])
     keys = columns.get("key", [None] * len(values))
     for index, key in enumerate(columns.get("key", [])):
         if not isinstance(key, str | bytes):

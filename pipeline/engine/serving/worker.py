@@ -16,14 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
+from pipeline.engine.serving.artifacts import model_file
 from pipeline.engine.serving.instances import PredictionFailed, read_request
-from pipeline.engine.serving.limits import TFLITE, WorkerLimits
+from pipeline.engine.serving.limits import KERAS, ONNX, TENSORFLOW, TFLITE, TFLITE_FILE, WorkerLimits
 from pipeline.engine.serving.messages import READY, RequestKind, WorkerReply, WorkerRequest, worker_failed
 from pipeline.engine.serving.wire import Frame, read_frame_blocking
 from pipeline.errors import ApiError, DeadlineExceeded, FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
-    from pipeline.engine.serving.saved_model import LoadedModel
+    from pipeline.engine.serving.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,11 @@ def claim_stdout() -> BinaryIO:
     return frames
 
 
-class TensorFlowWorker:
+class SerialWorker:
     """Answers one request after the other, online ones first.
 
     Args:
-        model: The loaded SavedModel.
+        model: The loaded model.
         limits: The limits of the version.
         send: Sends a reply.
     """
@@ -98,8 +99,40 @@ class TensorFlowWorker:
             raise InvalidArgument(error.message, field="prediction_input.signature_name") from error
 
 
+def _load_saved_model(directory: Path, limits: WorkerLimits) -> LoadedModel:
+    from pipeline.engine.serving.saved_model import load_saved_model
+
+    return load_saved_model(directory, limits)
+
+
+def _load_keras_file(directory: Path, limits: WorkerLimits) -> LoadedModel:
+    from pipeline.engine.serving.keras_file import load_keras_file
+
+    return load_keras_file(model_file(directory), limits)
+
+
+def _load_tflite_file(directory: Path, limits: WorkerLimits) -> LoadedModel:
+    from pipeline.engine.serving.tflite_file import load_tflite_file
+
+    return load_tflite_file(model_file(directory), limits)
+
+
+def _load_onnx_file(directory: Path, limits: WorkerLimits) -> LoadedModel:
+    from pipeline.engine.serving.onnx_file import load_onnx_file
+
+    return load_onnx_file(model_file(directory), limits)
+
+
+LOADERS: dict[str, Callable[[Path, WorkerLimits], LoadedModel]] = {
+    TENSORFLOW: _load_saved_model,
+    KERAS: _load_keras_file,
+    TFLITE_FILE: _load_tflite_file,
+    ONNX: _load_onnx_file,
+}
+
+
 def load(runtime: str, directory: Path, limits: WorkerLimits, send: Send) -> Worker:
-    """Load the model into one runtime and warm it up; only the TensorFlow runtime imports TensorFlow.
+    """Load the model into one runtime and warm it up; TensorFlow is imported where it is needed only.
 
     Raises:
         FailedPrecondition: if it cannot be loaded, whatever the reason.
@@ -109,16 +142,12 @@ def load(runtime: str, directory: Path, limits: WorkerLimits, send: Send) -> Wor
             from pipeline.engine.serving.tflite import TFLiteWorker
 
             return TFLiteWorker(directory, limits, send)
-        from pipeline.engine.serving.model_ops import check_model_ops
-        from pipeline.engine.serving.saved_model import LoadedModel
-
-        check_model_ops(directory, limits.allowed_ops.replace(",", " ").split())
-        model = LoadedModel(directory, limits)
+        model = LOADERS[runtime](directory, limits)
         model.warm_up()
     except Exception as error:
         log.exception("The model could not be loaded.")
         raise FailedPrecondition(f"Failed to load model: {error} (Error code: 0)") from error
-    return TensorFlowWorker(model, limits, send)
+    return SerialWorker(model, limits, send)
 
 
 def sender(file: BinaryIO) -> Send:

@@ -123,6 +123,7 @@ class Wire(Message):
     path_prefix: ClassVar[str] = ""  # the path of this object in the object that is read
     unsupported: ClassVar[frozenset[str]] = frozenset()
     unsupported_values: ClassVar[dict[str, tuple[str, ...]]] = {}
+    unspecified: ClassVar[dict[str, dict[str, str]]] = {}  # of enumerations: what their zero value means
     output_only: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -138,13 +139,21 @@ class Wire(Message):
             if name in names:
                 raise InvalidArgument("The field is given twice, in two spellings.", field=field)
             names.add(name)
-            if name in cls.unsupported and item is not None and item is not False:
+            if name in cls.unsupported and not cls.means_nothing(name, value):
                 raise Unimplemented("This engine does not have this part of ML Engine v1.", field=field)
+            if isinstance(item, str):
+                item = cls.unspecified.get(name, {}).get(item, item)
             if item in cls.unsupported_values.get(name, ()):
                 raise Unimplemented(f"This engine does not have {item}.", field=field)
             if item is not None and name not in cls.unsupported | cls.output_only:
                 values[key] = item
         return values
+
+    @classmethod
+    def means_nothing(cls, name: str, value: Mapping[str, JsonValue]) -> bool:
+        """Return True if an object has a field that is not supported, but asks for nothing by it."""
+        items = [item for key, item in value.items() if to_snake(str(key)) == name]
+        return all(item is None or item is False for item in items)
 
     @classmethod
     def read(cls, value: JsonValue, *, where: str) -> Self:

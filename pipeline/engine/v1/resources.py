@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_snake
 
 from pipeline.engine.v1.fields import (
     BucketUri,
@@ -17,6 +19,7 @@ from pipeline.engine.v1.fields import (
     Wire,
     seconds_of,
 )
+from pipeline.types import JsonValue
 
 VERSION_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/versions/([^/]+))?")
 TABLE = r"^[A-Za-z0-9_-]+[.:][A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"
@@ -55,6 +58,13 @@ class TrainingInput(Wire):
     job_dir: BucketUri | None = None
     scheduling: Scheduling = Scheduling()
 
+    @classmethod
+    def means_nothing(cls, name: str, value: Mapping[str, JsonValue]) -> bool:
+        """Return True for no workers: a count of 0, and what such workers would be."""
+        role = name.rpartition("_")[0]
+        counts = [item for key, item in value.items() if to_snake(str(key)) == f"{role}_count"]
+        return counts in ([0], ["0"]) or super().means_nothing(name, value)
+
     @model_validator(mode="after")
     def _machine(self) -> Self:
         if (self.scale_tier == "CUSTOM") != bool(self.master_type):
@@ -65,6 +75,10 @@ class TrainingInput(Wire):
 class PredictionInput(Wire):
     """`job.predictionInput`: JSON lines in, JSON lines out."""
 
+    unspecified = {
+        "data_format": {"DATA_FORMAT_UNSPECIFIED": "JSON"},
+        "output_data_format": {"DATA_FORMAT_UNSPECIFIED": "JSON"},
+    }
     unsupported_values = {
         "data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
         "output_data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),

@@ -41,7 +41,8 @@ async def read_json(request: Request) -> JsonValue:
     Raises:
         InvalidArgument: if it is not JSON in UTF-8, nested too deeply, or could not be sent back as it came.
     """
-    body = await read_body(request, max_depth=engine_of(request).settings.max_json_depth)
+    limits = engine_of(request).settings
+    body = await read_body(request, max_depth=limits.max_json_depth, max_bytes=limits.max_body_bytes)
     try:
         value: JsonValue = json.loads(body)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # no NaN, no half of a surrogate pair

@@ -19,7 +19,8 @@ OK = {"model": Prediction}
 
 
 async def _predict(engine: TheEngine, request: Request, model: str, version: str | None) -> Response:
-    body = await read_body(request, max_depth=engine.settings.max_json_depth)
+    limits = engine.settings
+    body = await read_body(request, max_depth=limits.max_json_depth, max_bytes=limits.max_body_bytes)
     # From here nothing is awaited until the request is counted, so a version that is deleted waits for it.
     deployment = engine.router.find(model, version)
     engine.versions.record_use(deployment)

@@ -12,7 +12,7 @@ from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.messages import RequestKind, WorkerRequest
 from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest
 from pipeline.engine.serving.tflite import TFLiteWorker
-from pipeline.engine.serving.worker import TensorFlowWorker
+from pipeline.engine.serving.worker import SerialWorker
 from pipeline.errors import DeadlineExceeded, Internal
 
 ONLINE = WorkerRequest(kind=RequestKind.ONLINE, payload=b'{"instances": [[0]]}')
@@ -33,7 +33,7 @@ class Model:
 @pytest.mark.parametrize("error", [RecursionError, MemoryError, ZeroDivisionError, AssertionError])
 def test_any_exception_is_the_answer_of_one_request(error):
     replies = queue.Queue()
-    worker = TensorFlowWorker(Model(error()), WorkerLimits(), lambda *reply: replies.put(reply))
+    worker = SerialWorker(Model(error()), WorkerLimits(), lambda *reply: replies.put(reply))
     for number in (1, 2):
         worker.accept(number, ONLINE)
     (first, failed), (second, answer) = replies.get(timeout=5), replies.get(timeout=5)
@@ -43,7 +43,7 @@ def test_any_exception_is_the_answer_of_one_request(error):
 
 def test_a_request_that_nobody_waits_for_is_not_predicted():
     replies = queue.Queue()
-    worker = TensorFlowWorker(Model(), WorkerLimits(), lambda *reply: replies.put(reply))
+    worker = SerialWorker(Model(), WorkerLimits(), lambda *reply: replies.put(reply))
     worker.accept(1, WorkerRequest(kind=ONLINE.kind, payload=ONLINE.payload, deadline=time.monotonic() - 1))
     assert isinstance(replies.get(timeout=5)[1].error, DeadlineExceeded)
 
