@@ -104,6 +104,21 @@ class TestCreate:
         error = v1.error("POST", "jobs", training(runtimeVersion="1.2"), code=400)
         assert "2.21 (Python 3.11, Keras 3.15). Received: '1.2'" in error["message"]
 
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"workerCount": 0},
+            {"parameterServerCount": "0", "parameterServerType": "standard"},
+            {"workerCount": "0", "worker_type": "standard", "workerConfig": {"imageUri": "x"}},
+        ],
+    )
+    def test_no_workers_are_what_the_engine_has_and_come_back_as_sent(self, v1, more):
+        assert v1("POST", "jobs", training(**more))["trainingInput"].items() >= more.items()
+
+    def test_one_worker_more_is_501(self, v1):
+        error = v1.error("POST", "jobs", training(workerCount="1", workerType="standard"), code=501)
+        assert "training_input.worker" in error["message"]
+
     @pytest.mark.parametrize("field", ["hyperparameters", "workerCount", "masterConfig"])
     def test_a_part_of_v1_that_is_missing_is_501_and_named(self, v1, field):
         error = v1.error("POST", "jobs", training(**{field: {}}), code=501)

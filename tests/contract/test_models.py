@@ -171,7 +171,7 @@ class TestVersions:
             ({"deploymentUri": "/tmp/m"}, "version.deployment_uri", 400),
             ({}, "version.deployment_uri", 400),
             ({"name": "v-1"}, "version.name", 400),
-            ({"runtimeVersion": "1.4"}, "version.runtime_version", 400),
+            ({"runtimeVersion": "3.1"}, "version.runtime_version", 400),
             ({"framework": "XGBOOST"}, "version.framework", 501),
             ({"framework": "CAFFE"}, "version.framework", 400),
             ({"predictionClass": "a.B"}, "version.prediction_class", 501),
@@ -185,6 +185,42 @@ class TestVersions:
         body = {"name": "v1", **({"deploymentUri": uri} if body else {}), **body}
         error = v1.error("POST", "models/m/versions", body, code=code)
         assert error["details"][0]["fieldViolations"][0]["field"] == field
+
+    @pytest.mark.parametrize("runtime", ["1.2", "1.15", "2.11", "2.20"])
+    def test_an_older_runtime_is_served_and_a_label_says_by_what(self, v1, uri, runtime):
+        body = {"name": "v1", "deploymentUri": uri, "runtimeVersion": runtime, "pythonVersion": "3.7"}
+        version = v1.wait_done(v1("POST", "models/m/versions", body))["response"]
+        assert (version["state"], version["runtimeVersion"]) == ("READY", runtime)
+        assert version["pythonVersion"] == "3.7"
+        assert version["labels"]["graft-served-by"] == "2-21"
+
+    def test_a_version_that_failed_answers_with_its_state_and_its_error(self, v1, parts, uri, restart):
+        parts.export(uri, "broken")
+        v1.deploy("m", "v1", uri)
+        for client in (v1, restart()):
+            error = client.error("POST", "models/m/versions/v1:predict", {"instances": [1]}, code=400)
+            assert error["status"] == "FAILED_PRECONDITION"
+            assert "Version v1 is FAILED: Create Version failed. Bad model detected" in error["message"]
+        client.wait_done(client("DELETE", "models/m/versions/v1"))
+        client.error("POST", "models/m/versions/v1:predict", {"instances": [1]}, code=404)
+
+    def test_an_export_base_names_the_directories_that_hold_models(self, v1, parts):
+        for name in ("1547848777", "1547848999", "notes"):
+            parts.storage.write_bytes(f"gs://other/base/{name}/x", b"")
+        for name in ("1547848777", "1547848999"):
+            parts.storage.write_bytes(f"gs://other/base/{name}/saved_model.pb", b"ok")
+        body = {"name": "v1", "deploymentUri": "gs://other/base"}
+        error = v1.error("POST", "models/m/versions", body, code=400)
+        assert error["message"].endswith("hold a model; give one: 1547848777, 1547848999.")
+        body["deploymentUri"] = "gs://other/base/1547848777/saved_model.pb"
+        error = v1.error("POST", "models/m/versions", body, code=400)
+        assert error["message"].endswith("It is a file; give its directory: gs://other/base/1547848777")
+
+    def test_two_models_in_one_directory_are_refused(self, v1, parts):
+        for name in ("a.tflite", "b.onnx"):
+            parts.storage.write_bytes(f"gs://other/two/{name}", b"")
+        body = {"name": "v1", "deploymentUri": "gs://other/two"}
+        assert "Found: a.tflite, b.onnx." in v1.error("POST", "models/m/versions", body, code=400)["message"]
 
     def test_a_version_of_a_missing_model_is_404(self, v1, uri):
         v1.error("POST", "models/none/versions", {"name": "v1", "deploymentUri": uri}, code=404)

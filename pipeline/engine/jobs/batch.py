@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 from pipeline.engine.backends.access import belongs_to_engine
-from pipeline.engine.runtimes import find_serving_runtime
+from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.serving.artifacts import check_model_files, fetch_model
 from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
@@ -51,7 +51,7 @@ def check_prediction_input(
     if len(targets) != 1:
         text = f"Exactly one of model_name, version_name and uri must be set. Received: {targets or 'none'}"
         raise InvalidArgument(text, field=where)
-    find_serving_runtime(value.runtime_version, where=where, aliases=aliases)
+    find_runtime(value.runtime_version, None, where=where, aliases=aliases)
     if belongs_to_engine(value.output_path, workspace):
         raise InvalidArgument(
             f"Jobs write below {workspace} only where no folder of the engine's is, {workspace}/jobs/ID for "

@@ -29,13 +29,13 @@ def check_model_files(storage: Storage, uri: str, *, field: str, max_files: int 
             f"Deployment directory {uri} has {len(names)} files; {max_files} are allowed.", field=field
         )
     if not find_model(names):
-        found = [
+        candidates = [
             name for name in names if name in GRAPHS or Path(name).suffix in RUNTIMES and "/" not in name
         ]
         raise FailedPrecondition(
             f"Deployment directory {uri} is expected to contain exactly one of the following: "
             f"'saved_model.pb' file or 'saved_model.pbtxt' file. Or one *.keras, *.tflite or *.onnx file. "
-            f"Found: {', '.join(found) or 'neither'}.{_hint(uri, names, is_file=storage.exists(uri))}",
+            f"Found: {', '.join(candidates) or 'neither'}.{_hint(uri, names, is_file=storage.exists(uri))}",
             field=field,
         )
 

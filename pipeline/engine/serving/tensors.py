@@ -23,7 +23,7 @@ STRING, BOOL = "string", "bool"
 INTEGERS = frozenset("int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
 FLOATS = frozenset("float16 bfloat16 float32 float64".split())
 COMPLEX = frozenset(("complex64", "complex128"))
-EXACT_WHOLE = 2.0**53  # up to here each whole number has a float64 of its own
+EXACT_WHOLE = 2.0**53 - 1  # up to here no other whole number is rounded to the same float64
 MAX_TEXT = 60  # of a value in an error
 
 

@@ -1,13 +1,33 @@
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from contextlib import suppress
 
 import pytest
 
-from pipeline.engine.api.json_limits import check_depth, check_utf8
+from pipeline.engine.api.json_limits import check_depth, check_utf8, unpack_gzip
 from pipeline.errors import InvalidArgument
+
+
+class TestGzip:
+    def test_a_body_is_unpacked(self):
+        assert unpack_gzip(gzip.compress(b"x" * 100), 100) == b"x" * 100
+
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            (b"{}", "is not gzip"),
+            (gzip.compress(b"x" * 90)[:-9], "cut off"),
+            (gzip.compress(b"x") + b"more", "after its end"),
+            (gzip.compress(b"x" * 101), "exceeds the limit: 100 bytes, unpacked"),
+            (gzip.compress(b"\0" * 50_000_000), "exceeds the limit: 100 bytes, unpacked"),
+        ],
+    )
+    def test_what_is_damaged_or_too_large_is_refused(self, body, text):
+        with pytest.raises(InvalidArgument, match=text):
+            unpack_gzip(body, 100)
 
 
 def nested(depth: int) -> bytes:

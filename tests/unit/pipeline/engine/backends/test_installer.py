@@ -10,6 +10,8 @@ from pipeline.engine.backends.installer import (
     NO_INDEX,
     InstallError,
     environment_path,
+    install_order,
+    install_packages,
     install_requirements,
     missing_requirements,
 )
@@ -23,6 +25,39 @@ def site(tmp_path, **packages):
         data = wheel(name, {f"{name}.py": ""}, requires=requires)
         zipfile.ZipFile(io.BytesIO(data)).extractall(tmp_path / "site")
     return tmp_path / "site"
+
+
+class TestTwice:
+    def write(self, tmp_path, number: int, name: str, data: bytes) -> str:
+        path = tmp_path / str(number) / name
+        path.parent.mkdir()
+        path.write_bytes(data)
+        return str(path)
+
+    def test_packages_of_different_projects_are_installed_at_once(self, tmp_path):
+        names = ("a-1.tar.gz", "b-1-py3-none-any.whl", "odd.zip")
+        files = [self.write(tmp_path, i, name, bytes([i])) for i, name in enumerate(names)]
+        assert install_order(files) == [files]
+
+    def test_the_same_file_under_two_addresses_counts_once(self, tmp_path):
+        files = [self.write(tmp_path, number, "a-1.tar.gz", b"same") for number in (0, 1)]
+        assert install_order(files) == [files[:1]]
+
+    def test_two_packages_of_one_project_are_installed_in_their_order(self, tmp_path):
+        files = [
+            self.write(tmp_path, 0, "My_Trainer-1-py3-none-any.whl", b"0"),
+            self.write(tmp_path, 1, "b-1.tar.gz", b"1"),
+            self.write(tmp_path, 2, "my-trainer-2.tar.gz", b"2"),
+        ]
+        assert install_order(files) == [[file] for file in files]
+
+    def test_the_last_one_of_a_project_stays(self, tmp_path):
+        files = []
+        for number, code in enumerate(("first = 1", "second = 2")):
+            data = wheel("tiny", {"tiny.py": code}, requires=[])
+            files.append(self.write(tmp_path, number, "tiny-1-py3-none-any.whl", data))
+        install_packages(files, tmp_path / "site")
+        assert (tmp_path / "site" / "tiny.py").read_text() == "second = 2\n"
 
 
 def test_what_the_runtime_has_is_not_missing(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -25,6 +26,27 @@ class TestFrames:
             [b"ccccccccc"],
             [b"d"],
         ]
+
+    def test_gzipped_lines_are_read_whatever_the_name(self, tmp_path):
+        path = tmp_path / "lines"
+        path.write_bytes(gzip.compress(b"a\n\nb\n"))
+        assert list(frames_of(path, 2)) == [[(1, b"a"), (3, b"b")]]
+
+    @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:12] + b"xx" + data[14:]])
+    def test_a_damaged_gzip_is_named(self, tmp_path, damage):
+        path = tmp_path / "lines"
+        path.write_bytes(damage(gzip.compress(b"abc\n" * 1000)))
+        with pytest.raises(FailedPrecondition, match="The gzipped input is damaged"):
+            list(frames_of(path, 2))
+
+    def test_a_small_file_that_unpacks_to_too_much_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(batch, "MAX_LINE_BYTES", 1000)
+        monkeypatch.setattr(batch, "MAX_INPUT_BYTES", 2000)
+        for text in (b"a" * 1001, b"ab\n" * 1000):
+            path = tmp_path / "lines"
+            path.write_bytes(gzip.compress(text))
+            with pytest.raises(FailedPrecondition, match="1000 bytes at most, a file 2000, unpacked"):
+                list(frames_of(path, 2))
 
 
 class TestResults:

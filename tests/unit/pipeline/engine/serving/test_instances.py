@@ -7,10 +7,13 @@ import math
 import pytest
 
 from pipeline.engine.serving.instances import (
+    Infinite,
     PredictionFailed,
     base64_bytes,
+    check_line,
     columns_of,
     decode_b64,
+    parse_json,
     read_request,
     rows_of,
 )
@@ -26,6 +29,15 @@ class TestBase64:
         text = encode(BYTES).decode()
         assert base64_bytes(text if padding else text.replace("=", "")) == BYTES
 
+    @pytest.mark.parametrize("text", ["+A==", "AA A", " AAA", "AAA "])
+    def test_a_space_is_a_damaged_plus_and_never_dropped(self, text):
+        with pytest.raises(PredictionFailed, match=r"has spaces|Unable"):
+            base64_bytes(text.replace("+", " "))
+
+    def test_damage_is_named_by_instance_and_input(self):
+        with pytest.raises(PredictionFailed, match=r"has spaces.* \(instance 1, input a\)"):
+            columns_of([{"a": {"b64": "AAAA"}}, {"a": {"b64": "A AA"}}], ["a"])
+
     @pytest.mark.parametrize("value", ["a", "ab!c", "é", None, 3, ["YQ=="]])
     def test_anything_else_is_an_error(self, value):
         with pytest.raises(PredictionFailed, match="Unable to base64 decode"):
@@ -37,6 +49,21 @@ class TestBase64:
 
     def test_an_object_with_more_keys_is_not_bytes(self):
         assert decode_b64({"b64": "aGk=", "x": 1}) == {"b64": "aGk=", "x": 1}
+
+
+class TestLines:
+    def test_a_request_is_no_line_of_a_batch(self):
+        with pytest.raises(PredictionFailed, match='write each of the "instances" on a line of its own'):
+            check_line({"instances": [1, 2]}, ["x"])
+
+    def test_an_input_may_have_that_name(self):
+        check_line({"instances": [1, 2]}, ["instances"])
+        check_line({"x": 1}, ["x"])
+
+
+class TestNumbers:
+    def test_an_infinity_that_was_written_is_told_from_one_that_was_not(self):
+        assert [type(value) for value in parse_json(b"[Infinity, 1e999, NaN]")] == [Infinite, float, Infinite]
 
 
 class TestColumns:
