@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,9 +17,14 @@ import tensorflow as tf
 
 from pipeline.artifacts.training import FeatureWork, TrainingRecord
 from pipeline.artifacts.workspace import JobDirectory
+from pipeline.engine.backends import TrainingJob
+from pipeline.engine.backends.local import LocalBackend, stop_all_jobs
+from pipeline.engine.settings import EngineSettings
 from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
+from pipeline.submission.package import MODULE, build_package
 from pipeline.tflite.manifest import check_tflite
+from tests.fakes.clock import wait_for
 from tests.integration.kinds_of_pictures import pictures
 from tests.integration.trainer_pack import make_bucket, tiny_pictures
 
@@ -160,6 +167,36 @@ def test_other_labels_need_a_template_and_no_trunk(first: Ran, bucket: Bucket, t
     assert job.record.work.forwarded == 0
     assert len(bucket.shared("light", ".tflite")) == 1
     assert other.run("other-labels-again").record.tensorflow == ()
+
+
+def test_a_job_in_the_sandbox_shares_template_and_trunk(first: Ran, bucket: Bucket, tmp_path: Path) -> None:
+    storage = Storage({"graft": tmp_path / "buckets" / "graft"})
+    for folder in ("packs", "weights"):
+        shutil.copytree(bucket.root / folder, tmp_path / "buckets" / "graft" / folder)
+    storage.write_bytes("gs://graft/packages/own.tar.gz", build_package().data)
+    backend = LocalBackend(tmp_path, storage, EngineSettings())
+    job = TrainingJob(
+        job_id="j1",
+        package_uris=("gs://graft/packages/own.tar.gz",),
+        python_module=MODULE,
+        args=(*bucket.arguments[:-2], "--units", "16", "--epochs", "2"),
+        job_dir="gs://graft/jobs/j1",
+        max_running_seconds=300.0,
+        training_input={},
+    )
+    try:
+        asyncio.run(backend.start(job))
+        wait_for(lambda: backend.status("j1").is_over, seconds=300)
+        log = backend.log("j1", 0, backend.log_size("j1")).decode()
+        assert backend.status("j1").exit_code == 0, log
+    finally:
+        stop_all_jobs(tmp_path, grace_seconds=0)
+    assert "is not kept for later jobs" not in log
+    record = TrainingRecord.read(JobDirectory(storage, "gs://graft/jobs/j1"))
+    assert record.tensorflow == (MISSING,)
+    shared = Bucket(tmp_path, storage, []).shared
+    assert len(shared("templates", ".pb")) == len(shared("templates", ".json")) == 1
+    assert len(shared("light", ".tflite")) == len(shared("light", ".json")) == 1
 
 
 class TestDamage:

@@ -137,8 +137,28 @@ class JobAccess:
     @property
     def is_ours(self) -> bool:
         """Whether it runs the trainer of this very installation, and nothing else was installed for it."""
-        packages = [path for path in (self.directory / "packages").glob("*/[!.]*") if path.is_file()]
+        packages = self._packages()
         return self.job.python_module == OUR_MODULE and len(packages) == 1 and is_our_package(packages[0])
+
+    def _packages(self) -> list[Path]:
+        return [path for path in (self.directory / "packages").glob("*/[!.]*") if path.is_file()]
+
+    def unpack_own_package(self) -> bool:
+        """Put the modules of our own trainer where pip would; return False if the job has another package.
+
+        What is byte for byte this installation's needs neither pip nor a build.
+        """
+        if not self.is_ours:
+            return False
+        [package] = self._packages()
+        with tarfile.open(package, "r:gz") as archive:
+            for info in archive:
+                file, name = archive.extractfile(info), info.name.partition("/")[2]
+                if file is not None and name.startswith("pipeline/"):
+                    path = self.directory / "site" / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(file.read())
+        return True
 
     def make_directories(self, environ: Mapping[str, str]) -> None:
         """Make what the policies name: they hold for files that exist when the job starts."""

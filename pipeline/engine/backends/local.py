@@ -145,7 +145,8 @@ class LocalBackend:
             self._fetch(uri, path)
             packages.append(str(path))
         access.make_directories(os.environ)
-        write_json(directory / "job.json", self._plan(access, packages))
+        to_install = [] if access.unpack_own_package() else packages
+        write_json(directory / "job.json", self._plan(access, to_install))
 
     def _fetch(self, uri: str, path: Path) -> None:
         source, limit = self._storage.local_path(uri), self._settings.max_package_bytes
@@ -164,14 +165,14 @@ class LocalBackend:
         job, directory, sandbox = access.job, access.directory, self._sandbox
         job_dir = ["--job-dir", job.job_dir] if job.job_dir else []
         cpus, threads = cpu_settings(self._settings, next(self._numbers))
-        prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)]
+        prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)] if packages else []
         command = [sys.executable, "-m", job.python_module, *job.args, *job_dir]
         env = job_environment(job, directory, os.environ) | threads
         return {
             "packages": packages,
             "sandbox": sandbox.describe(),
             "build_prefix": sandbox.prefix(access.build(os.environ)),
-            "prepare": sandbox.wrap(access.prepare(os.environ), prepare),
+            "prepare": sandbox.wrap(access.prepare(os.environ), prepare) if prepare else [],
             "command": sandbox.wrap(access.run(os.environ), command),
             "cwd": str(directory / "work"),
             "env": env | access.environment() if sandbox.is_active else env,

@@ -2,8 +2,8 @@
 
 `python -P -m pipeline.engine.backends.supervisor JOB_DIRECTORY` returns at once; a daemon remains, which
   1. claims the job by creating `supervisor.json` (its pid and start time), so a job never runs twice;
-  2. runs the `prepare` command of `job.json`, writes `running.json`, runs the `command`, and runs it again
-     when a signal ended it that was neither ours nor the kernel's for lack of memory;
+  2. runs the `prepare` command of `job.json`, if there is one, writes `running.json`, runs the `command`,
+     and runs it again when a signal ended it that was neither ours nor the kernel's for lack of memory;
   3. stops it when it passes its time or its memory;
   4. ends what the command left running, and writes `exit.json`.
 All files are written atomically. SIGTERM to the session ends the job; the daemon stays to write `exit.json`.
@@ -210,7 +210,7 @@ class Supervisor:
         end_descendants(os.getpid(), grace_seconds, self.group.forbid_forks if self.group else None)
 
     def _run_all(self) -> tuple[str, int]:
-        code = self._run(self.job["prepare"], dict(os.environ), float("inf"))
+        code = self._run(self.job["prepare"], dict(os.environ), float("inf")) if self.job["prepare"] else 0
         if code or self.stopping:
             return "prepare", code or SIGNALLED + signal.SIGTERM
         keep_json(self.directory / "running.json", {"started": time.time()})

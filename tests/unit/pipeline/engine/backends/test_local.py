@@ -21,6 +21,7 @@ from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import InvalidArgument, ObjectNotFound
 from pipeline.storage import Storage
+from pipeline.submission.package import CLOSURE, MODULE, build_package, read_modules
 from tests.fakes.clock import wait_for
 from tests.packages import sdist, wheel
 
@@ -152,6 +153,22 @@ def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp
     text = log(backend).decode()
     assert f"file {tmp_path}/engine/jobs/j1/site/tiny/task.py" in text
     assert "args ['exit', '0', '--job-dir', 'gs://graft/jobs/j1']" in text
+
+
+def test_our_own_package_is_unpacked_without_pip(backend, storage, tmp_path):
+    package = build_package()
+    storage.write_bytes("gs://graft/own.tar.gz", package.data)
+    start(backend, job("--help", package_uris=("gs://graft/own.tar.gz",), python_module=MODULE, job_dir=None))
+    status = wait_over(backend)
+    assert (status.exit_code, status.preparing) == (0, False), log(backend).decode()
+    assert "usage: python -m pipeline.trainer.task" in log(backend).decode()
+    directory = tmp_path / "engine" / "jobs" / "j1"
+    assert json.loads((directory / "job.json").read_text())["prepare"] == []
+    unpacked = {
+        path.relative_to(directory / "site").as_posix(): path.read_bytes()
+        for path in (directory / "site").rglob("*.py")
+    }
+    assert unpacked == read_modules(CLOSURE)
 
 
 def test_starting_again_is_attaching(backend, tmp_path):
