@@ -128,7 +128,11 @@ class LocalBackend:
             stdin=asyncio.subprocess.DEVNULL,
             env=supervisor_environment(directory, self._settings, os.environ),
         )
-        if await process.wait() not in (0, 3):
+        code = await process.wait()
+        if code >= supervisor.NOT_WRITTEN:
+            number = code - supervisor.NOT_WRITTEN
+            raise OSError(number, f"Job {job.job_id} could not be started: {os.strerror(number)}")
+        if code not in (0, supervisor.TAKEN):
             raise Internal(f"The supervisor of job {job.job_id} did not start; see the engine's log.")
 
     def _prepare(self, job: TrainingJob, directory: Path) -> None:

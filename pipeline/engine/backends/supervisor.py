@@ -49,6 +49,8 @@ OUT_OF_MEMORY = (
     "The kernel ended the job because the machine had no memory left. Work on less at a time, lower "
     "GRAFT_ENGINE_TRAINING_SLOTS, or set GRAFT_ENGINE_JOB_MEMORY_BYTES below what is free."
 )
+TAKEN = 3  # the exit status when another daemon has the job
+NOT_WRITTEN = 64  # with the number of the error added, when the daemon cannot write its files
 SIGNALLED = 128  # as a shell says it: the exit status of a signal is its number more
 
 
@@ -248,7 +250,10 @@ class Supervisor:
         note = self.directory / "problem.txt"
         if self.problem or phase == "run" or self.stopping:  # stopped, the installer blames its packages
             return self.problem
-        return note.read_text(errors="replace")
+        try:
+            return note.read_text(errors="replace")
+        except FileNotFoundError:  # it was killed, or could not write it
+            return ""
 
     def run(self) -> None:
         """Run the job and write `exit.json`, however it ends."""
@@ -286,18 +291,22 @@ def _redirect(log: Path) -> None:
 
 
 def main(directory: Path) -> int:
-    """Start the daemon; return 0 if it has the job, 3 if another daemon has it."""
+    """Start the daemon; return 0 if it has the job, TAKEN if another has, NOT_WRITTEN or more on an error."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
-        return 0 if os.read(reader, 1) == b"1" else 3
+        return int(os.read(reader, 3) or TAKEN)
     os.close(reader)
     os.setsid()
     claim = {"pid": os.getpid(), "start": process_start(os.getpid())}
-    if not write_json(directory / "supervisor.json", claim, replace=False):
-        os._exit(3)
-    _redirect(directory / "log.txt")
-    os.write(writer, b"1")
+    try:
+        _redirect(directory / "log.txt")  # first: what follows the claim must not fail
+        if not write_json(directory / "supervisor.json", claim, replace=False):
+            os._exit(TAKEN)
+    except OSError as error:  # the disk is full, or read-only
+        os.write(writer, str(NOT_WRITTEN + (error.errno or 0)).encode())
+        os._exit(NOT_WRITTEN)
+    os.write(writer, b"0")
     os.close(writer)
     Supervisor(directory).run()
     return 0

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
-from pipeline.engine.backends.supervisor import cut_log, is_signal
+from pipeline.engine.backends.supervisor import NOT_WRITTEN, TAKEN, cut_log, is_signal, main
 
 
 def test_a_long_log_keeps_its_head_and_its_tail_and_tells_the_cut(tmp_path):
@@ -32,3 +35,18 @@ def test_later_cuts_are_added_and_a_short_log_stays(tmp_path):
 )
 def test_only_the_status_of_a_signal_is_a_signal(code, expected):
     assert is_signal(code) is expected
+
+
+def test_a_supervisor_that_cannot_write_its_files_takes_no_job_and_says_why(tmp_path, monkeypatch):
+    directory = tmp_path / "job"
+    directory.mkdir()
+    (directory / "log.txt").mkdir()  # so that it cannot be opened for writing
+    assert main(directory) == NOT_WRITTEN + errno.EISDIR
+    assert not (directory / "supervisor.json").exists()
+    os.wait()
+
+
+def test_a_job_that_another_supervisor_has_is_left_to_it(tmp_path):
+    (tmp_path / "supervisor.json").write_text("{}")
+    assert main(tmp_path) == TAKEN
+    os.wait()
