@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.e2e.conftest import ClassifierDag, Stack
 
+pytestmark = pytest.mark.timeout(1800)  # several whole runs, and the start of the stack
 NAME = "stripes"
 SIDE = 48
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
