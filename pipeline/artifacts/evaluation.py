@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.artifacts.record import Record
 
+RENAMED_SHARE = 0.5  # of the pictures that both versions have
 FIRST_VERSION = "first version: there is no champion to compare with"
 
 
@@ -113,6 +116,30 @@ class ClassChanges(Record):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def find(
+        cls, before: Collection[str], after: Collection[str], moves: Iterable[tuple[str, str]]
+    ) -> ClassChanges:
+        """Return how classes changed.
+
+        A class counts as renamed if most of its pictures that both versions have are of one added class.
+
+        Args:
+            before: The classes that there were.
+            after: The classes that there are.
+            moves: Label before and after of each picture that both have.
+        """
+        added = tuple(label for label in after if label not in before)
+        removed = tuple(label for label in before if label not in after)
+        counts = Counter(moves)
+        renamed: dict[str, str] = {}
+        for old in removed:
+            total = sum(count for (label, _), count in counts.items() if label == old)
+            for new in added:
+                if counts[old, new] > RENAMED_SHARE * total and new not in renamed.values():
+                    renamed[old] = new
+        return cls(added=added, removed=removed, renamed=renamed)
 
     @property
     def text(self) -> str:

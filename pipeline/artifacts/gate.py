@@ -102,13 +102,24 @@ class GateDecision(Record):
     override: Override | None = None
     switched_off: tuple[str, ...] = ()
 
-    def with_rule(self, rule: Rule) -> GateDecision:
-        """Return the decision once a pending rule was judged; a failed one refuses, unless overridden."""
+    def with_rule(self, rule: Rule, override: Override | None = None) -> GateDecision:
+        """Return the decision once a pending rule was judged; a failed one refuses, unless overridden.
+
+        Args:
+            rule: The rule with its verdict.
+            override: Who takes the version in spite of what fails, if the decision needed no override so far.
+        """
         rules = tuple(rule if each.key == rule.key else each for each in self.rules)
         if rule.verdict is not Verdict.FAILED:
             return replace(self, rules=rules)
-        accepted = self.accepted and self.override is not None
-        return replace(self, accepted=accepted, reasons=(*self.reasons, rule.text), rules=rules)
+        override = self.override or override
+        return replace(
+            self,
+            accepted=self.accepted and override is not None,
+            reasons=(*self.reasons, rule.text),
+            rules=rules,
+            override=override,
+        )
 
     @property
     def waits_for_person(self) -> bool:

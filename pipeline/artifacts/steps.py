@@ -11,7 +11,7 @@ from pydantic import ConfigDict, JsonValue
 
 from pipeline.artifacts.dataset import DataVerdict
 from pipeline.artifacts.evaluation import Evaluation
-from pipeline.artifacts.gate import GateDecision
+from pipeline.artifacts.gate import GateDecision, Override, Rule, Verdict
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
@@ -225,6 +225,8 @@ class SmokeTestResult(StepResult):
         answers: Answers that were timed.
         median_ms: Their median in milliseconds.
         p95_ms: Their 95th percentile in milliseconds.
+        latency: The gate's rule on the latency, judged; None if the gate has none.
+        override: Who takes the version in spite of that rule; None if nobody does.
     """
 
     pictures: int
@@ -233,6 +235,17 @@ class SmokeTestResult(StepResult):
     answers: int
     median_ms: float
     p95_ms: float
+    latency: Rule | None = None
+    override: Override | None = None
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether the rule on the latency failed."""
+        return self.latency is not None and self.latency.verdict is Verdict.FAILED
+
+    def judge(self, decision: GateDecision) -> GateDecision:
+        """Return the gate's decision with the rule that the smoke test judged."""
+        return decision if self.latency is None else decision.with_rule(self.latency, self.override)
 
 
 class Promotion(StrEnum):

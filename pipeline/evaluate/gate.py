@@ -108,6 +108,11 @@ def _ask_person(key: str, why: str, gate: GateConfig) -> Rule:
 
 def _find_override(failed: list[Rule], gate: GateConfig) -> Override | None:
     forbidden = gate.first_version == "refuse" and any(rule.key == FIRST_VERSION_RULE for rule in failed)
-    if not failed or forbidden or gate.override_by is None or gate.override_reason is None:
+    return read_override(gate) if failed and not forbidden else None
+
+
+def read_override(gate: GateConfig) -> Override | None:
+    """Return who takes this run's version in spite of its gate; None if nobody does."""
+    if gate.override_by is None or gate.override_reason is None:
         return None
     return Override(by=gate.override_by.strip(), reason=gate.override_reason.strip())

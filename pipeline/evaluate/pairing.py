@@ -18,7 +18,6 @@ from pipeline.evaluate.slices import measure_slices
 from pipeline.types import BoolArray
 
 MAX_NAMED = 3
-RENAMED_SHARE = 0.5  # of the pictures that both versions know
 
 
 def compare_answers(candidate: Answers, other: Answers) -> Comparison:
@@ -127,22 +126,12 @@ def find_class_changes(
 ) -> ClassChanges | None:
     """Return how the classes changed; None if they did not.
 
-    A class counts as renamed if most of its pictures that both versions have are of one added class.
-
     Args:
         classes: The candidate's.
         champion_classes: The champion's.
         labels: Label of each kept picture in the candidate's dataset version, by id.
         champion_labels: The same in the champion's.
     """
-    added = tuple(label for label in classes if label not in champion_classes)
-    removed = tuple(label for label in champion_classes if label not in classes)
-    if not added and not removed:
-        return None
-    renamed: dict[str, str] = {}
-    for old in removed:
-        now = [labels[key] for key, label in champion_labels.items() if label == old and key in labels]
-        for new in added:
-            if now and now.count(new) > RENAMED_SHARE * len(now) and new not in renamed.values():
-                renamed[old] = new
-    return ClassChanges(added=added, removed=removed, renamed=renamed)
+    moves = ((old, labels[key]) for key, old in champion_labels.items() if key in labels)
+    changes = ClassChanges.find(champion_classes, classes, moves)
+    return changes if changes.added or changes.removed else None

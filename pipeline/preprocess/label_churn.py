@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.artifacts.evaluation import ClassChanges
 from pipeline.artifacts.manifest import ManifestRow
 
 COLUMNS = ("id", "label", "status", "decision")
@@ -43,17 +44,17 @@ def find_label_churn(old: Iterable[ManifestRow], new: Iterable[ManifestRow]) -> 
     """Compare the labels of the pictures that two versions keep.
 
     A label that a person decided on is no churn, nor is one of a class that only one version has: that is a
-    change of classes, see `gate.classes_changed`.
+    change of classes, see `gate.classes_changed`. A class that was renamed is the same class.
     """
     before = {row.id: row for row in old if row.is_kept and row.id is not None}
     kept = [row for row in new if row.is_kept and row.id is not None]
-    common = {row.label for row in before.values()} & {row.label for row in kept}
     pairs = [(before[row.id], row) for row in kept if row.id in before]
+    names = _find_names(before.values(), kept, pairs)
     changed = [
         (one, other)
         for one, other in pairs
-        if one.label != other.label
-        and {one.label, other.label} <= common
+        if names.get(one.label, other.label) != other.label
+        and other.label in names.values()
         and one.decision is None
         and other.decision is None
     ]
@@ -62,3 +63,15 @@ def find_label_churn(old: Iterable[ManifestRow], new: Iterable[ManifestRow]) -> 
         changed=Counter((one.label, other.label) for one, other in changed),
         examples=tuple(other.source_url for _, other in changed[:MAX_EXAMPLES]),
     )
+
+
+def _find_names(
+    before: Collection[ManifestRow],
+    after: Collection[ManifestRow],
+    pairs: Iterable[tuple[ManifestRow, ManifestRow]],
+) -> dict[str, str]:
+    """Return what each class that both versions have is called now, by what it was called."""
+    old, new = {row.label for row in before}, {row.label for row in after}
+    moves = ((one.label, other.label) for one, other in pairs)
+    renamed = ClassChanges.find(sorted(old), sorted(new), moves).renamed
+    return {label: label for label in old & new} | renamed

@@ -116,7 +116,7 @@ def _build_release(
     name: str, dataset: str, training: str, evaluation: str, gate: str
 ) -> Sequence[BaseOperator]:
     """Return the tasks after the decision to deploy."""
-    version = result_of("create_version", "version")
+    version, smoke_test = result_of("create_version", "version"), result_of("smoke_test")
     return (
         MLEngineDeployClassifierOperator(
             task_id="create_version",
@@ -140,8 +140,15 @@ def _build_release(
             version_name=version,
             champion=result_of("evaluate", "champion_version"),
             gate=gate,
+            smoke_test=smoke_test,
         ),
-        PublishModelOperator(task_id="publish", model=name, gate=gate, version=result_of("create_version")),
+        PublishModelOperator(
+            task_id="publish",
+            model=name,
+            gate=gate,
+            version=result_of("create_version"),
+            smoke_test=smoke_test,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from airflow.sdk import Asset
 
 from graft.links import RUN_LINKS
 from graft.operators.base import GraftOperator
-from graft.operators.inputs import StepInput, read_step
+from graft.operators.inputs import StepInput, read_judged_gate, read_step
 from graft.operators.run_summary import finish_decided_run
 from pipeline.artifacts.steps import (
     DatasetResult,
@@ -131,24 +131,35 @@ class PublishModelOperator(GraftOperator):
         model: Name of the model, which is also the asset's.
         gate: Result of the gate step.
         version: Result of the create_version step.
+        smoke_test: Result of the smoke test, which judged the gate's rule on the latency.
         arguments: Those of `GraftOperator`.
     """
 
-    template_fields: Sequence[str] = ("gate", "version")
+    template_fields: Sequence[str] = ("gate", "version", "smoke_test")
     operator_extra_links = RUN_LINKS  # type: ignore[misc]
 
-    def __init__(self, *, model: str, gate: StepInput, version: StepInput, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: str,
+        gate: StepInput,
+        version: StepInput,
+        smoke_test: StepInput | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(outlets=[model_asset(model)], **arguments)
         self.model = model
         self.gate = gate
         self.version = version
+        self.smoke_test = smoke_test
 
     def perform(self, context: Context) -> PublishResult:
         """Return where the summary is."""
         from pipeline.artifacts.model_record import decided_by
         from pipeline.deploy.approval import find_approval
 
-        gate, version = read_step(GateResult, self.gate), read_step(VersionResult, self.version).version
+        gate = read_judged_gate(self.gate, self.smoke_test)
+        version = read_step(VersionResult, self.version).version
         if gate.summary is None:
             raise ConfigError(f"{self.task_id}: the gate has no summary; give the gate its run's results.")
         approval = find_approval(self.workspace, self.model, context["ti"].run_id)

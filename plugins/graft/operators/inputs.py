@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pipeline.artifacts.record import Record
+from pipeline.artifacts.steps import GateResult, SmokeTestResult
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,3 +40,13 @@ def read_steps(kind: type[StepT], value: StepInput) -> list[StepT]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [read_step(kind, value)]  # raises
     return [read_step(kind, item) for item in value]
+
+
+def read_judged_gate(gate: StepInput, smoke_test: StepInput | None) -> GateResult:
+    """Return the result of the gate step with the rule that the smoke test judged, if there was one."""
+    result = read_step(GateResult, gate)
+    if smoke_test is None:
+        return result
+    decision = read_step(SmokeTestResult, smoke_test).judge(result.decision)
+    summary = result.summary.judged(decision) if result.summary else None
+    return replace(result, decision=decision, summary=summary)

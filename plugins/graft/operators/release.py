@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from graft.operators.base import GraftOperator
+from graft.operators.base import GraftOperator, triggering_user
 from graft.operators.gate import GateOperator
-from graft.operators.inputs import StepInput, read_step
+from graft.operators.inputs import StepInput, read_judged_gate, read_step
 from graft.operators.rollback import RollBackModelOperator
 from graft.operators.run_summary import finish_decided_run, skip_rest
 from pipeline.artifacts.pack import read_pack_index
@@ -24,7 +24,7 @@ from pipeline.artifacts.steps import (
     PromotionResult,
     SmokeTestResult,
 )
-from pipeline.config import Classifier
+from pipeline.config import Classifier, GateConfig
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,9 +93,10 @@ class MLEngineSmokeTestOperator(GraftOperator):
 
     def perform(self, context: Context) -> SmokeTestResult:
         """Return how close the answers are and how fast they came."""
-        from pipeline.deploy.smoke_test import smoke_test_or_delete
+        from pipeline.deploy.smoke_test import judge_latency, smoke_test_or_delete
+        from pipeline.evaluate.gate import read_override
 
-        instances, expected, limit_ms = self._golden_test() if self.instances is None else self._own_test()
+        instances, expected, gate = self._golden_test() if self.instances is None else self._own_test()
         result = smoke_test_or_delete(
             self.connect(),
             model=self.model_name,
@@ -104,25 +105,25 @@ class MLEngineSmokeTestOperator(GraftOperator):
             expected=expected,
             latency_budget_seconds=self.latency_budget_seconds,
         )
-        if limit_ms is not None:
-            self._judge_latency(context, result, limit_ms)
-        return result
+        if gate is None or gate.latency_ms is None:
+            return result
+        rule = judge_latency(result, gate.latency_ms.p95)
+        self.log.info("%s: %s", rule.verdict, rule.text)
+        override = read_override(gate)
+        signed = override.signed_by(triggering_user(context)) if override else None
+        return self._follow_latency(context, replace(result, latency=rule, override=signed))
 
-    def _judge_latency(self, context: Context, result: SmokeTestResult, limit_ms: float) -> None:
-        """End the run as refused if the version is too slow for its gate."""
-        from pipeline.artifacts.gate import Verdict
+    def _follow_latency(self, context: Context, result: SmokeTestResult) -> SmokeTestResult:
+        """Return the result, or end the run as refused if the version is too slow for its gate."""
         from pipeline.artifacts.run_summary import Outcome
         from pipeline.deploy.approval import find_approval
-        from pipeline.deploy.smoke_test import judge_latency
         from pipeline.deploy.staging import discard_version
 
-        rule = judge_latency(result, limit_ms)
-        self.log.info("%s: %s", rule.verdict, rule.text)
         gate = read_step(GateResult, self.gate) if self.gate is not None else None
-        decision = gate.decision.with_rule(rule) if gate else None
-        if rule.verdict is not Verdict.FAILED or (decision and decision.accepted):
-            return
-        self.log.warning("refused: %s", rule.text)
+        decision = result.judge(gate.decision) if gate else None
+        if not result.is_too_slow or (decision.accepted if decision else result.override):
+            return result
+        self.log.warning("refused: %s", result.latency.text if result.latency else "")
         discard_version(self.connect(), self.model_name, self.version_name)
         if gate is not None and decision is not None and gate.summary is not None:
             approval = find_approval(self.workspace, self.model_name, context["ti"].run_id)
@@ -139,20 +140,20 @@ class MLEngineSmokeTestOperator(GraftOperator):
         }
         return list(self.instances or ()), expected, None
 
-    def _golden_test(self) -> tuple[list[JsonObject], dict[str, Prediction], float | None]:
+    def _golden_test(self) -> tuple[list[JsonObject], dict[str, Prediction], GateConfig]:
         from pipeline.artifacts.workspace import DatasetVersionFolder
         from pipeline.deploy.smoke_test import read_golden_instances
         from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 
         dataset = read_step(DatasetResult, self.dataset)
         evaluation = read_step(EvaluateResult, self.evaluation)
-        storage, limit = self.workspace.storage, Classifier.from_dict(dataset.classifier).gate.latency_ms
+        storage = self.workspace.storage
         labels = read_test_labels(DatasetVersionFolder(storage, dataset.uri))
         tests = [tests.uri for tests in read_pack_index(storage, dataset.pack_index).tests]
         return (
             read_golden_instances(storage, tests, labels),
             join_predictions(read_predictions(storage, evaluation.predictions), labels),
-            limit.p95 if limit else None,
+            Classifier.from_dict(dataset.classifier).gate,
         )
 
 
@@ -166,10 +167,14 @@ class MLEnginePromoteOperator(GraftOperator):
         version_name: The version.
         champion: The version that served when this one was evaluated; None or empty where none did.
         gate: Result of the gate step; the history and a superseded run's summary then say what it decided.
+        smoke_test: Result of the smoke test, which judged the gate's rule on the latency.
         arguments: Those of `GraftOperator`.
     """
 
-    template_fields: Sequence[str] = ("model_name", "version_name", "champion", "gate", "project_id")
+    template_fields: Sequence[str] = (
+        *("model_name", "version_name", "champion", "gate", "smoke_test"),
+        "project_id",
+    )
 
     def __init__(
         self,
@@ -178,6 +183,7 @@ class MLEnginePromoteOperator(GraftOperator):
         version_name: str,
         champion: str | None,
         gate: StepInput | None = None,
+        smoke_test: StepInput | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -185,6 +191,7 @@ class MLEnginePromoteOperator(GraftOperator):
         self.version_name = version_name
         self.champion = champion
         self.gate = gate
+        self.smoke_test = smoke_test
 
     def perform(self, context: Context) -> PromotionResult:
         """Return how the promotion ended and which version was the default before."""
@@ -199,7 +206,7 @@ class MLEnginePromoteOperator(GraftOperator):
             version=self.version_name,
             champion=champion,
         )
-        gate = read_step(GateResult, self.gate) if self.gate is not None else None
+        gate = read_judged_gate(self.gate, self.smoke_test) if self.gate is not None else None
         event = HistoryEvent(
             event=EventType(promotion),
             version=self.version_name,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
+from pipeline.artifacts.history import read_history
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import JobDirectory, Workspace
@@ -174,7 +175,13 @@ def pick(done: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def promote(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
     champion = done["evaluation"]["champion_version"]
-    return run_step("promote", champion=champion, gate=done["gate"], version_name=done["version"]["version"])
+    return run_step(
+        "promote",
+        champion=champion,
+        gate=done["gate"],
+        smoke_test=done.get("smoke_test"),
+        version_name=done["version"]["version"],
+    )
 
 
 def smoke_test(run_step: Callable[..., Any], done: dict[str, Any]) -> Any:
@@ -359,8 +366,8 @@ class TestSmokeTest:
 
 
 class TestLatency:
-    def deploy(self, run_step: Callable[..., Any], p95: float) -> dict[str, Any]:
-        gate = {"min_accuracy": 0.6, "latency_ms": {"p95": p95}}
+    def deploy(self, run_step: Callable[..., Any], p95: float, **more: str) -> dict[str, Any]:
+        gate = {"min_accuracy": 0.6, "latency_ms": {"p95": p95}, **more}
         done = run_until_gate(run_step, {**DATASET, "classifier": {**YAML, "gate": gate}})
         return {**done, "version": run_step("create_version", **done)}
 
@@ -377,6 +384,40 @@ class TestLatency:
         assert summary["gate"]["accepted"] is False
         assert summary["gate"]["reasons"][0].startswith("latency_ms.p95: of 20 answers")
         assert "Gate: refused: latency_ms.p95" in world.notes[0]  # type: ignore[attr-defined]
+
+    def test_over_the_limit_is_overridden_and_told_to_everybody(
+        self, world: World, run_step: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        """The only rule that fails is judged after the gate; whoever overrode it stands in the records."""
+        from graft.operators.deployment import PublishModelOperator, model_asset
+
+        person = {"override_by": "Ada", "override_reason": "a demo"}
+        done = self.deploy(run_step, 1e-6, **person)
+        assert done["gate"]["decision"]["override"] is None
+        done["smoke_test"] = smoke_test(run_step, done)
+        assert done["smoke_test"]["override"] == {"by": "Ada", "reason": "a demo"}
+        promote(run_step, done)
+        [event] = read_history(Workspace(world.storage, "gs://graft"), "m")
+        assert event.decided_by == "Ada"
+        operator = PublishModelOperator(
+            task_id="publish", model="m", **pick(done, "gate", "version", "smoke_test")
+        )
+        events = {model_asset("m"): SimpleNamespace(extra=None)}
+        operator.execute({**make_context(), "outlet_events": events})
+        assert events[model_asset("m")].extra["decided_by"] == "Ada"
+        summary = world.storage.read_json("gs://graft/runs/m/manual__1/summary.json")
+        assert summary["gate"]["override"] == {"by": "Ada", "reason": "a demo"}
+        assert summary["gate"]["reasons"][0].startswith("latency_ms.p95: of 20 answers")
+        assert "overridden by Ada (a demo): latency_ms.p95" in world.notes[-1]  # type: ignore[attr-defined]
+
+    def test_within_the_limit_is_no_override(
+        self, world: World, run_step: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        done = self.deploy(run_step, 1e6, override_by="Ada", override_reason="a demo")
+        done["smoke_test"] = smoke_test(run_step, done)
+        promote(run_step, done)
+        [event] = read_history(Workspace(world.storage, "gs://graft"), "m")
+        assert event.decided_by != "Ada"
 
     def test_within_the_limit_passes(self, world: World, run_step: Callable[..., Any]) -> None:
         assert smoke_test(run_step, self.deploy(run_step, 1e6))["answers"] == 20

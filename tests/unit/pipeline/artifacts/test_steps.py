@@ -78,6 +78,8 @@ RESULTS: list[tuple[type[Record], dict[str, Any]]] = [
             "answers": 20,
             "median_ms": 30.0,
             "p95_ms": 40.0,
+            "latency": None,
+            "override": {"by": "Ada", "reason": "demo"},
         },
     ),
     (PromotionResult, {"promotion": "promoted", "previous": None}),

@@ -50,6 +50,13 @@ class TestChurn:
         assert find_label_churn(rows("aabb"), rows("ccbb")).changed == {}, "a was renamed"
         assert find_label_churn(rows("aabb"), rows("acbb")).changed == {}, "a was divided"
 
+    def test_of_a_class_that_was_renamed_counts_as_of_any_other(self) -> None:
+        churn = find_label_churn(rows("aaaaaabbbbbb"), rows("ccccbbccbbbb"))
+        assert churn.changed == {("a", "b"): 2, ("b", "c"): 2}, "a is called c now"
+
+    def test_leaves_out_classes_that_became_one(self) -> None:
+        assert find_label_churn(rows("aabbcc"), rows("ddddcc")).changed == {}
+
     def test_leaves_out_pictures_that_are_not_kept(self) -> None:
         assert find_label_churn(rows("aabb"), rows("abab", status="quarantined")).compared == 0
 
