@@ -131,7 +131,9 @@ def test_classes_added_removed_and_renamed_are_named_and_judged_on_those_that_bo
     added = stripes.run()
     rules = stripes.rules(added["version"])
     assert rules["classes_changed"] == "classes_changed: added rings"
-    assert rules["not_worse"].startswith("not_worse: on 48 pictures accuracy differs by")
+    shared = stripes.stack.graft_json("lineage", NAME, champion)["gate"]["metrics"]["test_pictures"]
+    assert added["evaluation"]["test_pictures"] > shared
+    assert rules["not_worse"].startswith(f"not_worse: on {shared} pictures accuracy differs by")
     assert "rings" not in rules["class_drop"]
 
     shutil.rmtree(stripes.folder / "grid")
