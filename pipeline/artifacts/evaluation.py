@@ -118,7 +118,7 @@ class ClassChanges(Record):
     renamed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def find(
+    def between(
         cls, before: Collection[str], after: Collection[str], moves: Iterable[tuple[str, str]]
     ) -> ClassChanges:
         """Return how classes changed.

@@ -133,5 +133,5 @@ def find_class_changes(
         champion_labels: The same in the champion's.
     """
     moves = ((old, labels[key]) for key, old in champion_labels.items() if key in labels)
-    changes = ClassChanges.find(champion_classes, classes, moves)
+    changes = ClassChanges.between(champion_classes, classes, moves)
     return changes if changes.added or changes.removed else None

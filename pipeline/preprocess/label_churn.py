@@ -73,5 +73,5 @@ def _find_names(
     """Return what each class that both versions have is called now, by what it was called."""
     old, new = {row.label for row in before}, {row.label for row in after}
     moves = ((one.label, other.label) for one, other in pairs)
-    renamed = ClassChanges.find(sorted(old), sorted(new), moves).renamed
+    renamed = ClassChanges.between(sorted(old), sorted(new), moves).renamed
     return {label: label for label in old & new} | renamed

@@ -152,6 +152,7 @@ class TestChampion:
         assert evaluation.champion.accuracy == 0.5
         assert evaluation.champion.confusion["dog"] == {"cat": 0, "dog": 0, "bird": 1}
         assert "it does not know dog, whose pictures count as its misses" in evaluation.note
+        assert "; classes changed: added dog" in evaluation.note
         assert evaluation.shared is not None
         assert (evaluation.shared.classes, evaluation.shared.pictures) == (("cat",), 1)
         assert evaluation.shared.champion is not None
