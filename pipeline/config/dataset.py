@@ -57,6 +57,22 @@ class MergeInto(Strict):
 SmallClasses: TypeAlias = Literal["drop", "fail"] | MergeInto
 
 
+class WindowConfig(Strict):
+    """Which pictures are recent enough to be used."""
+
+    days: int | None = Field(None, ge=1, description="Pictures retrieved in so many days before the newest.")
+    pictures: int | None = Field(None, ge=1, description="So many of the pictures retrieved last.")
+    min_test: int = Field(
+        100, ge=1, description="Older test pictures stay until the window has so many test pictures."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> WindowConfig:
+        if (self.days is None) == (self.pictures is None):
+            raise ValueError("a window is `days` or `pictures`; give one of them")
+        return self
+
+
 class DatasetConfig(Strict):
     """The pictures of a classifier."""
 
@@ -86,6 +102,9 @@ class DatasetConfig(Strict):
         description="What happens to classes of fewer than two different pictures, which can be trained or "
         "tested but not both: `drop`, `fail`, or `{merge_into: LABEL}`. Classes that the sources list by "
         "name are not dropped.",
+    )
+    window: WindowConfig | None = Field(
+        None, description="Use only the pictures retrieved last; all of them by default."
     )
     expect: ExpectConfig = Field(
         default_factory=ExpectConfig,

@@ -40,6 +40,7 @@ from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails
 from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
+from pipeline.preprocess.window import apply_window, describe_window
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ def _build_version(
     _group(state)
     _treat_small_classes(state)
     _split(state)
+    _apply_window(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
     state.warnings += check_levels(state.rows, levels)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
@@ -319,6 +321,18 @@ def _split(state: CleanState) -> None:
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
     state.warnings += _describe_given_split(state)
+
+
+def _apply_window(state: CleanState) -> None:
+    """Leave out what is older than the window; each class must still train and test."""
+    window = state.classifier.dataset.window
+    if window is None:
+        return
+    state.rows = apply_window(state.rows, window)
+    kept = [row for row in state.rows if row.is_kept and row.split is not None]
+    members = [Member(label=row.label, group=row.group or "") for row in kept]
+    check_split(members, [row.split or "" for row in kept], state.classes)
+    state.warnings += describe_window(state.rows)
 
 
 def _describe_given_split(state: CleanState) -> list[str]:

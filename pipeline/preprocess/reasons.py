@@ -14,6 +14,7 @@ LOW_INFORMATION = "low_information"
 SMALL_CLASS = "small_class"
 DELETED = "deleted"
 TAKEN_DOWN = "taken_down"
+OUTSIDE_WINDOW = "outside_window"
 
 REASONS = {
     "empty_file": "the file has no bytes",
@@ -33,6 +34,7 @@ REASONS = {
     SMALL_CLASS: "its class has too few different pictures to be trained and tested: `dataset.small_classes`",
     DELETED: "`decisions.csv` says so",
     TAKEN_DOWN: "`graft dataset forget`",
+    OUTSIDE_WINDOW: "older than `dataset.window` reaches",
 }
-# Not counted as quarantined: nothing is wrong with these pictures, or a person took them out.
-NOT_QUARANTINE = frozenset({EXACT_DUPLICATE, SMALL_CLASS, DELETED, TAKEN_DOWN})
+# Not counted as quarantined: nothing is wrong with these pictures, or a person left them out.
+NOT_QUARANTINE = frozenset({EXACT_DUPLICATE, SMALL_CLASS, DELETED, TAKEN_DOWN, OUTSIDE_WINDOW})
