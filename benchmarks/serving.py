@@ -242,6 +242,7 @@ def serve_engine(home: Path) -> Iterator[tuple[Server, dict[str, Any]]]:
         "/healthz",
         "v1",
         GRAFT_HOME=str(home),
+        GRAFT_ENGINE_FEATURE_BYTES="0",  # the same pictures are sent again and again: none may be remembered
     )
     try:
         models = server.url.removesuffix("/bench:predict")

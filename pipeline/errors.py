@@ -329,6 +329,10 @@ class Unavailable(ApiError):
     """A part of the engine is not ready; come again later."""
 
 
+class LostHead(Unavailable):
+    """The file of a head is gone, or is not the one it was: the engine has to provide it again."""
+
+
 class DatabaseUnavailable(Unavailable):
     """The engine's database cannot be used now: it is locked, or its disk is full. Nothing was written."""
 

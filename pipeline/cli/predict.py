@@ -1,4 +1,4 @@
-"""`graft predict`: what a served version says of pictures."""
+"""`graft predict`: what a served version, or each classifier's, says of pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import connect_engine, require_stack
-from pipeline.cli.output import ExitCode, JsonOption, NameArgument, print_json, print_note
+from pipeline.cli.output import ExitCode, JsonOption, complete_name, print_json, print_note
 from pipeline.cli.tables import PathText, WideOption, print_table
 from pipeline.errors import PlatformError
 from pipeline.types import JsonDict, JsonValue
@@ -24,7 +24,15 @@ MAX_REQUEST_BYTES = 6_000_000  # of pictures; base64 makes four bytes of three, 
 REFUSED = (200, 400)  # v1 answers a bad instance with 200 and `{"error": ...}`
 FIRST_INSTANCE = "instance 0: "  # what v1 says before the reason, of a request with one picture
 
-FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures.")]
+TargetArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME] FILE...",
+        help="The classifier's name and pictures; with --all pictures only.",
+        autocompletion=complete_name,
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Ask every classifier that has a version.")]
 VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
 
 
@@ -35,6 +43,7 @@ class PicturePrediction:
     Args:
         file: The picture.
         version: The version that was asked.
+        classifier: Its classifier, where several were asked.
         label: The class; None if the version rejects the picture, or did not answer.
         score: Probability of the most probable class.
         outputs: Probability of each class.
@@ -43,6 +52,7 @@ class PicturePrediction:
 
     file: str
     version: str
+    classifier: str | None = None
     label: str | None = None
     score: float | None = None
     novelty: float | None = None
@@ -51,10 +61,12 @@ class PicturePrediction:
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
+        asked = {"classifier": self.classifier} if self.classifier else {}
         if self.error is not None:
-            return {"file": self.file, "error": self.error, "version": self.version}
+            return {"file": self.file, **asked, "error": self.error, "version": self.version}
         return {
             "file": self.file,
+            **asked,
             "label": self.label,
             "score": self.score,
             "novelty": self.novelty,
@@ -64,20 +76,21 @@ class PicturePrediction:
 
 
 def predict(
-    name: NameArgument,
-    files: FilesArgument,
+    target: TargetArgument,
+    ask_all: AllOption = False,
     version: VersionOption = None,
     wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the served model what is on some pictures; exit 1 if it could answer for none of them."""
+    """Ask the served model, or all, what is on some pictures; exit 1 if no picture could be answered."""
+    if ask_all and version:
+        raise typer.BadParameter("--version is of one classifier; it does not go with --all.")
+    names, files = ([], target) if ask_all else (target[:1], target[1:])
+    if not files:
+        raise typer.BadParameter("Missing argument 'FILE...'.")
     engine = connect_engine(require_stack())
-    version = version or find_version(engine, name)
-    pictures, unread = read_files(files)
-    answers = {each.file: each for each in predict_pictures(engine, name, pictures, version=version)}
-    for file, reason in unread.items():
-        answers[file] = PicturePrediction(file=file, version=version, error=reason)
-    ordered = [answers[str(path)] for path in dict.fromkeys(files)]
+    paths = list(dict.fromkeys(Path(file) for file in files))
+    ordered = ask_every_model(engine, paths) if ask_all else ask_model(engine, names[0], version, paths)
     if as_json:
         print_json([each.to_dict() for each in ordered])
     else:
@@ -85,17 +98,84 @@ def predict(
     raise typer.Exit(ExitCode.OK if any(each.error is None for each in ordered) else ExitCode.ERROR)
 
 
+def ask_model(engine: MLEngine, name: str, version: str | None, paths: list[Path]) -> list[PicturePrediction]:
+    """Return what one classifier answers for each file."""
+    version = version or find_version(engine, name)
+    pictures, unread = read_files(paths)
+    answers = {each.file: each for each in predict_pictures(engine, name, pictures, version=version)}
+    for file, reason in unread.items():
+        answers[file] = PicturePrediction(file=file, version=version, error=reason)
+    return [answers[str(path)] for path in paths]
+
+
+def ask_every_model(engine: MLEngine, paths: list[Path]) -> list[PicturePrediction]:
+    """Return what the default version of each classifier answers for each file.
+
+    Raises:
+        PlatformError: if no classifier has a version.
+    """
+    versions = default_versions(engine)
+    if not versions:
+        raise PlatformError("No classifier has a version to ask. Make one with `graft run NAME`.")
+    pictures, unread = read_files(paths)
+    answers: list[PicturePrediction] = []
+    for path in map(str, paths):
+        if path in unread:
+            answers.append(PicturePrediction(file=path, version="", error=unread[path]))
+        else:
+            answers += predict_by_all(engine, versions, path, pictures[path])
+    return answers
+
+
+def default_versions(engine: MLEngine) -> dict[str, str]:
+    """Return the default version of each classifier that has one; hidden models are no classifiers."""
+    from pipeline.config.classifier import STAGING_SUFFIX
+    from pipeline.ml_engine.protocol import default_version, resource_id
+
+    versions = {resource_id(model): default_version(model) for model in engine.list_models()}
+    return {
+        name: version
+        for name, version in sorted(versions.items())
+        if version and not name.endswith(STAGING_SUFFIX)
+    }
+
+
+def predict_by_all(
+    engine: MLEngine, versions: Mapping[str, str], file: str, data: bytes
+) -> list[PicturePrediction]:
+    """Return the answer of each classifier for one picture, in one request."""
+    instance: JsonValue = {"key": file, "inputs": {"b64": base64.b64encode(data).decode()}}
+    asked = {f"{name}/versions/{version}": (name, version) for name, version in versions.items()}
+    results = engine.predict_many(list(asked), [instance], signature_name="keyed")
+    answers = []
+    for target, (name, version) in asked.items():
+        result = results[target]
+        if isinstance(result, PlatformError):
+            text = result.message.rpartition(FIRST_INSTANCE)[2]
+            answers.append(PicturePrediction(file=file, classifier=name, version=version, error=text))
+        else:
+            answers.append(_read_answer(result[0], file, version, name))
+    return answers
+
+
 def _print_answers(answers: list[PicturePrediction], *, wide: bool) -> None:
     answered = [each for each in answers if each.error is None]
+    are_many = any(each.classifier for each in answered)
     if answered:
         rows = [
-            (PathText(each.file), each.label or NO_LABEL, each.score, each.novelty, each.version)
+            (
+                PathText(each.file),
+                *((each.classifier,) if are_many else ()),
+                *(each.label or NO_LABEL, each.score, each.novelty, each.version),
+            )
             for each in answered
         ]
-        print_table(("file", "label", "score", "novelty", "version"), rows, wide=wide)
+        columns = ("file", *(("classifier",) if are_many else ()), "label", "score", "novelty", "version")
+        print_table(columns, rows, wide=wide)
     for each in answers:
         if each.error is not None:
-            print_note(each.error if each.file in each.error else f"{each.file}: {each.error}")
+            where = f"{each.file}: {each.classifier}" if each.classifier else each.file
+            print_note(each.error if each.file in each.error else f"{where}: {each.error}")
 
 
 def read_files(files: list[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -156,15 +236,22 @@ def _predict_batch(
         return
     by_key = {str(answer["key"]): answer for answer in answers if isinstance(answer, dict)}
     for file in batch:
-        answer = by_key[file]
-        yield PicturePrediction(
-            file=file,
-            version=version,
-            label=answer["label"] or None,  # a SavedModel can only say "": none of these
-            score=answer["score"],
-            novelty=answer.get("novelty"),  # models of early releases have none
-            outputs=tuple(answer["outputs"]),
-        )
+        yield _read_answer(by_key[file], file, version)
+
+
+def _read_answer(
+    value: JsonValue, file: str, version: str, classifier: str | None = None
+) -> PicturePrediction:
+    answer: JsonDict = dict(value) if isinstance(value, Mapping) else {}
+    return PicturePrediction(
+        file=file,
+        version=version,
+        classifier=classifier,
+        label=answer["label"] or None,  # a SavedModel can only say "": none of these
+        score=answer["score"],
+        novelty=answer.get("novelty"),  # models of early releases have none
+        outputs=tuple(answer["outputs"]),
+    )
 
 
 def _refused(

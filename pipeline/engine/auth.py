@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.errors import ConfigError, PermissionDenied, Unauthenticated
 
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+PREDICTIONS = (":predict", ":predictMany", ":explain")
 JOBS = re.compile(r"/v1/projects/[^/]+/jobs(?:$|[/:])")
 
 
@@ -36,7 +37,9 @@ class Role(StrEnum):
 
 def role_for(method: str, path: str) -> Role:
     """Return the least role that may send a request; unknown requests are the deployer's."""
-    if method in ("GET", "HEAD", "OPTIONS") or (method == "POST" and path.endswith((":predict", ":explain"))):
+    if method in ("GET", "HEAD", "OPTIONS") or (
+        method == "POST" and path.endswith((":predict", ":predictMany", ":explain"))
+    ):
         return Role.READER
     return Role.TRAINER if JOBS.match(path) else Role.DEPLOYER
 

@@ -68,14 +68,18 @@ def local_parts(
             home / "engine" / "logs",
             start_seconds=settings.worker_start_seconds,
             sandbox=Sandbox.detect(settings.sandbox),
+            trunk_processes=settings.num_trunk_processes,
+            idle_seconds=settings.idle_seconds,
             limits=WorkerLimits(
-                threads=settings.lanes,
+                threads=settings.num_trunk_threads,
                 max_batch=settings.max_batch,
                 stuck_seconds=settings.predict_deadline_seconds,
                 max_instances=settings.max_instances,
                 max_picture_bytes=settings.max_picture_bytes,
                 max_picture_pixels=settings.max_picture_pixels,
                 allowed_ops=settings.allow_model_ops,
+                head_bytes=settings.head_bytes,
+                feature_bytes=settings.feature_bytes,
             ),
         ),
     )
@@ -106,6 +110,7 @@ class Engine:
 
     def __init__(self, parts: EngineParts, settings: EngineSettings) -> None:
         self.project = parts.project
+        self._pool = parts.pool
         self.settings = settings
         self.quotas = Quotas(
             {
@@ -181,5 +186,6 @@ class Engine:
         await self.registry.stop()
         self.versions.save_uses()
         await self.router.close()
+        await self._pool.close()
         await self.request_log.stop()
         self.store.close()

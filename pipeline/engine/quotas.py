@@ -22,8 +22,8 @@ class Quotas:
         self._clock = clock
         self._left = {name: (float(limit), clock()) for name, limit in per_minute.items()}
 
-    def spend(self, name: str) -> None:
-        """Count one request.
+    def spend(self, name: str, count: int = 1) -> None:
+        """Count one request, or several that are sent as one.
 
         Raises:
             ResourceExhausted: over the quota; `retry_after_seconds` is how long to wait.
@@ -32,10 +32,10 @@ class Quotas:
         before, since = self._left[name]
         now = self._clock()
         left = min(float(limit), before + (now - since) * limit / 60)
-        if left < 1:
-            wait = math.ceil((1 - left) * 60 / limit)
+        if left < min(count, limit):
+            wait = math.ceil((min(count, limit) - left) * 60 / limit)
             raise ResourceExhausted(
                 f"Quota exceeded: {limit} {name} requests a minute. Try again in {wait} s.",
                 retry_after_seconds=wait,
             )
-        self._left[name] = (left - 1, now)
+        self._left[name] = (left - count, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -9,6 +10,8 @@ from pydantic_settings import SettingsConfigDict
 
 from pipeline.config.environment import EnvironmentSettings
 from pipeline.pixels.spec import MAX_PIXELS
+
+CORES_A_PROCESS = 8
 
 
 class EngineSettings(EnvironmentSettings):
@@ -23,8 +26,8 @@ class EngineSettings(EnvironmentSettings):
     prediction_slots: int = Field(1, ge=1, description="How many batch prediction jobs run at a time.")
     max_json_depth: int = Field(64, ge=8, le=200, description="How deeply a request's JSON may be nested.")
     max_instances: int = Field(10_000, ge=1, description="Most instances in one online prediction.")
-    max_models: int = Field(100, ge=1, description="Most models of the project.")
-    max_versions: int = Field(200, ge=1, description="Most versions of the project, over all models.")
+    max_models: int = Field(5000, ge=1, description="Most models of the project.")
+    max_versions: int = Field(10_000, ge=1, description="Most versions of the project, over all models.")
     max_version_changes: int = Field(
         10, ge=1, description="Most versions that are being created or deleted at the same time."
     )
@@ -107,7 +110,10 @@ class EngineSettings(EnvironmentSettings):
         256_000_000, ge=1024, description="Most bytes of the bodies of a version's predictions under way."
     )
     idle_seconds: float = Field(
-        300, gt=0, description="After how long without a prediction a version with `minNodes` 0 is unloaded."
+        300,
+        gt=0,
+        description="After how long without a prediction a version with a process of its own and `minNodes` "
+        "0 is unloaded; after how long without a version a trunk is ended.",
     )
     request_log_seconds: float = Field(
         10, gt=0, description="Between two writings of logged predictions (`requestLoggingConfig`)."
@@ -115,13 +121,39 @@ class EngineSettings(EnvironmentSettings):
     warm_versions: int = Field(
         1,
         ge=0,
-        description="How many versions stay loaded besides each model's default and former default.",
+        description="How many versions with a process of their own stay loaded besides each model's default "
+        "and former default.",
     )
     lanes: int = Field(  # the name of the variable, which stays
-        0, ge=0, le=256, description="Worker threads of a TFLite worker; 0 is one for each core."
+        0, ge=0, le=256, description="Worker threads of a trunk process; 0 is its share of the cores."
+    )
+    trunk_processes: int = Field(
+        0, ge=0, le=256, description="Processes of each trunk; 0 is one for each eight cores."
+    )
+    head_bytes: int = Field(
+        1_000_000_000,
+        ge=0,
+        description="Most memory of a trunk's heads; those not used for longest are read again when needed.",
+    )
+    feature_bytes: int = Field(
+        64_000_000, ge=0, description="Most memory of the features of pictures that a trunk remembers."
     )
     max_batch: int = Field(8, ge=1, le=256, description="Most pictures in one forward pass.")
     max_picture_bytes: int = Field(10_000_000, ge=1024, description="Largest encoded picture.")
     max_picture_pixels: int = Field(
         MAX_PIXELS, ge=1, le=MAX_PIXELS, description="Most pixels in a picture that is predicted."
     )
+
+    @property
+    def num_trunk_processes(self) -> int:
+        """How many processes each trunk has: the interpreter lock of one serves about eight threads."""
+        return self.trunk_processes or -(-_num_cores() // CORES_A_PROCESS)
+
+    @property
+    def num_trunk_threads(self) -> int:
+        """How many worker threads each process of a trunk has."""
+        return self.lanes or -(-_num_cores() // self.num_trunk_processes)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0))

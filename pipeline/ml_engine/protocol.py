@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.errors import PlatformError
 from pipeline.ml_engine.resources import Job, Model, Version
 from pipeline.ml_v1 import JobState
 from pipeline.patience import Clock
@@ -107,6 +108,11 @@ class MLEngine(Protocol):
         signature_name: str | None = None,
     ) -> list[JsonValue]:
         """Return one prediction for each instance, from the default version unless one is named."""
+
+    def predict_many(
+        self, models: Sequence[str], instances: Sequence[JsonValue], *, signature_name: str | None = None
+    ) -> dict[str, list[JsonValue] | PlatformError]:
+        """Return the predictions of each model, `MODEL` or `MODEL/versions/VERSION`, or why it has none."""
 
     def close(self) -> None:
         """Close the connections that are kept open; the next call opens them again."""

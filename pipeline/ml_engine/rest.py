@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
-from pipeline.ml_engine.discovery import Collection, Page, Request
+from pipeline.ml_engine.discovery import Collection, Page, Predictions, Request
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
 from pipeline.ml_engine.protocol import JobLog
 from pipeline.ml_engine.resources import Job, Model, Operation, Version
@@ -245,14 +245,23 @@ class RestMLEngine:
             body["signature_name"] = signature_name
         name = self._version(model, version) if version else self._model(model)
         answer = self._api.call(self._api.projects.predict(name=name, body=body))
-        if "error" in answer:
-            raise PlatformError(f"Prediction by {name} failed: {answer['error']}", status=200)
-        predictions = answer.get("predictions")
-        if not isinstance(predictions, list) or len(predictions) != len(instances):
-            raise PlatformError(
-                f"{name} did not answer one prediction for each of {len(instances)} instances."
-            )
-        return predictions
+        return _predictions(name, answer, len(instances))
+
+    def predict_many(
+        self, models: Sequence[str], instances: Sequence[JsonValue], *, signature_name: str | None = None
+    ) -> dict[str, list[JsonValue] | PlatformError]:
+        """Return the predictions of each model, or why it has none. An addition of Graft's engine to v1."""
+        body: dict[str, JsonValue] = {"models": list(models), "instances": list(instances)}
+        if signature_name:
+            body["signature_name"] = signature_name
+        results = self._api.post(f"{self._parent}:predictMany", body)["results"]
+        answers: dict[str, list[JsonValue] | PlatformError] = {}
+        for name, answer in results.items() if isinstance(results, Mapping) else ():
+            try:
+                answers[name] = _predictions(name, answer, len(instances))
+            except PlatformError as error:
+                answers[name] = error
+        return answers
 
     # Plumbing
 
@@ -314,3 +323,22 @@ class RestMLEngine:
         if self._clock.now() >= deadline:
             raise JobTimeout(f"{what} took longer than {self._operation_seconds:.0f} s.")
         self._clock.sleep(0.5)
+
+
+def _predictions(name: str, answer: JsonValue | Predictions, count: int) -> list[JsonValue]:
+    """Return the predictions in an answer.
+
+    Raises:
+        PlatformError: if it holds an error, which v1 sends with the status 200, or another number of them.
+    """
+    values = answer if isinstance(answer, Mapping) else {}
+    error = values.get("error")
+    if isinstance(error, Mapping):
+        status = error.get("code")
+        raise PlatformError(f"{name} answered {status}: {error.get('message')}", status=status)
+    if error is not None:
+        raise PlatformError(f"Prediction by {name} failed: {error}", status=200)
+    predictions = values.get("predictions")
+    if not isinstance(predictions, list) or len(predictions) != count:
+        raise PlatformError(f"{name} did not answer one prediction for each of {count} instances.")
+    return predictions

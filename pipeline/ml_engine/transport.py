@@ -15,6 +15,7 @@ from googleapiclient.errors import Error as ClientError, HttpError
 from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.discovery import Projects, Request
 from pipeline.patience import Clock, call_patiently
+from pipeline.types import JsonObject
 
 AnswerT = TypeVar("AnswerT")
 FINAL_STATUSES = (501, 505)  # not implemented: another try is answered the same
@@ -119,9 +120,21 @@ class V1Transport:
         """Return the text that Graft's engine has at a path of its own, beside v1."""
         return self._read(f"{self.endpoint}/{path}").decode("utf-8", errors="replace")
 
-    def _read(self, url: str) -> bytes:
+    def post(self, path: str, body: JsonObject) -> JsonObject:
+        """Return the answer to a call that Graft's engine has beside v1's, at a path below `v1/`.
+
+        Raises:
+            PlatformUnavailable, PlatformError: as `call`.
+        """
+        url, data = f"{self.endpoint}/v1/{path}", json.dumps(body).encode()
+        answer = call_patiently(
+            lambda: self._read(url, data), seconds=self._patience_seconds, clock=self._clock
+        )
+        return cast(JsonObject, json.loads(answer))
+
+    def _read(self, url: str, data: bytes | None = None) -> bytes:
         try:
-            response, content = self._http.request(url)
+            response, content = self._http.request(url, "GET" if data is None else "POST", data)
         except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         if response.status != 200:

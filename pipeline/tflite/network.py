@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_NETWORK
 from pipeline.npz import read_npz
 from pipeline.tflite.head import Head, class_activation, feature_direction
 from pipeline.tflite.manifest import TFLiteManifest
-from pipeline.tflite.novelty import NoveltyScorer, read_novelty
+from pipeline.tflite.novelty import Novelty, NoveltyScorer, read_novelty
 from pipeline.types import Float32Features, Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
@@ -74,47 +75,67 @@ class Explanation:
     novelty: NDArray[np.float32] | None = None
 
 
-class TFLiteModel:
-    """The answers of the SavedModel's signatures, without TensorFlow. Not for two threads at once.
+class ClassifierHead:
+    """What a version adds to its network: pooled features in, the answers of its signatures out.
+
+    Threads may share it.
 
     Args:
-        directory: The model directory, its manifest checked.
-        manifest: Its manifest.
-        threads: How many threads one forward pass uses.
+        head: The trained layers.
+        labels: The classes.
+        novelty: What novelty is computed from; models of early releases have none.
+        reject_below: See `TFLiteManifest`.
+        reject_unlike: See `TFLiteManifest`.
     """
 
-    def __init__(self, directory: Path, manifest: TFLiteManifest, *, threads: int = 1) -> None:
-        self._network = TFLiteNetwork(directory / TFLITE_NETWORK, threads=threads)
-        self._head = Head(**read_npz(directory / HEAD))
-        self.spec = manifest.spec
-        self._labels: list[str] = json.loads((directory / LABELS).read_text(encoding="utf-8"))
-        self._reject_below = np.float32(manifest.reject_below)
-        self._reject_unlike = np.float32(manifest.reject_unlike)
-        has_novelty = NOVELTY in manifest.files
-        self._scorer = NoveltyScorer(read_novelty(directory / NOVELTY)) if has_novelty else None
+    def __init__(
+        self,
+        head: Head,
+        labels: Sequence[str],
+        *,
+        novelty: Novelty | None = None,
+        reject_below: float = 0.0,
+        reject_unlike: float = 0.0,
+    ) -> None:
+        self._head = head
+        self._labels = labels
+        self._novelty = novelty
+        self._scorer: NoveltyScorer | None = None
+        self._reject_below = np.float32(reject_below)
+        self._reject_unlike = np.float32(reject_unlike)
 
     @property
     def has_novelty(self) -> bool:
         """Whether answers tell how unlike the training pictures a picture is."""
-        return self._scorer is not None
+        return self._novelty is not None
 
-    def predict(self, pixels: UInt8Images) -> Float32Outputs:
+    @property
+    def num_bytes(self) -> int:
+        """How much memory it takes once its novelty was asked for, in bytes."""
+        layers = sum(array.nbytes for array in self._head.arrays().values())
+        return layers + (4 * self._novelty.directions.size if self._novelty else 0)
+
+    def predict(self, pooled: Float32Features) -> Float32Outputs:
         """Return class probabilities."""
-        return self._head.predict(self._network.pool(pixels))
+        return self._head.predict(pooled)
 
-    def predict_novelty(self, pixels: UInt8Images) -> tuple[Float32Outputs, NDArray[np.float32] | None]:
-        """Return class probabilities, and how unlike the training pictures the pictures are."""
-        pooled = self._network.pool(pixels)
-        return self._head.predict(pooled), self._score(pooled)
+    def score(self, pooled: Float32Features) -> NDArray[np.float32] | None:
+        """Return the novelty of pictures; None where the model has none."""
+        if self._novelty is None:
+            return None
+        if self._scorer is None:  # made when it is first needed: many requests do not ask for the novelty
+            self._scorer = NoveltyScorer(self._novelty)
+        return self._scorer.score(pooled)
 
-    def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
+    def explain(
+        self, pooled: Float32Features, feature_map: NDArray[np.float32]
+    ) -> tuple[Float32Outputs, Explanation]:
         """Return class probabilities and what they are based on."""
-        pooled, feature_map = self._network.forward(pixels)
         hidden = self._head.hide(pooled)
         outputs = self._head.classify(hidden)
         activation = class_activation(feature_map, hidden, outputs.argmax(1), self._head)
         features = feature_direction(pooled)
-        return outputs, Explanation(features=features, activation=activation, novelty=self._score(pooled))
+        return outputs, Explanation(features=features, activation=activation, novelty=self.score(pooled))
 
     def label(
         self, outputs: NDArray[np.float32], novelty: float | None = None, *, may_reject: bool
@@ -126,5 +147,36 @@ class TFLiteModel:
         is_rejected = may_reject and (score < self._reject_below or is_unlike)
         return "" if is_rejected else self._labels[best], float(score)
 
-    def _score(self, pooled: Float32Features) -> NDArray[np.float32] | None:
-        return None if self._scorer is None else self._scorer.score(pooled)
+
+def read_classifier_head(directory: Path, manifest: TFLiteManifest) -> ClassifierHead:
+    """Read the head of a model directory."""
+    return ClassifierHead(
+        Head(**read_npz(directory / HEAD)),
+        json.loads((directory / LABELS).read_text(encoding="utf-8")),
+        novelty=read_novelty(directory / NOVELTY) if NOVELTY in manifest.files else None,
+        reject_below=manifest.reject_below,
+        reject_unlike=manifest.reject_unlike,
+    )
+
+
+class TFLiteModel:
+    """The answers of the SavedModel's signatures, without TensorFlow. Not for two threads at once.
+
+    Args:
+        directory: The model directory, its manifest checked.
+        manifest: Its manifest.
+        threads: How many threads one forward pass uses.
+    """
+
+    def __init__(self, directory: Path, manifest: TFLiteManifest, *, threads: int = 1) -> None:
+        self._network = TFLiteNetwork(directory / TFLITE_NETWORK, threads=threads)
+        self.head = read_classifier_head(directory, manifest)
+        self.spec = manifest.spec
+
+    def predict(self, pixels: UInt8Images) -> Float32Outputs:
+        """Return class probabilities."""
+        return self.head.predict(self._network.pool(pixels))
+
+    def explain(self, pixels: UInt8Images) -> tuple[Float32Outputs, Explanation]:
+        """Return class probabilities and what they are based on."""
+        return self.head.explain(*self._network.forward(pixels))

@@ -55,6 +55,7 @@ class FakeWorker:
     """Answers with the length of what it is given; the instance "bad" fails."""
 
     runtime = ""  # so that versions carry no label of ours
+    is_shared = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -89,8 +90,11 @@ class FakeWorker:
         value = decode_b64(instance)
         return {"served_by": self.name, "size": len(value) if hasattr(value, "__len__") else 0}
 
-    def kill(self) -> None:
-        self.closed.set()
+    def kill_if_silent(self, since: float) -> bool:
+        is_silent = self.last_reply < since
+        if is_silent:
+            self.closed.set()
+        return is_silent
 
     async def close(self) -> None:
         self.closed.set()
@@ -111,6 +115,9 @@ class FakePool:
         worker = FakeWorker(name)
         self.loaded.append(worker)
         return worker
+
+    async def close(self) -> None:
+        pass
 
 
 class FakeParts:

@@ -142,3 +142,17 @@ class FakeMLEngine:
         if self.answer is None:
             raise PlatformError("this fake answers no prediction", status=404)
         return [self.answer(version or "default", instance) for instance in instances]
+
+    def predict_many(
+        self, models: list[str], instances: list[Any], *, signature_name: str | None = None
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in models:
+            model, _, version = name.partition("/versions/")
+            try:
+                if model not in self.models:
+                    raise PlatformError(f"{model} answered 404: not found", status=404)
+                found[name] = self.predict(model, instances, version=version, signature_name=signature_name)
+            except PlatformError as error:
+                found[name] = error
+        return found

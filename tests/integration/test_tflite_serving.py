@@ -87,10 +87,12 @@ def assert_close(tflite: Any, saved_model: Any, tolerance: float) -> None:
 
 
 def worker_of(engine: EngineProcess, model: str) -> psutil.Process:
+    """Return the process of a model's worker, or of the trunk that serves it."""
+    directory = "/trunks/" if model == TFLITE else f"/{model}/"
     (found,) = [
         child
         for child in psutil.Process(engine.pid).children()
-        if any(f"/{model}/" in word for word in child.cmdline())
+        if any(directory in word for word in child.cmdline())
     ]
     return found
 

@@ -176,10 +176,11 @@ class TestNovelty:
         assert labels[1] == ""
         model = TFLiteModel(directory, read_manifest(directory))
         pixels = np.stack([resize_picture(decode_picture(picture), SPEC) for picture in encoded])
-        outputs, novelty = model.predict_novelty(pixels)
+        outputs, explanation = model.explain(pixels)
+        novelty = explanation.novelty
         assert novelty is not None
         rows = zip(outputs, novelty.tolist(), strict=True)
-        assert [model.label(row, value, may_reject=True)[0] for row, value in rows] == labels
+        assert [model.head.label(row, value, may_reject=True)[0] for row, value in rows] == labels
 
 
 class TestTFLiteExport:
@@ -196,10 +197,10 @@ class TestTFLiteExport:
         assert np.abs(levels).max() <= 1
         assert explanation.novelty is not None
         assert explanation.novelty == pytest.approx(expected["novelty"].numpy(), abs=1e-3)
-        again, novelty = model.predict_novelty(pixels[:3])
+        again, of_three = model.explain(pixels[:3])
         assert np.abs(again - outputs[:3]).max() < 1e-5
-        assert novelty == pytest.approx(explanation.novelty[:3], abs=1e-3)
-        labels = [model.label(row, may_reject=True)[0] for row in outputs]
+        assert of_three.novelty == pytest.approx(explanation.novelty[:3], abs=1e-3)
+        labels = [model.head.label(row, may_reject=True)[0] for row in outputs]
         assert labels == [label.decode() for label in expected["label"].numpy()]
 
     def test_the_job_says_how_far_it_is_from_tensorflow(self, job: Job) -> None:

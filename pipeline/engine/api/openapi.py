@@ -21,7 +21,7 @@ from pipeline.engine.v1.resources import (
     VersionBody,
     VersionPatch,
 )
-from pipeline.engine.v1.responses import PredictionRequest
+from pipeline.engine.v1.responses import ManyPredictionsRequest, PredictionRequest
 
 ABOUT = (
     "Cloud ML Engine's `ml` v1, on your machine. Bodies may be lowerCamelCase or snake_case; answers are "
@@ -29,10 +29,14 @@ ABOUT = (
 )
 REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
-    *(JobBody, TrainingInput, PredictionInput, ModelBody, VersionBody, PredictionRequest),
+    *(JobBody, TrainingInput, PredictionInput, ModelBody, VersionBody),
+    *(PredictionRequest, ManyPredictionsRequest),
     *(LabelsPatch, ModelPatch, VersionPatch),
 )
-OPEN_BODIES = (LabelsPatch, ModelPatch, VersionPatch, PredictionRequest)  # other fields are not read
+OPEN_BODIES = (  # other fields are not read
+    *(LabelsPatch, ModelPatch, VersionPatch),
+    *(PredictionRequest, ManyPredictionsRequest),
+)
 
 
 def operation_id(route: APIRoute) -> str:

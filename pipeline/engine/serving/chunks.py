@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from pipeline.engine.serving.messages import WorkerReply, WorkerRequest
 from pipeline.engine.serving.pool import ModelWorker
 from pipeline.errors import DeadlineExceeded
-
-log = logging.getLogger(__name__)
 
 
 async def ask_chunk(name: str, worker: ModelWorker, request: WorkerRequest, seconds: float) -> WorkerReply:
@@ -28,9 +25,7 @@ async def ask_chunk(name: str, worker: ModelWorker, request: WorkerRequest, seco
             done, _ = await asyncio.wait([reply], timeout=seconds)
             if done:
                 return reply.result()
-            if worker.last_reply < began:
-                log.error("The worker of %s has answered nothing for %g s; it is killed.", name, seconds)
-                worker.kill()
+            if worker.kill_if_silent(began):
                 raise DeadlineExceeded(
                     f"{name} did not answer a part of the batch in {seconds:g} s. Choose a smaller "
                     "batchSize, or raise GRAFT_ENGINE_BATCH_CHUNK_SECONDS."

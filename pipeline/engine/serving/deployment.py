@@ -32,8 +32,9 @@ class Deployment:
         fetch: Returns the local copy of its SavedModel, making it if it is missing.
         pool: Loads models.
         limits: The limits of its predictions.
-        min_nodes: 0 unloads it when it is idle and loads it on demand; 1 and more keep it loaded; None
-            keeps it loaded while it is its model's default, and as long as there is room for others.
+        min_nodes: For versions with a process of their own: 0 unloads it when it is idle and loads it on
+            demand; 1 and more keep it loaded; None keeps it loaded while it is its model's default, and as
+            long as there is room for others.
         request_logging: Which of its predictions are logged.
     """
 
@@ -68,6 +69,12 @@ class Deployment:
     def is_loaded(self) -> bool:
         """Whether the model is loaded, or being loaded."""
         return self._supervision is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is loaded and has no process of its own, so that unloading it gains nothing."""
+        is_loaded = self._worker.done() and self._worker.exception() is None
+        return is_loaded and self._worker.result().is_shared
 
     @property
     def is_loading(self) -> bool:
@@ -111,8 +118,8 @@ class Deployment:
         self._restart_idle_timer()
 
     async def unload(self) -> None:
-        """Unload the model until the next request, unless it is busy."""
-        if not self._in_flight and self.is_loaded:
+        """Unload the model until the next request, unless it is busy or shares its process."""
+        if not self._in_flight and self.is_loaded and not self.is_shared:
             log.info("%s is unloaded until the next request.", self.name)
             await self._end_worker()
 
@@ -230,9 +237,7 @@ class Deployment:
             async with asyncio.timeout(seconds):
                 return await worker.ask(replace(request, deadline=time.monotonic() + seconds))
         except TimeoutError as error:
-            if worker.last_reply < began:  # a busy worker answers others, this one is stuck
-                log.error("The worker of %s answers nothing; it is killed and replaced.", self.name)
-                worker.kill()
+            worker.kill_if_silent(began)  # a busy worker answers others
             raise DeadlineExceeded(f"{self.name} did not answer in {seconds:g} s; try again.") from error
 
     async def _end_worker(self) -> None:

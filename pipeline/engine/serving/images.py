@@ -36,7 +36,15 @@ def read_image(value: TensorValue, limits: WorkerLimits) -> UInt8Image:
     Raises:
         PredictionFailed: if it is not an image, damaged, or larger than the limits allow.
     """
-    data = encoded_image(value)
+    return decode_image(encoded_image(value), limits)
+
+
+def decode_image(data: bytes, limits: WorkerLimits) -> UInt8Image:
+    """Decode an encoded image.
+
+    Raises:
+        PredictionFailed: as `read_image`.
+    """
     if len(data) > limits.max_picture_bytes:
         raise PredictionFailed(f"The picture has {len(data)} bytes, more than {limits.max_picture_bytes}.")
     try:

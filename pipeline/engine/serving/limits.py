@@ -37,13 +37,16 @@ class WorkerLimits:
     """The limits of one worker.
 
     Args:
-        threads: How many batches run at the same time, each on one thread; 0 is one for each core.
+        threads: How many batches a process of a trunk runs at the same time, each on one thread; 0 is one
+            for each core.
         max_batch: Most images in one forward pass.
         stuck_seconds: How long a thread may work on one batch before the worker ends itself.
         max_instances: Most instances in one online prediction.
         max_picture_bytes: Largest encoded image.
         max_picture_pixels: Most pixels of an image.
         allowed_ops: Names of operations that foreign models may use although they are refused by default.
+        head_bytes: Most memory of the heads of a trunk.
+        feature_bytes: Most memory of the features that a trunk remembers.
     """
 
     threads: int = 0
@@ -53,6 +56,8 @@ class WorkerLimits:
     max_picture_bytes: int = 10_000_000
     max_picture_pixels: int = MAX_PIXELS
     allowed_ops: str = ""
+    head_bytes: int = 1_000_000_000
+    feature_bytes: int = 64_000_000
 
     def to_json(self) -> str:
         """Return an argument of a command line."""

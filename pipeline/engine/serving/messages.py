@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from pipeline.engine.serving.instances import PredictionFailed, Row
 from pipeline.engine.serving.wire import Frame
-from pipeline.errors import ApiError, Internal, PipelineError
+from pipeline.errors import ApiError, Internal, LostHead, PipelineError
 from pipeline.types import JsonValue
 
-ERRORS_BY_NAME = {kind.__name__: kind for kind in ApiError.__subclasses__()}
+ERRORS_BY_NAME = {kind.__name__: kind for kind in (*ApiError.__subclasses__(), LostHead)}
 READY = 0  # the number of a worker's first reply: it is loaded, or cannot be
 
 
@@ -22,10 +22,12 @@ def worker_failed() -> Internal:
 
 
 class RequestKind(StrEnum):
-    """The two streams of requests; a worker serves what is queued online first."""
+    """The two streams of requests, of which online ones are served first, and changes of a trunk's heads."""
 
     ONLINE = "online"
     BATCH = "batch"
+    ADD_HEADS = "add_heads"  # the payload is a JSON list of sources; `heads` are loaded and warmed up
+    DROP_HEADS = "drop_heads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +39,21 @@ class WorkerRequest:
         payload: The bytes that the client sent; only the worker reads them.
         signature_name: The signature of a batch; the body of an online request names its own.
         deadline: When the client gives up, in seconds of the monotonic clock of this machine.
+        heads: The heads of a trunk that answer, each in a reply of its own: the number of the request is the
+            first one's, the others count on.
     """
 
     kind: RequestKind
     payload: bytes
     signature_name: str = ""
     deadline: float | None = None
+    heads: Sequence[str] = ()
 
     def to_frame(self, number: int) -> Frame:
         """Return the frame that carries the request."""
-        header = {"id": number, "kind": self.kind.value, "signature_name": self.signature_name}
-        return Frame(header | {"deadline": self.deadline}, self.payload)
+        header: dict[str, JsonValue] = {"id": number, "kind": self.kind.value, "deadline": self.deadline}
+        header |= {"signature_name": self.signature_name, "heads": self.heads}
+        return Frame(header, self.payload)
 
     @classmethod
     def from_frame(cls, frame: Frame) -> WorkerRequest:
@@ -58,6 +64,7 @@ class WorkerRequest:
             payload=frame.payload,
             signature_name=header["signature_name"],
             deadline=header["deadline"],
+            heads=tuple(header["heads"]),
         )
 
 

@@ -12,9 +12,10 @@ from pipeline.errors import FailedPrecondition, NotFound
 class Router:
     """Models and versions by name.
 
-    The default version of each model stays loaded, and its former default, for a rollback; so do versions
-    with `minNodes` above 0. Of the others only the most recently used do: each costs a process, and a model
-    that is retrained every day would fill the memory. A version with `minNodes` 0 is unloaded when idle.
+    Versions that share a trunk stay loaded. Of those with a process of their own the default of each model
+    does, and its former default, for a rollback; so do versions with `minNodes` above 0. Of the others only
+    the most recently used do: a model that is retrained every day would fill the memory. A version with
+    `minNodes` 0 is unloaded when idle.
 
     Args:
         num_warm: How many others stay loaded, over all models.
@@ -66,6 +67,7 @@ class Router:
             deployment
             for (model, version), deployment in self._versions.items()
             if deployment.is_loaded
+            and not deployment.is_shared
             and not deployment.min_nodes
             and version not in (self._defaults.get(model), self._former.get(model))
         ]

@@ -1,4 +1,4 @@
-"""One model in one process: `python -m pipeline.engine.serving.worker RUNTIME DIRECTORY LIMITS`.
+"""A trunk or a model in one process: `python -m pipeline.engine.serving.worker RUNTIME DIRECTORY LIMITS`.
 
 Frames come on stdin and go on stdout. It ends by itself when stdin does, and so when the engine dies.
 """
@@ -33,7 +33,7 @@ Send: TypeAlias = Callable[[int, WorkerReply], None]
 
 
 class Worker(Protocol):
-    """A loaded model that answers requests."""
+    """A loaded trunk or model that answers requests."""
 
     def accept(self, number: int, request: WorkerRequest) -> None:
         """Begin to answer a request; the reply carries its number."""
@@ -132,16 +132,16 @@ LOADERS: dict[str, Callable[[Path, WorkerLimits], LoadedModel]] = {
 
 
 def load(runtime: str, directory: Path, limits: WorkerLimits, send: Send) -> Worker:
-    """Load the model into one runtime and warm it up; TensorFlow is imported where it is needed only.
+    """Load a trunk or a model into its runtime and warm it up; TensorFlow is imported where needed only.
 
     Raises:
         FailedPrecondition: if it cannot be loaded, whatever the reason.
     """
     try:
         if runtime == TFLITE:
-            from pipeline.engine.serving.tflite import TFLiteWorker
+            from pipeline.engine.serving.trunk.worker import TrunkWorker
 
-            return TFLiteWorker(directory, limits, send)
+            return TrunkWorker(directory, limits, send)
         model = LOADERS[runtime](directory, limits)
         model.warm_up()
     except Exception as error:

@@ -228,3 +228,15 @@ class PredictionRequest(BaseModel):
 
     instances: list[Any]
     signature_name: str = "serving_default"
+
+
+class ManyPredictionsRequest(PredictionRequest):
+    """The body of a request to several models; a model is `MODEL` or `MODEL/versions/VERSION`."""
+
+    models: list[str]
+
+
+class ManyPredictions(BaseModel):
+    """The answers of several models: for each what its own `predict` would answer, errors included."""
+
+    results: dict[str, Prediction | Error]

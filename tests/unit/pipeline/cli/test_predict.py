@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,63 @@ class TestCommand:
             (tmp_path / name).write_bytes(b"x")
         outcome = graft("predict", "tiles", str(tmp_path / "a"), str(tmp_path / "b"))
         assert (outcome.code, len(engine.calls)) == (1, 1)
+
+
+class TestEveryClassifier:
+    @pytest.fixture(autouse=True)
+    def _more(self, engine: Engine) -> None:
+        engine.ensure_model("birds")
+        engine.create_version("birds", {"name": "v_9"})
+        engine.ensure_model("empty")
+        engine.ensure_model("tiles__candidate")  # the hidden model of a run
+        engine.create_version("tiles__candidate", {"name": "v_3"})
+
+    def test_each_picture_is_asked_of_all_in_one_request(
+        self, engine: Engine, graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[list[str], int]] = []
+        ask = engine.predict_many
+
+        def count(models: list[str], instances: list[Any], **more: Any) -> dict[str, Any]:
+            asked.append((models, len(instances)))
+            return ask(models, instances, **more)
+
+        monkeypatch.setattr(engine, "predict_many", count)
+        for name in ("brick", "grass"):
+            (tmp_path / name).write_text(name)
+        brick, grass = str(tmp_path / "brick"), str(tmp_path / "grass")
+        result = graft("predict", "--all", brick, grass, "--json")
+        assert result.code == 0
+        rows = json.loads(result.stdout)
+        found = [(row["file"], row["classifier"], row["label"], row["version"]) for row in rows]
+        assert found == [
+            (file, name, label, version)
+            for file, label in ((brick, "brick"), (grass, "grass"))
+            for name, version in (("birds", "v_9"), ("tiles", "v_1"))
+        ]
+        assert asked == [(["birds/versions/v_9", "tiles/versions/v_1"], 1)] * 2
+
+    def test_an_error_of_one_classifier_is_named_and_costs_no_other_its_answer(
+        self, engine: Engine, graft: Graft, tmp_path: Path
+    ) -> None:
+        def refuse_birds(version: str, instance: dict[str, Any]) -> dict[str, Any]:
+            if version == "v_9":
+                raise PlatformError("birds/versions/v_9 answered 503: it is being loaded", status=503)
+            return answer(version, instance)
+
+        engine.answer = refuse_birds
+        (tmp_path / "a").write_text("brick")
+        result = graft("predict", "--all", str(tmp_path / "a"), str(tmp_path / "none"), "--json")
+        assert result.code == 0
+        birds, tiles, unread = json.loads(result.stdout)
+        assert (birds["classifier"], "being loaded" in birds["error"]) == ("birds", True)
+        assert tiles["label"] == "brick"
+        assert "cannot be read" in unread["error"]
+        result = graft("predict", "--all", str(tmp_path / "a"))
+        assert "tiles" in result.stdout
+        assert "birds" in result.stderr
+
+    def test_it_goes_with_no_version_and_needs_a_file(self, graft: Graft) -> None:
+        assert graft("predict", "--all", "--version", "v_1", "a").code == 2
+        assert graft("predict", "--all").code == 2
+        assert graft("predict", "tiles").code == 2

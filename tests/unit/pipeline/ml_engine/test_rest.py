@@ -307,6 +307,28 @@ class TestPrediction:
         with pytest.raises(PlatformError, match="instance 0 is no picture"):
             engine.predict("m", ["x"])
 
+    def test_many_models_are_asked_at_once_and_errors_stay_with_their_model(
+        self, engine: RestMLEngine, httpserver: HTTPServer
+    ) -> None:
+        results = {
+            "a": {"predictions": [1, 2]},
+            "b": {"error": "Prediction failed: no"},
+            "c": {"error": {"code": 404, "message": "gone"}},
+            "d": {"predictions": [1]},
+        }
+        body = {"models": list(results), "instances": ["x", "y"], "signature_name": "keyed"}
+        httpserver.expect_request("/v1/projects/p:predictMany", method="POST", json=body).respond_with_json(
+            {"results": results}
+        )
+        found = engine.predict_many(list(results), ["x", "y"], signature_name="keyed")
+        assert found.pop("a") == [1, 2]
+        texts = {name: str(error) for name, error in found.items()}
+        assert texts == {
+            "b": "Prediction by b failed: Prediction failed: no",
+            "c": "c answered 404: gone",
+            "d": "d did not answer one prediction for each of 2 instances.",
+        }
+
     def test_wrong_number_of_predictions_is_raised(
         self, engine: RestMLEngine, httpserver: HTTPServer
     ) -> None:

@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 
 from pipeline.engine.serving.messages import RequestKind, WorkerRequest
-from pipeline.engine.serving.pool import ProcessPool, WorkerProcess, worker_environment
+from pipeline.engine.serving.pool import ProcessPool, worker_environment
+from pipeline.engine.serving.process import WorkerProcess
 from pipeline.errors import FailedPrecondition, NotFound, Unavailable
 
 ECHO = """

@@ -6,15 +6,32 @@ import time
 import numpy as np
 
 from pipeline.engine.serving.instances import PredictionFailed
-from pipeline.engine.serving.micro_batcher import MicroBatcher, PredictRequest, PredictResponse
+from pipeline.engine.serving.trunk.heads import FeatureCache, LoadedHead
+from pipeline.engine.serving.trunk.micro_batcher import MicroBatcher, Picture, PredictRequest, PredictResponse
 from pipeline.engine.serving.watchdog import Watchdog
 from pipeline.errors import DeadlineExceeded, Internal, PipelineError
 
 SIDE = 2
 
 
+class FakeAnswers:
+    """A head whose output is the first feature, and a number of its own if it has one."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def predict(self, pooled):
+        if self.number == 13:
+            raise ValueError("the head broke")
+        own = np.full((len(pooled), 1), self.number)
+        return np.hstack([pooled, own]) if self.number else pooled
+
+
+HEAD = LoadedHead("h", FakeAnswers())
+
+
 class FakeNetwork:
-    """Answers with the first level of an image, and records the batches; `gate` holds it back."""
+    """Features are the first level of a picture; it records the batches, and `gate` holds it back."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -22,7 +39,7 @@ class FakeNetwork:
         self.gate.set()
         self.is_entered = threading.Event()
 
-    def predict(self, pixels):
+    def pool(self, pixels):
         self.is_entered.set()
         assert self.gate.wait(10)
         levels = pixels[:, 0, 0, 0].tolist()
@@ -32,6 +49,12 @@ class FakeNetwork:
         return np.array(levels, np.float32)[:, None]
 
 
+def make_batcher(*networks: FakeNetwork, max_batch: int) -> MicroBatcher:
+    return MicroBatcher(
+        networks, max_batch=max_batch, cache=FeatureCache(max_bytes=1000), watchdog=Watchdog(60)
+    )
+
+
 class Answers:
     """Collects the outcomes of images, in the order they arrive."""
 
@@ -39,15 +62,15 @@ class Answers:
         self.outcomes: list[tuple[int, PredictResponse | PipelineError]] = []
         self._changed = threading.Condition()
 
-    def image(self, level: int, read=None, **more) -> PredictRequest:
+    def image(self, level: int, read=None, *, key="", heads=(HEAD,), **more) -> PredictRequest:
         def done(answer):
+            is_single = not isinstance(answer, PipelineError) and len(answer) == 1
             with self._changed:
-                self.outcomes.append((level, answer))
+                self.outcomes.append((level, answer[0] if is_single else answer))
                 self._changed.notify_all()
 
-        return PredictRequest(
-            read=read or (lambda: np.full((SIDE, SIDE, 3), level, np.uint8)), done=done, **more
-        )
+        picture = Picture(key=key, decode=read or (lambda: np.full((SIDE, SIDE, 3), level, np.uint8)))
+        return PredictRequest(read=lambda: picture, heads=heads, done=done, **more)
 
     def wait(self, count: int) -> dict[int, PredictResponse | PipelineError]:
         with self._changed:
@@ -69,7 +92,7 @@ def refuse():
 
 def test_a_free_thread_takes_a_single_image_at_once():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=4, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=4)
     batcher.submit([answers.image(7)], is_online=True)
     assert answers.wait(1)[7].outputs.tolist() == [7.0]
     assert network.batches == [[7]]
@@ -79,7 +102,7 @@ def test_a_free_thread_takes_a_single_image_at_once():
 
 def test_queued_images_form_one_batch_up_to_its_largest_size():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=4, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=4)
     occupy(network, batcher, answers)
     for level in range(10, 16):  # each a request of its own
         batcher.submit([answers.image(level)], is_online=True)
@@ -91,7 +114,7 @@ def test_queued_images_form_one_batch_up_to_its_largest_size():
 
 def test_threads_share_the_queue():
     networks, answers = [FakeNetwork(), FakeNetwork()], Answers()
-    batcher = MicroBatcher(networks, max_batch=8, watchdog=Watchdog(60))
+    batcher = make_batcher(*networks, max_batch=8)
     for network in networks:
         network.gate.clear()
     batcher.submit([answers.image(1), answers.image(2)], is_online=True)
@@ -106,7 +129,7 @@ def test_threads_share_the_queue():
 
 def test_online_images_go_before_those_of_batches():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=2, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=2)
     occupy(network, batcher, answers)
     batcher.submit([answers.image(level) for level in (20, 21)], is_online=False)
     batcher.submit([answers.image(level) for level in (10, 11)], is_online=True)
@@ -117,7 +140,7 @@ def test_online_images_go_before_those_of_batches():
 
 def test_a_bad_image_never_fails_its_neighbours():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=8)
     occupy(network, batcher, answers)
 
     def crash():
@@ -142,16 +165,14 @@ def test_a_bad_image_never_fails_its_neighbours():
 
 def test_a_batch_of_only_bad_images_runs_no_network():
     network, answers = FakeNetwork(), Answers()
-    MicroBatcher([network], max_batch=8, watchdog=Watchdog(60)).submit(
-        [answers.image(5, refuse)], is_online=True
-    )
+    make_batcher(network, max_batch=8).submit([answers.image(5, refuse)], is_online=True)
     assert isinstance(answers.wait(1)[5], PredictionFailed)
     assert network.batches == []
 
 
 def test_a_network_that_fails_leaves_its_thread_alive():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=8)
     batcher.submit([answers.image(66)], is_online=True)
     assert isinstance(answers.wait(1)[66], Internal)
     batcher.submit([answers.image(7)], is_online=True)
@@ -160,10 +181,58 @@ def test_a_network_that_fails_leaves_its_thread_alive():
 
 def test_a_request_past_its_deadline_is_not_predicted():
     network, answers = FakeNetwork(), Answers()
-    batcher = MicroBatcher([network], max_batch=8, watchdog=Watchdog(60))
+    batcher = make_batcher(network, max_batch=8)
     occupy(network, batcher, answers)
     late = answers.image(9, deadline=time.monotonic() - 0.001)
     batcher.submit([late, answers.image(10, deadline=time.monotonic() + 60)], is_online=True)
     network.gate.set()
     assert isinstance(answers.wait(3)[9], DeadlineExceeded)
     assert network.batches == [[1], [10]]
+
+
+def test_each_head_answers_about_one_pass_and_a_broken_one_fails_alone():
+    network, answers = FakeNetwork(), Answers()
+    batcher = make_batcher(network, max_batch=8)
+    heads = [LoadedHead(str(number), FakeAnswers(number)) for number in (5, 13, 6)]
+    batcher.submit([answers.image(7, heads=heads)], is_online=True)
+    first, broken, last = answers.wait(1)[7]
+    assert network.batches == [[7]]
+    assert (first.outputs.tolist(), last.outputs.tolist()) == ([7.0, 5.0], [7.0, 6.0])
+    assert isinstance(broken, Internal)
+
+
+def test_a_batch_holds_pictures_of_several_classifiers():
+    network, answers = FakeNetwork(), Answers()
+    batcher = make_batcher(network, max_batch=8)
+    occupy(network, batcher, answers)
+    for number in (2, 3):
+        picture = answers.image(10 * number, heads=[LoadedHead(str(number), FakeAnswers(number))])
+        batcher.submit([picture], is_online=True)
+    network.gate.set()
+    found = answers.wait(3)
+    assert network.batches == [[1], [20, 30]]
+    assert found[20].outputs.tolist() == [20.0, 2.0]
+    assert found[30].outputs.tolist() == [30.0, 3.0]
+
+
+def test_a_picture_that_was_seen_is_neither_decoded_nor_run_again():
+    network, answers = FakeNetwork(), Answers()
+    batcher = make_batcher(network, max_batch=8)
+    batcher.submit([answers.image(7, key="a")], is_online=True)
+    answers.wait(1)
+    batcher.submit([answers.image(8, refuse, key="a")], is_online=False)
+    assert answers.wait(2)[8].outputs.tolist() == [7.0]
+    assert network.batches == [[7]]
+    assert batcher.take_sizes() == [1]
+
+
+def test_only_so_many_features_are_kept():
+    cache = FeatureCache(max_bytes=8)
+    for level in range(3):
+        cache.put(str(level), np.float32([level]))
+    assert [cache.get(str(level)) is None for level in range(3)] == [True, False, False]
+    cache.get("1")
+    cache.put("3", np.float32([3]))
+    assert cache.get("2") is None
+    cache.put("large", np.zeros(3, np.float32))
+    assert cache.get("large") is None
