@@ -18,6 +18,7 @@ from pipeline.types import JsonObject, JsonValue
 
 _LEFT_OUT = ("width", "height", "format")
 _KEPT = tuple(key for key in FINGERPRINT_KEYS.values() if key not in _LEFT_OUT)
+SEARCH = 2  # number of the search for copies; 1 found neither turned nor gray copies, nor large crops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +29,15 @@ class SplitAssignment:
         fingerprint: The picture's; without its size and file format.
         group: Its group.
         split: The group's side, `train` or `test`.
+        straddles: True for a training picture that turned out to be a copy of a test picture.
+        search: Number of the search that compared it with the pictures before it.
     """
 
     fingerprint: ImageFingerprint
     group: str
     split: str
+    straddles: bool = False
+    search: int = 1
 
     @property
     def id(self) -> str:
@@ -42,7 +47,12 @@ class SplitAssignment:
     def to_dict(self) -> dict[str, JsonValue]:
         """Return plain JSON values on one level."""
         decoded = self.fingerprint.to_dict()
-        return {"group": self.group, "split": self.split, **{key: decoded[key] for key in _KEPT}}
+        own: dict[str, JsonValue] = {"group": self.group, "split": self.split}
+        if self.search > 1:  # absent from rows of the first releases
+            own["search"] = self.search
+        if self.straddles:
+            own["straddles"] = True
+        return {**own, **{key: decoded[key] for key in _KEPT}}
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> SplitAssignment:

@@ -95,7 +95,7 @@ class DatasetConfig(Strict):
         description="A dataset version to train on as it is, instead of what the sources have now.",
     )
     merge_mirrored: bool = Field(
-        False, description="Whether a mirrored copy counts as a near duplicate of its original."
+        True, description="Whether a mirrored or turned copy counts as a near duplicate of its original."
     )
     small_classes: SmallClasses = Field(
         "drop",

@@ -15,7 +15,7 @@ from pipeline.artifacts.dataset import read_latest
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import Manifest, ManifestRow, RowStatus, version_of
-from pipeline.artifacts.split_registry import SplitAssignment, SplitRegistry
+from pipeline.artifacts.split_registry import SEARCH, SplitAssignment, SplitRegistry
 from pipeline.artifacts.steps import CleanResult
 from pipeline.artifacts.takedowns import Takedown, read_takedowns
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
@@ -31,14 +31,15 @@ from pipeline.preprocess.decisions import (
     read_decision_file,
 )
 from pipeline.preprocess.decoding import map_blobs
+from pipeline.preprocess.dedup.copies import find_copies
 from pipeline.preprocess.dedup.fingerprint import examine_picture, recall_examination
 from pipeline.preprocess.dedup.grouping import Grouping, Picture, group_pictures
 from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplicates, quarantine
 from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
-from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails
 from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
+from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails, picture_reader
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 from pipeline.preprocess.window import apply_window, describe_window
 
@@ -255,13 +256,25 @@ def _group(state: CleanState) -> None:
     """Group near duplicates, and keep out what would join a training group to a test group."""
     state.assigned = fill_alignment_thumbnails(state.workspace, state.folder, state.assigned, state.rows)
     sources = {row.position: row.group for row in state.fetched}
-    state.grouping = group_pictures(
-        _kept_pictures(state.rows, sources, state.given_sides),
-        state.assigned,
-        mirrored=state.classifier.dataset.merge_mirrored,
-    )
+    pictures = _kept_pictures(state.rows, sources, state.given_sides)
+    state.grouping = group_pictures(pictures, state.assigned, copies=_find_copies(state, pictures))
     state.rows = [_place(row, state.grouping) for row in state.rows]
     _check_classes(state)
+
+
+def _find_copies(state: CleanState, pictures: Sequence[Picture]) -> list[tuple[str, str]]:
+    """Compare new pictures, and those that only an earlier search compared, with all others."""
+    searched = {each.id for each in state.assigned if each.search == SEARCH}
+    known = {each.id for each in state.assigned}
+    return find_copies(
+        [
+            *(each.fingerprint for each in state.assigned),
+            *(p.fingerprint for p in pictures if p.id not in known),
+        ],
+        lambda id: id not in searched,
+        picture_reader(state.workspace, state.folder, state.rows),
+        turned=state.classifier.dataset.merge_mirrored,
+    )
 
 
 def _kept_pictures(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from pipeline.artifacts.dataset import list_versions
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import Manifest, ManifestRow
-from pipeline.artifacts.split_registry import SplitAssignment, SplitRegistry
+from pipeline.artifacts.split_registry import SEARCH, SplitAssignment, SplitRegistry
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.preprocess.decoding import map_blobs
+from pipeline.preprocess.dedup.copies import ReadPictures, shrink_picture
 from pipeline.preprocess.dedup.fingerprint import examine_picture
 from pipeline.preprocess.dedup.grouping import Grouping
+from pipeline.types import UInt8Image
 
 
 def extend_registry(
@@ -31,9 +34,19 @@ def extend_registry(
         grouping: Its groups; an earlier picture may have come into another one.
     """
     old = {picture.id for picture in assigned}
-    registry = [replace(picture, group=grouping.groups[picture.id]) for picture in assigned]
+    registry = [
+        replace(
+            picture,
+            group=grouping.groups[picture.id],
+            straddles=picture.id in grouping.straddling,
+            search=SEARCH,
+        )
+        for picture in assigned
+    ]
     registry += [
-        SplitAssignment(fingerprint=_registered(row.fingerprint), group=row.group, split=row.split)
+        SplitAssignment(
+            fingerprint=_registered(row.fingerprint), group=row.group, split=row.split, search=SEARCH
+        )
         for row in rows
         if row.fingerprint is not None and row.group is not None and row.split is not None
         if row.id not in old
@@ -65,22 +78,42 @@ def fill_alignment_thumbnails(
         for row in rows
         if row.fingerprint is not None and row.id in bare
     }
-    for version in list_versions(dataset):
-        for row in Manifest(dataset.version(version)).rows(columns=("id", "blob")):
-            if (
-                row.id in bare
-                and row.id not in thumbnails
-                and workspace.storage.exists(workspace.blob(row.blob))
-            ):
-                examined = examine_picture(workspace.storage.read_bytes(workspace.blob(row.blob)))
-                if isinstance(examined, ImageFingerprint):
-                    thumbnails[row.id] = examined.alignment_thumbnail
+    missing = bare - set(thumbnails)
+    for id, blob in find_blobs(workspace, dataset, missing).items():
+        examined = examine_picture(workspace.storage.read_bytes(workspace.blob(blob)))
+        if isinstance(examined, ImageFingerprint):
+            thumbnails[id] = examined.alignment_thumbnail
     return [
         replace(each, fingerprint=replace(each.fingerprint, alignment_thumbnail=thumbnails[each.id]))
         if each.id in thumbnails
         else each
         for each in assigned
     ]
+
+
+def find_blobs(workspace: Workspace, dataset: DatasetFolder, ids: Collection[str]) -> dict[str, str]:
+    """Return the blobs of pictures that an earlier version had, by id; without those that are gone."""
+    blobs: dict[str, str] = {}
+    for version in list_versions(dataset) if ids else ():
+        for row in Manifest(dataset.version(version)).rows(columns=("id", "blob")):
+            if row.id is None or row.id not in ids or row.id in blobs:
+                continue
+            if workspace.storage.exists(workspace.blob(row.blob)):
+                blobs[row.id] = row.blob
+    return blobs
+
+
+def picture_reader(workspace: Workspace, dataset: DatasetFolder, rows: Iterable[ManifestRow]) -> ReadPictures:
+    """Return what reads pictures again for comparison, those of the rows and those of earlier versions."""
+    blobs = {row.id: row.blob for row in rows if row.id is not None and row.is_kept}
+
+    def read(ids: Sequence[str]) -> dict[str, UInt8Image]:
+        blobs.update(find_blobs(workspace, dataset, set(ids) - set(blobs)))
+        known = [id for id in ids if id in blobs]
+        pictures = map_blobs(workspace, shrink_picture, [blobs[id] for id in known])
+        return dict(zip(known, pictures, strict=True))
+
+    return read
 
 
 def _lacks_thumbnail(fingerprint: ImageFingerprint) -> bool:

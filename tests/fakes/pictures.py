@@ -73,6 +73,28 @@ def mirror(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
+def rotate(image: Image.Image, degrees: float) -> Image.Image:
+    return image.rotate(degrees, Image.Resampling.BICUBIC)
+
+
+def gray(image: Image.Image) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+# What augmentation makes of a picture, as JPEG of quality 90.
+ALTERED: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "mirrored": mirror,
+    "upside down": lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    "90 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "180 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_180),
+    "270 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    "gray": gray,
+    "10 % of each side": lambda image: crop(image, 0.1, 0.1, 0.1, 0.1),
+    "20 % of each side": lambda image: crop(image, 0.2, 0.2, 0.2, 0.2),
+    "15 % of each side, mirrored": lambda image: crop(mirror(image), 0.15, 0.15, 0.15, 0.15),
+    "5 degrees": lambda image: rotate(image, 5),
+}
+
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "halved": lambda image: resize(image, 0.5),
     "doubled": lambda image: resize(image, 2),

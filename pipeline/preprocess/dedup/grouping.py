@@ -1,6 +1,6 @@
 """Groups of pictures that are the same, or nearly: what must not straddle the split.
 
-Exact duplicates share an id: equal pixels. `near.py` finds the near ones.
+Exact duplicates share an id: equal pixels. `near.py` finds the near ones, `copies.py` what augmentation made.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Grouping:
 
     Args:
         groups: Group of each picture that has one, by id, earlier versions' pictures too.
-        straddling: Ids of new pictures that belong to neither side.
+        straddling: Ids of new pictures that belong to neither side, and of training pictures of earlier
+            versions that turned out to be copies of a test picture.
         splits: Side of each group whose side is decided: by earlier versions, or by a source.
         near_pairs: Pairs of near duplicates among the pictures.
     """
@@ -78,6 +79,9 @@ class _Groups:
         roots = {self.find(name) for name in names}
         return {self._splits[root] for root in roots if root in self._splits}
 
+    def split_of(self, name: str) -> str | None:
+        return self._splits.get(self.find(name))
+
     def decided(self) -> dict[str, str]:
         """Return the side of each group that has one, by the group's name."""
         return {name: self._splits[name] for name in self._parents if name in self._splits}
@@ -92,54 +96,109 @@ class _Groups:
 
 
 def group_pictures(
-    pictures: Sequence[Picture], seen: Sequence[SplitAssignment] = (), *, mirrored: bool = False
+    pictures: Sequence[Picture],
+    seen: Sequence[SplitAssignment] = (),
+    *,
+    copies: Sequence[tuple[str, str]] = (),
 ) -> Grouping:
-    """Group near duplicates and the source's own groups, keeping what earlier versions decided.
+    """Group near duplicates, copies and the source's own groups, keeping what earlier versions decided.
 
     New pictures are taken in source order, those that a source gives to the test set first. One that is
     linked to a training group and to a test group joins neither and links nothing; so does one that its
-    source gives to the other side than the groups it is linked to.
+    source gives to the other side than the groups it is linked to. Where a training picture and a test
+    picture of earlier versions are copies, the training picture's group trains no longer.
 
     Args:
         pictures: The version's pictures, each id once, in source order.
         seen: Pictures of earlier versions in the order they were first seen.
-        mirrored: Whether a mirrored copy is near its original.
+        copies: Pairs of ids, of which one picture is an altered copy of the other.
     """
-    grouping, near = Grouping(), NearIndex(mirrored=mirrored)
-    groups = _Groups({assigned.group: assigned.split for assigned in seen})
-    for assigned in seen:
-        groups.open(assigned.group)
-        grouping.groups[assigned.id] = assigned.group
-        near.add(assigned.fingerprint)
+    placing = _Placing.after(seen, copies)
+    placing.join_seen(copies)
     by_source: dict[str, list[str]] = defaultdict(list)
     for picture in pictures:
-        if picture.source_group is not None and picture.id in grouping.groups:
+        if picture.source_group is not None and picture.id in placing.grouping.groups:
             by_source[picture.source_group].append(picture.id)
     for picture in sorted(pictures, key=lambda picture: picture.split != TEST):
-        if picture.id not in grouping.groups:
-            _place(picture, grouping, groups, near, by_source)
-    grouping.groups = {id: groups.find(name) for id, name in grouping.groups.items()}
-    grouping.splits = groups.decided()
-    return grouping
+        if picture.id not in placing.grouping.groups:
+            placing.place(picture, by_source)
+    return placing.finish()
 
 
-def _place(
-    picture: Picture,
-    grouping: Grouping,
-    groups: _Groups,
-    near: NearIndex,
-    by_source: dict[str, list[str]],
-) -> None:
-    like = near.find(picture.fingerprint)
-    grouping.near_pairs += [(other, picture.id) for other in like]
-    siblings = [] if picture.source_group is None else by_source[picture.source_group]
-    linked = [grouping.groups[id] for id in (*like, *siblings)]
-    sides = groups.splits_of(linked) | ({picture.split} - {None})
-    if len(sides) > 1:
-        grouping.straddling.add(picture.id)
-        return
-    groups.open(picture.id, picture.split)
-    groups.join([picture.id, *linked])
-    grouping.groups[picture.id] = picture.id
-    siblings.append(picture.id)
-    near.add(picture.fingerprint)
+@dataclass(slots=True, kw_only=True)
+class _Placing:
+    """Groups in the making.
+
+    Args:
+        groups: The groups so far.
+        copies: The altered copies of each picture, by id.
+        near: The pictures so far.
+        grouping: The result so far.
+        barred: Names of training groups that a test picture has a copy in.
+    """
+
+    groups: _Groups
+    copies: dict[str, list[str]]
+    near: NearIndex = field(default_factory=NearIndex)
+    grouping: Grouping = field(default_factory=Grouping)
+    barred: set[str] = field(default_factory=set)
+
+    @classmethod
+    def after(cls, seen: Sequence[SplitAssignment], copies: Sequence[tuple[str, str]]) -> _Placing:
+        """Return what earlier versions decided."""
+        by_id: dict[str, list[str]] = defaultdict(list)
+        for one, other in copies:
+            by_id[one].append(other)
+            by_id[other].append(one)
+        placing = cls(groups=_Groups({each.group: each.split for each in seen}), copies=by_id)
+        for assigned in seen:
+            placing.groups.open(assigned.group)
+            placing.grouping.groups[assigned.id] = assigned.group
+            placing.near.add(assigned.fingerprint)
+            if assigned.straddles:
+                placing.barred.add(assigned.group)
+        return placing
+
+    def join_seen(self, copies: Sequence[tuple[str, str]]) -> None:
+        """Join the groups of earlier pictures that are copies; bar a training group with a test picture."""
+        named = self.grouping.groups
+        pairs = [(one, other) for one, other in copies if one in named and other in named]
+        self.grouping.near_pairs += pairs
+        for names in ([named[one], named[other]] for one, other in pairs):
+            if len(self.groups.splits_of(names)) == 1:
+                self.groups.join(names)
+            else:
+                self.barred.update(name for name in names if self.groups.split_of(name) != TEST)
+
+    def place(self, picture: Picture, by_source: dict[str, list[str]]) -> None:
+        """Put a new picture into the groups it is linked to, or keep it out."""
+        named = self.grouping.groups
+        like = self.near.find(picture.fingerprint)
+        like += [id for id in self.copies.get(picture.id, ()) if id in named and id not in like]
+        self.grouping.near_pairs += [(other, picture.id) for other in like]
+        siblings = [] if picture.source_group is None else by_source[picture.source_group]
+        linked = [named[id] for id in (*like, *siblings)]
+        sides = self.groups.splits_of(linked) | ({picture.split} - {None})
+        if len(sides) > 1 or self._is_barred(linked):
+            self.grouping.straddling.add(picture.id)
+            return
+        self.groups.open(picture.id, picture.split)
+        self.groups.join([picture.id, *linked])
+        named[picture.id] = picture.id
+        siblings.append(picture.id)
+        self.near.add(picture.fingerprint)
+
+    def _is_barred(self, names: Iterable[str]) -> bool:
+        if not self.barred:
+            return False
+        barred = {self.groups.find(name) for name in self.barred}
+        return any(self.groups.find(name) in barred for name in names)
+
+    def finish(self) -> Grouping:
+        """Return the groups under their final names."""
+        grouping = self.grouping
+        grouping.groups = {id: self.groups.find(name) for id, name in grouping.groups.items()}
+        barred = {self.groups.find(name) for name in self.barred}
+        grouping.straddling |= {id for id, name in grouping.groups.items() if name in barred}
+        grouping.splits = self.groups.decided()
+        return grouping

@@ -23,19 +23,13 @@ LIKE_BITS = 64  # 2 % cropped on every side: 50 or fewer; different pictures: 44
 SAME_LEVELS = 24  # of 255, in any colour of any quarter
 MAX_LEFT_OVER = 0.06
 MIN_CORRELATION = 0.6
-ODD_COLUMNS = int("5" * (HASH_BITS // 4), 16)  # the frequencies whose sign a mirror turns
 _WORDS = HASH_BITS // 64
 
 
 class NearIndex:
-    """Finds the pictures near another. Every hash is compared, in one sweep over packed bits.
+    """Finds the pictures near another. Every hash is compared, in one sweep over packed bits."""
 
-    Args:
-        mirrored: Whether a mirrored copy is near its original.
-    """
-
-    def __init__(self, *, mirrored: bool = False) -> None:
-        self._mirrored = mirrored
+    def __init__(self) -> None:
         self._ids: list[str] = []
         # A row for each word of the hash, a column for each picture: the sweep is over long rows.
         self._hashes: NDArray[np.uint64] = np.empty((_WORDS, 0), np.uint64)
@@ -61,14 +55,9 @@ class NearIndex:
         """Return the remembered pictures near this one, in the order they were remembered."""
         if picture.phash is None or picture.colour is None:
             return []
-        bits, colour = int(picture.phash, 16), _levels(picture.colour)
         text = picture.alignment_thumbnail
         thumbnail = None if text is None else decode_alignment_thumbnail(text)
-        places = self._near(_pack(bits), colour, thumbnail)
-        if self._mirrored:
-            flipped = None if thumbnail is None else thumbnail[:, ::-1]
-            turned = colour.reshape(2, 2, 3)[:, ::-1].ravel()
-            places |= self._near(_pack(bits ^ ODD_COLUMNS), turned, flipped)
+        places = self._near(_pack(int(picture.phash, 16)), _levels(picture.colour), thumbnail)
         return [self._ids[place] for place in sorted(places)]
 
     def _near(

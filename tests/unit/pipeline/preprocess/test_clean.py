@@ -25,11 +25,13 @@ from tests.fakes.pictures import (
     fetch_and_clean,
     folder_classifier,
     folder_of,
+    mirror,
     noise,
     png,
     storage_in,
 )
 from tests.fakes.rows import dataset_folder, manifest_rows, workspace_of
+from tests.unit.pipeline.preprocess.dedup.test_near import tiles
 
 
 @pytest.fixture
@@ -183,6 +185,58 @@ class TestFirstVersion:
         card = storage.read_bytes(f"{result.uri}/README.md").decode()
         assert result.version in card
         assert "| 1 | cat | 12 |" in card
+
+
+class TestAlteredCopies:
+    """Photographs of one wall, and the copies that augmentation made of them."""
+
+    @pytest.fixture
+    def walls(self, tmp_path: Path) -> Path:
+        for number, image in enumerate(tiles().values()):
+            folder = tmp_path / "walls" / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{number:02d}.png")
+        return tmp_path / "walls"
+
+    def add_copies(self, walls: Path) -> None:
+        for path in sorted(walls.glob("*/*.png")):
+            mirror(Image.open(path)).save(path.with_name(f"{path.stem}_flip.png"))
+
+    def sides(self, rows: list[ManifestRow]) -> dict[str, str | None]:
+        return {row.provenance.source_url.rpartition("/")[2]: row.split for row in rows}
+
+    def test_mirrored_copies_are_on_their_originals_side(self, walls: Path, storage: Storage) -> None:
+        self.add_copies(walls)
+        sides = self.sides(rows_of(clean(walls, storage), storage))
+        assert len(sides) == 128
+        assert all(sides[name] == sides[name.replace("_flip", "")] for name in sides)
+
+    def test_the_setting_switches_that_off(self, walls: Path, storage: Storage) -> None:
+        self.add_copies(walls)
+        value = {"name": "toys", "dataset": {"source": {"type": "folder", "uri": str(walls)}}}
+        value["dataset"]["merge_mirrored"] = False
+        _, result = fetch_and_clean(Classifier.from_dict(value), storage)
+        assert len({row.group for row in rows_of(result, storage)}) == 128
+
+    def test_training_copies_of_an_earlier_release_are_kept_out_for_good(
+        self, walls: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.add_copies(walls)
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.preprocess.clean.find_copies", lambda *args, **options: [])
+            patch.setattr("pipeline.preprocess.registry.SEARCH", 1)
+            before = self.sides(rows_of(clean(walls, storage), storage))
+        torn = {name for name in before if before[name] != before[name.replace("_flip", "")]}
+        torn |= {name.replace("_flip", "") for name in torn}
+        assert torn
+        for _ in range(2):
+            rows = rows_of(clean(walls, storage), storage)
+            after = self.sides(rows)
+            assert {name for name in after if after[name] is None} == {
+                name for name in torn if before[name] == "train"
+            }
+            assert all(after[name] == before[name] for name in after if after[name] is not None)
+            assert {row.reason for row in rows if row.split is None} == {"straddles_split"}
 
 
 class TestSecondRun:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.fingerprint import ImageFingerprint
-from pipeline.artifacts.split_registry import SplitAssignment
+from pipeline.artifacts.split_registry import SEARCH, SplitAssignment
 from pipeline.preprocess.dedup.grouping import Picture, group_pictures
 from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS
 from pipeline.preprocess.split import Member, split_by_hash
@@ -83,6 +83,35 @@ class TestStraddling:
         grouping = group_pictures([A, FAR, NEAR_A], old)
         assert grouping.straddling == set()
         assert grouping.groups["near a"] == "far"
+
+
+class TestCopies:
+    OLD = (seen(A, "a", "train"), seen(FAR, "far", "test"))
+    NEW = picture("new", flipped(128, 5))
+
+    def test_a_copy_joins_its_original(self) -> None:
+        grouping = group_pictures([A, FAR, self.NEW], self.OLD, copies=[("far", "new")])
+        assert grouping.groups["new"] == "far"
+        assert grouping.straddling == set()
+        assert grouping.near_pairs == [("far", "new")]
+
+    def test_copies_of_pictures_that_are_not_there_link_nothing(self) -> None:
+        assert group_pictures([A], copies=[("gone", "a")]).groups == {"a": "a"}
+
+    def test_an_old_training_picture_that_is_a_copy_of_a_test_picture_is_kept_out(self) -> None:
+        old = (*self.OLD, seen(NEAR_A, "a", "train"))
+        grouping = group_pictures([A, FAR, NEAR_A], old, copies=[("a", "far")])
+        assert grouping.straddling == {"a", "near a"}
+        assert grouping.splits == {"a": "train", "far": "test"}
+
+    def test_it_stays_out_although_it_is_not_compared_again(self) -> None:
+        old = (replace(self.OLD[0], straddles=True, search=SEARCH), self.OLD[1])
+        grouping = group_pictures([A, FAR, NEAR_A], old)
+        assert grouping.straddling == {"a", "near a"}
+
+    def test_old_groups_of_one_side_are_joined(self) -> None:
+        old = (seen(A, "a", "test"), seen(FAR, "far", "test"))
+        assert group_pictures([A, FAR], old, copies=[("a", "far")]).groups == {"a": "a", "far": "a"}
 
 
 class TestManyAdditions:

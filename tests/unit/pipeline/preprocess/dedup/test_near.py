@@ -15,7 +15,7 @@ from skimage import data
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.preprocess.dedup.fingerprint import fingerprint_pixels
 from pipeline.preprocess.dedup.near import HASH_BITS, SAME_BITS, NearIndex
-from tests.fakes.pictures import COPIES, mirror
+from tests.fakes.pictures import COPIES
 
 COLOUR = "80" * 12
 # The three pairs of kangaroo_raccoon that show one photograph twice: two sizes, two sizes, with a caption.
@@ -34,8 +34,8 @@ def look_at(image: Image.Image, id: str = "other") -> ImageFingerprint:
     return replace(fingerprint_pixels(np.asarray(image.convert("RGB"))), id=id)
 
 
-def index_of(pictures: dict[str, Image.Image], *, mirrored: bool = False) -> NearIndex:
-    index = NearIndex(mirrored=mirrored)
+def index_of(pictures: dict[str, Image.Image]) -> NearIndex:
+    index = NearIndex()
     for name, image in pictures.items():
         index.add(look_at(image, name))
     return index
@@ -100,13 +100,6 @@ class TestRealPictures:
         assert {name: index.find(look_at(image)) for name, image in pictures.items()} == {
             name: [name] for name in pictures
         }
-
-    def test_mirrored_copies_are_near_only_when_asked(self) -> None:
-        pictures = photographs() | tiles()
-        plain, asked = index_of(pictures), index_of(pictures, mirrored=True)
-        for name, image in pictures.items():
-            assert plain.find(look_at(mirror(image))) == []
-            assert asked.find(look_at(mirror(image))) == [name]
 
     def test_a_recoloured_picture_is_another_one(self) -> None:
         picture = photographs()["astronaut"]
