@@ -164,6 +164,36 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CrossValidation:
+    """How heads do that were trained again without a fold of the training pictures, on that fold.
+
+    Args:
+        folds: Heads that were trained; whole groups are left out.
+        pictures: Training pictures that were left out once.
+        accuracy: Mean over the folds.
+        spread: Standard deviation of the accuracy over the folds.
+        log_loss: Mean over the folds, without the temperature.
+        units: Width of the hidden layer of these heads.
+    """
+
+    folds: int
+    pictures: int
+    accuracy: float
+    spread: float
+    log_loss: float
+    units: int
+
+    @property
+    def line(self) -> str:
+        """The result in one clause."""
+        return (
+            f"retrained {self.folds} times, each time without 1/{self.folds} of the training pictures, "
+            f"accuracy on those is {self.accuracy:.4f} on average, with a standard deviation of "
+            f"{self.spread:.4f}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureWork:
     """How many pictures went through the frozen network, and how many features came from the cache."""
 
@@ -200,6 +230,7 @@ class TrainingRecord:
         class_weights: As in `HeadParameters`.
         warm_start: Where the head began; None for a new one.
         calibration: The temperature; None where there is none.
+        cross_validation: How retrained heads do; None for a custom head, and for too few pictures.
         head_module: URI of the staged custom head; None for the reference head.
         features: URIs of the cached features of the pictures as they are.
         work: What the frozen network had to do.
@@ -221,6 +252,7 @@ class TrainingRecord:
     class_weights: str = "none"
     warm_start: WarmStart | None = None
     calibration: Calibration | None = None
+    cross_validation: CrossValidation | None = None
     head_module: str | None = None
     features: tuple[str, ...]
     work: FeatureWork
@@ -248,8 +280,8 @@ class TrainingRecord:
         """
         plain: JsonDict = dict(strip_format(value, FORMAT, cls))
         parity = plain.pop("light", None)
-        keys = ("validation", "augmentation", "warm_start", "calibration")
-        validation, augmentation, start, calibration = map(plain.get, keys)
+        keys = ("validation", "augmentation", "warm_start", "calibration", "cross_validation")
+        validation, augmentation, start, calibration, folds = map(plain.get, keys)
         return cls(
             **{
                 **plain,
@@ -257,6 +289,7 @@ class TrainingRecord:
                 "augmentation": augmentation and AugmentationRecord(**augmentation),
                 "warm_start": start and WarmStart(**{**start, "classes": tuple(start["classes"])}),
                 "calibration": calibration and Calibration(**calibration),
+                "cross_validation": folds and CrossValidation(**folds),
                 "features": tuple(value["features"]),
                 "work": FeatureWork(**value["work"]),
                 "tflite": parity and TFLiteParity(**parity),

@@ -10,8 +10,10 @@ import yaml
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import DatasetReference, Lineage
-from pipeline.artifacts.workspace import DatasetVersionFolder
+from pipeline.artifacts.training import CrossValidation, TrainingRecord
+from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory
 from pipeline.config import Classifier
+from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.report import evaluation_report
 from pipeline.preprocess.cards.attribution import escape_markdown
 
@@ -23,6 +25,14 @@ def count_licences(dataset: DatasetVersionFolder) -> dict[str, int]:
     rows = Manifest(dataset).rows(("license", "split"))
     kept = (row.provenance.license or "not stated" for row in rows if row.split is not None)
     return dict(Counter(kept).most_common())
+
+
+def read_cross_validation(job: JobDirectory) -> CrossValidation | None:
+    """Return what a training job found by retraining; None where it left no record, or none of that."""
+    try:
+        return TrainingRecord.read(job).cross_validation
+    except ObjectNotFound:
+        return None
 
 
 LOADING = """## How to load it
@@ -44,6 +54,7 @@ def model_card(
     *,
     weights_license: str,
     licences: Mapping[str, int],
+    cross_validation: CrossValidation | None = None,
 ) -> str:
     """Return the Markdown card of a version.
 
@@ -53,6 +64,7 @@ def model_card(
         evaluation: How it did.
         weights_license: Licence of the backbone's weights.
         licences: Training and test pictures by licence.
+        cross_validation: How retrained heads do.
     """
     return f"""{front_matter(classifier, evaluation, lineage.dataset, weights_license)}
 # {classifier.name}
@@ -81,7 +93,7 @@ labels{_rejection(classifier)}. It has not been judged for decisions about peopl
 ## How it did
 
 {evaluation_report(evaluation, lineage.gate)}
-
+{_retraining(cross_validation)}
 {LOADING}"""
 
 
@@ -148,6 +160,10 @@ def _describe_head(classifier: Classifier) -> str:
 def _calibration(classifier: Classifier) -> str:
     is_calibrated = classifier.model.calibration == "temperature" and not classifier.model.head.module
     return ", calibrated by one temperature on training pictures" if is_calibrated else ""
+
+
+def _retraining(cross_validation: CrossValidation | None) -> str:
+    return f"\nCross-validation: {cross_validation.line}.\n" if cross_validation else ""
 
 
 def _rejection(classifier: Classifier) -> str:

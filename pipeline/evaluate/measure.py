@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.artifacts.metrics import ClassMetrics, Interval, Metrics
 from pipeline.evaluate.answers import Answers
 from pipeline.evaluate.bootstrap import bootstrap_intervals
-from pipeline.evaluate.metrics import wilson_interval
+from pipeline.evaluate.score_intervals import class_f1_interval, mean_f1_interval, share_interval, widen
 from pipeline.evaluate.scores import (
     average_over_classes,
     calibration_error,
@@ -45,12 +45,16 @@ def measure(answers: Answers) -> Metrics:
     hits, answered, support = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     intervals, f1_interval = bootstrap_intervals(answers)
     del intervals["accuracy"]  # Wilson's is better
+    means = _means(hits, answered, support)
+    for name in ("macro_f1", "weighted_f1"):
+        bounds = mean_f1_interval(answers, means[name] or 0.0, weighted=name == "weighted_f1")
+        intervals[name] = widen(intervals[name], bounds)
     per_class = _per_class(answers, hits, answered, support, f1_interval)
     bins = reliability_bins(answers.correct, answers.confidence)
     total = len(answers.truth)
     return Metrics(
         accuracy=float(hits.sum() / total),
-        accuracy_ci95=wilson_interval(int(hits.sum()), total),
+        accuracy_ci95=share_interval(answers.correct, answers.groups) or (0.0, 1.0),
         loss=float(picture_losses(answers.truth, answers.probabilities).mean()),
         test_pictures=total,
         confusion={
@@ -58,7 +62,7 @@ def measure(answers: Answers) -> Metrics:
             for label, row in zip(answers.classes, counts, strict=True)
         },
         scores={
-            **_means(hits, answered, support),
+            **means,
             **{f"top_{k}_accuracy": top_k_accuracy(answers.truth, answers.probabilities, k) for k in TOP_K},
             **{area: _mean_area(per_class, area) for area in ("roc_auc", "pr_auc")},
             "brier": float(picture_briers(answers.truth, answers.probabilities).mean()),
@@ -99,15 +103,16 @@ def _per_class(
     precision, recall, f1 = class_scores(hits, answered, support)
     for index, label in enumerate(answers.classes):
         positive, scores = answers.truth == index, answers.probabilities[:, index]
+        taken = answers.predicted == index
         rows[label] = ClassMetrics(
             support=int(support[index]),
             predicted=int(answered[index]),
             precision=_number(precision[index]),
-            precision_ci95=_wilson(hits[index], answered[index]),
+            precision_ci95=share_interval(positive[taken], answers.groups[taken]),
             recall=_number(recall[index]),
-            recall_ci95=_wilson(hits[index], support[index]),
+            recall_ci95=share_interval(taken[positive], answers.groups[positive]),
             f1=_number(f1[index]),
-            f1_ci95=f1_interval(index) if support[index] else None,
+            f1_ci95=widen(f1_interval(index), class_f1_interval(answers, index)) if support[index] else None,
             roc_auc=roc_area(positive, scores),
             pr_auc=precision_recall_area(positive, scores),
         )
@@ -116,7 +121,3 @@ def _per_class(
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _wilson(hits: int, total: int) -> Interval | None:
-    return wilson_interval(int(hits), int(total)) if total else None

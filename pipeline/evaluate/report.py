@@ -13,8 +13,8 @@ def metrics_line(metrics: Metrics) -> str:
     """Return accuracy with its interval, loss and count in one line."""
     low, high = metrics.accuracy_ci95
     return (
-        f"accuracy {metrics.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {metrics.loss:.4g}, "
-        f"{metrics.test_pictures} test pictures"
+        f"accuracy {metrics.accuracy:.4f} (95 % interval of this model on these pictures: {low:.4f} to "
+        f"{high:.4f}), loss {metrics.loss:.4g}, {metrics.test_pictures} test pictures"
     )
 
 

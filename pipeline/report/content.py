@@ -51,7 +51,7 @@ HEADLINE = (
 
 HISTORY = (
     *("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start"),
-    "calibration",
+    *("calibration", "cross_validation"),
 )
 
 
@@ -89,6 +89,7 @@ def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
         data=describe_data(inputs),
         best_epoch=inputs.record.best_epoch if inputs.record else None,
         calibration=inputs.record.calibration if inputs.record else None,
+        cross_validation=inputs.record.cross_validation if inputs.record else None,
         unlike=unlike_shares(answers),
         history=describe_history(inputs.record),
         provenance=describe_provenance(inputs),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.artifacts.evaluation import Comparison, Difference, SharedClasses, SliceMetrics
 from pipeline.artifacts.gate import Override, Rule
 from pipeline.artifacts.metrics import CoveragePoint, Interval
-from pipeline.artifacts.training import Calibration
+from pipeline.artifacts.training import Calibration, CrossValidation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +235,7 @@ class ReportContent:
     data: DataView
     best_epoch: int | None
     calibration: Calibration | None
+    cross_validation: CrossValidation | None
     unlike: Sequence[UnlikeShare]
     history: Sequence[tuple[str, str]]
     provenance: Sequence[tuple[str, str]]

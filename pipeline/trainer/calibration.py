@@ -106,7 +106,12 @@ def _log_loss(logits: NDArray[np.float32], labels: Int64Labels) -> float:
 
 
 def assign_folds(
-    ids: Sequence[str], labels: Int64Labels, groups: Mapping[str, str], *, seed: int
+    ids: Sequence[str],
+    labels: Int64Labels,
+    groups: Mapping[str, str],
+    *,
+    seed: int,
+    num_folds: int = FOLDS,
 ) -> NDArray[np.int64]:
     """Return which fold holds each training picture out; -1 for a class of one group: no fold does.
 
@@ -118,6 +123,7 @@ def assign_folds(
         labels: Class index of each.
         groups: Name of the group of each picture that shares one; any other is its own.
         seed: Another seed deals otherwise.
+        num_folds: How many folds.
     """
     members: dict[str, list[int]] = {}
     for row, id in enumerate(ids):
@@ -128,7 +134,7 @@ def assign_folds(
     folds = np.full(len(ids), -1, np.int64)
     for names in by_class.values():
         for place, name in enumerate(names if len(names) > 1 else ()):
-            folds[members[name]] = place % FOLDS
+            folds[members[name]] = place % num_folds
     return folds
 
 

@@ -13,6 +13,7 @@ from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
     Calibration,
+    CrossValidation,
     History,
     TFLiteParity,
     TrainerPackage,
@@ -31,6 +32,7 @@ from pipeline.trainer.assembly import Assembly
 from pipeline.trainer.calibration import calibrate
 from pipeline.trainer.clock import Clock
 from pipeline.trainer.coreset import build_novelty
+from pipeline.trainer.cross_validation import cross_validate
 from pipeline.trainer.features import read_first_pixels
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch, train_head
@@ -73,6 +75,7 @@ class _TrainedHead:
     history: History
     warm_start: WarmStart | None = None
     calibration: Calibration | None = None
+    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,16 @@ class Trainer:
         calibration = None
         if self.spec.calibration == "temperature":
             head, calibration = calibrate(head, pictures.training_set, self.spec, epochs=best_epoch(history))
-        return _TrainedHead(head=head, history=history, warm_start=warm_start, calibration=calibration)
+        validated = cross_validate(
+            pictures.training_set, self.spec, num_classes=num_classes, epochs=best_epoch(history)
+        )
+        return _TrainedHead(
+            head=head,
+            history=history,
+            warm_start=warm_start,
+            calibration=calibration,
+            cross_validation=validated,
+        )
 
     def _read_start(self) -> tuple[Head, WarmStart]:
         return read_start(
@@ -261,6 +273,7 @@ class Trainer:
             class_weights=spec.class_weights,
             warm_start=trained.warm_start,
             calibration=trained.calibration,
+            cross_validation=trained.cross_validation,
             head_module=spec.head_module or None,
             features=pictures.feature_uris,
             work=pictures.work,

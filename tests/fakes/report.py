@@ -15,7 +15,7 @@ from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.metrics import Metrics, ReliabilityBin
 from pipeline.artifacts.steps import DatasetResult, TrainResult
-from pipeline.artifacts.training import Calibration
+from pipeline.artifacts.training import Calibration, CrossValidation
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.npz import write_npz
@@ -77,6 +77,7 @@ DECISION = GateDecision(
     note="first version",
 )
 WIDTH = 6
+CROSS_VALIDATION = CrossValidation(folds=5, pictures=24, accuracy=0.9, spread=0.05, log_loss=0.3, units=128)
 CALIBRATION = Calibration(temperature=2.0, pictures=24, log_loss_before=0.5, log_loss_after=0.25)
 
 
@@ -172,7 +173,9 @@ class ReportWorld:
             "val_loss": [0.6, 0.5],
             "val_accuracy": [0.7, 0.8],
         }
-        record = training_record(features=(uri,), history=history, calibration=CALIBRATION)
+        record = training_record(
+            features=(uri,), history=history, calibration=CALIBRATION, cross_validation=CROSS_VALIDATION
+        )
         record.write(self.workspace.job("train_1"))
 
     def _write_predictions(self) -> None:

@@ -87,7 +87,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         from pipeline.backbones.table import find_backbone
         from pipeline.deploy.approval import check_approval
         from pipeline.deploy.lineage import build_lineage
-        from pipeline.deploy.model_card import count_licences, model_card
+        from pipeline.deploy.model_card import count_licences, model_card, read_cross_validation
         from pipeline.deploy.version import record_in_model
         from pipeline.evaluate.report import metrics_line, verdict_line
         from pipeline.report.build import copy_report
@@ -112,6 +112,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
             evaluation,
             weights_license=find_backbone(classifier.model.backbone).license,
             licences=count_licences(DatasetVersionFolder(storage, dataset.uri)),
+            cross_validation=read_cross_validation(ModelDirectory(storage, training.model_uri).job),
         )
         record_in_model(
             ModelDirectory(storage, training.model_uri), evaluation=evaluation, lineage=lineage, card=card

@@ -9,6 +9,7 @@ import pytest
 from pipeline.artifacts.training import (
     AugmentationRecord,
     Calibration,
+    CrossValidation,
     TFLiteParity,
     TrainingRecord,
     TrainingSpec,
@@ -125,6 +126,9 @@ class TestRecord:
         augmentation=AugmentationRecord(views=2, seed=5),
         warm_start=WarmStart(model_uri="gs://graft/jobs/1/model", classes=("ant",)),
         calibration=Calibration(temperature=2.0, pictures=4, log_loss_before=0.5, log_loss_after=0.25),
+        cross_validation=CrossValidation(
+            folds=5, pictures=4, accuracy=0.75, spread=0.1, log_loss=0.5, units=128
+        ),
         features=("gs://graft/features/w/p/s.npz",),
         tflite=TFLiteParity(pictures=3, largest_difference=1e-6),
     )
@@ -137,7 +141,8 @@ class TestRecord:
 
     def test_its_keys_are_the_published_ones(self) -> None:
         keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
-        keys += " calibration features work light package classes parameters seconds cpu_seconds format"
+        keys += " calibration cross_validation features work light package classes parameters seconds"
+        keys += " cpu_seconds format"
         assert set(self.FULL.to_dict()) == set(keys.split())
 
     def test_a_record_of_before_there_were_formats_is_read(self) -> None:

@@ -19,11 +19,12 @@ from pipeline.artifacts.metrics import Metrics
 from pipeline.artifacts.model_record import DatasetReference, Lineage, TrainingReference
 from pipeline.artifacts.run_summary import Outcome, WorkSummary, read_summary, write_summary
 from pipeline.artifacts.steps import CleanResult, FetchResult, PackResult, Promotion
+from pipeline.artifacts.training import CrossValidation
 from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
 from pipeline.config import Classifier
 from pipeline.config.gate import LatencyLimit
 from pipeline.deploy.lineage import build_lineage, describe_version
-from pipeline.deploy.model_card import count_licences, front_matter, model_card
+from pipeline.deploy.model_card import count_licences, front_matter, model_card, read_cross_validation
 from pipeline.deploy.promote import promote_version
 from pipeline.deploy.run_summary import build_summary, count_work, run_note
 from pipeline.deploy.smoke_test import (
@@ -40,6 +41,7 @@ from pipeline.ml_engine.protocol import label_value
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows
 from tests.fakes.ml_engine import FakeMLEngine
+from tests.fakes.training import training_record
 
 METRICS = Metrics(
     accuracy=0.9, accuracy_ci95=(0.7, 0.95), loss=0.3, test_pictures=10, confusion={"a": {"a": 9, "b": 1}}
@@ -116,6 +118,17 @@ class TestVersion:
         assert label_value("manual__2026-01-01T00:00:00+00:00") == "manual__2026-01-01t00_00_00_00_00"
         assert len(label_value("x" * 99)) == 63
 
+    def test_card_says_what_retraining_changes(self, storage: Storage) -> None:
+        folds = CrossValidation(folds=5, pictures=40, accuracy=0.9, spread=0.04, log_loss=0.3, units=128)
+        job = ModelDirectory(storage, "gs://graft/jobs/1/model").job
+        assert read_cross_validation(job) is None
+        training_record(cross_validation=folds).write(job)
+        card = model_card(
+            CLASSIFIER, lineage(decision()), EVALUATION, **CARD, cross_validation=read_cross_validation(job)
+        )
+        assert "Cross-validation: retrained 5 times" in card
+        assert "0.9000 on average, with a standard deviation of 0.0400." in card
+
     def test_model_directory_carries_its_record(self, storage: Storage) -> None:
         made_of, model = lineage(decision()), ModelDirectory(storage, "gs://graft/m")
         card = model_card(CLASSIFIER, made_of, EVALUATION, **CARD)
@@ -132,7 +145,8 @@ class TestVersion:
         assert (front["license"], front["pipeline_tag"]) == ("apache-2.0", "image-classification")
         [result] = front["model-index"][0]["results"]
         assert result["metrics"][0] == {"type": "accuracy", "value": 0.9}
-        assert "accuracy 0.9000" in text
+        assert "accuracy 0.9000 (95 % interval of this model on these pictures: " in text
+        assert "Cross-validation" not in text
         assert storage.read_json("gs://graft/m/graft/evaluation.json") == EVALUATION.to_dict()
 
     def test_model_directory_of_somebody_else_says_nothing(self, storage: Storage) -> None:

@@ -131,6 +131,12 @@ class TestContent:
         assert "Model size in MB21.0" in text
         assert "Batch prediction, ms a picture31.3" in text
 
+    def test_intervals_say_what_they_are_about(self, html: str) -> None:
+        text = Page(html.split('id="figures"')[1].split("</section>")[0]).text
+        assert "The intervals are those of this model on these pictures." in text
+        assert "retrained 5 times, each time without 1/5 of the training pictures" in text
+        assert "0.9000 on average, with a standard deviation of 0.0500" in text
+
     def test_curves_and_temperature_are_shown(self, html: str) -> None:
         section = html.split('id="calibration"')[1].split("</section>")[0]
         assert section.count("<svg") == 3  # precision and recall, ROC, reliability
