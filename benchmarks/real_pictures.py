@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
@@ -51,6 +53,19 @@ def read_pictures(name: str, *, views: int = 0) -> RealPictures:
         features=forward(network, pixels, ids),
         views=[forward(network, pixels, ids, view) for view in make_augmentations(views, 0)],
     )
+
+
+def read_files(name: str) -> dict[str, bytes]:
+    """Return the picture files of one of the shared sets by name; thumbnails of an archive as PNG."""
+    archives = sorted((DATA / name).glob("*.npz"))
+    if not archives:
+        return {path.name: path.read_bytes() for path in sorted((DATA / name).glob("*/*"))}
+    files = {}
+    for number, pixels in enumerate(read_npz(archives[0])["features"]):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+        files[f"{number:05d}"] = buffer.getvalue()
+    return files
 
 
 def _read_folders(name: str) -> tuple[list[str], Any, list[Any], list[str]]:
