@@ -74,8 +74,8 @@ def retraining_section(sets: Mapping[str, RealPictures]) -> str:
     """Return how cross-validation on training pictures compares with the splits themselves."""
     lines = [RETRAINING]
     for name, pictures in sets.items():
-        tested, found, cpu = zip(*(cross_validate_split(pictures, seed) for seed in SEEDS), strict=True)
-        mean, spread = np.mean([(each.accuracy, each.spread) for each in found], axis=0)
+        tested, validated, cpu = zip(*(cross_validate_split(pictures, seed) for seed in SEEDS), strict=True)
+        mean, spread = np.mean([(each.accuracy, each.spread) for each in validated], axis=0)
         cells = (np.mean(tested), np.std(tested, ddof=1), mean, spread, np.mean(cpu))
         lines.append(f"| `{name}` | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
     return "\n".join(lines)
@@ -90,10 +90,10 @@ def cross_validate_split(pictures: RealPictures, seed: int) -> tuple[float, Cros
     tested = (head.predict(pictures.features[test]).argmax(1) == pictures.labels[test]).mean()
     own = TrainingSet(features=features, labels=labels, ids=[str(row) for row in train], groups={})
     start = time.process_time()
-    found = cross_validate(own, parameters, num_classes=num_classes, epochs=parameters.epochs)
-    if found is None:
+    validation = cross_validate(own, parameters, num_classes=num_classes, epochs=parameters.epochs)
+    if validation is None:
         raise RuntimeError("too few pictures")
-    return float(tested), found, time.process_time() - start
+    return float(tested), validation, time.process_time() - start
 
 
 @dataclass(frozen=True)

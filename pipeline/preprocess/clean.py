@@ -38,8 +38,8 @@ from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplic
 from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
-from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails, picture_reader
+from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
 from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
 from pipeline.preprocess.window import apply_window, describe_window
 
@@ -265,11 +265,11 @@ def _group(state: CleanState) -> None:
 def _find_copies(state: CleanState, pictures: Sequence[Picture]) -> list[tuple[str, str]]:
     """Compare new pictures, and those that only an earlier search compared, with all others."""
     searched = {each.id for each in state.assigned if each.search == SEARCH}
-    known = {each.id for each in state.assigned}
+    assigned = {each.id for each in state.assigned}
     return find_copies(
         [
             *(each.fingerprint for each in state.assigned),
-            *(p.fingerprint for p in pictures if p.id not in known),
+            *(p.fingerprint for p in pictures if p.id not in assigned),
         ],
         lambda id: id not in searched,
         picture_reader(state.workspace, state.folder, state.rows),

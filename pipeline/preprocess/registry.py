@@ -109,9 +109,9 @@ def picture_reader(workspace: Workspace, dataset: DatasetFolder, rows: Iterable[
 
     def read(ids: Sequence[str]) -> dict[str, UInt8Image]:
         blobs.update(find_blobs(workspace, dataset, set(ids) - set(blobs)))
-        known = [id for id in ids if id in blobs]
-        pictures = map_blobs(workspace, shrink_picture, [blobs[id] for id in known])
-        return dict(zip(known, pictures, strict=True))
+        readable = [id for id in ids if id in blobs]
+        pictures = map_blobs(workspace, shrink_picture, [blobs[id] for id in readable])
+        return dict(zip(readable, pictures, strict=True))
 
     return read
 
