@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -21,6 +22,12 @@ ODD_SIZE_SPREADS = 3  # interquartile ranges beyond the quartiles
 ODD_SIZE_FACTOR = 2  # of the median, at least
 DARK_BITS = 14  # of 16: files that use no more show at most a quarter of the brightness
 MIN_FOR_SPREAD = 10  # pictures
+# How tools name the altered copies that they export: Roboflow, Augmentor, imgaug and scripts of people.
+AUGMENTED_NAME = re.compile(
+    r"(^|[_.-])(aug|augmented|flip|flipped|hflip|vflip|mirror|mirrored|rot|rotated|rot90|rot180|rot270)"
+    r"([_.-]?\d+)?([_.-]|$)|\.rf\.[0-9a-f]{16,}\b",
+    re.IGNORECASE,
+)
 
 
 def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_split: bool) -> list[str]:
@@ -30,6 +37,7 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
         *_check_labels(kept, grouping),
         *(_check_straddling(kept) if is_random_split else []),
         *find_similar_labels(Counter(row.label for row in kept)),
+        *_check_augmented_names(kept),
         *_check_balance(kept),
         *_check_sizes(kept),
     ]
@@ -101,6 +109,19 @@ def find_similar_labels(counts: Mapping[str, int]) -> list[str]:
         f"similar_labels: {words} differ by case, spaces, accents or plural only; if they are one class, "
         "give them one name"
         for words in words_of
+    ]
+
+
+def _check_augmented_names(kept: Sequence[ManifestRow]) -> list[str]:
+    """Return a hint where files are named as altered copies of others are; a name proves nothing."""
+    names = [row.source_url.rpartition("/")[2] for row in kept]
+    altered = sorted(name for name in names if AUGMENTED_NAME.search(name))
+    if not altered:
+        return []
+    return [
+        f"augmented_names: {len(altered)} of {len(names)} files are named like altered copies, such as "
+        f"{', '.join(altered[:FEW])}; copies that are found keep to one side of the split, but give the "
+        "originals only if you can: the others make the test easier than it should be"
     ]
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.quality_warnings import find_warnings
@@ -69,3 +71,23 @@ def test_labels_that_are_one_word_are_named_with_their_counts() -> None:
 
 def test_labels_that_end_alike_are_not_similar() -> None:
     assert issues(rows(12, "glass"), rows(13, "gas"), rows(14, "bus")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_altered"),
+    [
+        ("aug_12.jpg", True),
+        ("kangaroo_flip.png", True),
+        ("IMG_0042-hflip.jpeg", True),
+        ("cat_rot90.png", True),
+        ("cat_jpg.rf.0123456789abcdef0123456789abcdef.jpg", True),
+        ("august_2024.jpg", False),
+        ("parrot.jpg", False),
+        ("flipper.jpg", False),
+        ("surf.rf.jpg", False),
+    ],
+)
+def test_names_of_exported_augmentation_are_a_hint(name: str, is_altered: bool) -> None:
+    found = issues(rows(20, source_url=f"file:///pictures/flip/{name}"), rows(20, "cat"))
+    assert [text.partition(":")[0] for text in found] == ["augmented_names"] * is_altered
+    assert all(name in text for text in found)
