@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -18,8 +19,10 @@ from pipeline.artifacts.fingerprint import FINGERPRINT_KEYS, ImageFingerprint
 from pipeline.artifacts.integrity import damaged
 from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
 from pipeline.artifacts.workspace import DatasetVersionFolder
-from pipeline.errors import RecordInvalid
+from pipeline.errors import ObjectNotFound, RecordInvalid
 from pipeline.types import JsonObject, JsonValue
+
+log = logging.getLogger(__name__)
 
 
 class RowStatus(StrEnum):
@@ -176,13 +179,23 @@ def _check_digest(folder: DatasetVersionFolder, path: Path) -> None:
     """Compare the file with the digest in the version's description, once while it stays as it is."""
     facts = path.stat()
     state = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-    if _CHECKED.get(path) == state or not folder.storage.exists(folder.croissant):
+    if _CHECKED.get(path) == state or (expected := _described_digest(folder)) is None:
         return
-    file = folder.storage.read_json(folder.croissant)["distribution"][0]
-    with path.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != file["sha256"]:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
             raise damaged(folder.manifest, f"{folder.croissant} has another digest of it")
     _CHECKED[path] = state
+
+
+def _described_digest(folder: DatasetVersionFolder) -> str | None:
+    """Return the digest of the manifest in the version's description; None if there is none to read."""
+    try:
+        return str(folder.storage.read_json(folder.croissant)["distribution"][0]["sha256"])
+    except ObjectNotFound:
+        return None
+    except (ValueError, LookupError, TypeError) as error:
+        log.error("%s is damaged, so %s is not checked: %r", folder.croissant, folder.manifest, error)
+        return None
 
 
 _CHECKED: dict[Path, tuple[int, int, int]] = {}

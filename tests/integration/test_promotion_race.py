@@ -1,21 +1,30 @@
-"""Runs that race to promote: a real engine's HTTP and database, processes of their own, one bucket."""
+"""Races for what serves: runs that promote, people who roll back, the sweep; over HTTP, on one bucket."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import uvicorn
 
+from pipeline.artifacts.steps import Promotion
+from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.promote import promote_version
+from pipeline.deploy.rollback import Rollback, rollback_version
+from pipeline.deploy.sweep import delete_versions
 from pipeline.engine.api.app import create_app
-from pipeline.ml_engine.protocol import default_version
+from pipeline.errors import PipelineError, PlatformError
+from pipeline.ml_engine.protocol import default_version, resource_id
 from pipeline.ml_engine.rest import RestMLEngine
+from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
 from tests.fakes.engine import FakeParts
 from tests.integration.engine_process import free_port
@@ -23,6 +32,7 @@ from tests.integration.engine_process import free_port
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 4
 RACERS = 3
+RACES = 10 if os.environ.get("GRAFT_SOAK") else 2
 PROMOTE = """
 import json, sys, time
 from pathlib import Path
@@ -110,3 +120,80 @@ def race(engine: RestMLEngine, racers: list[subprocess.Popen[str]], champion: st
     left = {str(version["name"]).rpartition("/")[2] for version in versions}
     assert not {result["version"] for result in results if result["ended"] == "superseded"} & left
     return str(winners[0])
+
+
+def at_once(*actions: Callable[[], object]) -> list[object]:
+    """Do things at the same moment; return what they return, or the error of Graft that they raise."""
+    gate = threading.Barrier(len(actions))
+
+    def begin(action: Callable[[], object]) -> object:
+        gate.wait(30)
+        try:
+            return action()
+        except PipelineError as error:
+            return error
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return [each.result(60) for each in [pool.submit(begin, action) for action in actions]]
+
+
+def promote(workspace: Workspace, endpoint: str) -> Promotion:
+    """Promote the candidate through a client of its own, as a run does."""
+    with closing(RestMLEngine(endpoint, "p", "any")) as engine:
+        return promote_version(workspace, engine, model="m", version="v3", champion="v2")
+
+
+def deploy_three(parts: FakeParts, engine: RestMLEngine, model: str) -> None:
+    """Make a model with a champion `v2`, a version `v1` before it, and a candidate `v3`."""
+    uri = parts.export("gs://graft/model")
+    engine.ensure_model(model)
+    for name in ("v1", "v2", "v3"):
+        engine.create_version(model, {"name": name, "deploymentUri": uri, "runtimeVersion": "2.21"})
+    engine.set_default(model, "v2")
+
+
+def ready_versions(engine: RestMLEngine, model: str) -> set[str]:
+    return {
+        resource_id(version) for version in engine.list_versions(model) if version.get("state") == "READY"
+    }
+
+
+@pytest.mark.parametrize("number", range(RACES))
+def test_a_rollback_and_a_promotion_happen_one_after_the_other(
+    parts: FakeParts, engine: RestMLEngine, number: int
+) -> None:
+    workspace = Workspace(Storage({"graft": parts.home / "buckets" / "graft"}), "gs://graft")
+    deploy_three(parts, engine, "m")
+    promotion, rollback = at_once(
+        lambda: promote(workspace, engine.endpoint),
+        lambda: rollback_version(workspace, engine, model="m", by="Ada", reason="a race", to="v1"),
+    )
+    assert isinstance(rollback, Rollback)
+    assert default_version(engine.get_model("m")) == "v1", "the rollback is last, or what it found is"
+    assert promotion in (Promotion.PROMOTED, Promotion.SUPERSEDED)
+    if promotion == Promotion.PROMOTED:
+        assert rollback.previous == "v3"
+        assert ready_versions(engine, "m") == {"v1", "v2", "v3"}
+    else:
+        assert rollback.previous == "v2"
+        assert "v3" not in ready_versions(engine, "m")
+
+
+@pytest.mark.parametrize("number", range(RACES))
+def test_what_serves_after_a_sweep_and_a_promotion_is_there(
+    parts: FakeParts, engine: RestMLEngine, number: int
+) -> None:
+    workspace = Workspace(Storage({"graft": parts.home / "buckets" / "graft"}), "gs://graft")
+    deploy_three(parts, engine, "m")
+    promotion, deleted = at_once(
+        lambda: promote(workspace, engine.endpoint),
+        lambda: delete_versions(engine, "m", ["v1", "v3"]),
+    )
+    default = default_version(engine.get_model("m"))
+    assert default in ready_versions(engine, "m")
+    if promotion == Promotion.PROMOTED:
+        assert default == "v3"
+    else:
+        assert default == "v2"
+        assert isinstance(promotion, PipelineError), "the candidate was deleted under it"
+    assert isinstance(deleted, list | PlatformError)

@@ -131,3 +131,7 @@ def test_a_manifest_that_is_not_the_one_that_was_written_is_named(tmp_path: Path
         list(manifest.rows())
     storage.write_bytes(folder.manifest, intact)
     assert [row.label for row in manifest.rows(["label"])] == ["ant"]
+    for description in ({}, {"distribution": []}, {"distribution": [{}]}):
+        storage.write_json(folder.croissant, description)
+        storage.write_bytes(folder.manifest, intact)  # another file, which is not known to be checked
+        assert [row.label for row in manifest.rows()] == ["ant"]
