@@ -67,6 +67,9 @@ class Versions(Collection[Version], Protocol):
     def delete(self, *, name: str) -> Request[Operation]:
         """Delete a version."""
 
+    def patch(self, *, name: str, updateMask: str, body: JsonObject) -> Request[Operation]:
+        """Change fields of a version."""
+
     def setDefault(self, *, name: str, body: JsonObject) -> Request[Version]:
         """Make a version the default."""
 

@@ -84,8 +84,11 @@ class MLEngine(Protocol):
     def list_models(self) -> list[Model]:
         """Return every model of the project."""
 
-    def create_version(self, model: str, body: Version) -> Version:
-        """Deploy a version and wait until it is READY; an equal READY one is returned as it is."""
+    def create_version(self, model: str, body: Version, *, update_existing: bool = False) -> Version:
+        """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
+
+        One with other labels, another description or scaling is an error, or else updated.
+        """
 
     def get_version(self, model: str, version: str) -> Version | None:
         """Return the version, or None when there is none."""

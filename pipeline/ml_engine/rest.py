@@ -12,6 +12,7 @@ from pipeline.ml_engine.jobs import adopt_job, wait_for_job
 from pipeline.ml_engine.protocol import JobLog
 from pipeline.ml_engine.resources import Job, Model, Operation, Version
 from pipeline.ml_engine.transport import V1Transport, error_status
+from pipeline.ml_engine.version_changes import VersionChange, patch_body, version_changes
 from pipeline.ml_v1 import JobState
 from pipeline.patience import Clock, SystemClock
 from pipeline.types import JsonValue
@@ -183,11 +184,16 @@ class RestMLEngine:
             return
         self._wait_operation(operation)
 
-    def create_version(self, model: str, body: Version) -> Version:
+    def create_version(self, model: str, body: Version, *, update_existing: bool = False) -> Version:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
 
+        Args:
+            model: The model.
+            body: The version.
+            update_existing: Whether an existing one gets the labels, description and scaling of `body`.
+
         Raises:
-            PlatformError: if it does not come up, or exists with another deploymentUri.
+            PlatformError: if it does not come up, or exists and differs; the message names the field.
         """
         name = body["name"]
         existing = self.get_version(model, name)
@@ -201,6 +207,24 @@ class RestMLEngine:
             except PlatformError as error:
                 if error_status(error) != 409:
                     raise
+        version = self._ready_version(model, body)
+        if changes := version_changes(version, body):
+            return self._change_version(model, body, changes, update_existing=update_existing)
+        return version
+
+    def _change_version(
+        self, model: str, body: Version, changes: list[VersionChange], *, update_existing: bool
+    ) -> Version:
+        if not update_existing:
+            change = changes[0]
+            raise PlatformError(
+                f"Version {body['name']} of {model} exists with another `{change.path}`: {change.present!r}, "
+                f"wanted {change.wanted!r}. Delete it, or update it: `update_existing=True`."
+            )
+        mask = ",".join(change.path for change in changes)
+        name = self._version(model, body["name"])
+        request = self._versions.patch(name=name, updateMask=mask, body=patch_body(changes))
+        self._wait_operation(self._api.call(request))
         return self._ready_version(model, body)
 
     def get_version(self, model: str, version: str) -> Version | None:

@@ -104,7 +104,7 @@ class FakeMLEngine:
     def list_models(self) -> list[JsonDict]:
         return list(self.models.values())
 
-    def create_version(self, model: str, body: JsonDict) -> JsonDict:
+    def create_version(self, model: str, body: JsonDict, *, update_existing: bool = False) -> JsonDict:
         name = f"projects/local/models/{model}/versions/{body['name']}"
         version = {**body, "name": name, "state": "READY", "createTime": "2026-01-01T00:00:00Z"}
         self.versions[model][body["name"]] = version

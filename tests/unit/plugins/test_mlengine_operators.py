@@ -42,6 +42,58 @@ def make() -> Callable[..., Any]:
     return lambda name, **arguments: getattr(mlengine, f"MLEngine{name}Operator")(task_id="task", **arguments)
 
 
+VERSION = {"deploymentUri": "gs://b/model", "runtimeVersion": "2.21"}
+
+
+class TestNamesOfBefore:
+    @pytest.mark.parametrize("name", ["ManageModel", "Model"])
+    def test_a_model_is_created_and_got(
+        self,
+        engine: FakeMLEngine,
+        make: Callable[..., Any],
+        make_context: Callable[..., Any],
+        name: str,
+    ) -> None:
+        assert make(name, model={"name": "m"}, operation="get").execute(make_context()) is None
+        assert make(name, model={"name": "m"}).execute(make_context())["name"].endswith("m")
+        assert make(name, model={"name": "m"}, operation="get").execute(make_context()) is not None
+
+    @pytest.mark.parametrize("name", ["ManageVersion", "Version"])
+    def test_versions_are_created_listed_promoted_and_deleted(
+        self,
+        engine: FakeMLEngine,
+        make: Callable[..., Any],
+        make_context: Callable[..., Any],
+        name: str,
+    ) -> None:
+        engine.create_model({"name": "m"})
+        for version in ({"version_name": "v1", "version": VERSION}, {"version": {"name": "v2", **VERSION}}):
+            created = make(name, model_name="m", **version).execute(make_context())
+            assert created["state"] == "READY"
+        listed = make(name, model_name="m", operation="list").execute(make_context())
+        assert [each["name"].rpartition("/")[2] for each in listed] == ["v1", "v2"]
+        make(name, model_name="m", version_name="v2", operation="set_default").execute(make_context())
+        assert engine.models["m"]["defaultVersion"]["name"].endswith("/v2")
+        make(name, model_name="m", version_name="v1", operation="delete").execute(make_context())
+        assert list(engine.versions["m"]) == ["v2"]
+
+    def test_an_operation_that_is_none_is_refused_with_the_list(
+        self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        with pytest.raises(AirflowFailException, match="create, set_default, list, delete"):
+            make("ManageVersion", model_name="m", operation="promote").execute(make_context())
+        with pytest.raises(AirflowFailException, match="needs a `version_name`"):
+            make("ManageVersion", model_name="m", operation="delete").execute(make_context())
+
+    def test_jobs_of_airflow_1_10_are_those_of_today(
+        self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        engine.run_job = lambda job: {"state": "SUCCEEDED", "predictionOutput": {"predictionCount": "1"}}
+        assert make("Training", **TRAINING).execute(make_context()) == "z_2026_train_1"
+        arguments = {**PREDICTION, "model_name": "m", "project_id": "local"}
+        assert make("BatchPrediction", **arguments).execute(make_context()) == {"predictionCount": "1"}
+
+
 class TestTraining:
     def test_submits_v1s_input_under_the_id_made_valid(
         self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]

@@ -14,6 +14,14 @@ from graft.operators.mlengine.jobs import (
     MLEngineStartTrainingJobOperator,
     MLEngineTrainingCancelJobOperator,
 )
+from graft.operators.mlengine.legacy import (
+    MLEngineBatchPredictionOperator,
+    MLEngineManageModelOperator,
+    MLEngineManageVersionOperator,
+    MLEngineModelOperator,
+    MLEngineTrainingOperator,
+    MLEngineVersionOperator,
+)
 from graft.operators.mlengine.models import (
     MLEngineCreateModelOperator,
     MLEngineDeleteModelOperator,
@@ -28,16 +36,22 @@ from graft.operators.mlengine.versions import (
 )
 
 __all__ = [
+    "MLEngineBatchPredictionOperator",
     "MLEngineCreateModelOperator",
     "MLEngineCreateVersionOperator",
     "MLEngineDeleteModelOperator",
     "MLEngineDeleteVersionOperator",
     "MLEngineGetModelOperator",
     "MLEngineListVersionsOperator",
+    "MLEngineManageModelOperator",
+    "MLEngineManageVersionOperator",
+    "MLEngineModelOperator",
     "MLEngineOnlinePredictOperator",
     "MLEngineSetDefaultVersionOperator",
     "MLEngineStartBatchPredictionJobOperator",
     "MLEngineStartTrainingJobOperator",
     "MLEngineTrainingCancelJobOperator",
+    "MLEngineTrainingOperator",
+    "MLEngineVersionOperator",
     "create_evaluate_ops",
 ]

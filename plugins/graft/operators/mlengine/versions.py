@@ -36,30 +36,30 @@ class V1VersionOperator(GraftOperator):
 class MLEngineCreateVersionOperator(GraftOperator):
     """Deploy a SavedModel and wait until it answers. Returns the version.
 
-    A retry finds its own version; one of the same name with another `deploymentUri` is an error.
+    A retry finds its own version. One of the same name with another `deploymentUri` is an error, and so is
+    one with other labels, another description or scaling, unless it may be updated.
 
     Args:
         model_name: The model.
         version: The v1 version, at least `name` and `deploymentUri`.
+        update_existing: Whether labels, description and scaling of an existing version are set as wanted.
         arguments: Those of `GraftOperator`.
     """
 
     template_fields: Sequence[str] = ("model_name", "version", "project_id", "impersonation_chain")
 
-    def __init__(self, *, model_name: str, version: JsonObject, **arguments: Any) -> None:
+    def __init__(
+        self, *, model_name: str, version: JsonObject, update_existing: bool = False, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.model_name = model_name
         self.version = version
+        self.update_existing = update_existing
 
     def perform(self, context: Context) -> Version:
         """Return the READY version."""
-        body = {camel_case(name): value for name, value in self.version.items()}
-        missing = [name for name in ("name", "deploymentUri") if not body.get(name)]
-        if missing:
-            raise ConfigError(
-                f"{self.task_id}: `version` lacks {', '.join(missing)}. Received: {self.version!r}"
-            )
-        return self.connect().create_version(self.model_name, cast("Version", body))
+        body = version_body(self.version, task_id=self.task_id)
+        return self.connect().create_version(self.model_name, body, update_existing=self.update_existing)
 
 
 class MLEngineSetDefaultVersionOperator(V1VersionOperator):
@@ -103,6 +103,18 @@ class MLEngineListVersionsOperator(GraftOperator):
     def perform(self, context: Context) -> list[Version]:
         """Return the versions."""
         return self.connect().list_versions(self.model_name)
+
+
+def version_body(version: JsonObject, *, task_id: str) -> Version:
+    """Return the v1 version that a DAG spells out, in either spelling of its fields.
+
+    Raises:
+        ConfigError: if it lacks a name or a deploymentUri.
+    """
+    body = {camel_case(name): value for name, value in version.items()}
+    if missing := [name for name in ("name", "deploymentUri") if not body.get(name)]:
+        raise ConfigError(f"{task_id}: `version` lacks {', '.join(missing)}. Received: {version!r}")
+    return cast("Version", body)
 
 
 def camel_case(name: str) -> str:

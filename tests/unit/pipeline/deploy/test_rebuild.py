@@ -32,7 +32,9 @@ def promote(workspace: Workspace, *versions: str) -> None:
 class PickyEngine(FakeMLEngine):
     """Refuses to load one version."""
 
-    def create_version(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    def create_version(
+        self, model: str, body: dict[str, Any], *, update_existing: bool = False
+    ) -> dict[str, Any]:
         if body["name"] == "v3":
             raise PlatformError("Bad model detected")
         return super().create_version(model, body)

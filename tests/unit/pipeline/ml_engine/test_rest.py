@@ -248,6 +248,50 @@ class TestVersions:
         assert engine.create_version("m", self.BODY) == self.READY
         assert [request.method for request, _ in httpserver.log] == ["GET", "DELETE", "POST", "GET"]
 
+    @pytest.mark.parametrize(
+        ("present", "wanted", "path"),
+        [
+            ({"labels": {"a": "1", "graft-runtime": "litert"}}, {"labels": {"a": "2"}}, "labels"),
+            ({}, {"labels": {"a": "1"}}, "labels"),
+            ({"description": "old"}, {"description": "new"}, "description"),
+            ({}, {"autoScaling": {"minNodes": 1}}, "autoScaling.minNodes"),
+            ({"manualScaling": {"nodes": 1}}, {"manualScaling": {"nodes": "2"}}, "manualScaling.nodes"),
+        ],
+    )
+    def test_a_version_that_differs_is_a_conflict_that_names_the_field_or_is_updated(
+        self,
+        engine: RestMLEngine,
+        httpserver: HTTPServer,
+        present: dict[str, Any],
+        wanted: dict[str, Any],
+        path: str,
+    ) -> None:
+        httpserver.expect_request(VERSION, "GET").respond_with_json({**self.READY, **present})
+        done = {"name": "projects/p/operations/o", "done": True, "response": {}}
+        httpserver.expect_request(VERSION, "PATCH").respond_with_json(done)
+        with pytest.raises(PlatformError, match=f"exists with another `{path}`.*update_existing=True"):
+            engine.create_version("m", {**self.BODY, **wanted})
+        assert {request.method for request, _ in httpserver.log} == {"GET"}
+        engine.create_version("m", {**self.BODY, **wanted}, update_existing=True)
+        (patch,) = (request for request, _ in httpserver.log if request.method == "PATCH")
+        assert patch.args["updateMask"] == path
+        value = json.loads(patch.data)[path.partition(".")[0]]
+        assert value in (*wanted.values(), {"nodes": 2})
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"labels": {"a": "1", "graft-runtime": "litert"}, "description": "d"},
+            {"labels": {"a": "1"}, "description": "d", "autoScaling": {"minNodes": 3}},
+        ],
+    )
+    def test_what_the_engine_adds_and_what_is_not_asked_for_is_no_conflict(
+        self, engine: RestMLEngine, httpserver: HTTPServer, extra: dict[str, Any]
+    ) -> None:
+        httpserver.expect_request(VERSION).respond_with_json({**self.READY, **extra})
+        body = {**self.BODY, "labels": {"a": "1"}, "description": "d"}
+        assert engine.create_version("m", body)["state"] == "READY"
+
     def test_refuses_a_version_of_another_model_directory(
         self, engine: RestMLEngine, httpserver: HTTPServer
     ) -> None:
