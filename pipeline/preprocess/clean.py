@@ -307,6 +307,8 @@ def _treat_small_classes(state: CleanState) -> None:
         small = [label for label in small if label not in config.named_classes]
     if not small or config.small_classes == "fail":
         return
+    if config.small_classes == "drop" and len(state.classes) - len(small) < 2:
+        return  # no classifier is left: the split names a class and what it needs
     state.rows, warning = treat_small_classes(state.rows, small, config.small_classes)
     state.warnings.append(warning)
     labels = {row.label for row in state.rows if row.is_kept}
