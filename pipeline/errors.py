@@ -212,6 +212,26 @@ class DamagedObject(StorageError):
 class FormatTooNew(PipelineError):
     """A newer version of Graft wrote this file."""
 
+    @classmethod
+    def check(cls, record: str, number: int, newest: int) -> None:
+        """Make sure that this version of Graft reads a file.
+
+        Args:
+            record: What the file is called in the message.
+            number: The format number in it.
+            newest: The newest number that is read.
+
+        Raises:
+            FormatTooNew: if the file is of a newer format.
+        """
+        if number > newest:
+            raise cls(
+                f"The {record} has the format {number}; this version of Graft reads up to {newest}. Upgrade "
+                "Graft to the version that wrote it.",
+                record=record,
+                format=number,
+            )
+
 
 class RecordInvalid(PipelineError):
     """A file in a bucket is not the record that it should be."""

@@ -11,6 +11,7 @@ from pipeline.artifacts.workspace import DatasetFolder, DatasetVersionFolder
 from pipeline.errors import ObjectNotFound
 from pipeline.types import JsonObject, JsonValue
 
+LATEST_FORMAT = 1  # of latest.json, and of what carries over: split registry, takedowns, decisions
 FORMAT = 1  # of dataset.json and the manifest beside it
 
 
@@ -165,7 +166,8 @@ def write_info(info: DatasetInfo, version: DatasetVersionFolder) -> None:
 def read_latest(dataset: DatasetFolder) -> LatestVersion:
     """Read which version is the latest; both fields are None before the first."""
     try:
-        return build_record(LatestVersion, dataset.storage.read_json(dataset.latest))
+        value = dataset.storage.read_json(dataset.latest)
+        return build_record(LatestVersion, strip_format(value, LATEST_FORMAT, LatestVersion))
     except ObjectNotFound:
         return LatestVersion()
 
@@ -176,7 +178,7 @@ def write_latest(dataset: DatasetFolder, version: str, *, held: bool = False) ->
     new = replace(old, held=version) if held else LatestVersion(version=version)
     if new != old:
         named = {name: value for name, value in asdict(new).items() if value is not None}
-        dataset.storage.write_json(dataset.latest, named)
+        dataset.storage.write_json(dataset.latest, {"format": LATEST_FORMAT, **named})
 
 
 def list_versions(dataset: DatasetFolder) -> list[str]:

@@ -16,10 +16,4 @@ def check_format(record: str, number: int, newest: int) -> None:
     Raises:
         FormatTooNew: if the file is of a newer format.
     """
-    if number > newest:
-        raise FormatTooNew(
-            f"The {record} has the format {number}; this version of Graft reads up to {newest}. Upgrade "
-            "Graft to the version that wrote it.",
-            record=record,
-            format=number,
-        )
+    FormatTooNew.check(record, number, newest)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.artifacts.codec import strip_format
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import StorageError
 from pipeline.patience import Clock, SystemClock
@@ -26,6 +27,7 @@ from pipeline.types import JsonDict
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1  # of a claim
 ABANDON_SECONDS = 600.0
 POLL_SECONDS = 0.1
 KEPT_LOCKS = 5
@@ -71,12 +73,13 @@ class Claim:
 
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
-        return {"at": self.at, "holder": self.holder, "try": self.attempt}
+        return {"format": FORMAT, "at": self.at, "holder": self.holder, "try": self.attempt}
 
     @classmethod
     def read(cls, storage: Storage, uri: str) -> Claim:
         """Read what `to_dict` wrote."""
         value = storage.read_json(uri)
+        strip_format(value, FORMAT, cls)
         return cls(at=value["at"], holder=value["holder"], attempt=value["try"])
 
 

@@ -6,6 +6,7 @@ import base64
 import logging
 import uuid
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event, served_before
 from pipeline.artifacts.record import Record
@@ -63,6 +64,8 @@ class Rollback(Record):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackPlan(Record):
     """The version to go to and the one that serves, as they were when the rollback was first asked for."""
+
+    FORMAT: ClassVar[int | None] = 1
 
     version: str
     previous: str | None

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.errors import ConfigError, PermissionDenied, Unauthenticated
+from pipeline.errors import ConfigError, FormatTooNew, PermissionDenied, Unauthenticated
 
+FORMAT = 1  # of tokens.json
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 PREDICTIONS = (":predict", ":predictMany", ":explain")
 JOBS = re.compile(r"/v1/projects/[^/]+/jobs(?:$|[/:])")
@@ -75,9 +76,12 @@ class Tokens:
 
         Raises:
             ConfigError: if the file is there but holds no token, or an unknown role.
+            FormatTooNew: if a newer version of Graft wrote it.
         """
         try:
-            rows = json.loads(path.read_text())["tokens"]
+            value = json.loads(path.read_text())
+            FormatTooNew.check(f"file {path}", value.get("format", 0), FORMAT)
+            rows = value["tokens"]
             roles = {row["sha256"]: Role(row.get("role", Role.DEPLOYER)) for row in rows}
         except FileNotFoundError:
             return cls({})

@@ -19,17 +19,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import DatabaseUnavailable, StackError
+from pipeline.errors import DatabaseUnavailable, FormatTooNew, StackError
 from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
@@ -114,6 +117,20 @@ class OperationRow(Base):
     end_time: Mapped[str | None]
 
 
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+@cache
+def known_revisions() -> frozenset[str]:
+    """Return the formats of the database that this version of Graft reads, `0001` and so on."""
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
 def now() -> str:
     """Return the current time as RFC 3339 in UTC, as on the wire."""
     return timestamp(time.time())
@@ -153,6 +170,7 @@ class Store:
 
     Raises:
         StackError: if it is damaged.
+        FormatTooNew: if a newer version of Graft wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -162,6 +180,7 @@ class Store:
         event.listen(self.database, "connect", _set_pragmas)
         try:
             self._check()
+            self._check_revision()
             self._upgrade()
             self._sessions = sessionmaker(self.database, expire_on_commit=False)
             self._read_rows()
@@ -219,10 +238,22 @@ class Store:
         event.listen(self._sessions, "after_flush", collect)
         event.listen(self._sessions, "after_commit", commit)
 
+    def _check_revision(self) -> None:
+        with self.database.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is not None and revision not in known_revisions():
+            newest = max(known_revisions())
+            self.close()
+            raise FormatTooNew(
+                f"The engine's database {self._path} has the format {revision}; this version of Graft reads "
+                f"up to {newest}. Upgrade Graft, restore a backup from before the upgrade, or move the "
+                "database away, start the engine and run `graft engine rebuild`.",
+                record="engine's database",
+                format=revision,
+            )
+
     def _upgrade(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
+        config = _alembic_config()
         with self.database.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

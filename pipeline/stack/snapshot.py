@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pipeline.artifacts.record import Record
-from pipeline.errors import BackupError, ObjectNotFound
+from pipeline.errors import BackupError, FormatTooNew, ObjectNotFound
 from pipeline.storage import Storage
 
+FORMAT = 1
 NEWEST = "newest.json"
 
 
@@ -55,7 +56,7 @@ class Snapshot(Record):
         objects: Objects of the workspace by their key.
     """
 
-    FORMAT: ClassVar[int | None] = 1
+    FORMAT: ClassVar[int | None] = FORMAT
 
     name: str
     created_at: str
@@ -104,7 +105,9 @@ class BackupFolder:
     def find_latest(self) -> Snapshot | None:
         """Return the newest snapshot, None if there is none yet."""
         try:
-            name = str(self.storage.read_json(f"{self.uri}/{NEWEST}")["snapshot"])
+            value = self.storage.read_json(f"{self.uri}/{NEWEST}")
+            FormatTooNew.check(f"pointer {self.uri}/{NEWEST}", value.get("format", 0), FORMAT)
+            name = str(value["snapshot"])
         except ObjectNotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -134,7 +137,7 @@ class BackupFolder:
     def write(self, snapshot: Snapshot) -> None:
         """Add a snapshot, whose objects are all there, and make it the latest."""
         snapshot.write(self.storage, f"{self.uri}/snapshots/{snapshot.name}.json")
-        self.storage.write_json(f"{self.uri}/{NEWEST}", {"format": 1, "snapshot": snapshot.name})
+        self.storage.write_json(f"{self.uri}/{NEWEST}", {"format": FORMAT, "snapshot": snapshot.name})
 
     def add(self, path: Path, *, stamp: str = "") -> StoredFile:
         """Store the content of a file unless it is there already."""

@@ -12,17 +12,18 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from pipeline.errors import StackError
+from pipeline.errors import FormatTooNew, StackError
 from pipeline.stack.processes import ProcessRecord, find_components
 from pipeline.types import JsonDict, JsonValue
 
 LOOPBACK = "127.0.0.1"
 USERNAME = "admin"
 LOCK_WAIT_SECONDS = 300
+FORMAT = 1  # of stack.json, secrets.json and, where it has one, tokens.json
 log = logging.getLogger(__name__)
 
 
@@ -98,12 +99,15 @@ def _sync_directory(directory: Path) -> None:
 def load_state(home: Path) -> StackState:
     """Return the content of `stack.json`, or an empty state before the first start.
 
-    Where the file is damaged, the components that run are found among the processes. Fields of a newer
-    version are ignored.
+    Where the file is damaged, the components that run are found among the processes.
+
+    Raises:
+        FormatTooNew: if a newer version of Graft wrote it.
     """
     path = home / "stack.json"
     try:
         value = json.loads(path.read_bytes())
+        _check_format(path, value)
         processes = tuple(ProcessRecord(**record) for record in value["processes"])
         return StackState(
             engine_port=int(value["engine_port"]),
@@ -116,6 +120,13 @@ def load_state(home: Path) -> StackState:
     except (ValueError, TypeError, KeyError, OSError) as error:
         log.warning("%s is damaged (%r); looking for the processes of the stack", path, error)
         return recover_state(home)
+
+
+def _check_format(path: Path, value: JsonValue) -> None:
+    """Refuse a newer format by name; a file without a number is of an earlier release."""
+    number = value.get("format", 0) if isinstance(value, Mapping) else 0
+    if isinstance(number, int):
+        FormatTooNew.check(f"file {path}", number, FORMAT)
 
 
 def recover_state(home: Path) -> StackState:
@@ -132,7 +143,8 @@ def recover_state(home: Path) -> StackState:
 def save_state(home: Path, state: StackState) -> None:
     """Write `stack.json`."""
     write_private(
-        home / "stack.json", {**asdict(state), "processes": [old.to_dict() for old in state.processes]}
+        home / "stack.json",
+        {"format": FORMAT, **asdict(state), "processes": [old.to_dict() for old in state.processes]},
     )
 
 
@@ -158,6 +170,7 @@ def load_secrets(home: Path) -> Secrets | None:
     value = _read_json(path)
     if value is None:
         return None
+    _check_format(path, value)
     try:
         return Secrets(**{each.name: str(value[each.name]) for each in fields(Secrets)})
     except (KeyError, TypeError) as error:
@@ -175,7 +188,7 @@ def ensure_secrets(home: Path) -> Secrets:
             api_secret_key=secrets.token_urlsafe(32),
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         )
-        write_private(home / "secrets.json", asdict(stored))
+        write_private(home / "secrets.json", {"format": FORMAT, **asdict(stored)})
     add_engine_token(home / "engine" / "tokens.json", stored.engine_token)
     return stored
 
@@ -183,7 +196,9 @@ def ensure_secrets(home: Path) -> Secrets:
 def add_engine_token(path: Path, token: str) -> None:
     """Put the digest of a token into the engine's token file, beside those already there."""
     digest = hashlib.sha256(token.encode()).hexdigest()
-    tokens = (_read_json(path) or {"tokens": []})["tokens"]
+    value = _read_json(path) or {"tokens": []}
+    _check_format(path, value)
+    tokens = value["tokens"]
     if not any(entry["sha256"] == digest for entry in tokens):
         write_private(path, {"tokens": [*tokens, {"sha256": digest, "name": "stack"}]})
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.codec import build_record, strip_format
 from pipeline.artifacts.integrity import is_intact, keep_addressed
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FORMAT = 1  # of the pointer to staged weights
 _CONVERSION = 1  # raise it when the conversion changes: what was staged before is then not reused
 
 
@@ -60,7 +62,8 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     digest = backbone.weights_digest if source is None else f"sha256:{hash_file(source, 'sha256')}"
     pointer = workspace.weights_source(f"{backbone.name}-{digest.replace(':', '-')}-{_CONVERSION}")
     if storage.exists(pointer):
-        staged = StagedWeights(**storage.read_json(pointer))
+        value = strip_format(storage.read_json(pointer), FORMAT, StagedWeights)
+        staged = build_record(StagedWeights, value)
         if is_intact(storage, staged.uri, staged.digest):
             return staged
     arrays = _convert(backbone, source or find_imagenet_file(backbone))
@@ -68,7 +71,7 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     digest = hashlib.sha256(data).hexdigest()
     staged = StagedWeights(uri=workspace.weights(digest), digest=digest)
     keep_addressed(storage, staged.uri, data)
-    storage.write_json(pointer, asdict(staged))
+    storage.write_json(pointer, {"format": FORMAT, **asdict(staged)})
     logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
     return staged
 

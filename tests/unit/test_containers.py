@@ -20,6 +20,7 @@ DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+BASE = "python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7"
 SECRETS = {
     *("GRAFT_ENGINE_TOKEN", "GRAFT_AIRFLOW_PASSWORD", "GRAFT_JWT_SECRET"),
     *("GRAFT_API_SECRET", "GRAFT_FERNET_KEY"),
@@ -38,7 +39,7 @@ def load(name: str) -> ModuleType:
 class TestDockerfile:
     def test_both_images_come_from_one_base(self) -> None:
         assert re.findall(r"^FROM (.+)$", DOCKERFILE, re.M) == [
-            "python:3.11-slim AS base",
+            f"{BASE} AS base",
             "base AS engine",
             "base AS airflow",
         ]
@@ -120,6 +121,27 @@ class TestCompose:
             bundles = SERVICES[name]["environment"]["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"]
             assert json.loads(bundles) == DAG_BUNDLES
 
+    @pytest.mark.parametrize("name", sorted(SERVICES))
+    def test_memory_processes_and_logs_are_bounded(self, name: str) -> None:
+        service = SERVICES[name]
+        assert re.search(r"\d+g", service["mem_limit"])
+        assert service["pids_limit"] > 0
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+    def test_every_service_that_stays_has_a_health_check(self) -> None:
+        assert "HEALTHCHECK" in DOCKERFILE.split("FROM base AS engine")[1].split("FROM base")[0]
+        for name in set(SERVICES) - {"init", "engine"}:
+            assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "python", "docker/health.py", name]
+            assert SERVICES[name]["healthcheck"]["retries"] == 5
+
+    def test_the_engine_has_no_secret_and_no_file_of_airflow(self) -> None:
+        engine = SERVICES["engine"]
+        assert "environment" not in engine
+        assert engine["volumes"] == ["engine:/var/lib/graft/engine", "buckets:/var/lib/graft/buckets"]
+        assert set(COMPOSE["volumes"]) == {"buckets", "engine", "state"}
+        for name in set(SERVICES) - {"init", "engine"}:
+            assert not any(volume.startswith("engine:") for volume in SERVICES[name]["volumes"])
+
     def test_tables_and_tokens_are_there_before_anything_starts(self) -> None:
         done = {"condition": "service_completed_successfully"}
         assert SERVICES["init"]["entrypoint"] == ["python", "docker/init.py"]
@@ -127,6 +149,17 @@ class TestCompose:
 
 
 class TestScripts:
+    def test_a_container_is_healthy_if_airflow_says_so(self) -> None:
+        is_healthy = load("health").is_healthy
+        report = {"scheduler": {"status": "healthy"}, "triggerer": {"status": "unhealthy"}}
+        states = {name: is_healthy(report, name) for name in ("api-server", "scheduler", "triggerer")}
+        assert states == {"api-server": True, "scheduler": True, "triggerer": False}
+        assert not is_healthy(report, "dag-processor")
+
+    def test_a_container_is_not_healthy_while_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GRAFT_HEALTH_URL", "http://127.0.0.1:9")
+        assert load("health").main("scheduler") == 1
+
     def test_env_file_has_every_secret_and_is_private(self, tmp_path: Path) -> None:
         path = tmp_path / ".env"
         load("make_env").write_env(path)

@@ -21,7 +21,7 @@ from pipeline.engine.models.version_files import VersionFiles
 from pipeline.engine.store import ModelRow, Store, VersionRow
 from pipeline.engine.supervision import supervise
 from pipeline.engine.v1.responses import VersionState
-from pipeline.errors import DatabaseUnavailable, PipelineError
+from pipeline.errors import DatabaseUnavailable, FormatTooNew, PipelineError
 from pipeline.storage import Storage
 from pipeline.types import JsonDict, JsonObject
 
@@ -125,7 +125,11 @@ class Registry:
 
     def _write(self, name: str, model: ModelRow | None, versions: list[VersionRow]) -> None:
         uri = self._files.model_record(name)
-        old = self._read(uri)
+        try:
+            old = self._read(uri)
+        except FormatTooNew as error:
+            log.error("%s It stays as it is.", error)
+            return
         record = self._record(name, model, versions, old)
         if record is None:
             self._storage.delete(uri)
@@ -140,7 +144,9 @@ class Registry:
         except ValueError:
             log.error("%s is damaged and is written again.", uri)
             return {}
-        return value if isinstance(value, dict) else {}
+        record: JsonDict = value if isinstance(value, dict) else {}
+        FormatTooNew.check(f"record {uri}", record.get("format", 0), FORMAT)
+        return record
 
     def _record(
         self, name: str, model: ModelRow | None, versions: list[VersionRow], old: JsonDict

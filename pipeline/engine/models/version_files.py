@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.serving.artifacts import fetch_model
-from pipeline.errors import DamagedModel, FailedPrecondition, InvalidArgument, ObjectNotFound
+from pipeline.errors import DamagedModel, FailedPrecondition, FormatTooNew, InvalidArgument, ObjectNotFound
 from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1  # of the record
 RESERVED = "engine"  # the folder of the workspace that only the engine writes to
 FIELD = "version.deployment_uri"
 SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
@@ -118,7 +119,7 @@ class VersionFiles:
         digests = self._digest(place.staging)
         self._check_place(place, digests)
         self._delete_named(place)
-        storage.write_json(place.record, {"format": 1, "files": digests})
+        storage.write_json(place.record, {"format": FORMAT, "files": digests})
         storage.copy_tree(place.staging, place.uri)
         storage.delete_tree(place.staging)
 
@@ -145,6 +146,8 @@ class VersionFiles:
         except ValueError:
             log.error("%s is damaged; the digests of the version's files are not known.", place.record)
             return None
+        number = record.get("format", 0)
+        FormatTooNew.check(f"record {place.record}", number if isinstance(number, int) else 0, FORMAT)
         files = record.get("files")
         return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
 
@@ -154,7 +157,7 @@ class VersionFiles:
             return
         digests = self._digest(place.uri)
         log.info("%s has no record of its files yet; their digests are recorded now.", place.uri)
-        self._storage.write_json(place.record, {"format": 1, "files": digests})
+        self._storage.write_json(place.record, {"format": FORMAT, "files": digests})
 
     def fetch(self, place: VersionPlace, source: str, directory: Path) -> None:
         """Copy a version to this machine and check every file; damaged ones are restored from the source.
