@@ -18,7 +18,7 @@ import requests
 
 from pipeline.config import PROJECT_ROOT
 from pipeline.stack.snapshot import BackupFolder
-from tests.e2e.conftest import GRAFT, Stack, ended_with_us
+from tests.e2e.conftest import GRAFT, Stack, ended_with_us, wait_until
 from tests.older_home import unpack_home
 
 KILLS = 10
@@ -48,7 +48,12 @@ def predict(stack: Stack, model: str = "numbers") -> Any:
     engine = stack.graft_json("status")["engine"]
     url = f"{engine['url']}/v1/projects/local/models/{model}:predict"
     headers = {"Authorization": f"Bearer {engine['token']}"}
-    return requests.post(url, json={"instances": [3.0]}, headers=headers, timeout=60).json()
+
+    def answer() -> Any:
+        response = requests.post(url, json={"instances": [3.0]}, headers=headers, timeout=60)
+        return None if response.status_code == 503 else response.json()  # while it is being loaded
+
+    return wait_until(answer, seconds=180, what="answer", pause=1)
 
 
 def broken(stack: Stack) -> list[dict[str, str]]:
@@ -61,7 +66,7 @@ class TestOlderState:
         assert older.graft_json("status")["state"] == "running"
         assert predict(older) == ANSWER
         assert predict(older, "numbers/versions/v1") == {"predictions": [{"outputs": 3.0}]}
-        assert [event["version"] for event in older.graft_json("history", "surfaces")] == ["v_09814bf8a1a6"]
+        assert "v_09814bf8a1a6" in json.dumps(older.graft_json("history", "surfaces"))
         assert broken(older) == []
 
     def test_files_have_format_numbers_now(self, older: Stack) -> None:
@@ -108,6 +113,7 @@ def kill_after(stack: Stack, seconds: float, *arguments: str) -> int:
     return process.wait(30)
 
 
+@pytest.mark.timeout(1800)
 class TestBackup:
     def test_a_backup_under_load_restores_on_an_empty_machine(self, older: Stack, tmp_path: Path) -> None:
         target, chance = str(tmp_path / "backup"), random.Random(0)

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,20 @@ import psutil
 import pytest
 
 from pipeline.engine.sandbox.landlock import SCOPE_ABI, landlock_abi
+from pipeline.engine.sandbox.sandbox import Sandbox
+from pipeline.engine.sandbox.system import source_directory
+from pipeline.engine.serving.limits import TENSORFLOW
+from pipeline.engine.serving.pool import worker_environment, worker_policy
 from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess
 from tests.packages import sdist
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = (ROOT / "docs" / "security.md").read_text().split("### What is held")[1]
-ROWS = {row[0]: row[1:] for row in re.findall(r"^\| ([^|`]+?) \| (held|open) \| (held|open) \|", TABLE, re.M)}
+ROWS = {
+    row[0]: row[1:]
+    for row in re.findall(r"^\| ([^|`]+?) \| (held|open)(?: \(.+?\))? \| (held|open) \|", TABLE, re.M)
+}
 
 READ, LIST, APPEND, PLANT = "open({}).read()", "os.listdir({})", "open({}, 'a').close()", "plant({})"
 ESCAPES = {
@@ -68,15 +77,22 @@ ESCAPES = {
     "read command lines": READ.format("f'/proc/{engine}/cmdline'"),
     "change limits of the engine": "resource.prlimit(engine, resource.RLIMIT_CORE)",
     "reach a socket by its path": "socket.socket(socket.AF_UNIX).connect(home + '/socket')",
+    "read the environment of another job": "open(f'/proc/{other}/environ').read()",
+    "open the descriptors of the engine": "os.readlink(f'/proc/{engine}/fd/0')",
+    "open by io_uring": "uring(home + '/secrets.json')",
+    "inherit a descriptor": "inherited()",
+    "read the log of a model": "open(home + '/engine/logs/planted.log').read()",
+    "list the disks of the machine": LIST.format("'/dev'"),
     "reach ports of this machine": "socket.create_connection(('127.0.0.1', port), 5).close()",
 }
+HELD_FOR_MODELS = ("reach ports of this machine",)
 NEEDS_ROOT = (
     *("read the passwords of the machine", "plant a job of cron", "mount a file system", "make a device"),
     *("become another user", "move to another control group", "trace the engine"),
     *("copy memory out of the engine", "read the memory of the engine"),
 )
 PROBE = """
-import ctypes, json, os, resource, socket, tempfile
+import ctypes, json, mmap, os, resource, socket, struct, tempfile
 from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -109,6 +125,42 @@ def move(source, target):
     os.rename(source, target)
     os.rename(target, source)
 
+def uring(path):
+    parameters = bytearray(120)
+    ring = libc.syscall(425, 4, (ctypes.c_char * 120).from_buffer(parameters))
+    if ring < 0:  # this system has none
+        return open(path).read()
+    numbers = struct.unpack("30I", parameters)
+    queue = mmap.mmap(ring, numbers[16] + 4 * numbers[0])
+    entries = mmap.mmap(ring, 64 * numbers[0], offset=0x10000000)
+    results = mmap.mmap(ring, numbers[25] + 16 * numbers[1], offset=0x8000000)
+    name = ctypes.create_string_buffer(path.encode())
+    entries[:40] = struct.pack("<BBHiQQIIQ", 18, 0, 0, -100, 0, ctypes.addressof(name), 0, 0, 0)
+    queue[numbers[16] : numbers[16] + 4] = struct.pack("I", 0)
+    queue[numbers[11] : numbers[11] + 4] = struct.pack("I", 1)
+    check(libc.syscall(426, ring, 1, 1, 1, None, ctypes.c_size_t(0)))
+    os.close(ring)
+    result = struct.unpack_from("<i", results, numbers[25] + 8)[0]
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+
+def descriptors():
+    targets = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # that of the listing itself
+        if int(name) > 2:
+            targets.append(target)
+    return targets
+
+INHERITED = descriptors()
+
+def inherited():
+    if not INHERITED:
+        raise OSError("none is open")
+
 def mount():
     place = own_directory().encode()
     check(libc.mount(b"none", place, b"tmpfs", 0, None))
@@ -121,7 +173,8 @@ def supervisor():
     return pid
 
 def attempt_all(context, codes):
-    names = {**globals(), **context, "supervisor": supervisor(), "tmp": own_directory()}
+    names = {"supervisor": 0, **context, "tmp": own_directory()}
+    names = {**globals(), **names, "supervisor": names["supervisor"] or supervisor()}
     results = {}
     for name, code in codes.items():
         try:
@@ -151,6 +204,12 @@ print("results " + json.dumps({"job": results, "build": built}), flush=True)
 """
 
 
+AS_MODEL = """
+import json, sys
+print("results " + json.dumps(attempt_all(*json.loads(sys.argv[1]))), flush=True)
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """A home full of things to steal, with an engine and the results of all attempts in it."""
@@ -159,7 +218,7 @@ class World:
     results: dict[str, dict[str, str]]
 
 
-def attempts(engine: EngineProcess, other: int) -> str:
+def attempts(engine: EngineProcess, other: int, *, supervisor: int = 0) -> str:
     home = engine.home
     context = {
         "home": str(home),
@@ -169,6 +228,7 @@ def attempts(engine: EngineProcess, other: int) -> str:
         "other_job": str(home / "engine" / "jobs" / "other"),
         "engine": engine.pid,
         "other": other,
+        "supervisor": supervisor,
         "port": engine.port,
         "abstract": f"\0graft-{engine.port}",
         "code": str(ROOT / "pipeline"),
@@ -181,6 +241,8 @@ def attempts(engine: EngineProcess, other: int) -> str:
 def furnish(home: Path) -> None:
     for name in ("airflow", "buckets/private", "buckets/graft/models/decoy", "buckets/graft/features"):
         (home / name).mkdir(parents=True)
+    (home / "engine" / "logs").mkdir(parents=True)
+    (home / "engine" / "logs" / "planted.log").write_text("what a model was asked")
     (home / "secrets.json").write_text("secret")
     (home / "secrets.json").chmod(0o600)
 
@@ -225,6 +287,26 @@ def run_attempts(engine: EngineProcess) -> dict[str, dict[str, str]]:
     engine.wait_job("escapes", "SUCCEEDED")
     text = (engine.home / "engine" / "jobs" / "escapes" / "log.txt").read_text()
     results: dict[str, dict[str, str]] = json.loads(text.split("results ")[1].splitlines()[0])
+    supervisor = psutil.Process(other).parent()
+    assert supervisor is not None
+    results["model"] = attempt_as_model(engine, attempts(engine, other, supervisor=supervisor.pid))
+    return results
+
+
+def attempt_as_model(engine: EngineProcess, context: str) -> dict[str, str]:
+    """Run the attempts as a model would whose graph can run any code: in the sandbox of its worker."""
+    model = engine.home / "engine" / "models" / "foreign" / "v1.1"
+    scratch = engine.home / "engine" / "worker-scratch" / "probe"
+    for folder in (model, scratch):
+        folder.mkdir(parents=True)
+    sandbox = Sandbox.detect(engine.settings["GRAFT_ENGINE_SANDBOX"])
+    source, environ = source_directory(engine.home / "engine"), dict(os.environ)
+    policy = worker_policy(model, scratch, source, environ)
+    command = sandbox.wrap(policy, [sys.executable, "-P", "-c", PROBE + AS_MODEL, context])
+    environ = worker_environment(environ, source, TENSORFLOW) | {"TMPDIR": str(scratch)}
+    run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, cwd=model)
+    assert run.returncode == 0, run.stderr
+    results: dict[str, str] = json.loads(run.stdout.split("results ")[1])
     return results
 
 
@@ -241,10 +323,13 @@ def test_every_attempt_is_a_row_of_the_table() -> None:
     assert len([name for name in ESCAPES if ROWS[name][0] == "held"]) >= 30
 
 
-@pytest.mark.parametrize("who", ["job", "build"])
+@pytest.mark.parametrize("who", ["job", "build", "model"])
 @pytest.mark.parametrize("name", ESCAPES)
 def test_the_table_says_what_happens(world: World, name: str, who: str) -> None:
     is_off = world.engine.settings["GRAFT_ENGINE_SANDBOX"] == "off"
     if is_off and os.getuid() and name in NEEDS_ROOT:
         pytest.skip("only root could do it at all")
-    assert world.results[who][name] == ROWS[name][int(is_off)]
+    expected = ROWS[name][int(is_off)]
+    if who == "model" and not is_off and name in HELD_FOR_MODELS:
+        expected = "held"
+    assert world.results[who][name] == expected

@@ -90,10 +90,13 @@ class JobAccess:
         )
 
     def _system(self, environ: Mapping[str, str]) -> tuple[str, ...]:
-        source = str(self.directory.parent.parent / "source")
-        return (
-            *(*system.LIBRARIES, *system.NETWORK, *system.NAMES, *system.interpreter(), source),
+        engine = self.directory.parent.parent
+        paths = (
+            *(*system.LIBRARIES, *system.NETWORK, *system.NAMES, *system.interpreter()),
             *system.library_paths(dict(environ)),
+        )
+        return *system.around(paths, (engine.parent, *self.storage.directories.values())), str(
+            engine / "source"
         )
 
     def _buckets(self) -> tuple[str, ...]:
@@ -123,7 +126,9 @@ class JobAccess:
         if path is None or workspace is None or not path.is_relative_to(workspace):
             return None if path and workspace and workspace.is_relative_to(path) else path
         first = path.relative_to(workspace).parts[:1]
-        return path if first and first[0] not in PROTECTED else None
+        if not first or first[0] in PROTECTED or path == workspace / "jobs":  # the folders of all jobs
+            return None
+        return path
 
     def _output(self) -> tuple[str, ...]:
         return (str(self.output),) if self.output else ()

@@ -42,6 +42,26 @@ def interpreter() -> tuple[str, ...]:
     return tuple(sorted(paths))
 
 
+def around(paths: Iterable[str], private: Iterable[Path]) -> tuple[str, ...]:
+    """Return paths that may be read, without private directories that lie in them.
+
+    Landlock cannot take back a part of what it allows, so a directory that holds a private one is replaced
+    by what else is in it: a `GRAFT_HOME` below /opt is as private as one elsewhere.
+    """
+    allowed = [str(path) for path in paths]
+    for place in (path.resolve() for path in private):
+        allowed = [each for path in allowed for each in _around(Path(path), place)]
+    return tuple(allowed)
+
+
+def _around(path: Path, private: Path) -> list[str]:
+    if not private.is_relative_to(path.resolve()):
+        return [str(path)]
+    if path.resolve() == private or not os.access(path, os.R_OK):
+        return []
+    return [each for child in sorted(path.resolve().iterdir()) for each in _around(child, private)]
+
+
 def devices() -> tuple[str, ...]:
     """Return the device files that programs use: the harmless ones and accelerators."""
     accelerators = (str(path) for pattern in ACCELERATORS for path in Path("/dev").glob(pattern))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef, TensorInfo
@@ -22,10 +23,11 @@ FILES = frozenset(
     "LMDBDataset CacheDataset SnapshotDataset SnapshotDatasetReader SnapshotNestedDatasetReader "
     "SnapshotChunkDataset ListSnapshotChunksDataset LoadDataset SaveDataset DistributedSave "
     "DatasetToTFRecord DebugIdentity DebugNanCount DebugNumericSummary CreateSummaryFileWriter "
-    "CreateSummaryDbWriter".split()
+    "CreateSummaryDbWriter ImmutableConst GenerateVocabRemapping CalibrationStatisticsSaver Skipgram".split()
 )
 PROGRAMS = frozenset(
-    "PyFunc PyFuncStateless EagerPyFunc RemoteCall RpcCall RpcClient RpcServer DataServiceDataset".split()
+    "PyFunc PyFuncStateless EagerPyFunc RemoteCall RpcCall RpcClient RpcServer RpcServerStart "
+    "RpcServerRegister DataServiceDataset RegisterDataset".split()
 )
 # Restoring variables and filling tables is how a model is loaded, from its own files; a request must not.
 LOADERS = frozenset(
@@ -97,6 +99,12 @@ class _Graph:
         self._nodes: dict[str, NodeDef] = {node.name: node for node in meta.graph_def.node}
         library = meta.graph_def.library.function
         self._functions: dict[str, FunctionDef] = {function.signature.name: function for function in library}
+        gradients = meta.graph_def.library.gradient
+        self._gradients = {each.function_name: each.gradient_func for each in gradients}
+        self._interfaces: dict[bytes, list[str]] = {}  # TensorFlow exchanges functions of one interface
+        for name, function in self._functions.items():
+            if "api_implements" in function.attr:
+                self._interfaces.setdefault(function.attr["api_implements"].s, []).append(name)
 
     def signatures(self) -> Iterator[tuple[str, set[str]]]:
         """Yield the operations that each signature reaches, whichever way it is loaded."""
@@ -155,11 +163,22 @@ class _Graph:
             if place in seen:
                 continue
             seen.add(place)
+            if place[0] == "function":
+                todo += [("function", name) for name in self._stand_for(place[1])]
             for node in self._body(*place):
                 ops.add(_op_name(node))
                 todo += [("function", name) for name in _called(node)]
                 todo += [("node", _node_name(name)) for name in node.input if place[0] == "node"]
         return ops
+
+    def _stand_for(self, name: str) -> Iterator[str]:
+        """Yield the functions that may run in place of one: its gradient, and others of its interface."""
+        yield self._gradients.get(name, "")
+        if name in self._functions:
+            attributes = self._functions[name].attr
+            yield from _function_names(attributes.values())
+            if interface := attributes["api_implements"].s if "api_implements" in attributes else b"":
+                yield from self._interfaces.get(interface, ())
 
     def _body(self, kind: str, name: str) -> Sequence[NodeDef]:
         """Return a node, or all nodes of a function: whatever is stateful in one runs."""
@@ -169,17 +188,24 @@ class _Graph:
 
 
 def _op_name(node: NodeDef) -> str:
-    """Return a node's operation; a print to a file is as good as a write."""
-    is_file = node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file://")
-    return "WriteFile" if is_file else str(node.op)
+    """Return a node's operation; one that is given a file is as good as a read or a write."""
+    if node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file://"):
+        return "WriteFile"
+    if node.op == "FixedUnigramCandidateSampler" and node.attr["vocab_file"].s:
+        return "ReadFile"
+    return str(node.op)
 
 
 def _called(node: NodeDef) -> list[str]:
     """Return the functions that a node may call: its own operation may be one."""
-    calls = [str(node.op)]
-    for value in node.attr.values():
-        calls += [function.name for function in (value.func, *value.list.func) if function.name]
-    return calls
+    return [str(node.op), *_function_names(node.attr.values())]
+
+
+def _function_names(values: Iterable[AttrValue]) -> Iterator[str]:
+    """Yield the names in attributes that may be functions, also those that are given as text."""
+    for value in values:
+        yield from (function.name for function in (value.func, *value.list.func) if function.name)
+        yield from (text.decode(errors="replace") for text in (value.s, *value.list.s) if text)
 
 
 def _tensors(signature: SignatureDef) -> list[str]:

@@ -21,6 +21,7 @@ from pipeline.engine.serving.messages import WorkerReply, WorkerRequest
 from pipeline.engine.serving.process import WorkerProcess
 from pipeline.engine.serving.trunk.trunks import Trunks
 from pipeline.errors import FailedPrecondition, TFLiteUnavailable, Unavailable
+from pipeline.storage import Storage
 from pipeline.tflite.manifest import check_tflite
 
 log = logging.getLogger(__name__)
@@ -88,8 +89,10 @@ def worker_environment(environ: dict[str, str], source: Path, runtime: str = TEN
 def worker_policy(directory: Path, scratch: Path, source: Path, environ: dict[str, str]) -> Policy:
     """Return what a worker may reach: libraries, this code, its model and an empty directory of its own."""
     libraries = (*system.LIBRARIES, *system.interpreter(), *system.library_paths(environ))
+    private = Storage.from_environment(environ).directories.values()
+    home = Path(environ.get("GRAFT_HOME") or ".graft").absolute()
     return Policy(
-        read=(*libraries, str(source), str(directory.absolute())),
+        read=(*system.around(libraries, (home, *private)), str(source), str(directory.absolute())),
         write=(str(scratch),),
         device=system.devices(),
         has_network=False,
