@@ -23,6 +23,7 @@ from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.pack import PackIndex
 from pipeline.artifacts.registration import Registration
 from pipeline.artifacts.run_summary import RunSummary
+from pipeline.artifacts.template import TemplateRecord, TrunkRecord
 from pipeline.artifacts.training import TrainingRecord
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.lock import Claim
@@ -48,7 +49,7 @@ from pipeline.tflite.manifest import TFLiteManifest
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
-    *(RunSummary, TrainingRecord, RollbackPlan, Snapshot),
+    *(RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
@@ -61,6 +62,7 @@ TESTED = {
     "pipeline/artifacts/pack.py": "PackIndex",
     "pipeline/artifacts/registration.py": "Registration",
     "pipeline/artifacts/run_summary.py": "RunSummary",
+    "pipeline/artifacts/template.py": "TrunkRecord, TemplateRecord",
     "pipeline/artifacts/training.py": "TrainingRecord",
     "pipeline/deploy/lock.py": "Claim",
     "pipeline/deploy/rollback.py": "RollbackPlan",
