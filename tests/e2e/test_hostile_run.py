@@ -17,7 +17,7 @@ from tests.e2e.conftest import ClassifierDag, Stack, wait_until
 NAME = "hostile"
 SCRIPT = "<img src=x onerror=alert(1)>"
 LABELS = (f"ant {SCRIPT}", "cat")
-EACH = 24
+EACH = 48
 RAW = re.compile(rb"<img src=x|<script>alert|onerror=alert\(1\)>")
 
 
@@ -64,7 +64,7 @@ def test_a_run_over_hostile_pictures_ends_green_and_shows_their_words_as_text(st
             "name": NAME,
             "dataset": {"source": {"type": "archive", "uri": "gs://graft/in/hostile.zip"}},
             "model": {"epochs": 3, "head": {"units": 16}},
-            "gate": {"min_accuracy": 0.5, "default_rules": False},
+            "gate": {"min_accuracy": 0.5},
         },
     )
     api = stack.airflow()
