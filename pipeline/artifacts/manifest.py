@@ -49,6 +49,7 @@ class ManifestRow:
         split: `train` or `test`; None unless kept.
         reason: Why it is not kept; None if it is.
         decision: What a person decided about it: `delete`, or `relabel from` its source's label.
+        role: `validation` for a training picture that judges each epoch, as its source wants; else None.
     """
 
     blob: str
@@ -62,6 +63,7 @@ class ManifestRow:
     split: str | None = None
     reason: str | None = None
     decision: str | None = None
+    role: str | None = None
 
     @property
     def id(self) -> str | None:
@@ -117,7 +119,7 @@ DIGEST_FIELDS = (
     *("license", "license_url", "page_url", "phash", "position", "reason", "sketch", "source_url", "split"),
     *("status", "width"),
 )
-LATER_FIELDS: tuple[str, ...] = ()
+LATER_FIELDS: tuple[str, ...] = ("role",)
 
 
 def version_of(rows: Iterable[ManifestRow], classes: Sequence[str]) -> str:

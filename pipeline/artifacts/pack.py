@@ -83,6 +83,7 @@ class PackIndex:
         shards: Training pixels.
         tests: Test pictures; the trainer never opens them.
         groups: URI of the groups that training pictures share; None in the indexes of early releases.
+        validation: URI of the ids of training pictures that judge, as their source wants; None without any.
     """
 
     dataset: str
@@ -92,6 +93,7 @@ class PackIndex:
     shards: Sequence[PackedShard]
     tests: Sequence[PackedTests]
     groups: str | None = None
+    validation: str | None = None
 
     def to_dict(self) -> dict[str, JsonValue]:
         """Return plain JSON values."""
@@ -113,6 +115,12 @@ def read_pack_index(storage: Storage, uri: str) -> PackIndex:
         ObjectNotFound: if there is none.
     """
     return PackIndex.from_dict(as_object(storage.read_json(uri)))
+
+
+def read_validation(storage: Storage, index: PackIndex) -> frozenset[str]:
+    """Return the ids of the training pictures that judge, as their source wants."""
+    ids: list[str] = storage.read_json(index.validation) if index.validation else []
+    return frozenset(ids)
 
 
 def read_groups(storage: Storage, index: PackIndex) -> Mapping[str, str]:

@@ -59,6 +59,7 @@ class TrainingSpec(HeadParameters):
         workspace: URI of the workspace with the feature cache.
         head_module: URI of a staged custom head; it ends in its SHA-256. Empty for the reference head.
         validation_fraction: Share of the pictures that validates, in whole groups.
+        validation: `given` if the pictures that validate are those that the pack index names.
         views: Altered copies of each picture.
         views_seed: Seeds what the copies are altered by.
         warm_start: URI of the model whose head training begins from; empty for a new head.
@@ -78,6 +79,7 @@ class TrainingSpec(HeadParameters):
     warm_start: str = ""
     reject_below: float = 0.0
     reject_unlike: float = 0.0
+    validation: str = ""
     job_dir: str = field(default="", metadata={"required": True})
 
     @property

@@ -57,6 +57,10 @@ class Workspace:
         """Return the URI of the groups of a dataset version's training pictures."""
         return f"{self.uri}/packs/{dataset_version}/groups.json"
 
+    def pack_validation(self, dataset_version: str) -> str:
+        """Return the URI of the ids of a dataset version's own validation pictures."""
+        return f"{self.uri}/packs/{dataset_version}/validation.json"
+
     def pack_shard(self, pixels_digest: str, digest: str) -> str:
         """Return the URI of a shard of decoded pixels."""
         return f"{self.uri}/packs/{pixels_digest}/{digest}.npz"

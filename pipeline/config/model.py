@@ -64,6 +64,11 @@ class ModelConfig(Strict):
         le=0.5,
         description="Share of the training pictures that judges each epoch; the best epoch is kept. 0: none.",
     )
+    validation: Literal["fraction", "given"] = Field(
+        "fraction",
+        description="`fraction`: pictures that judge are drawn, see `validation_fraction`. `given`: the "
+        "validation part that a source brings.",
+    )
     early_stopping: EarlyStoppingConfig = Field(
         default_factory=EarlyStoppingConfig, description="When training ends before its last epoch."
     )
@@ -84,9 +89,14 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _patience_needs_a_judge(self) -> ModelConfig:
-        if self.early_stopping.patience and not self.validation_fraction:
+        has_judges = self.validation == "given" or bool(self.validation_fraction)
+        if self.early_stopping.patience and not has_judges:
             raise ValueError(
                 "`early_stopping.patience` needs pictures that judge: set `validation_fraction`, e.g. 0.15"
+            )
+        if self.validation == "given" and self.validation_fraction:
+            raise ValueError(
+                "`validation: given` and `validation_fraction` are alternatives; keep one of them"
             )
         return self
 

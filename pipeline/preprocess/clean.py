@@ -40,7 +40,15 @@ from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails, picture_reader
 from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
-from pipeline.preprocess.split import TEST, TRAIN, Member, check_split, split_at_random, split_by_hash
+from pipeline.preprocess.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Member,
+    check_split,
+    split_at_random,
+    split_by_hash,
+)
 from pipeline.preprocess.window import apply_window, describe_window
 
 log = logging.getLogger(__name__)
@@ -335,6 +343,7 @@ def _split(state: CleanState) -> None:
     check_split(members, splits, state.classes)
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
+    _mark_validation(state)
     state.warnings += _describe_given_split(state)
 
 
@@ -348,6 +357,29 @@ def _apply_window(state: CleanState) -> None:
     members = [Member(label=row.label, group=row.group or "") for row in kept]
     check_split(members, [row.split or "" for row in kept], state.classes)
     state.warnings += describe_window(state.rows)
+
+
+def _mark_validation(state: CleanState) -> None:
+    """Let the training pictures of the sources' validation parts judge, if the classifier wants that."""
+    if state.classifier.model.validation != "given":
+        return
+    positions = {row.position for row in state.fetched if row.given_split == VALIDATION}
+    state.rows = [
+        replace(row, role=VALIDATION) if row.position in positions and row.split == TRAIN else row
+        for row in state.rows
+    ]
+    if not any(row.role for row in state.rows):
+        raise SplitError(
+            "`model.validation` is given, but no source brings a validation part: a folder `val`, `valid` or "
+            "`validation` beside `train`, or such a column. Without one set `validation_fraction` instead."
+        )
+    trained = {row.label for row in state.rows if row.split == TRAIN and row.role is None}
+    missing = [label for label in state.classes if label not in trained]
+    if missing:
+        raise SplitError(
+            f"all training pictures of {', '.join(missing)} are in the validation part of their source; "
+            "`model.validation: given` leaves none to train on. Add some, or set `validation_fraction`."
+        )
 
 
 def _describe_given_split(state: CleanState) -> list[str]:

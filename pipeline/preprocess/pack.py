@@ -26,7 +26,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.npz import save_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.decoding import decode_blobs
-from pipeline.preprocess.split import TEST, TRAIN
+from pipeline.preprocess.split import TEST, TRAIN, VALIDATION
 from pipeline.types import ShardArray
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def plan_pack(workspace: Workspace, dataset: str, version: str, spec: PixelSpec)
         shards=[shard for shard, _ in shards],
         tests=_plan_tests(workspace, num_tests, version),
         groups=_write_groups(workspace, info),
+        validation=_write_validation(workspace, info),
     )
     index_uri = workspace.pack_index(version, spec.digest)
     if not storage.exists(index_uri) or read_pack_index(storage, index_uri) != index:
@@ -174,6 +175,23 @@ def _write_groups(workspace: Workspace, info: DatasetInfo) -> str:
         rows = _split_rows(workspace, info.dataset, info.version, "id", "group")
         groups = {row.id: row.group for row in rows if row.split == TRAIN and row.group != row.id}
         workspace.storage.write_json(uri, groups)
+    return uri
+
+
+def _write_validation(workspace: Workspace, info: DatasetInfo) -> str | None:
+    """Write which training pictures judge, whole groups of near duplicates only; None without any."""
+    rows = [
+        row
+        for row in _split_rows(workspace, info.dataset, info.version, "id", "group", "role")
+        if row.split == TRAIN
+    ]
+    training = {row.group for row in rows if row.role != VALIDATION}
+    ids = sorted(row.id for row in rows if row.role == VALIDATION and row.group not in training and row.id)
+    if not ids:
+        return None
+    uri = workspace.pack_validation(info.version)
+    if not workspace.storage.exists(uri):
+        workspace.storage.write_json(uri, ids)
     return uri
 
 

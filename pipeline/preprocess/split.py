@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.errors import SplitError
 
 TRAIN, TEST = "train", "test"
+VALIDATION = "validation"  # of a source's own split; such pictures train or judge
 LEAVE_OUT = "leave the class out: list the others in `classes`, or set `small_classes: drop`"
 
 

@@ -39,6 +39,7 @@ def build_training_spec(
         units=model.head.units,
         patience=model.early_stopping.patience,
         validation_fraction=model.validation_fraction,
+        validation="given" if model.validation == "given" else "",
         views=model.augmentation.views,
         views_seed=model.augmentation.seed,
         reject_below=classifier.serving.reject_below,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.artifacts.pack import PackIndex, read_groups
+from pipeline.artifacts.pack import PackIndex, read_groups, read_validation
 from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
@@ -96,7 +96,7 @@ def collect_pictures(
     plain = collect()
     parts = [plain, *map(collect, make_augmentations(spec.views, spec.views_seed))]
     groups = read_groups(workspace.storage, index)
-    validates = _choose_validation(plain, groups, spec)
+    validates = choose_validation(plain, groups, spec, read_validation(workspace.storage, index))
     trains = np.ones(len(plain.ids), np.bool_) if validates is None else ~validates
     cache = _open_cache(workspace, spec)
     return TrainingPictures(
@@ -122,9 +122,19 @@ def _open_cache(workspace: Workspace, spec: TrainingSpec, augmentation: str = ""
     return FeatureCache(folder, backbone.feature_width)
 
 
-def _choose_validation(
-    plain: TrainingFeatures, groups: Mapping[str, str], spec: TrainingSpec
+def choose_validation(
+    plain: TrainingFeatures, groups: Mapping[str, str], spec: TrainingSpec, named: Collection[str]
 ) -> NDArray[np.bool_] | None:
+    """Return which pictures validate; None if none does.
+
+    Args:
+        plain: The unaltered pictures.
+        groups: Name of the group of each picture that shares one.
+        spec: The job's.
+        named: The pictures that validate if the source says so.
+    """
+    if spec.validation == "given":
+        return np.array([id in named for id in plain.ids], np.bool_)
     if not spec.validation_fraction:
         return None
     chosen = split_validation(

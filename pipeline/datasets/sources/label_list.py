@@ -13,7 +13,6 @@ from pipeline.datasets.sources.annotations import Annotations, find_largest, rea
 from pipeline.datasets.sources.layout import (
     EXAMPLES,
     SPLIT_FOLDERS,
-    TEST,
     LaidOutFile,
     Layout,
     lay_out,
@@ -90,8 +89,6 @@ def read_labels(
         if rows:
             _match(result, name, rows, names, origin)
             is_read = True
-    if TEST not in result.splits.values():
-        result.splits.clear()
     result.statements += unused
     return result if is_read else None
 

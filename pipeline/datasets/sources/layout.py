@@ -35,7 +35,7 @@ class LaidOutFile:
     Args:
         name: Its path below the source.
         label: Its class.
-        split: The part of the split that the source puts it into; None where the source has no test part.
+        split: The part of the split that the source puts it into; None without one.
     """
 
     name: str
@@ -157,8 +157,8 @@ def _place(layout: Layout, name: str) -> None:
     if not layout.parts and folders:
         layout.files.append(LaidOutFile(name=name, label=normalize_label(folders[0])))
     elif len(folders) > 1 and folders[0] in layout.parts:
-        split = layout.parts[folders[0]] if layout.has_test_part else None
-        layout.files.append(LaidOutFile(name=name, label=normalize_label(folders[1]), split=split))
+        label, split = normalize_label(folders[1]), layout.parts[folders[0]]
+        layout.files.append(LaidOutFile(name=name, label=label, split=split))
     else:
         layout.leave_out([name])
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipeline.config.labels import normalize_label
-from pipeline.datasets.sources.layout import SPLIT_FOLDERS, TEST, LaidOutFile, Layout, system_part
+from pipeline.datasets.sources.layout import SPLIT_FOLDERS, LaidOutFile, Layout, system_part
 
 # Names as downloads, cameras and Teachable Machine number them: a word, then digits.
 NUMBERED = re.compile(r"^(?P<label>.*?[^\W\d_])(?:-!-|[ ._-])*\(?\d+\)?(?=\.\w+$)")
@@ -34,8 +34,6 @@ def lay_out_by_name(names: Iterable[str], pattern: re.Pattern[str]) -> Layout:
             folders = (folder.casefold() for folder in name.split("/")[:-1])
             split = next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
             layout.files.append(LaidOutFile(name=name, label=label, split=split))
-    if all(file.split != TEST for file in layout.files):
-        layout.files = [LaidOutFile(name=file.name, label=file.label) for file in layout.files]
     return layout
 
 

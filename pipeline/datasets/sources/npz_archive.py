@@ -23,6 +23,7 @@ from PIL import Image
 from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
+from pipeline.datasets.sources.layout import TEST
 from pipeline.datasets.sources.npz_labels import read_labels, resolve_labels
 from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape
 from pipeline.datasets.sources.npz_levels import Levels, find_levels
@@ -266,7 +267,7 @@ def _describe_parts(parts: Sequence[ArrayPart]) -> str:
     names = ", ".join(f"{part.features} with {part.labels} ({part.rows})" for part in parts)
     if len(parts) == 1:
         return "" if (parts[0].features, parts[0].labels) == ("features", "labels") else f"arrays: {names}"
-    kept = "their test set is kept" if any(part.split for part in parts) else "all are split anew"
+    kept = "their test set is kept" if any(part.split == TEST for part in parts) else "all are split anew"
     return f"given_split: arrays {names} are parts of a split; {kept}"
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.datasets.sources.layout import SPLIT_FOLDERS, TEST
+from pipeline.datasets.sources.layout import SPLIT_FOLDERS
 from pipeline.errors import BadArchive
 from pipeline.npz import ArrayHeader
 
@@ -80,9 +80,9 @@ def find_parts(headers: Mapping[str, ArrayHeader], origin: str) -> list[ArrayPar
         named = {None: pairs[None]}
     if not named or (None in pairs and None not in named):
         raise _unclear(headers, origin)
-    has_test = TEST in named and len(named) > 1
+    is_split = len(named) > 1
     parts = [
-        _checked_part(headers, *named[split], split if has_test else None, origin)
+        _checked_part(headers, *named[split], split if is_split else None, origin)
         for split in sorted(named, key=lambda split: list(SPLIT_FOLDERS.values()).index(split or "train"))
     ]
     shapes = {headers[part.features].shape[1:] for part in parts}

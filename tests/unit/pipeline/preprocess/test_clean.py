@@ -13,10 +13,13 @@ from PIL import Image
 
 from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.manifest import ManifestRow, RowStatus
+from pipeline.artifacts.pack import read_validation
 from pipeline.artifacts.steps import CleanResult
 from pipeline.config import Classifier
-from pipeline.errors import EmptyDataset, SplitError
+from pipeline.errors import ConfigError, EmptyDataset, SplitError
+from pipeline.pixels.spec import PixelSpec
 from pipeline.preprocess.clean import build_dataset_version
+from pipeline.preprocess.pack import plan_pack
 from pipeline.storage import Storage
 from tests.fakes.pictures import (
     WORKSPACE,
@@ -106,6 +109,53 @@ class TestFormats:
                 {f"{n}": encode(Image.fromarray(each), "PNG") for n, each in enumerate(levels)},
             )
         assert not any("dark" in warning for warning in clean(tmp_path / "toys", storage).warnings)
+
+
+class TestGivenValidation:
+    def split_folder(self, root: Path, *parts: str) -> Path:
+        for place, part in enumerate(parts):
+            folder_of(root / part, {"ant": 8, "cat": 8}, first=100 * place)
+        return root
+
+    def classifier(self, root: Path, **model: object) -> Classifier:
+        dataset = {"source": {"type": "folder", "uri": str(root)}}
+        return Classifier.from_dict({"name": "toys", "dataset": dataset, "model": model})
+
+    @pytest.mark.parametrize("parts", [("train", "valid", "test"), ("train", "val")])
+    def test_judges_and_does_not_train(
+        self, tmp_path: Path, storage: Storage, parts: tuple[str, ...]
+    ) -> None:
+        root = self.split_folder(tmp_path / "toys", *parts)
+        result = fetch_and_clean(self.classifier(root, validation="given"), storage)[1]
+        rows = rows_of(result, storage)
+        judges = [row for row in rows if row.role == "validation"]
+        assert all(f"/{parts[1]}/" in row.source_url and row.split == "train" for row in judges)
+        assert len(judges) == sum(f"/{parts[1]}/" in row.source_url and row.split == "train" for row in rows)
+        spec = PixelSpec(height=8, width=8, offset=0.0, divisor=1.0)
+        index = plan_pack(workspace_of(storage), "toys", result.version, spec).index
+        assert read_validation(storage, index) == {row.id for row in judges}
+
+    def test_is_not_part_of_a_version_that_does_not_want_it(self, tmp_path: Path, storage: Storage) -> None:
+        root = self.split_folder(tmp_path / "toys", "train", "val")
+        result = fetch_and_clean(self.classifier(root), storage)[1]
+        assert {row.role for row in rows_of(result, storage)} == {None}
+        assert read_info(dataset_folder(storage).version(result.version)).split.method == "hash"
+
+    def test_needs_a_validation_part_and_something_to_train_on(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        root = self.split_folder(tmp_path / "toys", "train", "test")
+        with pytest.raises(SplitError, match="no source brings a validation part.*validation_fraction"):
+            fetch_and_clean(self.classifier(root, validation="given"), storage)
+        folder_of(root / "val", {"bee": 8}, first=900)
+        folder_of(root / "test", {"bee": 8}, first=800)
+        with pytest.raises(SplitError, match="all training pictures of bee are in the validation part"):
+            fetch_and_clean(self.classifier(root, validation="given"), storage)
+
+    def test_excludes_a_fraction(self, toys: Path) -> None:
+        with pytest.raises(ConfigError, match="are alternatives; keep one of them"):
+            self.classifier(toys, validation="given", validation_fraction=0.2)
+        self.classifier(toys, validation="given", early_stopping={"patience": 3})
 
 
 class TestSmallClasses:

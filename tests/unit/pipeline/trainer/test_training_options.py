@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts.training import HeadParameters, WarmStart
+from pipeline.artifacts.training import FeatureWork, HeadParameters, TrainingSpec, WarmStart
 from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.errors import LabelMapMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import make_augmentations
+from pipeline.trainer.features import TrainingFeatures
 from pipeline.trainer.head import balance_classes, best_epoch, initial_head, train_head
+from pipeline.trainer.pictures import choose_validation
 from pipeline.trainer.validation import split_validation
 from pipeline.trainer.warm_start import read_start
 
@@ -27,6 +29,39 @@ def clusters(num_pictures: int = 120, classes: int = 3, spread: float = 1.5) -> 
     labels = np.arange(num_pictures) % classes
     features = random.normal(0, spread, (num_pictures, 6)) + 3 * np.eye(6)[labels]
     return features.astype(np.float32), labels
+
+
+class TestGivenValidation:
+    def spec(self, **facts: Any) -> TrainingSpec:
+        places = {
+            "pack_index": "p",
+            "weights": "w",
+            "backbone": "b",
+            "workspace": "gs://graft",
+            "job_dir": "j",
+        }
+        return TrainingSpec(**places, **facts)
+
+    def plain(self) -> TrainingFeatures:
+        return TrainingFeatures(
+            features=np.zeros((4, 2), np.float32),
+            labels=np.array([0, 0, 1, 1]),
+            ids=("a", "b", "c", "d"),
+            work=FeatureWork(forwarded=0, cached=0),
+        )
+
+    def test_is_what_the_pack_index_names(self) -> None:
+        chosen = choose_validation(self.plain(), {}, self.spec(validation="given"), frozenset("bd"))
+        assert chosen is not None
+        assert chosen.tolist() == [False, True, False, True]
+
+    def test_is_not_looked_at_by_other_jobs(self) -> None:
+        assert choose_validation(self.plain(), {}, self.spec(), frozenset("bd")) is None
+
+    def test_travels_in_the_command_line(self) -> None:
+        spec = self.spec(validation="given")
+        assert TrainingSpec.from_args([*spec.to_args(), "--job-dir", "j"]).validation == "given"
+        assert "--validation" not in self.spec().to_args()
 
 
 class TestValidation:

@@ -64,7 +64,7 @@ class TestSplit:
 
     def test_without_a_test_part_is_made_anew(self) -> None:
         layout = lay_out(tree("train", "val"), origin="x")
-        assert {file.split for file in layout.files} == {None}
+        assert {file.split for file in layout.files} == {"train", "validation"}
         assert {file.label for file in layout.files} == {"cat", "dog"}
         [statement] = layout.statements
         assert "without labelled test pictures; all are split anew" in statement
@@ -73,7 +73,7 @@ class TestSplit:
         layout = lay_out([*tree("train"), "test/1.jpg", "test/2.jpg", "sample_submission.csv"], origin="x")
         assert {file.label for file in layout.files} == {"cat", "dog"}
         assert layout.left_out == {"beside the class folders": 3}
-        assert {file.split for file in layout.files} == {None}
+        assert {file.split for file in layout.files} == {"train"}
 
     def test_beside_other_folders_leaves_them_out_by_count(self) -> None:
         layout = lay_out([*tree("train", "test"), "annotations/a.xml", "annotations/b.xml"], origin="x")

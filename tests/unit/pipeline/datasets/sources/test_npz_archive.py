@@ -191,11 +191,11 @@ class TestOtherPeoplesArrays:
         assert len({entry.source_url for entry in entries}) == 4
         assert "their test set is kept" in source.statements[0]
 
-    def test_parts_without_a_test_part_are_split_anew(self, tmp_path: Path) -> None:
+    def test_parts_without_a_test_part_keep_their_names(self, tmp_path: Path) -> None:
         arrays = {"train_images": WIDE[:2], "train_labels": LABELS[::2]}
         arrays |= {"val_images": WIDE[2:], "val_labels": LABELS[::2]}
         entries = list(source_of(tmp_path / "a.npz", **arrays).entries(0, 1))
-        assert [entry.split for entry in entries] == [None] * 4
+        assert [entry.split for entry in entries] == ["train"] * 2 + ["validation"] * 2
 
     def test_a_folder_of_single_arrays_is_one(self, tmp_path: Path) -> None:
         np.save(tmp_path / "images.npy", WIDE)
