@@ -114,6 +114,8 @@ def ask_every_model(engine: MLEngine, paths: list[Path]) -> list[PicturePredicti
     Raises:
         PlatformError: if no classifier has a version.
     """
+    from pipeline.deploy.version import default_versions
+
     versions = default_versions(engine)
     if not versions:
         raise PlatformError("No classifier has a version to ask. Make one with `graft run NAME`.")
@@ -125,19 +127,6 @@ def ask_every_model(engine: MLEngine, paths: list[Path]) -> list[PicturePredicti
         else:
             answers += predict_by_all(engine, versions, path, pictures[path])
     return answers
-
-
-def default_versions(engine: MLEngine) -> dict[str, str]:
-    """Return the default version of each classifier that has one; hidden models are no classifiers."""
-    from pipeline.config.classifier import STAGING_SUFFIX
-    from pipeline.ml_engine.protocol import default_version, resource_id
-
-    versions = {resource_id(model): default_version(model) for model in engine.list_models()}
-    return {
-        name: version
-        for name, version in sorted(versions.items())
-        if version and not name.endswith(STAGING_SUFFIX)
-    }
 
 
 def predict_by_all(

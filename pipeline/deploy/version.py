@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.model_record import Lineage, read_lineage
 from pipeline.artifacts.workspace import ModelDirectory, Workspace
-from pipeline.deploy.staging import model_to_deploy_to
-from pipeline.ml_engine.protocol import MLEngine, label_value
+from pipeline.deploy.staging import is_staging, model_to_deploy_to
+from pipeline.ml_engine.protocol import MLEngine, default_version, label_value, resource_id
 
 
 def version_name(dag_id: str, run_id: str) -> str:
@@ -72,3 +72,9 @@ def deploy_version(
         },
     )
     return created["state"]
+
+
+def default_versions(engine: MLEngine) -> dict[str, str]:
+    """Return the default version of each classifier that has one; hidden models are no classifiers."""
+    versions = {resource_id(model): default_version(model) for model in engine.list_models()}
+    return {name: version for name, version in sorted(versions.items()) if version and not is_staging(name)}

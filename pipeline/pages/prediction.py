@@ -1,14 +1,18 @@
-"""*Try it*: the served version's answer for a picture, and the training pictures that explain it."""
+"""*Try it*: the served version's answer for a picture, what explains it, and what other classifiers say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.deploy.version import default_versions
+from pipeline.errors import PlatformError
 from pipeline.ml_engine.protocol import MLEngine
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.pictures import Picture
+from pipeline.types import JsonDict, JsonValue
 
 if TYPE_CHECKING:
     from pipeline.explain import Explanation
@@ -32,6 +36,23 @@ class ChannelView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherAnswer:
+    """What another classifier says of the picture.
+
+    Args:
+        classifier: Its name.
+        label: The class; None if it rejects the picture, or did not answer.
+        score: The probability of the most probable class.
+        error: Why it did not answer; None if it did.
+    """
+
+    classifier: str
+    label: str | None = None
+    score: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionView:
     """The explanation of one prediction as its page shows it.
 
@@ -43,6 +64,7 @@ class PredictionView:
         dataset_version: Whose pages show the training pictures; None if none do.
         neighbours: Training pictures most like it, nearest first.
         channels: Its strongest channels.
+        others: What the other classifiers say, by name.
     """
 
     explanation: Explanation
@@ -52,10 +74,25 @@ class PredictionView:
     dataset_version: str | None
     neighbours: Sequence[NeighbourView]
     channels: Sequence[ChannelView]
+    others: Sequence[OtherAnswer] = ()
 
 
-def predict_picture(cache: ArtifactCache, engine: MLEngine, name: str, data: bytes) -> PredictionView:
-    """Ask the serving version of a model what is on a picture, and why.
+def predict_picture(
+    cache: ArtifactCache,
+    engine: MLEngine,
+    name: str,
+    data: bytes,
+    *,
+    may_ask: Callable[[str], bool] = lambda name: False,
+) -> PredictionView:
+    """Ask the serving version of a model what is on a picture, and why; and other classifiers.
+
+    Args:
+        cache: Reads the workspace.
+        engine: Where the models are served.
+        name: The model.
+        data: The encoded picture.
+        may_ask: Returns whether another classifier may be asked.
 
     Raises:
         UndecodableImage: if it is no picture that models take, with the reason.
@@ -76,7 +113,34 @@ def predict_picture(cache: ArtifactCache, engine: MLEngine, name: str, data: byt
         dataset_version=dataset,
         neighbours=_show_neighbours(explanation) if dataset else (),
         channels=_show_channels(explanation) if dataset else (),
+        others=ask_others(engine, name, data, may_ask=may_ask),
     )
+
+
+def ask_others(
+    engine: MLEngine, name: str, data: bytes, *, may_ask: Callable[[str], bool]
+) -> list[OtherAnswer]:
+    """Return what the default versions of the other classifiers say of a picture, in one request."""
+    versions = {
+        f"{other}/versions/{version}": other
+        for other, version in default_versions(engine).items()
+        if other != name and may_ask(other)
+    }
+    if not versions:
+        return []
+    instance: JsonValue = {"key": "picture", "inputs": {"b64": base64.b64encode(data).decode()}}
+    try:
+        results = engine.predict_many(list(versions), [instance], signature_name="keyed")
+    except PlatformError as error:  # the classifier itself has answered
+        return [OtherAnswer(classifier=other, error=error.message) for other in versions.values()]
+    return [_other_answer(other, results[target]) for target, other in versions.items()]
+
+
+def _other_answer(name: str, result: Sequence[JsonValue] | PlatformError) -> OtherAnswer:
+    if isinstance(result, PlatformError):
+        return OtherAnswer(classifier=name, error=result.message)
+    answer: JsonDict = dict(result[0]) if isinstance(result[0], Mapping) else {}
+    return OtherAnswer(classifier=name, label=answer.get("label") or None, score=answer.get("score"))
 
 
 def _find_pages(cache: ArtifactCache, explanation: Explanation) -> str | None:

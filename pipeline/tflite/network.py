@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,6 @@ class ClassifierHead:
         self._head = head
         self._labels = labels
         self._novelty = novelty
-        self._scorer: NoveltyScorer | None = None
         self._reject_below = np.float32(reject_below)
         self._reject_unlike = np.float32(reject_unlike)
 
@@ -111,9 +111,9 @@ class ClassifierHead:
 
     @property
     def num_bytes(self) -> int:
-        """How much memory it takes once its novelty was asked for, in bytes."""
+        """How much memory it takes, in bytes; without what the novelty is computed with."""
         layers = sum(array.nbytes for array in self._head.arrays().values())
-        return layers + (4 * self._novelty.directions.size if self._novelty else 0)
+        return layers + (self._novelty.directions.nbytes if self._novelty else 0)
 
     def predict(self, pooled: Float32Features) -> Float32Outputs:
         """Return class probabilities."""
@@ -121,11 +121,7 @@ class ClassifierHead:
 
     def score(self, pooled: Float32Features) -> NDArray[np.float32] | None:
         """Return the novelty of pictures; None where the model has none."""
-        if self._novelty is None:
-            return None
-        if self._scorer is None:  # made when it is first needed: many requests do not ask for the novelty
-            self._scorer = NoveltyScorer(self._novelty)
-        return self._scorer.score(pooled)
+        return None if self._novelty is None else _scorer_of(self._novelty).score(pooled)
 
     def explain(
         self, pooled: Float32Features, feature_map: NDArray[np.float32]
@@ -146,6 +142,12 @@ class ClassifierHead:
         is_unlike = bool(self._reject_unlike) and novelty is not None and novelty > self._reject_unlike
         is_rejected = may_reject and (score < self._reject_below or is_unlike)
         return "" if is_rejected else self._labels[best], float(score)
+
+
+@lru_cache(maxsize=8)
+def _scorer_of(novelty: Novelty) -> NoveltyScorer:
+    """Return what scores with a novelty; of those used last, since each takes half the memory of a head."""
+    return NoveltyScorer(novelty)
 
 
 def read_classifier_head(directory: Path, manifest: TFLiteManifest) -> ClassifierHead:

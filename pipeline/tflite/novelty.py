@@ -24,7 +24,7 @@ DIRECTIONS = 512
 STEPS = 100  # of the quantiles
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Novelty:
     """What `graft/novelty.npz` holds.
 

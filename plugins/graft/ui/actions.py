@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -99,7 +101,8 @@ async def try_it(
     if not data:
         return render_trial(request, user, name, {"problem": "Choose a picture first."}, status_code=400)
     try:
-        trial = await run_in_threadpool(_try, page_context, name, data)
+        may_ask = partial(access.may, request, user, method="GET")
+        trial = await run_in_threadpool(_try, page_context, name, data, may_ask)
     except UndecodableImage as error:
         return render_trial(request, user, name, {"problem": error.message}, status_code=422)
     except PlatformError as error:
@@ -107,11 +110,11 @@ async def try_it(
     return await run_in_threadpool(render_trial, request, user, name, {"trial": trial})
 
 
-def _try(page_context: PageContext, name: str, data: bytes) -> PredictionView:
+def _try(page_context: PageContext, name: str, data: bytes, may_ask: Callable[[str], bool]) -> PredictionView:
     from pipeline.pages.prediction import predict_picture
 
     with page_context.engine() as engine:
-        return predict_picture(page_context.cache, engine, name, data)
+        return predict_picture(page_context.cache, engine, name, data, may_ask=may_ask)
 
 
 def _back(request: Request, path: str, query: str = "", *, anchor: str = "") -> Response:

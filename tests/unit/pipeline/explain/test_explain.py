@@ -206,6 +206,38 @@ class TestExplanation:
         assert view.dataset_version == "1"
         assert view.picture != view.heated
 
+    def test_a_page_shows_what_the_other_classifiers_say_that_may_be_asked(
+        self, workspace: Workspace, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b", "secret", "m__candidate"):
+            engine.ensure_model(name)
+            engine.create_version(name, {"name": f"v_{name}"})
+        engine.ensure_model("empty")
+        asked: list[list[str]] = []
+
+        def answer(models: list[str], instances: list[Any], *, signature_name: str) -> dict[str, Any]:
+            asked.append(models)
+            assert signature_name == "keyed"
+            row = {"key": "picture", "label": "", "score": 0.25}
+            return {models[0]: [row], models[1]: PlatformError("b is being loaded")}
+
+        monkeypatch.setattr(engine, "predict_many", answer)
+        cache = ArtifactCache(workspace)
+        view = predict_picture(cache, engine, "m", picture(10), may_ask=lambda name: name != "secret")
+        assert asked == [["a/versions/v_a", "b/versions/v_b"]]
+        assert [(each.classifier, each.label, each.score, each.error) for each in view.others] == [
+            ("a", None, 0.25, None),
+            ("b", None, None, "b is being loaded"),
+        ]
+        assert predict_picture(cache, engine, "m", picture(10)).others == []
+
+        def refuse(models: list[str], instances: list[Any], **more: Any) -> dict[str, Any]:
+            raise PlatformError("there is no such call")
+
+        monkeypatch.setattr(engine, "predict_many", refuse)
+        view = predict_picture(cache, engine, "m", picture(10), may_ask=lambda name: name == "a")
+        assert [(each.classifier, each.error) for each in view.others] == [("a", "there is no such call")]
+
 
 class TestFigure:
     @pytest.mark.parametrize("theme", sorted(THEMES))
