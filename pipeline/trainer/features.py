@@ -42,12 +42,14 @@ class TrainingFeatures:
         labels: Class index of each.
         ids: Id of each.
         work: How many pictures went through the network in this job, and how many came from the cache.
+        uris: The files of the cache that hold the features, one for each shard.
     """
 
     features: Float32Features
     labels: Int64Labels
     ids: tuple[str, ...]
     work: FeatureWork
+    uris: tuple[str, ...]
 
 
 class FeatureCache:
@@ -68,6 +70,7 @@ class FeatureCache:
         self._schema = {"ids": _LABELS["ids"], "features": width}
         self._places: dict[bytes, tuple[str, int]] | None = None
         self._refused: set[str] = set()
+        self.uris: dict[str, str] = {}  # where the features of a shard were found or kept, by its digest
 
     def uri(self, shard_digest: str) -> str:
         """Return where the features of a pack shard are."""
@@ -80,6 +83,7 @@ class FeatureCache:
                 return None
             arrays = self._read(uri, self._schema)
             if arrays is not None:
+                self.uris[shard_digest] = uri
                 is_complete = len(arrays["ids"]) == len(arrays["features"])
                 return arrays["features"] if is_complete and np.array_equal(arrays["ids"], ids) else None
         return None
@@ -103,6 +107,7 @@ class FeatureCache:
         data = write_npz({"ids": ids, "features": features})
         for uri in self._copies(shard_digest):
             if uri not in self._refused:
+                self.uris[shard_digest] = uri
                 share_bytes(self._storage, uri, data)
                 return
 
@@ -163,6 +168,7 @@ def collect_features(
         labels=labels,
         ids=tuple(id.decode() for id in ids),
         work=FeatureWork(forwarded=forwarded, cached=len(labels) - forwarded),
+        uris=tuple(cache.uris.values()),
     )
 
 

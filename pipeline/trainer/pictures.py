@@ -98,7 +98,6 @@ def collect_pictures(
     groups = read_groups(workspace.storage, index)
     validates = choose_validation(plain, groups, spec, read_validation(workspace.storage, index))
     trains = np.ones(len(plain.ids), np.bool_) if validates is None else ~validates
-    cache = _open_cache(workspace, spec)
     return TrainingPictures(
         training=(
             np.concatenate([part.features[trains] for part in parts]),
@@ -110,7 +109,7 @@ def collect_pictures(
             cached=sum(part.work.cached for part in parts),
         ),
         first=plain.features[:NUM_FIRST],
-        feature_uris=tuple(cache.uri(shard.digest) for shard in index.shards),
+        feature_uris=plain.uris,
         ids=tuple(itertools.compress(plain.ids, trains)),
         groups=groups,
     )

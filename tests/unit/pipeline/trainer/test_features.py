@@ -11,7 +11,7 @@ import pytest
 from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import FeatureFolder
-from pipeline.npz import write_npz
+from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_first_pixels
 
@@ -146,7 +146,11 @@ def test_a_damaged_cache_file_is_refused_by_name_and_made_again(
     assert again.features[:, 0].tolist() == list(range(9))
     assert again.work == FeatureWork(forwarded=5, cached=4)
     assert f"{uri} is refused" in caplog.text
-    assert bucket.collect(FakeNetwork(lives=0)).features[:, 0].tolist() == list(range(9))
+    later = bucket.collect(FakeNetwork(lives=0))
+    assert later.features[:, 0].tolist() == list(range(9))
+    assert later.uris == again.uris
+    assert later.uris[0] != uri
+    assert read_npz(bucket.storage.local_path(later.uris[0]))["features"][:, 0].tolist() == list(range(5))
     assert path.read_bytes() == bytes(data)  # jobs replace nothing
 
 
