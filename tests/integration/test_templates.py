@@ -16,13 +16,14 @@ import pytest
 import tensorflow as tf
 
 from pipeline.artifacts.training import FeatureWork, TrainingRecord
-from pipeline.artifacts.workspace import JobDirectory
+from pipeline.artifacts.workspace import JobDirectory, Workspace
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.local import LocalBackend, stop_all_jobs
 from pipeline.engine.settings import EngineSettings
 from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
 from pipeline.submission.package import MODULE, build_package
+from pipeline.submission.staged_head import stage_head_text
 from pipeline.tflite.manifest import check_tflite
 from tests.fakes.clock import wait_for
 from tests.integration.kinds_of_pictures import pictures
@@ -167,6 +168,21 @@ def test_other_labels_need_a_template_and_no_trunk(first: Ran, bucket: Bucket, t
     assert job.record.work.forwarded == 0
     assert len(bucket.shared("light", ".tflite")) == 1
     assert other.run("other-labels-again").record.tensorflow == ()
+
+
+def test_a_head_module_is_exported_afresh_and_the_job_says_so(first: Ran, bucket: Bucket) -> None:
+    text = b"import keras as k\ndef build_head(width, classes):\n"
+    text += b"    softmax = k.layers.Dense(classes, 'softmax')\n"
+    text += b"    return k.Sequential([k.Input((width,)), softmax])\n"
+    head = stage_head_text(Workspace(bucket.storage, "gs://graft"), text, origin="head.py")
+    job = bucket.run("module", "--head-module", head.uri)
+    assert job.imported == ["keras", "tensorflow"]
+    assert job.record.tensorflow == (f"The head is built by {head.uri}",)
+    assert f"This job needs TensorFlow: The head is built by {head.uri}" in job.log
+    assert job.record.work == FeatureWork(forwarded=0, cached=40)
+    assert job.record.tflite is None
+    outputs = answers(bucket.root / "jobs" / "module" / "model")["pixels.outputs"]
+    assert outputs.sum(1) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_job_in_the_sandbox_shares_template_and_trunk(first: Ran, bucket: Bucket, tmp_path: Path) -> None:
