@@ -79,7 +79,7 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_what_is_forgotten_while_a_run_cleans_is_not_in_what_the_run_ends_with(
+def test_a_run_leaves_out_what_is_forgotten_while_it_cleans_or_the_takedown_names_its_version(
     make: Callable[[int], Toys], number: int
 ) -> None:
     toys = make(number)
@@ -94,7 +94,8 @@ def test_what_is_forgotten_while_a_run_cleans_is_not_in_what_the_run_ends_with(
     for picture, versions in zip((first, second), named, strict=True):
         assert isinstance(versions, dict)
         later = {str(made), str(latest)} - {before}
-        assert not later & toys.holding(picture), "what the run ends with is without it"
+        # The run may have ended before the takedown began: then the takedown tells of its version.
+        assert later & toys.holding(picture) <= set(versions), "a version holds it that nobody is told of"
         assert before in versions
 
 
