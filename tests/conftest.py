@@ -38,10 +38,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(MARKED_FOLDERS[folder])
+    if not os.environ.get("GRAFT_SOAK"):
+        _leave_out(config, items, [item for item in items if "soak" in item.keywords])
     if not CHROMIUM.exists():  # `make test-browser` and .ci/run install it, or fail
-        out = [item for item in items if "chromium" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
+        _leave_out(config, items, [item for item in items if "chromium" in getattr(item, "fixturenames", ())])
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], out: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

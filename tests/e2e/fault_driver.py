@@ -112,8 +112,8 @@ class FaultRun:
         """Return when the step is at work, and cannot go on until `release`."""
         {
             "train": self._hold_training,
-            "evaluate": lambda: self._hold_worker("/models/", inside=False),
-            "create_version": lambda: self._hold_worker(f"/models/{self.model}/{self.version}."),
+            "evaluate": lambda: self._hold_trunks("train"),
+            "create_version": lambda: self._hold_trunks("evaluate"),
             "promote": self._hold_turn,
         }[step]()
         if step == "evaluate":
@@ -131,21 +131,18 @@ class FaultRun:
 
         self._freeze(wait_until(trainers, seconds=30, what="training process"))
 
-    def _hold_worker(self, place: str, *, inside: bool = True) -> None:
-        """Stop a worker before its model is loaded, which takes a light one a fraction of a second."""
+    def _hold_trunks(self, before: str) -> None:
+        """Stop what loads heads and predicts, once the task before has ended."""
+        self.wait_task(before, "success", seconds=300)
+        self._freeze(wait_until(self.trunks, seconds=30, what="trunk"))
 
-        def find() -> list[psutil.Process]:
-            return self.workers(place, inside=inside)
-
-        self._freeze(wait_until(find, seconds=STEP_SECONDS, what="model worker", pause=0.005))
-
-    def workers(self, place: str, *, inside: bool = True) -> list[psutil.Process]:
-        """Return the engine's model workers whose model is at a place, or is not."""
+    def trunks(self) -> list[psutil.Process]:
+        """Return the processes that serve the models of all runs."""
         found = []
         for process in self.engine_process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 command = " ".join(process.cmdline())
-                if WORKER in command and (place in command) == inside:
+                if WORKER in command and "/trunks/" in command:
                     found.append(process)
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ import pytest
 
 from tests.e2e.conftest import ClassifierDag, Stack, wait_until
 
-SOAK = bool(os.environ.get("GRAFT_SOAK"))
-COUNT = 20 if SOAK else 2
+COUNT = 20
 MAX_PSS_BYTES = 6_000_000_000
 SAMPLE_SECONDS = 3
 
@@ -57,7 +55,8 @@ def measured(stack: Stack) -> Iterator[Memory]:
         memory.join()
 
 
-@pytest.mark.timeout(5400 if SOAK else 900)
+@pytest.mark.soak
+@pytest.mark.timeout(5400)
 def test_classifiers_that_are_triggered_at_once_all_end_green(
     stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,7 +73,7 @@ def test_classifiers_that_are_triggered_at_once_all_end_green(
             states.update({dag.name: str(api.run_state(dag.name, run)) for dag, run in runs.items()})
             return all(state in ("success", "failed") for state in states.values())
 
-        wait_until(ended, seconds=5000 if SOAK else 800, what="end of every run", pause=3)
+        wait_until(ended, seconds=5000, what="end of every run", pause=3)
     failed = {
         dag.name: dag.states(runs[dag]) | {"note": {dag.note(runs[dag])}}
         for dag in dags

@@ -1,6 +1,6 @@
 """Everything that can happen to a run, at each step that costs or serves; docs/operators.md has the table.
 
-A cell holds the step in its middle (the training process or model worker is stopped, the turn to promote is
+A cell holds the step in its middle (the training process or the trunk is stopped, the turn to promote is
 taken), lets the fault happen, and checks the engine's records: no second paid job, no leaked job, no green
 task over a dead job, no half-deployed version. `GRAFT_SOAK=1` runs all cells, otherwise a sample of them.
 """
@@ -123,7 +123,7 @@ def cause(fault: str, run: FaultRun, step: str) -> None:
     elif fault.startswith("mark_failed"):
         run.set_task_state(step, "failed")
     elif fault == "kill_training_process":
-        for process in run.frozen or run.workers(f"/models/{run.dag_id}/{run.default_before}."):
+        for process in run.frozen or run.trunks():
             process.kill()
 
 

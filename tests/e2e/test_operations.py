@@ -113,6 +113,7 @@ def kill_after(stack: Stack, seconds: float, *arguments: str) -> int:
     return process.wait(30)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 class TestBackup:
     def test_a_backup_under_load_restores_on_an_empty_machine(self, older: Stack, tmp_path: Path) -> None:
