@@ -81,8 +81,9 @@ class ManifestRow:
         return self.status is RowStatus.KEPT
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """Return plain JSON values on one level."""
+        """Return plain JSON values on one level; a later field has its key only where it has a value."""
         own = {name: getattr(self, name) for name in _OWN_FIELDS}
+        own = {name: value for name, value in own.items() if value is not None or name not in LATER_FIELDS}
         decoded = NOT_DECODED if self.fingerprint is None else self.fingerprint.to_dict()
         return {**own, **self.provenance.to_dict(), **decoded}
 
@@ -127,8 +128,8 @@ def version_of(rows: Iterable[ManifestRow], classes: Sequence[str]) -> str:
     digest = hashlib.sha256(_canonical(list(classes)))
     for row in rows:
         value = row.to_dict()
-        named = {name: value[name] for name in DIGEST_FIELDS}
-        later = {name: value[name] for name in LATER_FIELDS if value[name] is not None}
+        named = {name: value.get(name) for name in DIGEST_FIELDS}
+        later = {name: value[name] for name in LATER_FIELDS if value.get(name) is not None}
         digest.update(_canonical({**named, **later}))
     return f"d_{digest.hexdigest()[:12]}"
 

@@ -51,7 +51,8 @@ def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, l
     for model, versions in stored.items():
         if is_staging(model):
             continue
-        registered = {resource_id(version) for version in engine.list_versions(model)}
+        versions_there = engine.list_versions(model) if model in models else []
+        registered = {resource_id(version) for version in versions_there}
         candidates = [name for name in versions if model not in models or name in copies.get(model, ())]
         if missing := [name for name in candidates if name not in registered]:
             lost[model] = missing

@@ -20,6 +20,7 @@ from pipeline.errors import (
     FailedPrecondition,
     Internal,
     InvalidArgument,
+    LostHead,
     NotFound,
     ObjectNotFound,
     PermissionDenied,
@@ -59,6 +60,7 @@ CODES: dict[type[ApiError], Code] = {
     Unimplemented: Code(501, "UNIMPLEMENTED", 12),
     Unavailable: Code(503, "UNAVAILABLE", 14),
     DatabaseUnavailable: Code(503, "UNAVAILABLE", 14),
+    LostHead: Code(503, "UNAVAILABLE", 14),
     DeadlineExceeded: Code(504, "DEADLINE_EXCEEDED", 4),
 }
 

@@ -117,7 +117,8 @@ class TestSpec:
             reject_unlike=0.2,
         )
         same = {field.name for field in fields(spec) if getattr(spec, field.name) == field.default}
-        assert same == {"head_module", "warm_start", "job_dir"}
+        # `validation` says that the source names what validates, in place of a fraction.
+        assert same == {"head_module", "validation", "warm_start", "job_dir"}
 
 
 class TestRecord:
@@ -142,7 +143,7 @@ class TestRecord:
     def test_its_keys_are_the_published_ones(self) -> None:
         keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
         keys += " calibration cross_validation features work light package classes parameters seconds"
-        keys += " cpu_seconds format"
+        keys += " cpu_seconds tensorflow format"
         assert set(self.FULL.to_dict()) == set(keys.split())
 
     def test_a_record_of_before_there_were_formats_is_read(self) -> None:

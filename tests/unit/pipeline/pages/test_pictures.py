@@ -57,7 +57,7 @@ class TestBrowsing:
         assert count_reasons(found) == [("truncated", 20, "the file ends before the picture does")]
 
     def test_the_manifest_is_read_once(self, fleet: Fleet) -> None:
-        for cache in (2, 1):  # the manifest, and each time the takedowns
+        for cache in (3, 1):  # the manifest, the description with its digest, and each time the takedowns
             fleet.storage.counts.clear()
             read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
             assert fleet.storage.counts["read"] == cache
