@@ -48,7 +48,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     Unauthenticated  PermissionDenied  ResourceExhausted  Unimplemented  Unavailable
     DeadlineExceeded  Internal
     Aborted  Cancelled
-    DamagedModel  DatabaseUnavailable
+    DamagedModel  DatabaseUnavailable  LostHead
 """
 
 from __future__ import annotations

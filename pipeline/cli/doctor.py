@@ -94,6 +94,7 @@ def check_packages(_: Settings) -> Iterator[Finding]:
 
     wrong = []
     wanted = [Requirement(text) for text in requires("graft") or []]
+    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
     for requirement in wanted:
         try:
             installed = version(requirement.name)

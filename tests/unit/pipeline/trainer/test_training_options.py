@@ -48,6 +48,7 @@ class TestGivenValidation:
             labels=np.array([0, 0, 1, 1]),
             ids=("a", "b", "c", "d"),
             work=FeatureWork(forwarded=0, cached=0),
+            uris=(),
         )
 
     def test_is_what_the_pack_index_names(self) -> None:
