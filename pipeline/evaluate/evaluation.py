@@ -179,22 +179,15 @@ def _compare(
         tested.classes, champion.classes or (), labels=labels, champion_labels=champion_labels
     )
     relabelled = describe_relabelled(others, labels, champion_labels)
+    changed = f"classes changed: {changes.text}" if changes else ""
+    notes = (_note(champion, metrics, tested, len(trained_on)), changed, relabelled)
     differences = measure_differences(answers, others, evaluation.candidate, metrics)
     return replace(
         evaluation,
         champion_version=champion.version,
         champion_job=champion.job,
         champion=metrics,
-        note="; ".join(
-            filter(
-                None,
-                (
-                    _note(champion, metrics, tested, len(trained_on)),
-                    f"classes changed: {changes.text}" if changes else "",
-                    relabelled,
-                ),
-            )
-        ),
+        note="; ".join(filter(None, notes)),
         comparison=replace(compare_answers(answers, others), differences=differences),
         shared=compare_shared(
             answers,

@@ -101,14 +101,9 @@ def back_up(
     )
     folder.write(snapshot)
     return BackupResult(
-        snapshot=name,
-        target=folder.uri,
-        files=len(home) + len(objects),
-        bytes=snapshot.num_bytes,
-        files_read=run.num_read,
-        seconds=round(time.monotonic() - began, 3),
-        has_secrets=with_secrets,
-    )
+        snapshot=name, target=folder.uri, files=len(home) + len(objects), bytes=snapshot.num_bytes,
+        files_read=run.num_read, seconds=round(time.monotonic() - began, 3), has_secrets=with_secrets,
+    )  # fmt: skip
 
 
 def _check(settings: Settings, folder: BackupFolder, *, with_secrets: bool) -> None:

@@ -77,15 +77,9 @@ def export_template(request: ExportRequest, folder: Path) -> None:
     )
     unlike = unlike if request.rejects_unlike else 0.0
     placeholders = export_model(
-        folder,
-        build_network=build,
-        head=head,
-        spec=backbone.spec,
-        classes=request.classes,
-        reject_below=below,
-        novelty=novelty,
-        reject_unlike=unlike,
-    )
+        folder, build_network=build, head=head, spec=backbone.spec, classes=request.classes,
+        reject_below=below, novelty=novelty, reject_unlike=unlike,
+    )  # fmt: skip
     numbers = model_numbers(head, novelty, reject_below=below, reject_unlike=unlike)
     data = (folder / TEMPLATE).read_bytes()
     offsets = find_offsets(

@@ -104,13 +104,8 @@ class Versions:
                 session, OperationType.CREATE_VERSION, model_name, body.name, labels=body.labels
             )
         if body.runtime_version not in (None, runtime.name):
-            log.info(
-                "%s/%s is of runtime %s; %s serves it.",
-                model_name,
-                body.name,
-                body.runtime_version,
-                runtime.name,
-            )
+            runtimes = f"{body.runtime_version}; {runtime.name} serves it"
+            log.info("%s/%s is of runtime %s.", model_name, body.name, runtimes)
         self._router.refuse(model_name, body.name, f"Version {body.name} is {VersionState.CREATING}.")
         self._operations.spawn(operation, self._rollout.finish_creation)
         return self._operations.resource(operation)
