@@ -127,6 +127,19 @@ class TestSavedModels:
             tf.saved_model.load(str(tmp_path))
         assert load(tmp_path).predict([[3]], "serving_default") == [{"y": [6.0]}]
 
+    def test_a_model_of_keras_3_whose_signature_is_a_function_of_its_own_has_its_variables(self, tmp_path):
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(inputs))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="values")])
+        def serve(values):
+            return {"outputs": model(values)}
+
+        tf.saved_model.save(model, str(tmp_path), signatures=serve)
+        values = [[0.1, 0.2, 0.3]]
+        [answer] = load(tmp_path).predict([{"values": values[0]}], "serving_default")
+        assert answer["outputs"] == pytest.approx(model(np.float32(values)).numpy()[0].tolist(), abs=1e-6)
+
     def test_a_model_without_a_signature_is_refused(self, tmp_path):
         tf.saved_model.save(tf.Module(), str(tmp_path))
         with pytest.raises(ValueError, match="the model has no signature"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +27,7 @@ from pipeline.tflite.manifest import is_graft_model
 log = logging.getLogger(__name__)
 
 Session: TypeAlias = "tf.compat.v1.Session"
+Objects: TypeAlias = "tf.Module"
 
 # The lines of TensorFlow's errors that say where in which graph, and the marks before those that say what.
 NOISE = re.compile(
@@ -55,13 +56,60 @@ def load_saved_model(directory: Path, limits: WorkerLimits) -> LoadedModel:
     session = tf.compat.v1.Session(graph=tf.Graph())
     with session.graph.as_default():
         meta = tf.compat.v1.saved_model.load(session, [SERVE], str(directory))
+    definitions = {name: each for name, each in meta.signature_def.items() if name not in LOAD_SIGNATURES}
     signatures: dict[str, Signature] = {
-        name: GraphSignature(session, signature)
-        for name, signature in meta.signature_def.items()
-        if name not in LOAD_SIGNATURES
+        name: GraphSignature(session, each) for name, each in definitions.items()
     }
+    if not _is_restored(session):
+        signatures = _load_objects(directory, signatures)
     log.info("Loaded %s in %.2f s.", sorted(signatures), time.perf_counter() - started)
     return LoadedModel(signatures, limits, is_ours=is_graft_model(directory))
+
+
+def _is_restored(session: Session) -> bool:
+    """Return whether every variable of the graph has a value.
+
+    `tf.saved_model.save` of a model of Keras 3 stores its variables under the names of copies: only the
+    objects beside the graph tell which belongs to which.
+    """
+    with session.graph.as_default():
+        handles = [op.outputs[0] for op in session.graph.get_operations() if op.type == "VarHandleOp"]
+        used = [handle for handle in handles if handle.consumers()]
+        states = [tf.raw_ops.VarIsInitializedOp(resource=handle) for handle in used]
+    return all(session.run(states))
+
+
+def _load_objects(directory: Path, signatures: Mapping[str, Signature]) -> dict[str, Signature]:
+    """Return the signatures with the objects of the model; those of its graph where it has none to load."""
+    try:
+        objects = tf.saved_model.load(str(directory), tags=[SERVE])
+    except Exception as error:  # of Keras 2, or of no Keras: what the graph needs may have its values
+        log.warning("Some variables have no value, and the model's objects cannot be loaded: %s", error)
+        return dict(signatures)
+    return {name: ObjectSignature(objects, name, each.inputs) for name, each in signatures.items()}
+
+
+class ObjectSignature:
+    """One signature of a model that is loaded with its objects.
+
+    Args:
+        objects: What was loaded; it keeps the variables alive.
+        name: The signature's name.
+        inputs: Its inputs.
+    """
+
+    def __init__(self, objects: Objects, name: str, inputs: Sequence[InputSpec]) -> None:
+        self._objects = objects
+        self._function = objects.signatures[name]
+        self.inputs = inputs
+
+    def run(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the outputs by their aliases."""
+        try:
+            outputs = self._function(**{alias: tf.constant(array) for alias, array in arrays.items()})
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise PredictionFailed(reason(error)) from error
+        return {alias: value.numpy() for alias, value in outputs.items()}
 
 
 class GraphSignature:
