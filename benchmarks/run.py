@@ -39,13 +39,13 @@ def measure() -> str:
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as folder:
         environ = {**os.environ, "GRAFT_HOME": folder, "GRAFT_CLASSIFIERS": ""}
         try:
-            status = _graft(environ, "up")
+            status = graft_json(environ, "up")
             with Meter(folder) as meter:
                 time.sleep(IDLE_SECONDS)
             idle = meter.total() / IDLE_SECONDS
             first, again = (_measure_run(environ, status, folder) for _ in range(2))
         finally:
-            _graft(environ, "down")
+            graft_json(environ, "down")
     steps = list(dict.fromkeys([*first.steps, *again.steps]))
     rows = [f"| {step} | {first.steps.get(step, 0):.1f} | {again.steps.get(step, 0):.1f} |" for step in steps]
     rows.append(f"| all | {first.total:.1f} | {again.total:.1f} |")
@@ -132,7 +132,7 @@ def split_by_step(
 
 def _measure_run(environ: dict[str, str], status: dict, folder: str) -> RunCost:
     with Meter(folder) as meter:
-        run_id = _graft(environ, "run", "surfaces")["run_id"]
+        run_id = graft_json(environ, "run", "surfaces")["run_id"]
     airflow = status["airflow"]
     api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
     tasks = [task for task in api.task_instances("surfaces", run_id) if task.started and task.ended]
@@ -142,7 +142,8 @@ def _measure_run(environ: dict[str, str], status: dict, folder: str) -> RunCost:
     return RunCost(costs, meter.samples[-1][0] - meter.samples[0][0])
 
 
-def _graft(environ: dict[str, str], *arguments: str) -> dict:
+def graft_json(environ: dict[str, str], *arguments: str) -> dict:
+    """Run a command of graft and return what it prints as JSON."""
     command = [GRAFT, *arguments, "--json"]
     done = subprocess.run(
         command, env=environ, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False

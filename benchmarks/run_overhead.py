@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 
+from benchmarks.run import graft_json
 from pipeline.airflow_api import AirflowApi
 
-GRAFT = str(Path(sys.executable).with_name("graft"))
-COMMAND_SECONDS = 900
 IDLE_SECONDS = 20
 SECTION = """## What Airflow costs a run
 
@@ -38,7 +34,7 @@ def measure() -> str:
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "GRAFT_HOME": folder, "GRAFT_CLASSIFIERS": ""}
         try:
-            status = _graft(environ, "up")
+            status = graft_json(environ, "up")
             scheduler = _find_scheduler(status)
             idle = _cpu_of_idle(scheduler)
             rows = [_measure_run(environ, status, scheduler, idle, "first")]
@@ -46,19 +42,8 @@ def measure() -> str:
                 name = f"nothing new, {number}"
                 rows.append(_measure_run(environ, status, scheduler, idle, name, "--if-changed"))
         finally:
-            _graft(environ, "down")
+            graft_json(environ, "down")
     return "\n".join([SECTION, *rows, "", NOTES.format(load=os.getloadavg()[1], idle=idle)])
-
-
-def _graft(environ: dict[str, str], *arguments: str) -> dict:
-    command = [GRAFT, *arguments, "--json"]
-    done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
-    document: dict = json.loads(done.stdout)
-    return document
 
 
 def _find_scheduler(status: dict) -> psutil.Process:
@@ -81,7 +66,7 @@ def _measure_run(
     environ: dict[str, str], status: dict, scheduler: psutil.Process, idle: float, name: str, *options: str
 ) -> str:
     before = _cpu(scheduler)
-    run_id = _graft(environ, "run", "surfaces", *options)["run_id"]
+    run_id = graft_json(environ, "run", "surfaces", *options)["run_id"]
     spent = _cpu(scheduler) - before
     airflow = status["airflow"]
     api = AirflowApi(airflow["url"], airflow["username"], airflow["password"])
