@@ -173,6 +173,7 @@ def _build_version(
     _treat_small_classes(state)
     _split(state)
     _apply_window(state)
+    _mark_validation(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
     state.warnings += check_levels(state.rows, levels)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
@@ -343,7 +344,6 @@ def _split(state: CleanState) -> None:
     check_split(members, splits, state.classes)
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
-    _mark_validation(state)
     state.warnings += _describe_given_split(state)
 
 

@@ -152,6 +152,18 @@ class TestGivenValidation:
         with pytest.raises(SplitError, match="all training pictures of bee are in the validation part"):
             fetch_and_clean(self.classifier(root, validation="given"), storage)
 
+    def test_a_window_that_leaves_only_judges_is_refused(
+        self, tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = self.split_folder(tmp_path / "toys", "train", "test")
+        fetch_and_clean(self.classifier(root), storage)
+        folder_of(root / "val", {"ant": 8, "cat": 8}, first=900)
+        monkeypatch.setattr("pipeline.datasets.fetch.utc_now", lambda: "2099-01-01T00:00:00+00:00")
+        value = self.classifier(root, validation="given").to_dict()
+        value["dataset"]["window"] = {"pictures": 16, "min_test": 16}
+        with pytest.raises(SplitError, match="all training pictures of ant, cat are in the validation part"):
+            fetch_and_clean(Classifier.from_dict(value), storage)
+
     def test_excludes_a_fraction(self, toys: Path) -> None:
         with pytest.raises(ConfigError, match="are alternatives; keep one of them"):
             self.classifier(toys, validation="given", validation_fraction=0.2)
