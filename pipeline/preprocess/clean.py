@@ -9,21 +9,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pipeline.artifacts.dataset import read_latest
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import Manifest, ManifestRow, RowStatus, version_of
-from pipeline.artifacts.split_registry import SEARCH, SplitAssignment, SplitRegistry
+from pipeline.artifacts.split_registry import SEARCH, SplitRegistry
 from pipeline.artifacts.steps import CleanResult
-from pipeline.artifacts.takedowns import Takedown, read_takedowns
+from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.workspace import DatasetFolder, Workspace
 from pipeline.config import Classifier
-from pipeline.errors import EmptyDataset, SplitError
+from pipeline.errors import EmptyDataset
 from pipeline.pixels.conversion import CONVERTED, REMEDIES, name_format
 from pipeline.pixels.spec import FORMATS
 from pipeline.preprocess.cards.card import describe_version
+from pipeline.preprocess.clean_state import CleanState
 from pipeline.preprocess.decisions import (
     apply_decisions,
     apply_takedowns,
@@ -39,85 +40,13 @@ from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
 from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails, picture_reader
+from pipeline.preprocess.sides import check_given_split, choose_sides
 from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
-from pipeline.preprocess.split import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Member,
-    check_split,
-    split_at_random,
-    split_by_hash,
-)
-from pipeline.preprocess.window import apply_window, describe_window
+from pipeline.preprocess.split import TEST
 
 log = logging.getLogger(__name__)
 
 MAX_LOOKS = 200  # files that are looked at for an error's text
-
-
-@dataclass(slots=True, kw_only=True)
-class CleanState:
-    """A dataset version in the making; each step reads it and leaves its result in it.
-
-    Args:
-        workspace: Where blobs, indexes and versions are.
-        classifier: How to split, and the classes if it lists them.
-        fetched: The fetched pictures, in source order.
-        has_given_split: True if a source brings its own test set.
-        classes: The label of class 0, of class 1, and so on.
-        warnings: What a reader of the card should know.
-        rows: The version's rows so far.
-        decoded: Pictures that were decoded.
-        registry: Assignments of earlier versions as they are stored.
-        assigned: Those of them that the split keeps to; all but the pictures that were taken down.
-        grouping: Groups of near duplicates.
-        takedowns: The pictures that were taken down when the version was begun.
-        decisions: The file of decisions as it was then.
-    """
-
-    workspace: Workspace
-    classifier: Classifier
-    fetched: Sequence[FetchedRow]
-    has_given_split: bool
-    classes: Sequence[str]
-    warnings: list[str]
-    rows: list[ManifestRow] = field(default_factory=list)
-    decoded: int = 0
-    registry: list[SplitAssignment] = field(default_factory=list)
-    assigned: list[SplitAssignment] = field(default_factory=list)
-    grouping: Grouping = field(default_factory=Grouping)
-    takedowns: Sequence[Takedown] = ()
-    decisions: bytes | None = None
-
-    @property
-    def folder(self) -> DatasetFolder:
-        """The dataset's."""
-        return self.workspace.dataset(self.classifier.name)
-
-    @property
-    def is_outdated(self) -> bool:
-        """True if a picture was taken down since the version was begun."""
-        return read_takedowns(self.folder) != self.takedowns
-
-    @property
-    def method(self) -> str:
-        """How the version is split: a test set that a source brings is kept, unless the split is random."""
-        method = self.classifier.dataset.split.method
-        return "given" if method == "hash" and self.has_given_split else method
-
-    @property
-    def is_sticky(self) -> bool:
-        """True if the split keeps to the assignments of earlier versions."""
-        return self.method != "random"
-
-    @property
-    def given_sides(self) -> dict[int, str | None]:
-        """The side that the source gives each picture, by position; None where it is open."""
-        if self.method != "given":
-            return {}
-        sides = {None: None, TEST: TEST}
-        return {row.position: sides.get(row.given_split, TRAIN) for row in self.fetched}
 
 
 def build_dataset_version(
@@ -165,15 +94,13 @@ def _build_version(
         classes=classifier.dataset.order_classes(row.label for row in entries),
         warnings=[*head.statements, *_describe_conversions(head.converted)],
     )
-    _check_given_split(state)
+    check_given_split(state)
     _examine(state)
     _apply_decisions(state)
     _filter(state)
     _group(state)
     _treat_small_classes(state)
-    _split(state)
-    _apply_window(state)
-    _mark_validation(state)
+    choose_sides(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
     state.warnings += check_levels(state.rows, levels)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
@@ -194,14 +121,6 @@ def _build_version(
 def _describe_conversions(converted: Mapping[str, int]) -> list[str]:
     counts = ", ".join(f"{count} {format}" for format, count in sorted(converted.items()))
     return [f"converted: {counts}, to PNG"] if converted else []
-
-
-def _check_given_split(state: CleanState) -> None:
-    if state.method == "given" and not state.has_given_split:
-        raise SplitError(
-            "`dataset.split.method` is given, but no source brings a test set: a folder or an archive with "
-            "`train` and `test`, each with the class folders. Without one write `method: hash`."
-        )
 
 
 def _examine(state: CleanState) -> None:
@@ -326,73 +245,6 @@ def _treat_small_classes(state: CleanState) -> None:
         *sorted(labels - set(state.classes)),
     ]
     _check_classes(state)
-
-
-def _split(state: CleanState) -> None:
-    """Give each kept picture its side."""
-    config = state.classifier.dataset.split
-    kept = [row for row in state.rows if row.group is not None]
-    members = [Member(label=row.label, group=row.group or "") for row in kept]
-    if not state.is_sticky:
-        splits = split_at_random(len(kept), fraction=config.test_fraction, seed=config.seed)
-    else:
-        by_group = split_by_hash(
-            members, state.classes, assigned=state.grouping.splits,
-            fraction=config.test_fraction, salt=str(config.seed),
-        )  # fmt: skip
-        splits = [by_group[member.group] for member in members]
-    check_split(members, splits, state.classes)
-    by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
-    state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
-    state.warnings += _describe_given_split(state)
-
-
-def _apply_window(state: CleanState) -> None:
-    """Leave out what is older than the window; each class must still train and test."""
-    window = state.classifier.dataset.window
-    if window is None:
-        return
-    state.rows = apply_window(state.rows, window)
-    kept = [row for row in state.rows if row.is_kept and row.split is not None]
-    members = [Member(label=row.label, group=row.group or "") for row in kept]
-    check_split(members, [row.split or "" for row in kept], state.classes)
-    state.warnings += describe_window(state.rows)
-
-
-def _mark_validation(state: CleanState) -> None:
-    """Let the training pictures of the sources' validation parts judge, if the classifier wants that."""
-    if state.classifier.model.validation != "given":
-        return
-    positions = {row.position for row in state.fetched if row.given_split == VALIDATION}
-    state.rows = [
-        replace(row, role=VALIDATION) if row.position in positions and row.split == TRAIN else row
-        for row in state.rows
-    ]
-    if not any(row.role for row in state.rows):
-        raise SplitError(
-            "`model.validation` is given, but no source brings a validation part: a folder `val`, `valid` or "
-            "`validation` beside `train`, or such a column. Without one set `validation_fraction` instead."
-        )
-    trained = {row.label for row in state.rows if row.split == TRAIN and row.role is None}
-    missing = [label for label in state.classes if label not in trained]
-    if missing:
-        raise SplitError(
-            f"all training pictures of {', '.join(missing)} are in the validation part of their source; "
-            "`model.validation: given` leaves none to train on. Add some, or set `validation_fraction`."
-        )
-
-
-def _describe_given_split(state: CleanState) -> list[str]:
-    """Return where the version does not follow the split of its sources."""
-    if state.method == "random" and state.has_given_split:
-        return ["given_split: `split.method` is random, so the test set that a source brings is not kept"]
-    given_sides = state.given_sides
-    moved = sum(
-        row.split is not None and given_sides.get(row.position) not in (None, row.split) for row in state.rows
-    )
-    if not moved:
-        return []
-    return [f"given_split: {moved} pictures stay on the side that an earlier version put them on"]
 
 
 def _describe_formats(state: CleanState, labels: Collection[str]) -> str:
