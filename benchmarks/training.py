@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import TrainingRecord
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.table import find_backbone
 from pipeline.config import Classifier

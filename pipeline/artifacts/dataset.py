@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from pipeline.artifacts.codec import as_object, build_record, strip_format
-from pipeline.artifacts.workspace import DatasetFolder, DatasetVersionFolder
+from pipeline.artifacts.folders import DatasetFolder, DatasetVersionFolder
 from pipeline.errors import ObjectNotFound
 from pipeline.types import JsonObject, JsonValue
 

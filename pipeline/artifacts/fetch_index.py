@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, fields
 from heapq import merge
 
 from pipeline.artifacts.codec import as_object, build_record, strip_format
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
-from pipeline.artifacts.workspace import DatasetFolder
 from pipeline.storage import Storage
 from pipeline.types import JsonObject, JsonValue
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pipeline.artifacts.codec import build_record
 from pipeline.artifacts.fingerprint import FINGERPRINT_KEYS, ImageFingerprint
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.integrity import damaged
 from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
-from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.errors import ObjectNotFound, RecordInvalid
 from pipeline.types import JsonObject, JsonValue
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.record import Record
-from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.errors import ObjectNotFound
 
 TIMEOUT = "timeout"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.fingerprint import FINGERPRINT_KEYS, ImageFingerprint
-from pipeline.artifacts.workspace import DatasetFolder
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.errors import ObjectNotFound, RecordInvalid
 from pipeline.types import JsonObject, JsonValue
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.artifacts.codec import as_object, build_record
-from pipeline.artifacts.workspace import DatasetFolder
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.errors import ObjectNotFound
 
 

@@ -8,7 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TypeAlias
 
 from pipeline.artifacts.codec import strip_format
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.folders import JobDirectory
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
 from pipeline.types import JsonDict
 

@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from pipeline.artifacts.fetch_index import FetchedRow, FetchHead, RowSpool, write_index
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.steps import FetchResult
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier, SourceConfig
 from pipeline.config.labels import normalize_label
 from pipeline.datasets.download import Downloads, Outcome, utc_now

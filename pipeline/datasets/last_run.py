@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.folders import DatasetFolder
+from pipeline.artifacts.workspace import Workspace
 from pipeline.types import JsonObject
 
 

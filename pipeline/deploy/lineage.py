@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.gate import GateDecision, Override
 from pipeline.artifacts.model_record import (
     Approval,
@@ -17,7 +18,6 @@ from pipeline.artifacts.model_record import (
     read_lineage,
 )
 from pipeline.artifacts.record import Record
-from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.config import PROJECT_ROOT, Classifier
 
 

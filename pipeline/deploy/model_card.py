@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import yaml
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import DatasetReference, Lineage
 from pipeline.artifacts.training import CrossValidation, TrainingRecord
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory
 from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.report import evaluation_report

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
 from pipeline.artifacts.metrics import Number
 from pipeline.artifacts.record import Record
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.trace import find_version
 from pipeline.errors import PlatformError
 from pipeline.evaluate.evaluation import evaluate_model

@@ -11,9 +11,10 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.history import read_history, served_before
 from pipeline.artifacts.model_record import read_lineage
-from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.staging import delete_empty_model, discard_staged
 from pipeline.evaluate.ratchet import best_served
 from pipeline.ml_engine.protocol import MLEngine, default_version, resource_id

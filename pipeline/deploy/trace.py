@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
+from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
 from pipeline.artifacts.gate import Override, Rule
 from pipeline.artifacts.history import HistoryEvent, read_history
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import Approval, DatasetReference, Lineage, Requirements, read_lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import EvaluationSummary
-from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.version import model_directories
 from pipeline.errors import PlatformError
 from pipeline.evaluate.slices import slice_value

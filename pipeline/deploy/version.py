@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Mapping
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.model_record import Lineage, read_lineage
-from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.staging import is_staging, model_to_deploy_to
 from pipeline.ml_engine.protocol import MLEngine, default_version, label_value, resource_id
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import read_info
+from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
 from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import read_labels, read_lineage
-from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.predictions import PredictionJob
 from pipeline.storage import Storage

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.artifacts.evaluation import Evaluation, Reference, SplitChanges
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.metrics import Metrics
-from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.errors import EvaluationError, LabelMapMismatch
 from pipeline.evaluate.champion import Champion, ChampionPictures, read_champion_pictures, read_split_method
 from pipeline.evaluate.predictions import (

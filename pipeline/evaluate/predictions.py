@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
-from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.errors import EvaluationError, PredictionJoinError
 from pipeline.ml_engine.resources import Job
 from pipeline.storage import Storage

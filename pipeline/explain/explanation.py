@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory, ModelDirectory
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.model_record import Lineage
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.version import find_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound
 from pipeline.explain.activation import ActivationMap

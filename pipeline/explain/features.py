@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.takedowns import read_takedowns
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ObjectNotFound
 from pipeline.npz import ArraySpec, read_npz
 from pipeline.storage import Storage

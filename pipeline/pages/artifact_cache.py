@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
 from pipeline.artifacts.history import HistoryEvent
 from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
 from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ObjectNotFound
 
 if TYPE_CHECKING:

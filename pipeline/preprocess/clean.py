@@ -14,11 +14,12 @@ from dataclasses import replace
 from pipeline.artifacts.dataset import read_latest
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow, RowStatus, version_of
 from pipeline.artifacts.split_registry import SEARCH, SplitRegistry
 from pipeline.artifacts.steps import CleanResult
 from pipeline.artifacts.takedowns import read_takedowns
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import EmptyDataset
 from pipeline.pixels.conversion import CONVERTED, REMEDIES, name_format

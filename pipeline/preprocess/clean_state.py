@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.artifacts.fetch_index import FetchedRow
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.split_registry import SplitAssignment
 from pipeline.artifacts.takedowns import Takedown, read_takedowns
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.split import TEST, TRAIN

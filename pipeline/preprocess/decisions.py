@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.provenance import Provenance
 from pipeline.artifacts.takedowns import Takedown
-from pipeline.artifacts.workspace import DatasetFolder
 from pipeline.config.labels import normalize_label
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.preprocess.filters import quarantine

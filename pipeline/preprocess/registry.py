@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from pipeline.artifacts.dataset import list_versions
 from pipeline.artifacts.fingerprint import ImageFingerprint
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.split_registry import SEARCH, SplitAssignment, SplitRegistry
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.preprocess.decoding import map_blobs
 from pipeline.preprocess.dedup.copies import ReadPictures, shrink_picture
 from pipeline.preprocess.dedup.fingerprint import examine_picture

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.artifacts.dataset import list_versions
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.takedowns import Takedown, read_takedowns, write_takedowns
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError
 from pipeline.preprocess.decisions import names_picture
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pipeline.artifacts.evaluated_run import DatasetName, EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.steps import DatasetResult, TrainResult
-from pipeline.artifacts.workspace import ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.report.content import build_content
 from pipeline.report.gallery import Gallery

@@ -9,11 +9,12 @@ from functools import cached_property
 
 from pipeline.artifacts.dataset import DatasetInfo, read_info
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory, ModelDirectory
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord
-from pipeline.artifacts.workspace import DatasetVersionFolder, JobDirectory, ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
 from pipeline.explain.activation import ActivationMap

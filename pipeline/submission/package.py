@@ -23,7 +23,7 @@ CLOSURE = (
     *("__init__.py", "errors.py", "types.py", "npz.py"),
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/pack.py"),
     *("artifacts/model_files.py", "artifacts/template.py", "artifacts/training.py"),
-    *("artifacts/workspace.py",),
+    *("artifacts/folders.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

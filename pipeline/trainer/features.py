@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.artifacts.folders import FeatureFolder
 from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
-from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.errors import BadArchive
 from pipeline.npz import ArraySpec, iterate_rows, read_npz, write_npz
 from pipeline.storage import Storage

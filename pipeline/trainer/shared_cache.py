@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from pipeline.artifacts.workspace import SharedFile
+from pipeline.artifacts.folders import SharedFile
 from pipeline.errors import FormatTooNew, RecordInvalid, StorageError
 from pipeline.storage import Storage
 from pipeline.types import JsonObject

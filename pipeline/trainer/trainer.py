@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
@@ -21,7 +22,6 @@ from pipeline.artifacts.training import (
     TrainingSpec,
     WarmStart,
 )
-from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch
 from pipeline.storage import Storage

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.training import WarmStart
-from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.errors import LabelMapMismatch
 from pipeline.npz import ArraySpec, read_npz
 from pipeline.tflite.head import Head

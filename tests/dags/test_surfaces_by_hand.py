@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.history import read_history
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.training import training_record

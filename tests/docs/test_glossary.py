@@ -38,7 +38,12 @@ HOW_RECORDS_ARE_READ = ("__init__", "codec", "formats", "integrity")  # no artif
     sorted({path.stem for path in (ROOT / "pipeline" / "artifacts").glob("*.py")} - {*HOW_RECORDS_ARE_READ}),
 )
 def test_every_artifact_is_defined(module: str) -> None:
-    words = {"dataset": "dataset version", "model_record": "lineage", "steps": "run summary"}
+    words = {
+        "dataset": "dataset version",
+        "model_record": "lineage",
+        "folders": "workspace",
+        "steps": "run summary",
+    }
     words |= {"training": "training record", "pack": "pack index", "takedowns": "takedown"}
     words |= {"model_files": "model directory"}
     assert words.get(module, module.replace("_", " ")) in TERMS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
-from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.storage import Storage
 from tests.fakes.rows import manifest_row
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
+from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.pack import PackIndex
-from pipeline.artifacts.workspace import DatasetFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
 
 WORKSPACE = "gs://graft"

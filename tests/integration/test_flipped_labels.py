@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, FeatureFolder
 from pipeline.artifacts.gate import GateDecision, Verdict
 from pipeline.artifacts.training import HeadParameters
-from pipeline.artifacts.workspace import DatasetVersionFolder, FeatureFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.folded import build_network
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import FeatureWork, TrainingRecord
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.local import LocalBackend, stop_all_jobs
 from pipeline.engine.settings import EngineSettings

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.model_files import NOVELTY, TFLITE_NETWORK
 from pipeline.artifacts.training import FeatureWork, TrainingRecord, ValidationSplit, WarmStart
-from pipeline.artifacts.workspace import JobDirectory
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_mapped_network, build_network, fold_batch_norm
 from pipeline.backbones.table import find_backbone

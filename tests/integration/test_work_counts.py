@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.workspace import FeatureFolder
+from pipeline.artifacts.folders import FeatureFolder
 from pipeline.backbones.table import find_backbone
 from pipeline.config import Classifier
 from pipeline.deploy.run_summary import count_work

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from pipeline.artifacts.dataset import DatasetInfo
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.manifest import ManifestRow
-from pipeline.artifacts.workspace import DatasetVersionFolder
 from pipeline.preprocess.cards.attribution import web_address
 from pipeline.types import JsonObject
 

@@ -82,8 +82,8 @@ class MLEngineDeployClassifierOperator(GraftOperator):
     def _record(self, run_id: str, dataset: DatasetResult, training: TrainResult) -> str:
         """Put lineage, evaluation, card and report beside the model; return the version's description."""
         from pipeline.artifacts.evaluation import Evaluation
+        from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
         from pipeline.artifacts.model_record import DatasetReference, TrainingReference
-        from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
         from pipeline.backbones.table import find_backbone
         from pipeline.deploy.approval import check_approval
         from pipeline.deploy.lineage import build_lineage

@@ -17,7 +17,7 @@ from pipeline.ml_v1 import RUNTIME_VERSION
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.artifacts.workspace import ModelDirectory
+    from pipeline.artifacts.folders import ModelDirectory
     from pipeline.evaluate.champion import Champion
     from pipeline.ml_engine.resources import Job
 
@@ -125,7 +125,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> EvaluateResult:
         """Join, measure, compare, and write `evaluation.json` beside the candidate's predictions."""
-        from pipeline.artifacts.workspace import DatasetVersionFolder
+        from pipeline.artifacts.folders import DatasetVersionFolder
         from pipeline.evaluate.evaluation import evaluate_model
         from pipeline.evaluate.predictions import PredictionJob, check_counts
         from pipeline.evaluate.ratchet import find_better_versions

@@ -141,7 +141,7 @@ class MLEngineSmokeTestOperator(GraftOperator):
         return list(self.instances or ()), expected, None
 
     def _golden_test(self) -> tuple[list[JsonObject], dict[str, Prediction], GateConfig]:
-        from pipeline.artifacts.workspace import DatasetVersionFolder
+        from pipeline.artifacts.folders import DatasetVersionFolder
         from pipeline.deploy.smoke_test import read_golden_instances
         from pipeline.evaluate.predictions import join_predictions, read_predictions, read_test_labels
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
-from pipeline.artifacts.workspace import JobDirectory
 from pipeline.config import Classifier
 from pipeline.ml_v1 import RUNTIME_VERSION
 
@@ -78,8 +78,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str:
         """Return the URI of the model that serves; empty if its head does not fit these weights."""
+        from pipeline.artifacts.folders import ModelDirectory
         from pipeline.artifacts.model_record import read_lineage
-        from pipeline.artifacts.workspace import ModelDirectory
         from pipeline.ml_engine.protocol import default_version
 
         engine, name = self.connect(), classifier.name

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.history import read_history
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
-from pipeline.artifacts.workspace import JobDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, JobFailed, PlatformUnavailable, StorageError
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows

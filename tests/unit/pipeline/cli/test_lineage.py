@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.model_record import DatasetReference, TrainingReference
-from pipeline.artifacts.workspace import DatasetVersionFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.deploy.lineage import build_lineage
 from pipeline.deploy.reproduce import reproduce_version

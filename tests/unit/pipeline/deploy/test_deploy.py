@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.artifacts.dataset import DataVerdict
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
 from pipeline.artifacts.gate import GateDecision, Override, Verdict
 from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
 from pipeline.artifacts.metrics import Metrics
@@ -20,7 +21,7 @@ from pipeline.artifacts.model_record import DatasetReference, Lineage, TrainingR
 from pipeline.artifacts.run_summary import Outcome, WorkSummary, read_summary, write_summary
 from pipeline.artifacts.steps import CleanResult, FetchResult, PackResult, Promotion
 from pipeline.artifacts.training import CrossValidation
-from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.config.gate import LatencyLimit
 from pipeline.deploy.lineage import build_lineage, describe_version

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation, SharedClasses
+from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
 from pipeline.artifacts.gate import GateDecision
-from pipeline.artifacts.workspace import DatasetVersionFolder, ModelDirectory
 from pipeline.config import GateConfig
 from pipeline.errors import ConfigError, EvaluationError, FormatTooNew, PredictionJoinError
 from pipeline.evaluate.champion import Champion, find_labels, read_champion

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
-from pipeline.artifacts.workspace import DatasetVersionFolder, Workspace
+from pipeline.artifacts.workspace import Workspace
 from pipeline.evaluate.champion import Champion
 from pipeline.evaluate.evaluation import evaluate_model
 from pipeline.evaluate.predictions import PredictionJob

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.folders import FeatureFolder
 from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
-from pipeline.artifacts.workspace import FeatureFolder
 from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_first_pixels

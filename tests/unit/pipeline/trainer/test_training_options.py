@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.training import FeatureWork, HeadParameters, TrainingSpec, WarmStart
-from pipeline.artifacts.workspace import ModelDirectory
 from pipeline.errors import LabelMapMismatch
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
