@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from pipeline.artifacts.record import Record
 from pipeline.config import Settings
 from pipeline.errors import BackupError
 from pipeline.stack.control import down, status, up
+from pipeline.stack.places import Places
 from pipeline.stack.secret_files import SECRET_FILES, read_secrets
 from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile
 from pipeline.stack.state import StackState, load_state, locked, save_state
@@ -23,8 +21,6 @@ from pipeline.stack.status import Overall
 from pipeline.storage import Storage
 
 Progress = Callable[[str], None]
-MARK = ".restore"  # in a directory that is still being filled
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 PROGRESS_SECONDS = 2.0
 
 
@@ -65,13 +61,15 @@ def restore(
         name: Of the snapshot; the latest by default.
 
     Raises:
-        BackupError: if the backup is damaged, or cannot be put in place. The state before stays.
+        BackupError: if the backup is damaged, is of another bucket, or cannot be put in place. The state
+            before stays.
     """
     folder = BackupFolder(Storage.from_environment(), source)
     snapshot = folder.read(name) if name else folder.find_latest()
     if snapshot is None:
         raise BackupError(f"There is no backup in {folder.uri}.")
-    places = _Places(settings, folder.storage, snapshot)
+    _check_bucket(settings, snapshot)
+    places = Places(settings, folder.storage, snapshot)
     umask = os.umask(0o077)
     try:
         places.clear(keep=snapshot.name)
@@ -84,6 +82,8 @@ def restore(
     if was_running:
         down(settings, on_progress)
     with locked(settings.home):
+        if places.bucket is None:
+            _upload(folder, snapshot, on_progress)
         _keep_ports(settings, snapshot, places)
         previous = places.swap()
     if was_running:
@@ -100,105 +100,29 @@ def restore(
     )
 
 
-class _Places:
-    """Where the restored files go first, and where they belong.
-
-    Args:
-        settings: Where the state lives.
-        storage: Knows the directory of the bucket.
-        snapshot: What is restored.
-    """
-
-    def __init__(self, settings: Settings, storage: Storage, snapshot: Snapshot) -> None:
-        self.storage = storage
-        self.live_home = settings.home
-        self.home = _staging(settings.home)
-        self._pairs = [(self.home, settings.home)]
-        self.bucket: Path | None = None  # None: of Google Cloud Storage
-        directory = storage.directories.get(settings.bucket)
-        if directory is not None and directory.is_relative_to(settings.home):
-            self.bucket = self.home / directory.relative_to(settings.home)
-        elif directory is not None:
-            self.bucket = _staging(directory)
-            if snapshot.has_bucket:
-                self._pairs.insert(0, (self.bucket, directory))
-
-    def clear(self, *, keep: str) -> None:
-        """Remove what an interrupted restore of another snapshot left; what it had replaced is set aside."""
-        for staged, live in self._pairs:
-            (live / MARK).unlink(missing_ok=True)
-            if staged.exists() and not (staged / MARK).exists():
-                staged.rename(_aside(live))
-            elif staged.exists() and (staged / MARK).read_text() != keep:
-                shutil.rmtree(staged)
-            staged.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (staged / MARK).write_text(keep)
-
-    def swap(self) -> list[Path]:
-        """Put the staged directories in place; return where the former ones are now."""
-        previous = []
-        for staged, live in self._pairs:
-            if _exchange(staged, live):
-                staged.rename(aside := _aside(live))
-                self._bring_back(aside, live)
-                if [path.name for path in aside.iterdir()] == ["stack.lock"]:  # there was no state
-                    shutil.rmtree(aside)
-                else:
-                    previous.append(aside)
-            (live / MARK).unlink()
-        return previous
-
-    def _bring_back(self, old: Path, live: Path) -> None:
-        """Move buckets of the home that are no part of a backup to the new home."""
-        for directory in self.storage.directories.values():
-            if directory.is_relative_to(live) and not directory.exists():
-                former = old / directory.relative_to(live)
-                if former.exists():
-                    directory.parent.mkdir(parents=True, exist_ok=True)
-                    former.rename(directory)
-
-
-def _staging(live: Path) -> Path:
-    return live.with_name(f".{live.name}.restoring")
-
-
-def _aside(live: Path) -> Path:
-    return live.with_name(f"{live.name}.before-restore-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
-
-
-def _exchange(staged: Path, live: Path) -> bool:
-    """Exchange two directories in one step; True if there was one to exchange with.
-
-    Raises:
-        BackupError: if the file system cannot.
-    """
-    if not live.exists():
-        staged.rename(live)
-        return False
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(AT_FDCWD, os.fsencode(staged), AT_FDCWD, os.fsencode(live), RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number not in (errno.EINVAL, errno.ENOSYS):
+def _check_bucket(settings: Settings, snapshot: Snapshot) -> None:
+    """Check that the workspace here is the bucket that the records and databases of the snapshot name."""
+    if snapshot.bucket != settings.bucket:
         raise BackupError(
-            f"{live} cannot be replaced: {os.strerror(number)}. It must not be a mount point, and its parent "
-            f"must be writable. Everything is fetched to {staged}; the state before stays."
+            f"Snapshot {snapshot.name} is of the bucket {snapshot.bucket}, which its records name, but "
+            f"GRAFT_BUCKET here is {settings.bucket}. Set GRAFT_BUCKET={snapshot.bucket} to restore it; with "
+            f"GRAFT_BUCKETS={snapshot.bucket}=/some/directory its objects go there, not to the cloud."
         )
-    live.rename(moved := _aside(live))  # a file system without exchanges: not in one step
-    staged.rename(live)
-    moved.rename(staged)
-    return True
 
 
-def _fetch(folder: BackupFolder, snapshot: Snapshot, places: _Places, on_progress: Progress) -> None:
-    files = [(file, places.home / name) for name, file in snapshot.home.items()]
-    if places.bucket is not None:
-        files += [(file, places.bucket / key) for key, file in snapshot.objects.items()]
-    elif snapshot.objects:
-        _upload(folder, snapshot, on_progress)
+def _fetch(folder: BackupFolder, snapshot: Snapshot, places: Places, on_progress: Progress) -> None:
+    """Fetch what belongs into directories; check only what belongs into a bucket of the cloud."""
+    home, bucket = places.home, places.bucket
+    files: list[tuple[StoredFile, Path | None]] = [
+        (file, home / name) for name, file in snapshot.home.items()
+    ]
+    files += [(file, bucket and bucket / key) for key, file in snapshot.objects.items()]
     last_note = time.monotonic()
     for number, (file, path) in enumerate(files):
-        folder.fetch(file, path)
+        if path is None:
+            folder.check(file)
+        else:
+            folder.fetch(file, path)
         if time.monotonic() - last_note > PROGRESS_SECONDS:
             last_note = time.monotonic()
             on_progress(f"{number + 1} of {len(files)} files restored")
@@ -209,7 +133,7 @@ def _upload(folder: BackupFolder, snapshot: Snapshot, on_progress: Progress) -> 
     for key, file in snapshot.objects.items():
         uri = f"gs://{snapshot.bucket}/{key}"
         if not _is_same(folder, uri, file):
-            folder.storage.write_bytes(uri, folder.storage.read_bytes(folder.object(file.sha256)))
+            folder.copy(file, uri)
             on_progress(f"restored {uri}")
 
 
@@ -219,7 +143,7 @@ def _is_same(folder: BackupFolder, uri: str, file: StoredFile) -> bool:
     return hashlib.sha256(folder.storage.read_bytes(uri)).hexdigest() == file.sha256
 
 
-def _write_secrets(folder: BackupFolder, snapshot: Snapshot, places: _Places) -> None:
+def _write_secrets(folder: BackupFolder, snapshot: Snapshot, places: Places) -> None:
     """Put the secrets of the backup in place, else those that the home has."""
     if snapshot.has_secrets:
         texts = read_secrets(folder, snapshot.name, is_encrypted=snapshot.is_encrypted)
@@ -234,7 +158,7 @@ def _write_secrets(folder: BackupFolder, snapshot: Snapshot, places: _Places) ->
             file.write(text)
 
 
-def _keep_ports(settings: Settings, snapshot: Snapshot, places: _Places) -> None:
+def _keep_ports(settings: Settings, snapshot: Snapshot, places: Places) -> None:
     """Keep the addresses of this home, which clients know."""
     old = load_state(settings.home)
     state = StackState(engine_port=old.engine_port, airflow_port=old.airflow_port, database=snapshot.airflow)

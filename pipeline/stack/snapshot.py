@@ -146,11 +146,7 @@ class BackupFolder:
             file.seek(0)
 
             def write(target: BinaryIO) -> None:
-                copied = hashlib.sha256()
-                while chunk := file.read(1 << 20):
-                    copied.update(chunk)
-                    target.write(chunk)
-                if copied.hexdigest() != digest:
+                if _copy(file, target) != digest:
                     raise BackupError(f"{path} changed while it was read. Run the backup again.")
 
             if not self.storage.exists(self.object(digest)):
@@ -170,18 +166,55 @@ class BackupFolder:
         if path.is_file() and path.stat().st_size == file.size and digest_of(path) == file.sha256:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(self.storage.local_path(self.object(file.sha256)), path)
-        except ObjectNotFound as error:
-            raise BackupError(
-                f"The backup {self.uri} is damaged: {self.object(file.sha256)} is gone."
-            ) from error
+        shutil.copyfile(self._content(file), path)
         if digest_of(path) != file.sha256:
             path.unlink()
-            raise BackupError(
-                f"The backup {self.uri} is damaged: {self.object(file.sha256)} is not what was stored. "
-                "Restore another snapshot, or remove that object and back up again where the original is."
-            )
+            raise self._damaged(file)
+
+    def check(self, file: StoredFile) -> None:
+        """Check content without writing it anywhere.
+
+        Raises:
+            BackupError: if the object is missing, or is not what was stored.
+        """
+        if digest_of(self._content(file)) != file.sha256:
+            raise self._damaged(file)
+
+    def copy(self, file: StoredFile, uri: str) -> None:
+        """Write content to an object of a bucket.
+
+        Raises:
+            BackupError: if the content is missing, or is not what was stored; the object stays as it is.
+        """
+
+        def write(target: BinaryIO) -> None:
+            with self._content(file).open("rb") as source:
+                if _copy(source, target) != file.sha256:
+                    raise self._damaged(file)
+
+        self.storage.write_large(uri, write)
+
+    def _content(self, file: StoredFile) -> Path:
+        try:
+            return self.storage.local_path(self.object(file.sha256))
+        except ObjectNotFound as error:
+            text = f"The backup {self.uri} is damaged: {self.object(file.sha256)} is gone."
+            raise BackupError(text) from error
+
+    def _damaged(self, file: StoredFile) -> BackupError:
+        return BackupError(
+            f"The backup {self.uri} is damaged: {self.object(file.sha256)} is not what was stored. "
+            "Restore another snapshot, or remove that object and back up again where the original is."
+        )
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> str:
+    """Copy a file in pieces; return the SHA-256 of what was copied."""
+    copied = hashlib.sha256()
+    while chunk := source.read(1 << 20):
+        copied.update(chunk)
+        target.write(chunk)
+    return copied.hexdigest()
 
 
 def digest_of(path: Path) -> str:

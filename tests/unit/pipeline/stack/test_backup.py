@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from pipeline.stack.secret_files import PASSPHRASE
 from pipeline.stack.snapshot import BackupFolder
 from pipeline.stack.state import StackState, ensure_secrets, load_state, save_state
 from pipeline.storage import Storage
+from tests.fakes.gcs import FakeGcs, running_gcs
+from tests.fakes.stack import stack_status
 from tests.unit.pipeline.stack.test_databases import make_database
 
 KILLED = 9
@@ -153,6 +155,100 @@ class TestRoundTrip:
     def test_the_bucket_can_be_left_out(self, home: Path, tmp_path: Path) -> None:
         fill(home, "one")
         assert back_up(Settings(), str(tmp_path / "backup"), with_bucket=False).files == 3
+
+
+@pytest.fixture
+def cloud(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+    """A bucket of Google Cloud Storage as the workspace, with two objects that say `one`."""
+    with running_gcs() as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{server.host}")
+        monkeypatch.setenv("GRAFT_BUCKET", "prod")
+        for key in ("models/a", "models/b"):
+            server.put("prod", key, f"one {key}".encode(), generation=None)
+        yield server
+
+
+def objects(cloud: FakeGcs) -> dict[tuple[str, str], bytes]:
+    return {name: stored.data for name, stored in cloud.objects.items()}
+
+
+class TestCloud:
+    """The workspace is a bucket of Google Cloud Storage, which cannot be exchanged."""
+
+    def test_objects_that_differ_are_written_again(self, home: Path, tmp_path: Path, cloud: FakeGcs) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        before, generation = objects(cloud), cloud.objects["prod", "models/a"].generation
+        cloud.put("prod", "models/b", b"two", generation=None)
+        restore(Settings(), str(tmp_path / "backup"))
+        assert objects(cloud) == before
+        assert cloud.objects["prod", "models/a"].generation == generation
+
+    def test_damaged_content_is_never_uploaded(self, home: Path, tmp_path: Path, cloud: FakeGcs) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        (tmp_path / "backup" / "objects" / hashlib.sha256(b"one models/b").hexdigest()).write_bytes(b"other")
+        for key in ("models/a", "models/b"):
+            cloud.put("prod", key, b"two", generation=None)
+        before, state_before = objects(cloud), state(home)
+        with pytest.raises(BackupError, match="is damaged: .*/objects/"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert objects(cloud) == before
+        assert state(home) == state_before
+
+    def test_content_that_is_damaged_after_the_check_is_not_uploaded(
+        self, tmp_path: Path, cloud: FakeGcs
+    ) -> None:
+        folder = BackupFolder(Storage.from_environment(), str(tmp_path / "backup"))
+        (tmp_path / "file").write_bytes(b"one")
+        file = folder.add(tmp_path / "file")
+        (tmp_path / "backup" / "objects" / file.sha256).write_bytes(b"two")
+        before = objects(cloud)
+        with pytest.raises(BackupError, match="is not what was stored"):
+            folder.copy(file, "gs://prod/models/a")
+        assert objects(cloud) == before
+
+    def test_nothing_is_uploaded_before_the_secrets_are_read_and_the_stack_is_down(
+        self, home: Path, tmp_path: Path, cloud: FakeGcs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        monkeypatch.setenv(PASSPHRASE, "correct horse")
+        back_up(Settings(), str(tmp_path / "backup"), with_secrets=True)
+        cloud.put("prod", "models/b", b"two", generation=None)
+        before = objects(cloud)
+        monkeypatch.setenv(PASSPHRASE, "wrong")
+        with pytest.raises(BackupError, match="is not the passphrase"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert objects(cloud) == before
+        monkeypatch.setenv(PASSPHRASE, "correct horse")
+        at_down = []
+        monkeypatch.setattr("pipeline.stack.restore.status", lambda _: stack_status())
+        monkeypatch.setattr("pipeline.stack.restore.down", lambda *_: at_down.append(objects(cloud)))
+        monkeypatch.setattr("pipeline.stack.restore.up", lambda *_: None)
+        restore(Settings(), str(tmp_path / "backup"))
+        assert at_down == [before]
+        assert objects(cloud) != before
+
+    @pytest.mark.parametrize("is_local", [False, True])
+    def test_a_backup_of_another_bucket_is_refused_with_the_remedy(
+        self, home: Path, tmp_path: Path, cloud: FakeGcs, monkeypatch: pytest.MonkeyPatch, *, is_local: bool
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        cloud.put("prod", "models/b", b"newer", generation=None)
+        before, new = objects(cloud), use(tmp_path / "new", monkeypatch)
+        monkeypatch.setenv("GRAFT_BUCKET", "test")
+        if is_local:
+            monkeypatch.setenv("GRAFT_BUCKETS", f"test={tmp_path / 'test'}")
+        with pytest.raises(BackupError, match=r"of the bucket prod, .* is test\. Set GRAFT_BUCKET=prod"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert objects(cloud) == before
+        assert not new.exists()
+        monkeypatch.setenv("GRAFT_BUCKET", "prod")
+        monkeypatch.setenv("GRAFT_BUCKETS", f"prod={tmp_path / 'prod'}")
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (tmp_path / "prod" / "models" / "b").read_text() == "one models/b"
+        assert objects(cloud) == before
 
 
 class TestSecrets:
