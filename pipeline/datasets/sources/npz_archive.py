@@ -26,7 +26,7 @@ from pipeline.datasets.fetcher import Validators, download_if_changed, public_ur
 from pipeline.datasets.sources.layout import TEST
 from pipeline.datasets.sources.npz_labels import read_labels, resolve_labels
 from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape
-from pipeline.datasets.sources.npz_levels import Levels, find_levels
+from pipeline.datasets.sources.npz_levels import Levels, choose_levels, measure_range
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, ObjectNotFound, SourceNotFound, StorageError
 from pipeline.npz import iterate_rows, read_header
@@ -45,7 +45,10 @@ PNG_LEVEL = 3  # a third of the time of Pillow's default for a tenth more bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ArchiveNote:
-    """What is remembered of an archive, so that an unchanged one is not opened again."""
+    """What is remembered of an archive, so that an unchanged one is not opened again.
+
+    `levels` are those of each part: train and test set may have been scaled in different ways.
+    """
 
     uri: str
     validators: Validators
@@ -53,14 +56,14 @@ class _ArchiveNote:
     labels: list[int | str]
     parts: list[ArrayPart]
     shape: PictureShape
-    levels: Levels
+    levels: list[Levels]
     statements: list[str]
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> _ArchiveNote | None:
         """Read what `asdict` wrote; None for the note of an earlier release, which held less."""
-        parts = value.get("parts")
-        if not isinstance(parts, list):
+        parts, levels = value.get("parts"), value.get("levels")
+        if not isinstance(parts, list) or not isinstance(levels, list):
             return None
         return build_record(
             cls,
@@ -68,7 +71,7 @@ class _ArchiveNote:
             validators=build_record(Validators, as_object(value["validators"])),
             parts=[build_record(ArrayPart, as_object(part)) for part in parts],
             shape=build_record(PictureShape, as_object(value["shape"])),
-            levels=build_record(Levels, as_object(value["levels"])),
+            levels=[build_record(Levels, as_object(each)) for each in levels],
         )
 
 
@@ -122,12 +125,12 @@ class NpzSource:
             self.notes = {"archive": asdict(note)}
             self.statements = note.statements
             pictures = None if file is None else _PictureReader(file, note, self._origin)
-            for position, (name, split) in enumerate(_rows(note.parts)):
+            for position, (name, split, levels) in enumerate(_rows(note)):
                 yield SourceEntry(
                     position=position,
                     label=labels[position],
                     provenance=Provenance(source_url=f"{_absolute(self._origin)}#{name}"),
-                    validator=f"sha256 {note.sha256}",
+                    validator=f"sha256 {note.sha256}, levels {levels.offset:g} {levels.scale:g}",
                     read=lambda row=position: _read_row(pictures, row, self._origin),  # type: ignore[misc]
                     split=split,
                 )
@@ -164,24 +167,28 @@ class _PictureReader:
 
     def __init__(self, file: BinaryIO, note: _ArchiveNote, uri: str) -> None:
         self._note = note
-        batches = (batch for part in note.parts for batch in _batches(file, part, uri))
-        self._rows = enumerate(row for batch in batches for row in batch)
+        self._rows = enumerate(
+            (levels, row)
+            for part, levels in zip(note.parts, note.levels, strict=True)
+            for batch in _batches(file, part, uri)
+            for row in batch
+        )
 
     def read(self, wanted: int) -> bytes:
-        row = next(pixels for index, pixels in self._rows if index == wanted)
+        levels, row = next(pixels for index, pixels in self._rows if index == wanted)
         shape = self._note.shape
         if shape.is_channels_first:
             row = row.transpose(1, 2, 0)
-        levels = self._note.levels.apply(row)
-        return _encode_png(levels if shape.channels > 1 else levels.reshape(shape.height, shape.width))
+        picture = levels.apply(row)
+        return _encode_png(picture if shape.channels > 1 else picture.reshape(shape.height, shape.width))
 
 
-def _rows(parts: Sequence[ArrayPart]) -> Iterator[tuple[str, str | None]]:
-    """Yield the name of each row and the part of a split that it is in."""
-    for part in parts:
-        prefix = "" if len(parts) == 1 else f"{part.features}/"
+def _rows(note: _ArchiveNote) -> Iterator[tuple[str, str | None, Levels]]:
+    """Yield the name of each row, the part of a split that it is in, and how its numbers are read."""
+    for part, levels in zip(note.parts, note.levels, strict=True):
+        prefix = "" if len(note.parts) == 1 else f"{part.features}/"
         for row in range(part.rows):
-            yield f"{prefix}{row}", part.split
+            yield f"{prefix}{row}", part.split, levels
 
 
 def _read_row(pictures: _PictureReader | None, row: int, uri: str) -> bytes:
@@ -235,22 +242,26 @@ def _absolute(uri: str) -> str:
 def _inspect(file: BinaryIO, uri: str, validators: Validators, num_classes: int) -> _ArchiveNote:
     headers = read_header(file, origin=uri)
     parts = find_parts(headers, uri)
-    header = headers[parts[0].features]
-    shape = find_shape(header, uri)
+    shape = find_shape(headers[parts[0].features], uri)
     if not 0 < shape.height * shape.width <= MAX_PIXELS:
         raise BadArchive(
             f"{uri}: a picture has {shape.height} x {shape.width} pixels; expected 1 to {MAX_PIXELS}.",
             uri=uri,
         )
-    batches = (batch for part in parts for batch in _batches(file, part, uri))
-    levels, levels_statement = find_levels(batches, header, uri)
+    ranges = [measure_range(_batches(file, part, uri), headers[part.features], uri) for part in parts]
+    levels, level_statements = choose_levels(ranges, uri)
     labels: list[int | str] = []
     label_statements = []
     for part in parts:
         read, statement = read_labels(file, headers[part.labels], num_classes, uri)
         labels += read
         label_statements.append(statement)
-    statements = [_describe_parts(parts), shape.statement, levels_statement, *dict.fromkeys(label_statements)]
+    statements = [
+        _describe_parts(parts),
+        shape.statement,
+        *level_statements,
+        *dict.fromkeys(label_statements),
+    ]
     return _ArchiveNote(
         uri=uri,
         validators=validators,

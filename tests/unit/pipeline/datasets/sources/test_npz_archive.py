@@ -87,6 +87,10 @@ BAD = {
         {"features": PICTURES / 127.5 * 2 - 2},
         "ranges from -2 to 2; expected levels 0",
     ),
+    "fractions that end at 3": (
+        {"features": PICTURES / 85},
+        "`features` ranges from 0 to 3; expected levels 0",
+    ),
     "less a mean": ({"features": PICTURES / 255 - 0.5}, "ranges from -0.5 to 0.5; expected levels"),
     "names of other classes": (
         {"labels": np.array(["ant", "bee", "ant", "bee"])},
@@ -159,6 +163,18 @@ OTHERS = {
     "64-bit integers": ({"features": WIDE.astype("i8"), "labels": LABELS}, WIDE),
     "16-bit integers": ({"features": WIDE.astype("u2"), "labels": LABELS}, WIDE),
     "-1 to 1": ({"features": (WIDE / 127.5 - 1).astype("f4"), "labels": LABELS}, WIDE),
+    "0 to 1 with an overshoot of resizing": (
+        {"features": np.where(WIDE == WIDE.max(), 1.004, WIDE / 255), "labels": LABELS},
+        np.where(WIDE == WIDE.max(), np.uint8(255), WIDE),
+    ),
+    "0 to 1 with an overshoot to both sides": (
+        {"features": np.where(WIDE == 255, 1.02, WIDE / 255) - (WIDE == 0) * 0.01, "labels": LABELS},
+        WIDE,
+    ),
+    "-1 to 1 with an overshoot": (
+        {"features": np.where(WIDE == WIDE.max(), 1.01, WIDE / 127.5 - 1), "labels": LABELS},
+        np.where(WIDE == WIDE.max(), np.uint8(255), WIDE),
+    ),
     "truth values": ({"features": WIDE > 100, "labels": LABELS}, (WIDE > 100) * np.uint8(255)),
     "bytes of 0 and 1": (
         {"features": (WIDE > 100).astype("u1"), "labels": LABELS},
@@ -170,6 +186,65 @@ PARTS = [
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("X_train", "Y_train", "X_test", "Y_test"),
 ]
+
+
+FULL = np.concatenate([WIDE[:1] * 0, WIDE[1:2] | 255, WIDE[2:]])  # black and white are there
+UNIT, SIGNED = (FULL / 255).astype("f4"), (FULL / 127.5 - 1).astype("f4")
+# Train and test set as they are saved, and what the pictures are.
+MIXED = {
+    "bytes, then 0 to 1": (FULL, UNIT, FULL),
+    "0 to 1, then bytes": (UNIT, FULL, FULL),
+    "0 to 1, then 0 to 255 as fractions": (UNIT, FULL.astype("f4"), FULL),
+    "bytes, then -1 to 1": (FULL, SIGNED, FULL),
+    "-1 to 1, then less of that range": (SIGNED, np.clip(SIGNED, -0.6, 0.6), np.clip(FULL, 51, 204)),
+    "bytes, then truth values": (FULL, FULL > 127, (FULL > 127) * np.uint8(255)),
+    "0 to 1, then black ones": (UNIT, UNIT * 0, FULL * 0),
+}
+CONTRADICTIONS = {
+    "-1 to 1, then 0 to 1": (SIGNED, UNIT),
+    "0 to 1, then -1 to 1": (UNIT, SIGNED),
+    "bytes, then bytes of 0 and 1": (FULL, (FULL > 127).astype("u1")),
+}
+
+
+class TestScalesOfParts:
+    @pytest.mark.parametrize("case", MIXED)
+    def test_each_part_is_read_by_its_own_scale(self, tmp_path: Path, case: str) -> None:
+        train, test, expected = MIXED[case]
+        arrays = {"x_train": train, "y_train": LABELS, "x_test": test, "y_test": LABELS}
+        pictures = [
+            decode_picture(entry.read()) for entry in source_of(tmp_path / "a.npz", **arrays).entries(0, 1)
+        ]
+        np.testing.assert_array_equal(pictures[4:], expected)
+        if expected is FULL:
+            np.testing.assert_array_equal(pictures[:4], FULL)
+
+    @pytest.mark.parametrize("case", CONTRADICTIONS)
+    def test_scales_that_cannot_be_told_apart_are_refused_with_their_ranges(
+        self, tmp_path: Path, case: str
+    ) -> None:
+        train, test = CONTRADICTIONS[case]
+        arrays = {"x_train": train, "y_train": LABELS, "x_test": test, "y_test": LABELS}
+        with pytest.raises(
+            BadArchive, match=r"`x_train` ranges from -?\d+ to \d+, `x_test` ranges from -?\d+"
+        ):
+            next(source_of(tmp_path / "a.npz", **arrays).entries(0, 1))
+
+    def test_the_second_part_is_checked_for_what_is_no_number(self, tmp_path: Path) -> None:
+        arrays = {"x_train": FULL, "y_train": LABELS, "x_test": UNIT * np.nan, "y_test": LABELS}
+        with pytest.raises(BadArchive, match="`x_test` holds NaN"):
+            next(source_of(tmp_path / "a.npz", **arrays).entries(0, 1))
+
+    def test_what_was_clipped_is_stated(self, tmp_path: Path) -> None:
+        arrays, _ = OTHERS["0 to 1 with an overshoot of resizing"]
+        source = source_of(tmp_path / "a.npz", **arrays)
+        list(source.entries(0, 1))
+        assert source.statements[-1].endswith("multiplied by 255; what lies beyond was clipped")
+
+    def test_pictures_that_were_read_by_another_scale_are_read_again(self, tmp_path: Path) -> None:
+        arrays = {"x_train": FULL, "y_train": LABELS, "x_test": UNIT, "y_test": LABELS}
+        validators = {entry.validator for entry in source_of(tmp_path / "a.npz", **arrays).entries(0, 1)}
+        assert len(validators) == 2
 
 
 class TestOtherPeoplesArrays:
