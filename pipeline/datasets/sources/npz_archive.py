@@ -10,7 +10,7 @@ import io
 import logging
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,11 +25,11 @@ from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.sources.layout import TEST
 from pipeline.datasets.sources.npz_labels import read_labels, resolve_labels
-from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape
+from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape, find_unused
 from pipeline.datasets.sources.npz_levels import Levels, choose_levels, measure_range
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import BadArchive, ObjectNotFound, SourceNotFound, StorageError
-from pipeline.npz import iterate_rows, read_header
+from pipeline.npz import ArrayHeader, iterate_rows, read_header
 from pipeline.pixels.spec import MAX_PIXELS
 from pipeline.storage import Storage
 from pipeline.types import JsonObject, UInt8Image
@@ -258,6 +258,7 @@ def _inspect(file: BinaryIO, uri: str, validators: Validators, num_classes: int)
         label_statements.append(statement)
     statements = [
         _describe_parts(parts),
+        _describe_unused(headers, parts),
         shape.statement,
         *level_statements,
         *dict.fromkeys(label_statements),
@@ -280,6 +281,11 @@ def _describe_parts(parts: Sequence[ArrayPart]) -> str:
         return "" if (parts[0].features, parts[0].labels) == ("features", "labels") else f"arrays: {names}"
     kept = "their test set is kept" if any(part.split == TEST for part in parts) else "all are split anew"
     return f"given_split: arrays {names} are parts of a split; {kept}"
+
+
+def _describe_unused(headers: Mapping[str, ArrayHeader], parts: Sequence[ArrayPart]) -> str:
+    unused = ", ".join(f"{name} {headers[name].shape}" for name in find_unused(headers, parts))
+    return f"arrays: not used: {unused}" if unused else ""
 
 
 def _digest(file: BinaryIO) -> str:

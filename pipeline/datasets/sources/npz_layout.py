@@ -6,7 +6,7 @@ What is unambiguous is taken and stated. Anything else is an error with the line
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.datasets.sources.layout import SPLIT_FOLDERS
@@ -66,14 +66,9 @@ def find_parts(headers: Mapping[str, ArrayHeader], origin: str) -> list[ArrayPar
     """Return the pairs of pictures and labels in an archive, training part first.
 
     Raises:
-        BadArchive: if there are none, or it is unclear which belong together.
+        BadArchive: if there are none, it is unclear which belong together, or pictures would be left out.
     """
-    groups: dict[str | None, dict[str, str]] = {}
-    for name in headers:
-        match = _PART.search(name.casefold())
-        rest = name.casefold() if match is None else _PART.sub("", name.casefold())
-        split = None if match is None else SPLIT_FOLDERS[match[1]]
-        groups.setdefault(split, {})[rest] = name
+    groups = _group_names(headers, origin)
     pairs = {split: pair for split, names in groups.items() if (pair := _find_pair(names, headers))}
     named: dict[str | None, tuple[str, str]] = {split: pairs[split] for split in pairs if split is not None}
     if None in pairs and (not named or pairs[None] == ("features", "labels")):
@@ -91,7 +86,60 @@ def find_parts(headers: Mapping[str, ArrayHeader], origin: str) -> list[ArrayPar
             f"{origin}: its parts have pictures of several shapes: {sorted(shapes)}; save each as a source "
             "of its own."
         )
+    _refuse_lost_pictures(headers, parts, origin)
     return parts
+
+
+def find_unused(headers: Mapping[str, ArrayHeader], parts: Sequence[ArrayPart]) -> list[str]:
+    """Return the names of the arrays that are neither pictures nor labels of a part."""
+    used = {name for part in parts for name in (part.features, part.labels)}
+    return [name for name in headers if name not in used]
+
+
+def _split_name(name: str) -> tuple[str | None, str]:
+    """Return the part of a split that an array's name tells, and the name without it."""
+    match = _PART.search(name.casefold())
+    if match is None:
+        return None, name.casefold()
+    return SPLIT_FOLDERS[match[1]], _PART.sub("", name.casefold())
+
+
+def _group_names(headers: Mapping[str, ArrayHeader], origin: str) -> dict[str | None, dict[str, str]]:
+    """Return the arrays of each part of a split, by their names without that part."""
+    groups: dict[str | None, dict[str, str]] = {}
+    for name in headers:
+        split, rest = _split_name(name)
+        other = groups.setdefault(split, {}).setdefault(rest, name)
+        if other != name:
+            part = f" of the {split} part" if split else ""
+            raise BadArchive(
+                f"{origin}: `{other}` and `{name}` are both `{rest}`{part}; only one would be used. "
+                f"Join them: numpy.concatenate([a['{other}'], a['{name}']]), or save "
+                "the archive without one.",
+                uri=origin,
+            )
+    return groups
+
+
+def _refuse_lost_pictures(
+    headers: Mapping[str, ArrayHeader], parts: Sequence[ArrayPart], origin: str
+) -> None:
+    """Raise if an array that is not used has the shape of the pictures, or is named as those of a part."""
+    picture = headers[parts[0].features].shape[1:]
+    lost = []
+    for name in find_unused(headers, parts):
+        split, rest = _split_name(name)
+        shape = headers[name].shape
+        if len(shape) > 2 and (shape[1:] == picture or (split is not None and rest in FEATURE_NAMES)):
+            lost.append(f"`{name}` {shape}")
+    if lost:
+        pairs = " and ".join(f"`{part.features}` with `{part.labels}`" for part in parts)
+        raise BadArchive(
+            f"{origin}: {', '.join(lost)} may hold pictures, but only {pairs} clearly belong together. "
+            "Save every part with its labels, as x_train, y_train, x_test and y_test, or the archive without "
+            "what is not to be used.",
+            uri=origin,
+        )
 
 
 def _find_pair(names: Mapping[str, str], headers: Mapping[str, ArrayHeader]) -> tuple[str, str] | None:

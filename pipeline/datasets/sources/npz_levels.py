@@ -76,8 +76,8 @@ class LevelRange:
 
     @property
     def is_flat(self) -> bool:
-        """True if its numbers do not tell the scale: nothing but 0, or nothing but 1."""
-        return self.low >= self.high and self.high <= 1
+        """True if its numbers do not tell the scale: nothing but 0, nothing but 1, or nothing at all."""
+        return self.low > self.high or self.low == self.high in (0, 1)
 
     def __str__(self) -> str:
         return f"`{self.header.name}` ranges from {self.low:g} to {self.high:g}"

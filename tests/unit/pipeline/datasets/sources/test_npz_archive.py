@@ -181,6 +181,30 @@ OTHERS = {
         (WIDE > 100) * np.uint8(255),
     ),
 }
+TRAIN = {"x_train": WIDE, "y_train": LABELS}
+LOST = {
+    "two pairs without names": (
+        {"arr_0": WIDE, "arr_1": LABELS, "arr_2": WIDE, "arr_3": LABELS},
+        r"`arr_2` \(4, 5, 8, 3\) may hold pictures, but only `arr_0` with `arr_1` clearly",
+    ),
+    "a test part beside features and labels": (
+        {"features": WIDE, "labels": LABELS, "x_test": WIDE, "y_test": LABELS},
+        "`x_test` .* may hold pictures",
+    ),
+    "a test part without labels": ({**TRAIN, "x_test": WIDE}, "`x_test` .* may hold pictures"),
+    "a test part of another size without labels": (
+        {**TRAIN, "x_test": WIDE[:, :4]},
+        "`x_test` .* may hold pictures",
+    ),
+    "two validation parts": (
+        {**TRAIN, "x_dev": WIDE, "y_dev": LABELS, "x_val": WIDE, "y_val": LABELS},
+        "`x_dev` and `x_val` are both `x` of the validation part",
+    ),
+    "names that differ by case": (
+        {**TRAIN, "X_train": WIDE, "Y_train": LABELS},
+        "`x_train` and `X_train` are both `x` of the train part",
+    ),
+}
 PARTS = [
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -255,6 +279,18 @@ class TestOtherPeoplesArrays:
             assert entry.label == ("opera", "capitol")[LABELS[row]]
             assert entry.split is None
             np.testing.assert_array_equal(decode_picture(entry.read()), expected[row])
+
+    @pytest.mark.parametrize("case", LOST)
+    def test_pictures_that_would_be_left_out_are_refused_by_name(self, tmp_path: Path, case: str) -> None:
+        arrays, match = LOST[case]
+        with pytest.raises(BadArchive, match=match):
+            next(source_of(tmp_path / "a.npz", **arrays).entries(0, 1))
+
+    def test_other_arrays_that_are_not_used_are_stated(self, tmp_path: Path) -> None:
+        masks = {"masks": WIDE[..., 0], "ids": np.arange(4)}
+        source = source_of(tmp_path / "a.npz", features=WIDE, labels=LABELS, **masks)
+        assert len(list(source.entries(0, 1))) == 4
+        assert source.statements == ["arrays: not used: masks (4, 5, 8), ids (4,)"]
 
     @pytest.mark.parametrize("names", PARTS)
     def test_a_test_part_is_a_given_split(self, tmp_path: Path, names: tuple[str, ...]) -> None:
