@@ -6,6 +6,7 @@ reaches, or what loading runs, must have none of them. Functions that nothing re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,12 +28,18 @@ FILES = frozenset(
 )
 PROGRAMS = frozenset(
     "PyFunc PyFuncStateless EagerPyFunc RemoteCall RpcCall RpcClient RpcServer RpcServerStart "
-    "RpcServerRegister DataServiceDataset RegisterDataset".split()
+    "RpcServerRegister DataServiceDataset RegisterDataset DatasetFromGraph DeserializeIterator".split()
 )
+SAVERS = frozenset("Save SaveSlices MergeV2Checkpoints".split())
 # Restoring variables and filling tables is how a model is loaded, from its own files; a request must not.
-LOADERS = frozenset(
-    "Save SaveSlices Restore RestoreSlice MergeV2Checkpoints InitializeTableFromTextFile".split()
-)
+LOADERS = frozenset("Restore RestoreSlice InitializeTableFromTextFile".split())
+# Operations that touch a file only if an attribute names one: as which they count unless the attribute is so.
+BY_ATTRIBUTE = {
+    "PrintV2": ("WriteFile", "output_stream", re.compile(rb"|stdout|stderr|log\(\w+\)")),
+    "FixedUnigramCandidateSampler": ("ReadFile", "vocab_file", re.compile(rb"")),
+    "DecodeProtoV2": ("ReadFile", "descriptor_source", re.compile(rb"|local://|bytes://.*", re.DOTALL)),
+    "EncodeProto": ("ReadFile", "descriptor_source", re.compile(rb"|local://|bytes://.*", re.DOTALL)),
+}
 LOAD_COLLECTIONS = ("saved_model_main_op", "legacy_init_op", "saved_model_train_op")
 SERVE = "serve"  # the tag of the graph that is served
 LOAD_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
@@ -57,8 +64,9 @@ def check_model_ops(directory: Path, allowed: Collection[str]) -> None:
     for meta in _serving_graphs(directory):
         graph = _Graph(meta)
         for name, ops in graph.signatures():
-            _check(f"signature {name}", ops, FILES | PROGRAMS | LOADERS, allowed)
-        _check("what loading runs", graph.loading(), FILES | PROGRAMS, allowed)
+            _check(f"signature {name}", ops, FILES | PROGRAMS | SAVERS | LOADERS, allowed)
+        _check("what loading runs", graph.loading(), FILES | PROGRAMS | SAVERS, allowed)
+        _check("what saving runs", graph.saving(), FILES | PROGRAMS, allowed)
 
 
 def _serving_graphs(directory: Path) -> list[MetaGraphDef]:
@@ -117,7 +125,7 @@ class _Graph:
 
     def loading(self) -> set[str]:
         """Return the operations that run when the model is loaded."""
-        names = [self._meta.saver_def.restore_op_name, self._meta.saver_def.save_tensor_name]
+        names = [self._meta.saver_def.restore_op_name]
         for name in LOAD_SIGNATURES:
             names += _tensors(self._meta.signature_def[name]) if name in self._meta.signature_def else []
         for key in LOAD_COLLECTIONS:
@@ -130,9 +138,13 @@ class _Graph:
             for child in node.children
             if child.local_name in _RESOURCE_METHODS
         ]
-        for node in self._objects:
-            for saveable in node.saveable_objects.values():
-                ids += [saveable.save_function, saveable.restore_function]
+        ids += [each.restore_function for node in self._objects for each in node.saveable_objects.values()]
+        return self._reach(nodes=names, functions=self._functions_of(ids))
+
+    def saving(self) -> set[str]:
+        """Return the operations that run when the model is saved again, which the engine never does."""
+        ids = [each.save_function for node in self._objects for each in node.saveable_objects.values()]
+        names = [self._meta.saver_def.save_tensor_name]
         return self._reach(nodes=names, functions=self._functions_of(ids))
 
     @property
@@ -189,10 +201,11 @@ class _Graph:
 
 def _op_name(node: NodeDef) -> str:
     """Return a node's operation; one that is given a file is as good as a read or a write."""
-    if node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file://"):
-        return "WriteFile"
-    if node.op == "FixedUnigramCandidateSampler" and node.attr["vocab_file"].s:
-        return "ReadFile"
+    if node.op in BY_ATTRIBUTE:
+        op, name, harmless = BY_ATTRIBUTE[node.op]
+        value = node.attr[name]  # a placeholder stands for what the caller of the function gives
+        if value.placeholder or not harmless.fullmatch(value.s):
+            return op
     return str(node.op)
 
 
@@ -204,7 +217,10 @@ def _called(node: NodeDef) -> list[str]:
 def _function_names(values: Iterable[AttrValue]) -> Iterator[str]:
     """Yield the names in attributes that may be functions, also those that are given as text."""
     for value in values:
-        yield from (function.name for function in (value.func, *value.list.func) if function.name)
+        for function in (value.func, *value.list.func):
+            if function.name:
+                yield function.name
+                yield from _function_names(function.attr.values())  # what its placeholders stand for
         yield from (text.decode(errors="replace") for text in (value.s, *value.list.s) if text)
 
 
