@@ -72,3 +72,14 @@ def test_a_shortage_is_a_503_that_names_it(v1, monkeypatch, error):
     monkeypatch.setattr("pipeline.engine.jobs.jobs.Jobs.list", fail)
     message = v1.error("GET", "jobs", code=503)["message"]
     assert "try again" in message or "free some" in message
+
+
+def test_a_version_that_a_full_disk_ended_says_so(v1, parts, monkeypatch):
+    async def fail(_):
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr("pipeline.engine.serving.deployment.Deployment.start", fail)
+    v1("POST", "models", {"name": "m"})
+    operation = v1.deploy("m", "v1", parts.export("gs://other/export"))
+    assert "disk of the engine is full" in operation["error"]["message"]
+    assert "disk of the engine is full" in v1("GET", "models/m/versions/v1")["errorMessage"]

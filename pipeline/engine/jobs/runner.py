@@ -20,7 +20,7 @@ from pipeline.engine.v1.errors import as_api_error, error_text
 from pipeline.engine.v1.fields import seconds_of
 from pipeline.engine.v1.resources import PredictionInput, TrainingInput
 from pipeline.engine.v1.responses import PredictionOutput
-from pipeline.engine.v1.shortages import shortage
+from pipeline.engine.v1.shortages import engine_failed
 from pipeline.errors import PipelineError
 from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
 
@@ -193,8 +193,7 @@ class JobRunner:
             ending = JobChange(state=JobState.FAILED, error_message=error_text(as_api_error(error)))
         except Exception as error:  # the edge of the task
             log.exception("Job %s could not be run.", job.job_id)
-            text = shortage(error) or "The engine failed; see its log."
-            ending = JobChange(state=JobState.FAILED, error_message=text)
+            ending = JobChange(state=JobState.FAILED, error_message=engine_failed(error))
         if kind == Kind.TRAINING:
             await self._backend.stop(job.job_id)  # ends what the program left running, too
         await self._store.retry(partial(self._end, job, replace(ending, end_time=ending.end_time or now())))

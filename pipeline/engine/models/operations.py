@@ -29,6 +29,7 @@ from pipeline.engine.v1.responses import (
     Version,
     VersionName,
 )
+from pipeline.engine.v1.shortages import engine_failed
 from pipeline.errors import Cancelled, DatabaseUnavailable, Internal, NotFound, PipelineError
 from pipeline.types import JsonValue
 
@@ -199,9 +200,9 @@ class Operations:
             raise  # the work is repeated
         except PipelineError as error:
             finish = partial(self._finish, operation, error=operation_error(as_api_error(error)))
-        except Exception:  # the edge of the task
+        except Exception as error:  # the edge of the task
             log.exception("Operation %s failed.", operation.operation_id)
-            failure = operation_error(Internal("The engine failed; see its log."))
+            failure = operation_error(Internal(engine_failed(error)))
             finish = partial(self._finish, operation, error=failure)
         if self.before_end:
             await self.before_end()

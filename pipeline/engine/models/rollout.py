@@ -23,6 +23,7 @@ from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import RETRY_SECONDS, ModelRow, OperationRow, Store, VersionRow
 from pipeline.engine.v1.responses import Version, VersionState
+from pipeline.engine.v1.shortages import engine_failed
 from pipeline.errors import (
     Cancelled,
     DamagedModel,
@@ -108,8 +109,9 @@ class Rollout:
             raise type(error)(text) from error
         except Exception as error:  # the edge of the task: the version must not stay CREATING
             log.exception("Version %s could not be deployed.", version.name)
-            await self._fail(version, "Create Version failed. The engine failed; see its log.")
-            raise Internal("Create Version failed. The engine failed; see its log.") from error
+            text = f"Create Version failed. {engine_failed(error)}"
+            await self._fail(version, text)
+            raise Internal(text) from error
         return await self._store.retry(partial(self._make_ready, version, deployment))
 
     async def _deploy(self, version: VersionRow, operation: OperationRow) -> Deployment:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pipeline.engine.serving.instances import PredictionFailed, Row
 from pipeline.engine.serving.wire import Frame
+from pipeline.engine.v1.shortages import shortage
 from pipeline.errors import ApiError, Internal, LostHead, PipelineError
 from pipeline.types import JsonValue
 
@@ -16,9 +17,9 @@ ERRORS_BY_NAME = {kind.__name__: kind for kind in (*ApiError.__subclasses__(), L
 READY = 0  # the number of a worker's first reply: it is loaded, or cannot be
 
 
-def worker_failed() -> Internal:
+def worker_failed(error: Exception | None = None) -> Internal:
     """Return the error of a request that failed in the worker for a reason that is not its own."""
-    return Internal("The model worker failed; see its log.")
+    return Internal(shortage(error) or "The model worker failed; see its log.")
 
 
 class RequestKind(StrEnum):

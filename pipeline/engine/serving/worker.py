@@ -80,9 +80,9 @@ class SerialWorker:
             return self._online(request) if request.kind == RequestKind.ONLINE else self._batch(request)
         except ApiError as error:
             return WorkerReply.failed(error)
-        except Exception:  # the edge of the process
+        except Exception as error:  # the edge of the process
             log.exception("A request failed.")
-            return WorkerReply.failed(worker_failed())
+            return WorkerReply.failed(worker_failed(error))
 
     def _online(self, request: WorkerRequest) -> WorkerReply:
         body = read_request(request.payload, max_instances=self._limits.max_instances)

@@ -37,3 +37,8 @@ def shortage(error: BaseException | None) -> str | None:
                 return meaning
         error = error.__cause__ or error.__context__
     return None
+
+
+def engine_failed(error: BaseException) -> str:
+    """Return what a client is told of an error that is not its own: the shortage behind it, or the log."""
+    return shortage(error) or "The engine failed; see its log."

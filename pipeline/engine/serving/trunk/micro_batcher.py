@@ -175,9 +175,9 @@ class MicroBatcher:
         try:
             self._add_features(network, batch)
             outcomes: Sequence[Outcome] = answer_heads(batch)
-        except Exception:  # the edge of the thread
+        except Exception as error:  # the edge of the thread
             log.exception("A forward pass failed.")
-            outcomes = [worker_failed()] * len(batch)
+            outcomes = [worker_failed(error)] * len(batch)
         for drawn, outcome in zip(batch, outcomes, strict=True):
             drawn.request.done(outcome)
 
@@ -193,9 +193,9 @@ class MicroBatcher:
             return _Drawn(request=request, key=picture.key, pixels=pixels, features=features)
         except PipelineError as error:
             request.done(error)
-        except Exception:  # the edge of the thread, which must survive for the next batch
+        except Exception as error:  # the edge of the thread, which must survive for the next batch
             log.exception("A picture could not be read.")
-            request.done(worker_failed())
+            request.done(worker_failed(error))
         return None
 
     def _add_features(self, network: Network, batch: Sequence[_Drawn]) -> None:
@@ -246,9 +246,9 @@ def _answer(
         values = _floats(head.answers.score(pooled) if novelty else None, len(outputs))
         rows = zip(outputs, values, strict=True)
         return [PredictResponse(outputs=row, novelty=value) for row, value in rows]
-    except Exception:  # of this head; the others answer
+    except Exception as error:  # of this head; the others answer
         log.exception("The head %s failed.", head.digest)
-        return [worker_failed()] * len(batch)
+        return [worker_failed(error)] * len(batch)
 
 
 def _explained(

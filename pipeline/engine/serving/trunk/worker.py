@@ -127,9 +127,9 @@ class TrunkWorker:
             self._reply_all(numbers, WorkerReply.online(error))
         except ApiError as error:
             self._reply_all(numbers, WorkerReply.failed(error))
-        except Exception:  # the edge of the request: the worker goes on with the next one
+        except Exception as error:  # the edge of the request: the worker goes on with the next one
             log.exception("A request failed.")
-            self._reply_all(numbers, WorkerReply.failed(worker_failed()))
+            self._reply_all(numbers, WorkerReply.failed(worker_failed(error)))
 
     def _accept(self, numbers: Sequence[int], request: WorkerRequest) -> None:
         match request.kind:
@@ -240,9 +240,9 @@ def _made(make: Callable[[], WorkerReply]) -> WorkerReply:
     """Return a reply, or that it could not be made: this runs on a thread that others need."""
     try:
         return make()
-    except Exception:  # the edge of the request
+    except Exception as error:  # the edge of the request
         log.exception("A reply could not be made.")
-        return WorkerReply.failed(worker_failed())
+        return WorkerReply.failed(worker_failed(error))
 
 
 def online_reply(

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from pipeline.engine.v1.shortages import shortage
+from pipeline.engine.v1.shortages import engine_failed, shortage
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,4 @@ def test_a_shortage_is_named(error, expected):
 def test_other_errors_are_none():
     assert shortage(OSError(errno.ENOENT, "x")) is None
     assert shortage(ValueError("x")) is None
+    assert engine_failed(ValueError("x")) == "The engine failed; see its log."
