@@ -12,13 +12,13 @@ from pipeline.config.sources import ListColumns
 from pipeline.datasets.sources.annotations import Annotations, find_largest, read_voc
 from pipeline.datasets.sources.layout import (
     EXAMPLES,
-    SPLIT_FOLDERS,
     LaidOutFile,
     Layout,
     lay_out,
     system_part,
 )
 from pipeline.datasets.sources.lists import ListRow, PictureList
+from pipeline.datasets.sources.split_names import SPLIT_NAMES
 from pipeline.errors import EmptyDataset, SourceNotFound
 
 LABELS_NAMES = ("labels.csv", "labels.tsv", "labels.jsonl")  # these win over class folders
@@ -212,7 +212,7 @@ def _find_part(list_name: str) -> str | None:
     """Return the part of a split that a list is of, by the name of its folder or its own."""
     folder, _, base = list_name.rpartition("/")
     words = [folder.rpartition("/")[2], *re.split(r"[^a-z]+", base.casefold())]
-    return next((SPLIT_FOLDERS[word.casefold()] for word in words if word.casefold() in SPLIT_FOLDERS), None)
+    return next((SPLIT_NAMES[word.casefold()] for word in words if word.casefold() in SPLIT_NAMES), None)
 
 
 def _label(result: Labels, list_name: str, row: ListRow, name: str, part: str | None) -> None:

@@ -10,14 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config.labels import normalize_label
+from pipeline.datasets.sources.split_names import SPLIT_NAMES, TEST, find_parts, find_split
 from pipeline.errors import EmptyDataset
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SPLIT_FOLDERS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
-}
 SYSTEM_NAMES = frozenset(
     {
         *("__macosx", "@eadir", "$recycle.bin", "lost+found", "system volume information"),
@@ -50,7 +45,8 @@ class Layout:
     Args:
         root: The folder that holds the class folders, or the parts of the split; with a trailing slash.
         files: Those that belong to a class, in the order they came.
-        parts: The folders that are parts of a split, by name.
+        parts: The folders that are parts of a split, by their path below the root.
+        part_counts: Files in each of them.
         left_out: Files that belong to no class, by the reason.
         examples: Some of those beside the class folders.
         notes: Statements of the lists that told the labels.
@@ -60,6 +56,7 @@ class Layout:
     root: str = ""
     files: list[LaidOutFile] = field(default_factory=list)
     parts: Mapping[str, str] = field(default_factory=dict)
+    part_counts: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -101,8 +98,7 @@ class Layout:
         return [f"classes left out, because `classes` does not list them: {counts}"] if unwanted else []
 
     def _describe_split(self) -> str:
-        counts = Counter(file.name[len(self.root) :].partition("/")[0] for file in self.files)
-        parts = ", ".join(f"{name} ({counts[name]})" for name in self.parts)
+        parts = ", ".join(f"{name} ({self.part_counts[name]})" for name in self.parts)
         if not self.has_test_part:
             return f"given_split: {parts}: of a split without labelled test pictures; all are split anew"
         tests = sum(file.split == TEST for file in self.files)
@@ -122,8 +118,8 @@ def lay_out(
 ) -> Layout:
     """Find the class folders of a tree, and the part of a split that each file is in.
 
-    Folders that are named like parts of a split (`train`, `val`, `test` and the like) are one if they share
-    class folders. Common folders of any depth are looked into.
+    Folders that are named like parts of a split (`train`, `val_set`, `seg_test` and the like) are one if they
+    share class folders. Common folders of any depth are looked into.
 
     Args:
         names: Paths of files below the source.
@@ -148,19 +144,23 @@ def lay_out(
     _refuse_unclear(layout, files, classes or (), origin)
     for name in files:
         _place(layout, name)
-    layout.odd_labels = _named_like_parts({file.label for file in layout.files}, classes or ())
+    labels = sorted({file.label for file in layout.files} - set(classes or ()))
+    kin = find_parts(labels)
+    layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
     return layout
 
 
 def _place(layout: Layout, name: str) -> None:
-    folders = name[len(layout.root) :].split("/")[:-1]
-    if not layout.parts and folders:
-        layout.files.append(LaidOutFile(name=name, label=normalize_label(folders[0])))
-    elif len(folders) > 1 and folders[0] in layout.parts:
-        label, split = normalize_label(folders[1]), layout.parts[folders[0]]
-        layout.files.append(LaidOutFile(name=name, label=label, split=split))
-    else:
+    path = name[len(layout.root) :]
+    part = next((part for part in layout.parts if path.startswith(f"{part}/")), None)
+    inside = path if part is None else path[len(part) + 1 :]
+    if "/" not in inside or (part is None and layout.parts):
         layout.leave_out([name])
+        return
+    label = normalize_label(inside.partition("/")[0])
+    if part is not None:
+        layout.part_counts[part] += 1
+    layout.files.append(LaidOutFile(name=name, label=label, split=layout.parts[part] if part else None))
 
 
 def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> list[str]:
@@ -184,27 +184,73 @@ def _folders(files: Iterable[str], root: str) -> set[str]:
 def _find_parts(root: str, files: Sequence[str], classes: Collection[str]) -> dict[str, str]:
     """Return the folders that are parts of a split and hold classes; none if they are classes themselves."""
     tops = _named_like_parts(_folders(files, root), classes)
-    labels = {top: _folders(files, f"{root}{top}/") for top in tops}
+    inner = _look_into_parts(root, tops, files, classes)
+    labels = {top: _folders(files, f"{root}{path}/") for top, path in inner.items()}
     counts = Counter(label for names in labels.values() for label in names)
     parts = [top for top in tops if labels[top]]
-    if len(tops) < 2 or (len(parts) > 1 and max(counts.values()) == 1):
+    if not parts or (len(parts) > 1 and max(counts.values()) == 1):
         return {}
-    return {top: SPLIT_FOLDERS[top.casefold()] for top in parts}
+    return {inner[top]: tops[top] for top in parts}
 
 
-def _named_like_parts(folders: Iterable[str], classes: Collection[str]) -> list[str]:
-    return sorted(
-        name for name in folders if name.casefold() in SPLIT_FOLDERS and normalize_label(name) not in classes
-    )
+def _look_into_parts(
+    root: str, tops: Collection[str], files: Sequence[str], classes: Collection[str]
+) -> dict[str, str]:
+    """Return the folder of each part that holds its classes: `seg_test/seg_test`, `train/images`."""
+    paths = {top: top for top in tops}
+    while True:
+        inside = {top: _folders(files, f"{root}{path}/") for top, path in paths.items()}
+        several = {name for names in inside.values() if len(names) > 1 for name in names}
+        single = {top: next(iter(names)) for top, names in inside.items() if len(names) == 1}
+        common = {
+            name for top, name in single.items() if len(_folders(files, f"{root}{paths[top]}/{name}/")) > 1
+        }
+        deeper = {
+            top: f"{paths[top]}/{name}"
+            for top, name in single.items()
+            if name not in several
+            and normalize_label(name) not in classes
+            and (name in common or find_split(name) == find_split(top))
+        }
+        if not deeper:
+            return paths
+        paths |= deeper
+
+
+def _named_like_parts(folders: Iterable[str], classes: Collection[str]) -> dict[str, str]:
+    return find_parts(name for name in folders if normalize_label(name) not in classes)
 
 
 def _refuse_unclear(layout: Layout, files: Sequence[str], classes: Collection[str], origin: str) -> None:
+    """Refuse folders that may be classes or parts of a split; warn of those that are likely to be classes."""
+    if layout.parts:
+        return
     tops = _folders(files, layout.root)
-    named = _named_like_parts(tops, classes)
-    if len(named) > 1 and len(named) == len(tops) and not layout.parts:
+    named = sorted(_named_like_parts(tops, classes))
+    if len(named) > 1 and len(named) == len(tops):
         raise EmptyDataset(
             f"{origin} has the folders {', '.join(named)}, which are named like parts of a split but share "
             f"no class folder. If these are the classes, write `classes: [{', '.join(named)}]`; else put the "
             "pictures of each class into a sub-folder of its own in each part.",
             classes=named,
         )
+    counts = Counter(name for top in tops for name in _folders(files, f"{layout.root}{top}/"))
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    if not classes and len(shared) > 1:
+        _tell_shared(layout, sorted(tops), shared, origin)
+
+
+def _tell_shared(layout: Layout, tops: Sequence[str], shared: Sequence[str], origin: str) -> None:
+    """Tell of class folders that hold the same folders; refuse them if one has the name of a part."""
+    shown, below = ", ".join(tops[:EXAMPLES]), ", ".join(shared[:EXAMPLES])
+    remedy = (
+        f"If the classes are {shown}, list them in `classes`; if they are {below}, list each folder that "
+        "holds these as a source of its own in `dataset.sources`"
+    )
+    if any(map(find_split, tops)):
+        raise EmptyDataset(
+            f"{origin} has the folders {shown}, which hold the same folders ({below}), and one is named like "
+            f"a part of a split. {remedy}, or name the parts `train` and `test`.",
+            classes=list(tops),
+        )
+    layout.notes.append(f"shared_folders: the classes {shown} hold the same folders ({below}). {remedy}")

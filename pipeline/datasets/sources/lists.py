@@ -18,7 +18,7 @@ from typing import BinaryIO, NoReturn
 from pipeline.config.labels import normalize_label
 from pipeline.config.sources import ListColumns
 from pipeline.datasets.sources.annotations import Annotations, read_document
-from pipeline.datasets.sources.layout import SPLIT_FOLDERS
+from pipeline.datasets.sources.split_names import SPLIT_NAMES
 from pipeline.errors import SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
@@ -47,7 +47,7 @@ PLURAL_COLUMNS = ("labels", "tags", "categories", "classes")
 SEPARATORS = (",", ";", "|")
 SPLIT_COLUMNS = ("split", "ml_use", "subset", "partition")
 SPLITS: Mapping[str, str | None] = {
-    **SPLIT_FOLDERS,
+    **SPLIT_NAMES,
     **{"validate": "validation", "": None, "unassigned": None},
 }
 VERTEX_ML_USE = "aiplatform.googleapis.com/ml_use"

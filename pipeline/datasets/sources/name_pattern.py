@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipeline.config.labels import normalize_label
-from pipeline.datasets.sources.layout import SPLIT_FOLDERS, LaidOutFile, Layout, system_part
+from pipeline.datasets.sources.layout import LaidOutFile, Layout, system_part
+from pipeline.datasets.sources.split_names import SPLIT_NAMES
 
 # Names as downloads, cameras and Teachable Machine number them: a word, then digits.
 NUMBERED = re.compile(r"^(?P<label>.*?[^\W\d_])(?:-!-|[ ._-])*\(?\d+\)?(?=\.\w+$)")
@@ -32,7 +33,7 @@ def lay_out_by_name(names: Iterable[str], pattern: re.Pattern[str]) -> Layout:
             layout.leave_out([name], UNMATCHED)
         else:
             folders = (folder.casefold() for folder in name.split("/")[:-1])
-            split = next((SPLIT_FOLDERS[folder] for folder in folders if folder in SPLIT_FOLDERS), None)
+            split = next((SPLIT_NAMES[folder] for folder in folders if folder in SPLIT_NAMES), None)
             layout.files.append(LaidOutFile(name=name, label=label, split=split))
     return layout
 

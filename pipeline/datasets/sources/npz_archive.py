@@ -23,11 +23,11 @@ from PIL import Image
 from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
-from pipeline.datasets.sources.layout import TEST
 from pipeline.datasets.sources.npz_labels import read_labels, resolve_labels
 from pipeline.datasets.sources.npz_layout import ArrayPart, PictureShape, find_parts, find_shape, find_unused
 from pipeline.datasets.sources.npz_levels import Levels, choose_levels, measure_range
 from pipeline.datasets.sources.source import SourceEntry
+from pipeline.datasets.sources.split_names import TEST
 from pipeline.errors import BadArchive, ObjectNotFound, SourceNotFound, StorageError
 from pipeline.npz import ArrayHeader, iterate_rows, read_header
 from pipeline.pixels.spec import MAX_PIXELS

@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.datasets.sources.layout import SPLIT_FOLDERS
+from pipeline.datasets.sources.split_names import SPLIT_NAMES
 from pipeline.errors import BadArchive
 from pipeline.npz import ArrayHeader
 
 FEATURE_NAMES = ("features", "x", "images", "image", "imgs", "data", "inputs", "pictures", "arr_0")
 LABEL_NAMES = ("labels", "y", "label", "targets", "target", "classes", "outputs", "arr_1")
 CHANNELS = (1, 3, 4)
-_PART = re.compile(rf"(?:^|_)({'|'.join(SPLIT_FOLDERS)})(?:_|$)")
+_PART = re.compile(rf"(?:^|_)({'|'.join(SPLIT_NAMES)})(?:_|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def find_parts(headers: Mapping[str, ArrayHeader], origin: str) -> list[ArrayPar
     is_split = len(named) > 1
     parts = [
         _checked_part(headers, *named[split], split if is_split else None, origin)
-        for split in sorted(named, key=lambda split: list(SPLIT_FOLDERS.values()).index(split or "train"))
+        for split in sorted(named, key=lambda split: list(SPLIT_NAMES.values()).index(split or "train"))
     ]
     shapes = {headers[part.features].shape[1:] for part in parts}
     if len(shapes) > 1:
@@ -101,7 +101,7 @@ def _split_name(name: str) -> tuple[str | None, str]:
     match = _PART.search(name.casefold())
     if match is None:
         return None, name.casefold()
-    return SPLIT_FOLDERS[match[1]], _PART.sub("", name.casefold())
+    return SPLIT_NAMES[match[1]], _PART.sub("", name.casefold())
 
 
 def _group_names(headers: Mapping[str, ArrayHeader], origin: str) -> dict[str | None, dict[str, str]]:

@@ -57,7 +57,46 @@ class TestSplit:
             "4 pictures are the test set"
         ]
 
-    @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+    @pytest.mark.parametrize(
+        ("train", "test"),
+        [
+            ("training_set", "test_set"),
+            ("seg_train/seg_train", "seg_test/seg_test"),
+            ("Training Data", "Testing Data"),
+            ("train-images", "test"),
+            ("TrainImages", "TestImages"),
+            ("trainset", "testset"),
+            ("train_val", "test"),
+            ("train2017", "test2017"),
+            ("a_train/a_train/a_train", "a_test/a_test"),
+            ("train/images", "test/images"),
+        ],
+    )
+    @pytest.mark.parametrize("below", ["", "kaggle/"])
+    def test_may_have_parts_of_longer_names_and_doubled_folders(
+        self, train: str, test: str, below: str
+    ) -> None:
+        layout = lay_out(tree(train, test, below=below), origin="x")
+        labels = labels_of(layout)
+        assert labels[f"{below}{train}/cat/0.jpg"] == ("cat", "train")
+        assert labels[f"{below}{test}/dog/1.jpg"] == ("dog", "test")
+        assert len(layout.files) == 8
+        assert layout.statements == [
+            f"given_split: {test} (4), {train} (4) are parts of a split, not classes; "
+            "4 pictures are the test set"
+        ]
+
+    def test_of_doubled_folders_may_have_test_pictures_without_labels(self) -> None:
+        layout = lay_out([*tree("a_train/a_train"), "a_test/a_test/1.jpg", "a_pred/2.jpg"], origin="x")
+        assert {(file.label, file.split) for file in layout.files} == {("cat", "train"), ("dog", "train")}
+        assert layout.left_out == {"beside the class folders": 2}
+
+    def test_may_lack_a_class_in_one_part(self) -> None:
+        names = [*tree("train"), "test/cat/7.jpg", "test/cat/batch/8.jpg"]
+        layout = lay_out(names, origin="x")
+        assert labels_of(layout)["test/cat/batch/8.jpg"] == ("cat", "test")
+
+    @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev", "eval"])
     def test_may_have_a_validation_part(self, name: str) -> None:
         layout = lay_out(tree("train", name, "test"), origin="x")
         assert labels_of(layout)[f"{name}/cat/0.jpg"] == ("cat", "validation")
@@ -92,6 +131,36 @@ class TestSplit:
         assert {file.label for file in layout.files} == {"train", "bus"}
         assert layout.statements[0].startswith("split_like_class: the class train is named like a part")
         assert lay_out(["train/0.jpg", "bus/1.jpg"], classes=["train", "bus"], origin="x").statements == []
+
+
+class TestClassesThatHoldTheSameFolders:
+    @pytest.mark.parametrize(
+        "tops", [("train", "extra"), ("steam_train", "bullet_train"), ("train_val_test", "test")]
+    )
+    def test_are_refused_if_one_is_named_like_a_part(self, tops: tuple[str, ...]) -> None:
+        with pytest.raises(EmptyDataset, match=r"hold the same folders \(cat, dog\).*`classes`"):
+            lay_out(tree(*tops), origin="x")
+        layout = lay_out(tree(*tops), classes=list(tops), origin="x")
+        assert {file.label for file in layout.files} == set(tops)
+        assert layout.statements == []
+
+    def test_are_told_otherwise(self) -> None:
+        layout = lay_out(tree("north", "south"), origin="x")
+        assert {file.label for file in layout.files} == {"north", "south"}
+        [statement] = layout.statements
+        assert statement.startswith(
+            "shared_folders: the classes north, south hold the same folders (cat, dog)"
+        )
+
+    def test_are_not_told_of_one_common_folder(self) -> None:
+        assert lay_out(["cat/more/0.jpg", "dog/more/1.jpg"], origin="x").statements == []
+
+
+@pytest.mark.parametrize("names", [("steam_train", "test_tube"), ("bullet_train", "bus")])
+def test_a_word_in_the_name_of_a_class_makes_no_split(names: tuple[str, str]) -> None:
+    layout = lay_out([f"{name}/{number}.jpg" for name in names for number in range(2)], origin="x")
+    assert {file.label for file in layout.files} == set(names)
+    assert layout.statements == []
 
 
 class TestSystemFiles:

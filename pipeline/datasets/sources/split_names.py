@@ -1,0 +1,58 @@
+"""Names of the parts of a split, as folders and lists have them: `train`, `seg_test`, `Training Set`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+# Words that only folders' names have. An evaluation part judges, but may stand beside a test part.
+_WORDS = {**SPLIT_NAMES, **dict.fromkeys(("eval", "evaluation"), VALIDATION), "trainval": TRAIN}
+# Words that name no split of their own: `train_images` and `test` belong together.
+_FILLERS = frozenset(
+    ("data", "dataset", "folder", "image", "images", "img", "imgs", "photos", "pictures", "set", "split")
+)
+
+
+def find_split(name: str) -> str | None:
+    """Return the part of a split that a folder's name tells by one of its words; None without one."""
+    splits = {split for word in _words(name) if (split := _split_of(word))}
+    if splits == {TRAIN, VALIDATION}:  # `train_val`: the test part is elsewhere
+        return TRAIN
+    return splits.pop() if len(splits) == 1 else None
+
+
+def find_parts(names: Iterable[str]) -> dict[str, str]:
+    """Return the names that are parts of one split: alike but for the part, and of two parts or more."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in sorted(names):
+        split = find_split(name)
+        if split is not None:
+            rest = " ".join(word for word in _words(name) if not _split_of(word) and word not in _FILLERS)
+            groups.setdefault(rest, {})[name] = split
+    return {
+        name: split
+        for group in groups.values()
+        if len(set(group.values())) > 1
+        for name, split in group.items()
+    }
+
+
+def innermost(path: str, parts: Mapping[str, str]) -> str | None:
+    """Return the innermost folder of a file's path that is a part of a split."""
+    return next((folder for folder in reversed(path.split("/")[:-1]) if folder in parts), None)
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name: those of `TestImages_2` are `test` and `images`."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [word.casefold() for word in re.findall(r"[^\W\d_]+", spaced)]
+
+
+def _split_of(word: str) -> str | None:
+    return _WORDS.get(word) or _WORDS.get(word.removesuffix("set"))
