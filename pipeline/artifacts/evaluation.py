@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from pipeline.artifacts.class_changes import ClassChanges
 from pipeline.artifacts.metrics import Interval, Metrics
 from pipeline.artifacts.record import Record
 
-RENAMED_SHARE = 0.5  # of the pictures that both versions have
 FIRST_VERSION = "first version: there is no champion to compare with"
 
 
@@ -82,7 +80,8 @@ class SliceMetrics(Record):
 class SharedClasses(Record):
     """Candidate and champion on the pictures that can be compared.
 
-    These are pictures of the classes that both know, without those that the champion was trained on.
+    These are pictures of the classes that both know, under whatever name, without those that the champion was
+    trained on.
 
     Args:
         classes: Those classes.
@@ -101,54 +100,6 @@ class SharedClasses(Record):
     comparison: Comparison | None = None
     slices: dict[str, dict[str, SliceMetrics]] = field(default_factory=dict)
     trained_on: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassChanges(Record):
-    """How the classes differ from the champion's.
-
-    Args:
-        added: Classes that the champion does not know.
-        removed: Classes that only the champion knows.
-        renamed: Added classes by the removed one whose pictures they have.
-    """
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    renamed: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def between(
-        cls, before: Collection[str], after: Collection[str], moves: Iterable[tuple[str, str]]
-    ) -> ClassChanges:
-        """Return how classes changed.
-
-        A class counts as renamed if most of its pictures that both versions have are of one added class.
-
-        Args:
-            before: The classes that there were.
-            after: The classes that there are.
-            moves: Label before and after of each picture that both have.
-        """
-        added = tuple(label for label in after if label not in before)
-        removed = tuple(label for label in before if label not in after)
-        counts = Counter(moves)
-        renamed: dict[str, str] = {}
-        for old in removed:
-            total = sum(count for (label, _), count in counts.items() if label == old)
-            for new in added:
-                if counts[old, new] > RENAMED_SHARE * total and new not in renamed.values():
-                    renamed[old] = new
-        return cls(added=added, removed=removed, renamed=renamed)
-
-    @property
-    def text(self) -> str:
-        """The changes in words; empty if there is none."""
-        added = [label for label in self.added if label not in self.renamed.values()]
-        removed = [label for label in self.removed if label not in self.renamed]
-        renamed = [f"{old} to {new}" for old, new in self.renamed.items()]
-        lists = (("added", added), ("removed", removed), ("renamed", renamed))
-        return "; ".join(f"{verb} {', '.join(labels)}" for verb, labels in lists if labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,7 @@ def collect_answers(
     model_classes: Sequence[str],
     classes: Sequence[str],
     groups: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Answers:
     """Return a model's answers for all labelled pictures.
 
@@ -74,6 +75,8 @@ def collect_answers(
         model_classes: The model's own labels: of output 0, of output 1, ...
         classes: The dataset's labels. Those that only the model knows come after them.
         groups: Group of each picture; each is its own unless given.
+        names: What the dataset calls the model's labels, where it calls them otherwise; several may have one
+            name.
 
     Raises:
         LabelMapMismatch: if outputs or label names are not those of `model_classes`.
@@ -81,21 +84,22 @@ def collect_answers(
     """
     if not labels:
         raise EvaluationError("There is no test picture to evaluate on.")
-    together = tuple(dict.fromkeys((*classes, *model_classes)))
+    own = [names.get(label, label) for label in model_classes] if names else model_classes
+    together = tuple(dict.fromkeys((*classes, *own)))
     position = {label: index for index, label in enumerate(together)}
-    columns = [position[label] for label in model_classes]
+    columns = [position[label] for label in own]
     keys = tuple(labels)
     outputs = np.array([_checked(predictions[key], model_classes) for key in keys], dtype=np.float64)
     probabilities = np.zeros((len(keys), len(together)))
-    probabilities[:, columns] = outputs / outputs.sum(axis=1, keepdims=True)
-    names = [groups[key] if groups else key for key in keys]
+    np.add.at(probabilities.T, columns, (outputs / outputs.sum(axis=1, keepdims=True)).T)
+    grouped = [groups[key] if groups else key for key in keys]
     return Answers(
         keys=keys,
         classes=together,
         truth=np.array([position[labels[key]] for key in keys]),
         probabilities=probabilities,
         predicted=np.array(columns)[outputs.argmax(axis=1)],
-        groups=np.unique(np.array(names), return_inverse=True)[1],
+        groups=np.unique(np.array(grouped), return_inverse=True)[1],
     )
 
 

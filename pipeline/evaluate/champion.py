@@ -11,6 +11,7 @@ from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import read_labels, read_lineage
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.predictions import PredictionJob
+from pipeline.evaluate.ratchet import ServedVersion
 from pipeline.storage import Storage
 
 TRAIN, TEST = "train", "test"
@@ -83,8 +84,8 @@ def read_split_method(dataset: DatasetVersionFolder) -> str:
         return ""
 
 
-def read_champion_pictures(storage: Storage, champion: Champion) -> ChampionPictures | None:
-    """Return the pictures of the champion's dataset version; None if they are unknown."""
+def read_champion_pictures(storage: Storage, champion: Champion | ServedVersion) -> ChampionPictures | None:
+    """Return the pictures of the dataset version that a version was trained on; None if they are unknown."""
     if champion.dataset_uri is None:
         return None
     columns, folder = ("id", "label", "status", "split"), DatasetVersionFolder(storage, champion.dataset_uri)

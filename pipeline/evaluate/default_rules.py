@@ -12,6 +12,7 @@ from pipeline.artifacts.evaluation import Comparison, Evaluation
 from pipeline.artifacts.gate import Rule, Verdict
 from pipeline.config import GateConfig
 from pipeline.evaluate.risk import highest_difference
+from pipeline.evaluate.rules import why_not_compared
 
 LEVEL = 0.05  # of each rule: how often it refuses what it should not, at most
 MIN_CLASS_PICTURES = 8  # below that, the pictures of a class show nothing about it
@@ -55,7 +56,7 @@ def judge_not_worse(evaluation: Evaluation, gate: GateConfig) -> Rule:
     """Fail if the candidate is shown to be less accurate than the champion."""
     key, comparable = "not_worse", evaluation.comparable
     if comparable is None or comparable.comparison is None:
-        return _skip(key, _why_not_compared(evaluation))
+        return _skip(key, why_not_compared(evaluation))
     return _judge_accuracy(key, comparable.comparison, "the champion")
 
 
@@ -63,7 +64,7 @@ def judge_class_drop(evaluation: Evaluation, gate: GateConfig) -> Rule:
     """Fail if a class is shown to be worse than with the champion by more than the allowed drop."""
     key, comparable, allowed = "class_drop", evaluation.comparable, gate.max_class_drop
     if comparable is None or comparable.comparison is None:
-        return _skip(key, _why_not_compared(evaluation))
+        return _skip(key, why_not_compared(evaluation))
     classes = comparable.comparison.classes
     judged = {label: pairs for label, pairs in classes.items() if pairs.pictures >= MIN_CLASS_PICTURES}
     few = sorted(set(classes) - set(judged))
@@ -90,7 +91,7 @@ def judge_ratchet(evaluation: Evaluation, gate: GateConfig) -> Rule:
     """Fail if the candidate is shown to be less accurate than the most accurate version of late."""
     key, comparable = "ratchet", evaluation.comparable
     if comparable is None:
-        return _skip(key, _why_not_compared(evaluation))
+        return _skip(key, why_not_compared(evaluation))
     if comparable.comparison is not None and comparable.comparison.changed == 0:
         return _rule(key, Verdict.PASSED, "every answer is the champion's")
     if evaluation.reference is None:
@@ -110,15 +111,6 @@ def _judge_accuracy(key: str, pairs: Comparison, other: str) -> Rule:
         value=bound,
         limit=0,
     )
-
-
-def _why_not_compared(evaluation: Evaluation) -> str:
-    comparable = evaluation.comparable
-    if comparable is None:
-        return evaluation.note
-    if comparable.pictures == 0:
-        return "no test picture can be compared with the champion"
-    return "the evaluation was written before this rule"
 
 
 def _skip(key: str, why: str) -> Rule:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipeline.artifacts.class_changes import ClassChanges
 from pipeline.artifacts.evaluation import Evaluation, Reference, SplitChanges
 from pipeline.artifacts.folders import DatasetVersionFolder
-from pipeline.artifacts.manifest import Manifest, ManifestRow
+from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.metrics import Metrics
-from pipeline.errors import EvaluationError, LabelMapMismatch
+from pipeline.errors import DamagedObject, EvaluationError, LabelMapMismatch
 from pipeline.evaluate.champion import Champion, ChampionPictures, read_champion_pictures, read_split_method
 from pipeline.evaluate.predictions import (
-    Prediction,
     PredictionJob,
     check_counts,
-    join_predictions,
     read_predictions,
     read_test_rows,
 )
 from pipeline.evaluate.ratchet import ServedVersion
+from pipeline.evaluate.tested import TestSet
 from pipeline.storage import Storage
 
 if TYPE_CHECKING:
@@ -33,57 +33,18 @@ MIN_COMPARED = 20  # pictures below which a comparison tells too little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
-    """The test pictures of a dataset version.
+class _Relation:
+    """How the dataset version is related to the one that the champion was trained on.
 
     Args:
-        rows: Their manifest rows, by id.
-        classes: The dataset's labels.
+        pictures: The champion's; None if they are unknown.
+        labels: Label of each kept picture now, by id.
+        changes: How the classes changed.
     """
 
-    __test__ = False
-
-    rows: Mapping[str, ManifestRow]
-    classes: tuple[str, ...]
-
-    def ask(self, storage: Storage, output_path: str, model_classes: Sequence[str]) -> Answers:
-        """Return a model's answers for the pictures, from a batch prediction job.
-
-        Raises:
-            EvaluationError: if its predictions are not exactly one for each picture.
-            LabelMapMismatch: if its labels are not `model_classes`.
-        """
-        return self.join(read_predictions(storage, output_path), model_classes)
-
-    def select(self, keys: Collection[str], classes: Collection[str]) -> TestSet:
-        """Return the pictures with one of the ids and one of the labels."""
-        rows = {key: row for key, row in self.rows.items() if key in keys and row.label in classes}
-        return TestSet(rows=rows, classes=self.classes)
-
-    def join(
-        self, predictions: Sequence[Prediction], model_classes: Sequence[str], *, allow_more: bool = False
-    ) -> Answers:
-        """Return a model's answers for the pictures.
-
-        Args:
-            predictions: Its predictions.
-            model_classes: Its classes.
-            allow_more: Whether there may be predictions of other pictures, too.
-
-        Raises:
-            EvaluationError: if the predictions are not exactly one for each picture.
-            LabelMapMismatch: if its labels are not `model_classes`.
-        """
-        from pipeline.evaluate.answers import collect_answers
-
-        labels = {key: row.label for key, row in self.rows.items()}
-        if allow_more:
-            predictions = [each for each in predictions if each.key in labels]
-        joined = join_predictions(predictions, labels)
-        groups = {key: row.group or key for key, row in self.rows.items()}
-        return collect_answers(
-            joined, labels, model_classes=model_classes, classes=self.classes, groups=groups
-        )
+    pictures: ChampionPictures | None
+    labels: Mapping[str, str]
+    changes: ClassChanges
 
 
 def evaluate_model(
@@ -129,21 +90,36 @@ def evaluate_model(
     )
     others = None
     if champion is not None:
-        others, problem = _ask_champion(storage, champion, tested)
+        relation = _relate(dataset, champion, tested, _read_labels(dataset))
+        others, problem = _ask_champion(storage, champion, tested, relation.changes.successors)
         if others is not None:
-            evaluation = _compare(dataset, evaluation, champion, tested, answers, others, slices)
-            evaluation = replace(evaluation, reference=_find_reference(storage, better, tested, answers))
+            evaluation = _compare(dataset, evaluation, champion, tested, answers, others, slices, relation)
+            reference = _find_reference(dataset, better, tested, answers, relation.labels)
+            evaluation = replace(evaluation, reference=reference)
         else:
             evaluation = _leave_uncompared(evaluation, champion, problem)
     return replace(evaluation, slices=measure_slices(tested.rows, slices, answers, others))
 
 
-def _ask_champion(storage: Storage, champion: Champion, tested: TestSet) -> tuple[Answers | None, str]:
+def _relate(
+    dataset: DatasetVersionFolder, other: Champion | ServedVersion, tested: TestSet, labels: Mapping[str, str]
+) -> _Relation:
+    from pipeline.evaluate.pairing import find_class_changes
+
+    pictures = read_champion_pictures(dataset.storage, other)
+    before = pictures.labels if pictures else {}
+    changes = find_class_changes(tested.classes, other.classes or (), labels=labels, champion_labels=before)
+    return _Relation(pictures=pictures, labels=labels, changes=changes or ClassChanges())
+
+
+def _ask_champion(
+    storage: Storage, champion: Champion, tested: TestSet, names: Mapping[str, str]
+) -> tuple[Answers | None, str]:
     """Return the champion's answers, or None and why it has none that could be compared."""
     if champion.classes is None:
         return None, "carries no metadata of Graft's (graft/labels.json), so its classes are unknown"
     try:
-        return tested.ask(storage, champion.output_path, champion.classes), ""
+        return tested.ask(storage, champion.output_path, champion.classes, names), ""
     except LabelMapMismatch as error:
         return None, f"answers otherwise than its graft/labels.json says ({error})"
 
@@ -162,25 +138,25 @@ def _compare(
     answers: Answers,
     others: Answers,
     slices: Sequence[str],
+    relation: _Relation,
 ) -> Evaluation:
     from pipeline.evaluate.measure import measure
     from pipeline.evaluate.pairing import (
         compare_answers,
         compare_shared,
         describe_relabelled,
-        find_class_changes,
         measure_differences,
     )
 
-    metrics, pictures = measure(others), read_champion_pictures(dataset.storage, champion)
+    metrics, pictures, changes = measure(others), relation.pictures, relation.changes
     trained_on = pictures.trained & set(tested.rows) if pictures else frozenset()
-    labels, champion_labels = _read_labels(dataset), pictures.labels if pictures else {}
-    changes = find_class_changes(
-        tested.classes, champion.classes or (), labels=labels, champion_labels=champion_labels
+    before, names = pictures.labels if pictures else {}, changes.successors
+    relabelled = describe_relabelled(
+        others, relation.labels, {key: names.get(label, label) for key, label in before.items()}
     )
-    relabelled = describe_relabelled(others, labels, champion_labels)
-    changed = f"classes changed: {changes.text}" if changes else ""
-    notes = (_note(champion, metrics, tested, len(trained_on)), changed, relabelled)
+    changed = f"classes changed: {changes.text}" if changes.text else ""
+    unknown = [label for label in tested.classes if label in changes.added and label not in names.values()]
+    notes = (_note(champion, metrics, tested, unknown, len(trained_on)), changed, relabelled)
     differences = measure_differences(answers, others, evaluation.candidate, metrics)
     return replace(
         evaluation,
@@ -192,14 +168,13 @@ def _compare(
         shared=compare_shared(
             answers,
             others,
-            classes=tested.classes,
-            champion_classes=champion.classes or (),
+            classes=changes.comparable(tested.classes),
             trained_on=trained_on,
             rows=[tested.rows[key] for key in answers.keys],
             slices=slices,
         ),
         champion_saw=len(trained_on) if pictures else None,
-        class_changes=changes,
+        class_changes=changes if changes.text else None,
         split_changes=None if pictures is None else find_split_changes(dataset, pictures, tested),
     )
 
@@ -226,7 +201,11 @@ def _read_labels(dataset: DatasetVersionFolder) -> dict[str, str]:
 
 
 def _find_reference(
-    storage: Storage, better: Sequence[ServedVersion], tested: TestSet, answers: Answers
+    dataset: DatasetVersionFolder,
+    better: Sequence[ServedVersion],
+    tested: TestSet,
+    answers: Answers,
+    labels: Mapping[str, str],
 ) -> Reference | None:
     """Return the first of the better versions that has answered enough of the test pictures."""
     import numpy as np
@@ -235,12 +214,14 @@ def _find_reference(
 
     for served in better:
         try:
-            predictions = read_predictions(storage, served.output_path)
-            part = tested.select({prediction.key for prediction in predictions}, served.classes)
+            predictions = read_predictions(dataset.storage, served.output_path)
+            changes = _relate(dataset, served, tested, labels).changes
+            classes = changes.comparable(tested.classes)
+            part = tested.select({prediction.key for prediction in predictions}, classes)
             if len(part.rows) < MIN_COMPARED:
                 continue
-            others = part.join(predictions, served.classes, allow_more=True)
-        except (EvaluationError, LabelMapMismatch) as error:  # the job of its evaluation is gone, or not ours
+            others = part.join(predictions, served.classes, changes.successors, allow_more=True)
+        except (EvaluationError, LabelMapMismatch, DamagedObject) as error:  # gone, damaged, or not ours
             log.warning("version %s cannot be compared: %s", served.version, error)
             continue
         chosen = answers.select(np.array([key in part.rows for key in answers.keys]))
@@ -248,9 +229,8 @@ def _find_reference(
     return None
 
 
-def _note(champion: Champion, metrics: Metrics, tested: TestSet, saw: int) -> str:
+def _note(champion: Champion, metrics: Metrics, tested: TestSet, unknown: Sequence[str], saw: int) -> str:
     note = f"champion {champion.version}: accuracy {metrics.accuracy:.4f}, loss {metrics.loss:.4g}"
-    unknown = [label for label in tested.classes if label not in (champion.classes or ())]
     if unknown:
         note += f"; it does not know {', '.join(unknown)}, whose pictures count as its misses"
     if saw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.evaluation import Evaluation, SharedClasses
 from pipeline.artifacts.gate import (
     CLASSES_CHANGED_RULE,
     COMPARED_PICTURES_RULE,
@@ -80,15 +80,21 @@ def _judge_first_version(evaluation: Evaluation, gate: GateConfig) -> Iterator[R
 
 
 def _judge_comparable(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
-    """Ask a person where the champion was trained on so many test pictures that too few can be compared."""
-    comparable = evaluation.comparable
-    if comparable is None or not comparable.trained_on or comparable.pictures >= MIN_COMPARED:
-        return
-    why = (
-        f"the champion was trained on {comparable.trained_on} of the test pictures, and the other "
-        f"{comparable.pictures} are fewer than the {MIN_COMPARED} that a comparison takes"
-    )
-    yield _ask_person(COMPARED_PICTURES_RULE, why, gate)
+    """Ask a person where test pictures cannot be compared with the champion and too few others are left."""
+    shared = evaluation.shared
+    if shared is not None and shared.pictures < min(MIN_COMPARED, evaluation.candidate.test_pictures):
+        yield _ask_person(COMPARED_PICTURES_RULE, _describe_left_out(evaluation, shared), gate)
+
+
+def _describe_left_out(evaluation: Evaluation, shared: SharedClasses) -> str:
+    few = f"{shared.pictures} are fewer than the {MIN_COMPARED} that a comparison takes"
+    unknown = [label for label in evaluation.classes if label not in shared.classes]
+    reasons = []
+    if unknown:
+        reasons.append(f"the champion does not know the classes {', '.join(unknown)} as they are now")
+    if shared.trained_on:
+        reasons.append(f"the champion was trained on {shared.trained_on} of the test pictures")
+    return f"{' and '.join(reasons)}, and the other {few}"
 
 
 def _judge_change(key: str, text: str, refusal: str, action: ChangeAction, gate: GateConfig) -> Rule:

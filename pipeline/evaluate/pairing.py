@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.artifacts.evaluation import ClassChanges, Comparison, Difference, SharedClasses
+from pipeline.artifacts.class_changes import ClassChanges
+from pipeline.artifacts.evaluation import Comparison, Difference, SharedClasses
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.metrics import Metrics
 from pipeline.evaluate.answers import Answers
@@ -50,7 +51,6 @@ def compare_shared(
     champion: Answers,
     *,
     classes: Sequence[str],
-    champion_classes: Collection[str],
     trained_on: Collection[str],
     rows: Sequence[ManifestRow],
     slices: Sequence[str],
@@ -60,15 +60,14 @@ def compare_shared(
     Args:
         candidate: The candidate's answers.
         champion: The champion's, for the same pictures in the same order.
-        classes: The candidate's classes.
-        champion_classes: The champion's.
+        classes: The candidate's classes that the champion knows, under whatever name.
         trained_on: Ids of test pictures that the champion was trained on.
         rows: Manifest rows of the pictures, in the order of the answers.
         slices: Columns to slice by.
     """
-    if set(classes) == set(champion_classes) and not trained_on:
+    if set(classes) == set(champion.classes) and not trained_on:
         return None
-    shared = tuple(label for label in classes if label in champion_classes)
+    shared = tuple(classes)
     mask = _find_comparable(candidate, shared, trained_on)
     pictures, left_out = int(mask.sum()), len(set(candidate.keys) & set(trained_on))
     if not pictures:
@@ -126,6 +125,9 @@ def find_class_changes(
 ) -> ClassChanges | None:
     """Return how the classes changed; None if they did not.
 
+    A class whose pictures have another name now was renamed, and is the same class. Names that were exchanged
+    are no renames: each then stands for something else, and cannot be compared.
+
     Args:
         classes: The candidate's.
         champion_classes: The champion's.
@@ -134,4 +136,4 @@ def find_class_changes(
     """
     moves = ((old, labels[key]) for key, old in champion_labels.items() if key in labels)
     changes = ClassChanges.between(champion_classes, classes, moves)
-    return changes if changes.added or changes.removed else None
+    return changes if changes.text else None

@@ -26,12 +26,14 @@ class ServedVersion:
         accuracy: On the test pictures of its run.
         classes: Its labels in the order of its outputs.
         output_path: The predictions of its evaluation.
+        dataset_uri: The dataset version it was trained on; None if unknown.
     """
 
     version: str
     accuracy: float
     classes: tuple[str, ...]
     output_path: str
+    dataset_uri: str | None = None
 
 
 def find_better_versions(
@@ -76,6 +78,7 @@ def _describe(workspace: Workspace, model: str, version: str) -> ServedVersion |
         accuracy=lineage.gate.metrics.accuracy,
         classes=labels,
         output_path=workspace.job(lineage.evaluation_job).predictions,
+        dataset_uri=lineage.dataset.uri,
     )
 
 

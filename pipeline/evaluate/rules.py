@@ -115,7 +115,18 @@ def _judge_absolute(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:
 
 
 def _skip(key: str, limit: float, evaluation: Evaluation) -> Rule:
-    return Rule(key=key, verdict=Verdict.SKIPPED, text=f"{key}: not judged, {evaluation.note}", limit=limit)
+    text = f"{key}: not judged, {why_not_compared(evaluation)}"
+    return Rule(key=key, verdict=Verdict.SKIPPED, text=text, limit=limit)
+
+
+def why_not_compared(evaluation: Evaluation) -> str:
+    """Tell why a rule on the champion has nothing to judge."""
+    comparable = evaluation.comparable
+    if comparable is None:
+        return evaluation.note
+    if comparable.pictures == 0:
+        return "no test picture can be compared with the champion"
+    return "the evaluation was written before this rule"
 
 
 def _judge_change(evaluation: Evaluation, gate: GateConfig) -> Iterator[Rule]:

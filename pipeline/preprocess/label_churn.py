@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.artifacts.evaluation import ClassChanges
+from pipeline.artifacts.class_changes import ClassChanges
 from pipeline.artifacts.manifest import ManifestRow
 
 COLUMNS = ("id", "label", "status", "decision")
@@ -73,5 +73,6 @@ def _find_names(
     """Return what each class that both versions have is called now, by what it was called."""
     old, new = {row.label for row in before}, {row.label for row in after}
     moves = ((one.label, other.label) for one, other in pairs)
-    renamed = ClassChanges.between(sorted(old), sorted(new), moves).renamed
+    successors = ClassChanges.between(sorted(old), sorted(new), moves).successors
+    renamed = {before: now for before, now in successors.items() if now not in old}
     return {label: label for label in old & new} | renamed

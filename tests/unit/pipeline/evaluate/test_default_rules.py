@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts.class_changes import ClassChanges
 from pipeline.artifacts.evaluation import (
     Chance,
-    ClassChanges,
     ClassPairs,
     Comparison,
     Evaluation,
@@ -50,7 +50,12 @@ def by_class(**classes: tuple[int, int, int]) -> Evaluation:
 
 
 def shared(
-    gained: int = 0, lost: int = 0, pictures: int = 40, trained_on: int = 0, **more: Any
+    gained: int = 0,
+    lost: int = 0,
+    pictures: int = 40,
+    trained_on: int = 0,
+    classes: tuple[str, ...] = ("cat",),
+    **more: Any,
 ) -> Evaluation:
     """An evaluation that is better on all pictures, and on those that can be compared as told."""
     values: dict[str, Any] = {
@@ -59,7 +64,7 @@ def shared(
         "comparison": pairs(gained, lost, pictures) if pictures else None,
         **more,
     }
-    part_of_it = SharedClasses(classes=("cat",), pictures=pictures, trained_on=trained_on, **values)
+    part_of_it = SharedClasses(classes=classes, pictures=pictures, trained_on=trained_on, **values)
     return evaluation(metrics(0.9), metrics(0.6), comparison=pairs(30, 10, 80), shared=part_of_it)
 
 
@@ -122,7 +127,11 @@ TABLE = (
     Case("worse on the classes that both know fails", shared(0, 9), failed=("not_worse",)),
     Case("the champion's unknown classes do not help the candidate", shared(2, 9), failed=("not_worse",)),
     Case("as good on the classes that both know passes", shared(3, 3)),
-    Case("no class in common is not compared", shared(pictures=0, candidate=None, champion=None)),
+    Case("no class in common waits for a person", shared(pictures=0, candidate=None, champion=None),
+         pending=("compared_pictures",)),
+    Case("nineteen pictures of classes that both know wait", shared(pictures=19),
+         pending=("compared_pictures",)),
+    Case("twenty pictures of classes that both know are compared", shared(pictures=20)),
     Case("a comparison of an older file is not judged", shared(0, 9, comparison=None)),
     Case(
         "a person takes a worse version",
@@ -161,7 +170,11 @@ TABLE = (
     Case("nineteen pictures that the champion has not seen wait", shared(pictures=19, trained_on=21),
          pending=("compared_pictures",)),
     Case("twenty pictures that it has not seen are compared", shared(pictures=20, trained_on=20)),
-    Case("a small test set alone waits for nobody", shared(pictures=10)),
+    Case("a small test set alone waits for nobody", replace(
+        shared(pictures=10), candidate=metrics(test_pictures=10))),
+    Case("a small test set of which one picture is left out waits", replace(
+        shared(pictures=10, trained_on=1), candidate=metrics(test_pictures=11)),
+         pending=("compared_pictures",)),
     Case("a champion that has seen them all waits", shared(
         pictures=0, trained_on=40, candidate=None, champion=None), pending=("compared_pictures",)),
     Case("a person takes what could not be compared", shared(pictures=19, trained_on=21), PERSON,
@@ -292,11 +305,30 @@ class TestReasons:
         )
 
     def test_of_too_few_compared_pictures_count_them(self) -> None:
-        rule = rule_of(decide(shared(pictures=19, trained_on=21)), "compared_pictures")
+        rule = rule_of(
+            decide(shared(pictures=19, trained_on=21, classes=("cat", "dog"))), "compared_pictures"
+        )
         assert rule.text == (
             "compared_pictures: waits for a person's approval: the champion was trained on 21 of the test "
             "pictures, and the other 19 are fewer than the 20 that a comparison takes"
         )
+
+    def test_of_too_few_pictures_of_known_classes_name_the_others(self) -> None:
+        rule = rule_of(decide(shared(pictures=19)), "compared_pictures")
+        assert rule.text == (
+            "compared_pictures: waits for a person's approval: the champion does not know the classes dog as "
+            "they are now, and the other 19 are fewer than the 20 that a comparison takes"
+        )
+        both = rule_of(decide(shared(pictures=9, trained_on=10)), "compared_pictures")
+        assert "as they are now and the champion was trained on 10 of the test pictures, and" in both.text
+
+    def test_of_a_rule_on_the_champion_are_not_those_of_a_first_version(self) -> None:
+        found = shared(pictures=0, candidate=None, champion=None)
+        decision = decide(found, change={"accuracy": {"max_drop": 0.02}}, non_inferiority={"margin": 0.02})
+        for key in ("change.accuracy.max_drop", "non_inferiority"):
+            assert rule_of(decision, key).text == (
+                f"{key}: not judged, no test picture can be compared with the champion"
+            )
 
     def test_carry_the_bound_that_was_judged(self) -> None:
         rule = rule_of(decide(compared(0, 9, 40)), "not_worse")

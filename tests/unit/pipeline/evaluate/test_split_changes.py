@@ -6,7 +6,9 @@ import pytest
 
 from pipeline.artifacts.evaluation import SplitChanges
 from pipeline.evaluate.champion import Champion, read_champion_pictures
-from pipeline.evaluate.evaluation import TestSet as Tests, find_split_changes, read_test_rows
+from pipeline.evaluate.evaluation import find_split_changes
+from pipeline.evaluate.predictions import read_test_rows
+from pipeline.evaluate.tested import TestSet as Tests
 from pipeline.storage import Storage
 from tests.fakes.pictures import fetch_and_clean, folder_classifier, folder_of, storage_in
 from tests.fakes.rows import dataset_folder
