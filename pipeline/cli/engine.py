@@ -25,9 +25,11 @@ def rebuild(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"models": [model.to_dict() for model in models]})
     for model in models if not as_json else []:
-        print_text(f"{model.model} serves {model.default or 'nothing'}.")
+        instead = f" instead of {model.lost_default}, which served last" if model.lost_default else ""
+        print_text(f"{model.model} serves {model.default or 'nothing'}{instead}.")
         for version, reason in model.failed.items():
             print_text(f"  {version} is not registered, and its files are untouched: {reason}")
     if not models and not as_json:
         print_text("The workspace holds no model.")
-    raise typer.Exit(ExitCode.ERROR if any(model.failed for model in models) else ExitCode.OK)
+    is_whole = not any(model.failed or model.lost_default for model in models)
+    raise typer.Exit(ExitCode.OK if is_whole else ExitCode.ERROR)

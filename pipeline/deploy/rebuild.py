@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from pipeline.artifacts.history import read_history, served_before
+from pipeline.artifacts.history import HistoryEvent, read_history, served_before, serving_periods
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.registration import Registration, find_registration
@@ -31,6 +31,7 @@ class RebuiltModel(Record):
         kept: Versions that it had.
         failed: Versions that could not be registered, with the reason; their files stay as they are.
         default: The version that serves now.
+        lost_default: The version that served last, if it is not the one that serves now.
     """
 
     model: str
@@ -38,6 +39,7 @@ class RebuiltModel(Record):
     kept: tuple[str, ...]
     failed: dict[str, str]
     default: str | None
+    lost_default: str | None = None
 
 
 def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, list[str]]:
@@ -76,25 +78,33 @@ def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions:
         engine.ensure_model(model)
     states = {resource_id(version): version.get("state") for version in engine.list_versions(model)}
     kept = [name for name in versions if states.get(name, "FAILED") != "FAILED"]
-    served = [name for name in served_before(read_history(workspace, model)) if name in versions]
-    served = _with_default(served, registration.default_version, kept)
+    history = read_history(workspace, model)
+    served = _with_default(served_before(history), registration.default_version, kept)
+    candidates = [name for name in _by_preference(served, history) if name in versions]
     failed: dict[str, str] = {}
-    for name in _in_order(versions, served):
+    for name in dict.fromkeys([*candidates, *sorted(versions)]):  # the first one registered serves
         if name not in kept:
             try:
                 engine.create_version(model, _version_body(workspace, model, name, registration))
             except PlatformError as error:
                 log.warning("Version %s of %s is not registered: %s", name, model, error.message)
                 failed[name] = error.message
-    if served and served[-1] not in failed and default_version(engine.get_model(model)) != served[-1]:
-        engine.set_default(model, served[-1])
+    default = _set_default(engine, model, [name for name in candidates if name not in failed])
     return RebuiltModel(
         model=model,
         registered=tuple(name for name in versions if name not in kept and name not in failed),
         kept=tuple(kept),
         failed=failed,
-        default=default_version(engine.get_model(model)),
+        default=default,
+        lost_default=served[-1] if served and served[-1] != default else None,
     )
+
+
+def _set_default(engine: MLEngine, model: str, candidates: list[str]) -> str | None:
+    """Make the first candidate the default; return the version that serves then."""
+    if candidates and default_version(engine.get_model(model)) != candidates[0]:
+        engine.set_default(model, candidates[0])
+    return default_version(engine.get_model(model))
 
 
 def _with_default(served: list[str], default: str | None, kept: list[str]) -> list[str]:
@@ -108,10 +118,10 @@ def _with_default(served: list[str], default: str | None, kept: list[str]) -> li
     return [*(name for name in served if name != default), default]
 
 
-def _in_order(versions: list[str], served: list[str]) -> list[str]:
-    """Return the version that serves first, since the first one registered serves; then the others by age."""
-    others = [name for name in [*served[:-1], *sorted(versions)] if name not in served[-1:]]
-    return list(dict.fromkeys([*served[-1:], *others]))
+def _by_preference(served: list[str], history: list[HistoryEvent]) -> list[str]:
+    """Return what may serve, best first: as a rollback would go back, then what a rollback took back."""
+    taken_back = [period.version for period in serving_periods(history)]
+    return list(dict.fromkeys([*reversed(served), *reversed(taken_back)]))
 
 
 def _version_body(workspace: Workspace, model: str, name: str, registration: Registration) -> Version:

@@ -49,7 +49,7 @@ def test_all_versions_are_registered_where_they_are_and_the_last_promoted_one_se
     assert (cats.registered, cats.kept, cats.failed, cats.default) == (("v1", "v2", "v3"), (), {}, "v2")
     assert (dogs.model, dogs.default) == ("dogs", "v9")
     assert [version["deploymentUri"] for version in engine.list_versions("cats")] == [
-        f"gs://graft/models/cats/{name}" for name in ("v2", "v1", "v3")
+        f"gs://graft/models/cats/{name}" for name in ("v2", "v3", "v1")
     ]
 
 
@@ -78,6 +78,37 @@ def test_a_version_that_does_not_load_is_named_and_stops_no_other(workspace: Wor
     assert cats.failed == {"v3": "Bad model detected"}
     assert cats.registered == ("v1", "v2")
     assert dogs.registered == ("v9",)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_the_newest_intact_version_that_served_takes_the_place_of_a_damaged_default(
+    workspace: Workspace, *, is_gone: bool, is_recorded: bool
+) -> None:
+    promote(workspace, "v1", "v2", "v3")
+    if is_recorded:
+        register(workspace, "v3", v1={}, v2={}, v3={})
+    if is_gone:
+        workspace.storage.delete_tree(workspace.model("cats", "v3").uri)
+    engine = PickyEngine()
+    for _ in range(2):
+        cats, _ = rebuild_engine(workspace, engine)
+        assert (cats.default, cats.lost_default) == ("v2", "v3")
+
+
+def test_what_a_rollback_took_back_serves_only_if_nothing_else_that_served_is_intact(
+    workspace: Workspace,
+) -> None:
+    promote(workspace, "v1", "v2", "v3")
+    record_event(workspace, "cats", HistoryEvent(event=EventType.ROLLED_BACK, version="v1", run_id="r"))
+    workspace.storage.delete_tree(workspace.model("cats", "v1").uri)
+    cats, _ = rebuild_engine(workspace, FakeMLEngine())
+    assert (cats.default, cats.lost_default) == ("v3", "v1")
+
+
+def test_a_default_that_serves_again_is_not_told(workspace: Workspace) -> None:
+    promote(workspace, "v1", "v2")
+    assert [model.lost_default for model in rebuild_engine(workspace, FakeMLEngine())] == [None, None]
 
 
 def test_of_a_known_model_only_versions_that_the_engine_made_count_as_lost(workspace: Workspace) -> None:
