@@ -57,7 +57,7 @@ def read_blob(storage: Storage, uri: str) -> bytes:
 
 def sign_record(value: JsonObject) -> JsonObject:
     """Return a record with the digest of its keys."""
-    return {**value, DIGEST_KEY: _digest_of(value)}
+    return {**value, DIGEST_KEY: digest_of(value)}
 
 
 def check_record(value: JsonObject, uri: str) -> JsonObject:
@@ -69,7 +69,7 @@ def check_record(value: JsonObject, uri: str) -> JsonObject:
     if not isinstance(value, dict) or DIGEST_KEY not in value:
         return value
     rest = {name: field for name, field in value.items() if name != DIGEST_KEY}
-    if value[DIGEST_KEY] != _digest_of(rest):
+    if value[DIGEST_KEY] != digest_of(rest):
         raise damaged(uri, f"its `{DIGEST_KEY}` is not that of its other keys")
     return rest
 
@@ -80,5 +80,6 @@ def damaged(uri: str, reason: str) -> DamagedObject:
     return DamagedObject(text, uri=uri)
 
 
-def _digest_of(value: JsonObject) -> str:
+def digest_of(value: JsonObject) -> str:
+    """Return the SHA-256 of JSON values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -21,8 +21,8 @@ from pipeline.artifacts.workspace import Workspace
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
     *("__init__.py", "errors.py", "types.py", "npz.py"),
-    *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/pack.py"),
-    *("artifacts/model_files.py", "artifacts/template.py", "artifacts/training.py"),
+    *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
+    *("artifacts/model_files.py", "artifacts/pack.py", "artifacts/template.py", "artifacts/training.py"),
     *("artifacts/folders.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )

@@ -82,7 +82,7 @@ def find_shared(
     """
     for copy in range(MAX_COPIES):
         if not file.storage.exists(file.record(copy)):
-            return None
+            continue  # a job was killed before it wrote the record, or found the file damaged at once
         try:
             record = read_record(file.storage.read_json(file.record(copy)))
             path = file.storage.local_path(file.data(copy))
