@@ -12,12 +12,16 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.pixels.header import sniff_format
 from pipeline.pixels.spec import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PNG_LEVEL = 3  # a third of the time of Pillow's default for a tenth more bytes
 # The first bytes of formats, which Pillow reads them, and how a user converts what it does not.
@@ -47,7 +51,8 @@ REMEDIES = {
     "HEIC": "pip install pillow-heif",
     "JPEG XL": "pip install pillow-jxl-plugin",
 }
-DNG_VERSION, NEW_SUBFILE_TYPE = 50706, 254  # tags of TIFF
+DNG_VERSION, NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 50706, 254, 258, 262  # tags of TIFF
+WHITE_IS_ZERO = 0  # a value of `PHOTOMETRIC`
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, KeyError)
 
 
@@ -138,7 +143,7 @@ def _needs_conversion(image: Image.Image, format: str) -> bool:
 def _read_first(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        levels = np.asarray(image)
+        levels = _lay_on_black(np.asarray(image), image)
         if int(levels.min(initial=0)) < 0 or int(levels.max(initial=0)) > 0xFFFF:
             raise ValueError("levels of more than 16 bits")
         return Image.fromarray(levels.astype(np.uint16))
@@ -148,6 +153,15 @@ def _read_first(image: Image.Image) -> Image.Image:
     if "transparency" in upright.info or upright.mode in ("PA", "La", "RGBa"):
         return upright.convert("RGBA")
     return upright if upright.mode in ("1", "L", "P", "LA", "RGB", "RGBA") else upright.convert("RGB")
+
+
+def _lay_on_black(levels: NDArray[np.generic], image: Image.Image) -> NDArray[np.generic]:
+    """Return gray levels of more than 8 bits that rise from black; Pillow turns those of 8 bits only."""
+    tags = getattr(image, "tag_v2", {})
+    if int(tags.get(PHOTOMETRIC, 1)) != WHITE_IS_ZERO:
+        return levels
+    bits = int(tags.get(BITS_PER_SAMPLE, (16,))[0])
+    return (1 << bits) - 1 - levels.astype(np.int64)
 
 
 def _encode(image: Image.Image) -> bytes:

@@ -28,7 +28,11 @@ def apply_window(rows: Sequence[ManifestRow], window: WindowConfig) -> list[Mani
     """
     newest = sorted(
         (row for row in rows if row.is_kept and row.split is not None),
-        key=lambda row: (row.retrieved_at, row.position),
+        key=lambda row: (
+            row.retrieved_at,
+            row.id or "",
+            row.position,
+        ),  # positions differ by source and chunk
         reverse=True,
     )
     inside = {row.position for row in _recent(newest, window)}

@@ -79,6 +79,23 @@ def test_16_bit_levels_stay_and_are_measured(factor: int) -> None:
     assert (np.asarray(Image.open(io.BytesIO(conversion.data))) == levels).all()
 
 
+@pytest.mark.parametrize("factor", [1, 256])
+def test_16_bit_levels_that_rise_from_white_are_turned(factor: int) -> None:
+    levels = noise(2)[..., 0].astype(np.uint16) * factor
+    conversion = convert_picture(encode(Image.fromarray(levels), "TIFF", tiffinfo={262: 0}))
+    assert conversion is not None
+    assert (np.asarray(Image.open(io.BytesIO(conversion.data))) == 65535 - levels).all()
+
+
+def test_8_bit_levels_that_rise_from_white_are_turned_once() -> None:
+    data = encode(Image.fromarray(noise(2)[..., 0]), "TIFF", tiffinfo={262: 0})
+    with Image.open(io.BytesIO(data)) as image:
+        shown = np.asarray(image.convert("RGB"))
+    conversion = convert_picture(data)
+    assert conversion is not None
+    assert (decode_picture(conversion.data) == shown).all()
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import ManifestRow, RowStatus
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config import Classifier
@@ -33,6 +35,10 @@ def row(day: int, split: str | None = "train", *, reason: str | None = None) -> 
     )
 
 
+def fingerprint(id: str) -> ImageFingerprint:
+    return ImageFingerprint(id=id, phash=None, colour="", alignment_thumbnail=None, width=8, height=8)
+
+
 def toys(tmp_path: Path, window: dict[str, int]) -> Classifier:
     source = {"type": "folder", "uri": str(folder_of(tmp_path / "toys", {"ant": 12, "cat": 12}))}
     return Classifier.from_dict({"name": "toys", "dataset": {"source": source, "window": window}})
@@ -52,6 +58,15 @@ def test_days_count_back_from_the_newest_picture() -> None:
 
 def test_pictures_are_the_newest_ones() -> None:
     assert days_kept(apply_window([row(day) for day in (5, 2, 9, 1)], WindowConfig(pictures=2))) == [5, 9]
+
+
+def test_pictures_of_one_moment_leave_by_content_not_by_place() -> None:
+    ids = [f"{number * 7 % 10:064x}" for number in range(10)]
+    rows = [replace(row(3), position=place, fingerprint=fingerprint(id)) for place, id in enumerate(ids)]
+    kept = {each.id for each in apply_window(rows, WindowConfig(pictures=4)) if each.is_kept}
+    assert kept == set(sorted(ids)[-4:])
+    turned = [replace(each, position=9 - each.position) for each in rows]
+    assert {each.id for each in apply_window(turned, WindowConfig(pictures=4)) if each.is_kept} == kept
 
 
 @pytest.mark.parametrize(
