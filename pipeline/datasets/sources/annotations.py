@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
+from pipeline.config.sources import ListColumns
 from pipeline.errors import SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
@@ -47,17 +48,19 @@ class Annotations:
         ]
 
 
-def read_document(value: JsonValue, origin: str) -> Annotations:
+def read_document(value: JsonValue, origin: str, columns: ListColumns | None = None) -> Annotations:
     """Read a JSON document that lists pictures.
+
+    Args:
+        value: The document.
+        origin: Its name, for messages.
+        columns: What the user named: of Label Studio, `file` is a key of `data`, `label` a question.
 
     Raises:
         SourceNotFound: if it is none of the shapes that are read, or a picture has several labels.
     """
     if isinstance(value, list) and all(isinstance(each, dict) for each in value):
-        result = Annotations()
-        for number, each in enumerate(value, 1):
-            _read_task(result, each, f"{origin}, object {number}")
-        return result
+        return _read_objects(value, origin, columns or ListColumns())
     if isinstance(value, dict) and isinstance(value.get("images"), list):
         return _read_coco(value)
     if isinstance(value, dict) and value and all(isinstance(label, str) for label in value.values()):
@@ -130,36 +133,79 @@ def _box_area(element: ElementTree.Element) -> int:
     return max(1, round((right - left) * (bottom - top)))
 
 
-def _read_task(result: Annotations, task: JsonObject, where: str) -> None:
-    """Read a picture of a list of objects: a task of Label Studio, or an object with a file and a label."""
+def _read_objects(tasks: Sequence[JsonObject], origin: str, columns: ListColumns) -> Annotations:
+    """Read tasks of Label Studio, or objects with a file and a label."""
+    result = Annotations()
+    question = _find_question(tasks, origin, columns.label)
+    for number, task in enumerate(tasks, 1):
+        if isinstance(task.get("data"), dict):
+            _read_task(result, task, question, columns, f"{origin}, object {number}")
+        else:
+            result.rows.append(task)
+    return result
+
+
+def _find_question(tasks: Sequence[JsonObject], origin: str, wanted: str | None) -> str:
+    """Return the question, Label Studio's `from_name`, whose choices are the labels.
+
+    Raises:
+        SourceNotFound: if there are several and none is named, or the one that is named is not there.
+    """
+    counts = Counter(
+        question for task in tasks if isinstance(task.get("data"), dict) for question, _ in _choices(task)
+    )
+    if wanted is not None and counts:
+        matches = [name for name in counts if name.casefold() == wanted.casefold()]
+    else:
+        matches = list(counts)
+    if len(matches) == 1 or not counts:
+        return matches[0] if matches else ""
+    listed = ", ".join(f"{name or 'one without a name'} ({count})" for name, count in counts.most_common())
+    problem = "asks several questions" if wanted is None else f"does not ask {wanted!r}"
+    raise SourceNotFound(
+        f"{origin} {problem}; name the one whose choices are the labels: `columns: {{label: "
+        f"{counts.most_common(1)[0][0] or '...'}}}`. Received: {listed}",
+        uri=origin,
+    )
+
+
+def _read_task(
+    result: Annotations, task: JsonObject, question: str, columns: ListColumns, where: str
+) -> None:
     data = task.get("data")
-    if not isinstance(data, dict):
-        result.rows.append(task)
-        return
-    texts = [text for text in data.values() if isinstance(text, str)]
-    named = [data[name] for name in ("image", "img", "url") if isinstance(data.get(name), str)]
-    file = _task_file(str((named or texts or [""])[0]))
-    choices = list(_choices(task, where))
+    values = data if isinstance(data, dict) else {}
+    usual = (columns.file,) if columns.file else ("image", "img", "url")
+    texts = [text for text in values.values() if isinstance(text, str)]
+    named = [text for name in usual if isinstance(text := values.get(name), str)]
+    if columns.file and not named:
+        raise SourceNotFound(f"{where} has no text {columns.file!r} in `data`. Received: {', '.join(values)}")
+    file = _task_file((named or texts or [""])[0])
+    choices = [_single(chosen, where) for name, chosen in _choices(task) if name == question]
     counts = Counter(choices)
     label = max(sorted(counts), key=lambda name: counts[name], default="")
     if len([name for name in counts if counts[name] == counts[label]]) > 1:
         label = ""
         result.disputed.append(file)
-    result.rows.append({"file": file, "label": label})
+    result.rows.append({columns.file or "file": file, columns.label or "label": label})
 
 
-def _choices(task: JsonObject, where: str) -> Iterator[str]:
+def _single(chosen: Sequence[JsonValue], where: str) -> str:
+    if len(chosen) > 1:
+        raise SourceNotFound(
+            f"{where} has several labels: {', '.join(map(str, chosen))}. A picture has one label."
+        )
+    return str(chosen[0])
+
+
+def _choices(task: JsonObject) -> Iterator[tuple[str, Sequence[JsonValue]]]:
+    """Yield each question of a task with the choices that an annotator made."""
     annotations = task.get("annotations", task.get("completions"))
     for annotation in _objects(annotations):
         for each in _objects(annotation.get("result")) if not annotation.get("was_cancelled") else ():
             value = each.get("value")
             chosen = value.get("choices") if isinstance(value, dict) else None
-            if isinstance(chosen, list) and len(chosen) > 1:
-                raise SourceNotFound(
-                    f"{where} has several labels: {', '.join(map(str, chosen))}. A picture has one label."
-                )
             if isinstance(chosen, list) and chosen:
-                yield str(chosen[0])
+                yield str(each.get("from_name") or ""), chosen
 
 
 def _task_file(address: str) -> str:

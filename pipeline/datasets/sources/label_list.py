@@ -225,8 +225,12 @@ def _label(result: Labels, list_name: str, row: ListRow, name: str, part: str | 
             name=name,
         )
     split = row.split or part
-    if split is not None:
-        result.splits[name] = split
+    if split is not None and result.splits.setdefault(name, split) != split:
+        raise EmptyDataset(
+            f"{list_name}, line {row.line}, puts {name} into the {split} part of the split, another line "
+            f"into {result.splits[name]}. A picture is in one part: correct the list.",
+            name=name,
+        )
 
 
 def _index(names: Iterable[str], *, without_extension: bool = False) -> Mapping[str, str | None]:

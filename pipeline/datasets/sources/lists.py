@@ -18,38 +18,20 @@ from typing import BinaryIO, NoReturn
 from pipeline.config.labels import normalize_label
 from pipeline.config.sources import ListColumns
 from pipeline.datasets.sources.annotations import Annotations, read_document
-from pipeline.datasets.sources.split_names import SPLIT_NAMES
+from pipeline.datasets.sources.list_columns import (
+    FILE_COLUMNS,
+    LABEL_COLUMNS,
+    PLURAL_COLUMNS,
+    SPLIT_COLUMNS,
+    SPLITS,
+    MaybeSplit,
+    describe_repeated,
+)
 from pipeline.errors import SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
 DELIMITERS = (",", ";", "\t")
-FILE_COLUMNS = (
-    *("url", "image_url", "imageurl", "image_link", "link", "image", "image_path", "img", "img_path"),
-    *(
-        "path",
-        "file",
-        "file_name",
-        "filename",
-        "filepath",
-        "file_path",
-        "image_name",
-        "imagegcsuri",
-        "name",
-        "image_id",
-        "id",
-    ),
-)
-LABEL_COLUMNS = (
-    *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
-    *("tag", "labels", "tags", "categories", "classes"),
-)
-PLURAL_COLUMNS = ("labels", "tags", "categories", "classes")
 SEPARATORS = (",", ";", "|")
-SPLIT_COLUMNS = ("split", "ml_use", "subset", "partition")
-SPLITS: Mapping[str, str | None] = {
-    **SPLIT_NAMES,
-    **{"validate": "validation", "": None, "unassigned": None},
-}
 VERTEX_ML_USE = "aiplatform.googleapis.com/ml_use"
 MAX_LINE = 8192  # characters
 PIECE_BYTES = 2**20
@@ -97,6 +79,7 @@ class PictureList:
         self._columns = columns or ListColumns()
         self._needs_labels = needs_labels
         self._has_plural = False
+        self._maybe_split = MaybeSplit(origin)
         self._spelling: dict[str, str] = {}  # of the header's names
 
     def rows(self) -> Iterator[ListRow]:
@@ -109,7 +92,7 @@ class PictureList:
         if document is not None:
             for number, each in enumerate(document.rows, 1):
                 yield self._row(number, self._read_object(number, each))
-            self.statements += document.statements
+            self.statements += [*document.statements, *self._maybe_split.statements]
             return
         lines = self._lines()
         first = next((line for line in lines if line[1].strip()), (1, ""))
@@ -142,7 +125,9 @@ class PictureList:
         if len(data) > MAX_JSON_BYTES:
             raise self._error(1, f"is a JSON document of more than {MAX_JSON_BYTES:,} bytes")
         try:
-            return read_document(json.loads(data), self._origin)
+            return read_document(
+                json.loads(data, object_pairs_hook=_read_unique), self._origin, self._columns
+            )
         except (ValueError, RecursionError) as error:
             raise self._error(1, f"is no JSON: {error}") from error
 
@@ -200,12 +185,14 @@ class PictureList:
     ) -> Iterator[ListRow]:
         one_hot = self._find_one_hot(names)
         columns = self._choose_columns(names, needs_label=self._needs_labels and not one_hot)
+        self._refuse_repeated(names, [*columns.values(), *one_hot])
         reader = csv.reader((line for _, line in lines), delimiter=delimiter)
         try:
             for fields in reader:
                 line = offset + reader.line_num
                 self._check_length(line, fields, len(names), delimiter)
                 values = dict(zip(names, fields, strict=False))
+                self._find_split(names, values, columns)
                 if values.get(columns["file"], "").strip():
                     chosen = {key: values.get(name, "") for key, name in columns.items()}
                     if one_hot:
@@ -215,6 +202,18 @@ class PictureList:
                     yield self._row(line, chosen)
         except csv.Error as error:
             raise self._error(offset + reader.line_num, f"is no CSV: {error}") from error
+        self.statements += self._maybe_split.statements
+
+    def _find_split(self, names: Sequence[str], values: Mapping[str, str], columns: dict[str, str]) -> None:
+        """Add the column of the part of a split, if its name alone does not tell."""
+        split = None if "split" in columns else self._maybe_split.find(values, list(columns.values()))
+        if split is not None:
+            columns["split"] = split
+            self._refuse_repeated(names, [split])
+
+    def _refuse_repeated(self, names: Sequence[str], used: Sequence[str]) -> None:
+        if problem := describe_repeated(names, used):
+            raise self._error(1, problem)
 
     def _find_one_hot(self, names: Sequence[str]) -> list[str]:
         """Return the columns that may each stand for a class; none if there is a column of labels."""
@@ -304,21 +303,26 @@ class PictureList:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line, object_pairs_hook=_read_unique)
             except ValueError as error:
                 raise self._error(number, f"is no JSON: {error}") from error
             if not isinstance(value, dict):
                 raise self._error(number, "is no JSON object")
             yield self._row(number, self._read_object(number, value))
+        self.statements += self._maybe_split.statements
 
     def _read_object(self, line: int, value: JsonObject) -> dict[str, str]:
-        values = {name.lower(): each for name, each in value.items()}
+        names = [name.lower() for name in value]
+        values = dict(zip(names, value.values(), strict=True))
         annotation = values.get("classificationannotation")
         if isinstance(annotation, Mapping):  # as Vertex AI imports it
             labels = values.get("dataitemresourcelabels")
             use = labels.get(VERTEX_ML_USE) if isinstance(labels, Mapping) else ""
             values |= {"label": annotation.get("displayName"), "split": use}
         columns = self._choose_columns(list(values), needs_label=self._needs_labels)
+        self._refuse_repeated(names, list(columns.values()))
+        texts = {name: str(each) for name, each in values.items() if isinstance(each, str | int | float)}
+        self._find_split(names, texts, columns)
         return {key: self._read_text(line, name, values[name]) for key, name in columns.items()}
 
     def _read_text(self, line: int, name: str, value: JsonValue) -> str:
@@ -335,8 +339,8 @@ class PictureList:
         if split not in SPLITS:
             raise self._error(
                 line,
-                f"names the part {split!r} of a split; expected train, validation or test. If that column is "
-                "something else, say which columns there are: `columns: {file: ..., label: ...}`",
+                f"names the part {split!r} of a split; expected train, validation or test. Rename the column "
+                "or name the right one: `columns: {file: ..., label: ..., split: ...}`",
             )
         return ListRow(
             line=line,
@@ -364,3 +368,17 @@ class PictureList:
 def _split_line(line: str, delimiter: str) -> list[str]:
     """Return the fields of a line in lower case."""
     return [field.strip().lower() for field in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _read_unique(pairs: Sequence[tuple[str, JsonValue]]) -> JsonObject:
+    """Return a JSON object; JSON itself would let the last of several equal names win.
+
+    Raises:
+        ValueError: if a name occurs twice.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the name {twice!r} twice")
+    return value

@@ -44,7 +44,7 @@ class UrlListSource:
             SourceNotFound: if there is no list, or it is none.
             EmptyDataset: if it has no address.
         """
-        seen: set[int] = set()
+        seen: dict[int, str | None] = {}  # parts of a split
         numbers: dict[str, int] = {}
         by_label = self._section.limit_per_class is not None
         position = -1
@@ -60,8 +60,9 @@ class UrlListSource:
                 number = numbers.setdefault(label, len(numbers))
                 key = hash((row.file, label))
                 if key in seen:
+                    self._check_part(row, seen[key])
                     continue
-                seen.add(key)
+                seen[key] = row.split
                 position += 1
                 if (number if by_label else position) % num_chunks == chunk:
                     yield self._entry(position, label, row)
@@ -69,6 +70,15 @@ class UrlListSource:
             raise EmptyDataset(f"{self._origin} lists no address.", uri=self._origin)
         if chunk == 0:
             self.statements += pictures.statements
+
+    def _check_part(self, row: ListRow, split: str | None) -> None:
+        if row.split != split:
+            raise SourceNotFound(
+                f"{self._origin}, line {row.line}, puts {row.file} into the {row.split or 'no'} part of a "
+                f"split, another line into {split or 'none'}. A picture is in one part: correct the list.",
+                uri=self._origin,
+                line=row.line,
+            )
 
     @property
     def _origin(self) -> str:

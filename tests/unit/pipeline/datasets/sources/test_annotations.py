@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.artifacts.fetch_index import FetchIndex
 from pipeline.config import Classifier
+from pipeline.config.sources import ListColumns
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.sources.annotations import find_largest, read_document, read_voc
 from pipeline.errors import ConfigError, DatasetError, EmptyDataset, SourceNotFound
@@ -68,6 +69,40 @@ class TestLabelStudio:
     def test_cancelled_annotations_do_not_count(self) -> None:
         assert read_document([task(["cat"], was_cancelled=True)], "a.json").rows[0]["label"] == ""
 
+    SEVERAL = [
+        {
+            "data": {"image": "a.png", "photo": "b.png"},
+            "annotations": [
+                {
+                    "result": [
+                        {"from_name": "animal", "value": {"choices": ["cat"]}},
+                        {"from_name": "sharp", "value": {"choices": ["yes"]}},
+                        {"from_name": "parts", "value": {"choices": ["ear", "tail"]}},
+                    ]
+                }
+            ],
+        }
+    ]
+
+    def test_of_several_questions_the_one_that_is_named_gives_the_labels(self) -> None:
+        rows = read_document(self.SEVERAL, "a.json", ListColumns(label="Animal")).rows
+        assert rows == [{"file": "a.png", "Animal": "cat"}]
+        rows = read_document(self.SEVERAL, "a.json", ListColumns(label="sharp", file="photo")).rows
+        assert rows == [{"photo": "b.png", "sharp": "yes"}]
+
+    @pytest.mark.parametrize(
+        ("columns", "match"),
+        [
+            (None, r"asks several questions; .*`columns: \{label: animal\}`. Received: animal \(1\), sharp"),
+            (ListColumns(label="breed"), r"does not ask 'breed'; .*Received: animal \(1\), sharp \(1\)"),
+            (ListColumns(label="parts"), "object 1 has several labels: ear, tail"),
+            (ListColumns(label="animal", file="picture"), "object 1 has no text 'picture' in `data`"),
+        ],
+    )
+    def test_several_questions_are_never_pooled(self, columns: ListColumns | None, match: str) -> None:
+        with pytest.raises(SourceNotFound, match=match):
+            read_document(self.SEVERAL, "a.json", columns)
+
     def test_several_choices_are_refused(self) -> None:
         with pytest.raises(DatasetError, match="object 1 has several labels: cat, dog"):
             read_document([task(["cat", "dog"])], "a.json")
@@ -125,6 +160,30 @@ class TestBesideThePictures:
         files = {f"{label}/{n}.png": b"" for label in ("cat", "dog") for n in range(2)}
         labels = fetch(tmp_path / "a", storage, {**files, "cat/pom.xml": b"<project/>"})
         assert set(labels.values()) == {"cat", "dog"}
+
+    def test_one_file_in_two_parts_of_a_split_is_refused(self, tmp_path: Path, storage: Storage) -> None:
+        text = b"file,label,split\nc0.png,c,train\nd0.png,d,train\nimages/c0.png,c,test\n"
+        with pytest.raises(EmptyDataset, match=r"line 4, puts images/c0.png into the test part"):
+            fetch(tmp_path / "a", storage, {"labels.csv": text, **self.FILES})
+
+    def test_the_question_of_label_studio_is_chosen_by_its_column(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        results = {
+            name: [
+                {"from_name": "kind", "value": {"choices": [name[7]]}},
+                {"from_name": "sharp", "value": {"choices": ["yes"]}},
+            ]
+            for name in self.FILES
+        }
+        tasks = [
+            {"data": {"image": name}, "annotations": [{"result": result}]} for name, result in results.items()
+        ]
+        files = {"labels.json": json.dumps(tasks).encode(), **self.FILES}
+        with pytest.raises(DatasetError, match="asks several questions"):
+            fetch(tmp_path / "a", storage, files)
+        labels = fetch(tmp_path / "a", storage, files, columns={"label": "kind"})
+        assert set(labels.values()) == {"c", "d"}
 
     @pytest.mark.parametrize(
         ("text", "match"),

@@ -86,6 +86,22 @@ class TestShapes:
         text = "file,label,split\na.jpg,cat,Train\nb.jpg,dog,valid\nc.jpg,dog,\n"
         assert [row[2] for row in pairs(text)] == ["train", "validation", None]
 
+    @pytest.mark.parametrize("name", ["set", "Usage", "phase", "fold"])
+    def test_with_a_column_that_tells_a_split_by_its_values(self, name: str) -> None:
+        text = f"file,label,{name}\na.jpg,cat,\nb.jpg,dog,train\nc.jpg,dog,Test\n"
+        assert [row[2] for row in pairs(text)] == [None, "train", "test"]
+        objects = ({"file": "a", "label": "x", name: part} for part in ("val", "test"))
+        assert [row[2] for row in pairs("\n".join(map(json.dumps, objects)))] == ["validation", "test"]
+
+    @pytest.mark.parametrize("value", ["0", "holiday"])
+    def test_with_such_a_column_of_something_else_say_so(self, value: str) -> None:
+        rows, statements = read(f"file,label,fold\na.jpg,cat,{value}\nb.jpg,dog,train\n")
+        assert [row.split for row in rows] == [None, None]
+        assert statements == [f"columns: 'fold' of list.csv tells no part of a split: {value!r}"]
+
+    def test_of_which_a_column_is_repeated_that_is_not_used_are_read(self) -> None:
+        assert pairs("file,label,note,note\na.jpg,cat,1,2\nb.jpg,dog,3,4\n") == ROWS
+
     def test_of_addresses_alone_take_the_label_of_the_source(self) -> None:
         text = "# cats\nhttp://x/a,b.jpg?c=1,2\n\n  http://x/b.jpg  \n"
         assert pairs(text, needs_labels=False) == [
@@ -145,6 +161,15 @@ class TestRefusals:
             ('{"file_name": "a", "label": "x"}\n{"file_name"\n', "line 2, is no JSON"),
             ('[{"file_name": "a"}]\n', "gives no label"),
             ('{"file_name": "a", "colour": "x"}\n', "Received: file_name, colour"),
+            ("file,label,label\na,cat,x\n", r"column 'label' 2 times \(columns 2, 3\).*Rename the others"),
+            ("file, Label ,file,label\na,cat,b,x\n", "column 'file' 2 times"),
+            ("file,label,split,split\na,cat,test,train\n", "column 'split' 2 times"),
+            ("file,label,set,set\na,cat,test,train\n", "column 'set' 2 times"),
+            ("file,cat,dog,cat\na,1,0,0\n", "column 'cat' 2 times"),
+            ('{"file": "a", "Label": "cat", "label": "dog"}\n', "column 'label' 2 times"),
+            ('{"file": "a", "label": "cat", "label": "dog"}\n', "line 1, is no JSON: .*'label' twice"),
+            ('{"a.png": "cat", "b.png": "dog", "a.png": "dog"}', "'a.png' twice"),
+            ("file,label,set\na,cat,train\nb,dog,holdout\n", "line 3, names the part 'holdout'"),
         ],
     )
     def test_name_line_and_remedy(self, text: str, match: str) -> None:
@@ -228,6 +253,17 @@ class TestFilesOfAList:
             ("c1", "test"),
         ]
         assert refused == {}
+
+    @pytest.mark.parametrize("parts", [("train", "test"), ("test", ""), ("", "val")])
+    def test_one_file_in_two_parts_of_a_split_is_refused(
+        self, tmp_path: Path, storage: Storage, parts: tuple[str, str]
+    ) -> None:
+        (tmp_path / "list.csv").write_text(
+            "file,label,split\n" + "".join(f"a.png,cat,{part}\n" for part in parts)
+        )
+        source = {"type": "url_list", "uri": str(tmp_path / "list.csv")}
+        with pytest.raises(SourceNotFound, match=r"line 3, puts a.png into the .* part of a split, another"):
+            fetch_pictures(workspace_of(storage), classifier_of(source))
 
     def test_a_second_run_reads_none_again(self, tmp_path: Path, storage: Storage) -> None:
         folder_of(tmp_path / "img", {"cat": 2, "dog": 2})
