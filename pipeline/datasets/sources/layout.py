@@ -10,8 +10,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config.labels import normalize_label
-from pipeline.datasets.sources.split_names import SPLIT_NAMES, TEST, find_parts, find_split
-from pipeline.errors import EmptyDataset
+from pipeline.datasets.sources.part_folders import (
+    check_clear,
+    find_part_folders,
+    list_folders,
+    named_like_parts,
+)
+from pipeline.datasets.sources.split_names import SPLIT_NAMES, TEST, VALIDATION, find_folder_parts, find_parts
 
 SYSTEM_NAMES = frozenset(
     {
@@ -70,16 +75,9 @@ class Layout:
                 self.examples.append(name.rpartition("/")[2])
 
     @property
-    def has_test_part(self) -> bool:
-        """True if the source brings its own test set."""
-        return TEST in self.parts.values()
-
-    @property
     def statements(self) -> list[str]:
         """What a reader of the dataset card should know."""
-        statements = list(self.notes)
-        if self.parts:
-            statements.append(self._describe_split())
+        statements = [*self.notes, *self._describe_split()]
         for label in self.odd_labels:
             statements.append(
                 f"split_like_class: the class {label} is named like a part of a split; if it is one, let "
@@ -97,12 +95,16 @@ class Layout:
         counts = ", ".join(f"{label} ({count})" for label, count in sorted(unwanted.items()))
         return [f"classes left out, because `classes` does not list them: {counts}"] if unwanted else []
 
-    def _describe_split(self) -> str:
-        parts = ", ".join(f"{name} ({self.part_counts[name]})" for name in self.parts)
-        if not self.has_test_part:
-            return f"given_split: {parts}: of a split without labelled test pictures; all are split anew"
-        tests = sum(file.split == TEST for file in self.files)
-        return f"given_split: {parts} are parts of a split, not classes; {tests} pictures are the test set"
+    def _describe_split(self) -> list[str]:
+        splits = Counter(file.split for file in self.files if file.split is not None)
+        if not self.parts and not {TEST, VALIDATION} & set(splits):
+            return []
+        counts = {part: self.part_counts[part] for part in self.parts} or splits
+        parts = ", ".join(f"{part} ({count})" for part, count in sorted(counts.items()))
+        if not splits[TEST]:
+            return [f"given_split: {parts}: of a split without labelled test pictures; all are split anew"]
+        tests = splits[TEST]
+        return [f"given_split: {parts} are parts of a split, not classes; {tests} pictures are the test set"]
 
 
 def system_part(name: str) -> str | None:
@@ -124,7 +126,8 @@ def lay_out(
     Args:
         names: Paths of files below the source.
         classes: The classes that the user listed: folders of these names are class folders.
-        may_descend: True if a single folder may be a common one rather than a class.
+        may_descend: False if a single folder may be the only class: it is looked into if it holds several
+            folders, which is stated.
         origin: The source, for messages.
 
     Raises:
@@ -138,19 +141,24 @@ def lay_out(
             files.append(name)
         else:
             layout.left_out[part] += 1
-    if may_descend:
+    if may_descend or _holds_several(files, classes or ()):
         files = _descend(layout, files, classes or ())
-    layout.parts = _find_parts(layout.root, files, classes or ())
-    _refuse_unclear(layout, files, classes or (), origin)
+    if layout.root and not may_descend:
+        layout.notes.append(_describe_common(layout.root, files))
+    layout.parts = find_part_folders(layout.root, files, classes or ())
+    paths = [name[len(layout.root) :] for name in files]
+    within = find_folder_parts({path.rpartition("/")[0] for path in paths}, below=1)
+    if not layout.parts:
+        layout.notes += check_clear(layout.root, files, classes or (), within, origin)
     for name in files:
-        _place(layout, name)
+        _place(layout, name, within)
     labels = sorted({file.label for file in layout.files} - set(classes or ()))
     kin = find_parts(labels)
     layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
     return layout
 
 
-def _place(layout: Layout, name: str) -> None:
+def _place(layout: Layout, name: str, within: Mapping[str, str]) -> None:
     path = name[len(layout.root) :]
     part = next((part for part in layout.parts if path.startswith(f"{part}/")), None)
     inside = path if part is None else path[len(part) + 1 :]
@@ -160,13 +168,14 @@ def _place(layout: Layout, name: str) -> None:
     label = normalize_label(inside.partition("/")[0])
     if part is not None:
         layout.part_counts[part] += 1
-    layout.files.append(LaidOutFile(name=name, label=label, split=layout.parts[part] if part else None))
+    split = within.get(path.rpartition("/")[0]) if part is None else layout.parts[part]
+    layout.files.append(LaidOutFile(name=name, label=label, split=split))
 
 
 def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> list[str]:
     """Look into common folders; return the files in the innermost one, and count those outside."""
     while True:
-        tops = _folders(files, layout.root)
+        tops = list_folders(files, layout.root)
         inside = [name for name in files if "/" in name[len(layout.root) :]]
         has_folders = any(name[len(layout.root) :].count("/") > 1 for name in inside)
         if len(tops) != 1 or not has_folders or set(map(normalize_label, tops)) & set(classes):
@@ -175,82 +184,18 @@ def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> 
         layout.root, files = f"{layout.root}{tops.pop()}/", inside
 
 
-def _folders(files: Iterable[str], root: str) -> set[str]:
-    """Return the folders below another that have files."""
-    names = (name[len(root) :] for name in files if name.startswith(root))
-    return {name.partition("/")[0] for name in names if "/" in name}
+def _holds_several(files: Sequence[str], classes: Collection[str]) -> bool:
+    """Return True if the innermost common folder holds several folders that can be classes."""
+    inner = Layout()
+    files = _descend(inner, files, classes)
+    tops = list_folders(files, inner.root)
+    is_class = len(named_like_parts(tops, classes)) == len(tops)  # of which there are parts
+    return len(tops) > 1 and (not is_class or bool(find_part_folders(inner.root, files, classes)))
 
 
-def _find_parts(root: str, files: Sequence[str], classes: Collection[str]) -> dict[str, str]:
-    """Return the folders that are parts of a split and hold classes; none if they are classes themselves."""
-    tops = _named_like_parts(_folders(files, root), classes)
-    inner = _look_into_parts(root, tops, files, classes)
-    labels = {top: _folders(files, f"{root}{path}/") for top, path in inner.items()}
-    counts = Counter(label for names in labels.values() for label in names)
-    parts = [top for top in tops if labels[top]]
-    if not parts or (len(parts) > 1 and max(counts.values()) == 1):
-        return {}
-    return {inner[top]: tops[top] for top in parts}
-
-
-def _look_into_parts(
-    root: str, tops: Collection[str], files: Sequence[str], classes: Collection[str]
-) -> dict[str, str]:
-    """Return the folder of each part that holds its classes: `seg_test/seg_test`, `train/images`."""
-    paths = {top: top for top in tops}
-    while True:
-        inside = {top: _folders(files, f"{root}{path}/") for top, path in paths.items()}
-        several = {name for names in inside.values() if len(names) > 1 for name in names}
-        single = {top: next(iter(names)) for top, names in inside.items() if len(names) == 1}
-        common = {
-            name for top, name in single.items() if len(_folders(files, f"{root}{paths[top]}/{name}/")) > 1
-        }
-        deeper = {
-            top: f"{paths[top]}/{name}"
-            for top, name in single.items()
-            if name not in several
-            and normalize_label(name) not in classes
-            and (name in common or find_split(name) == find_split(top))
-        }
-        if not deeper:
-            return paths
-        paths |= deeper
-
-
-def _named_like_parts(folders: Iterable[str], classes: Collection[str]) -> dict[str, str]:
-    return find_parts(name for name in folders if normalize_label(name) not in classes)
-
-
-def _refuse_unclear(layout: Layout, files: Sequence[str], classes: Collection[str], origin: str) -> None:
-    """Refuse folders that may be classes or parts of a split; warn of those that are likely to be classes."""
-    if layout.parts:
-        return
-    tops = _folders(files, layout.root)
-    named = sorted(_named_like_parts(tops, classes))
-    if len(named) > 1 and len(named) == len(tops):
-        raise EmptyDataset(
-            f"{origin} has the folders {', '.join(named)}, which are named like parts of a split but share "
-            f"no class folder. If these are the classes, write `classes: [{', '.join(named)}]`; else put the "
-            "pictures of each class into a sub-folder of its own in each part.",
-            classes=named,
-        )
-    counts = Counter(name for top in tops for name in _folders(files, f"{layout.root}{top}/"))
-    shared = sorted(name for name, count in counts.items() if count > 1)
-    if not classes and len(shared) > 1:
-        _tell_shared(layout, sorted(tops), shared, origin)
-
-
-def _tell_shared(layout: Layout, tops: Sequence[str], shared: Sequence[str], origin: str) -> None:
-    """Tell of class folders that hold the same folders; refuse them if one has the name of a part."""
-    shown, below = ", ".join(tops[:EXAMPLES]), ", ".join(shared[:EXAMPLES])
-    remedy = (
-        f"If the classes are {shown}, list them in `classes`; if they are {below}, list each folder that "
-        "holds these as a source of its own in `dataset.sources`"
+def _describe_common(root: str, files: Sequence[str]) -> str:
+    folder, inside = root.strip("/"), ", ".join(sorted(list_folders(files, root))[:EXAMPLES])
+    return (
+        f"common_folder: {folder} was looked into; it holds {inside}. If it is a class itself, write "
+        f"`label: {folder.rpartition('/')[2]}` in this source"
     )
-    if any(map(find_split, tops)):
-        raise EmptyDataset(
-            f"{origin} has the folders {shown}, which hold the same folders ({below}), and one is named like "
-            f"a part of a split. {remedy}, or name the parts `train` and `test`.",
-            classes=list(tops),
-        )
-    layout.notes.append(f"shared_folders: the classes {shown} hold the same folders ({below}). {remedy}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.config.labels import normalize_label
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, system_part
-from pipeline.datasets.sources.split_names import SPLIT_NAMES
+from pipeline.datasets.sources.split_names import find_folder_parts
 
 # Names as downloads, cameras and Teachable Machine number them: a word, then digits.
 NUMBERED = re.compile(r"^(?P<label>.*?[^\W\d_])(?:-!-|[ ._-])*\(?\d+\)?(?=\.\w+$)")
@@ -25,6 +25,7 @@ def lay_out_by_name(names: Iterable[str], pattern: re.Pattern[str]) -> Layout:
         pattern: Its group `label`, else its first group, else the whole match is the class.
     """
     layout = Layout()
+    labels: dict[str, str] = {}
     for name in names:
         part, label = system_part(name), find_label(name, pattern)
         if part is not None:
@@ -32,9 +33,12 @@ def lay_out_by_name(names: Iterable[str], pattern: re.Pattern[str]) -> Layout:
         elif not label:
             layout.leave_out([name], UNMATCHED)
         else:
-            folders = (folder.casefold() for folder in name.split("/")[:-1])
-            split = next((SPLIT_NAMES[folder] for folder in folders if folder in SPLIT_NAMES), None)
-            layout.files.append(LaidOutFile(name=name, label=label, split=split))
+            labels[name] = label
+    parts = find_folder_parts({name.rpartition("/")[0] for name in labels}, may_stand_alone=True)
+    layout.files = [
+        LaidOutFile(name=name, label=label, split=parts.get(name.rpartition("/")[0]))
+        for name, label in labels.items()
+    ]
     return layout
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_NAMES = {
@@ -43,9 +43,35 @@ def find_parts(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def innermost(path: str, parts: Mapping[str, str]) -> str | None:
-    """Return the innermost folder of a file's path that is a part of a split."""
-    return next((folder for folder in reversed(path.split("/")[:-1]) if folder in parts), None)
+def find_folder_parts(
+    folders: Iterable[str], *, below: int = 0, may_stand_alone: bool = False
+) -> dict[str, str]:
+    """Return the part of a split that folders are in, by the innermost name on their path that tells one.
+
+    A name tells a part where another part lies beside it, and then at the same depth elsewhere too.
+
+    Args:
+        folders: Paths of folders that hold labelled files; empty for the source's own.
+        below: So many folders at the start of each path are no parts, but classes.
+        may_stand_alone: True if `test` and the like are parts beside other files and folders, too.
+    """
+    paths = {tuple(folder.split("/")) if folder else () for folder in folders}
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for path in paths:
+        for depth in range(below, len(path)):
+            inside.setdefault(path[:depth], set()).add(path[depth])
+    parts: dict[tuple[int, str], str] = {}
+    for parent, names in inside.items():
+        beside = find_parts(names)
+        if may_stand_alone and (len(names) > 1 or parent in paths):
+            beside |= {name: SPLIT_NAMES[name.casefold()] for name in names if name.casefold() in SPLIT_NAMES}
+        parts |= {(len(parent), name): split for name, split in beside.items()}
+    result = {}
+    for path in paths:
+        splits = [parts[place] for place in enumerate(path) if place in parts]
+        if splits:
+            result["/".join(path)] = splits[-1]
+    return result
 
 
 def _words(name: str) -> list[str]:

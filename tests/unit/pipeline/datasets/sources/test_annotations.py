@@ -229,6 +229,26 @@ class TestLabelPattern:
         index = FetchIndex.of_last_run(dataset_folder(storage))
         assert sorted(row.given_split or "" for row in index.rows()) == ["test"] * 6 + ["train"] * 6
 
+    @pytest.mark.parametrize(
+        ("train", "test"),
+        [
+            ("training/train", "training/test"),
+            ("dev/train", "dev/test"),
+            ("a/train_set/b", "a/test_set/b"),
+            ("images", "images/test"),
+        ],
+    )
+    def test_the_innermost_part_wins_and_is_told(
+        self, tmp_path: Path, storage: Storage, train: str, test: str
+    ) -> None:
+        files = {f"{folder}/{name}": b"" for folder in (train, test) for name in self.FILES}
+        fetch(tmp_path / "a", storage, files, label_pattern=r"^(.+?)\.")
+        rows = list(FetchIndex.of_last_run(dataset_folder(storage)).rows())
+        assert sum(row.given_split == "test" for row in rows) == 6
+        assert all(f"/{test}/" in row.source_url for row in rows if row.given_split == "test")
+        [statement] = [each for each in statements(storage) if each.startswith("given_split")]
+        assert statement.endswith("are parts of a split, not classes; 6 pictures are the test set")
+
     def test_is_suggested_where_names_look_like_classes(self, tmp_path: Path, storage: Storage) -> None:
         with pytest.raises(
             EmptyDataset, match=r"look like classes: cat \(3\), dog \(3\).*write `label_pattern"

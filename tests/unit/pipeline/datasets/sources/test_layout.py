@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -131,6 +133,71 @@ class TestSplit:
         assert {file.label for file in layout.files} == {"train", "bus"}
         assert layout.statements[0].startswith("split_like_class: the class train is named like a part")
         assert lay_out(["train/0.jpg", "bus/1.jpg"], classes=["train", "bus"], origin="x").statements == []
+
+
+class TestSplitInEachClass:
+    @pytest.mark.parametrize(
+        ("train", "test"), [("train", "test"), ("Training", "Test"), ("train_set/a", "test_set")]
+    )
+    @pytest.mark.parametrize("below", ["", "pets/"])
+    def test_is_kept(self, train: str, test: str, below: str) -> None:
+        names = [
+            f"{below}{label}/{part}/{number}.jpg"
+            for label in ("cat", "dog")
+            for part, count in ((train, 4), (test, 2))
+            for number in range(count)
+        ]
+        layout = lay_out(names, origin="x")
+        assert Counter((file.label, file.split) for file in layout.files) == {
+            ("cat", "train"): 4, ("cat", "test"): 2, ("dog", "train"): 4, ("dog", "test"): 2,
+        }  # fmt: skip
+        assert layout.statements == [
+            "given_split: test (4), train (8) are parts of a split, not classes; 4 pictures are the test set"
+        ]
+
+    def test_holds_for_a_class_that_lacks_a_part(self) -> None:
+        layout = lay_out(["cat/train/0.jpg", "cat/test/1.jpg", "dog/train/2.jpg", "dog/3.jpg"], origin="x")
+        assert [file.split for file in layout.files] == ["train", "test", "train", None]
+
+    def test_needs_two_parts_side_by_side(self) -> None:
+        layout = lay_out(["vehicle/train/0.jpg", "exam/test/1.jpg"], origin="x")
+        assert [file.split for file in layout.files] == [None, None]
+        assert layout.statements == []
+
+    def test_does_not_hide_class_folders_below(self) -> None:
+        names = [name for fold in ("fold1", "fold2") for name in tree("train", "test", below=f"{fold}/")]
+        assert any(
+            "hold the same folders (cat, dog)" in each for each in lay_out(names, origin="x").statements
+        )
+
+
+class TestOneOfSeveralSources:
+    def lay_out(self, *names: str) -> Layout:
+        return lay_out(names, may_descend=False, origin="x")
+
+    def test_looks_into_a_common_folder_that_holds_several(self) -> None:
+        layout = self.lay_out("pets-v2/cat/0.jpg", "pets-v2/dog/1.jpg", "pets-v2/README.md")
+        assert [file.label for file in layout.files] == ["cat", "dog"]
+        assert layout.statements[0] == (
+            "common_folder: pets-v2 was looked into; it holds cat, dog. If it is a class itself, write "
+            "`label: pets-v2` in this source"
+        )
+
+    def test_looks_into_a_common_folder_of_a_split(self) -> None:
+        layout = self.lay_out(*tree("train", "test", below="a/b/"))
+        assert {(file.label, file.split) for file in layout.files} == {
+            (label, part) for label in ("cat", "dog") for part in ("train", "test")
+        }
+
+    @pytest.mark.parametrize("names", [("cat/0.jpg",), ("cat/more/0.jpg",), ("cat/more/0.jpg", "cat/1.jpg")])
+    def test_takes_a_single_folder_as_its_class(self, names: tuple[str, ...]) -> None:
+        layout = self.lay_out(*names)
+        assert {file.label for file in layout.files} == {"cat"}
+        assert layout.statements == []
+
+    def test_keeps_the_split_of_a_single_class(self) -> None:
+        layout = self.lay_out("cat/train/0.jpg", "cat/test/1.jpg")
+        assert [(file.label, file.split) for file in layout.files] == [("cat", "train"), ("cat", "test")]
 
 
 class TestClassesThatHoldTheSameFolders:

@@ -1,0 +1,117 @@
+"""Which folders of a tree are parts of a split rather than classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from pipeline.config.labels import normalize_label
+from pipeline.datasets.sources.split_names import find_parts, find_split
+from pipeline.errors import EmptyDataset
+
+EXAMPLES = 3
+
+
+def list_folders(files: Iterable[str], root: str) -> set[str]:
+    """Return the folders below another that have files."""
+    names = (name[len(root) :] for name in files if name.startswith(root))
+    return {name.partition("/")[0] for name in names if "/" in name}
+
+
+def find_part_folders(root: str, files: Sequence[str], classes: Collection[str]) -> dict[str, str]:
+    """Return the folders that are parts of a split and hold classes; none if they are classes themselves."""
+    tops = named_like_parts(list_folders(files, root), classes)
+    inner = _look_into_parts(root, tops, files, classes)
+    labels = {top: list_folders(files, f"{root}{path}/") for top, path in inner.items()}
+    counts = Counter(label for names in labels.values() for label in names)
+    parts = [top for top in tops if labels[top]]
+    if not parts or (len(parts) > 1 and max(counts.values()) == 1):
+        return {}
+    return {inner[top]: tops[top] for top in parts}
+
+
+def _look_into_parts(
+    root: str, tops: Collection[str], files: Sequence[str], classes: Collection[str]
+) -> dict[str, str]:
+    """Return the folder of each part that holds its classes: `seg_test/seg_test`, `train/images`."""
+    paths = {top: top for top in tops}
+    while True:
+        inside = {top: list_folders(files, f"{root}{path}/") for top, path in paths.items()}
+        several = {name for names in inside.values() if len(names) > 1 for name in names}
+        single = {top: next(iter(names)) for top, names in inside.items() if len(names) == 1}
+        common = {
+            name
+            for top, name in single.items()
+            if len(list_folders(files, f"{root}{paths[top]}/{name}/")) > 1
+        }
+        deeper = {
+            top: f"{paths[top]}/{name}"
+            for top, name in single.items()
+            if name not in several
+            and normalize_label(name) not in classes
+            and (name in common or find_split(name) == find_split(top))
+        }
+        if not deeper:
+            return paths
+        paths |= deeper
+
+
+def named_like_parts(folders: Iterable[str], classes: Collection[str]) -> dict[str, str]:
+    """Return the folders whose names tell parts of a split, those that the user listed as classes aside."""
+    return find_parts(name for name in folders if normalize_label(name) not in classes)
+
+
+def check_clear(
+    root: str, files: Sequence[str], classes: Collection[str], within: Mapping[str, str], origin: str
+) -> list[str]:
+    """Return a statement of class folders that are likely to be none.
+
+    Args:
+        root: The folder that holds the class folders; with a trailing slash.
+        files: Paths of files below the source.
+        classes: The classes that the user listed.
+        within: The folders below class folders that are parts of a split, by their path below the root.
+        origin: The source, for messages.
+
+    Raises:
+        EmptyDataset: if it cannot be told whether folders are parts of a split or classes.
+    """
+    tops = list_folders(files, root)
+    named = sorted(named_like_parts(tops, classes))
+    if len(named) > 1 and len(named) == len(tops):
+        raise EmptyDataset(
+            f"{origin} has the folders {', '.join(named)}, which are named like parts of a split but share "
+            f"no class folder. If these are the classes, write `classes: [{', '.join(named)}]`; else put the "
+            "pictures of each class into a sub-folder of its own in each part.",
+            classes=named,
+        )
+    shared = _find_shared([name[len(root) :] for name in files if name.startswith(root)], within)
+    return _tell_shared(sorted(tops), shared, origin) if not classes and len(shared) > 1 else []
+
+
+def _find_shared(paths: Iterable[str], within: Mapping[str, str]) -> list[str]:
+    """Return the folders that several class folders hold, those for parts of a split aside."""
+    held = set()
+    for path in paths:
+        top, *folders = path.split("/")[:-1] or [""]
+        if path.rpartition("/")[0] in within:
+            folders = [folder for folder in folders if find_split(folder) is None]
+        held |= {(top, folder) for folder in folders[:1]}
+    counts = Counter(folder for _, folder in held)
+    return sorted(folder for folder, count in counts.items() if count > 1)
+
+
+def _tell_shared(tops: Sequence[str], shared: Sequence[str], origin: str) -> list[str]:
+    """Tell of class folders that hold the same folders; refuse them if one has the name of a part."""
+    shown, below = ", ".join(tops[:EXAMPLES]), ", ".join(shared[:EXAMPLES])
+    remedy = (
+        f"If the classes are {shown}, list them in `classes`; if they are {below}, list each folder that "
+        "holds these as a source of its own in `dataset.sources`"
+    )
+    if any(map(find_split, tops)):
+        raise EmptyDataset(
+            f"{origin} has the folders {shown}, which hold the same folders ({below}), and one is named like "
+            f"a part of a split. {remedy}, or name the parts `train` and `test`.",
+            classes=list(tops),
+        )
+    return [f"shared_folders: the classes {shown} hold the same folders ({below}). {remedy}"]
