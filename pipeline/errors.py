@@ -24,6 +24,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   EvaluationError                 predictions do not join with the test pictures
     PredictionJoinError           a missing, doubled or unknown key
   SmokeTestFailed                 online answers differ from the evaluated ones, or are too slow
+  GateRefused                     a version that its gate refused, or did not judge to the end
   ApprovalMissing                 a version that needs a person's approval has none
   RollbackRefused                 nothing to roll back to, or nobody says why
   StorageError          transient reading or writing bytes failed
@@ -181,6 +182,10 @@ class PredictionJoinError(EvaluationError):
 
 class SmokeTestFailed(PipelineError):
     """Online answers differ from the evaluated ones, or come too slowly."""
+
+
+class GateRefused(PipelineError):
+    """The gate refused the version, or has a rule that was never judged."""
 
 
 class ApprovalMissing(PipelineError):

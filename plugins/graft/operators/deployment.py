@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class MLEngineDeployClassifierOperator(GraftOperator):
     """Put evaluation, lineage and card beside the model and deploy it under the run's own version name.
 
+    A version that the gate refused, or that waits for a person's approval, is an error.
+
     Args:
         dataset: Result of the clean step.
         training: Result of the train step.
@@ -85,7 +87,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
         from pipeline.artifacts.model_record import DatasetReference, TrainingReference
         from pipeline.backbones.table import find_backbone
-        from pipeline.deploy.approval import check_approval
+        from pipeline.deploy.approval import check_deployment
         from pipeline.deploy.lineage import build_lineage
         from pipeline.deploy.model_card import count_licences, model_card, read_cross_validation
         from pipeline.deploy.version import record_in_model
@@ -96,7 +98,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         classifier = Classifier.from_dict(dataset.classifier)
         gate = read_step(GateResult, self.gate)
         evaluation = Evaluation.read(storage, read_step(EvaluateResult, self.evaluation).uri)
-        approval = check_approval(self.workspace, classifier, gate.decision, run_id)
+        approval = check_deployment(self.workspace, classifier, gate.decision, run_id)
         lineage = build_lineage(
             classifier,
             run_id=run_id,

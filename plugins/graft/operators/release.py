@@ -15,6 +15,7 @@ from graft.operators.gate import GateOperator
 from graft.operators.inputs import StepInput, read_judged_gate, read_step
 from graft.operators.rollback import RollBackModelOperator
 from graft.operators.run_summary import finish_decided_run, skip_rest
+from pipeline.artifacts.gate import LATENCY_RULE
 from pipeline.artifacts.pack import read_pack_index
 from pipeline.artifacts.steps import (
     DatasetResult,
@@ -49,8 +50,8 @@ class MLEngineSmokeTestOperator(GraftOperator):
         expected: The outputs that each key must have, within 1e-3.
         dataset: Instead of instances, the result of the clean step: some of its test pictures are asked.
         evaluation: Instead of expected outputs, the result of the evaluate step, which holds them.
-        gate: Result of the gate step; a version that is too slow for `gate.latency_ms` is refused as the gate
-            refuses: it is deleted, and the task ends green with what follows skipped.
+        gate: Result of the gate step; a version that is too slow for its rule `latency_ms.p95` is refused as
+            the gate refuses: it is deleted, and the task ends green with what follows skipped.
         latency_budget_seconds: The longest that one answer may take.
         arguments: Those of `GraftOperator`.
 
@@ -105,13 +106,21 @@ class MLEngineSmokeTestOperator(GraftOperator):
             expected=expected,
             latency_budget_seconds=self.latency_budget_seconds,
         )
-        if gate is None or gate.latency_ms is None:
+        limit = self._latency_limit(gate)
+        if limit is None:
             return result
-        rule = judge_latency(result, gate.latency_ms.p95)
+        rule = judge_latency(result, limit)
         self.log.info("%s: %s", rule.verdict, rule.text)
-        override = read_override(gate)
+        override = read_override(gate) if gate else None
         signed = override.signed_by(triggering_user(context)) if override else None
         return self._follow_latency(context, replace(result, latency=rule, override=signed))
+
+    def _latency_limit(self, gate: GateConfig | None) -> float | None:
+        """Return the milliseconds that the gate step left to judge, or else those of the classifier."""
+        if self.gate is not None:
+            rules = read_step(GateResult, self.gate).decision.rules
+            return next((rule.limit for rule in rules if rule.key == LATENCY_RULE), None)
+        return gate.latency_ms.p95 if gate and gate.latency_ms else None
 
     def _follow_latency(self, context: Context, result: SmokeTestResult) -> SmokeTestResult:
         """Return the result, or end the run as refused if the version is too slow for its gate."""
@@ -166,7 +175,8 @@ class MLEnginePromoteOperator(GraftOperator):
         model_name: The model.
         version_name: The version.
         champion: The version that served when this one was evaluated; None or empty where none did.
-        gate: Result of the gate step; the history and a superseded run's summary then say what it decided.
+        gate: Result of the gate step. A version that it refused, or has not judged to the end, is an error;
+            the history and a superseded run's summary say what it decided.
         smoke_test: Result of the smoke test, which judged the gate's rule on the latency.
         arguments: Those of `GraftOperator`.
     """
@@ -196,8 +206,12 @@ class MLEnginePromoteOperator(GraftOperator):
     def perform(self, context: Context) -> PromotionResult:
         """Return how the promotion ended and which version was the default before."""
         from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+        from pipeline.deploy.approval import check_promotion
         from pipeline.deploy.promote import promote_version
 
+        gate = read_judged_gate(self.gate, self.smoke_test) if self.gate is not None else None
+        if gate is not None:
+            check_promotion(self.workspace, self.model_name, gate.decision, context["ti"].run_id)
         champion = self.champion or None
         promotion = promote_version(
             self.workspace,
@@ -206,7 +220,6 @@ class MLEnginePromoteOperator(GraftOperator):
             version=self.version_name,
             champion=champion,
         )
-        gate = read_judged_gate(self.gate, self.smoke_test) if self.gate is not None else None
         event = HistoryEvent(
             event=EventType(promotion),
             version=self.version_name,

@@ -365,6 +365,27 @@ class TestSmokeTest:
             smoke_test(run_step, done)
         assert world.engine.models == {}
 
+    def test_of_a_version_that_the_gate_refused_is_an_error(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        done = run_until_gate(run_step)
+        refused = {"accepted": False, "reasons": ["not_worse: it is worse"]}
+        done["gate"] = {**done["gate"], "decision": {**done["gate"]["decision"], **refused}}
+        with pytest.raises(AirflowFailException, match="GateRefused: .*not_worse: it is worse"):
+            run_step("create_version", **done)
+        assert world.engine.models == {}
+        assert not world.storage.exists(f"{done['training']['model_uri']}/graft/lineage.json")
+
+    def test_whose_latency_nobody_measured_does_not_serve(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        gate = {"min_accuracy": 0.6, "latency_ms": {"p95": 1e6}}
+        done = run_until_gate(run_step, {**DATASET, "classifier": {**YAML, "gate": gate}})
+        done["version"] = run_step("create_version", **done)
+        with pytest.raises(AirflowFailException, match=r"GateRefused: .*nothing judged latency_ms\.p95"):
+            promote(run_step, done)
+        assert set(world.engine.models) == {"m__candidate"}
+
 
 class TestLatency:
     def deploy(self, run_step: Callable[..., Any], p95: float, **more: str) -> dict[str, Any]:

@@ -335,6 +335,18 @@ class TestReasons:
         assert (rule.value, rule.limit) == (pytest.approx(-0.1359, abs=1e-4), 0)
         worst = rule_of(decide(by_class(cat=(0, 12, 20), dog=(4, 0, 80))), "class_drop")
         assert (worst.subject, worst.limit) == ("cat", -0.1)
+        assert worst.value == pytest.approx(-0.3422, abs=1e-4)
+
+    def test_carry_the_bound_of_the_class_nearest_to_failing_where_none_does(self) -> None:
+        decision = decide(by_class(cat=(0, 2, 50), dog=(4, 0, 50), emu=(0, 7, 7)))
+        rule = rule_of(decision, "class_drop")
+        assert (rule.verdict, rule.subject, rule.limit) == (Verdict.PASSED, "cat", -0.1)
+        assert rule.value == pytest.approx(0.0342, abs=1e-4)
+        assert decision.thresholds["class_drop"] == -0.1
+        assert rule.text == (
+            "class_drop: no class is shown to have dropped by more than 0.1; not judged, with fewer than 8 "
+            "pictures: emu"
+        )
 
 
 class TestRulesOnTheChampion:
