@@ -73,6 +73,11 @@ class EngineSettings(EnvironmentSettings):
         "",
         description="What jobs may read besides their own buckets: gs:// URIs and paths, with commas.",
     )
+    job_paths: Literal["local", "gs"] = Field(
+        "local",
+        description="What jobs get for the gs:// URIs in their arguments whose bucket is a directory here: "
+        "`local` paths, or `gs`, the URIs themselves.",
+    )
     allow_model_ops: str = Field(
         "",
         description="Operations of TensorFlow, with commas, that models may use although they touch files.",

@@ -104,9 +104,9 @@ def test_the_log_and_the_errors_reach_the_stock_client(engine, tmp_path):
     jobs = engine.client().jobs()
     body = engine.training("j1", gate, jobDir="gs://graft/jobs/j1")
     jobs.create(parent="projects/local", body=body).execute()
-    engine.wait_job("j1", "SUCCEEDED")
+    assert engine.wait_job("j1", "SUCCEEDED")["trainingInput"] == body["trainingInput"]
     piece = requests.get(f"{engine.url}/v1/projects/local/jobs/j1:log", timeout=10).json()
-    assert "'--job-dir', 'gs://graft/jobs/j1'" in piece["log"]
+    assert f"'--job-dir', '{engine.home}/buckets/graft/jobs/j1'" in piece["log"]
     assert piece["complete"]
     with pytest.raises(HttpError) as caught:
         jobs.create(parent="projects/local", body=body).execute()

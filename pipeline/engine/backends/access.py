@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pipeline
 from pipeline.engine.backends import TrainingJob
+from pipeline.engine.backends.gcs.objects import BucketAccess
 from pipeline.engine.sandbox import system
 from pipeline.engine.sandbox.landlock import Policy
 from pipeline.engine.settings import EngineSettings
@@ -100,9 +101,29 @@ class JobAccess:
         )
 
     def _buckets(self) -> tuple[str, ...]:
+        return tuple(str(path) for path in self._named_buckets().values())
+
+    def _named_buckets(self) -> dict[str, Path]:
         names = {name for argument in self.job.args for name in _BUCKET.findall(argument)}
         names |= set(_BUCKET.findall(self.job.job_dir or ""))
-        return tuple(str(path) for name in sorted(names) if (path := self.storage.directories.get(name)))
+        directories = self.storage.directories
+        return {name: directories[name] for name in sorted(names) if name in directories}
+
+    def buckets(self) -> BucketAccess:
+        """Return what the storage client of its program may reach: what the program may."""
+        reads = [Path(path) for path in (*self._buckets(), *self._extra_reads())]
+        named = self._named_buckets()
+        extra = {
+            name: root
+            for name, root in self.storage.directories.items()
+            if any(path.is_relative_to(root) for path in reads)
+        }
+        return BucketAccess(
+            directories=named | extra,
+            read=tuple(reads),
+            write=tuple(Path(path) for path in self._output()),
+            parts=self.output or self.directory / "tmp",
+        )
 
     def _extra_reads(self) -> tuple[str, ...]:
         entries = (entry.strip() for entry in self.settings.job_reads.split(","))

@@ -21,11 +21,14 @@ import psutil
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob, installer, supervisor
 from pipeline.engine.backends.access import OWN, JobAccess
 from pipeline.engine.backends.control_group import ControlGroup
+from pipeline.engine.backends.gcs import server as bucket_server
+from pipeline.engine.backends.job_paths import JobPaths
 from pipeline.engine.backends.plan import (
     MARK,
     cpu_settings,
     job_environment,
     memory_limit,
+    server_environment,
     supervisor_environment,
 )
 from pipeline.engine.backends.processes import is_marked, process_start, signal_all
@@ -167,17 +170,23 @@ class LocalBackend:
 
     def _plan(self, access: JobAccess, packages: list[str]) -> JsonObject:
         job, directory, sandbox = access.job, access.directory, self._sandbox
-        job_dir = ["--job-dir", job.job_dir] if job.job_dir else []
+        paths = JobPaths(job=job, directories=self._storage.directories, mode=self._settings.job_paths)
         cpus, threads = cpu_settings(self._settings, next(self._numbers))
         prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)] if packages else []
-        command = [sys.executable, "-m", job.python_module, *job.args, *job_dir]
-        env = job_environment(job, directory, os.environ) | threads
+        command = [sys.executable, "-m", job.python_module, *paths.arguments]
+        program = access.run(os.environ)
+        server = [sys.executable, "-P", "-m", bucket_server.__name__, str(directory)]
+        env = job_environment(job, directory, os.environ) | threads | paths.environment
         return {
             "packages": packages,
             "sandbox": sandbox.describe(),
             "build_prefix": sandbox.prefix(access.build(os.environ)),
             "prepare": sandbox.wrap(access.prepare(os.environ), prepare) if prepare else [],
-            "command": sandbox.wrap(access.run(os.environ), command),
+            "command": sandbox.wrap(program, command),
+            "buckets": access.buckets().to_dict(),
+            "bucket_server": sandbox.wrap(program, server) if paths.has_bucket_server else [],
+            "bucket_server_env": server_environment(directory, os.environ),
+            "notes": paths.notes,
             "cwd": str(directory / "work"),
             "env": env | access.environment() if sandbox.is_active else env,
             "max_running_seconds": job.max_running_seconds,

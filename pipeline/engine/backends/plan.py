@@ -77,6 +77,16 @@ def supervisor_environment(
     )
 
 
+def server_environment(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the server of a job's buckets: this source, and nothing secret."""
+    return {
+        **{key: environ[key] for key in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if key in environ},
+        "PYTHONPATH": str(source_directory(directory.parent.parent)),
+        "TMPDIR": str(directory / "tmp"),
+        MARK: str(directory),
+    }
+
+
 def memory_limit(settings: EngineSettings) -> int:
     """Return the memory of one job: the setting, or its share of this machine or container."""
     if settings.job_memory_bytes:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.engine.backends.control_group import ControlGroup
+from pipeline.engine.backends.gcs.on_demand import OnDemandServer
 from pipeline.engine.backends.processes import (
     adopt_orphans,
     descendants,
@@ -139,6 +140,7 @@ class Supervisor:
         self.problem = ""
         self.num_cut = 0
         self.group: ControlGroup | None = None
+        self.server: OnDemandServer | None = None
 
     @property
     def _is_ended_by_us(self) -> bool:
@@ -164,16 +166,19 @@ class Supervisor:
         return code if code >= 0 else SIGNALLED - code
 
     def _has_ended(self, child: subprocess.Popen[bytes]) -> bool:
-        """Wait a little for the child to end."""
+        """Wait a little for the child to end, or for its first request to its buckets."""
+        waiting = self.server.waiting if self.server else []
         try:
             watched = os.pidfd_open(child.pid)
         except (AttributeError, OSError):  # not Linux
-            time.sleep(WATCH_SECONDS / 5)
-            return child.poll() is not None
-        try:
-            select.select([watched], [], [], WATCH_SECONDS)
-        finally:
-            os.close(watched)
+            ready, _, _ = select.select(waiting, [], [], WATCH_SECONDS / 5)
+        else:
+            try:
+                ready, _, _ = select.select([watched, *waiting], [], [], WATCH_SECONDS)
+            finally:
+                os.close(watched)
+        if self.server and not set(waiting).isdisjoint(ready):
+            self.server.start()
         return child.poll() is not None
 
     def _check_time(self, deadline: float) -> None:
@@ -231,10 +236,21 @@ class Supervisor:
 
     def _run_command(self, deadline: float) -> int:
         before = oom_kills()
-        code = self._run(self.job["command"], self.job["env"], deadline)
+        address = {"STORAGE_EMULATOR_HOST": self.server.url} if self.server else {}
+        code = self._run(self.job["command"], self.job["env"] | address, deadline)
         if code == SIGNALLED + signal.SIGKILL and not self._is_ended_by_us and oom_kills() > before:
             self.problem = OUT_OF_MEMORY  # it would use as much again
         return code
+
+    def _prepare_buckets(self) -> None:
+        for note in self.job["notes"]:
+            self._log(note)
+        if self.job["bucket_server"]:
+            self.server = OnDemandServer(
+                command=self.job["bucket_server"],
+                environ=self.job["bucket_server_env"],
+                mark=partial(mark_this_process, self.directory),
+            )
 
     def _enter_group(self) -> None:
         group = ControlGroup.of(self.directory)
@@ -264,6 +280,7 @@ class Supervisor:
         self._enter_group()
         limit_this_process(cpus=self.job["cpus"], nice=self.job["nice"])
         self._log(f"Sandbox: {self.job['sandbox']}.")
+        self._prepare_buckets()
         phase, code = "prepare", 1
         try:
             phase, code = self._run_all()

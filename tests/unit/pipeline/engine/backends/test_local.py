@@ -152,7 +152,16 @@ def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp
     assert status.started <= status.ended
     text = log(backend).decode()
     assert f"file {tmp_path}/engine/jobs/j1/site/tiny/task.py" in text
+    assert f"args ['exit', '0', '--job-dir', '{tmp_path}/bucket/jobs/j1']" in text
+    assert f"Buckets: gs://graft is {tmp_path}/bucket; its arguments hold paths" in text
+
+
+def test_the_arguments_stay_uris_if_the_engine_is_told_so(tmp_path, storage, backend):
+    start(local(tmp_path, storage, job_paths="gs"), job("exit", "0"))
+    assert wait_over(backend).exit_code == 0
+    text = log(backend).decode()
     assert "args ['exit', '0', '--job-dir', 'gs://graft/jobs/j1']" in text
+    assert "its arguments hold gs:// URIs (GRAFT_ENGINE_JOB_PATHS=gs)" in text
 
 
 def test_our_own_package_is_unpacked_without_pip(backend, storage, tmp_path):

@@ -48,7 +48,7 @@ def test_a_job_that_fails_on_a_full_disk_says_so_and_blames_no_package(job, tmp_
     monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
     monkeypatch.setattr(supervisor, "is_disk_full", lambda directory: True)
     job.job |= {"prepare": ["/bin/true"], "command": ["/bin/true"], failing: ["/bin/false"]}
-    job.job |= {"cpus": [], "nice": 0, "sandbox": "none"}
+    job.job |= {"cpus": [], "nice": 0, "sandbox": "none", "notes": [], "bucket_server": []}
     job.run()
     ending = json.loads((tmp_path / "exit.json").read_text())
     assert (ending["phase"], ending["code"], ending["problem"]) == ("run", 1, supervisor.DISK_FULL)
