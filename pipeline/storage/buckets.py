@@ -69,10 +69,7 @@ class DirectoryBucket:
         self._parts = parts
 
     def _path(self, key: str) -> Path:
-        path = Path(os.path.normpath(self.root / key))
-        if not path.is_relative_to(self.root):
-            raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
-        return path
+        return path_below(self.root, key)
 
     def _path_inside(self, key: str) -> Path:
         """Return the path of an object that no link moves out of the bucket."""
@@ -192,6 +189,18 @@ class DirectoryBucket:
     def delete_parts(self, *, before: float) -> int:
         """Remove what killed writers left before that time; return how many files."""
         return delete_parts(self.root, before=before)
+
+
+def path_below(directory: Path, key: str) -> Path:
+    """Return the path that a key has in a directory; keys of Google's buckets may be any text.
+
+    Raises:
+        ConfigError: if it is not in the directory.
+    """
+    path = Path(os.path.normpath(directory / key))
+    if not path.is_relative_to(os.path.normpath(directory)):
+        raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
+    return path
 
 
 def delete_parts(root: Path, *, before: float) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import ObjectNotFound, StorageError, UnknownBucket
-from pipeline.storage.buckets import delete_parts
+from pipeline.storage.buckets import delete_parts, path_below
 
 CHUNK_BYTES = 2**23  # of an upload; the client's own are 100 MB
 
@@ -111,7 +111,7 @@ class GoogleBucket:
         with self._asking("Reading", key, needs_object=True):
             blob = self._bucket.blob(key)
             blob.reload()
-            path = self._cache / str(blob.generation) / key
+            path = path_below(self._cache / str(blob.generation), key)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.part")

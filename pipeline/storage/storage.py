@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError, ObjectNotFound
-from pipeline.storage.buckets import Bucket, DirectoryBucket
+from pipeline.storage.buckets import Bucket, DirectoryBucket, path_below
 from pipeline.storage.google_bucket import GoogleBucket
 
 WORKSPACE_BUCKET = "graft"
@@ -202,7 +202,7 @@ class Storage:
         if not uris:
             raise ObjectNotFound(f"There is nothing under {prefix}.", uri=prefix)
         for uri in uris:
-            target = directory / uri[len(prefix) :]
+            target = path_below(directory, uri[len(prefix) :])
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (may_link and _link(self.local_path(uri), target)):
                 shutil.copyfile(self.local_path(uri), target)

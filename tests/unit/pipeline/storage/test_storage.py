@@ -135,6 +135,21 @@ class TestGoogleBucket:
         assert storage.local_path("gs://graft/a").read_bytes() == b"2"
         assert first.read_bytes() == b"1"  # who has opened it reads on
 
+    @pytest.mark.parametrize("key", ["m/../../../../../planted", "m//absolute"])
+    def test_a_key_of_any_text_leaves_no_directory_of_this_machine(
+        self, gcs: FakeGcs, tmp_path: Path, key: str
+    ) -> None:
+        key = key.replace("/absolute", str(tmp_path / "planted"))
+        gcs.put("graft", key, b"foreign", generation=None)
+        storage = Storage({}, cache=tmp_path / "1" / "cache")
+        (tmp_path / "1" / "target").mkdir(parents=True)
+        with pytest.raises(ConfigError, match="leaves its bucket"):
+            storage.download_tree("gs://graft/m", tmp_path / "1" / "target")
+        if ".." in key:
+            with pytest.raises(ConfigError, match="leaves its bucket"):
+                storage.local_path(f"gs://graft/{key}")
+        assert not list(tmp_path.rglob("planted*"))
+
     def test_a_refusal_names_object_and_cause(self, gcs: FakeGcs, tmp_path: Path) -> None:
         storage = Storage({}, cache=tmp_path)
         storage.write_bytes("gs://graft/a", b"1")
