@@ -21,8 +21,9 @@ from pipeline.engine.control import EngineSettings, serving_state
 from pipeline.errors import BackupError, ObjectNotFound
 from pipeline.stack.databases import airflow_remedy, engine_remedy
 from pipeline.stack.environment import database_path
+from pipeline.stack.places import check_whole
 from pipeline.stack.secret_files import check_target, write_secrets
-from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile, reusable, stamp_of
+from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile, is_path, reusable, stamp_of
 from pipeline.storage import Storage
 
 Progress = Callable[[str], None]
@@ -78,6 +79,7 @@ def back_up(
 
     Raises:
         BackupError: if the target lies in what is backed up, or a database is damaged.
+        StackError: if the home is half restored.
     """
     storage, began = Storage.from_environment(), time.monotonic()
     folder = BackupFolder(storage, target)
@@ -109,6 +111,7 @@ def back_up(
 def _check(settings: Settings, folder: BackupFolder, *, with_secrets: bool) -> None:
     if not settings.home.exists():
         raise BackupError(f"There is nothing to back up: {settings.home} does not exist. Set GRAFT_HOME.")
+    check_whole(settings.home)
     for place in (settings.workspace, str(settings.home)):
         if folder.storage.overlap(folder.uri, place):
             text = f"The backup {folder.uri} would lie in {place}, or around it. Choose another place."
@@ -218,6 +221,9 @@ class _BackupRun:
         for uri in storage.list_uris(prefix):
             key = uri.removeprefix(prefix)
             if key.startswith(STAGING):
+                continue
+            if not is_path(key):  # as of the folders that Google's console makes
+                self._on_progress(f"left out {uri}, which cannot be a file")
                 continue
             try:
                 path = storage.local_path(uri)

@@ -25,6 +25,7 @@ from pipeline.stack.environment import (
     database_path,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
+from pipeline.stack.places import check_whole
 from pipeline.stack.processes import log_tail, start_process, stop_processes
 from pipeline.stack.state import (
     USERNAME,
@@ -75,9 +76,11 @@ def up(
         airflow_port: A port for Airflow's API server instead of a free one.
 
     Raises:
-        StackError: if a port is taken, or a component does not start; with the end of its log.
+        StackError: if a port is taken, a component does not start (with the end of its log), or a restore
+            did not end.
     """
     with locked(settings.home):
+        check_whole(settings.home)
         secrets = ensure_secrets(settings.home)
         write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
         old = load_state(settings.home)

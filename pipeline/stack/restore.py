@@ -13,7 +13,7 @@ from pipeline.artifacts.record import Record
 from pipeline.config import Settings
 from pipeline.errors import BackupError
 from pipeline.stack.control import down, status, up
-from pipeline.stack.places import Places
+from pipeline.stack.places import Places, is_half_restored, path_in
 from pipeline.stack.secret_files import SECRET_FILES, read_secrets
 from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile
 from pipeline.stack.state import StackState, load_state, locked, save_state
@@ -70,9 +70,10 @@ def restore(
         raise BackupError(f"There is no backup in {folder.uri}.")
     _check_bucket(settings, snapshot)
     places = Places(settings, folder.storage, snapshot)
+    places.check_exchangeable()
     umask = os.umask(0o077)
     try:
-        places.clear(keep=snapshot.name)
+        places.clear()
         _fetch(folder, snapshot, places, on_progress)
         _write_secrets(folder, snapshot, places)
     finally:
@@ -81,13 +82,11 @@ def restore(
     was_running = status(settings).state is not Overall.STOPPED
     if was_running:
         down(settings, on_progress)
-    with locked(settings.home):
-        if places.bucket is None:
-            _upload(folder, snapshot, on_progress)
-        _keep_ports(settings, snapshot, places)
-        previous = places.swap()
-    if was_running:
-        up(settings, on_progress)
+    try:
+        previous = _put_in_place(settings, folder, snapshot, places, on_progress)
+    finally:
+        if was_running and not is_half_restored(settings.home):
+            up(settings, on_progress)
     return RestoreResult(
         snapshot=snapshot.name,
         home=str(settings.home),
@@ -98,6 +97,23 @@ def restore(
         has_secrets=snapshot.has_secrets,
         was_running=was_running,
     )
+
+
+def _put_in_place(
+    settings: Settings, folder: BackupFolder, snapshot: Snapshot, places: Places, on_progress: Progress
+) -> list[Path]:
+    """Exchange the directories, then write to a bucket in the cloud: the only step without a way back."""
+    with locked(settings.home):
+        _keep_ports(settings, snapshot, places)
+        places.exchange()
+        if places.bucket is None:
+            try:
+                _upload(folder, snapshot, on_progress)
+            except BaseException:
+                places.undo()
+                on_progress("the bucket holds a part of the snapshot, so nothing is started: restore again")
+                raise
+        return places.finish()
 
 
 def _check_bucket(settings: Settings, snapshot: Snapshot) -> None:
@@ -112,17 +128,16 @@ def _check_bucket(settings: Settings, snapshot: Snapshot) -> None:
 
 def _fetch(folder: BackupFolder, snapshot: Snapshot, places: Places, on_progress: Progress) -> None:
     """Fetch what belongs into directories; check only what belongs into a bucket of the cloud."""
-    home, bucket = places.home, places.bucket
-    files: list[tuple[StoredFile, Path | None]] = [
-        (file, home / name) for name, file in snapshot.home.items()
+    files: list[tuple[StoredFile, Path | None, str]] = [
+        (file, places.home, name) for name, file in snapshot.home.items()
     ]
-    files += [(file, bucket and bucket / key) for key, file in snapshot.objects.items()]
+    files += [(file, places.bucket, key) for key, file in snapshot.objects.items()]
     last_note = time.monotonic()
-    for number, (file, path) in enumerate(files):
-        if path is None:
+    for number, (file, root, name) in enumerate(files):
+        if root is None:
             folder.check(file)
         else:
-            folder.fetch(file, path)
+            folder.fetch(file, path_in(root, name))
         if time.monotonic() - last_note > PROGRESS_SECONDS:
             last_note = time.monotonic()
             on_progress(f"{number + 1} of {len(files)} files restored")

@@ -9,6 +9,7 @@ newest.json                names the newest snapshot, written last
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pipeline.artifacts.record import Record
-from pipeline.errors import BackupError, FormatTooNew, ObjectNotFound
+from pipeline.errors import BackupError, FormatTooNew, ObjectNotFound, RecordInvalid
 from pipeline.storage import Storage
 
 FORMAT = 1
 NEWEST = "newest.json"
+NAME = re.compile(r"[0-9A-Za-z_-]+")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,11 @@ class StoredFile(Record):
     sha256: str
     size: int
     stamp: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the digest, which names a file."""
+        if not DIGEST.fullmatch(self.sha256):
+            raise ValueError(f"expected a SHA-256 of 64 hexadecimal digits, received {self.sha256!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +118,7 @@ class BackupFolder:
             name = str(value["snapshot"])
         except ObjectNotFound:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BackupError(
                 f"{self.uri}/{NEWEST} is damaged. Name one of the snapshots in {self.uri}/snapshots with "
                 "`--snapshot NAME`."
@@ -125,14 +133,19 @@ class BackupFolder:
             FormatTooNew: if a newer Graft made it.
         """
         uri = f"{self.uri}/snapshots/{name}.json"
+        if not NAME.fullmatch(name):
+            raise BackupError(
+                f"There is no snapshot {name!r} in {self.uri}: a name has letters and digits only."
+            )
         try:
-            return Snapshot.read(self.storage, uri)
+            snapshot = Snapshot.from_dict(self.storage.read_json(uri))
         except ObjectNotFound as error:
             raise BackupError(f"There is no snapshot {name} in {self.uri}.") from error
-        except ValueError as error:
-            raise BackupError(
-                f"The manifest {uri} is damaged: {error}. Name another `--snapshot`."
-            ) from error
+        except (ValueError, AttributeError, RecordInvalid) as error:
+            raise self._damaged_manifest(uri, str(error)) from error
+        if snapshot.name != name:
+            raise self._damaged_manifest(uri, f"it is that of the snapshot {snapshot.name!r}")
+        return snapshot
 
     def write(self, snapshot: Snapshot) -> None:
         """Add a snapshot, whose objects are all there, and make it the latest."""
@@ -161,12 +174,16 @@ class BackupFolder:
         """Write content to a path, unless it is there from an interrupted restore.
 
         Raises:
-            BackupError: if the object is missing, or is not what was stored.
+            BackupError: if the object is missing, is not what was stored, or cannot be written there.
         """
         if path.is_file() and path.stat().st_size == file.size and digest_of(path) == file.sha256:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self._content(file), path)
+        content = self._content(file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(content, path)
+        except (OSError, ValueError) as error:  # the disk is full, or this system has no such names
+            raise BackupError(f"Writing {path} failed: {error}. The state before stays.") from error
         if digest_of(path) != file.sha256:
             path.unlink()
             raise self._damaged(file)
@@ -194,6 +211,9 @@ class BackupFolder:
 
         self.storage.write_large(uri, write)
 
+    def _damaged_manifest(self, uri: str, reason: str) -> BackupError:
+        return BackupError(f"The manifest {uri} is damaged: {reason}. Name another `--snapshot`.")
+
     def _content(self, file: StoredFile) -> Path:
         try:
             return self.storage.local_path(self.object(file.sha256))
@@ -206,6 +226,11 @@ class BackupFolder:
             f"The backup {self.uri} is damaged: {self.object(file.sha256)} is not what was stored. "
             "Restore another snapshot, or remove that object and back up again where the original is."
         )
+
+
+def is_path(name: str) -> bool:
+    """Return True if a name of a manifest means one file below a directory, and is spelled in one way."""
+    return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> str:

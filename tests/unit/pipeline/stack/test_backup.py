@@ -17,11 +17,13 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.engine.store import ModelRow, Store, now
-from pipeline.errors import BackupError, FormatTooNew
+from pipeline.errors import BackupError, FormatTooNew, StackError, StorageError
+from pipeline.stack import places, up
 from pipeline.stack.backup import back_up
+from pipeline.stack.places import check_whole
 from pipeline.stack.restore import RestoreResult, restore
 from pipeline.stack.secret_files import PASSPHRASE
-from pipeline.stack.snapshot import BackupFolder
+from pipeline.stack.snapshot import BackupFolder, StoredFile
 from pipeline.stack.state import StackState, ensure_secrets, load_state, save_state
 from pipeline.storage import Storage
 from tests.fakes.gcs import FakeGcs, running_gcs
@@ -331,6 +333,285 @@ class TestRefusals:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
         with pytest.raises(FormatTooNew, match=r"Snapshot has the format 2.*reads up to 1"):
             restore(Settings(), str(tmp_path / "backup"))
+
+
+def edit_manifest(backup: Path, **fields: Any) -> None:
+    """Change the manifest of the only snapshot, as somebody who can write to a backup may."""
+    (manifest,) = (backup / "snapshots").iterdir()
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **fields}))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+OUTSIDE = ["../planted", "a/../../planted", "/planted", "..", "", ".", "a//b", "a/", "./a", "a/../b", "a\0b"]
+
+
+class TestForeignManifest:
+    """A manifest is no more trusted than the file of a download."""
+
+    def test_a_path_that_leads_out_is_refused_before_anything_is_written(
+        self, home: Path, tmp_path: Path
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        stored = {"sha256": hashlib.sha256(b"the same").hexdigest(), "size": 8}
+        for part in ("home", "objects"):
+            for name in (*OUTSIDE, str(tmp_path / "planted")):
+                edit_manifest(tmp_path / "backup", **{"home": {}, "objects": {}, part: {name: stored}})
+                before = tree(tmp_path)
+                with pytest.raises(BackupError, match="expected a path below a directory"):
+                    restore(Settings(), str(tmp_path / "backup"))
+                assert tree(tmp_path) == before, (part, name)
+
+    def test_what_is_no_digest_is_refused_with_the_manifest(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        for digest in ("../snapshots/x", "", "0" * 63, "0" * 65, "G" * 64, "A" * 64, "/etc/passwd"):
+            edit_manifest(tmp_path / "backup", home={"a": {"sha256": digest, "size": 1}})
+            before = tree(tmp_path)
+            with pytest.raises(BackupError, match=r"(?s)snapshots/.*\.json is damaged: .*SHA-256 of 64 hex"):
+                restore(Settings(), str(tmp_path / "backup"))
+            assert tree(tmp_path) == before, digest
+
+    def test_a_manifest_that_is_none_is_named(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        made = back_up(Settings(), str(tmp_path / "backup"))
+        for text in ("[]", "{", "null", "{}", '{"format": 1, "name": 3}'):
+            (tmp_path / "backup" / "snapshots" / f"{made.snapshot}.json").write_text(text)
+            with pytest.raises(BackupError, match=r"(?s)snapshots/.*\.json is damaged: .*Name another"):
+                restore(Settings(), str(tmp_path / "backup"))
+
+    def test_a_snapshot_has_one_name_which_is_no_path(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        made = back_up(Settings(), str(tmp_path / "backup"), with_secrets=True)
+        with pytest.raises(BackupError, match="a name has letters and digits only"):
+            restore(Settings(), str(tmp_path / "backup"), name=f"../snapshots/{made.snapshot}")
+        edit_manifest(tmp_path / "backup", name="../../secrets")
+        with pytest.raises(BackupError, match="it is that of the snapshot"):
+            restore(Settings(), str(tmp_path / "backup"))
+
+    def test_no_link_in_the_way_is_followed(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        made = back_up(Settings(), str(tmp_path / "backup"))
+        (tmp_path / "elsewhere").mkdir()
+        staged = tmp_path / ".home.restoring"
+        staged.mkdir()
+        (staged / ".restore").write_text(made.snapshot)
+        (staged / "classifiers").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(BackupError, match="leads out of .* by a link"):
+            restore(Settings(), str(tmp_path / "backup"))
+        (staged / "classifiers").unlink()
+        staged.rename(tmp_path / "elsewhere" / "staged")
+        staged.symlink_to(tmp_path / "elsewhere" / "staged")
+        with pytest.raises(BackupError, match="is a link, or another user's"):
+            restore(Settings(), str(tmp_path / "backup"))
+
+    def test_a_file_where_a_directory_is_needed_is_an_error_of_the_backup(
+        self, home: Path, tmp_path: Path
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        stored = {"sha256": hashlib.sha256(b"the same").hexdigest(), "size": 8}
+        edit_manifest(tmp_path / "backup", objects={"a": stored, "a/b": stored})
+        before = state(home)
+        with pytest.raises(BackupError, match="a/b failed: .* The state before stays"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert state(home) == before
+
+    def test_objects_that_cannot_be_files_are_left_out_of_a_backup(
+        self, home: Path, tmp_path: Path, cloud: FakeGcs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        for key in ("models/", "models//a", "models/../../a"):
+            cloud.put("prod", key, b"", generation=None)
+        notes: list[str] = []
+        back_up(Settings(), str(tmp_path / "backup"), notes.append)
+        assert "left out gs://prod/models/../../a, which cannot be a file" in notes
+        monkeypatch.setenv("GRAFT_BUCKETS", f"prod={tmp_path / 'prod'}")
+        restore(Settings(), str(tmp_path / "backup"))
+        assert sorted(path.name for path in (tmp_path / "prod" / "models").iterdir()) == ["a", "b"]
+
+
+@pytest.fixture
+def elsewhere(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bucket outside the home, so that a restore exchanges two directories."""
+    monkeypatch.setenv("GRAFT_BUCKETS", f"graft={tmp_path / 'elsewhere'}")
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path / "elsewhere"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A stack that runs, as far as `restore` can tell; what was done to it."""
+    calls: list[str] = []
+    monkeypatch.setattr("pipeline.stack.restore.status", lambda _: stack_status())
+    monkeypatch.setattr("pipeline.stack.restore.down", lambda *_: calls.append("down"))
+    monkeypatch.setattr("pipeline.stack.restore.up", lambda *_: calls.append("up"))
+    return calls
+
+
+class TestHalfRestored:
+    """Either all of a snapshot is in place or nothing, and nothing starts on what is neither."""
+
+    def back_up(self, home: Path, bucket: Path, backup: Path) -> None:
+        """Back up `one`, and go on to `two`."""
+        for text in ("one", "two"):
+            fill(home, text)
+            (bucket / "object").write_text(text)
+            if text == "one":
+                back_up(Settings(), str(backup))
+
+    @pytest.mark.parametrize("live", ["home", "home/buckets", "home/engine/a b", "elsewhere"])
+    def test_a_mount_point_is_refused_before_anything_is_fetched(
+        self, home: Path, tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, live: str
+    ) -> None:
+        self.back_up(home, elsewhere, tmp_path / "backup")
+        place = str(tmp_path / live).replace(" ", r"\040")
+        (tmp_path / "mounts").write_text(
+            f"28 1 0:25 / / rw - ext4 a rw\n29 28 0:26 / {place} rw - xfs b rw\n"
+        )
+        monkeypatch.setattr("pipeline.stack.places.MOUNTS", tmp_path / "mounts")
+        before = tree(tmp_path)
+        with pytest.raises(BackupError, match=f"{live} is a mount point"):
+            restore(Settings(), str(tmp_path / "backup"))
+        assert tree(tmp_path) == before
+
+    @pytest.mark.parametrize("stuck", ["home", "elsewhere"])
+    def test_a_directory_that_cannot_be_exchanged_leaves_all_of_the_old_state(
+        self,
+        home: Path,
+        tmp_path: Path,
+        elsewhere: Path,
+        started: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        stuck: str,
+    ) -> None:
+        self.back_up(home, elsewhere, tmp_path / "backup")
+        old = state(home)
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.stack.places._exchange", refusing(tmp_path / stuck))
+            with pytest.raises(BackupError, match="cannot be replaced"):
+                restore(Settings(), str(tmp_path / "backup"))
+        assert (state(home), (elsewhere / "object").read_text()) == (old, "two")
+        assert started == ["down", "up"]
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (state(home)["models"], (elsewhere / "object").read_text()) == ([("one",)], "one")
+
+    @pytest.mark.parametrize("number", range(1, 5))
+    def test_nothing_starts_after_a_kill_between_two_exchanges(
+        self, home: Path, tmp_path: Path, elsewhere: Path, number: int
+    ) -> None:
+        self.back_up(home, elsewhere, tmp_path / "backup")
+        kill_in_exchange(number, lambda: restore(Settings(), str(tmp_path / "backup")))
+        parts = {*(name for (name,) in state(home)["models"]), (elsewhere / "object").read_text()}
+        assert (len(parts) == 2) == (number in (2, 3))
+        if len(parts) == 2:
+            for work in (lambda: up(Settings()), lambda: back_up(Settings(), str(tmp_path / "other"))):
+                with pytest.raises(StackError, match=r"is half restored: .* Run `graft restore` again"):
+                    work()
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (state(home)["models"], (elsewhere / "object").read_text()) == ([("one",)], "one")
+        check_whole(home)
+
+    def test_an_upload_that_fails_starts_nothing_and_is_completed_by_the_next_restore(
+        self,
+        home: Path,
+        tmp_path: Path,
+        cloud: FakeGcs,
+        started: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        wanted = objects(cloud)
+        fill(home, "two")
+        for key in ("models/a", "models/b"):
+            cloud.put("prod", key, b"two", generation=None)
+        old, copy = state(home), BackupFolder.copy
+
+        def fail(folder: BackupFolder, file: StoredFile, uri: str) -> None:
+            if uri.endswith("models/b"):
+                raise StorageError("Writing failed")
+            copy(folder, file, uri)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BackupFolder, "copy", fail)
+            with pytest.raises(StorageError, match="Writing failed"):
+                restore(Settings(), str(tmp_path / "backup"))
+        assert (started, state(home)) == (["down"], old)
+        with pytest.raises(StackError, match="is half restored"):
+            up(Settings())
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (started, objects(cloud), state(home)["models"]) == (
+            ["down", "down", "up"],
+            wanted,
+            [("one",)],
+        )
+        check_whole(home)
+
+    def test_a_home_behind_a_link_is_exchanged_where_it_is(
+        self, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(home, "one")
+        back_up(Settings(), str(tmp_path / "backup"))
+        fill(home, "two")
+        (tmp_path / "link").mkdir()
+        link = tmp_path / "link" / "home"
+        link.symlink_to(home)
+        use(link, monkeypatch)
+        (former,) = restore(Settings(), str(tmp_path / "backup")).previous
+        assert link.is_symlink()
+        assert Path(former).parent == home.parent
+        assert state(home)["models"] == [("one",)]
+
+    def test_a_bucket_that_is_no_part_of_the_backup_stays_also_after_a_kill(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRAFT_BUCKETS", f"own={home / 'buckets' / 'own'}")
+        fill(home, "one")
+        (home / "buckets" / "own").mkdir()
+        (home / "buckets" / "own" / "object").write_text("own")
+        back_up(Settings(), str(tmp_path / "backup"))
+        kill_in_exchange(2, lambda: restore(Settings(), str(tmp_path / "backup")))
+        assert not (home / "buckets" / "own").exists()
+        with pytest.raises(StackError, match="is half restored"):
+            up(Settings())
+        restore(Settings(), str(tmp_path / "backup"))
+        assert (home / "buckets" / "own" / "object").read_text() == "own"
+
+
+def refusing(stuck: Path) -> Callable[[Path, Path], None]:
+    """Return an exchange of directories that one of them refuses, as a mount point does."""
+    exchange = places._exchange
+
+    def refuse(staged: Path, live: Path) -> None:
+        if live == stuck:
+            raise BackupError(f"{live} cannot be replaced: Device or resource busy.")
+        exchange(staged, live)
+
+    return refuse
+
+
+def kill_in_exchange(number: int, work: Callable[[], object]) -> None:
+    """Run work in a process that ends itself before (odd) or after (even) its n-th exchange."""
+    exchange, count = places._exchange, 0
+
+    def killing(staged: Path, live: Path) -> None:
+        nonlocal count
+        for step in (lambda: None, lambda: exchange(staged, live)):
+            step()
+            count += 1
+            if count == number:
+                os._exit(KILLED)
+
+    pid = os.fork()
+    if not pid:
+        places._exchange = killing
+        work()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == KILLED
 
 
 def kill_at(event: int, work: Callable[[], object]) -> tuple[int, int]:
