@@ -135,12 +135,12 @@ class Workspace:
 
     def list_models(self) -> dict[str, list[str]]:
         """Return the versions of each model that has one, both sorted."""
-        models: dict[str, list[str]] = {}
+        models: dict[str, dict[str, None]] = {}
         for uri in self.storage.list_uris(f"{self.uri}/models/"):
             model, *version = uri.removeprefix(f"{self.uri}/models/").split("/")
-            if len(version) == 2 and version[1] in ("saved_model.pb", "saved_model.pbtxt"):
-                models.setdefault(model, []).append(version[0])
-        return models
+            if len(version) == 2 and model_files.is_model_file(version[1]):
+                models.setdefault(model, {})[version[0]] = None
+        return {model: list(versions) for model, versions in models.items()}
 
     def list_model_versions(self, name: str) -> list[str]:
         """Return the versions of a model that have a lineage in the workspace."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.engine.models.version_files import VersionFiles
+from pipeline.errors import DamagedModel, UnknownBucket
 from pipeline.ml_v1 import DAMAGED_FILES
 from tests.fakes.clock import wait_for
+from tests.fakes.engine import FakeParts
 
 NAMES = ("variables/a", "graft/labels.json")
+RECORD = "gs://graft/engine/versions/m/v1.json"
 GRAPH = "gs://graft/models/m/v1/saved_model.pb"
 SOURCE = "gs://other/export"
 ONE = {"instances": [[1]]}
@@ -81,6 +85,107 @@ def test_a_version_that_cannot_be_restored_is_refused_by_name_and_comes_back_onc
     wait_for(lambda: v1("GET", "models/m/versions/v1")["state"] == "READY")
     assert "errorMessage" not in v1("GET", "models/m/versions/v1")
     assert len(v1("POST", "models/m:predict", ONE)["predictions"]) == 1
+
+
+def spoil_digest(storage):
+    record = storage.read_json(RECORD)
+    record["files"]["saved_model.pb"] = "0" * 64
+    storage.write_json(RECORD, record)
+
+
+def rename_file(storage):
+    record = storage.read_json(RECORD)
+    record["files"]["notes.txt"] = record["files"].pop("saved_model.pb")
+    storage.write_json(RECORD, record)
+
+
+RECORD_DAMAGES = [
+    spoil_digest,
+    rename_file,
+    lambda storage: storage.write_bytes(RECORD, b'{"files": '),
+    lambda storage: storage.write_bytes(RECORD, b"[]"),
+    lambda storage: storage.write_bytes(RECORD, b"null"),
+    lambda storage: storage.write_json(RECORD, {"format": 1}),
+    lambda storage: storage.write_json(RECORD, {"format": 1, "files": {}}),
+    lambda storage: storage.write_json(RECORD, {"format": 1, "files": ["saved_model.pb"]}),
+]
+
+
+@pytest.mark.parametrize("spoil", RECORD_DAMAGES)
+def test_a_damaged_record_is_written_again_where_the_origin_confirms_every_file(tmp_path, spoil):
+    storage = FakeParts(tmp_path).storage
+    files, place = copied(tmp_path)
+    right = storage.read_bytes(RECORD)
+    spoil(storage)
+    files.fetch(place, SOURCE, tmp_path / "local")
+    assert storage.read_bytes(RECORD) == right
+    assert (tmp_path / "local" / "saved_model.pb").read_bytes() == b"saved_model.pb"
+
+
+@pytest.mark.parametrize("origin", ["intact", "gone", "changed", "in place"])
+@pytest.mark.parametrize("spoil", RECORD_DAMAGES)
+def test_a_damaged_record_approves_no_damaged_file_and_deletes_none(tmp_path, spoil, origin):
+    storage = FakeParts(tmp_path).storage
+    files, place = copied(tmp_path)
+    spoil(storage)
+    flip(storage, GRAPH)
+    storage.write_bytes(f"{place.uri}/notes.txt", b"mine")
+    if origin == "changed":
+        storage.write_bytes(f"{SOURCE}/saved_model.pb", b"changed")
+    if origin == "gone":
+        storage.delete_tree(SOURCE)
+    before = storage.list_uris(f"{place.uri}/")
+    source = place.uri if origin == "in place" else SOURCE
+    with pytest.raises(DamagedModel, match=rf"^{DAMAGED_FILES} in .*{RECORD} is missing or damaged"):
+        files.fetch(place, source, tmp_path / "local")
+    assert not (tmp_path / "local").exists()
+    files.remove(place)
+    assert storage.list_uris(f"{place.uri}/") == before
+
+
+def copied(home):
+    parts = FakeParts(home)
+    files = VersionFiles(parts.storage, "gs://graft")
+    place = files.place("m", "v1")
+    files.copy(place, parts.export(SOURCE, *NAMES))
+    return files, place
+
+
+def test_a_version_whose_record_and_file_are_damaged_is_refused_until_the_record_is_back(
+    deployed, restart, parts, monkeypatch
+):
+    monkeypatch.setattr("pipeline.engine.serving.deployment.RETRY_SECONDS", (0.0, 0.1))
+    right = parts.storage.read_bytes(RECORD)
+    parts.storage.write_bytes(RECORD, b"{")
+    flip(parts.storage, GRAPH)
+    v1 = restart()
+    error = v1.error("POST", "models/m:predict", ONE, code=503)
+    assert f"{RECORD} is missing or damaged" in error["message"]
+    wait_for(lambda: v1("GET", "models/m/versions/v1")["state"] == "FAILED")
+    parts.storage.write_bytes(RECORD, right)
+    wait_for(lambda: v1("GET", "models/m/versions/v1")["state"] == "READY")
+    assert parts.storage.read_bytes(GRAPH) == b"saved_model.pb"
+    assert len(v1("POST", "models/m:predict", ONE)["predictions"]) == 1
+
+
+@pytest.mark.parametrize("origin", ["gone", "in an unknown bucket"])
+def test_a_version_of_an_engine_without_records_serves_unchecked_once_its_origin_is_gone(
+    tmp_path, origin, caplog, monkeypatch
+):
+    def refuse(name, cache):
+        raise UnknownBucket(f"The bucket {name!r} is not mapped to a directory.")
+
+    monkeypatch.setattr("pipeline.storage.storage.GoogleBucket", refuse)
+    storage = FakeParts(tmp_path).storage
+    files, place = copied(tmp_path)
+    storage.delete_tree("gs://graft/engine")
+    storage.delete_tree(SOURCE)
+    source = SOURCE if origin == "gone" else "gs://nowhere/export"
+    files.fetch(place, source, tmp_path / "local")
+    assert (tmp_path / "local" / "saved_model.pb").read_bytes() == b"saved_model.pb"
+    assert "nothing checks them" in caplog.text
+    files.remove(place)
+    assert len(storage.list_uris(f"{place.uri}/")) == 3
 
 
 def test_a_version_without_digests_gets_them_when_it_is_first_loaded(deployed, restart, parts, caplog):

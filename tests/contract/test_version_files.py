@@ -7,9 +7,12 @@ import os
 import pytest
 from sqlalchemy import select
 
+from pipeline.artifacts import model_files
+from pipeline.artifacts.workspace import Workspace
 from pipeline.engine.models.version_files import VersionFiles
+from pipeline.engine.serving.artifacts import GRAPHS, RUNTIMES
 from pipeline.engine.store import VersionRow
-from pipeline.errors import StorageError
+from pipeline.errors import DamagedModel, StorageError
 from pipeline.storage import Storage
 from tests.fakes.engine import FakeParts
 
@@ -78,6 +81,65 @@ def test_a_deletion_and_a_failure_remove_what_the_engine_wrote_and_nothing_else(
     assert "error" in model.deploy("M", "v2", parts.export("gs://other/bad", "broken"))
     assert parts.storage.list_uris("gs://graft/") == ["gs://graft/models/M/v1/notes.txt"]
     assert parts.storage.exists("gs://other/bad/broken")
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_deletion_that_is_repeated_after_a_crash_deletes_no_file_of_somebody_else(tmp_path, *, is_recorded):
+    parts = FakeParts(tmp_path)
+    files = VersionFiles(parts.storage, "gs://graft")
+    place, source = files.place("M", "v1"), parts.export("gs://other/export", *NAMES)
+    files.copy(place, source)
+    parts.storage.write_bytes(f"{place.uri}/notes.txt", b"mine")
+    if not is_recorded:  # as an engine before the records left it
+        parts.storage.delete(place.record)
+    files.adopt(place, source)
+    for _ in range(2):
+        files.remove(place)
+        assert parts.storage.list_uris("gs://graft/") == [f"{place.uri}/notes.txt"]
+        with pytest.raises(DamagedModel):
+            files.adopt(place, source)
+
+
+def test_a_version_that_cannot_be_told_from_other_files_is_deleted_without_them(restart, parts):
+    v1 = restart()
+    v1("POST", "models", {"name": "M"})
+    v1.deploy("M", "v1", parts.export("gs://other/export", *NAMES))
+    parts.storage.delete_tree("gs://graft/engine")
+    parts.storage.write_bytes("gs://other/export/variables/a", b"trained again")
+    v1 = restart()
+    v1.wait_done(v1("DELETE", "models/M/versions/v1"))
+    assert v1.error("GET", "models/M/versions/v1", code=404)
+    assert len(parts.storage.list_uris("gs://graft/models/M/v1/")) == 3
+
+
+def test_the_local_copy_has_the_files_of_the_version_alone(tmp_path):
+    parts = FakeParts(tmp_path)
+    files = VersionFiles(parts.storage, "gs://graft")
+    place, source = files.place("M", "v1"), parts.export("gs://other/export", *NAMES)
+    files.copy(place, source)
+    parts.storage.write_bytes(f"{place.uri}/variables/notes.onnx", b"mine")
+    files.fetch(place, source, tmp_path / "local")
+    found = {path.relative_to(tmp_path / "local").as_posix() for path in contents(tmp_path / "local")}
+    assert found == {"saved_model.pb", *NAMES}
+    assert parts.storage.read_bytes(f"{place.uri}/variables/notes.onnx") == b"mine"
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.tflite", "model.onnx", "saved_model.pbtxt"])
+def test_a_version_of_any_format_is_found_in_the_bucket(tmp_path, name):
+    storage = FakeParts(tmp_path).storage
+    files = VersionFiles(storage, "gs://graft")
+    storage.write_bytes(f"gs://other/export/{name}", b"a model")
+    files.copy(files.place("M", "v1"), "gs://other/export")
+    storage.write_bytes(f"gs://graft/models/M/v2/{name}", b"of somebody else")
+    storage.write_bytes(f"gs://graft/models/M/v3/assets/{name}", b"no version")
+    storage.write_bytes("gs://graft/models/M/v4/notes.txt", b"no version")
+    assert files.list_copies() == {("M", "v1"): True, ("M", "v2"): False}
+    assert Workspace(storage, "gs://graft").list_models() == {"M": ["v1", "v2"]}
+
+
+def test_engine_and_workspace_know_the_same_formats():
+    assert set(model_files.GRAPHS) == set(GRAPHS)
+    assert set(model_files.SUFFIXES) == RUNTIMES.keys()
 
 
 def test_the_copy_of_another_version_is_a_source_like_any_other(model, parts):

@@ -68,7 +68,7 @@ TESTED = {
     "pipeline/deploy/rollback.py": "RollbackPlan",
     "pipeline/engine/auth.py": "tokens.json",
     "pipeline/engine/models/registry.py": "engine/models",
-    "pipeline/engine/models/version_files.py": "engine/versions",
+    "pipeline/engine/models/version_record.py": "engine/versions",
     "pipeline/stack/snapshot.py": "Snapshot, newest.json",
     "pipeline/stack/state.py": "stack.json, secrets.json",
     "pipeline/submission/staged_weights.py": "the pointer",

@@ -158,7 +158,7 @@ class Registry:
         kept = {
             version: body
             for version, body in before.items()
-            if version not in bodies and self._files.digests(self._files.place(name, version)) is not None
+            if version not in bodies and self._files.has_record(self._files.place(name, version))
         }
         default, lost = model.default_version if model else None, old.get("default_version")
         if lost in kept or (default is None and lost in bodies):  # it stays until it is registered again

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -178,7 +179,8 @@ class Rollout:
             return
         if version.error_message is None:  # it was served; the engine that made it may have kept no record
             source = version_spec(version).deployment_uri
-            await self._write(partial(self.files.adopt, self._place(version), source))
+            with suppress(DamagedModel):  # files that cannot be told to be the engine's stay
+                await self._write(partial(self.files.adopt, self._place(version), source))
         await self._remove_files(version, has_failed=bool(version.error_message))
         await self._store.retry(partial(self._delete_row, version))
 

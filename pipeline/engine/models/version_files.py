@@ -9,21 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine.serving.artifacts import fetch_model
-from pipeline.errors import DamagedModel, FailedPrecondition, FormatTooNew, InvalidArgument, ObjectNotFound
+from pipeline.engine.models.version_record import read_record, write_record
+from pipeline.engine.serving.artifacts import fetch_model, is_model_file
+from pipeline.errors import DamagedModel, FailedPrecondition, InvalidArgument, ObjectNotFound, UnknownBucket
 from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.storage import Storage
-from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the record
 RESERVED = "engine"  # the folder of the workspace that only the engine writes to
 FIELD = "version.deployment_uri"
-SAVED_MODELS = ("saved_model.pb", "saved_model.pbtxt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +71,8 @@ class VersionFiles:
         copies = {}
         for uri in self._storage.list_uris(f"{self._models}/"):
             model, *version = uri.removeprefix(f"{self._models}/").split("/")
-            if len(version) == 2 and version[1] in SAVED_MODELS:
-                record = self.place(model, version[0]).record
-                copies[model, version[0]] = self._storage.exists(record)
+            if len(version) == 2 and is_model_file(version[1]):
+                copies[model, version[0]] = self.has_record(self.place(model, version[0]))
         return copies
 
     def check(self, place: VersionPlace, source: str) -> None:
@@ -93,7 +91,11 @@ class VersionFiles:
 
     def is_in_place(self, place: VersionPlace, source: str) -> bool:
         """Return True if the source is the engine's own copy, registered again after a lost database."""
-        return source.rstrip("/") == place.uri and self.digests(place) is not None
+        return source.rstrip("/") == place.uri and self.has_record(place)
+
+    def has_record(self, place: VersionPlace) -> bool:
+        """Return whether the engine made the copy, even if its record is damaged."""
+        return self._storage.exists(place.record)
 
     def _check_overlap(self, place: VersionPlace, source: str) -> None:
         for own in (place.uri, self._reserved):
@@ -119,7 +121,7 @@ class VersionFiles:
         digests = self._digest(place.staging)
         self._check_place(place, digests)
         self._delete_named(place)
-        storage.write_json(place.record, {"format": FORMAT, "files": digests})
+        write_record(storage, place.record, digests)
         storage.copy_tree(place.staging, place.uri)
         storage.delete_tree(place.staging)
 
@@ -138,32 +140,49 @@ class VersionFiles:
         return _digest_of_file(self._storage.local_path(uri))  # in pieces: models are large
 
     def digests(self, place: VersionPlace) -> dict[str, str] | None:
-        """Return the SHA-256 of each file of a copy as it was made; None if there is no record of it."""
-        if not self._storage.exists(place.record):
-            return None
-        try:
-            record: JsonObject = self._storage.read_json(place.record)
-        except ValueError:
-            log.error("%s is damaged; the digests of the version's files are not known.", place.record)
-            return None
-        number = record.get("format", 0)
-        FormatTooNew.check(f"record {place.record}", number if isinstance(number, int) else 0, FORMAT)
-        files = record.get("files")
-        return {name: str(digest) for name, digest in files.items()} if isinstance(files, dict) else {}
+        """Return the SHA-256 of each file of a copy as it was made; None if no record tells them."""
+        return read_record(self._storage, place.record)
 
     def adopt(self, place: VersionPlace, source: str) -> None:
-        """Record the copy that an engine before these records made, unless it is its owner's original."""
-        if self.digests(place) is not None or self._storage.overlap(source, place.uri):
+        """Record the files of a copy if its record is missing or damaged, and they are what its source holds.
+
+        Nothing else tells the engine's files from those of somebody else, or damaged ones from intact ones.
+
+        Raises:
+            DamagedModel: if the source holds other files, or the record is damaged and the source is gone.
+        """
+        if self.digests(place) is not None:
             return
-        digests = self._digest(place.uri)
-        log.info("%s has no record of its files yet; their digests are recorded now.", place.uri)
-        self._storage.write_json(place.record, {"format": FORMAT, "files": digests})
+        originals = self._originals(place, source)
+        if originals and all(self._has(f"{place.uri}/{name}", originals[name]) for name in originals):
+            log.info("%s has no record of its files yet; their digests are recorded now.", place.uri)
+            write_record(self._storage, place.record, originals)
+        elif originals or self.has_record(place):
+            raise DamagedModel(
+                f"{DAMAGED_FILES} in {place.uri}/: {place.record} is missing or damaged, and {source} does "
+                "not hold the same files, so they cannot be checked. Restore the record from a backup, or "
+                "create another version from an intact model."
+            )
+        else:  # of an engine before these records
+            log.warning(
+                "%s has no record of its files, and %s is gone: nothing checks them.", place.uri, source
+            )
+
+    def _originals(self, place: VersionPlace, source: str) -> dict[str, str]:
+        """Return the digests of what a copy was made of, as far as that is still there."""
+        try:
+            return {} if self._storage.overlap(source, place.uri) else self._digest(source.rstrip("/"))
+        except UnknownBucket:
+            return {}
 
     def fetch(self, place: VersionPlace, source: str, directory: Path) -> None:
         """Copy a version to this machine and check every file; damaged ones are restored from the source.
 
+        Files that somebody put beside those of the version are not part of the local copy.
+
         Raises:
-            DamagedModel: if the source has not the file any more that was copied from it.
+            DamagedModel: if the source has not the file any more that was copied from it, or nothing tells
+                which files are right.
         """
         self.adopt(place, source)
         digests = self.digests(place) or {}
@@ -172,14 +191,14 @@ class VersionFiles:
         except ObjectNotFound:
             if not digests:
                 raise
-        if _is_intact(directory, digests):
-            return
-        shutil.rmtree(directory, ignore_errors=True)
-        self._restore(place, source, digests)
-        fetch_model(self._storage, place.uri, directory, is_ours=True)
+        if not _is_intact(directory, digests):
+            shutil.rmtree(directory, ignore_errors=True)
+            self._restore(place, source, digests)
+            fetch_model(self._storage, place.uri, directory, is_ours=True)
         if not _is_intact(directory, digests):
             shutil.rmtree(directory, ignore_errors=True)
             raise DamagedModel(f"{DAMAGED_FILES} in {directory}: what is written there is read differently.")
+        _drop_others(directory, digests)
 
     def _restore(self, place: VersionPlace, source: str, digests: dict[str, str]) -> None:
         damaged = [name for name, digest in digests.items() if not self._has(f"{place.uri}/{name}", digest)]
@@ -211,6 +230,13 @@ class VersionFiles:
 def _is_intact(directory: Path, digests: dict[str, str]) -> bool:
     paths = {directory / name: digest for name, digest in digests.items()}
     return all(path.is_file() and _digest_of_file(path) == digest for path, digest in paths.items())
+
+
+def _drop_others(directory: Path, digests: Collection[str]) -> None:
+    """Remove from a local copy what the version did not have; without a record, nothing is known of that."""
+    for path in directory.rglob("*") if digests else ():
+        if path.is_file() and path.relative_to(directory).as_posix() not in digests:
+            path.unlink()
 
 
 def _digest_of_file(path: Path) -> str:

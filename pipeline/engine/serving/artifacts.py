@@ -29,9 +29,7 @@ def check_model_files(storage: Storage, uri: str, *, field: str, max_files: int 
             f"Deployment directory {uri} has {len(names)} files; {max_files} are allowed.", field=field
         )
     if not find_model(names):
-        candidates = [
-            name for name in names if name in GRAPHS or Path(name).suffix in RUNTIMES and "/" not in name
-        ]
+        candidates = [name for name in names if is_model_file(name)]
         raise FailedPrecondition(
             f"Deployment directory {uri} is expected to contain exactly one of the following: "
             f"'saved_model.pb' file or 'saved_model.pbtxt' file. Or one *.keras, *.tflite or *.onnx file. "
@@ -40,10 +38,15 @@ def check_model_files(storage: Storage, uri: str, *, field: str, max_files: int 
         )
 
 
+def is_model_file(name: str) -> bool:
+    """Return whether a file at the root of a directory may be its model, judged by its name."""
+    return name in GRAPHS or ("/" not in name and Path(name).suffix in RUNTIMES)
+
+
 def find_model(names: Collection[str]) -> str | None:
     """Return which of the files of a directory is the model, or None if that cannot be said."""
     graphs = [name for name in names if name in GRAPHS]
-    files = [name for name in names if "/" not in name and Path(name).suffix in RUNTIMES]
+    files = [name for name in names if is_model_file(name) and name not in GRAPHS]
     (model,) = graphs if len(graphs) == 1 else files if len(files) == 1 and not graphs else [None]
     return model
 

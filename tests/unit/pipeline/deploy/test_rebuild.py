@@ -119,6 +119,16 @@ def test_of_a_known_model_only_versions_that_the_engine_made_count_as_lost(works
     assert unregistered_versions(workspace, engine) == {"cats": ["v2"], "dogs": ["v9"]}
 
 
+@pytest.mark.parametrize("name", ["m.keras", "m.tflite", "m.onnx", "saved_model.pbtxt"])
+def test_a_version_of_any_format_counts_as_lost_and_is_registered(workspace: Workspace, name: str) -> None:
+    workspace.storage.write_bytes(workspace.model("birds", "v1").file(name), b"a model")
+    workspace.storage.write_bytes(workspace.model("birds", "v2").file(f"assets/{name}"), b"no version")
+    engine = FakeMLEngine()
+    assert unregistered_versions(workspace, engine)["birds"] == ["v1"]
+    birds = next(iter(rebuild_engine(workspace, engine)))
+    assert (birds.model, birds.registered, birds.default) == ("birds", ("v1",), "v1")
+
+
 def register(workspace: Workspace, default: str, **versions: dict[str, Any]) -> None:
     record = {
         "format": 1,
