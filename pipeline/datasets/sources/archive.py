@@ -20,14 +20,9 @@ from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
-from pipeline.datasets.sources.label_list import (
-    Labels,
-    is_list,
-    lay_out_labels,
-    prefers_folders,
-    read_labels,
-)
+from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
+from pipeline.datasets.sources.list_choice import choose_labels
 from pipeline.datasets.sources.member_names import guess_encoding
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
@@ -49,6 +44,7 @@ from pipeline.types import JsonObject
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
+LIST_RULES = 2  # raise it when lists are read in another way, so that unchanged archives are read again
 MAX_LIST_BYTES = 256 * 2**20  # of all annotations together
 
 
@@ -65,7 +61,7 @@ class _Note:
         splits: Parts of a split by name, from its lists.
         statements: What its lists had to say.
         left_out: System files, which are no members here, by their kind.
-        settings: The source's section, which decides how names and lists are read.
+        settings: The source's section and the release's rules, which decide how names and lists are read.
     """
 
     uri: str
@@ -125,7 +121,8 @@ class ArchiveSource:
         previous = as_object(context.previous.get("archive"))
         note = _Note.from_dict(previous) if previous else None
         self._unused_lists: list[str] = []
-        self._settings = section.model_dump_json(exclude={"uri"}, exclude_none=True)
+        settings = section.model_dump_json(exclude={"uri"}, exclude_none=True)
+        self._settings = f"{LIST_RULES} {settings}"
         is_current = note is not None and (note.uri, note.settings) == (self._origin, self._settings)
         self._previous = note if is_current else None
 
@@ -260,7 +257,7 @@ class ArchiveSource:
             members=members,
             labels=None if labels is None else labels.labels,
             splits={} if labels is None else labels.splits,
-            statements=[*statements, *([] if labels is None else labels.statements)],
+            statements=[*statements, *(self._unused_lists if labels is None else labels.statements)],
             left_out=dict(left_out),
         )
 
@@ -281,16 +278,16 @@ class ArchiveSource:
 
     def _read_labels(self, names: Sequence[str], lists: Mapping[str, bytes]) -> Labels | None:
         """Return the labels of its lists; None if it has none, or class folders tell the classes."""
-        if (
-            self._section.label_pattern
-            or not lists
-            or prefers_folders(names, self._section.classes, self._origin)
-        ):
+        if self._section.label_pattern:
             return None
-        columns = self._section.columns
         try:
-            return read_labels(
-                names, lists.__getitem__, columns=columns, origin=self._origin, unused=self._unused_lists
+            return choose_labels(
+                names,
+                lists.__getitem__,
+                classes=self._section.classes,
+                columns=self._section.columns,
+                origin=self._origin,
+                unused=self._unused_lists,
             )
         except SourceNotFound as error:
             raise BadArchive(

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.labels import normalize_label
 from pipeline.config.sources import ListColumns
-from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels, prefers_folders, read_labels
+from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
+from pipeline.datasets.sources.list_choice import choose_labels
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
     is_teachable_machine,
@@ -115,6 +116,7 @@ class FolderSource:
         elif self._label is None:
             may_descend = self._is_alone or self._classes is not None
             layout = lay_out(tree.names, classes=self._classes, may_descend=may_descend, origin=tree.root)
+            layout.notes += self._unused_lists
         else:
             layout = Layout()
             for name in tree.names:
@@ -128,18 +130,16 @@ class FolderSource:
 
     def _read_labels(self, tree: _Tree, directory: Path | None) -> Labels | None:
         """Return the labels of the folder's lists; None if it has none, or class folders tell the classes."""
-        if (
-            self._pattern
-            or not any(map(is_list, tree.names))
-            or prefers_folders(tree.names, self._classes, tree.root)
-        ):
+        if self._pattern:
             return None
-
-        def read(name: str) -> bytes:
-            return self._path(name, directory).read_bytes()
-
-        unused = self._unused_lists
-        return read_labels(tree.names, read, columns=self._columns, origin=tree.root, unused=unused)
+        return choose_labels(
+            tree.names,
+            lambda name: self._path(name, directory).read_bytes(),
+            classes=self._classes,
+            columns=self._columns,
+            origin=tree.root,
+            unused=self._unused_lists,
+        )
 
     def _path(self, name: str, directory: Path | None) -> Path:
         if directory is not None:

@@ -16,7 +16,14 @@ from pipeline.datasets.sources.part_folders import (
     list_folders,
     named_like_parts,
 )
-from pipeline.datasets.sources.split_names import SPLIT_NAMES, TEST, VALIDATION, find_folder_parts, find_parts
+from pipeline.datasets.sources.split_names import (
+    SPLIT_NAMES,
+    TEST,
+    VALIDATION,
+    describe_split,
+    find_folder_parts,
+    find_parts,
+)
 
 SYSTEM_NAMES = frozenset(
     {
@@ -75,6 +82,11 @@ class Layout:
                 self.examples.append(name.rpartition("/")[2])
 
     @property
+    def labels(self) -> set[str]:
+        """The classes."""
+        return {file.label for file in self.files}
+
+    @property
     def statements(self) -> list[str]:
         """What a reader of the dataset card should know."""
         statements = [*self.notes, *self._describe_split()]
@@ -100,11 +112,7 @@ class Layout:
         if not self.parts and not {TEST, VALIDATION} & set(splits):
             return []
         counts = {part: self.part_counts[part] for part in self.parts} or splits
-        parts = ", ".join(f"{part} ({count})" for part, count in sorted(counts.items()))
-        if not splits[TEST]:
-            return [f"given_split: {parts}: of a split without labelled test pictures; all are split anew"]
-        tests = splits[TEST]
-        return [f"given_split: {parts} are parts of a split, not classes; {tests} pictures are the test set"]
+        return describe_split(counts, splits[TEST])
 
 
 def system_part(name: str) -> str | None:
@@ -152,7 +160,7 @@ def lay_out(
         layout.notes += check_clear(layout.root, files, classes or (), within, origin)
     for name in files:
         _place(layout, name, within)
-    labels = sorted({file.label for file in layout.files} - set(classes or ()))
+    labels = sorted(layout.labels - set(classes or ()))
     kin = find_parts(labels)
     layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
     return layout

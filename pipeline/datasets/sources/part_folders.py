@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipeline.config.labels import normalize_label
-from pipeline.datasets.sources.split_names import find_parts, find_split
+from pipeline.datasets.sources.split_names import find_parts, find_split, words_of
 from pipeline.errors import EmptyDataset
 
 EXAMPLES = 3
+# Numbered folders of these words hold pieces of one collection: `part1`, `images_002`, `batch-3`.
+_PIECES = frozenset(("part", "parts", "batch", "chunk", "fold", "shard", "volume", "images", "set"))
 
 
 def list_folders(files: Iterable[str], root: str) -> set[str]:
@@ -86,7 +89,22 @@ def check_clear(
             classes=named,
         )
     shared = _find_shared([name[len(root) :] for name in files if name.startswith(root)], within)
-    return _tell_shared(sorted(tops), shared, origin) if not classes and len(shared) > 1 else []
+    if classes:
+        return []
+    statements = _tell_shared(sorted(tops), shared, origin) if len(shared) > 1 else []
+    if are_numbered(tops):
+        shown = ", ".join(sorted(tops)[:EXAMPLES])
+        statements.append(
+            f"numbered_folders: the classes {shown} differ in a number only. If they are pieces of one "
+            "collection, say where the labels are: `columns` of a list, or `label_pattern` for names"
+        )
+    return statements
+
+
+def are_numbered(folders: Collection[str]) -> bool:
+    """Return True if folders are named like the pieces of one collection: `part1` and `part2`."""
+    rests = {re.sub(r"\d+", "", name.casefold()) for name in folders}
+    return len(folders) > 1 and len(rests) == 1 and bool(_PIECES & set(words_of(*rests)))
 
 
 def _find_shared(paths: Iterable[str], within: Mapping[str, str]) -> list[str]:

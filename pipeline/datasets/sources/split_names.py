@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT_NAMES = {
@@ -21,7 +21,7 @@ _FILLERS = frozenset(
 
 def find_split(name: str) -> str | None:
     """Return the part of a split that a folder's name tells by one of its words; None without one."""
-    splits = {split for word in _words(name) if (split := _split_of(word))}
+    splits = {split for word in words_of(name) if (split := _split_of(word))}
     if splits == {TRAIN, VALIDATION}:  # `train_val`: the test part is elsewhere
         return TRAIN
     return splits.pop() if len(splits) == 1 else None
@@ -33,7 +33,7 @@ def find_parts(names: Iterable[str]) -> dict[str, str]:
     for name in sorted(names):
         split = find_split(name)
         if split is not None:
-            rest = " ".join(word for word in _words(name) if not _split_of(word) and word not in _FILLERS)
+            rest = " ".join(word for word in words_of(name) if not _split_of(word) and word not in _FILLERS)
             groups.setdefault(rest, {})[name] = split
     return {
         name: split
@@ -41,6 +41,19 @@ def find_parts(names: Iterable[str]) -> dict[str, str]:
         if len(set(group.values())) > 1
         for name, split in group.items()
     }
+
+
+def describe_split(counts: Mapping[str, int], tests: int) -> list[str]:
+    """Return a statement of the parts of a split that a source brings.
+
+    Args:
+        counts: Pictures of each part, by its name.
+        tests: Pictures of the test part.
+    """
+    parts = ", ".join(f"{part} ({count})" for part, count in sorted(counts.items()))
+    if not tests:
+        return [f"given_split: {parts}: of a split without labelled test pictures; all are split anew"]
+    return [f"given_split: {parts} are parts of a split, not classes; {tests} pictures are the test set"]
 
 
 def find_folder_parts(
@@ -74,7 +87,7 @@ def find_folder_parts(
     return result
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """Return the words of a name: those of `TestImages_2` are `test` and `images`."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [word.casefold() for word in re.findall(r"[^\W\d_]+", spaced)]

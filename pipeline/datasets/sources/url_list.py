@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
@@ -13,7 +16,9 @@ from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import UrlListSection
 from pipeline.datasets.fetcher import FetchReason, download_if_changed, find_direct_link, public_url
 from pipeline.datasets.sources.lists import ListRow, PictureList
+from pipeline.datasets.sources.row_files import path_parts
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
+from pipeline.datasets.sources.split_names import TEST, VALIDATION, describe_split, find_folder_parts
 from pipeline.errors import EmptyDataset, ObjectNotFound, SourceNotFound
 from pipeline.types import JsonObject
 
@@ -49,13 +54,10 @@ class UrlListSource:
         by_label = self._section.limit_per_class is not None
         position = -1
         with self._opened() as file:
-            pictures = PictureList(
-                file,
-                origin=self._origin,
-                columns=self._section.columns,
-                needs_labels=self._section.label is None,
-            )
-            for row in pictures.rows():
+            parts = self._find_parts(file, is_told=chunk == 0)
+            pictures = self._read_list(file)
+            for each in pictures.rows():
+                row = replace(each, split=each.split or parts.get(_folder(each.file)))
                 label = self._section.label or row.label
                 number = numbers.setdefault(label, len(numbers))
                 key = hash((row.file, label))
@@ -79,6 +81,34 @@ class UrlListSource:
                 uri=self._origin,
                 line=row.line,
             )
+
+    def _read_list(self, file: BinaryIO) -> PictureList:
+        needs_labels = self._section.label is None
+        return PictureList(
+            file, origin=self._origin, columns=self._section.columns, needs_labels=needs_labels
+        )
+
+    def _find_parts(self, file: BinaryIO, *, is_told: bool) -> Mapping[str, str]:
+        """Return the part of a split of each folder, if no column tells it; `is_told` adds a statement."""
+        folders: Counter[str] = Counter()
+        splits: Counter[str | None] = Counter()
+        is_web = False
+        with open(os.dup(file.fileno()), "rb") as copy:
+            for row in self._read_list(copy).rows():
+                if self._section.label or row.label:
+                    folders[_folder(row.file)] += 1
+                    splits[row.split] += 1
+                    is_web |= urlsplit(self._resolve(row.file)).scheme in WEB
+        file.seek(0)
+        parts = {}
+        if set(splits) <= {None}:
+            parts = find_folder_parts(folders, may_stand_alone=not is_web)
+            for folder, split in parts.items():
+                splits[split] += folders[folder]
+        if is_told and {TEST, VALIDATION} & set(splits):
+            counts = {split: count for split, count in splits.items() if split is not None}
+            self.statements += describe_split(counts, splits[TEST])
+        return parts
 
     @property
     def _origin(self) -> str:
@@ -157,6 +187,11 @@ class UrlListSource:
                 f"there is no list {uri}; correct `dataset.source.uri`, which needs a CSV or a text file.",
                 uri=uri,
             ) from error
+
+
+def _folder(file: str) -> str:
+    """Return the folder of a path or an address, as `find_folder_parts` takes it."""
+    return "/".join(path_parts(file)[:-1])
 
 
 def _local_path(uri: str) -> Path:

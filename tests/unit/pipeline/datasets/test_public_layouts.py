@@ -288,6 +288,23 @@ LAYOUTS: dict[str, tuple[Make, Expected]] = {
         tree(lambda: one_hot("images/", "train.csv", "image_id", ["Healthy", "Rust"], suffix="")),
         Expected(classes=("Healthy", "Rust")),
     ),
+    "Kaggle, a list beside folders": (
+        tree(
+            lambda: (
+                with_list("train.csv", "id,label", flat("train_images/"), strip="train_images/")
+                | {name: data for name, (data, _) in flat("test_images/", 5).items()}
+            )
+        ),
+        Expected(),
+    ),
+    "Kaggle, a list beside pieces": (
+        tree(lambda: with_list("metadata.csv", "image_id,label", flat("part1/") | flat("part2/", 5))),
+        Expected(pictures=10),
+    ),
+    "a list whose paths": (
+        archive(lambda: with_list("labels.csv", "file,label", flat("train/") | flat("test/", 5))),
+        Expected(pictures=10, tests=5),
+    ),
     "Kaggle, class in the file": (
         tree(lambda: {f"train/{label}.{n}.png": picture(n, label) for n, label in labelled(0, 5)}),
         Expected(),

@@ -1,0 +1,137 @@
+"""Which files the rows of a list name, by as much of a path as fits one file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.datasets.sources.lists import ListRow
+from pipeline.datasets.sources.split_names import find_folder_parts, find_split
+
+Index = Mapping[str, str | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class RowFiles:
+    """The files that the rows of a list name.
+
+    Args:
+        files: Each row with its file.
+        missing: What the other rows name.
+        by_end: Names that fit only without their first folders, with the file.
+        part: The part of a split that the list is of; None if it tells none.
+    """
+
+    files: list[tuple[ListRow, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    by_end: list[str] = field(default_factory=list)
+    part: str | None = None
+
+
+class FileFinder:
+    """The files of a source, by what lists call them.
+
+    Args:
+        files: Paths below the source, those of lists and systems aside.
+        lists: Paths of the lists.
+    """
+
+    def __init__(self, files: Sequence[str], lists: Iterable[str]) -> None:
+        self._files = files
+        folders = {folder_of(name) for name in (*files, *lists)}
+        self._parts = find_folder_parts(folders, may_stand_alone=True)
+
+    def find(self, list_name: str, rows: Sequence[ListRow], free: Collection[str]) -> RowFiles:
+        """Find files in the list's own folder, else in the nearest one around it that has any of them.
+
+        Args:
+            list_name: The list.
+            rows: Its rows.
+            free: The files that have no label yet: only these may be found by an end of their path.
+        """
+        part = self._parts.get(folder_of(list_name)) or find_split(list_name.rpartition("/")[2])
+        for folder in _ancestors(list_name):
+            inside = [name for name in self._files if name.startswith(folder)]
+            result = self._find_in(folder, inside, rows, set(free), part)
+            if result.files:
+                break
+        return result
+
+    def _find_in(
+        self, folder: str, inside: Sequence[str], rows: Sequence[ListRow], free: set[str], part: str | None
+    ) -> RowFiles:
+        """Find files below a folder: by their path, else by an end of it, and then in the part of a split."""
+        result, rest = RowFiles(part=part), []
+        paths = {"/".join(path_parts(name)): name for name in inside}
+        paths |= {"/".join(path_parts(name[len(folder) :])): name for name in inside}
+        ends = {split: self._index_ends(inside, split) for split in {row.split or part for row in rows}}
+        for row in rows:
+            path = "/".join(path_parts(row.file))
+            name = paths.get(path) or ends[row.split or part][0].get(path)
+            if name is None:
+                rest.append(row)
+                continue
+            result.files.append((row, name))
+            if row.label:
+                free.discard(name)
+        for row in rest:
+            name = next(filter(None, (_find_end(row.file, index) for index in ends[row.split or part])), None)
+            if name is None or name not in free:
+                result.missing.append(row.file)
+                continue
+            if not name.startswith(folder_of(row.file)):
+                result.by_end.append(f"{row.file} as {name}")
+            result.files.append((row, name))
+        return result
+
+    def _index_ends(self, names: Sequence[str], part: str | None) -> tuple[Index, Index]:
+        """Return the ends of paths, with and without extension, of files that no folder puts elsewhere."""
+        near = [name for name in names if part is None or self._parts.get(folder_of(name), part) == part]
+        return _index(near), _index(near, without_extension=True)
+
+
+def folder_of(name: str) -> str:
+    """Return the folder of a file; empty for the source's own."""
+    return name.rpartition("/")[0]
+
+
+def path_parts(path: str) -> list[str]:
+    """Return the folders and the name of a path, as lists of any system write it."""
+    text = unicodedata.normalize("NFC", path).replace("\\", "/")
+    return [part for part in text.split("/") if part not in ("", ".")]
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """Yield the folders around a file, innermost first and the source's own last, with a trailing slash."""
+    folder = folder_of(name)
+    while folder:
+        yield f"{folder}/"
+        folder = folder_of(folder)
+    yield ""
+
+
+def _index(names: Iterable[str], *, without_extension: bool = False) -> Index:
+    """Return the name for each end of a path that begins at a folder; None for an end that fits several."""
+    index: dict[str, str | None] = {}
+    for name in names:
+        parts = path_parts(name)
+        if without_extension:
+            parts = [*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]]
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            index[end] = name if end not in index else None
+    return index
+
+
+def _find_end(file: str, index: Index) -> str | None:
+    """Return the file that a row names, by as much of its path as fits."""
+    parts = path_parts(file)
+    # Label Studio puts eight hexadecimal digits before the names of uploaded files.
+    original = re.sub(r"^[0-9a-f]{8}-", "", parts[-1]) if parts else ""
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if end in index:
+            return index[end]
+    return index.get(original)
