@@ -9,6 +9,7 @@ from enum import StrEnum
 from pipeline.artifacts.codec import as_object, build_record, strip_format
 from pipeline.artifacts.folders import DatasetFolder, DatasetVersionFolder
 from pipeline.errors import ObjectNotFound
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.types import JsonObject, JsonValue
 
 LATEST_FORMAT = 1  # of latest.json, and of what carries over: split registry, takedowns, decisions
@@ -90,6 +91,7 @@ class DatasetInfo:
         requests: HTTP requests that the run took to read the source.
         previous: The version that the data gate compared it with.
         expect: The data gate's verdict in the run that made the version.
+        bits: How many bits of 16-bit gray files it uses.
     """
 
     dataset: str
@@ -110,10 +112,12 @@ class DatasetInfo:
     requests: int = 0
     previous: str | None = None
     expect: DataVerdict = DataVerdict()
+    bits: int = ALL_BITS
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """Return plain JSON values."""
-        return {"format": FORMAT, **asdict(self), "expect": self.expect.to_dict()}
+        """Return plain JSON values; earlier releases read those of versions that use all bits."""
+        values = {"format": FORMAT, **asdict(self), "expect": self.expect.to_dict()}
+        return values if self.bits != ALL_BITS else {name: values[name] for name in values if name != "bits"}
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> DatasetInfo:

@@ -20,6 +20,7 @@ from pipeline.artifacts.folders import DatasetVersionFolder
 from pipeline.artifacts.integrity import damaged
 from pipeline.artifacts.provenance import PROVENANCE_FIELDS, Provenance
 from pipeline.errors import ObjectNotFound, RecordInvalid
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.types import JsonObject, JsonValue
 
 log = logging.getLogger(__name__)
@@ -123,9 +124,17 @@ DIGEST_FIELDS = (
 LATER_FIELDS: tuple[str, ...] = ("role",)
 
 
-def version_of(rows: Iterable[ManifestRow], classes: Sequence[str]) -> str:
-    """Return the version's id: a digest of its rows, without the times they were read, and its classes."""
+def version_of(rows: Iterable[ManifestRow], classes: Sequence[str], *, bits: int = ALL_BITS) -> str:
+    """Return the version's id: a digest of its rows, without the times they were read, and its classes.
+
+    Args:
+        rows: Its rows.
+        classes: Its classes in order.
+        bits: How many bits of 16-bit gray files it uses; part of the digest if not all.
+    """
     digest = hashlib.sha256(_canonical(list(classes)))
+    if bits != ALL_BITS:
+        digest.update(_canonical({"bits": bits}))
     for row in rows:
         value = row.to_dict()
         named = {name: value.get(name) for name in DIGEST_FIELDS}

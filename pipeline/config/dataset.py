@@ -94,6 +94,11 @@ class DatasetConfig(Strict):
         None,
         description="A dataset version to train on as it is, instead of what the sources have now.",
     )
+    bits: Literal[8, 10, 12, 14, 16] = Field(
+        16,
+        description="How many of 16 bits the levels of gray PNG and TIFF use, as those of microscopes and "
+        "X-ray devices: training and predictions keep the highest eight of them.",
+    )
     merge_mirrored: bool = Field(
         True, description="Whether a mirrored or turned copy counts as a near duplicate of its original."
     )

@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline.artifacts.workspace import Workspace
 from pipeline.explain.activation import ActivationMap, overlay_activation
 from pipeline.pixels.host import decode_picture
+from pipeline.pixels.spec import ALL_BITS
 
 SIDE = 144  # pixels of the longer side
 _QUALITY = 72
@@ -20,10 +21,11 @@ class Thumbnails:
 
     Args:
         workspace: Where the original files are.
+        bits: As in `PixelSpec`.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Workspace, *, bits: int = ALL_BITS) -> None:
+        self._workspace, self._bits = workspace, bits
         self._small: dict[str, Image.Image] = {}
 
     def plain(self, blob: str) -> str:
@@ -37,24 +39,24 @@ class Thumbnails:
     def _read(self, blob: str) -> Image.Image:
         if blob not in self._small:
             data = self._workspace.storage.read_bytes(self._workspace.blob(blob))
-            self._small[blob] = shrink_picture(data)
+            self._small[blob] = shrink_picture(data, bits=self._bits)
         return self._small[blob]
 
 
-def shrink_picture(data: bytes, side: int = SIDE) -> Image.Image:
-    """Decode a picture and shrink its longer side.
+def shrink_picture(data: bytes, side: int = SIDE, *, bits: int = ALL_BITS) -> Image.Image:
+    """Decode a picture and shrink its longer side; `bits` as in `PixelSpec`.
 
     Raises:
         UndecodableImage: with its reason.
     """
-    image = Image.fromarray(decode_picture(data))
+    image = Image.fromarray(decode_picture(data, bits=bits))
     image.thumbnail((side, side))
     return image
 
 
-def encode_thumbnail(data: bytes) -> bytes:
+def encode_thumbnail(data: bytes, *, bits: int = ALL_BITS) -> bytes:
     """Return a picture as a small JPEG: re-encoded, so that nothing of the file itself is passed on."""
-    return _encode(shrink_picture(data))
+    return _encode(shrink_picture(data, bits=bits))
 
 
 def data_uri(image: Image.Image) -> str:

@@ -198,7 +198,7 @@ def dataset(name: str, version: str | None = None) -> ShownDataset:
     if chosen is None:
         raise ObjectNotFound(f"{name} has no dataset version yet. Make one with `graft run {name}`.")
     info = read_info(folder.version(chosen))
-    thumbnails = Thumbnails(workspace)
+    thumbnails = Thumbnails(workspace, bits=info.bits)
     cards: dict[str, list[Captioned]] = {label: [] for label in info.classes}
     for row in Manifest(folder.version(chosen)).rows(columns=("label", "blob", "split")):
         shown = cards.get(row.label, [])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.errors import ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.decisions import Decision, read_decisions
 from pipeline.preprocess.reasons import REASONS
 from pipeline.report.gallery import picture_name, web_link
@@ -97,11 +98,13 @@ class Pictures:
     """All pictures of a dataset version.
 
     Args:
+        dataset: The classifier's name.
         version: The version.
         rows: In source order.
         by_id: The kept ones and those set aside that can be shown.
     """
 
+    dataset: str
     version: str
     rows: tuple[Picture, ...]
     by_id: Mapping[str, Picture]
@@ -165,7 +168,8 @@ def read_pictures(cache: ArtifactCache, name: str, version: str) -> Pictures:
     gone = read_taken_down(cache.workspace, name)
     shown = (row for row in manifest if row.id not in gone and row.blob not in gone)
     rows = tuple(map(Picture, shown))
-    return Pictures(version=version, rows=rows, by_id={row.id: row for row in rows if row.id})
+    by_id = {row.id: row for row in rows if row.id}
+    return Pictures(dataset=name, version=version, rows=rows, by_id=by_id)
 
 
 def choose_pictures(pictures: Pictures, choice: Choice) -> Sheet:
@@ -204,10 +208,13 @@ def make_thumbnail(cache: ArtifactCache, pictures: Pictures, id: str) -> bytes:
     picture = pictures.by_id.get(id)
     if picture is None:
         raise ObjectNotFound(f"Dataset version {pictures.version} has no picture {id!r} to show.", id=id)
+    info = cache.dataset(pictures.dataset, pictures.version)
+    bits = info.bits if info else ALL_BITS
 
     def make() -> bytes:
         from pipeline.explain.thumbnails import encode_thumbnail
 
-        return encode_thumbnail(cache.storage.read_bytes(cache.workspace.blob(picture.blob)))
+        data = cache.storage.read_bytes(cache.workspace.blob(picture.blob))
+        return encode_thumbnail(data, bits=bits)
 
-    return cache.thumbnails.get(picture.blob, make)
+    return cache.thumbnails.get(f"{picture.blob} {bits}", make)

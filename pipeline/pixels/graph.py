@@ -10,7 +10,7 @@ from functools import partial
 import tensorflow as tf
 
 from pipeline.pixels.header import EXIF_MARKS, MAGIC
-from pipeline.pixels.spec import FORMATS, PixelSpec
+from pipeline.pixels.spec import ALL_BITS, FORMATS, PixelSpec
 
 _WEIGHT_BITS = 22  # Pillow's PRECISION_BITS: 32 less 8 of a level and 2 to spare
 
@@ -33,16 +33,21 @@ def decode_and_resize(encoded: tf.Tensor, spec: PixelSpec) -> tf.Tensor:
     Shapes:
         encoded: scalar string.  returns: (spec.height, spec.width, 3) uint8.
     """
-    return resize_pixels(decode_pixels(encoded), spec)
+    return resize_pixels(decode_pixels(encoded, bits=spec.bits), spec)
 
 
-def decode_pixels(encoded: tf.Tensor) -> tf.Tensor:
+def decode_pixels(encoded: tf.Tensor, *, bits: int = ALL_BITS) -> tf.Tensor:
     """Decode one JPEG, PNG, GIF or WebP file to the RGB pixels it shows.
+
+    Args:
+        encoded: The file.
+        bits: How many of 16 bits the levels of a gray PNG use, see `PixelSpec`.
 
     Shapes:
         encoded: scalar string.  returns: (height, width, 3) uint8.
     """
-    readers = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "WEBP": _read_webp}
+    read_png = _read_png if bits == ALL_BITS else partial(_read_png_of_bits, bits=bits)
+    readers = {"JPEG": _read_jpeg, "PNG": read_png, "GIF": _read_gif, "WEBP": _read_webp}
     format = _format_index(encoded)
     is_supported = tf.debugging.Assert(format < len(readers), ["Not a JPEG, PNG, GIF or WebP picture."])
     with tf.control_dependencies([is_supported]):
@@ -138,6 +143,20 @@ def _read_png(encoded: tf.Tensor) -> tf.Tensor:
     # Levels of 1, 2 or 4 bits without transparency come with an alpha of 1, 3 or 15 that means opaque.
     alpha = tf.where(few_bits & ~keyed, tf.constant(255, tf.uint8), pixels[..., 3:])
     return _lay_on_white(pixels[..., :3], alpha)
+
+
+def _read_png_of_bits(encoded: tf.Tensor, *, bits: int) -> tf.Tensor:
+    """Decode a PNG whose levels, if they have 16 bits, use some of them only."""
+    depth, kind = tf.unstack(tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8), num=2)
+    is_gray = tf.debugging.Assert((depth != 16) | (kind == 0), ["The PNG has colours of 16 bits."])
+
+    def shift() -> tf.Tensor:
+        levels = tf.cast(tf.io.decode_png(encoded, channels=1, dtype=tf.uint16), tf.int32)
+        high = tf.minimum(tf.bitwise.right_shift(levels, bits - 8), 255)
+        return tf.repeat(tf.cast(high, tf.uint8), 3, axis=2)
+
+    with tf.control_dependencies([is_gray]):
+        return tf.cond(depth == 16, shift, lambda: _read_png(encoded))
 
 
 def _read_gif(encoded: tf.Tensor) -> tf.Tensor:

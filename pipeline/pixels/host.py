@@ -23,7 +23,7 @@ from pipeline.pixels.header import (
     png_chunks,
     sniff_format,
 )
-from pipeline.pixels.spec import FORMATS, MAX_PIXELS, PixelSpec
+from pipeline.pixels.spec import ALL_BITS, FORMATS, MAX_PIXELS, PixelSpec
 from pipeline.types import UInt8Image
 
 Reason: TypeAlias = Literal[
@@ -78,7 +78,7 @@ def picture_facts(data: bytes) -> PictureFacts:
     return PictureFacts(format=format, width=width, height=height)
 
 
-def decode_picture(data: bytes) -> UInt8Image:
+def decode_picture(data: bytes, *, bits: int = ALL_BITS) -> UInt8Image:
     """Decode a JPEG, PNG, GIF or WebP file to the RGB pixels it shows.
 
     EXIF orientation is applied, transparent pixels are laid on white, 16-bit levels keep their high byte.
@@ -86,6 +86,7 @@ def decode_picture(data: bytes) -> UInt8Image:
 
     Args:
         data: The whole file.
+        bits: How many of 16 bits the levels of a gray file use, see `PixelSpec`.
 
     Shapes:
         returns (height, width, 3) uint8.
@@ -93,7 +94,7 @@ def decode_picture(data: bytes) -> UInt8Image:
     Raises:
         UndecodableImage: with one of `REASONS` as its `reason`.
     """
-    shown, orientation = _read(data)
+    shown, orientation = _read(data, bits)
     return np.ascontiguousarray(orient_pixels(np.asarray(shown), orientation))
 
 
@@ -106,7 +107,7 @@ def decode_resized(data: bytes, spec: PixelSpec) -> UInt8Image:
     Raises:
         UndecodableImage: with one of `REASONS` as its `reason`.
     """
-    shown, orientation = _read(data)
+    shown, orientation = _read(data, spec.bits)
     if isinstance(shown, Image.Image) and orientation == 1:
         return _resize(shown, spec)
     return resize_picture(orient_pixels(np.asarray(shown), orientation), spec)
@@ -186,11 +187,11 @@ def _open(data: bytes) -> tuple[Image.Image, str]:
     return image, format
 
 
-def _read(data: bytes) -> tuple[Image.Image | UInt8Image, int]:
+def _read(data: bytes, bits: int) -> tuple[Image.Image | UInt8Image, int]:
     """Return the stored picture, as RGB, and how it is to be turned."""
     image, format = _open(data)
     try:
-        shown = _READERS[format](image, data)
+        shown = _read_png(image, data, bits) if format == "PNG" else _READERS[format](image, data)
     except _DAMAGE as error:
         _refuse_damage(error)
     return shown, find_orientation(data, format)
@@ -214,7 +215,7 @@ def _read_jpeg(image: Image.Image, data: bytes) -> Image.Image | UInt8Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _read_png(image: Image.Image, data: bytes) -> UInt8Image:
+def _read_png(image: Image.Image, data: bytes, bits: int) -> UInt8Image:
     kinds = {kind for kind, _ in png_chunks(data)}
     depth, keyed = data[24], b"tRNS" in kinds
     if data[26:28] != b"\0\0" or data[28] > 1:
@@ -222,8 +223,13 @@ def _read_png(image: Image.Image, data: bytes) -> UInt8Image:
     if depth == 16 and keyed:
         _refuse("unsupported_mode", "The PNG has 16-bit levels and a transparent colour")
     if image.mode.startswith("I"):
-        levels: UInt8Image = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        high = np.asarray(image).astype(np.uint16) >> (bits - 8)
+        levels: UInt8Image = np.minimum(high, 255).astype(np.uint8)
         return np.repeat(levels[..., None], 3, axis=2)
+    if depth == 16 and bits < ALL_BITS:  # Pillow reads the high byte of colours only
+        _refuse(
+            "unsupported_mode", f"The PNG has colours of 16 bits; {bits} of them can be used of gray only"
+        )
     if image.mode == "P":
         _check_palette(image)
     elif image.mode == "L" and keyed and depth < 8:  # Pillow scales the levels but not the transparent one
@@ -258,4 +264,4 @@ def _check_palette(image: Image.Image) -> None:
         raise ValueError("a pixel names a colour that the palette does not have")
 
 
-_READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "WEBP": _read_webp}
+_READERS = {"JPEG": _read_jpeg, "GIF": _read_gif, "WEBP": _read_webp}

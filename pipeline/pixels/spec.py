@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.types import JsonObject
 
 MAX_PIXELS = 50_000_000  # pixel bombs: a PNG of 100 megapixels can be 12 kB
+ALL_BITS = 16
+USED_BITS = (8, 10, 12, 14, ALL_BITS)  # of the levels of 16-bit files
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP")  # what both executions decode to the same pixels
 
 
@@ -24,6 +26,8 @@ class PixelSpec:
         divisor: Divides what is left.
         resize: The only rule there is: antialiased bilinear (a triangle filter on the whole source).
         background: RGB level that transparent pixels are laid on.
+        bits: How many bits the levels of 16-bit gray files have; the highest eight of them are kept, and a
+            level beyond them is white.
     """
 
     height: int
@@ -32,10 +36,17 @@ class PixelSpec:
     divisor: float
     resize: str = "bilinear-antialias"
     background: tuple[int, int, int] = (255, 255, 255)
+    bits: int = ALL_BITS
+
+    def __post_init__(self) -> None:
+        """Check the bits, which say how far levels are shifted."""
+        if self.bits not in USED_BITS:
+            raise ValueError(f"the bits of 16-bit files are one of {USED_BITS}. Received: {self.bits!r}")
 
     def to_dict(self) -> JsonObject:
-        """Return plain JSON values."""
-        return {**asdict(self), "background": list(self.background)}
+        """Return plain JSON values; the default of `bits` is left out, as in the specs of early releases."""
+        values = {**asdict(self), "background": list(self.background)}
+        return values if self.bits != ALL_BITS else {name: values[name] for name in values if name != "bits"}
 
     @classmethod
     def from_dict(cls, value: JsonObject) -> PixelSpec:

@@ -10,8 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from pipeline.artifacts.dataset import read_latest
+from pipeline.artifacts.dataset import read_info, read_latest
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.folders import DatasetFolder
@@ -40,7 +41,12 @@ from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplic
 from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
-from pipeline.preprocess.registry import extend_registry, fill_alignment_thumbnails, picture_reader
+from pipeline.preprocess.registry import (
+    extend_registry,
+    fill_alignment_thumbnails,
+    follow_pixels,
+    picture_reader,
+)
 from pipeline.preprocess.sides import check_given_split, choose_sides
 from pipeline.preprocess.small_classes import find_small_classes, treat_small_classes
 from pipeline.preprocess.split import TEST
@@ -103,14 +109,15 @@ def _build_version(
     _treat_small_classes(state)
     choose_sides(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
-    state.warnings += check_levels(state.rows, levels)
+    state.warnings += check_levels(state.rows, levels, bits=state.bits)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
     if state.is_outdated:
         return None
     if state.is_sticky:
         extend_registry(state.folder, state.registry, state.assigned, state.rows, state.grouping)
+    version = version_of(state.rows, state.classes, bits=state.bits)
     info = describe_version(
-        state.rows, state.classes, state.warnings, version=version_of(state.rows, state.classes),
+        state.rows, state.classes, state.warnings, version=version,
         classifier=classifier, run_id=run_id, requests=head.requests, method=state.method,
     )  # fmt: skip
     result = publish_version(
@@ -126,25 +133,40 @@ def _describe_conversions(converted: Mapping[str, int]) -> list[str]:
 
 def _examine(state: CleanState) -> None:
     """Decode the blobs that no earlier version has, and make a row of each fetched picture."""
-    examined = _recall(state.folder)
+    examined, old_ids = _recall(state.folder, state.bits)
     blobs = dict.fromkeys(row.blob for row in state.fetched if row.reason is None)
     new = [blob for blob in blobs if blob not in examined]
-    examined.update(zip(new, map_blobs(state.workspace, examine_picture, new), strict=True))
+    examine = partial(examine_picture, bits=state.bits)
+    examined.update(zip(new, map_blobs(state.workspace, examine, new), strict=True))
     state.decoded = len(new)
+    state.moved = {
+        old_ids[blob]: result
+        for blob in new
+        if isinstance(result := examined[blob], ImageFingerprint)
+        and old_ids.get(blob, result.id) != result.id
+    }
     state.rows = [
         _manifest_row(row, examined[row.blob] if row.reason is None else row.reason) for row in state.fetched
     ]
 
 
-def _recall(dataset: DatasetFolder) -> dict[str, ImageFingerprint | str]:
-    """Return what the latest version, and one held back since, tell of their blobs."""
-    recalled = {}
+def _recall(dataset: DatasetFolder, bits: int) -> tuple[dict[str, ImageFingerprint | str], dict[str, str]]:
+    """Return what the latest version, and one held back since, tell of their blobs.
+
+    Returns:
+        What was found of the blobs, and the ids of those that were read with other bits.
+    """
+    recalled: dict[str, ImageFingerprint | str] = {}
+    old_ids: dict[str, str] = {}
     for version in read_latest(dataset).versions:
+        is_same = read_info(dataset.version(version)).bits == bits
         for row in Manifest(dataset.version(version)).rows():
-            examined = recall_examination(row) if row.blob else None
+            examined = recall_examination(row) if row.blob and is_same else None
             if examined is not None:
                 recalled[row.blob] = examined
-    return recalled
+            elif row.blob and row.id is not None:
+                old_ids[row.blob] = row.id
+    return recalled, old_ids
 
 
 def _manifest_row(row: FetchedRow, examined: ImageFingerprint | str) -> ManifestRow:
@@ -169,7 +191,8 @@ def _apply_decisions(state: CleanState) -> None:
     gone = {takedown.id for takedown in state.takedowns}
     if state.is_sticky:
         state.registry = list(SplitRegistry(state.folder).rows())
-        state.assigned = [picture for picture in state.registry if picture.id not in gone]
+        kept = [picture for picture in state.registry if picture.id not in gone]
+        state.assigned = follow_pixels(kept, state.moved)
     rows = apply_takedowns(state.rows, state.takedowns)
     state.rows, warnings = apply_decisions(rows, decisions, state.classes, state.folder.decisions)
     state.warnings += warnings
@@ -183,7 +206,9 @@ def _filter(state: CleanState) -> None:
 
 def _group(state: CleanState) -> None:
     """Group near duplicates, and keep out what would join a training group to a test group."""
-    state.assigned = fill_alignment_thumbnails(state.workspace, state.folder, state.assigned, state.rows)
+    state.assigned = fill_alignment_thumbnails(
+        state.workspace, state.folder, state.assigned, state.rows, bits=state.bits
+    )
     sources = {row.position: row.group for row in state.fetched}
     pictures = _kept_pictures(state.rows, sources, state.given_sides)
     state.grouping = group_pictures(pictures, state.assigned, copies=_find_copies(state, pictures))
@@ -201,7 +226,7 @@ def _find_copies(state: CleanState, pictures: Sequence[Picture]) -> list[tuple[s
             *(p.fingerprint for p in pictures if p.id not in assigned),
         ],
         lambda id: id not in searched,
-        picture_reader(state.workspace, state.folder, state.rows),
+        picture_reader(state.workspace, state.folder, state.rows, bits=state.bits),
         turned=state.classifier.dataset.merge_mirrored,
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.artifacts.fetch_index import FetchedRow
+from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.split_registry import SplitAssignment
@@ -29,6 +30,7 @@ class CleanState:
         warnings: What a reader of the card should know.
         rows: The version's rows so far.
         decoded: Pictures that were decoded.
+        moved: The fingerprint of each picture whose id changed with `dataset.bits`, by its old id.
         registry: Assignments of earlier versions as they are stored.
         assigned: Those of them that the split keeps to; all but the pictures that were taken down.
         grouping: Groups of near duplicates.
@@ -44,6 +46,7 @@ class CleanState:
     warnings: list[str]
     rows: list[ManifestRow] = field(default_factory=list)
     decoded: int = 0
+    moved: Mapping[str, ImageFingerprint] = field(default_factory=dict)
     registry: list[SplitAssignment] = field(default_factory=list)
     assigned: list[SplitAssignment] = field(default_factory=list)
     grouping: Grouping = field(default_factory=Grouping)
@@ -54,6 +57,11 @@ class CleanState:
     def folder(self) -> DatasetFolder:
         """The dataset's."""
         return self.workspace.dataset(self.classifier.name)
+
+    @property
+    def bits(self) -> int:
+        """How many bits of 16-bit gray files are used."""
+        return self.classifier.dataset.bits
 
     @property
     def is_outdated(self) -> bool:

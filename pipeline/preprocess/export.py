@@ -68,7 +68,7 @@ def export_version(
     files = list(_plan_files(rows))
     _check_target(storage, target, {file.name for file in files})
     numbers = {label: number for number, label in enumerate(info.classes)}
-    spec = PixelSpec(height=height, width=width, offset=0.0, divisor=1.0)
+    spec = PixelSpec(height=height, width=width, offset=0.0, divisor=1.0, bits=info.bits)
     for file in files:
         features = decode_blobs(workspace, [row.blob for row in file.rows], spec)
         labels = np.array([numbers[row.label] for row in file.rows], np.int64)

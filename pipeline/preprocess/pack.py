@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -59,10 +59,11 @@ def plan_pack(workspace: Workspace, dataset: str, version: str, spec: PixelSpec)
         workspace: Where versions and packs are.
         dataset: The classifier's name.
         version: The dataset version.
-        spec: The pixels that the network wants.
+        spec: The pixels that the network wants; how many bits are used, the dataset version tells.
     """
     storage = workspace.storage
     info = read_info(workspace.dataset(dataset).version(version))
+    spec = replace(spec, bits=info.bits)
     train, num_tests = _read_rows(workspace, info)
     shards = _plan_shards(workspace, train, info, spec)
     for shard, rows in shards:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.config.labels import fold_label
+from pipeline.pixels.spec import ALL_BITS, USED_BITS
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.small_classes import list_counts
 from pipeline.preprocess.split import TEST, TRAIN
@@ -43,26 +44,44 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
     ]
 
 
-def check_levels(rows: Sequence[ManifestRow], levels: Mapping[int, int]) -> list[str]:
+def check_levels(
+    rows: Sequence[ManifestRow], levels: Mapping[int, int], *, bits: int = ALL_BITS
+) -> list[str]:
     """Return a warning where files of 16-bit levels use the lowest of them only: their pictures are dark.
 
     Args:
         rows: The version's rows, split.
         levels: The highest level of each file of 16-bit levels, by position.
+        bits: How many bits are used, as `dataset.bits` says.
     """
     deep = [row for row in rows if row.split is not None and row.position in levels]
+    if bits < ALL_BITS:
+        return _check_used_levels([levels[row.position] for row in deep], bits)
     dark = [row for row in deep if levels[row.position].bit_length() <= DARK_BITS]
     if not dark or len(dark) <= len(deep) / 2:
         return []
     highest = max(levels[row.position] for row in dark)
     counts = Counter(row.label for row in dark)
     classes = ", ".join(f"{label} ({count})" for label, count in sorted(counts.items()))
-    bits = next(bits for bits in (8, 10, 12, DARK_BITS) if highest.bit_length() <= bits)
+    used = next(bits for bits in USED_BITS if highest.bit_length() <= bits)
     return [
         f"dark: the levels of {len(dark)} of {len(deep)} files with 16 bits end at {highest} of 65535, so "
-        f"their pictures are nearly black: {classes}. They look like {bits} bits: multiply the levels by "
-        f"{2 ** (16 - bits)}, in these files and in those that are sent to the model"
+        f"their pictures are nearly black: {classes}. They look like {used} bits: write "
+        f"`dataset.bits: {used}`, which training and predictions of gray files keep to, or multiply the "
+        f"levels by {2 ** (16 - used)}, in these files and in those that are sent to the model"
     ]
+
+
+def _check_used_levels(highest: Sequence[int], bits: int) -> list[str]:
+    """Return how files of 16 bits are read, and how many have levels beyond the bits that are used."""
+    white = sum(level.bit_length() > bits for level in highest)
+    dark = bool(highest) and max(highest).bit_length() <= bits - 2
+    notes = [f"{white} of them have levels above {2**bits - 1}, which are white"] if white else []
+    notes += [f"they end at {max(highest)}, so fewer bits would do: the pictures are dark"] if dark else []
+    if not highest:
+        return []
+    text = "; ".join([f"bits: {len(highest)} files with 16 bits are read as {bits} bits", *notes])
+    return [text]
 
 
 def _check_labels(kept: Sequence[ManifestRow], grouping: Grouping) -> list[str]:

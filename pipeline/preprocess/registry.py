@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pipeline.artifacts.dataset import list_versions
 from pipeline.artifacts.fingerprint import ImageFingerprint
@@ -11,6 +12,7 @@ from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.split_registry import SEARCH, SplitAssignment, SplitRegistry
 from pipeline.artifacts.workspace import Workspace
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.decoding import map_blobs
 from pipeline.preprocess.dedup.copies import ReadPictures, shrink_picture
 from pipeline.preprocess.dedup.fingerprint import examine_picture
@@ -65,11 +67,20 @@ def fill_alignment_thumbnails(
     dataset: DatasetFolder,
     assigned: Sequence[SplitAssignment],
     rows: Iterable[ManifestRow],
+    *,
+    bits: int = ALL_BITS,
 ) -> list[SplitAssignment]:
     """Return the assignments with the alignment thumbnails that the first releases did not make.
 
     They come from the rows just examined or, for pictures that left the source, from their blobs. A picture
     whose blob is gone as well keeps the fingerprint it has.
+
+    Args:
+        workspace: Where the blobs are.
+        dataset: The dataset's.
+        assigned: The assignments.
+        rows: The rows just examined.
+        bits: How many bits of 16-bit gray files are used.
     """
     bare = {each.id for each in assigned if _lacks_thumbnail(each.fingerprint)}
     if not bare:
@@ -81,7 +92,7 @@ def fill_alignment_thumbnails(
     }
     missing = bare - set(thumbnails)
     for id, blob in find_blobs(workspace, dataset, missing).items():
-        examined = examine_picture(workspace.storage.read_bytes(workspace.blob(blob)))
+        examined = examine_picture(workspace.storage.read_bytes(workspace.blob(blob)), bits=bits)
         if isinstance(examined, ImageFingerprint):
             thumbnails[id] = examined.alignment_thumbnail
     return [
@@ -104,14 +115,36 @@ def find_blobs(workspace: Workspace, dataset: DatasetFolder, ids: Collection[str
     return blobs
 
 
-def picture_reader(workspace: Workspace, dataset: DatasetFolder, rows: Iterable[ManifestRow]) -> ReadPictures:
+def follow_pixels(
+    assigned: Sequence[SplitAssignment], fingerprints: Mapping[str, ImageFingerprint]
+) -> list[SplitAssignment]:
+    """Return the assignments of pictures whose files are now read with other bits under their new ids.
+
+    A picture stays on its side, and in its group.
+
+    Args:
+        assigned: The assignments.
+        fingerprints: The new fingerprint of each file that is read in another way, by the old id.
+    """
+    return [
+        replace(each, fingerprint=_registered(fingerprints[each.id]), search=1)
+        if each.id in fingerprints
+        else each
+        for each in assigned
+    ]
+
+
+def picture_reader(
+    workspace: Workspace, dataset: DatasetFolder, rows: Iterable[ManifestRow], *, bits: int = ALL_BITS
+) -> ReadPictures:
     """Return what reads pictures again for comparison, those of the rows and those of earlier versions."""
+    shrink = partial(shrink_picture, bits=bits)
     blobs = {row.id: row.blob for row in rows if row.id is not None and row.is_kept}
 
     def read(ids: Sequence[str]) -> dict[str, UInt8Image]:
         blobs.update(find_blobs(workspace, dataset, set(ids) - set(blobs)))
         readable = [id for id in ids if id in blobs]
-        pictures = map_blobs(workspace, shrink_picture, [blobs[id] for id in readable])
+        pictures = map_blobs(workspace, shrink, [blobs[id] for id in readable])
         return dict(zip(readable, pictures, strict=True))
 
     return read

@@ -12,6 +12,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.explain.features import CachedFeatures, read_features
 from pipeline.explain.neighbours import nearest_pictures
 from pipeline.explain.thumbnails import Thumbnails
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
 from pipeline.report.ranking import Answer, confused_pairs, examples_by_class, rank_answers
@@ -45,7 +46,7 @@ class Gallery:
 
     def __init__(self, workspace: Workspace, inputs: ReportInputs) -> None:
         self._workspace, self._inputs = workspace, inputs
-        self._thumbnails = Thumbnails(workspace)
+        self._thumbnails = Thumbnails(workspace, bits=inputs.info.bits if inputs.info else ALL_BITS)
 
     @cached_property
     def answers(self) -> list[Answer]:

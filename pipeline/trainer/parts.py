@@ -97,6 +97,7 @@ class PartsStore:
     ) -> tuple[CheckedFile[TrunkRecord], CheckedFile[TemplateRecord]]:
         request = template_export.ExportRequest(
             backbone=self._backbone.name,
+            bits=self._backbone.spec.bits,
             weights=str(weights_path(self._spec.weights, self._storage)),
             classes=self._classes,
             units=self._spec.units,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.artifacts.pack import PackIndex, read_groups, read_validation
 from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
 from pipeline.artifacts.workspace import Workspace
-from pipeline.backbones.table import find_backbone
+from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import Augmentation, make_augmentations
@@ -86,9 +86,12 @@ def collect_pictures(
         spec: The job's.
         network: The frozen network, in LiteRT or TensorFlow.
     """
+    backbone = fit_to_pack(find_backbone(spec.backbone), index)
 
     def collect(augmentation: Augmentation | None = None) -> TrainingFeatures:
-        cache = _open_cache(workspace, spec, "" if augmentation is None else augmentation.digest)
+        altered = "" if augmentation is None else augmentation.digest
+        folder = workspace.features(spec.weights_digest, backbone.spec.digest, altered)
+        cache = FeatureCache(folder, backbone.feature_width)
         return collect_features(
             index.shards, workspace.storage, cache=cache, network=network, alter=augmentation
         )
@@ -115,10 +118,10 @@ def collect_pictures(
     )
 
 
-def _open_cache(workspace: Workspace, spec: TrainingSpec, augmentation: str = "") -> FeatureCache:
-    backbone = find_backbone(spec.backbone)
-    folder = workspace.features(spec.weights_digest, backbone.spec.digest, augmentation)
-    return FeatureCache(folder, backbone.feature_width)
+def fit_to_pack(backbone: Backbone, index: PackIndex) -> Backbone:
+    """Return a backbone that is fed the pack's pixels: a dataset may use some bits of 16-bit files only."""
+    bits = index.spec.get("bits")
+    return replace(backbone, spec=replace(backbone.spec, bits=bits)) if isinstance(bits, int) else backbone
 
 
 def choose_validation(

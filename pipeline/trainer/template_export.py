@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class ExportRequest:
 
     Args:
         backbone: Name of the frozen network.
+        bits: How many bits of 16-bit gray files are used.
         weights: Path of its staged weights, their digest checked.
         classes: The label of each class.
         units: Width of the hidden layer.
@@ -46,6 +47,7 @@ class ExportRequest:
     """
 
     backbone: str
+    bits: int
     weights: str
     classes: tuple[str, ...]
     units: int
@@ -71,13 +73,14 @@ def export_template(request: ExportRequest, folder: Path) -> None:
     from pipeline.trainer.tflite_export import convert_network
 
     backbone = find_backbone(request.backbone)
+    spec = replace(backbone.spec, bits=request.bits)
     build = partial(build_mapped_network, backbone.name, read_weights(Path(request.weights), backbone.name))
     head, novelty, below, unlike = sentinel_numbers(
         backbone.feature_width, len(request.classes), units=request.units
     )
     unlike = unlike if request.rejects_unlike else 0.0
     placeholders = export_model(
-        folder, build_network=build, head=head, spec=backbone.spec, classes=request.classes,
+        folder, build_network=build, head=head, spec=spec, classes=request.classes,
         reject_below=below, novelty=novelty, reject_unlike=unlike,
     )  # fmt: skip
     numbers = model_numbers(head, novelty, reject_below=below, reject_unlike=unlike)
@@ -86,7 +89,7 @@ def export_template(request: ExportRequest, folder: Path) -> None:
         data, numbers, {name: placeholders.count(array) for name, array in numbers.items()}
     )
     del data
-    pixels, network = probe_pictures(backbone.spec), build()
+    pixels, network = probe_pictures(spec), build()
     pooled: Float32Features = network(pixels)[0].numpy()
     check_export(folder, pixels, head.predict(pooled))
     if not request.trunk:

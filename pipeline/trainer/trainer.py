@@ -37,7 +37,12 @@ from pipeline.trainer.features import read_first_pixels
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch, train_head
 from pipeline.trainer.parts import ModelParts, PartsStore
-from pipeline.trainer.pictures import TrainingPictures, check_labels, collect_pictures
+from pipeline.trainer.pictures import (
+    TrainingPictures,
+    check_labels,
+    collect_pictures,
+    fit_to_pack,
+)
 from pipeline.trainer.trunk import (
     TensorFlowNeededError,
     Trunk,
@@ -64,6 +69,7 @@ def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
     """
     backbone = find_backbone(spec.backbone)
     index = read_pack_index(storage, spec.pack_index)
+    backbone = fit_to_pack(backbone, index)
     _check_index(index, backbone)
     check_labels(index, storage)
     return Trainer(spec=spec, storage=storage, backbone=backbone, index=index)

@@ -102,6 +102,20 @@ def test_both_decode_to_equal_pixels(name: str, decode_in_graph: Decoder) -> Non
     assert np.array_equal(decoded, expected)
 
 
+@pytest.mark.parametrize("bits", [10, 12])
+def test_both_shift_levels_of_fewer_bits_alike(bits: int) -> None:
+    string = tf.TensorSpec((), tf.string)
+    decode = tf.function(lambda data: graph.decode_pixels(data, bits=bits), input_signature=[string])
+    for number in (65535, 4096, 256):
+        levels = SIXTEEN_BITS % np.uint16(number)
+        data = encode(Image.fromarray(levels), "PNG")
+        assert np.array_equal(decode(data).numpy(), decode_picture(data, bits=bits)), number
+    for name in ("jpeg", "png", "png, gray", "png, alpha", "png, two bits", "gif", "webp, alpha"):
+        assert np.array_equal(decode(PICTURES[name]).numpy(), decode_picture(PICTURES[name])), name
+    with pytest.raises(tf.errors.InvalidArgumentError, match="colours of 16 bits"):
+        decode(tf.io.encode_png(tf.zeros((2, 2, 3), tf.uint16)).numpy())
+
+
 def test_orientations_differ_from_each_other(decode_in_graph: Decoder) -> None:
     seen = {decode_in_graph(oriented("JPEG", orientation)).numpy().tobytes() for orientation in range(1, 9)}
     assert len(seen) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,17 @@ def tiny_pictures(number: int = 16) -> tuple[list[Any], list[int]]:
 
 
 def make_bucket(
-    root: Path, pictures: Any, labels: Any, *, backbone: str = "efficientnet_lite0", weights: str = "imagenet"
+    root: Path,
+    pictures: Any,
+    labels: Any,
+    *,
+    backbone: str = "efficientnet_lite0",
+    weights: str = "imagenet",
+    bits: int = 16,
 ) -> tuple[Storage, list[str]]:
     """Stage weights and pack pictures; return the storage and the arguments of a job."""
     storage, row = Storage({"graft": root}), find_backbone(backbone)
+    row = replace(row, spec=replace(row.spec, bits=bits))
     features = np.stack([resize_picture(picture, row.spec) for picture in pictures])
     ids = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures], "S64")
     data = write_npz({"features": features, "labels": np.asarray(labels, np.int64), "ids": ids})
@@ -49,7 +57,7 @@ def make_bucket(
         tests=[{"uri": "gs://graft/tests/d_0/which-no-job-opens.jsonl", "rows": 1}],
     )  # fmt: skip
     storage.write_json("gs://graft/packs/d_0/index.json", index.to_dict())
-    staged = stage_weights(Workspace(storage, "gs://graft"), row, weights)
+    staged = stage_weights(Workspace(storage, "gs://graft"), find_backbone(backbone), weights)
     arguments = ["--pack-index", "gs://graft/packs/d_0/index.json", "--weights", staged.uri]
     arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]
     return storage, arguments

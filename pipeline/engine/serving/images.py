@@ -8,7 +8,7 @@ from pipeline.engine.serving.instances import PredictionFailed, TensorValue, bas
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import decode_picture, picture_facts
-from pipeline.pixels.spec import MAX_PIXELS
+from pipeline.pixels.spec import ALL_BITS, MAX_PIXELS
 from pipeline.types import UInt8Image
 
 MAGICS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")
@@ -39,8 +39,8 @@ def read_image(value: TensorValue, limits: WorkerLimits) -> UInt8Image:
     return decode_image(encoded_image(value), limits)
 
 
-def decode_image(data: bytes, limits: WorkerLimits) -> UInt8Image:
-    """Decode an encoded image.
+def decode_image(data: bytes, limits: WorkerLimits, *, bits: int = ALL_BITS) -> UInt8Image:
+    """Decode an encoded image; `bits` as in `PixelSpec`.
 
     Raises:
         PredictionFailed: as `read_image`.
@@ -55,7 +55,7 @@ def decode_image(data: bytes, limits: WorkerLimits) -> UInt8Image:
                 raise PredictionFailed(
                     f"The picture has {size} pixels, more than {limits.max_picture_pixels}."
                 )
-        return decode_picture(data)
+        return decode_picture(data, bits=bits)
     except UndecodableImage as error:
         raise PredictionFailed(error.message) from error
 

@@ -48,6 +48,7 @@ def describe_version(
         licenses=dict(sorted(Counter(row.provenance.license or UNKNOWN for row in kept).items())),
         mix=dict(sorted(Counter(row.provenance.origin for row in kept).items())),
         requests=requests,
+        bits=classifier.dataset.bits,
     )
 
 

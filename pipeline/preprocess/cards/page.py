@@ -22,6 +22,7 @@ from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.workspace import Workspace
 from pipeline.pixels.host import decode_picture
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.cards.attribution import UNKNOWN, web_address
 from pipeline.preprocess.reasons import REASONS
 
@@ -55,7 +56,8 @@ def render_page(workspace: Workspace, info: DatasetInfo, rows: Sequence[Manifest
     storage, kept = workspace.storage, [row for row in rows if row.split is not None]
 
     def show(chosen: Sequence[ManifestRow]) -> list[Thumbnail]:
-        return [make_thumbnail(row, storage.read_bytes(workspace.blob(row.blob))) for row in chosen]
+        files = (storage.read_bytes(workspace.blob(row.blob)) for row in chosen)
+        return [make_thumbnail(row, data, bits=info.bits) for row, data in zip(chosen, files, strict=True)]
 
     by_label: dict[str, list[ManifestRow]] = {label: [] for label in info.classes}
     groups: dict[str | None, list[ManifestRow]] = defaultdict(list)
@@ -77,9 +79,9 @@ def render_page(workspace: Workspace, info: DatasetInfo, rows: Sequence[Manifest
     )
 
 
-def make_thumbnail(row: ManifestRow, data: bytes) -> Thumbnail:
+def make_thumbnail(row: ManifestRow, data: bytes, *, bits: int = ALL_BITS) -> Thumbnail:
     """Decode a kept picture, shrink it and encode it anew."""
-    image = Image.fromarray(decode_picture(data))
+    image = Image.fromarray(decode_picture(data, bits=bits))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)

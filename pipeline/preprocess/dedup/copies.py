@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.pixels.host import decode_picture
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.dedup.affine import AffineFit, blur_for, crop_move, fit_affine, read_moved, scale_of
 from pipeline.preprocess.dedup.alignment import decode_alignment_thumbnail
 from pipeline.preprocess.dedup.candidates import Candidate, find_candidates, turn_picture
@@ -41,8 +42,8 @@ CHUNK = 256  # pairs whose pixels are in memory
 ReadPictures = Callable[[Sequence[str]], Mapping[str, UInt8Image]]
 
 
-def shrink_picture(data: bytes) -> UInt8Image:
-    """Decode a picture file for comparison.
+def shrink_picture(data: bytes, *, bits: int = ALL_BITS) -> UInt8Image:
+    """Decode a picture file for comparison; `bits` as in `PixelSpec`.
 
     Shapes:
         returns (96, 96, 3) uint8.
@@ -51,7 +52,8 @@ def shrink_picture(data: bytes) -> UInt8Image:
         UndecodableImage: if it is no picture.
     """
     size = (FINE_SIDE, FINE_SIDE)
-    return np.asarray(Image.fromarray(decode_picture(data)).resize(size, Image.Resampling.BILINEAR))
+    pixels = decode_picture(data, bits=bits)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
 def find_copies(

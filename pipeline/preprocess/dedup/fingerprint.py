@@ -12,6 +12,7 @@ from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.errors import UndecodableImage
 from pipeline.pixels.host import REASONS, decode_picture, picture_facts
+from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.dedup.alignment import make_alignment_thumbnail
 from pipeline.types import UInt8Image
 
@@ -19,10 +20,15 @@ HASH_SIZE = 16  # 16 x 16 = 256 bits: unlike pictures differ in about half of th
 FLAT_LEVELS = 4.0  # below this deviation the hash is made of noise
 
 
-def examine_picture(data: bytes) -> ImageFingerprint | str:
-    """Decode a picture and return its fingerprint, or the reason why it cannot be decoded."""
+def examine_picture(data: bytes, *, bits: int = ALL_BITS) -> ImageFingerprint | str:
+    """Decode a picture and return its fingerprint, or the reason why it cannot be decoded.
+
+    Args:
+        data: The file.
+        bits: As in `PixelSpec`.
+    """
     try:
-        pixels, format = decode_picture(data), picture_facts(data).format
+        pixels, format = decode_picture(data, bits=bits), picture_facts(data).format
     except UndecodableImage as error:
         return str(error.reason)
     return fingerprint_pixels(pixels, format=format)

@@ -93,7 +93,9 @@ def picture_reader(signature: str, spec: PixelSpec, limits: WorkerLimits) -> Rea
     def read_encoded(value: TensorValue) -> Picture:
         data = encoded_image(value)
         key = hashlib.sha256(data).hexdigest()
-        return Picture(key=key, decode=lambda: resize_picture(decode_image(data, limits), spec))
+        return Picture(
+            key=key, decode=lambda: resize_picture(decode_image(data, limits, bits=spec.bits), spec)
+        )
 
     return read_pixels if signature == "pixels" else read_encoded
 

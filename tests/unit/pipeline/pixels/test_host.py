@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,28 @@ class TestWhatIsDecoded:
     def test_sixteen_bit_gray_keeps_its_high_byte(self) -> None:
         levels = np.array([[0x00FF, 0x1234, 0xFFFF]], np.uint16)
         assert decode_picture(encode(Image.fromarray(levels), "PNG"))[0, :, 0].tolist() == [0, 0x12, 0xFF]
+
+    @pytest.mark.parametrize(
+        ("bits", "levels"), [(16, [0, 0, 15, 255]), (12, [0, 15, 255, 255]), (8, [15, 255, 255, 255])]
+    )
+    def test_sixteen_bit_gray_of_fewer_bits_is_shifted(self, bits: int, levels: list[int]) -> None:
+        file = encode(Image.fromarray(np.array([[15, 255, 4095, 65535]], np.uint16)), "PNG")
+        assert decode_picture(file, bits=bits)[0].tolist() == [[level] * 3 for level in levels]
+        spec = PixelSpec(height=1, width=4, offset=0, divisor=1, bits=bits)
+        assert (decode_resized(file, spec) == decode_picture(file, bits=bits)).all()
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "1"])
+    def test_other_files_are_read_with_any_bits(self, mode: str) -> None:
+        file = encode(gradient().convert(mode), "PNG")
+        assert (decode_picture(file, bits=12) == decode_picture(file)).all()
+
+    @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+    def test_sixteen_bit_colours_of_fewer_bits_are_refused(self, kind: int, channels: int) -> None:
+        file = png(struct.pack(">IIBBBBB", 1, 1, 16, kind, 0, 0, 0), bytes(1 + 2 * channels))
+        assert decode_picture(file).shape == (1, 1, 3)
+        with pytest.raises(UndecodableImage, match="12 of them can be used of gray only") as error:
+            decode_picture(file, bits=12)
+        assert error.value.reason == "unsupported_mode"
 
     def test_animated_gif_gives_its_first_frame(self) -> None:
         frames = [Image.new("P", (3, 3), color) for color in (1, 2)]
@@ -193,3 +216,20 @@ def triangle(size: int, target: int) -> np.ndarray[Any, Any]:
     centers = (np.arange(target)[:, None] + 0.5) * scale
     weights = np.maximum(0, 1 - np.abs(np.arange(size) + 0.5 - centers) / max(scale, 1))
     return np.asarray(weights / weights.sum(1, keepdims=True))
+
+
+class TestSpec:
+    def test_all_bits_are_the_definition_of_early_releases(self) -> None:
+        assert "bits" not in SPEC.to_dict()
+        assert SPEC.digest == "33de75a5d59f1a5e"
+        assert PixelSpec.from_dict(SPEC.to_dict()) == SPEC
+
+    def test_fewer_bits_are_another_definition(self) -> None:
+        spec = replace(SPEC, bits=12)
+        assert PixelSpec.from_dict(spec.to_dict()) == spec
+        assert len({each.digest for each in (SPEC, spec, replace(SPEC, bits=10))}) == 3
+
+    @pytest.mark.parametrize("bits", [0, 7, 11, 17])
+    def test_other_numbers_of_bits_are_refused(self, bits: int) -> None:
+        with pytest.raises(ValueError, match=f"Received: {bits}"):
+            replace(SPEC, bits=bits)

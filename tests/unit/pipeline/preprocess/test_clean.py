@@ -98,7 +98,7 @@ class TestFormats:
             warnings = clean(tmp_path / "toys", storage).warnings
             [dark] = [warning for warning in warnings if warning.startswith("dark: ")]
             assert "8 of 8 files" in dark
-            assert f"{ {16: 12, 4: 10}[factor] } bits" in dark
+            assert f"write `dataset.bits: { {16: 12, 4: 10}[factor] }`" in dark
 
     def test_files_that_use_all_16_bits_are_not_dark(self, tmp_path: Path, storage: Storage) -> None:
         for number, label in enumerate(("ant", "cat")):
@@ -109,6 +109,68 @@ class TestFormats:
                 {f"{n}": encode(Image.fromarray(each), "PNG") for n, each in enumerate(levels)},
             )
         assert not any("dark" in warning for warning in clean(tmp_path / "toys", storage).warnings)
+
+
+class TestBitsOfGrayFiles:
+    """A microscope's files: 12 of 16 bits."""
+
+    def put(self, root: Path, factor: int) -> Path:
+        for number, label in enumerate(("ant", "cat")):
+            (root / label).mkdir(parents=True, exist_ok=True)
+            for n in range(6):
+                levels = noise(10 * number + n)[..., 0].astype(np.uint16) * factor
+                (root / label / f"{n}.png").write_bytes(encode(Image.fromarray(levels), "PNG"))
+        return root
+
+    def clean(self, root: Path, storage: Storage, bits: int = 16) -> CleanResult:
+        source = {"type": "folder", "uri": str(root)}
+        return fetch_and_clean(
+            Classifier.from_dict({"name": "toys", "dataset": {"source": source, "bits": bits}}), storage
+        )[1]
+
+    def test_are_the_pictures_that_all_bits_would_show(self, tmp_path: Path, storage: Storage) -> None:
+        result = self.clean(self.put(tmp_path / "toys", 16), storage, bits=12)
+        rows = manifest_rows(storage, result.version)
+        other = storage_in(tmp_path / "other")
+        shown = manifest_rows(other, self.clean(self.put(tmp_path / "full", 256), other).version)
+        assert [(row.id, row.split) for row in rows] == [(row.id, row.split) for row in shown]
+        assert [row.fingerprint for row in rows] == [row.fingerprint for row in shown]
+        assert "bits: 12 files with 16 bits are read as 12 bits" in result.warnings
+        assert not any("dark" in warning for warning in result.warnings)
+
+    def test_are_part_of_the_version_and_of_the_pixels_that_it_is_packed_with(
+        self, tmp_path: Path, storage: Storage
+    ) -> None:
+        folder = folder_of(tmp_path / "toys", {"ant": 12, "cat": 12})  # of 8 bits
+        plain, deep = self.clean(folder, storage), self.clean(folder, storage, bits=12)
+        assert plain.version != deep.version
+        spec = PixelSpec(height=8, width=8, offset=0, divisor=1)
+        indexes = [
+            plan_pack(workspace_of(storage), "toys", each.version, spec).index for each in (plain, deep)
+        ]
+        assert [index.spec.get("bits") for index in indexes] == [None, 12]
+        assert not {each.uri for each in indexes[0].shards} & {each.uri for each in indexes[1].shards}
+
+    def test_that_change_leave_every_picture_on_its_side(self, tmp_path: Path, storage: Storage) -> None:
+        folder = self.put(tmp_path / "toys", 16)
+        sides = []
+        for bits in (16, 12, 12, 16):
+            result = self.clean(folder, storage, bits)
+            rows = manifest_rows(storage, result.version)
+            sides.append({row.source_url: row.split for row in rows})
+            assert result.decoded == (0 if len(sides) == 3 else 12)
+        assert sides == sides[:1] * 4
+        assert set(sides[0].values()) == {"train", "test"}
+
+    @pytest.mark.parametrize(
+        ("factor", "note"),
+        [(64, "12 of them have levels above 4095, which are white"), (2, "so fewer bits would do")],
+    )
+    def test_that_do_not_fit_the_files_are_told(
+        self, tmp_path: Path, storage: Storage, factor: int, note: str
+    ) -> None:
+        result = self.clean(self.put(tmp_path / "toys", factor), storage, bits=12)
+        assert any(warning.startswith("bits: 12 files") and note in warning for warning in result.warnings)
 
 
 class TestGivenValidation:

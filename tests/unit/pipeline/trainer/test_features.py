@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 from pipeline.artifacts.folders import FeatureFolder
 from pipeline.artifacts.pack import PackedShard
 from pipeline.artifacts.training import FeatureWork
+from pipeline.backbones.table import find_backbone
 from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
 from pipeline.trainer.features import FeatureCache, TrainingFeatures, collect_features, read_first_pixels
+from pipeline.trainer.pictures import fit_to_pack
+from tests.fakes.rows import pack_index
 
 PREFIX = "gs://graft/features/weights/spec"
 
@@ -157,3 +161,9 @@ def test_a_damaged_cache_file_is_refused_by_name_and_made_again(
 def test_first_pixels_come_in_the_order_of_the_features(bucket: Bucket) -> None:
     bucket.shard([9, 8, 7])
     assert read_first_pixels(bucket.shards, bucket.storage, 2)[:, 0, 0, 0].tolist() == [9, 8]
+
+
+@pytest.mark.parametrize("bits", [16, 12])
+def test_a_backbone_is_fed_the_pixels_of_the_pack(bits: int) -> None:
+    spec = replace(find_backbone("efficientnet_lite0").spec, bits=bits)
+    assert fit_to_pack(find_backbone("efficientnet_lite0"), pack_index(spec=spec.to_dict())).spec == spec

@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_NETWORK
 from pipeline.engine.serving.in_progress import InProgress, read_in_progress
-from pipeline.engine.serving.trunk.head_file import pack_members, unpack_members, write_head
+from pipeline.engine.serving.limits import WorkerLimits
+from pipeline.engine.serving.trunk.head_file import SPEC, pack_members, unpack_members, write_head
 from pipeline.engine.serving.trunk.heads import HeadShelf, map_head
+from pipeline.engine.serving.trunk.signatures import picture_reader
+from pipeline.engine.serving.trunk.trunks import trunk_name, write_trunk
 from pipeline.errors import LostHead
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
-from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files
+from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files, read_manifest
 from pipeline.tflite.network import read_classifier_head
 from pipeline.tflite.novelty import DIRECTIONS, STEPS, Novelty
+from tests.fakes.pictures import encode
 
 WIDTH, UNITS = 7, 5
 
@@ -134,3 +140,18 @@ def test_what_threads_began_last_is_read_back(tmp_path):
     assert read_in_progress(tmp_path / "none") is None
     path.write_bytes(b"\1")
     assert read_in_progress(path) is None
+
+
+def test_models_of_other_bits_have_a_trunk_of_their_own_that_shifts_levels(tmp_path):
+    manifest = write_model(tmp_path / "model", 1)
+    deep = replace(manifest, spec=replace(manifest.spec, bits=12))
+    assert trunk_name(deep) != trunk_name(manifest)
+    deep.write(tmp_path / "model")
+    directory = tmp_path / "trunk"
+    write_trunk(tmp_path / "model", read_manifest(tmp_path / "model"), directory)
+    spec = PixelSpec.from_dict(json.loads((directory / SPEC).read_text()))
+    levels = np.random.default_rng(3).integers(0, 256, (8, 8)).astype(np.uint8)
+    files = [encode(Image.fromarray(each), "PNG") for each in (levels, levels.astype(np.uint16) << 4)]
+    plain, shifted = (picture_reader("keyed", spec, WorkerLimits())(file).decode() for file in files)
+    assert np.array_equal(plain, shifted)
+    assert np.array_equal(plain[..., 0], levels)
