@@ -75,11 +75,10 @@ def evaluate_model(
     from pipeline.evaluate.slices import check_columns, measure_slices
 
     check_columns(slices)
-    storage = dataset.storage
+    storage, others = dataset.storage, None
     tested = TestSet(rows=read_test_rows(dataset), classes=tuple(classes))
     check_counts(candidate_job, len(tested.rows))
-    answers = tested.ask(storage, candidate_job.output_path, classes)
-    seconds = candidate_job.seconds
+    answers, seconds = tested.ask(storage, candidate_job.output_path, classes), candidate_job.seconds
     evaluation = Evaluation(
         job=candidate_job.job,
         classes=tuple(classes),
@@ -88,7 +87,6 @@ def evaluate_model(
         batch_ms_per_picture=None if seconds is None else 1000 * seconds / len(tested.rows),
         chance=measure_chance(answers),
     )
-    others = None
     if champion is not None:
         relation = _relate(dataset, champion, tested, _read_labels(dataset))
         others, problem = _ask_champion(storage, champion, tested, relation.changes.successors)
