@@ -24,10 +24,17 @@ UNFINISHED_TASKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReference:
-    """Names one run."""
+    """Names one run.
+
+    Args:
+        dag_id: The DAG.
+        run_id: The run.
+        state: `queued`, `running`, `success` or `failed`, where it was asked for.
+    """
 
     dag_id: str
     run_id: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +179,29 @@ class AirflowApi:
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return `queued`, `running`, `success` or `failed`."""
         return str(self._call("GET", _run_path(dag_id, run_id))["state"])
+
+    def last_run(self, dag_id: str) -> RunReference | None:
+        """Return the run that was asked for last, with its state; None without any."""
+        path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns?order_by=-run_after&limit=1"
+        for row in self._call("GET", path, missing_ok=True).get("dag_runs", ()):
+            return RunReference(dag_id=dag_id, run_id=row["dag_run_id"], state=row["state"])
+        return None
+
+    def redo_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task of a run that has ended be done again, and all tasks after it.
+
+        A task that is at work is not touched, so that a repeated request disturbs nothing.
+        """
+        body: JsonObject = {
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "include_downstream": True,
+            "only_failed": False,
+            "prevent_running_task": True,
+            "dry_run": False,
+        }
+        path = f"/api/v2/dags/{quote(dag_id, safe='')}/clearTaskInstances"
+        self._call("POST", path, body, conflict_ok=True)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, mapped ones one by one."""

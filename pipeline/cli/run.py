@@ -24,6 +24,7 @@ from pipeline.cli.output import (
     print_text,
 )
 from pipeline.cli.progress import RunProgress, summarise_stages
+from pipeline.cli.redo import redo_step
 from pipeline.cli.run_result import RunResult, print_result
 from pipeline.errors import ConfigError, StackError, StackUnavailable
 from pipeline.types import JsonObject, JsonValue
@@ -52,6 +53,14 @@ IfChangedOption = Annotated[
         "--if-changed", help="Train only if pictures or parameters are not those of the serving version."
     ),
 ]
+ForceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--force",
+        metavar="STEP",
+        help="Start no run: do a step of the last run again, such as train, and the steps after it.",
+    ),
+]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the run and return at once.")]
 
 
@@ -59,6 +68,7 @@ def run(
     name: NameArgument,
     param: ParamOption = None,
     if_changed: IfChangedOption = False,
+    force: ForceOption = None,
     no_wait: NoWaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,9 +77,16 @@ def run(
 
     settings = Settings()
     conf = read_params(name, [*(param or []), *([IF_CHANGED] if if_changed else [])], settings)
+    if force is not None and conf:
+        raise UsageError(
+            "--force does a step of the last run again, with that run's parameters: leave out others"
+        )
     api = connect_airflow(require_stack())
-    check_sources(name, conf, settings)
-    run_id = start_run(api, name, conf, settings)
+    if force is None:
+        check_sources(name, conf, settings)
+        run_id = start_run(api, name, conf, settings)
+    else:
+        run_id = redo_step(api, name, force)
     if no_wait:
         started = {"classifier": name, "run_id": run_id, "state": "queued"}
         print_json(started) if as_json else print_text(f"Run {run_id} of {name} is queued.")

@@ -80,8 +80,9 @@ def submit_job(
     *,
     make_id: Callable[[int], str] | None = None,
     on_adopt: Callable[[str], None] | None = None,
+    redo: bool = False,
 ) -> Job:
-    """Submit the job of a key, or adopt the one that is already doing, or has done, its work.
+    """Submit the job of a key, or adopt the last one that is already doing, or has done, its work.
 
     A job that failed or was cancelled is left behind: the work gets the id of the next attempt.
 
@@ -91,6 +92,7 @@ def submit_job(
         make_body: Builds the v1 job for an id.
         make_id: Makes the id of the n-th attempt; from the key unless given.
         on_adopt: Called with the id of a job that exists already.
+        redo: Whether a job that succeeded is left behind, too: the work is to be done again.
 
     Returns:
         The job, new or adopted.
@@ -99,18 +101,27 @@ def submit_job(
         JobConflict: if the id is taken by a job with another input.
         PlatformError: if the API refuses, or after fifty lost attempts.
     """
+    last: Job | None = None
     for attempt in range(MAX_ATTEMPTS):
         job_id = make_id(attempt) if make_id else job_id_of(*key, attempt=attempt)
         existing = engine.get_job(job_id)
-        if existing is None:
+        if existing is None and (last is None or _is_left_behind(last, redo)):
             return engine.create_job(make_body(job_id))
-        if not JobState(existing["state"]).is_lost:
-            log.info("adopting job %s, which is %s", job_id, existing["state"])
+        if existing is None and last is not None:
+            log.info("adopting job %s, which is %s", last["jobId"], last["state"])
             if on_adopt:
-                on_adopt(job_id)
-            return adopt_job(existing, make_body(job_id))
-        log.info("job %s ended %s; trying the next attempt", job_id, existing["state"])
+                on_adopt(last["jobId"])
+            return adopt_job(last, make_body(last["jobId"]))
+        last = existing
     raise PlatformError(f"{MAX_ATTEMPTS} jobs for {key} failed; look at their logs before trying again.")
+
+
+def _is_left_behind(job: Job, redo: bool) -> bool:
+    state = JobState(job["state"])
+    if state.is_lost or (redo and state is JobState.SUCCEEDED):
+        log.info("job %s ended %s; trying the next attempt", job["jobId"], state)
+        return True
+    return False
 
 
 def raise_unless_succeeded(job: Job) -> Job:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
-from graft.operators.jobs import MLEngineJobOperator, instance_key
+from graft.operators.jobs import MLEngineJobOperator, instance_key, was_cleared
 from pipeline.artifacts.pack import read_pack_index
 from pipeline.artifacts.steps import DatasetResult, EvaluateResult, TrainResult
 from pipeline.config import Classifier
@@ -55,6 +55,7 @@ class MLEngineEvaluateModelOperator(MLEngineJobOperator):
         candidate = self.submit_once(
             (*instance_key(context), model_uri),
             lambda job_id: self._make_job(job_id, inputs, model_uri=model_uri, signature_name="explained"),
+            redo=was_cleared(context, self),
         )
         champion = default_version(self.connect().get_model(name))
         if champion is None or self._labels_of(champion) is None:  # nothing could join its answers

@@ -17,7 +17,7 @@ from graft.triggers.ml_engine_job import MLEngineJobTrigger
 from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperatorLink, Context
+    from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 
     from graft.operators.base import StepOutput
     from pipeline.ml_engine.jobs import JobKey
@@ -204,6 +204,16 @@ class MLEngineJobOperator(GraftOperator):
         if self.job_ids and self.cancel_on_kill:
             self.log.info("cancelling %s", ", ".join(self.job_ids))
             self._cancel(self.connect())
+
+
+def was_cleared(context: Context, operator: BaseOperator) -> bool:
+    """Return True on the first try after a person cleared the task: its retries go on with what it began.
+
+    Airflow gives a cleared task its retries anew, on top of the tries that it had.
+    """
+    ti = context["ti"]
+    earlier_tries = int(ti.max_tries) - int(operator.retries or 0)
+    return earlier_tries > 0 and int(ti.try_number) == earlier_tries + 1
 
 
 def instance_key(context: Context) -> JobKey:

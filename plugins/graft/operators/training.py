@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
-from graft.operators.jobs import MLEngineJobOperator, instance_key
+from graft.operators.jobs import MLEngineJobOperator, instance_key, was_cleared
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
@@ -74,7 +74,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             )
 
         self.set_job_labels(context)
-        return [self.submit_once(instance_key(context), make_body)]
+        redo = was_cleared(context, self)
+        return [self.submit_once(instance_key(context), make_body, redo=redo)]
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str:
         """Return the URI of the model that serves; empty if its head does not fit these weights."""

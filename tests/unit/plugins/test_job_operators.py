@@ -75,6 +75,24 @@ class TestLateCancel:
             make_operator().execute_complete(make_context(), ended(job_id_of(*KEY)), **late)
 
 
+@pytest.mark.parametrize(
+    ("try_number", "max_tries", "cleared"),
+    [(1, 2, False), (3, 2, False), (2, 3, True), (3, 3, False), (4, 5, True), (5, 5, False)],
+)
+def test_only_the_first_try_after_a_person_cleared_the_task_does_its_work_again(
+    make_operator: Callable[..., Any],
+    make_context: Callable[..., Any],
+    try_number: int,
+    max_tries: int,
+    cleared: bool,
+) -> None:
+    from graft.operators.jobs import was_cleared
+
+    context = make_context()
+    context["ti"].try_number, context["ti"].max_tries = try_number, max_tries
+    assert was_cleared(context, make_operator(retries=2)) is cleared
+
+
 def deferral_of_complete(operator: Any, context: Any, kwargs: dict[str, Any]) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as caught:
         operator.execute_complete(context, ended(*kwargs["adopted"]), **kwargs)

@@ -64,6 +64,9 @@ class Airflow:
         ]
         self.parse_requests: list[str] = []
         self.parse_status = 201
+        self.runs = [{"dag_run_id": RUN, "state": "failed"}]
+        self.cleared: list[Any] = []
+        self.clear_status = 200
         self.logins = 0
         server.expect_request(re.compile(".*")).respond_with_handler(self.answer)
 
@@ -81,6 +84,12 @@ class Airflow:
         if request.method == "PUT":
             self.parse_requests.append(path.removeprefix("/parseDagFile/"))
             return self.reply({"detail": "Unique constraint violation"}, self.parse_status)
+        if path.endswith("/clearTaskInstances"):
+            self.cleared.append(request.json)
+            return self.reply({"detail": "at work"} if self.clear_status == 409 else {}, self.clear_status)
+        if path == "/dags/tiles/dagRuns" and request.method == "GET":
+            assert request.args["order_by"] == "-run_after"
+            return self.reply({"dag_runs": self.runs})
         if request.method == "POST":
             body = dict(request.json)
             self.run_ids.append(body.pop("dag_run_id"))
@@ -191,6 +200,71 @@ class TestParameters:
         with pytest.raises(ConfigError, match=r"tiles\.yaml.*`datset`") as caught:
             module.read_params("tiles", [], Settings())
         assert not isinstance(caught.value, UsageError)
+
+
+class TestForce:
+    """Doing a step of the last run again."""
+
+    @pytest.mark.parametrize("status", [200, 409])  # 409: an earlier request, whose answer was lost, did it
+    def test_the_step_and_those_after_it_are_done_again_and_watched(
+        self, graft: Graft, airflow: Airflow, status: int
+    ) -> None:
+        airflow.clear_status = status
+        airflow.tasks = [[task("train", "failed")], [task("train", "success")]]
+        ran = graft("run", "tiles", "--force", "train", "--json")
+        assert (ran.code, ran.document["run_id"], ran.document["version"]) == (ExitCode.OK, RUN, "v_1")
+        assert airflow.run_ids == []
+        assert airflow.cleared == [
+            {
+                "dag_run_id": RUN,
+                "task_ids": ["train"],
+                "include_downstream": True,
+                "only_failed": False,
+                "prevent_running_task": True,
+                "dry_run": False,
+            }
+        ]
+
+    @pytest.mark.parametrize(
+        ("arguments", "match"),
+        [
+            (
+                ("--force", "trian"),
+                r"no step 'trian' \(did you mean `train`\?\); the steps are settle, fetch",
+            ),
+            (("--force", "train", "--param", "epochs=3"), "with that run's parameters"),
+            (("--force", "train", "--if-changed"), "with that run's parameters"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(
+        self, graft: Graft, airflow: Airflow, arguments: tuple[str, ...], match: str
+    ) -> None:
+        ran = graft("run", "tiles", *arguments)
+        assert ran.code == ExitCode.USAGE
+        assert re.search(match, " ".join(ran.stderr.split()))
+        assert airflow.cleared == []
+
+    @pytest.mark.parametrize(
+        ("runs", "created", "match"),
+        [
+            ([], "failed", "tiles has no run"),
+            ([{"dag_run_id": RUN, "state": "running"}], "failed", "is running: wait until it has ended"),
+            ([{"dag_run_id": RUN, "state": "success"}], "success", "has deployed a version"),
+        ],
+    )
+    def test_a_run_that_is_at_work_or_has_deployed_is_left_alone(
+        self, graft: Graft, airflow: Airflow, runs: list[dict[str, str]], created: str, match: str
+    ) -> None:
+        airflow.runs, airflow.tasks = runs, [[task("create_version", created)]]
+        ran = graft("run", "tiles", "--force", "gate")
+        assert ran.code == ExitCode.USAGE
+        assert match in " ".join(ran.stderr.split())
+        assert airflow.cleared == []
+
+    def test_steps_after_the_deployment_can_be_done_again(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.tasks = [[task("create_version", "success"), task("promote", "failed")]]
+        assert graft("run", "tiles", "--force", "promote", "--no-wait").code == ExitCode.OK
+        assert airflow.cleared[0]["task_ids"] == ["promote"]
 
 
 class TestWatching:

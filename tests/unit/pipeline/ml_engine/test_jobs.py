@@ -63,6 +63,19 @@ class TestSubmission:
         engine.end(first["jobId"], state)
         assert submit_job(engine, KEY, body_of)["jobId"] == job_id_of(*KEY, attempt=1)
 
+    def test_work_that_is_redone_leaves_the_job_that_did_it_and_later_tries_adopt_the_new_one(self) -> None:
+        engine = FakeMLEngine()
+        first = submit_job(engine, KEY, body_of)
+        assert submit_job(engine, KEY, body_of, redo=True)["jobId"] == first["jobId"]  # it is at work
+        engine.end(first["jobId"], "SUCCEEDED")
+        second = submit_job(engine, KEY, lambda job_id: body_of(job_id, epochs="21"), redo=True)
+        assert second["jobId"] == job_id_of(*KEY, attempt=1)
+        for state in ("RUNNING", "SUCCEEDED"):
+            engine.end(second["jobId"], state)
+            again = submit_job(engine, KEY, lambda job_id: body_of(job_id, epochs="21"))
+            assert again["jobId"] == second["jobId"]
+        assert len(engine.jobs) == 2
+
     def test_job_with_another_input_is_a_conflict_that_names_the_field(self) -> None:
         engine = FakeMLEngine()
         submit_job(engine, KEY, body_of)
