@@ -30,6 +30,7 @@ from pipeline.datasets.sources.name_pattern import (
     lay_out_by_name,
     suggest_pattern,
 )
+from pipeline.datasets.sources.records import refuse_records
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import (
     BadArchive,
@@ -173,6 +174,7 @@ class ArchiveSource:
     def _lay_out(self, note: _Note) -> Layout:
         """Return the class of each member: by the section, the list of labels, or the class folders."""
         names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
+        refuse_records(names, self._origin)
         pattern = self._section.label_pattern
         if pattern is None and is_teachable_machine(names):
             pattern = TEACHABLE_MACHINE.pattern

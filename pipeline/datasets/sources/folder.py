@@ -22,6 +22,7 @@ from pipeline.datasets.sources.name_pattern import (
     lay_out_by_name,
     suggest_pattern,
 )
+from pipeline.datasets.sources.records import refuse_records
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
@@ -106,6 +107,7 @@ class FolderSource:
                 yield self._entry(position, file, directory)
 
     def _lay_out(self, tree: _Tree, directory: Path | None) -> Layout:
+        refuse_records(tree.names, tree.root)
         labels = self._read_labels(tree, directory) if self._label is None else None
         pattern = self._pattern or (TEACHABLE_MACHINE if is_teachable_machine(tree.names) else None)
         if self._label is None and pattern is not None:
