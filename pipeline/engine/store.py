@@ -73,6 +73,23 @@ class JobRow(Base):
     start_before: Mapped[float | None]
 
 
+class TrialRow(Base):
+    """One trial of a hyperparameter tuning job; `metrics` has pairs of step and value, the latest last."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("job_id", "trial_id"),)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str]
+    trial_id: Mapped[int]
+    hyperparameters: Mapped[dict[str, str]]
+    state: Mapped[str]
+    start_time: Mapped[str | None]
+    end_time: Mapped[str | None]
+    metrics: Mapped[list[list[float]]] = mapped_column(JSON)
+    is_stopped_early: Mapped[bool]
+    error_message: Mapped[str | None]
+
+
 class ModelRow(Base):
     """One model."""
 
@@ -214,7 +231,7 @@ class Store:
         """Read every row: SQLite's own check finds no damage within a value."""
         try:
             with self.begin() as session:
-                for table in (ModelRow, VersionRow, JobRow, OperationRow):
+                for table in (ModelRow, VersionRow, JobRow, OperationRow, TrialRow):
                     for _ in session.scalars(select(table).execution_options(yield_per=1000)):
                         pass
         except (ValueError, TypeError) as error:  # no JSON, or no UTF-8

@@ -185,7 +185,7 @@ def master_type(site):
 
 @TABLE.row(
     "worker/parameterServer/evaluator Type+Count, master/worker/ps/evaluatorConfig, network, serviceAccount, "
-    "encryptionConfig, useChiefInTfConfig, enableWebAccess, hyperparameters: 501 here, named"
+    "encryptionConfig, useChiefInTfConfig, enableWebAccess: 501 here, named"
 )
 def later(site):
     replica = {"imageUri": "gcr.io/x/y"}
@@ -198,7 +198,6 @@ def later(site):
         "encryptionConfig": {"kmsKeyName": "k"},
         "useChiefInTfConfig": True,
         "enableWebAccess": True,
-        "hyperparameters": {"goal": "MAXIMIZE", "params": []},
     }
     for name, value in fields.items():
         error = refused(create(site, trainingInput=site.training(**{name: value})))

@@ -119,7 +119,7 @@ class TestCreate:
         error = v1.error("POST", "jobs", training(workerCount="1", workerType="standard"), code=501)
         assert "training_input.worker" in error["message"]
 
-    @pytest.mark.parametrize("field", ["hyperparameters", "workerCount", "masterConfig"])
+    @pytest.mark.parametrize("field", ["network", "workerCount", "masterConfig"])
     def test_a_part_of_v1_that_is_missing_is_501_and_named(self, v1, field):
         error = v1.error("POST", "jobs", training(**{field: {}}), code=501)
         assert error["status"] == "UNIMPLEMENTED"

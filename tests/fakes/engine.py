@@ -25,30 +25,35 @@ class FakeBackend:
         self.stopped: list[str] = []
         self.states: dict[str, RunStatus] = {}
         self.logs: dict[str, bytes] = {}
+        self.reports: dict[str, bytes] = {}
+        self.moment = 1000.0  # when each job starts
 
     async def start(self, job: TrainingJob) -> None:
-        if job.job_id not in self.states:
+        if job.run_id not in self.states:
             self.started.append(job)
-            self.states[job.job_id] = RunStatus(state=RunState.RUNNING, started=1000.0)
+            self.states[job.run_id] = RunStatus(state=RunState.RUNNING, started=self.moment)
 
-    def status(self, job_id: str) -> RunStatus:
-        return self.states.get(job_id, RunStatus(state=RunState.ABSENT))
+    def status(self, run: str) -> RunStatus:
+        return self.states.get(run, RunStatus(state=RunState.ABSENT))
 
-    def finish(self, job_id: str, code: int, **facts: Any) -> None:
-        self.states[job_id] = RunStatus(
-            state=RunState.EXITED, exit_code=code, started=1000.0, ended=1060.0, **facts
+    def finish(self, run: str, code: int, **facts: Any) -> None:
+        self.states[run] = RunStatus(
+            state=RunState.EXITED, exit_code=code, started=self.moment, ended=self.moment + 60, **facts
         )
 
-    async def stop(self, job_id: str) -> None:
-        self.stopped.append(job_id)
-        if not self.status(job_id).is_over:
-            self.states[job_id] = RunStatus(state=RunState.VANISHED)
+    async def stop(self, run: str) -> None:
+        self.stopped.append(run)
+        if not self.status(run).is_over:
+            self.states[run] = RunStatus(state=RunState.VANISHED)
 
-    def log_size(self, job_id: str) -> int:
-        return len(self.logs.get(job_id, b""))
+    def log_size(self, run: str) -> int:
+        return len(self.logs.get(run, b""))
 
-    def log(self, job_id: str, start: int, length: int) -> bytes:
-        return self.logs.get(job_id, b"")[start : start + length]
+    def log(self, run: str, start: int, length: int) -> bytes:
+        return self.logs.get(run, b"")[start : start + length]
+
+    def metrics(self, run: str) -> bytes:
+        return self.reports.get(run, b"")
 
 
 class FakeWorker:

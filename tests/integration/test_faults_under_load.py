@@ -26,7 +26,7 @@ import psutil
 import pytest
 
 from pipeline.engine.backends.local import stop_all_jobs
-from pipeline.engine.jobs.runner import VANISHED
+from pipeline.engine.jobs.training import VANISHED
 from tests.fakes.clock import wait_for
 from tests.integration import durable_checks as checks
 from tests.integration.durable_client import LINES, PROGRAM, Answer, DurableClient, send

@@ -51,7 +51,7 @@ def test_airflow_sees_one_plugin_file_and_ignores_the_package() -> None:
     ],
 )
 def test_light_module_loads_no_heavy_library(module: str) -> None:
-    heavy = ("tensorflow", "keras", "airflow", "sklearn", "skimage")
+    heavy = ("tensorflow", "keras", "airflow", "sklearn", "skimage", "optuna")
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

@@ -24,13 +24,15 @@ class TrainingJob:
     """A training job as its backend runs it.
 
     Args:
-        job_id: Its id, used once for ever.
+        job_id: The id of its job, used once for ever.
         package_uris: What is installed.
         python_module: What is run.
         args: Its command line.
         job_dir: Appended to it as `--job-dir`.
         max_running_seconds: When it is stopped, counted from the start of its program.
         training_input: The input as the client sent it, for `TF_CONFIG`.
+        trial_id: The trial of a hyperparameter tuning job that it is; empty if it is none.
+        metric_tag: The metric that is tuned.
     """
 
     job_id: str
@@ -40,6 +42,18 @@ class TrainingJob:
     job_dir: str | None
     max_running_seconds: float
     training_input: JsonObject
+    trial_id: str = ""
+    metric_tag: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """The name of its run on the backend."""
+        return run_id(self.job_id, self.trial_id)
+
+
+def run_id(job_id: str, trial_id: str = "") -> str:
+    """Return the name of the run of a job or of a trial; no job id has a full stop."""
+    return f"{job_id}.{trial_id}" if trial_id else job_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,19 +85,22 @@ class RunStatus:
 
 
 class Backend(Protocol):
-    """Runs training jobs that outlive the engine."""
+    """Runs training jobs, and the trials of some, that outlive the engine; each has a run id."""
 
     async def start(self, job: TrainingJob) -> None:
         """Fetch the packages and launch the job; do nothing when it was launched before."""
 
-    def status(self, job_id: str) -> RunStatus:
+    def status(self, run: str) -> RunStatus:
         """Return the state of the job."""
 
-    async def stop(self, job_id: str) -> None:
+    async def stop(self, run: str) -> None:
         """End the job and everything it started; return when none of it is left."""
 
-    def log_size(self, job_id: str) -> int:
+    def log_size(self, run: str) -> int:
         """Return how many bytes the job has printed so far."""
 
-    def log(self, job_id: str, start: int, length: int) -> bytes:
+    def log(self, run: str, start: int, length: int) -> bytes:
         """Return some of what the job has printed."""
+
+    def metrics(self, run: str) -> bytes:
+        """Return the end of the file to which the job reports metrics."""

@@ -20,6 +20,7 @@ from pipeline.storage import Storage
 
 OWN = ("site", "env", "work", "tmp", "home")  # what a job may write of its directory; all of it goes with it
 PROBLEM = "problem.txt"
+METRICS = "metrics"  # what a job may write, too, and what stays after it: it makes no links there
 CACHES = ("features", "light", "templates", "weights")  # of the workspace: our trainer may add files to them
 # What only the engine and the pipeline's tasks write; a job_dir may be anywhere else in the workspace.
 PROTECTED = (
@@ -70,7 +71,8 @@ class JobAccess:
         reads = (*self._buckets(), *self._extra_reads(), str(keras_home(environ)))
         if credentials := environ.get(_CREDENTIALS):
             reads = (*reads, credentials)
-        return self._policy((*self._system(environ), *reads), output=self._output(), fill=self._caches())
+        output = (str(self.directory / METRICS), *self._output())
+        return self._policy((*self._system(environ), *reads), output=output, fill=self._caches())
 
     def _policy(
         self,
@@ -188,7 +190,7 @@ class JobAccess:
 
     def make_directories(self, environ: Mapping[str, str]) -> None:
         """Make what the policies name: they hold for files that exist when the job starts."""
-        for name in OWN:
+        for name in (*OWN, METRICS):
             (self.directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.directory / PROBLEM).touch()
         for path in (*self._output(), *self._caches()):

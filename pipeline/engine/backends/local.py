@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import time
 import uuid
@@ -25,6 +26,7 @@ from pipeline.engine.backends.gcs import server as bucket_server
 from pipeline.engine.backends.job_paths import JobPaths
 from pipeline.engine.backends.plan import (
     MARK,
+    METRIC_FILE,
     cpu_settings,
     job_environment,
     memory_limit,
@@ -39,6 +41,7 @@ from pipeline.errors import Internal, InvalidArgument
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
+METRIC_BYTES = 1_000_000  # cloudml-hypertune keeps the last hundred lines
 RECORD_SECONDS = 5  # for the supervisor to record the end after all others are gone
 
 
@@ -117,12 +120,12 @@ class LocalBackend:
         self._settings = settings
         self._numbers = itertools.count()
 
-    def _directory(self, job_id: str) -> Path:
-        return self._jobs / job_id
+    def _directory(self, run: str) -> Path:
+        return self._jobs / run
 
     async def start(self, job: TrainingJob) -> None:
         """Fetch the packages and launch the supervisor; do nothing when one has the job."""
-        directory = self._directory(job.job_id)
+        directory = self._directory(job.run_id)
         if (directory / "supervisor.json").exists():
             return
         await asyncio.to_thread(self._prepare, job, directory)
@@ -134,9 +137,9 @@ class LocalBackend:
         code = await process.wait()
         if code >= supervisor.NOT_WRITTEN:
             number = code - supervisor.NOT_WRITTEN
-            raise OSError(number, f"Job {job.job_id} could not be started: {os.strerror(number)}")
+            raise OSError(number, f"Job {job.run_id} could not be started: {os.strerror(number)}")
         if code not in (0, supervisor.TAKEN):
-            raise Internal(f"The supervisor of job {job.job_id} did not start; see the engine's log.")
+            raise Internal(f"The supervisor of job {job.run_id} did not start; see the engine's log.")
 
     def _prepare(self, job: TrainingJob, directory: Path) -> None:
         access = JobAccess(
@@ -199,9 +202,9 @@ class LocalBackend:
             "restarts": self._settings.job_restarts,
         }
 
-    def status(self, job_id: str) -> RunStatus:
+    def status(self, run: str) -> RunStatus:
         """Return the state of the job, from its files and its supervisor's pid and start time."""
-        directory = self._directory(job_id)
+        directory = self._directory(run)
         ending = _read(directory / "exit.json")
         if ending is None:
             claim = _read(directory / "supervisor.json")
@@ -226,30 +229,48 @@ class LocalBackend:
             ended=ending["ended"],
         )
 
-    async def stop(self, job_id: str) -> None:
+    async def stop(self, run: str) -> None:
         """End the job and everything it started; what it installed goes too, its log stays."""
-        await asyncio.to_thread(self._end, self._directory(job_id))
+        await asyncio.to_thread(self._end, self._directory(run))
 
     def _end(self, directory: Path) -> None:
         end_job(directory, self._settings.cancel_grace_seconds)
         for name in (*OWN, "packages"):
             shutil.rmtree(directory / name, ignore_errors=True)
 
-    def log_size(self, job_id: str) -> int:
+    def log_size(self, run: str) -> int:
         """Return how many bytes the job has printed so far; none before it starts."""
         try:
-            return (self._directory(job_id) / "log.txt").stat().st_size
+            return (self._directory(run) / "log.txt").stat().st_size
         except FileNotFoundError:
             return 0
 
-    def log(self, job_id: str, start: int, length: int) -> bytes:
+    def log(self, run: str, start: int, length: int) -> bytes:
         """Return some of what the job has printed; nothing before it starts."""
         try:
-            with (self._directory(job_id) / "log.txt").open("rb") as file:
+            with (self._directory(run) / "log.txt").open("rb") as file:
                 file.seek(start)
                 return file.read(length)
         except FileNotFoundError:
             return b""
+
+    def metrics(self, run: str) -> bytes:
+        """Return the end of the file to which the job reports metrics; nothing before there is one."""
+        try:
+            return _read_end(self._directory(run) / METRIC_FILE, METRIC_BYTES)
+        except OSError:  # none yet; or a link, where no sandbox forbids it
+            return b""
+
+
+def _read_end(path: Path, limit: int) -> bytes:
+    """Return the end of a plain file that others write: never what a link leads to, nor a pipe's."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            return b""
+        file.seek(max(0, facts.st_size - limit))
+        return file.read(limit)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

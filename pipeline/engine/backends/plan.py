@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 
 from pipeline.engine.backends import TrainingJob
+from pipeline.engine.backends.access import METRICS
 from pipeline.engine.backends.installer import INDEX, environment_path
 from pipeline.engine.sandbox.system import source_directory
 from pipeline.engine.settings import EngineSettings
 from pipeline.types import JsonObject
 
 MARK = "GRAFT_ENGINE_JOB"  # marks all processes of a job, in any session
+METRIC_FILE = f"{METRICS}/output.metrics"  # cloudml-hypertune's name
 PASSED_ON = frozenset(
     "PATH HOME LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH GRAFT_HOME GRAFT_BUCKETS GRAFT_BUCKET "
     "GOOGLE_APPLICATION_CREDENTIALS".split()
@@ -36,15 +38,21 @@ def _passed(environ: Mapping[str, str]) -> dict[str, str]:
 
 def job_environment(job: TrainingJob, directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a job: no secrets, its own packages first."""
-    return _passed(environ) | {
-        "CLOUD_ML_JOB_ID": job.job_id,
-        "PIP_CONFIG_FILE": os.devnull,
-        "PYTHONPATH": os.pathsep.join([str(directory / "site"), str(environment_path(directory))]),
-        "PYTHONUNBUFFERED": "1",
-        "TF_CONFIG": json.dumps(tf_config(job)),
-        "TF_ENABLE_ONEDNN_OPTS": "1",
-        MARK: str(directory),
-    }
+    trial = {"CLOUD_ML_TRIAL_ID": job.trial_id, "CLOUD_ML_HP_METRIC_TAG": job.metric_tag}
+    return (
+        _passed(environ)
+        | (trial if job.trial_id else {})
+        | {
+            "CLOUD_ML_JOB_ID": job.job_id,
+            "CLOUD_ML_HP_METRIC_FILE": str(directory / METRIC_FILE),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PYTHONPATH": os.pathsep.join([str(directory / "site"), str(environment_path(directory))]),
+            "PYTHONUNBUFFERED": "1",
+            "TF_CONFIG": json.dumps(tf_config(job)),
+            "TF_ENABLE_ONEDNN_OPTS": "1",
+            MARK: str(directory),
+        }
+    )
 
 
 def tf_config(job: TrainingJob) -> JsonObject:
@@ -55,7 +63,7 @@ def tf_config(job: TrainingJob) -> JsonObject:
         "cluster": {"master": [address]},
         "environment": "cloud",
         "job": job.training_input,
-        "task": {"type": "master", "index": 0, "trial": ""},
+        "task": {"type": "master", "index": 0, "trial": job.trial_id},
     }
 
 

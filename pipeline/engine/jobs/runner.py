@@ -6,29 +6,28 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
 from sqlalchemy import Select, func, select
 
-from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
+from pipeline.engine.backends import Backend, RunState
 from pipeline.engine.jobs.batch import BatchPredictor
+from pipeline.engine.jobs.study import Study
+from pipeline.engine.jobs.training import CANCELLED, JobChange, cancelled_waiting, ending_of, training_job
+from pipeline.engine.jobs.trials import tuning_spec
 from pipeline.engine.store import JobRow, Store, now, timestamp
 from pipeline.engine.supervision import supervise
 from pipeline.engine.v1.errors import as_api_error, error_text
-from pipeline.engine.v1.fields import seconds_of
-from pipeline.engine.v1.resources import PredictionInput, TrainingInput
-from pipeline.engine.v1.responses import PredictionOutput
+from pipeline.engine.v1.resources import PredictionInput
 from pipeline.engine.v1.shortages import engine_failed
 from pipeline.errors import PipelineError
-from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
+from pipeline.ml_v1 import JobState
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-LOG_TAIL_BYTES = 2000
-VANISHED = "The job's processes are gone and left no exit code: they were killed, or the machine restarted."
 
 
 class Kind(StrEnum):
@@ -39,46 +38,6 @@ class Kind(StrEnum):
 
 
 LIVE = (JobState.PREPARING, JobState.RUNNING, JobState.CANCELLING)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobChange:
-    """New values of a job's row; None leaves a value as it is.
-
-    Args:
-        state: Its state.
-        error_message: Why it failed or was cancelled.
-        start_time: When its program started.
-        end_time: When it ended.
-        output: `predictionOutput`.
-    """
-
-    state: JobState
-    error_message: str | None = None
-    start_time: str | None = None
-    end_time: str | None = None
-    output: PredictionOutput | None = None
-
-
-CANCELLED = JobChange(state=JobState.CANCELLED)
-
-
-def failure_text(status: RunStatus, log_tail: bytes) -> str:
-    """Return the error message of a failed job: the text of ML Engine, with the end of the log."""
-    tail = log_tail.decode(errors="replace").strip()
-    if status.problem and status.preparing:
-        text = f"{PACKAGES_REFUSED} {status.problem}"
-    elif status.problem:
-        text = status.problem
-    elif status.state != RunState.EXITED:
-        text = VANISHED
-    elif status.preparing:
-        text = f"The packages could not be installed: it ended with a non-zero status of {status.exit_code}."
-    else:
-        code = status.exit_code
-        text = f"The replica master 0 exited with a non-zero status of {code}. Termination reason: Error."
-    tail = tail.removesuffix(status.problem or text).strip()  # the log ends with it when the problem was ours
-    return f"{text}\n\n{tail}" if tail else text
 
 
 def queued(kind: str) -> Select[JobRow]:
@@ -107,6 +66,7 @@ class JobRunner:
         self._added = {kind: asyncio.Event() for kind in Kind}
         self._queues: list[asyncio.Task[None]] = []
         self._running: dict[Kind, set[asyncio.Task[None]]] = {kind: set() for kind in Kind}
+        self._studies: dict[str, Study] = {}
 
     def wake(self, kind: Kind) -> None:
         """Check a queue now: a job was added."""
@@ -157,11 +117,21 @@ class JobRunner:
     def _start_jobs(self, kind: Kind) -> float | None:
         """Start the jobs that there are slots for; return how soon the next one waits too long."""
         self._expire(kind)
-        while len(self._running[kind]) < self._slots[kind] and (job := self._next(kind)):
+        while self._has_slot(kind) and (job := self._next(kind)):
             self.change(job.job_id, JobChange(state=JobState.PREPARING))
             job.state = JobState.PREPARING
             self._spawn(kind, job)
         return self._seconds_to_expiry(kind)
+
+    def _has_slot(self, kind: Kind) -> bool:
+        num_used = len(self._running[kind])
+        if kind == Kind.TRAINING:  # each job has a slot; trials that run at the same time need one each
+            num_used += sum(max(0, len(study.live) - 1) for study in self._studies.values())
+        return num_used < self._slots[kind]
+
+    def _may_start_trial(self) -> bool:
+        """Return True if there is a slot for one trial more, and no job waits for it."""
+        return self._has_slot(Kind.TRAINING) and self._next(Kind.TRAINING) is None
 
     def _next(self, kind: Kind) -> JobRow | None:
         with self._store.begin() as session:
@@ -183,7 +153,7 @@ class JobRunner:
         with self._store.begin() as session:
             late = session.scalars(queued(kind).where(JobRow.start_before <= time.time())).all()
         for job in late:
-            self.change(job.job_id, replace(_cancelled_waiting(job), end_time=now()))
+            self.change(job.job_id, replace(cancelled_waiting(job), end_time=now()))
 
     async def _run(self, kind: Kind, job: JobRow) -> None:
         work = self._train if kind == Kind.TRAINING else self._predict
@@ -194,7 +164,9 @@ class JobRunner:
         except Exception as error:  # the edge of the task
             log.exception("Job %s could not be run.", job.job_id)
             ending = JobChange(state=JobState.FAILED, error_message=engine_failed(error))
-        if kind == Kind.TRAINING:
+        if study := self._studies.pop(job.job_id, None):
+            await study.stop()
+        elif kind == Kind.TRAINING:
             await self._backend.stop(job.job_id)  # ends what the program left running, too
         await self._store.retry(partial(self._end, job, replace(ending, end_time=ending.end_time or now())))
 
@@ -211,6 +183,16 @@ class JobRunner:
         return await self._store.retry(partial(self._read_state, job))
 
     async def _train(self, job: JobRow) -> JobChange:
+        if spec := tuning_spec(job):
+            study = self._studies[job.job_id] = Study(
+                self._store,
+                self._backend,
+                job,
+                spec,
+                may_start=self._may_start_trial,
+                on_trial_end=partial(self.wake, Kind.TRAINING),
+            )
+            return await study.run()
         if await self._state(job) == JobState.PREPARING:
             await self._backend.start(training_job(job))
         return await self._watch(job)
@@ -224,25 +206,9 @@ class JobRunner:
                 start_time = _moment(status.started)
                 await self._record(job.job_id, JobChange(state=JobState.RUNNING, start_time=start_time))
             elif state == JobState.PREPARING and job.start_before and job.start_before < time.time():
-                return _cancelled_waiting(job)
+                return cancelled_waiting(job)
             await asyncio.sleep(POLL_SECONDS)
-        return self._ending(job, status)
-
-    def _ending(self, job: JobRow, status: RunStatus) -> JobChange:
-        ending = JobChange(
-            state=JobState.SUCCEEDED,
-            start_time=None if status.started is None else timestamp(status.started),
-            end_time=_moment(status.ended),
-        )
-        if status.timed_out:
-            limit = training_job(job).max_running_seconds
-            text = f"The job was cancelled because it ran longer than its maxRunningTime of {limit:g} s."
-            return replace(ending, state=JobState.CANCELLED, error_message=text)
-        if status.state == RunState.EXITED and status.exit_code == 0 and not status.problem:
-            return ending
-        start = max(0, self._backend.log_size(job.job_id) - LOG_TAIL_BYTES)
-        text = failure_text(status, self._backend.log(job.job_id, start, LOG_TAIL_BYTES))
-        return replace(ending, state=JobState.FAILED, error_message=text)
+        return ending_of(training_job(job), status, self._backend)
 
     async def _predict(self, job: JobRow) -> JobChange:
         value = PredictionInput.read(job.input, where="prediction_input")
@@ -261,25 +227,5 @@ class JobRunner:
             await asyncio.gather(running, return_exceptions=True)
 
 
-def _cancelled_waiting(job: JobRow) -> JobChange:
-    limit = TrainingInput.read(job.input, where="training_input").scheduling.max_wait_time
-    text = f"The job was cancelled because it did not start within its maxWaitTime of {limit}."
-    return JobChange(state=JobState.CANCELLED, error_message=text)
-
-
 def _moment(seconds: float | None) -> str:
     return now() if seconds is None else timestamp(seconds)
-
-
-def training_job(job: JobRow) -> TrainingJob:
-    """Return a job as its backend runs it."""
-    value = TrainingInput.read(job.input, where="training_input")
-    return TrainingJob(
-        job_id=job.job_id,
-        package_uris=tuple(value.package_uris),
-        python_module=value.python_module,
-        args=tuple(value.args),
-        job_dir=value.job_dir,
-        max_running_seconds=seconds_of(value.scheduling.max_running_time),
-        training_input=job.input,
-    )

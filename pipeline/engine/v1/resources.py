@@ -19,6 +19,7 @@ from pipeline.engine.v1.fields import (
     Wire,
     seconds_of,
 )
+from pipeline.engine.v1.hyperparameters import HyperparameterSpec
 from pipeline.types import JsonValue
 
 VERSION_PATH = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/versions/([^/]+))?")
@@ -42,7 +43,7 @@ class TrainingInput(Wire):
     """`job.trainingInput`: one replica, packages and a module."""
 
     unsupported = frozenset(
-        "hyperparameters master_config worker_config worker_type worker_count parameter_server_config "
+        "master_config worker_config worker_type worker_count parameter_server_config "
         "parameter_server_type parameter_server_count evaluator_config evaluator_type evaluator_count "
         "network service_account encryption_config use_chief_in_tf_config enable_web_access".split()
     )
@@ -57,6 +58,7 @@ class TrainingInput(Wire):
     python_version: str | None = None
     job_dir: BucketUri | None = None
     scheduling: Scheduling = Scheduling()
+    hyperparameters: HyperparameterSpec | None = None
 
     @classmethod
     def means_nothing(cls, name: str, value: Mapping[str, JsonValue]) -> bool:

@@ -57,6 +57,34 @@ class PredictionOutput(Message):
     node_hours: float
 
 
+class HyperparameterMetric(Message):
+    """A metric that a trial reported."""
+
+    training_step: Int64
+    objective_value: float
+
+
+class HyperparameterOutput(Message):
+    """One of `job.trainingOutput.trials`."""
+
+    trial_id: str
+    hyperparameters: dict[str, str]
+    final_metric: HyperparameterMetric | None = None
+    is_trial_stopped_early: bool | None = None
+    state: JobState
+    start_time: Time | None = None
+    end_time: Time | None = None
+
+
+class TrainingOutput(Message):
+    """`job.trainingOutput`; a job that tunes nothing has none of its fields."""
+
+    completed_trial_count: Int64 | None = None
+    trials: list[HyperparameterOutput] | None = None
+    is_hyperparameter_tuning_job: bool | None = None
+    hyperparameter_metric_tag: str | None = None
+
+
 class Job(Message):
     """A job. `trainingInput` and `predictionInput` are shown as they were sent."""
 
@@ -70,7 +98,7 @@ class Job(Message):
     state: JobState
     error_message: str | None = None
     prediction_output: PredictionOutput | None = None
-    training_output: Empty | None = None
+    training_output: TrainingOutput | None = None
     etag: str
     job_position: Int64 | None = None
 

@@ -38,10 +38,14 @@ async def list_jobs(engine: TheEngine, page: ThePage) -> JobList:
 
 @router.get("/{job}:log")
 async def read_log(
-    engine: TheEngine, job: str, offset: IntegerQuery = None, limit: IntegerQuery = None
+    engine: TheEngine,
+    job: str,
+    offset: IntegerQuery = None,
+    limit: IntegerQuery = None,
+    trial: IntegerQuery = None,
 ) -> JobLog:
-    """Return a piece of a training job's log: an addition of ours to v1."""
-    return engine.jobs.log(job, LogRange.read(offset, limit))
+    """Return a piece of the log of a training job or of one of its trials: an addition of ours to v1."""
+    return engine.jobs.log(job, LogRange.read(offset, limit), trial or "")
 
 
 @router.get("/{job}")

@@ -75,8 +75,12 @@ class TestBuckets:
 
 class TestJobDir:
     def test_it_is_written(self, tmp_path: Path, buckets: Path) -> None:
-        assert access(tmp_path).run({}).output == (str(buckets / "graft" / "jobs" / "j"),)
-        assert access(tmp_path, job_dir="gs://pictures").run({}).output == (str(buckets / "pictures"),)
+        metrics = str(tmp_path / "engine" / "jobs" / "j" / "metrics")
+        assert access(tmp_path).run({}).output == (metrics, str(buckets / "graft" / "jobs" / "j"))
+        assert access(tmp_path, job_dir="gs://pictures").run({}).output == (
+            metrics,
+            str(buckets / "pictures"),
+        )
 
     @pytest.mark.parametrize(
         "job_dir",
@@ -86,7 +90,8 @@ class TestJobDir:
         ],
     )
     def test_what_belongs_to_the_engine_is_not(self, tmp_path: Path, job_dir: str | None) -> None:
-        assert access(tmp_path, job_dir=job_dir).run({}).output == ()
+        metrics = str(tmp_path / "engine" / "jobs" / "j" / "metrics")
+        assert access(tmp_path, job_dir=job_dir).run({}).output == (metrics,)
 
 
 class TestOurTrainer:
