@@ -14,6 +14,7 @@ from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
 FORMAT = 1
+_OF_EPOCHS = ("units", "epochs", "batch_size", "learning_rate", "patience")  # none of logistic regression
 History: TypeAlias = dict[str, list[float]]
 
 
@@ -25,7 +26,8 @@ class HeadParameters:
     under the same name is taken from there.
 
     Args:
-        units: Width of the hidden layer.
+        head_type: `dense`, `logistic`, or `module` for a head that a file builds.
+        units: Width of the hidden layer of a dense head.
         epochs: Passes over the features, at most.
         batch_size: Pictures in one step.
         learning_rate: Adam's step size.
@@ -35,6 +37,7 @@ class HeadParameters:
         calibration: `temperature`: one temperature, fitted on training pictures, divides the logits; `none`.
     """
 
+    head_type: str = field(default="dense", metadata={"choices": ("dense", "logistic", "module")})
     units: int = 1024
     epochs: int = 20
     batch_size: int = 32
@@ -44,9 +47,16 @@ class HeadParameters:
     class_weights: str = field(default="none", metadata={"choices": ("none", "balanced")})
     calibration: str = field(default="temperature", metadata={"choices": ("temperature", "none")})
 
+    @property
+    def hidden_units(self) -> int | None:
+        """Width of the hidden layer; None for logistic regression, which has none."""
+        return None if self.head_type == "logistic" else self.units
+
     def head_parameters(self) -> dict[str, int | float | str]:
-        """Return these parameters by name, without those of a subclass."""
-        return {each.name: getattr(self, each.name) for each in fields(HeadParameters)}
+        """Return these parameters by name, without those of a subclass and what this type of head has not."""
+        unused = _OF_EPOCHS if self.head_type == "logistic" else ()
+        names = (each.name for each in fields(HeadParameters) if each.name not in unused)
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +137,17 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationSplit:
-    """How many pictures trained, views included, and how many validated."""
+    """How many pictures trained and validated while the epoch was chosen.
+
+    Args:
+        training: Pictures that trained then, altered copies included.
+        validation: Pictures that validated.
+        final_training: Pictures that trained the head that was kept, altered copies included.
+    """
 
     training: int
     validation: int
+    final_training: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +193,7 @@ class CrossValidation:
         accuracy: Mean over the folds.
         spread: Standard deviation of the accuracy over the folds.
         log_loss: Mean over the folds, without the temperature.
-        units: Width of the hidden layer of these heads.
+        units: Width of the hidden layer of these heads; 0 for logistic regression.
     """
 
     folds: int
@@ -194,6 +211,29 @@ class CrossValidation:
             f"accuracy on those is {self.accuracy:.4f} on average, with a standard deviation of "
             f"{self.spread:.4f}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regularization:
+    """How strongly logistic regression is regularized.
+
+    Args:
+        c: The inverse of the strength, scikit-learn's `C`.
+        tried: The values that it was chosen from; none where too few pictures could be held out.
+        log_losses: Of held-out training pictures, with each of those values.
+    """
+
+    c: float
+    tried: tuple[float, ...] = ()
+    log_losses: tuple[float, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The choice in one clause."""
+        if not self.tried:
+            return f"C = {self.c:g}, because too few pictures could be held out to choose it"
+        least, most = min(self.tried), max(self.tried)
+        return f"C = {self.c:g}, chosen from {least:g} to {most:g} by cross-validation on training pictures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,15 +265,17 @@ class TrainingRecord:
     """What a training job did: `training.json`, written last.
 
     Args:
-        history: Loss and accuracy of each epoch, as Keras's `History` has them.
-        epochs_run: Epochs that were trained.
-        best_epoch: The epoch, from 1, whose head was kept.
+        history: Loss and accuracy of each epoch, as Keras's `History` has them; none of logistic regression.
+        epochs_run: Epochs of this history.
+        best_epoch: The epoch, from 1, whose head was kept; with a `validation_fraction` the one to which all
+            pictures then trained. 0 for logistic regression.
         validation: Sizes of the validation split; None without one.
         augmentation: The altered copies; None without any.
         class_weights: As in `HeadParameters`.
         warm_start: Where the head began; None for a new one.
         calibration: The temperature; None where there is none.
         cross_validation: How retrained heads do; None for a custom head, and for too few pictures.
+        regularization: Of logistic regression; None for other heads.
         head_module: URI of the staged custom head; None for the reference head.
         features: URIs of the cached features of the pictures as they are.
         work: What the frozen network had to do.
@@ -256,6 +298,7 @@ class TrainingRecord:
     warm_start: WarmStart | None = None
     calibration: Calibration | None = None
     cross_validation: CrossValidation | None = None
+    regularization: Regularization | None = None
     head_module: str | None = None
     features: tuple[str, ...]
     work: FeatureWork
@@ -285,14 +328,20 @@ class TrainingRecord:
         parity = plain.pop("light", None)
         keys = ("validation", "augmentation", "warm_start", "calibration", "cross_validation")
         validation, augmentation, start, calibration, folds = map(plain.get, keys)
+        chosen = plain.get("regularization")
         return cls(
             **{
                 **plain,
-                "validation": validation and ValidationSplit(**validation),
+                "validation": validation
+                and ValidationSplit(**{"final_training": validation["training"], **validation}),
                 "augmentation": augmentation and AugmentationRecord(**augmentation),
                 "warm_start": start and WarmStart(**{**start, "classes": tuple(start["classes"])}),
                 "calibration": calibration and Calibration(**calibration),
                 "cross_validation": folds and CrossValidation(**folds),
+                "regularization": chosen
+                and Regularization(
+                    c=chosen["c"], tried=tuple(chosen["tried"]), log_losses=tuple(chosen["log_losses"])
+                ),
                 "features": tuple(value["features"]),
                 "work": FeatureWork(**value["work"]),
                 "tflite": parity and TFLiteParity(**parity),

@@ -12,6 +12,11 @@ from pipeline.config.strict import Strict
 class HeadConfig(Strict):
     """The layers that are trained."""
 
+    type: Literal["dense", "logistic", "module"] = Field(
+        "dense",
+        description="`dense`: a hidden layer, then one output a class. `logistic`: logistic regression on "
+        "features of length one. `module`: what the file `module` builds; naming that file is enough.",
+    )
     units: int = Field(
         1024, ge=1, le=16384, description="Width of the hidden layer between features and classes."
     )
@@ -20,6 +25,22 @@ class HeadConfig(Strict):
         description="A Python file of your own that builds the head instead: a path or `gs://` URI. Its code "
         "runs in the training job.",
     )
+
+    @property
+    def kind(self) -> Literal["dense", "logistic", "module"]:
+        """The type; a head of which only the file is named is a `module`."""
+        return "module" if self.module else self.type
+
+    @model_validator(mode="after")
+    def _a_module_has_a_file(self) -> HeadConfig:
+        if self.type == "module" and not self.module:
+            raise ValueError("`type: module` needs `module`: the path or `gs://` URI of a Python file")
+        if self.module and self.type != "module" and "type" in self.model_fields_set:
+            raise ValueError(
+                f"`module` builds a head that is not `type: {self.type}`; remove one of them, or set "
+                "`type: module`"
+            )
+        return self
 
 
 class EarlyStoppingConfig(Strict):
@@ -101,10 +122,15 @@ class ModelConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _a_module_begins_anew(self) -> ModelConfig:
-        if self.head.module and self.warm_start:
+    def _only_dense_heads_begin_from_another(self) -> ModelConfig:
+        if self.head.kind == "module" and self.warm_start:
             raise ValueError(
                 "`warm_start` begins from a head of known layers; remove it, or `head.module`, which builds "
                 "others"
+            )
+        if self.head.kind == "logistic" and self.warm_start:
+            raise ValueError(
+                "`warm_start` begins from a dense head, and `head.type: logistic` finds its optimum from any "
+                "start; remove one of them"
             )
         return self

@@ -27,6 +27,7 @@ RUN_PARAMS = (
     "dataset.expect.label_churn",
     "model.backbone",
     "model.weights",
+    "model.head.type",
     "model.head.units",
     "model.head.module",
     "model.epochs",

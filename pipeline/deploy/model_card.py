@@ -13,6 +13,7 @@ from pipeline.artifacts.manifest import Manifest
 from pipeline.artifacts.model_record import DatasetReference, Lineage
 from pipeline.artifacts.training import CrossValidation, TrainingRecord
 from pipeline.config import Classifier
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ObjectNotFound
 from pipeline.evaluate.report import evaluation_report
 from pipeline.preprocess.cards.attribution import escape_markdown
@@ -147,14 +148,16 @@ def _provenance(classifier: Classifier, lineage: Lineage, weights_license: str) 
 
 * Run: `{lineage.run_id}`, training job `{training.job}`
 * Backbone: {model.backbone}, weights `{training.weights_uri}` ({weights_license}), frozen
-* Head: {_describe_head(classifier)}, {model.epochs} epochs, seed {model.seed}
+* Head: {_describe_head(model)}, seed {model.seed}
 * Code: `{training.package_uri}`
 * Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)"""
 
 
-def _describe_head(classifier: Classifier) -> str:
-    head = classifier.model.head
-    return f"`{head.module}`" if head.module else f"{head.units} units"
+def _describe_head(model: ModelConfig) -> str:
+    if model.head.kind == "logistic":
+        return "logistic regression on normalised features"
+    head = f"`{model.head.module}`" if model.head.module else f"{model.head.units} units"
+    return f"{head}, {model.epochs} epochs"
 
 
 def _calibration(classifier: Classifier) -> str:

@@ -53,6 +53,7 @@ HISTORY = (
     *("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start"),
     *("calibration", "cross_validation"),
 )
+OF_EPOCHS = ("epochs_run", "best_epoch")
 
 
 def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
@@ -254,7 +255,9 @@ def describe_history(record: TrainingRecord | None) -> list[tuple[str, str]]:
     """Return how the head was trained, as text by name."""
     if record is None:
         return []
-    values = {name: getattr(record, name) for name in HISTORY}
+    values = {name: getattr(record, name) for name in HISTORY if record.history or name not in OF_EPOCHS}
+    if record.regularization:
+        values["regularization"] = record.regularization.line
     return [(_spell(name), _describe(value)) for name, value in values.items() if value is not None]
 
 

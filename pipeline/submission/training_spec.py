@@ -36,6 +36,7 @@ def build_training_spec(
         head_module=head_module,
         warm_start=warm_start,
         backbone=model.backbone,
+        head_type=model.head.kind,
         units=model.head.units,
         patience=model.early_stopping.patience,
         validation_fraction=model.validation_fraction,

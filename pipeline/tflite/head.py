@@ -1,12 +1,14 @@
-"""The head, Dense(units, relu) -> Dense(classes, softmax), in NumPy."""
+"""The heads in NumPy: Dense(units, relu) -> Dense(classes, softmax), and logistic regression."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pipeline.tflite.novelty import unit_rows
 from pipeline.types import Float32Features, Float32Outputs
 
 if TYPE_CHECKING:
@@ -68,6 +70,76 @@ class Head:
             features: (num_images, feature_width).  returns: (num_images, classes).
         """
         return self.classify(self.hide(features))
+
+    def explain(
+        self, features: Float32Features, feature_map: NDArray[np.float32]
+    ) -> tuple[Float32Outputs, NDArray[np.float32]]:
+        """Return class probabilities, and how much each place contributed to the most probable class.
+
+        Shapes:
+            features: (num_images, feature_width).  feature_map: (num_images, rows, columns, feature_width).
+            returns: (num_images, classes) and (num_images, rows, columns).
+        """
+        hidden = self.hide(features)
+        outputs = self.classify(hidden)
+        return outputs, class_activation(feature_map, hidden, outputs.argmax(1), self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogisticHead:
+    """Logistic regression on features that are scaled to length one.
+
+    Shapes:
+        output_kernel: (feature_width, classes).  output_bias: (classes,).  Both float32.
+    """
+
+    output_kernel: NDArray[np.float32]
+    output_bias: NDArray[np.float32]
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the weights by name."""
+        return {"output_kernel": self.output_kernel, "output_bias": self.output_bias}
+
+    def score(self, features: Float32Features) -> NDArray[np.float32]:
+        """Return the logits.
+
+        Shapes:
+            features: (num_images, feature_width).  returns: (num_images, classes).
+        """
+        logits: NDArray[np.float32] = unit_rows(features) @ self.output_kernel + self.output_bias
+        return logits
+
+    def predict(self, features: Float32Features) -> Float32Outputs:
+        """Return class probabilities.
+
+        Shapes:
+            features: (num_images, feature_width).  returns: (num_images, classes).
+        """
+        return softmax(self.score(features))
+
+    def explain(
+        self, features: Float32Features, feature_map: NDArray[np.float32]
+    ) -> tuple[Float32Outputs, NDArray[np.float32]]:
+        """Return class probabilities, and how much each place contributed to the most probable class.
+
+        Shapes:
+            features: (num_images, feature_width).  feature_map: (num_images, rows, columns, feature_width).
+            returns: (num_images, classes) and (num_images, rows, columns).
+        """
+        outputs = self.predict(features)
+        against_mean = self.output_kernel - self.output_kernel.mean(1, keepdims=True)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        weights = against_mean.T[outputs.argmax(1)] / np.maximum(lengths, np.float32(1e-12))
+        activation: NDArray[np.float32] = np.einsum("bhwk,bk->bhw", feature_map, weights)
+        return outputs, activation
+
+
+TrainedHead: TypeAlias = Head | LogisticHead
+
+
+def head_of(arrays: Mapping[str, NDArray[np.float32]]) -> TrainedHead:
+    """Return the head that has these weights by name."""
+    return Head(**arrays) if "hidden_kernel" in arrays else LogisticHead(**arrays)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_NETWORK
 from pipeline.npz import read_npz
-from pipeline.tflite.head import Head, class_activation, feature_direction
+from pipeline.tflite.head import TrainedHead, feature_direction, head_of
 from pipeline.tflite.manifest import TFLiteManifest
 from pipeline.tflite.novelty import Novelty, NoveltyScorer, read_novelty
 from pipeline.types import Float32Features, Float32Outputs, UInt8Images
@@ -91,7 +91,7 @@ class ClassifierHead:
 
     def __init__(
         self,
-        head: Head,
+        head: TrainedHead,
         labels: Sequence[str],
         *,
         novelty: Novelty | None = None,
@@ -127,9 +127,7 @@ class ClassifierHead:
         self, pooled: Float32Features, feature_map: NDArray[np.float32]
     ) -> tuple[Float32Outputs, Explanation]:
         """Return class probabilities and what they are based on."""
-        hidden = self._head.hide(pooled)
-        outputs = self._head.classify(hidden)
-        activation = class_activation(feature_map, hidden, outputs.argmax(1), self._head)
+        outputs, activation = self._head.explain(pooled, feature_map)
         features = feature_direction(pooled)
         return outputs, Explanation(features=features, activation=activation, novelty=self.score(pooled))
 
@@ -153,7 +151,7 @@ def _scorer_of(novelty: Novelty) -> NoveltyScorer:
 def read_classifier_head(directory: Path, manifest: TFLiteManifest) -> ClassifierHead:
     """Read the head of a model directory."""
     return ClassifierHead(
-        Head(**read_npz(directory / HEAD)),
+        head_of(read_npz(directory / HEAD)),
         json.loads((directory / LABELS).read_text(encoding="utf-8")),
         novelty=read_novelty(directory / NOVELTY) if NOVELTY in manifest.files else None,
         reject_below=manifest.reject_below,

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.artifacts.model_files import TFLITE_NETWORK
 from pipeline.artifacts.training import TrainingSpec
 from pipeline.errors import SignatureMismatch
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import TrainedHead
 from pipeline.tflite.manifest import TOLERANCE as PROBABILITY_TOLERANCE, Parity, TFLiteManifest, digest_files
 from pipeline.tflite.novelty import Novelty
 from pipeline.trainer.model_records import write_records
@@ -42,7 +42,7 @@ class Assembly:
 
     trunk: Trunk
     template: CheckedFile[TemplateRecord]
-    head: Head
+    head: TrainedHead
     novelty: Novelty
     classes: tuple[str, ...]
     pixel_spec: PixelSpec

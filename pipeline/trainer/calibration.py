@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pipeline.artifacts.training import Calibration, HeadParameters
-from pipeline.tflite.head import Head, softmax
+from pipeline.tflite.head import Head, LogisticHead, softmax
 from pipeline.trainer.head import train_head
 from pipeline.types import Float32Features, Int64Labels
 
@@ -26,6 +26,7 @@ FOLDS = 3
 MIN_PICTURES = 20  # a temperature of fewer held-out pictures is a guess
 LIMITS = (0.05, 20.0)
 _STEPS = 50  # of a bisection
+HeadT = TypeVar("HeadT", Head, LogisticHead)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,16 @@ class TrainingSet:
     labels: Int64Labels
     ids: Sequence[str]
     groups: Mapping[str, str]
+
+    @property
+    def copies(self) -> int:
+        """How often each picture is there, as it is and altered."""
+        return len(self.labels) // len(self.ids)
+
+    @property
+    def plain(self) -> Float32Features:
+        """Features of the pictures as they are."""
+        return self.features[: len(self.ids)]
 
 
 def calibrate(
@@ -68,18 +79,22 @@ def calibrate(
     if held_out.sum() < MIN_PICTURES:
         return head, None
     logits = _cross_fit(pictures, folds, replace(parameters, epochs=epochs), len(head.output_bias))
-    logits, labels = logits[held_out], pictures.labels[:num][held_out]
+    calibration = calibration_of(logits[held_out], pictures.labels[:num][held_out])
+    return soften(head, calibration.temperature), calibration
+
+
+def calibration_of(logits: NDArray[np.float32], labels: Int64Labels) -> Calibration:
+    """Return the temperature that fits the logits of held-out pictures, and what it does for them."""
     temperature = fit_temperature(logits, labels)
-    calibration = Calibration(
+    return Calibration(
         temperature=temperature,
         pictures=len(labels),
-        log_loss_before=_log_loss(logits, labels),
-        log_loss_after=_log_loss(logits / np.float32(temperature), labels),
+        log_loss_before=log_loss(logits, labels),
+        log_loss_after=log_loss(logits / np.float32(temperature), labels),
     )
-    return soften(head, temperature), calibration
 
 
-def soften(head: Head, temperature: float) -> Head:
+def soften(head: HeadT, temperature: float) -> HeadT:
     """Return a head whose logits are divided by a temperature."""
     divisor = np.float32(temperature)
     return replace(head, output_kernel=head.output_kernel / divisor, output_bias=head.output_bias / divisor)
@@ -89,18 +104,17 @@ def _cross_fit(
     pictures: TrainingSet, folds: NDArray[np.int64], parameters: HeadParameters, num_classes: int
 ) -> NDArray[np.float32]:
     """Return the logits of each held-out picture, of a head that neither it nor its copies trained."""
-    num = len(folds)
-    copies = len(pictures.labels) // num
-    logits = np.zeros((num, num_classes), np.float32)
+    logits = np.zeros((len(folds), num_classes), np.float32)
     for fold in range(FOLDS):
-        trains = np.tile(folds != fold, copies)
+        trains = np.tile(folds != fold, pictures.copies)
         head, _ = train_head(pictures.features[trains], pictures.labels[trains], num_classes, parameters)
         rows = np.flatnonzero(folds == fold)
         logits[rows] = head.score(head.hide(pictures.features[rows]))
     return logits
 
 
-def _log_loss(logits: NDArray[np.float32], labels: Int64Labels) -> float:
+def log_loss(logits: NDArray[np.float32], labels: Int64Labels) -> float:
+    """Return the mean log loss of these logits."""
     own = softmax(logits)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(own, 1e-7)).mean())
 

@@ -8,12 +8,16 @@ than one more training of the default head. No test picture is read.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.artifacts.training import CrossValidation, HeadParameters
 from pipeline.trainer.calibration import MIN_PICTURES, TrainingSet, assign_folds
 from pipeline.trainer.head import train_head
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FOLDS = 5
 MAX_UNITS = 128
@@ -33,16 +37,14 @@ def cross_validate(
     Returns:
         None where too few pictures can be left out.
     """
-    num, copies = len(pictures.ids), len(pictures.labels) // len(pictures.ids)
-    labels, plain = pictures.labels[:num], pictures.features[:num]
-    folds = assign_folds(pictures.ids, labels, pictures.groups, seed=parameters.seed, num_folds=FOLDS)
-    sizes = np.bincount(folds[folds >= 0], minlength=FOLDS)
-    if sizes.sum() < MIN_PICTURES or not sizes.all():
+    folds = hold_out(pictures, seed=parameters.seed)
+    if folds is None:
         return None
+    labels, plain = pictures.labels[: len(folds)], pictures.plain
     smaller = replace(parameters, epochs=epochs, units=min(parameters.units, MAX_UNITS))
     accuracies, losses = [], []
     for fold in range(FOLDS):
-        trains, judged = np.tile(folds != fold, copies), folds == fold
+        trains, judged = np.tile(folds != fold, pictures.copies), folds == fold
         head, _ = train_head(pictures.features[trains], pictures.labels[trains], num_classes, smaller)
         outputs = head.predict(plain[judged])
         own = outputs[np.arange(len(outputs)), labels[judged]]
@@ -50,9 +52,17 @@ def cross_validate(
         losses.append(float(-np.log(np.maximum(own, 1e-7)).mean()))
     return CrossValidation(
         folds=FOLDS,
-        pictures=int(sizes.sum()),
+        pictures=int((folds >= 0).sum()),
         accuracy=float(np.mean(accuracies)),
         spread=float(np.std(accuracies, ddof=1)),
         log_loss=float(np.mean(losses)),
         units=smaller.units,
     )
+
+
+def hold_out(pictures: TrainingSet, *, seed: int) -> NDArray[np.int64] | None:
+    """Return which of the five folds holds each picture out, as `assign_folds` does; None for too few."""
+    labels = pictures.labels[: len(pictures.ids)]
+    folds = assign_folds(pictures.ids, labels, pictures.groups, seed=seed, num_folds=FOLDS)
+    sizes = np.bincount(folds[folds >= 0], minlength=FOLDS)
+    return None if sizes.sum() < MIN_PICTURES or not sizes.all() else folds

@@ -13,11 +13,12 @@ import tensorflow as tf
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.errors import SignatureMismatch
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import TrainedHead
 from pipeline.tflite.novelty import Novelty
+from pipeline.trainer.head_graph import graph_of
 from pipeline.trainer.model_records import write_records
 from pipeline.trainer.placeholder_constants import PlaceholderConstants
-from pipeline.trainer.signatures import DenseHead, NamedAnswers, NoveltyGraph, build_signatures
+from pipeline.trainer.signatures import NamedAnswers, NoveltyGraph, build_signatures
 from pipeline.types import Float32Outputs, UInt8Images
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def export_model(
     directory: Path,
     *,
     build_network: MapBuilder,
-    head: Head | KerasHead,
+    head: TrainedHead | KerasHead,
     spec: PixelSpec,
     classes: Sequence[str],
     reject_below: float = 0.0,
@@ -62,7 +63,7 @@ def export_model(
         The constants whose numbers are in the file.
     """
     placeholders = PlaceholderConstants()
-    part = DenseHead(head, placeholders.constant) if isinstance(head, Head) else head
+    part = graph_of(head, placeholders.constant) if isinstance(head, TrainedHead) else head
     answers = NamedAnswers(
         classes,
         reject_below=reject_below,

@@ -92,9 +92,9 @@ def train_head(
 
 
 def best_epoch(history: History) -> int:
-    """Return the epoch, from 1, whose head is kept: the least validation loss, else the last."""
+    """Return the epoch, from 1, whose head is kept: the least validation loss, else the last; 0 for none."""
     losses = history.get("val_loss")
-    return int(np.argmin(losses)) + 1 if losses else len(history["loss"])
+    return int(np.argmin(losses)) + 1 if losses else len(history.get("loss", ()))
 
 
 def balance_classes(labels: Int64Labels, num_classes: int) -> NDArray[np.float32]:

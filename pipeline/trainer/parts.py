@@ -57,7 +57,7 @@ class PartsStore:
         self._storage = workspace.storage
         versions, weights = converter_versions(), spec.weights_digest
         key = template_key(
-            classes, units=spec.units, rejects_unlike=bool(spec.reject_unlike), versions=versions
+            classes, units=spec.hidden_units, rejects_unlike=bool(spec.reject_unlike), versions=versions
         )
         self._trunk = workspace.tflite(weights, backbone.spec.digest, made_by_name(versions))
         self._template = workspace.template(weights, backbone.spec.digest, key)
@@ -100,7 +100,7 @@ class PartsStore:
             bits=self._backbone.spec.bits,
             weights=str(weights_path(self._spec.weights, self._storage)),
             classes=self._classes,
-            units=self._spec.units,
+            units=self._spec.hidden_units,
             rejects_unlike=bool(self._spec.reject_unlike),
             trunk=str(trunk.path) if trunk else "",
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,40 +39,49 @@ class TrainingPictures:
     """What a job trains on.
 
     Args:
-        training: Features and labels of the pictures that train, then those of their altered copies.
-        validation: Features and labels of the pictures that validate, unaltered; None without a split.
+        pool: The pictures that train the head that is kept, and their altered copies.
+        drawn: Which of them validate while the epoch is chosen; None if none does.
+        reserved: Features and labels of the pictures that the source sets apart for validation; None without.
         work: How many pictures and copies went through the network, and how many features were cached.
         first: Features of the first pictures of the pack, in its order.
         feature_uris: The cached features of the unaltered pictures.
-        ids: The pictures that train, without copies.
-        groups: Name of the group of each picture that shares one.
     """
 
-    training: Pictures
-    validation: Pictures | None
+    pool: TrainingSet
+    drawn: NDArray[np.bool_] | None
+    reserved: Pictures | None
     work: FeatureWork
     first: Float32Features
     feature_uris: tuple[str, ...]
-    ids: tuple[str, ...]
-    groups: Mapping[str, str]
 
     @property
-    def plain(self) -> Float32Features:
-        """Features of the unaltered pictures that train."""
-        return self.training[0][: len(self.ids)]
+    def everything(self) -> Pictures:
+        """Features and labels of what trains the head that is kept, altered copies last."""
+        return self.pool.features, self.pool.labels
 
     @property
-    def training_set(self) -> TrainingSet:
-        """The pictures that train, for training on a part of them."""
-        features, labels = self.training
-        return TrainingSet(features=features, labels=labels, ids=self.ids, groups=self.groups)
+    def training(self) -> Pictures:
+        """Features and labels of those that train while the epoch is chosen."""
+        if self.drawn is None:
+            return self.everything
+        rows = np.tile(~self.drawn, self.pool.copies)
+        return self.pool.features[rows], self.pool.labels[rows]
+
+    @property
+    def validation(self) -> Pictures | None:
+        """Features and labels of the pictures that validate, unaltered; None without a split."""
+        if self.drawn is None:
+            return self.reserved
+        return self.pool.plain[self.drawn], self.pool.labels[: len(self.drawn)][self.drawn]
 
     @property
     def validation_split(self) -> ValidationSplit | None:
         """How many pictures train and validate; None without a split."""
         if self.validation is None:
             return None
-        return ValidationSplit(training=len(self.training[1]), validation=len(self.validation[1]))
+        drawn = 0 if self.drawn is None else int(self.drawn.sum()) * self.pool.copies
+        num = len(self.pool.labels)
+        return ValidationSplit(training=num - drawn, validation=len(self.validation[1]), final_training=num)
 
 
 def collect_pictures(
@@ -100,20 +109,27 @@ def collect_pictures(
     parts = [plain, *map(collect, make_augmentations(spec.views, spec.views_seed))]
     groups = read_groups(workspace.storage, index)
     validates = choose_validation(plain, groups, spec, read_validation(workspace.storage, index))
-    trains = np.ones(len(plain.ids), np.bool_) if validates is None else ~validates
+    named = validates if spec.validation == "given" else None
     return TrainingPictures(
-        training=(
-            np.concatenate([part.features[trains] for part in parts]),
-            np.concatenate([part.labels[trains] for part in parts]),
-        ),
-        validation=None if validates is None else (plain.features[validates], plain.labels[validates]),
+        pool=_pool(parts, groups, np.ones(len(plain.ids), np.bool_) if named is None else ~named),
+        drawn=validates if named is None else None,
+        reserved=None if named is None else (plain.features[named], plain.labels[named]),
         work=FeatureWork(
             forwarded=sum(part.work.forwarded for part in parts),
             cached=sum(part.work.cached for part in parts),
         ),
         first=plain.features[:NUM_FIRST],
         feature_uris=plain.uris,
-        ids=tuple(itertools.compress(plain.ids, trains)),
+    )
+
+
+def _pool(
+    parts: Sequence[TrainingFeatures], groups: Mapping[str, str], rows: NDArray[np.bool_]
+) -> TrainingSet:
+    return TrainingSet(
+        features=np.concatenate([part.features[rows] for part in parts]),
+        labels=np.concatenate([part.labels[rows] for part in parts]),
+        ids=tuple(compress(parts[0].ids, rows)),
         groups=groups,
     )
 
@@ -137,7 +153,7 @@ def choose_validation(
     """
     if spec.validation == "given":
         return np.array([id in named for id in plain.ids], np.bool_)
-    if not spec.validation_fraction:
+    if not spec.validation_fraction or spec.head_type == "logistic":  # which has no epoch to choose
         return None
     chosen = split_validation(
         plain.ids, plain.labels, groups, fraction=spec.validation_fraction, seed=spec.seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -11,45 +11,13 @@ import tensorflow as tf
 from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
 from pipeline.pixels.graph import decode_and_resize, read_inputs
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.head import Head
 from pipeline.tflite.novelty import NEAREST, STEPS, Novelty
+from pipeline.trainer.head_graph import SHORTEST, HeadGraph
 
 if TYPE_CHECKING:
     from pipeline.trainer.custom_head import KerasHead
 
-HeadConstants: TypeAlias = dict[str, tf.Tensor]  # by the names of `Head`'s arrays
 TracedT = TypeVar("TracedT", bound="Callable[..., tf.Tensor | dict[str, tf.Tensor]]")
-
-
-class DenseHead:
-    """The reference head as operations on constants.
-
-    Args:
-        head: The trained head.
-        constant: Makes a constant of an array.
-    """
-
-    def __init__(self, head: Head, constant: MakeConstant) -> None:
-        self._head = head
-        self._constant = constant
-
-    @property
-    def feature_width(self) -> int:
-        """Length of the pooled features."""
-        return len(self._head.hidden_kernel)
-
-    def apply(self, pooled: tf.Tensor) -> tf.Tensor:
-        """Return class probabilities."""
-        return apply_head(pooled, self._constants())[0]
-
-    def explain(self, pooled: tf.Tensor, feature_map: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return class probabilities and the class-activation map."""
-        constants = self._constants()
-        outputs, hidden = apply_head(pooled, constants)
-        return outputs, class_activation(feature_map, hidden, tf.argmax(outputs, 1), constants)
-
-    def _constants(self) -> HeadConstants:
-        return {name: self._constant(array) for name, array in self._head.arrays().items()}
 
 
 class NoveltyGraph:
@@ -69,8 +37,8 @@ class NoveltyGraph:
         """Return the novelty of pictures."""
         directions = tf.cast(self._constant(self._novelty.directions), tf.float32)
         quantiles = self._constant(self._novelty.quantiles)
-        units = tf.math.l2_normalize(directions, 1, epsilon=1e-24)
-        cosines = tf.matmul(tf.math.l2_normalize(pooled, 1, epsilon=1e-24), units, transpose_b=True)
+        units = tf.math.l2_normalize(directions, 1, epsilon=SHORTEST**2)
+        cosines = tf.matmul(tf.math.l2_normalize(pooled, 1, epsilon=SHORTEST**2), units, transpose_b=True)
         values = 1 - tf.reduce_mean(tf.math.top_k(cosines, NEAREST).values, 1)
         above = tf.clip_by_value(tf.searchsorted(quantiles, values), 1, STEPS)
         low, high = tf.gather(quantiles, above - 1), tf.gather(quantiles, above)
@@ -119,7 +87,10 @@ class NamedAnswers:
 
 
 def build_signatures(
-    network: MappedNetwork, head: DenseHead | KerasHead, spec: PixelSpec, answers: NamedAnswers
+    network: MappedNetwork,
+    head: HeadGraph | KerasHead,
+    spec: PixelSpec,
+    answers: NamedAnswers,
 ) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
     """Return the signatures by name; see `export_model`.
 
@@ -165,32 +136,10 @@ def build_signatures(
     }
 
 
-def apply_head(pooled: tf.Tensor, head: HeadConstants) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return class probabilities and the values of the hidden units."""
-    hidden = tf.nn.relu(tf.matmul(pooled, head["hidden_kernel"]) + head["hidden_bias"])
-    return tf.nn.softmax(tf.matmul(hidden, head["output_kernel"]) + head["output_bias"]), hidden
-
-
 def _direction(pooled: tf.Tensor) -> tf.Tensor:
     """Scale each row's features to 255; a negative one, which neither backbone has, becomes 0."""
     largest = tf.maximum(tf.reduce_max(pooled, 1, keepdims=True), 1e-12)
     return tf.cast(tf.round(tf.maximum(pooled, 0) / largest * 255), tf.uint8)
-
-
-def class_activation(
-    feature_map: tf.Tensor, hidden: tf.Tensor, best: tf.Tensor, head: HeadConstants
-) -> tf.Tensor:
-    """Return the class-activation map of each picture.
-
-    For one picture the head is linear in the pooled features, through the hidden units that are above zero,
-    and those features are means over places: so each place's share of the logit follows exactly. The map's
-    mean, and a constant of the biases, are the logit of the class minus the mean of all logits.
-    """
-    output_kernel = head["output_kernel"]
-    against_mean = output_kernel - tf.reduce_mean(output_kernel, 1, keepdims=True)
-    towards = tf.gather(tf.transpose(against_mean), best) * tf.cast(hidden > 0, tf.float32)
-    weights = tf.matmul(towards, head["hidden_kernel"], transpose_b=True)
-    return tf.einsum("bhwk,bk->bhw", feature_map, weights)
 
 
 def _trace_decoder(spec: PixelSpec) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -20,7 +20,7 @@ import numpy as np
 import pipeline
 from pipeline.artifacts.template import TemplateRecord
 from pipeline.errors import SignatureMismatch
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import Head, LogisticHead, TrainedHead
 from pipeline.tflite.novelty import DIRECTIONS, STEPS, Novelty
 from pipeline.trainer.shared_cache import CheckedFile
 
@@ -31,13 +31,14 @@ ModelNumbers: TypeAlias = "Mapping[str, NDArray[np.generic]]"  # what differs fr
 SAVED_MODEL = "saved_model.pb"
 _SCALAR_MARK = b"\x2a\x04"  # `float_val` of a TensorProto with one number: its tag and its length
 _GRAPH_SOURCES = (
-    *("trainer/export.py", "trainer/signatures.py", "trainer/placeholder_constants.py"),
+    *("trainer/export.py", "trainer/signatures.py", "trainer/head_graph.py"),
+    "trainer/placeholder_constants.py",
     *("pixels/graph.py", "pixels/header.py", "pixels/spec.py", "backbones/networks"),
 )
 
 
 def template_key(
-    classes: Sequence[str], *, units: int, rejects_unlike: bool, versions: Mapping[str, str]
+    classes: Sequence[str], *, units: int | None, rejects_unlike: bool, versions: Mapping[str, str]
 ) -> str:
     """Return the digest of what two models of the same weights must share to be one graph.
 
@@ -45,7 +46,7 @@ def template_key(
 
     Args:
         classes: The label of each class.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; None for logistic regression, which has none.
         rejects_unlike: Whether the graph compares the novelty with a limit.
         versions: Of what exports the graph.
     """
@@ -62,7 +63,9 @@ def _digest_sources() -> str:
     return digest.hexdigest()
 
 
-def model_numbers(head: Head, novelty: Novelty, *, reject_below: float, reject_unlike: float) -> ModelNumbers:
+def model_numbers(
+    head: TrainedHead, novelty: Novelty, *, reject_below: float, reject_unlike: float
+) -> ModelNumbers:
     """Return the numbers of one model by name; a limit of 0 for the novelty is not in the graph."""
     limits = {"reject_below": reject_below} | ({"reject_unlike": reject_unlike} if reject_unlike else {})
     return {
@@ -73,29 +76,38 @@ def model_numbers(head: Head, novelty: Novelty, *, reject_below: float, reject_u
 
 
 def sentinel_numbers(
-    feature_width: int, num_classes: int, *, units: int
-) -> tuple[Head, Novelty, float, float]:
-    """Return a head, a novelty and two limits whose bytes are in no graph by chance.
-
-    The head is scaled so that its answers are far from certain: a check of it sees every feature.
-    """
+    feature_width: int, num_classes: int, *, units: int | None
+) -> tuple[TrainedHead, Novelty, float, float]:
+    """Return a head, a novelty and two limits whose bytes are in no graph by chance."""
     random = np.random.default_rng(0)
-
-    def normal(*shape: int, scale: float) -> NDArray[np.float32]:
-        return random.normal(0, scale, shape).astype(np.float32)
-
-    head = Head(
-        hidden_kernel=normal(feature_width, units, scale=(2 / (feature_width + units)) ** 0.5),
-        hidden_bias=normal(units, scale=0.1),
-        output_kernel=normal(units, num_classes, scale=(2 / (units + num_classes)) ** 0.5),
-        output_bias=normal(num_classes, scale=0.1),
-    )
+    head = _sentinel_head(random, feature_width, num_classes, units)
     novelty = Novelty(
         directions=random.integers(0, 256, (DIRECTIONS, feature_width), np.uint8),
         quantiles=np.sort(random.random(STEPS + 1, np.float32)),
     )
     below, unlike = random.random(2, np.float32).tolist()
     return head, novelty, below, unlike
+
+
+def _sentinel_head(
+    random: np.random.Generator, feature_width: int, num_classes: int, units: int | None
+) -> TrainedHead:
+    """Return a head whose answers are far from certain: a check of it sees every feature."""
+
+    def normal(*shape: int, scale: float) -> NDArray[np.float32]:
+        return random.normal(0, scale, shape).astype(np.float32)
+
+    if units is None:
+        return LogisticHead(
+            output_kernel=normal(feature_width, num_classes, scale=1),
+            output_bias=normal(num_classes, scale=0.1),
+        )
+    return Head(
+        hidden_kernel=normal(feature_width, units, scale=(2 / (feature_width + units)) ** 0.5),
+        hidden_bias=normal(units, scale=0.1),
+        output_kernel=normal(units, num_classes, scale=(2 / (units + num_classes)) ** 0.5),
+        output_bias=normal(num_classes, scale=0.1),
+    )
 
 
 def find_offsets(

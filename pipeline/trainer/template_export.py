@@ -41,7 +41,7 @@ class ExportRequest:
         bits: How many bits of 16-bit gray files are used.
         weights: Path of its staged weights, their digest checked.
         classes: The label of each class.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; None for logistic regression.
         rejects_unlike: Whether the graph compares the novelty with a limit.
         trunk: Path of the backbone's conversion; empty to convert it.
     """
@@ -50,7 +50,7 @@ class ExportRequest:
     bits: int
     weights: str
     classes: tuple[str, ...]
-    units: int
+    units: int | None
     rejects_unlike: bool
     trunk: str
 

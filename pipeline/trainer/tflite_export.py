@@ -16,7 +16,7 @@ from pipeline.backbones.networks.folded import MappedNetwork
 from pipeline.npz import read_npz
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import head_of
 from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files
 from pipeline.tflite.network import TFLiteNetwork
 from pipeline.trainer.shared_cache import share_bytes
@@ -94,5 +94,5 @@ def convert_network(network: MappedNetwork) -> bytes:
 
 def _compare(directory: Path, pixels: UInt8Images, expected: Float32Outputs) -> Parity:
     network = TFLiteNetwork(directory / TFLITE_NETWORK)
-    outputs = Head(**read_npz(directory / HEAD)).predict(network.pool(pixels))
+    outputs = head_of(read_npz(directory / HEAD)).predict(network.pool(pixels))
     return Parity(pictures=len(pixels), largest_difference=float(np.abs(outputs - expected).max()))

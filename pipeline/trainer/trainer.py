@@ -9,33 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
-from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
-    Calibration,
-    CrossValidation,
-    History,
     TFLiteParity,
     TrainerPackage,
     TrainingRecord,
     TrainingSpec,
-    WarmStart,
 )
 from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch
 from pipeline.storage import Storage
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import TrainedHead
 from pipeline.tflite.manifest import TFLiteManifest
 from pipeline.tflite.novelty import Novelty
 from pipeline.trainer.assembly import Assembly
-from pipeline.trainer.calibration import calibrate
 from pipeline.trainer.clock import Clock
 from pipeline.trainer.coreset import build_novelty
-from pipeline.trainer.cross_validation import cross_validate
 from pipeline.trainer.features import read_first_pixels
+from pipeline.trainer.fitting import FittedHead, fit_head
 from pipeline.trainer.frozen_network import FrozenNetwork
-from pipeline.trainer.head import best_epoch, train_head
+from pipeline.trainer.head import best_epoch
 from pipeline.trainer.parts import ModelParts, PartsStore
 from pipeline.trainer.pictures import (
     TrainingPictures,
@@ -50,7 +44,6 @@ from pipeline.trainer.trunk import (
     converter_versions,
     made_by_name,
 )
-from pipeline.trainer.warm_start import read_start
 from pipeline.types import Float32Features, UInt8Images
 
 if TYPE_CHECKING:
@@ -73,15 +66,6 @@ def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
     _check_index(index, backbone)
     check_labels(index, storage)
     return Trainer(spec=spec, storage=storage, backbone=backbone, index=index)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TrainedHead:
-    head: Head | KerasHead
-    history: History
-    warm_start: WarmStart | None = None
-    calibration: Calibration | None = None
-    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +101,7 @@ class Trainer:
             workspace = self.spec.open_workspace(self.storage)
             pictures = collect_pictures(workspace, self.index, self.spec, network)
             self.clock.lap("features")
-            trained = self._train(pictures)
+            trained = fit_head(self.spec, self.storage, self.index.classes, pictures)
             self.clock.lap("head")
             parity = self._export(parts, network, trained.head, pictures)
         self.clock.lap("export")
@@ -148,60 +132,20 @@ class Trainer:
     def _open_network(self) -> FrozenNetwork:
         return FrozenNetwork(self.backbone, self.spec.weights, self.storage)
 
-    def _train(self, pictures: TrainingPictures) -> _TrainedHead:
-        num_classes = len(self.index.classes)
-        if self.spec.head_module:
-            from pipeline.trainer.custom_head import train_custom_head  # imports Keras
-
-            custom, history = train_custom_head(
-                self.spec.head_module,
-                self.storage,
-                *pictures.training,
-                num_classes,
-                self.spec,
-                validation=pictures.validation,
-            )
-            return _TrainedHead(head=custom, history=history)
-        start, warm_start = self._read_start() if self.spec.warm_start else (None, None)
-        head, history = train_head(
-            *pictures.training, num_classes, self.spec, validation=pictures.validation, start=start
-        )
-        calibration = None
-        if self.spec.calibration == "temperature":
-            head, calibration = calibrate(head, pictures.training_set, self.spec, epochs=best_epoch(history))
-        validated = cross_validate(
-            pictures.training_set, self.spec, num_classes=num_classes, epochs=best_epoch(history)
-        )
-        return _TrainedHead(
-            head=head,
-            history=history,
-            warm_start=warm_start,
-            calibration=calibration,
-            cross_validation=validated,
-        )
-
-    def _read_start(self) -> tuple[Head, WarmStart]:
-        return read_start(
-            ModelDirectory(self.storage, self.spec.warm_start),
-            self.index.classes,
-            feature_width=self.backbone.feature_width,
-            units=self.spec.units,
-            seed=self.spec.seed,
-        )
-
     def _export(
         self,
         parts: ModelParts | None,
         network: Trunk | FrozenNetwork,
-        head: Head | KerasHead,
+        head: TrainedHead | KerasHead,
         pictures: TrainingPictures,
     ) -> TFLiteParity | None:
-        """Upload the model; return the parity of its TFLite export, which only a dense head has."""
-        novelty = build_novelty(pictures.plain, pictures.ids, pictures.groups)
+        """Upload the model; return the parity of its TFLite export, which no custom head has."""
+        pool = pictures.pool
+        novelty = build_novelty(pool.plain, pool.ids, pool.groups)
         pixels = read_first_pixels(self.index.shards, self.storage, len(pictures.first))
         with tempfile.TemporaryDirectory(prefix="graft-model-") as temporary:
             model, manifest = Path(temporary), None
-            if isinstance(head, Head) and parts and parts.template:
+            if isinstance(head, TrainedHead) and parts and parts.template:
                 assembly = Assembly(
                     trunk=parts.trunk,
                     template=parts.template,
@@ -225,7 +169,7 @@ class Trainer:
         self,
         model: Path,
         network: FrozenNetwork,
-        head: Head | KerasHead,
+        head: TrainedHead | KerasHead,
         novelty: Novelty,
         pixels: UInt8Images,
         features: Float32Features,
@@ -248,7 +192,7 @@ class Trainer:
         )
         compared = comparison_pixels(pixels, backbone.spec)
         expected = check_export(model, compared, head.predict(features))
-        if not isinstance(head, Head):  # LiteRT runs no other head: TensorFlow serves those
+        if not isinstance(head, TrainedHead):  # LiteRT runs no other head: TensorFlow serves those
             return None
         made_by = made_by_name(converter_versions())
         kept = spec.open_workspace(self.storage).tflite(spec.weights_digest, backbone.spec.digest, made_by)
@@ -266,13 +210,13 @@ class Trainer:
     def _record(
         self,
         pictures: TrainingPictures,
-        trained: _TrainedHead,
+        trained: FittedHead,
         parity: TFLiteParity | None,
     ) -> TrainingRecord:
         spec, history = self.spec, trained.history
         return TrainingRecord(
             history=history,
-            epochs_run=len(history["loss"]),
+            epochs_run=len(history.get("loss", ())),
             best_epoch=best_epoch(history),
             validation=pictures.validation_split,
             augmentation=AugmentationRecord(views=spec.views, seed=spec.views_seed) if spec.views else None,
@@ -280,6 +224,7 @@ class Trainer:
             warm_start=trained.warm_start,
             calibration=trained.calibration,
             cross_validation=trained.cross_validation,
+            regularization=trained.regularization,
             head_module=spec.head_module or None,
             features=pictures.feature_uris,
             work=pictures.work,

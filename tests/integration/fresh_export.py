@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY
 from pipeline.npz import read_npz
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import head_of
 from pipeline.tflite.manifest import read_manifest
 from pipeline.tflite.novelty import read_novelty
 from pipeline.trainer.process import prepare_process
@@ -26,7 +26,7 @@ def export_again(model: Path, weights: Path, output: Path) -> None:
     export_model(
         output,
         build_network=partial(build_mapped_network, backbone, read_weights(weights, backbone)),
-        head=Head(**read_npz(model / HEAD)),
+        head=head_of(read_npz(model / HEAD)),
         spec=manifest.spec,
         classes=json.loads((model / LABELS).read_text()),
         reject_below=manifest.reject_below,

@@ -15,10 +15,11 @@ from pipeline.artifacts.training import HeadParameters
 from pipeline.errors import ConfigError, WeightsMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
+from pipeline.tflite.head import LogisticHead
 from pipeline.trainer.custom_head import KerasHead, build_custom_head, train_custom_head
 from pipeline.trainer.export import check_export, export_model
 from pipeline.trainer.head import initial_head
-from pipeline.trainer.signatures import apply_head, class_activation
+from pipeline.trainer.head_graph import apply_head, class_activation
 
 WIDTH, CLASSES = 6, 3
 HEAD = """
@@ -72,15 +73,40 @@ def test_the_same_seed_gives_the_same_head(storage: Storage) -> None:
     assert np.array_equal(first, second)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's, when it saves
-def test_the_saved_model_answers_as_the_head_and_has_no_variable(storage: Storage, tmp_path: Path) -> None:
-    head, _ = train(storage, stage(storage))
-
+def tiny_network() -> Any:
     def backbone(pixels: Any) -> Any:
         feature_map = tf.repeat(tf.cast(pixels, tf.float32) / 64, WIDTH // 3, -1)
         return tf.reduce_mean(feature_map, (1, 2)), feature_map
 
-    network = tf.function(backbone, input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.uint8)])
+    return tf.function(backbone, input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.uint8)])
+
+
+def test_logistic_regression_is_exported_with_the_scaling_of_its_features(tmp_path: Path) -> None:
+    random, network = np.random.default_rng(0), tiny_network()
+    head = LogisticHead(
+        output_kernel=random.normal(0, 5, (WIDTH, CLASSES)).astype(np.float32),
+        output_bias=random.normal(size=CLASSES).astype(np.float32),
+    )
+    export_model(
+        tmp_path / "model", build_network=lambda _: network, head=head, spec=SPEC, classes=["a", "b", "c"]
+    )
+    pixels = random.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    pixels[2] = 0  # features of zeros have no direction
+    pooled, feature_map = (each.numpy() for each in network(pixels))
+    check_export(tmp_path / "model", pixels, head.predict(pooled))
+    encoded = tf.stack([tf.io.encode_png(picture) for picture in pixels])
+    answer = tf.saved_model.load(str(tmp_path / "model")).signatures["explained"](
+        key=tf.constant(["1", "2", "3"]), inputs=encoded
+    )
+    outputs, activation = head.explain(pooled, feature_map)
+    assert np.allclose(answer["outputs"].numpy(), outputs, atol=1e-5)
+    assert np.allclose(answer["activation"].numpy(), activation, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's, when it saves
+def test_the_saved_model_answers_as_the_head_and_has_no_variable(storage: Storage, tmp_path: Path) -> None:
+    head, _ = train(storage, stage(storage))
+    network = tiny_network()
     export_model(
         tmp_path / "model", build_network=lambda _: network, head=head, spec=SPEC, classes=["a", "b", "c"]
     )

@@ -124,7 +124,7 @@ def training(job: Job) -> TrainingRecord:
 class TestOptions:
     def test_altered_copies_are_forwarded_once_and_counted(self, training: TrainingRecord) -> None:
         assert training.work == FeatureWork(forwarded=16, cached=16)
-        assert training.validation == ValidationSplit(training=24, validation=4)
+        assert training.validation == ValidationSplit(training=24, validation=4, final_training=32)
 
     def test_the_best_epoch_is_kept_and_training_stops_after_it(self, training: TrainingRecord) -> None:
         losses = training.history["val_loss"]

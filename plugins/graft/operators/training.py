@@ -12,11 +12,13 @@ from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
 from pipeline.config import Classifier
+from pipeline.errors import ConfigError
 from pipeline.ml_v1 import RUNTIME_VERSION
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.artifacts.model_record import Lineage
     from pipeline.ml_engine.resources import Job
 
 TRAINER_MODULE = "pipeline.trainer.task"
@@ -94,6 +96,9 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         if lineage is None or lineage.training.weights_uri != weights_uri:
             self.log.warning("version %s has not this run's backbone, so the head begins anew", champion)
             return ""
+        if not _has_dense_head(lineage):
+            self.log.warning("version %s has a head of another type, so the head begins anew", champion)
+            return ""
         return model.uri
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> TrainResult:
@@ -115,3 +120,12 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             head_uri=record.head_module,
             runtime_version=training_input["runtimeVersion"],
         )
+
+
+def _has_dense_head(lineage: Lineage) -> bool:
+    if lineage.training.head_uri:
+        return False
+    try:
+        return Classifier.from_dict(lineage.classifier).model.head.kind == "dense"
+    except ConfigError:  # an older release's, which had no other head without a file
+        return True

@@ -35,6 +35,43 @@ def test_a_head_of_ones_own_excludes_a_warm_start() -> None:
         Classifier.from_dict({**YAML, "model": {"head": head, "warm_start": True}})
 
 
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        ({}, "dense"),
+        ({"type": "dense", "units": 3}, "dense"),
+        ({"type": "logistic"}, "logistic"),
+        ({"module": "a.py"}, "module"),
+        ({"type": "module", "module": "a.py"}, "module"),
+    ],
+)
+def test_the_kind_of_head_is_its_type_or_that_of_its_file(head: dict[str, object], kind: str) -> None:
+    assert Classifier.from_dict({**YAML, "model": {"head": head}}).model.head.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"head": {"type": "module"}}, "`type: module` needs `module`"),
+        ({"head": {"type": "dense", "module": "a.py"}}, "a head that is not `type: dense`"),
+        ({"head": {"type": "logistic", "module": "a.py"}}, "a head that is not `type: logistic`"),
+        ({"head": {"type": "linear"}}, r"model\.head\.type"),
+        ({"head": {"type": "logistic"}, "warm_start": True}, "`warm_start` begins from a dense head"),
+    ],
+)
+def test_a_head_that_contradicts_itself_is_an_error(model: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Classifier.from_dict({**YAML, "model": model})
+
+
+def test_a_run_may_choose_the_type_of_the_head_and_its_file() -> None:
+    plain = Classifier.from_dict(YAML)
+    assert with_params(plain, {"head.type": "logistic"}).model.head.kind == "logistic"
+    custom = with_params(plain, {"head.module": "a.py"})
+    assert custom.model.head.kind == "module"
+    assert with_params(custom, {"head.module": "", "head.type": "logistic"}).model.head.kind == "logistic"
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_threshold_is_a_probability(value: float) -> None:
     with pytest.raises(ConfigError, match=r"serving.reject_below"):

@@ -16,6 +16,7 @@ from pipeline.artifacts.history import read_history
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
 from pipeline.artifacts.workspace import Workspace
+from pipeline.config import Classifier
 from pipeline.errors import ConfigError, JobFailed, PlatformUnavailable, StorageError
 from pipeline.storage import Storage
 from tests.fakes.dataset import row, write_rows
@@ -477,6 +478,19 @@ class TestWarmStart:
         world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
         args = self.submit(world, run_step)
         assert args[args.index("--warm-start") + 1] == "gs://graft/old"
+
+    @pytest.mark.parametrize(
+        ("head", "head_uri"), [({"type": "logistic"}, None), ({"module": "h.py"}, "gs://graft/heads/h.py")]
+    )
+    def test_begins_anew_where_the_champion_has_a_head_of_another_type(
+        self, world: World, run_step: Callable[..., Any], head: dict[str, str], head_uri: str | None
+    ) -> None:
+        champion = Classifier.from_dict({**YAML, "model": {"head": head}})
+        made_of = lineage(classifier=champion, weights_uri="gs://graft/weights/w", head_uri=head_uri)
+        made_of.write(world.storage, "gs://graft/old/graft/lineage.json")
+        world.engine.ensure_model("m")
+        world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
+        assert "--warm-start" not in self.submit(world, run_step)
 
     def test_begins_anew_without_a_champion(self, world: World, run_step: Callable[..., Any]) -> None:
         assert "--warm-start" not in self.submit(world, run_step)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.engine.serving.trunk.head_file import HeadSource, unpack_members
 from pipeline.errors import LostHead
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import head_of
 from pipeline.tflite.network import ClassifierHead
 from pipeline.tflite.novelty import Novelty
 from pipeline.tflite.parts import LABELS_MEMBER, THRESHOLDS_MEMBER
@@ -114,7 +114,7 @@ def map_head(source: HeadSource) -> ClassifierHead:
     layers = {name.removeprefix("head/"): each for name, each in arrays.items() if name.startswith("head/")}
     novelty = {each: arrays[f"novelty/{each}"] for each in NOVELTY_ARRAYS if f"novelty/{each}" in arrays}
     return ClassifierHead(
-        Head(**layers),
+        head_of(layers),
         json.loads(bytes(members[LABELS_MEMBER])),
         novelty=Novelty(**novelty) if novelty else None,
         **thresholds,

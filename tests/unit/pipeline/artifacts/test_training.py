@@ -10,6 +10,7 @@ from pipeline.artifacts.training import (
     AugmentationRecord,
     Calibration,
     CrossValidation,
+    Regularization,
     TFLiteParity,
     TrainingRecord,
     TrainingSpec,
@@ -50,10 +51,19 @@ class TestSpec:
 
     def test_the_names_of_the_arguments_are_the_published_ones(self) -> None:
         spec = replace(SPEC, head_module="h", warm_start="m", job_dir="j")
-        flags = "pack-index weights backbone workspace units head-module epochs batch-size learning-rate seed"
-        flags += " validation-fraction patience class-weights calibration views views-seed warm-start"
-        flags += " reject-below reject-unlike job-dir"
+        flags = "pack-index weights backbone workspace head-type units head-module epochs batch-size seed"
+        flags += " learning-rate validation-fraction patience class-weights calibration views views-seed"
+        flags += " warm-start reject-below reject-unlike job-dir"
         assert sorted(spec.to_args()[::2]) == sorted(f"--{flag}" for flag in flags.split())
+
+    def test_the_parameters_of_logistic_regression_are_those_that_it_has(self) -> None:
+        assert set(replace(SPEC, head_type="logistic").head_parameters()) == {
+            "head_type",
+            "seed",
+            "class_weights",
+            "calibration",
+        }
+        assert {"units", "epochs"} < set(SPEC.head_parameters())
 
     def test_what_is_empty_is_no_argument(self) -> None:
         assert not {"--head-module", "--warm-start", "--job-dir"} & set(SPEC.to_args())
@@ -77,7 +87,7 @@ class TestSpec:
     def test_it_takes_over_every_setting_of_the_classifier(self) -> None:
         model = {
             "backbone": "inception_v3",
-            "head": {"units": 9},
+            "head": {"type": "logistic", "units": 9},
             "epochs": 11,
             "batch_size": 12,
             "learning_rate": 0.13,
@@ -102,6 +112,7 @@ class TestSpec:
             weights="gs://w",
             workspace="gs://graft",
             backbone="inception_v3",
+            head_type="logistic",
             units=9,
             epochs=11,
             batch_size=12,
@@ -123,13 +134,14 @@ class TestSpec:
 
 class TestRecord:
     FULL = training_record(
-        validation=ValidationSplit(training=3, validation=1),
+        validation=ValidationSplit(training=3, validation=1, final_training=4),
         augmentation=AugmentationRecord(views=2, seed=5),
         warm_start=WarmStart(model_uri="gs://graft/jobs/1/model", classes=("ant",)),
         calibration=Calibration(temperature=2.0, pictures=4, log_loss_before=0.5, log_loss_after=0.25),
         cross_validation=CrossValidation(
             folds=5, pictures=4, accuracy=0.75, spread=0.1, log_loss=0.5, units=128
         ),
+        regularization=Regularization(c=10.0, tried=(3.0, 10.0), log_losses=(0.5, 0.25)),
         features=("gs://graft/features/w/p/s.npz",),
         tflite=TFLiteParity(pictures=3, largest_difference=1e-6),
     )
@@ -140,10 +152,17 @@ class TestRecord:
         record.write(job)
         assert TrainingRecord.read(job) == record
 
+    def test_an_older_split_trained_its_head_without_the_pictures_that_validated(self) -> None:
+        value = json.loads(json.dumps(self.FULL.to_dict()))
+        del value["validation"]["final_training"], value["regularization"]
+        read = TrainingRecord.from_dict(value)
+        assert read.validation == ValidationSplit(training=3, validation=1, final_training=3)
+        assert read.regularization is None
+
     def test_its_keys_are_the_published_ones(self) -> None:
         keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
-        keys += " calibration cross_validation features work light package classes parameters seconds"
-        keys += " cpu_seconds tensorflow format"
+        keys += " calibration cross_validation regularization features work light package classes"
+        keys += " parameters seconds cpu_seconds tensorflow format"
         assert set(self.FULL.to_dict()) == set(keys.split())
 
     def test_a_record_of_before_there_were_formats_is_read(self) -> None:

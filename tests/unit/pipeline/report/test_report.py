@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.artifacts.evaluation import Comparison, Difference
 from pipeline.artifacts.gate import Override, Rule, Verdict
+from pipeline.artifacts.training import Regularization
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
 from tests.fakes.report import CLASSES, CLASSIFIER, DECISION, EVALUATION, TRAINING, WORKSPACE, ReportWorld
@@ -161,6 +162,16 @@ class TestContent:
         section = html.split('id="calibration"')[1].split("</section>")[0]
         assert "as sure as right" in section
         assert "without the temperature" not in section
+
+    def test_logistic_regression_has_a_strength_and_no_epochs(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        chosen = Regularization(c=300.0, tried=(3.0, 300.0), log_losses=(0.5, 0.25))
+        training_record(
+            classes=tuple(CLASSES), history={}, epochs_run=0, best_epoch=0, regularization=chosen
+        ).write(world.workspace.job("train_1"))
+        text = Page(report_of(world).split('id="training"')[1].split("</section>")[0]).text
+        assert "regularization: C = 300, chosen from 3 to 300 by cross-validation" in text
+        assert "epoch" not in text
 
     def test_a_refusal_shows_every_reason_and_rule(self, tmp_path: Path) -> None:
         rule = Rule(key="change.loss.max_drop", verdict=Verdict.FAILED, text="", value=0.4, limit=0.1)

@@ -17,7 +17,7 @@ from pipeline.engine.serving.trunk.trunks import trunk_name, write_trunk
 from pipeline.errors import LostHead
 from pipeline.npz import write_npz
 from pipeline.pixels.spec import PixelSpec
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import Head, LogisticHead
 from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files, read_manifest
 from pipeline.tflite.network import read_classifier_head
 from pipeline.tflite.novelty import DIRECTIONS, STEPS, Novelty
@@ -26,7 +26,7 @@ from tests.fakes.pictures import encode
 WIDTH, UNITS = 7, 5
 
 
-def write_model(directory, seed: int, *, has_novelty: bool = True) -> TFLiteManifest:
+def write_model(directory, seed: int, *, has_novelty: bool = True, hidden: bool = True) -> TFLiteManifest:
     rng = np.random.default_rng(seed)
     (directory / "graft").mkdir(parents=True)
     for name in ("saved_model.pb", TFLITE_NETWORK):
@@ -38,6 +38,9 @@ def write_model(directory, seed: int, *, has_novelty: bool = True) -> TFLiteMani
         output_kernel=rng.normal(size=(UNITS, 3)).astype(np.float32),
         output_bias=rng.normal(size=3).astype(np.float32),
     )
+    if not hidden:
+        kernel = rng.normal(size=(WIDTH, 3)).astype(np.float32)
+        head = LogisticHead(output_kernel=kernel, output_bias=head.output_bias)
     (directory / HEAD).write_bytes(write_npz(head.arrays()))
     if has_novelty:
         directions = rng.integers(0, 256, (DIRECTIONS, WIDTH)).astype(np.uint8)
@@ -56,9 +59,10 @@ def write_model(directory, seed: int, *, has_novelty: bool = True) -> TFLiteMani
     return manifest
 
 
+@pytest.mark.parametrize("hidden", [True, False], ids=["dense", "logistic"])
 @pytest.mark.parametrize("has_novelty", [True, False])
-def test_a_mapped_head_answers_as_the_model_directory_does(tmp_path, has_novelty):
-    manifest = write_model(tmp_path / "model", 1, has_novelty=has_novelty)
+def test_a_mapped_head_answers_as_the_model_directory_does(tmp_path, has_novelty, hidden):
+    manifest = write_model(tmp_path / "model", 1, has_novelty=has_novelty, hidden=hidden)
     mapped = map_head(write_head(tmp_path / "model", manifest, tmp_path / "heads"))
     read = read_classifier_head(tmp_path / "model", manifest)
     pooled = np.random.default_rng(2).random((9, WIDTH)).astype(np.float32)

@@ -1,0 +1,132 @@
+"""Trains a job's head: dense, logistic regression, or what a file of the user's builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from pipeline.artifacts.folders import ModelDirectory
+from pipeline.artifacts.training import (
+    Calibration,
+    CrossValidation,
+    HeadParameters,
+    History,
+    Regularization,
+    TrainingSpec,
+    WarmStart,
+)
+from pipeline.backbones.table import find_backbone
+from pipeline.storage import Storage
+from pipeline.tflite.head import Head, TrainedHead
+from pipeline.trainer.calibration import calibrate
+from pipeline.trainer.cross_validation import cross_validate
+from pipeline.trainer.head import Pictures, best_epoch, train_head
+from pipeline.trainer.logistic import fit_logistic
+from pipeline.trainer.pictures import TrainingPictures
+from pipeline.trainer.warm_start import read_start
+
+if TYPE_CHECKING:
+    from pipeline.trainer.custom_head import KerasHead
+
+HeadT = TypeVar("HeadT")
+Train: TypeAlias = "Callable[[Pictures, HeadParameters, Pictures | None], tuple[HeadT, History]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedHead:
+    """A trained head, and what `TrainingRecord` says of it under the same names."""
+
+    head: TrainedHead | KerasHead
+    history: History = field(default_factory=dict)
+    warm_start: WarmStart | None = None
+    calibration: Calibration | None = None
+    cross_validation: CrossValidation | None = None
+    regularization: Regularization | None = None
+
+
+def fit_head(
+    spec: TrainingSpec, storage: Storage, classes: Sequence[str], pictures: TrainingPictures
+) -> FittedHead:
+    """Train the head that a job is told to.
+
+    Raises:
+        TrainingDiverged: if the loss is no longer a number.
+        LabelMapMismatch: if the head to begin from has another shape.
+        EmptyDataset: if a class of a logistic head has no picture.
+    """
+    if spec.head_module:
+        return _fit_custom(spec, storage, pictures, len(classes))
+    if spec.head_type == "logistic":
+        fit = fit_logistic(pictures.pool, spec, len(classes))
+        return FittedHead(
+            head=fit.head,
+            calibration=fit.calibration,
+            cross_validation=fit.cross_validation,
+            regularization=fit.regularization,
+        )
+    return _fit_dense(spec, storage, classes, pictures)
+
+
+def train_to_best(
+    train: Train[HeadT], pictures: TrainingPictures, parameters: HeadParameters
+) -> tuple[HeadT, History]:
+    """Train a head; where pictures were drawn to validate, let them choose the epoch and then train too.
+
+    Returns:
+        The head, and the history of the training that chose its epoch.
+    """
+    head, history = train(pictures.training, parameters, pictures.validation)
+    if pictures.drawn is not None:
+        head, _ = train(pictures.everything, replace(parameters, epochs=best_epoch(history)), None)
+    return head, history
+
+
+def _fit_dense(
+    spec: TrainingSpec, storage: Storage, classes: Sequence[str], pictures: TrainingPictures
+) -> FittedHead:
+    start, warm_start = _read_start(spec, storage, classes) if spec.warm_start else (None, None)
+
+    def train(
+        trains: Pictures, parameters: HeadParameters, validation: Pictures | None
+    ) -> tuple[Head, History]:
+        begin = start.copy() if start else None
+        return train_head(*trains, len(classes), parameters, validation=validation, start=begin)
+
+    head, history = train_to_best(train, pictures, spec)
+    epochs, calibration = best_epoch(history), None
+    if spec.calibration == "temperature":
+        head, calibration = calibrate(head, pictures.pool, spec, epochs=epochs)
+    return FittedHead(
+        head=head,
+        history=history,
+        warm_start=warm_start,
+        calibration=calibration,
+        cross_validation=cross_validate(pictures.pool, spec, num_classes=len(classes), epochs=epochs),
+    )
+
+
+def _fit_custom(
+    spec: TrainingSpec, storage: Storage, pictures: TrainingPictures, num_classes: int
+) -> FittedHead:
+    from pipeline.trainer.custom_head import train_custom_head  # imports Keras
+
+    def train(
+        trains: Pictures, parameters: HeadParameters, validation: Pictures | None
+    ) -> tuple[KerasHead, History]:
+        return train_custom_head(
+            spec.head_module, storage, *trains, num_classes, parameters, validation=validation
+        )
+
+    head, history = train_to_best(train, pictures, spec)
+    return FittedHead(head=head, history=history)
+
+
+def _read_start(spec: TrainingSpec, storage: Storage, classes: Sequence[str]) -> tuple[Head, WarmStart]:
+    return read_start(
+        ModelDirectory(storage, spec.warm_start),
+        classes,
+        feature_width=find_backbone(spec.backbone).feature_width,
+        units=spec.units,
+        seed=spec.seed,
+    )

@@ -1,0 +1,61 @@
+"""Each kind of model through the DAG: served answers are those of the job, online and in batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.artifacts.folders import JobDirectory
+from pipeline.artifacts.model_files import HEAD, TFLITE_NETWORK
+from pipeline.artifacts.training import TrainingRecord
+from pipeline.backbones.table import find_backbone
+from pipeline.npz import read_npz
+from pipeline.pixels.host import decode_picture, resize_picture
+from pipeline.tflite.head import head_of
+from pipeline.tflite.network import TFLiteNetwork
+from tests.e2e.conftest import ClassifierDag, Stack
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+KINDS: dict[str, dict[str, Any]] = {
+    "logistic": {"head": {"type": "logistic"}},
+}
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """Write six pictures of noise of several grains."""
+    paths = []
+    for number in range(6):
+        random = np.random.default_rng(number)
+        small = random.integers(0, 256, (8 * (number + 1), 60, 3), np.uint8)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(small).resize((90, 120), Image.Resampling.BILINEAR).save(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
+    stack: Stack, tmp_path: Path, kind: str
+) -> None:
+    model = KINDS[kind]
+    source = {"type": "sample", "classes": ["brick", "grass", "gravel"]}
+    name = f"kind_{kind}"
+    ClassifierDag(stack, {"name": name, "dataset": {"source": source}, "model": model})
+    result = stack.graft_json("run", name)  # its smoke test compares online answers with those in batch
+    assert (result["state"], result["evaluation"]["accuracy"] > 0.9) == ("success", True), result
+    lineage = stack.graft_json("lineage", name)
+    job, served_model = f"gs://graft/jobs/{lineage['training']['job']}", lineage["model_uri"]
+    record = TrainingRecord.read(JobDirectory(stack.storage, job))
+    assert (record.regularization is not None) == (record.parameters["head_type"] == "logistic")
+    files = write_pictures(tmp_path)
+    answered = stack.graft_json("predict", name, *map(str, files))
+    spec = find_backbone(model.get("backbone", "efficientnet_lite0")).spec
+    pixels = np.stack([resize_picture(decode_picture(file.read_bytes()), spec) for file in files])
+    network = TFLiteNetwork(stack.storage.local_path(f"{served_model}/{TFLITE_NETWORK}"))
+    head = head_of(read_npz(stack.storage.local_path(f"{served_model}/{HEAD}")))
+    served = np.array([row["outputs"] for row in answered])
+    assert np.ptp(served, 0).max() > 0.05, "the pictures must not all look the same to the model"
+    np.testing.assert_allclose(served, head.predict(network.pool(pixels)), atol=1e-3)
