@@ -41,15 +41,16 @@ def server(tmp_path_factory, request):
         site.parts.export(EXPORT)
         yield Server(site.projects, "projects/p", site.parts.storage)
         return
-    engine = EngineProcess(tmp_path_factory.mktemp("home"))
-    export = engine.home / "buckets" / "graft" / "exports" / "model"
-    subprocess.run([sys.executable, "-c", BUILD, str(export)], check=True, capture_output=True, timeout=180)
-    engine.start()
-    options = {"api_endpoint": engine.url}
-    api = discovery.build("ml", "v1", http=CheckedHttp(), client_options=options, static_discovery=True)
-    yield Server(api.projects(), "projects/local", engine.storage)
-    api.close()
-    engine.close()
+    with EngineProcess(tmp_path_factory.mktemp("home")) as engine:
+        export = engine.home / "buckets" / "graft" / "exports" / "model"
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(export)], check=True, capture_output=True, timeout=180
+        )
+        engine.start()
+        options = {"api_endpoint": engine.url}
+        api = discovery.build("ml", "v1", http=CheckedHttp(), client_options=options, static_discovery=True)
+        yield Server(api.projects(), "projects/local", engine.storage)
+        api.close()
 
 
 @pytest.fixture

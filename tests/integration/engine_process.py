@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 from googleapiclient import discovery
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 class EngineProcess:
-    """Starts, kills and restarts an engine on one home and one port."""
+    """Starts, kills and restarts an engine on one home and one port; a `with` block ends it in any case."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
@@ -47,6 +47,12 @@ class EngineProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._services: dict[str, Any] = {}
         self.storage = Storage({"graft": home / "buckets" / "graft"})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def pid(self) -> int:
@@ -91,9 +97,14 @@ class EngineProcess:
         return code
 
     def close(self) -> None:
-        if self.process is not None:
-            self.end()
-        stop_all_jobs(self.home, grace_seconds=0)
+        try:
+            if self.process is not None:
+                self.end()
+        finally:
+            if self.process is not None:  # it did not end in time
+                self.process.kill()
+                self.process.wait()
+            stop_all_jobs(self.home, grace_seconds=0)
 
     def client(self, token: str = "any") -> Any:
         if token not in self._services:

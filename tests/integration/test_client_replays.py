@@ -68,16 +68,17 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    engine = EngineProcess(tmp_path_factory.mktemp("home"))
-    export = engine.home / "buckets" / "graft" / "exports" / "model"
-    subprocess.run([sys.executable, "-c", BUILD, str(export)], check=True, capture_output=True, timeout=180)
-    engine.start()
-    site = Site(engine)
-    engine.client().models().create(parent="projects/local", body={"name": "rows"}).execute()
-    assert engine.deploy("rows", "v1", EXPORT)["response"]["state"] == "READY"
-    yield site
-    site.api.close()
-    engine.close()
+    with EngineProcess(tmp_path_factory.mktemp("home")) as engine:
+        export = engine.home / "buckets" / "graft" / "exports" / "model"
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(export)], check=True, capture_output=True, timeout=180
+        )
+        engine.start()
+        site = Site(engine)
+        engine.client().models().create(parent="projects/local", body={"name": "rows"}).execute()
+        assert engine.deploy("rows", "v1", EXPORT)["response"]["state"] == "READY"
+        yield site
+        site.api.close()
 
 
 class TestAirflow:

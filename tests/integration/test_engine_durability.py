@@ -30,12 +30,11 @@ def engine(tmp_path: Path):
     command = [sys.executable, str(TINY_MODELS), str(exports)]
     subprocess.run(command, check=True, capture_output=True, timeout=240)
     settings = {"training_slots": 2, "cancel_grace_seconds": 1, "job_creations_per_minute": 10_000}
-    engine = EngineProcess(tmp_path, **settings)
-    engine.storage.write_bytes(WHEEL, wheel("soak", {"soak/__init__.py": "", "soak/task.py": PROGRAM}))
-    line = str(DurableClient.request()["instances"][0]).replace("'", '"')
-    engine.storage.write_bytes("gs://graft/lines.jsonl", f"{line}\n".encode() * LINES)
-    yield engine
-    engine.close()
+    with EngineProcess(tmp_path, **settings) as engine:
+        engine.storage.write_bytes(WHEEL, wheel("soak", {"soak/__init__.py": "", "soak/task.py": PROGRAM}))
+        line = str(DurableClient.request()["instances"][0]).replace("'", '"')
+        engine.storage.write_bytes("gs://graft/lines.jsonl", f"{line}\n".encode() * LINES)
+        yield engine
 
 
 def kill_at_random(engine: EngineProcess, chance: random.Random, number: int) -> None:

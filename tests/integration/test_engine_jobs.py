@@ -15,10 +15,9 @@ from tests.integration.engine_process import EngineProcess
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = EngineProcess(tmp_path)
-    engine.start()
-    yield engine
-    engine.close()
+    with EngineProcess(tmp_path) as engine:
+        engine.start()
+        yield engine
 
 
 def processes(engine: EngineProcess, job_id: str) -> int:

@@ -42,10 +42,9 @@ def engine(tmp_path: Path):
         data = wheel(name, {f"{name}.py": "import graft_deep" if requires else ""}, requires=requires)
         (project / file).write_bytes(data)
         (project / "index.html").write_text(f'<a href="{file}">{file}</a>')
-    engine = EngineProcess(tmp_path, package_index=(tmp_path / "simple").as_uri(), training_slots=2)
-    engine.start()
-    yield engine
-    engine.close()
+    with EngineProcess(tmp_path, package_index=(tmp_path / "simple").as_uri(), training_slots=2) as engine:
+        engine.start()
+        yield engine
 
 
 def submit(engine: EngineProcess, job_id: str, uris: list[str], module: str, **more) -> None:

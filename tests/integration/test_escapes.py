@@ -253,17 +253,14 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip("needs Landlock of Linux 6.12")
     home = tmp_path_factory.mktemp("h")
     furnish(home)
-    engine = EngineProcess(home, sandbox=request.param, training_slots=2)
-    engine.start()
-    try:
+    with EngineProcess(home, sandbox=request.param, training_slots=2) as engine:
+        engine.start()
         with socket.socket(socket.AF_UNIX) as path, socket.socket(socket.AF_UNIX) as abstract:
             path.bind(str(home / "socket"))
             abstract.bind(f"\0graft-{engine.port}")
             for listener in (path, abstract):
                 listener.listen()
             yield World(engine=engine, results=run_attempts(engine))
-    finally:
-        engine.close()
 
 
 def run_attempts(engine: EngineProcess) -> dict[str, dict[str, str]]:

@@ -48,11 +48,10 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def engine(tmp_path: Path, exports: Path) -> Iterator[EngineProcess]:
-    engine = EngineProcess(tmp_path)
-    engine.storage.upload_tree(exports, "gs://graft/exports")
-    engine.start()
-    yield engine
-    engine.close()
+    with EngineProcess(tmp_path) as engine:
+        engine.storage.upload_tree(exports, "gs://graft/exports")
+        engine.start()
+        yield engine
 
 
 def digests(home: Path) -> dict[str, str]:

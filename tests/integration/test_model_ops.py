@@ -235,21 +235,17 @@ def test_every_refused_operation_exists() -> None:
 
 
 class TestEngine:
-    def deploy(self, home: Path, exports: Path, name: str, **settings: str) -> tuple[EngineProcess, dict]:
-        engine = EngineProcess(home, **settings)
+    def deploy(self, engine: EngineProcess, exports: Path, name: str) -> dict[str, Any]:
         engine.storage.upload_tree(exports / name, f"gs://graft/exports/{name}")
         engine.start()
         engine.client().models().create(parent="projects/local", body={"name": "m"}).execute()
-        return engine, engine.deploy("m", "v1", f"gs://graft/exports/{name}")
+        return engine.deploy("m", "v1", f"gs://graft/exports/{name}")
 
     def test_the_version_fails_with_signature_operation_and_setting(
         self, tmp_path: Path, exports: Path
     ) -> None:
-        engine, answer = self.deploy(tmp_path, exports, "read")
-        try:
-            message = answer["error"]["message"]
-        finally:
-            engine.close()
+        with EngineProcess(tmp_path) as engine:
+            message = self.deploy(engine, exports, "read")["error"]["message"]
         assert "signature serving_default reaches the operation ReadFile" in message
         assert "GRAFT_ENGINE_ALLOW_MODEL_OPS" in message
 
@@ -257,14 +253,10 @@ class TestEngine:
         self, tmp_path: Path, exports: Path
     ) -> None:
         (tmp_path / "secrets.json").write_text("secret")
-        engine, answer = self.deploy(tmp_path, exports, "read", allow_model_ops="WriteFile,ReadFile")
-        try:
-            assert answer["response"]["state"] == "READY"
-            versions = engine.client()
+        with EngineProcess(tmp_path, allow_model_ops="WriteFile,ReadFile") as engine:
+            assert self.deploy(engine, exports, "read")["response"]["state"] == "READY"
             body = {"instances": [str(tmp_path / "secrets.json")]}
-            reply = versions.predict(name="projects/local/models/m", body=body).execute()
-        finally:
-            engine.close()
+            reply = engine.client().predict(name="projects/local/models/m", body=body).execute()
         if Sandbox.detect("auto").is_active:
             assert "Permission denied" in reply["error"]
         else:

@@ -65,11 +65,13 @@ def engine(parts: FakeParts) -> Iterator[RestMLEngine]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    wait_for(lambda: server.started)
-    with closing(RestMLEngine(f"http://127.0.0.1:{config.port}", "p", "any")) as engine:
-        yield engine
-    server.should_exit = True
-    thread.join(20)
+    try:
+        wait_for(lambda: server.started)
+        with closing(RestMLEngine(f"http://127.0.0.1:{config.port}", "p", "any")) as engine:
+            yield engine
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 def test_of_runs_compared_with_one_champion_exactly_one_is_promoted(

@@ -34,18 +34,17 @@ SOAK_REQUESTS = 100_000 if os.environ.get("GRAFT_SOAK") else 0
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     home = tmp_path_factory.mktemp("home")
-    engine = EngineProcess(home)
-    storage, arguments = make_bucket(home / "buckets" / "graft", *tiny_pictures())
-    run_job(storage, arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9")
-    for name in storage.list_uris(f"{MODELS}/"):
-        if not name.endswith(TFLITE_MANIFEST):
-            storage.write_bytes(name.replace("jobs/1", "jobs/saved_model"), storage.read_bytes(name))
-    engine.start()
-    for name, uri in ((TFLITE, MODELS), (SAVED_MODEL, "gs://graft/jobs/saved_model/model")):
-        create_model(engine, name)
-        assert engine.deploy(name, "v1", uri)["response"]["state"] == "READY"
-    yield engine
-    engine.close()
+    with EngineProcess(home) as engine:
+        storage, arguments = make_bucket(home / "buckets" / "graft", *tiny_pictures())
+        run_job(storage, arguments, "--units", "32", "--epochs", "2", "--reject-below", "0.9")
+        for name in storage.list_uris(f"{MODELS}/"):
+            if not name.endswith(TFLITE_MANIFEST):
+                storage.write_bytes(name.replace("jobs/1", "jobs/saved_model"), storage.read_bytes(name))
+        engine.start()
+        for name, uri in ((TFLITE, MODELS), (SAVED_MODEL, "gs://graft/jobs/saved_model/model")):
+            create_model(engine, name)
+            assert engine.deploy(name, "v1", uri)["response"]["state"] == "READY"
+        yield engine
 
 
 def create_model(engine: EngineProcess, name: str) -> None:

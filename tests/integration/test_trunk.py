@@ -39,15 +39,14 @@ BODY = json.dumps(
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     home = tmp_path_factory.mktemp("home")
     network = convert_network(home / "network.tflite")
-    engine = EngineProcess(home)
-    for number in range(2 * NUM_MODELS):
-        write_model(home / "buckets" / "graft" / "exports" / str(number), network, number)
-    engine.start()
-    for number in range(NUM_MODELS):
-        engine.client().models().create(parent="projects/local", body={"name": name(number)}).execute()
-        deploy(engine, number, "v1", number)
-    yield engine
-    engine.close()
+    with EngineProcess(home) as engine:
+        for number in range(2 * NUM_MODELS):
+            write_model(home / "buckets" / "graft" / "exports" / str(number), network, number)
+        engine.start()
+        for number in range(NUM_MODELS):
+            engine.client().models().create(parent="projects/local", body={"name": name(number)}).execute()
+            deploy(engine, number, "v1", number)
+        yield engine
 
 
 def name(number: int) -> str:

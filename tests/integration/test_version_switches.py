@@ -26,13 +26,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def engine(tmp_path: Path, network: bytes) -> Iterator[EngineProcess]:
-    engine = EngineProcess(tmp_path)
-    for number in range(NUM_SWITCHES + 1):
-        write_model(tmp_path / "buckets" / "graft" / "exports" / str(number), network, number)
-    engine.start()
-    engine.client().models().create(parent="projects/local", body={"name": "m"}).execute()
-    yield engine
-    engine.close()
+    with EngineProcess(tmp_path) as engine:
+        for number in range(NUM_SWITCHES + 1):
+            write_model(tmp_path / "buckets" / "graft" / "exports" / str(number), network, number)
+        engine.start()
+        engine.client().models().create(parent="projects/local", body={"name": "m"}).execute()
+        yield engine
 
 
 def test_switches_fail_no_request_and_no_version_answers_out_of_its_time(engine: EngineProcess) -> None:
