@@ -216,6 +216,11 @@ class ModelDirectory(Folder):
         """The arrays of a dense head."""
         return self.file(model_files.HEAD)
 
+    @property
+    def tflite_manifest(self) -> str:
+        """The manifest of the TFLite export, with the pixels that the network is fed."""
+        return self.file(model_files.TFLITE_MANIFEST)
+
 
 class FeatureFolder(Folder):
     """`features/<weights>/<pixels>`: pooled features of one network on one pixel specification."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.connection import connect_engine, require_stack
+from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import ExitCode, JsonOption, complete_name, print_json, print_note
 from pipeline.cli.tables import PathText, WideOption, print_table
 from pipeline.errors import PlatformError
@@ -18,9 +18,11 @@ from pipeline.types import JsonDict, JsonValue
 
 if TYPE_CHECKING:
     from pipeline.ml_engine.protocol import MLEngine
+    from pipeline.pixels.spec import PixelSpec
 
 NO_LABEL = "(none of these)"
-MAX_REQUEST_BYTES = 6_000_000  # of pictures; base64 makes four bytes of three, and the engine takes 10 MB
+MAX_REQUEST_BYTES = 1_100_000  # of pictures, which are four bytes for three in base64: v1 takes 1.5 MB
+MAX_REQUEST_PICTURES = 256  # what is around a picture counts too
 REFUSED = (200, 400)  # v1 answers a bad instance with 200 and `{"error": ...}`
 FIRST_INSTANCE = "instance 0: "  # what v1 says before the reason, of a request with one picture
 
@@ -34,6 +36,9 @@ TargetArgument = Annotated[
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Ask every classifier that has a version.")]
 VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Tell which pictures were shrunk, and how.")]
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ def predict(
     ask_all: AllOption = False,
     version: VersionOption = None,
     wide: WideOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the served model, or all, what is on some pictures; exit 1 if no picture could be answered."""
@@ -90,7 +96,11 @@ def predict(
         raise typer.BadParameter("Missing argument 'FILE...'.")
     engine = connect_engine(require_stack())
     paths = list(dict.fromkeys(Path(file) for file in files))
-    ordered = ask_every_model(engine, paths) if ask_all else ask_model(engine, names[0], version, paths)
+    report = print_note if verbose else _ignore
+    if ask_all:
+        ordered = ask_every_model(engine, paths, report)
+    else:
+        ordered = ask_model(engine, names[0], version, paths, report)
     if as_json:
         print_json([each.to_dict() for each in ordered])
     else:
@@ -98,17 +108,39 @@ def predict(
     raise typer.Exit(ExitCode.OK if any(each.error is None for each in ordered) else ExitCode.ERROR)
 
 
-def ask_model(engine: MLEngine, name: str, version: str | None, paths: list[Path]) -> list[PicturePrediction]:
+def _ignore(_text: str) -> None:
+    """Tell nobody."""
+
+
+def ask_model(
+    engine: MLEngine, name: str, version: str | None, paths: list[Path], report: Report = _ignore
+) -> list[PicturePrediction]:
     """Return what one classifier answers for each file."""
     version = version or find_version(engine, name)
     pictures, unread = read_files(paths)
+    pictures = _fit(engine, {name: version}, pictures, report)
     answers = {each.file: each for each in predict_pictures(engine, name, pictures, version=version)}
     for file, reason in unread.items():
         answers[file] = PicturePrediction(file=file, version=version, error=reason)
     return [answers[str(path)] for path in paths]
 
 
-def ask_every_model(engine: MLEngine, paths: list[Path]) -> list[PicturePrediction]:
+def _fit(
+    engine: MLEngine, versions: Mapping[str, str], pictures: dict[str, bytes], report: Report
+) -> dict[str, bytes]:
+    """Return pictures that a request may hold, if all versions are fed the same pixels."""
+    from pipeline.deploy.payload import find_pixel_spec, fit_pictures
+
+    def find_spec() -> PixelSpec | None:
+        workspace = open_workspace()
+        specs = {find_pixel_spec(workspace, engine, name, version) for name, version in versions.items()}
+        sizes = {(spec.height, spec.width, spec.resize, spec.background) for spec in specs if spec}
+        return next(iter(specs)) if len(sizes) == 1 and None not in specs else None
+
+    return fit_pictures(pictures, find_spec, report)
+
+
+def ask_every_model(engine: MLEngine, paths: list[Path], report: Report = _ignore) -> list[PicturePrediction]:
     """Return what the default version of each classifier answers for each file.
 
     Raises:
@@ -120,6 +152,7 @@ def ask_every_model(engine: MLEngine, paths: list[Path]) -> list[PicturePredicti
     if not versions:
         raise PlatformError("No classifier has a version to ask. Make one with `graft run NAME`.")
     pictures, unread = read_files(paths)
+    pictures = _fit(engine, versions, pictures, report)
     answers: list[PicturePrediction] = []
     for path in map(str, paths):
         if path in unread:
@@ -262,7 +295,8 @@ def _batches(pictures: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
     batch: dict[str, bytes] = {}
     num_bytes = 0
     for file, data in pictures.items():
-        if batch and num_bytes + len(data) > MAX_REQUEST_BYTES:
+        is_full = num_bytes + len(data) > MAX_REQUEST_BYTES or len(batch) == MAX_REQUEST_PICTURES
+        if batch and is_full:
             yield batch
             batch, num_bytes = {}, 0
         batch[file] = data

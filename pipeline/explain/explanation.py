@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +17,7 @@ from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory, Model
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.payload import find_pixel_spec, fit_pictures
 from pipeline.deploy.version import find_lineage
 from pipeline.errors import ObjectNotFound, PlatformError, SourceNotFound
 from pipeline.explain.activation import ActivationMap
@@ -22,6 +25,8 @@ from pipeline.explain.features import TrainingPictures, read_taken_down, read_tr
 from pipeline.explain.neighbours import brightest_pictures, nearest_pictures, strongest_channels
 from pipeline.ml_engine.protocol import MLEngine, default_version
 from pipeline.types import Float32Features, JsonDict, JsonValue
+
+logger = logging.getLogger(__name__)
 
 NUM_CHANNELS = 5
 NUM_PICTURES = 3
@@ -161,7 +166,7 @@ def explain(
         PlatformError: if there is no such version, it cannot explain itself, or the picture is refused.
     """
     version = version or _find_default(engine, name)
-    answer, milliseconds = _ask(engine, name, version, file, data)
+    answer, milliseconds = _ask(workspace, engine, name, version, file, data)
     values = np.asarray(answer["features"], np.float32) / np.float32(255)
     lineage = find_lineage(workspace, engine, name, version)
     dataset, training = _read_training(workspace, lineage, read_training)
@@ -226,9 +231,13 @@ def _name_outputs(model: ModelDirectory, outputs: Sequence[float]) -> dict[str, 
     return dict(zip(map(str, labels), outputs, strict=True))
 
 
-def _ask(engine: MLEngine, name: str, version: str, file: str, data: bytes) -> tuple[JsonDict, float]:
+def _ask(
+    workspace: Workspace, engine: MLEngine, name: str, version: str, file: str, data: bytes
+) -> tuple[JsonDict, float]:
     """Return the engine's answer and how many milliseconds it took."""
-    instance: dict[str, JsonValue] = {"key": file, "inputs": {"b64": base64.b64encode(data).decode()}}
+    find_spec = partial(find_pixel_spec, workspace, engine, name, version)
+    picture = fit_pictures({file: data}, find_spec, logger.info)[file]
+    instance: dict[str, JsonValue] = {"key": file, "inputs": {"b64": base64.b64encode(picture).decode()}}
     began = time.perf_counter()
     try:
         [answer] = engine.predict(name, [instance], version=version, signature_name="explained")

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydantic.alias_generators import to_camel, to_snake
 
+from pipeline.backbones.table import find_backbone
 from pipeline.engine.api.routes.unimplemented import MISSING
 from pipeline.engine.serving.artifacts import RUNTIMES
 from pipeline.engine.serving.limits import TENSORFLOW, TFLITE
@@ -20,6 +25,7 @@ from pipeline.engine.v1.resources import (
     VersionBody,
     VersionPatch,
 )
+from pipeline.pixels.host import decode_resized
 from tests.contract.discovery import METHODS, SCHEMAS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "engine.md").read_text()
@@ -106,6 +112,25 @@ def test_every_format_of_a_version_is_documented() -> None:
     runtimes = {TENSORFLOW, TFLITE, *RUNTIMES.values()}
     assert [name for name in runtimes if f"| `{name}` |" not in section] == []
     assert [suffix for suffix in RUNTIMES if f"`*{suffix}`" not in section] == []
+
+
+def test_the_snippet_for_large_pictures_makes_the_pixels_of_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    levels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(levels).save(tmp_path / "photo.jpg", exif=exif)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(PAGE.split("### Large pictures")[1].split("```python\n")[1].split("```")[0], names)
+    sent = base64.b64decode(names["instance"]["inputs"]["b64"])
+    spec = find_backbone("efficientnet_lite0").spec
+    assert (names["HEIGHT"], names["WIDTH"]) == (spec.height, spec.width)
+    expected = decode_resized((tmp_path / "photo.jpg").read_bytes(), spec)
+    np.testing.assert_array_equal(decode_resized(sent, spec), expected)
+    other = find_backbone("inception_v3").spec
+    assert f"{other.width}, {other.height} of inception_v3" in PAGE
 
 
 def test_every_status_is_documented() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import io
 import json
 import math
 import os
@@ -15,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import psutil
 import pytest
 from hypothesis import HealthCheck
+from PIL import Image
 
 from pipeline.artifacts.model_files import TFLITE_MANIFEST, TFLITE_NETWORK
+from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.payload import MAX_PICTURE_BYTES, find_pixel_spec, fit_picture
+from pipeline.ml_engine.rest import RestMLEngine
 from pipeline.storage import Storage
 from tests.hostile_predictions import BODIES
 from tests.integration.engine_process import EngineProcess
@@ -101,6 +107,23 @@ class TestAnswers:
         tflite, saved_model = both(engine, instances=[{"inputs": b64(picture)} for picture in pictures()])
         assert len(tflite["predictions"]) == len(pictures())
         assert_close(tflite, saved_model, 1e-4)
+
+    def test_a_large_picture_that_a_client_shrinks_is_answered_as_it_is(self, engine: EngineProcess) -> None:
+        workspace = Workspace(engine.storage, "gs://graft")
+        with contextlib.closing(RestMLEngine(engine.url, "local", "t")) as rest:
+            spec = find_pixel_spec(workspace, rest, TFLITE, "v1")
+        assert spec is not None
+        levels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+        photo = Image.fromarray(levels).resize((1600, 1200), Image.Resampling.BICUBIC)
+        photo.save(large := io.BytesIO(), "PNG")
+        small = fit_picture(large.getvalue(), spec)
+        assert len(large.getvalue()) > MAX_PICTURE_BYTES > len(small)
+        as_it_is = both(
+            engine, instances=[{"key": "k", "inputs": b64(large.getvalue())}], signature_name="keyed"
+        )
+        shrunk = both(engine, instances=[{"key": "k", "inputs": b64(small)}], signature_name="keyed")
+        for one, other in zip(as_it_is, shrunk, strict=True):
+            assert_close(one, other, 1e-3)
 
     @pytest.mark.parametrize("signature", ["keyed", "explained"])
     def test_keys_labels_and_explanations_are_alike(self, engine: EngineProcess, signature: str) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from PIL import Image
 
 from pipeline.errors import ConfigError
+from pipeline.pixels.host import decode_picture, decode_resized
+from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
@@ -286,6 +292,36 @@ class TestModelsAndVersions:
         engine.answer = lambda version, instance: {"version": version, **instance}
         operator = make("OnlinePredict", model_name="m", instances=[{"x": 1}], version_name="v")
         assert operator.execute(make_context()) == [{"version": "v", "x": 1}]
+
+    def test_pictures_that_are_too_large_are_sent_at_the_size_of_the_network(
+        self,
+        engine: FakeMLEngine,
+        storage: Storage,
+        make: Callable[..., Any],
+        make_context: Callable[..., Any],
+    ) -> None:
+        spec = PixelSpec(height=200, width=300, offset=0.0, divisor=1.0)
+        storage.write_json("gs://graft/models/m/v/graft/light.json", {"spec": spec.to_dict()})
+        noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
+        Image.fromarray(noise).save(data := io.BytesIO(), "PNG")
+        text = base64.b64encode(data.getvalue()).decode()
+        requests: list[int] = []
+        predict = engine.predict
+
+        def count(model: str, instances: list[Any], **arguments: Any) -> list[Any]:
+            requests.append(len(json.dumps(instances)))
+            return predict(model, instances, **arguments)
+
+        engine.predict = count  # type: ignore[method-assign]
+        engine.answer = lambda version, instance: instance
+        instances = [{"key": str(number), "inputs": {"b64": text}} for number in range(8)]
+        operator = make("OnlinePredict", model_name="m", instances=instances, version_name="v")
+        answers = operator.execute(make_context())
+        assert [answer["key"] for answer in answers] == [str(number) for number in range(8)]
+        assert len(requests) == 2
+        assert max(requests) <= 1_572_864
+        sent = base64.b64decode(answers[0]["inputs"]["b64"])
+        np.testing.assert_array_equal(decode_picture(sent), decode_resized(data.getvalue(), spec))
 
 
 class TestEvaluateOps:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.cli import predict as module
 from pipeline.cli.predict import predict_pictures
 from pipeline.errors import PlatformError
+from pipeline.pixels.host import decode_picture, decode_resized
+from pipeline.pixels.spec import PixelSpec
 from tests.fakes.ml_engine import FakeMLEngine
 
 Graft = Callable[..., Any]
@@ -107,6 +111,35 @@ class TestCommand:
         lines = graft("predict", "tiles", str(tmp_path / "one.jpg"), "--wide").stdout.splitlines()
         assert lines[0].split() == ["file", "label", "score", "novelty", "version"]
         assert lines[1].split() == [str(tmp_path / "one.jpg"), "brick", "0.7500", "0.5000", "v_1"]
+
+    def test_a_picture_that_is_too_large_is_sent_at_the_size_of_the_network(
+        self, graft: Graft, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GRAFT_HOME", str(tmp_path))
+        spec = PixelSpec(height=5, width=4, offset=0.0, divisor=1.0)
+        manifest = tmp_path / "buckets/graft/models/tiles/v_2/graft/light.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text(json.dumps({"spec": spec.to_dict()}))
+        sent = []
+        engine.answer = lambda version, instance: (
+            sent.append(instance) or answer(version, {**instance, "inputs": {"b64": ""}})
+        )
+        large, small = tmp_path / "large.png", tmp_path / "small.jpg"
+        noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+        Image.fromarray(noise).save(large)
+        small.write_bytes(b"small")
+        outcome = graft("predict", "tiles", str(large), str(small), "--version", "v_2", "--verbose")
+        assert outcome.code == 0
+        assert outcome.stderr == (
+            f"{large}: 1.5 MB are more than a request of v1 holds; sent as 4 x 5 pixels, the network's own "
+            "size (0 kB).\n"
+        )
+        pictures = [base64.b64decode(instance["inputs"]["b64"]) for instance in sent]
+        assert pictures[1] == b"small"
+        np.testing.assert_array_equal(decode_picture(pictures[0]), decode_resized(large.read_bytes(), spec))
+        quiet = graft("predict", "tiles", str(large), "--version", "v_1")
+        assert (quiet.code, quiet.stderr) == (0, "")
+        assert base64.b64decode(sent[-1]["inputs"]["b64"]) == large.read_bytes()  # v_1's size is not known
 
     def test_a_rejected_picture_says_none_of_these(
         self, graft: Graft, engine: Engine, tmp_path: Path
