@@ -22,7 +22,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients soak check format lint type bench up down clean lock
+.PHONY: screenshots help setup demo test test-browser test-clients soak check format lint type bench up down clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ type: setup ## Check types
 
 bench: setup ## Measure, and write docs/performance.md
 	$(BIN)/python -m benchmarks
+
+screenshots: setup ## Make the pictures of the documentation from the pages of the stack that runs, after `make demo`
+	$(BIN)/python -m tests.e2e.screenshots docs/images
 
 up: setup ## Start the engine and Airflow
 	@$(BIN)/graft up

@@ -100,6 +100,15 @@ class LogEvent:
         return cls(text=str(value.get("event", "")), level=value.get("level") or "", error=error)
 
 
+def find_error(events: Sequence[LogEvent]) -> str:
+    """Return the last exception of a task's log, or its last error line."""
+    for event in reversed(events):
+        if event.error:
+            return event.error
+    errors = [event.text for event in events if event.level in ("error", "critical")]
+    return errors[-1] if errors else "its log names no error; look at it in Airflow"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportFailure:
     """A DAG file that Airflow could not import."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from pipeline.airflow_api import AirflowApi, LogEvent, TaskInstance
+from pipeline.airflow_api import AirflowApi, TaskInstance, find_error
 from pipeline.cli.connection import connect_airflow, open_workspace, pages_url, require_stack
 from pipeline.cli.fetch_log import FetchLog
 from pipeline.cli.output import (
@@ -313,13 +313,4 @@ def _read_summary(settings: Settings, name: str, run_id: str) -> RunSummary:
 def _find_failure(api: AirflowApi, instances: list[TaskInstance]) -> str:
     """Return the first task that failed, and why."""
     failed = [instance for instance in instances if instance.state == "failed"]
-    return f"{failed[0].task_id}: {_find_error(api.task_log(failed[0]))}" if failed else "no task failed"
-
-
-def _find_error(events: list[LogEvent]) -> str:
-    """Return the last exception of a task's log, or its last error line."""
-    for event in reversed(events):
-        if event.error:
-            return event.error
-    errors = [event.text for event in events if event.level in ("error", "critical")]
-    return errors[-1] if errors else "its log names no error; look at it in Airflow"
+    return f"{failed[0].task_id}: {find_error(api.task_log(failed[0]))}" if failed else "no task failed"

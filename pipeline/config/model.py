@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config.strict import Strict
 
+MAX_EPOCHS = 10_000
+
 
 class HeadConfig(Strict):
     """The layers that are trained."""
@@ -73,7 +75,7 @@ class ModelConfig(Strict):
         "imagenet", description="`imagenet`, or a path or `gs://` URI of a weights file for the backbone."
     )
     head: HeadConfig = Field(default_factory=HeadConfig, description="The layers that are trained.")
-    epochs: int = Field(20, ge=1, le=10_000, description="Passes over the training pictures' features.")
+    epochs: int = Field(20, ge=1, le=MAX_EPOCHS, description="Passes over the training pictures' features.")
     batch_size: int = Field(32, ge=1, le=65_536, description="Pictures in one training step.")
     learning_rate: float = Field(0.001, gt=0, le=10, description="Step size of the Adam optimiser.")
     seed: int = Field(

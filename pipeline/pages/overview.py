@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.artifacts.history import SERVING, EventType, HistoryEvent
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
-from pipeline.pages.schedule import Scheduled
+from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
 
 TREND = 20  # deployments in the line
@@ -96,12 +96,22 @@ def describe_classifier(
         serving=serving,
         accuracy=_accuracy(cache, name, serving, deployed),
         trend=draw_sparkline(accuracies),
-        verdict=read_run_status(cache, name, run) if run else None,
+        verdict=_verdict(cache, name, run, history) if run else None,
         data=data,
         pictures=sum(data.pictures.values()) if data else 0,
         traffic=traffic,
         lost=_count_lost(cache, name, history) if is_known and not serving else 0,
     )
+
+
+def _verdict(cache: ArtifactCache, name: str, run: Run, history: Iterable[HistoryEvent]) -> RunStatus:
+    """Return how the newest run ended, and that its version was withdrawn since if it was."""
+    status = read_run_status(cache, name, run)
+    serving = [event for event in history if event.event in SERVING]
+    is_withdrawn = serving and serving[-1].event is EventType.ROLLED_BACK and status.word == "deployed"
+    if is_withdrawn and serving[-1].version != status.version:
+        return replace(status, word="rolled back", reason=serving[-1].reason or "")
+    return status
 
 
 def _count_lost(cache: ArtifactCache, name: str, history: Iterable[HistoryEvent]) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from pipeline.engine.settings import EngineSettings
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIERS_PAGE = (ROOT / "docs" / "classifiers.md").read_text()
 ENGINE_PAGE = (ROOT / "docs" / "engine.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -102,12 +104,23 @@ def test_every_field_has_a_description_for_the_form(model: type[BaseModel]) -> N
     assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
-def test_pages_link_only_to_files_that_exist() -> None:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for part in page.read_text().split("](")[1:]:
-            target = part.split(")")[0].split("#")[0]
-            if target and "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} -> {target}"
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_link_only_to_what_exists(page: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert broken == []
 
 
 @pytest.mark.parametrize("name", sorted(EngineSettings.model_fields))
@@ -123,3 +136,19 @@ def test_every_runtime_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_every_backbone_is_documented(name: str) -> None:
     assert f"`{name}`" in CLASSIFIERS_PAGE or name in CLASSIFIERS_PAGE
+
+
+def yaml_blocks() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each block of YAML that is a classifier, or sections of one, with the page and its number."""
+    for page in PAGES:
+        for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M)):
+            value = yaml.safe_load(text)
+            if isinstance(value, dict) and value.keys() <= Classifier.model_fields.keys():
+                yield f"{page.name}-{number}", value
+
+
+@pytest.mark.parametrize("value", [pytest.param(value, id=where) for where, value in yaml_blocks()])
+def test_every_example_of_yaml_is_valid(value: dict[str, Any]) -> None:
+    dataset = value.get("dataset", {})
+    source = {} if {"source", "sources"} & dataset.keys() else {"source": {"type": "sample"}}
+    Classifier.from_dict({"name": "m"} | value | {"dataset": dataset | source})

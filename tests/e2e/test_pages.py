@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -194,6 +195,7 @@ def test_from_the_report_to_the_rollback(
     admin: Visitor, stack: Stack, first_run: str, tmp_path: Path
 ) -> None:
     page = admin.visit(f"/runs/{NAME}/{first_run}")  # looks again by itself until there is a report
+    page.wait_for_selector("#verdict, tr[aria-current=step]", timeout=RUN_SECONDS * 1000)
     page.wait_for_selector("#verdict", timeout=RUN_SECONDS * 1000)
     assert "Accepted" in page.inner_text("#verdict")
     wait_for_question(stack, first_run)
@@ -220,8 +222,15 @@ def test_from_the_report_to_the_rollback(
     assert "Will be grass" in page.inner_text(f"#p-{picture} .note")
     assert page.url.endswith(f"#p-{picture}")
 
-    second_run = admin.trigger(NAME)
+    page = admin.visit(f"/classifiers/{NAME}")
+    assert "1 decision on pictures will be applied" in page.inner_text("section[aria-labelledby=start]")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_url(lambda url: f"/graft/runs/{NAME}/" in url)
+    second_run = unquote(page.url.rpartition("/")[2])
     wait_for_question(stack, second_run)
+    page = admin.visit("/")
+    assert f"{NAME} waits for a person" in page.inner_text("section[aria-labelledby=inbox]")
+    assert admin.serious_violations() == []
     second = approve(admin, stack, second_run)
     page = admin.visit(f"/classifiers/{NAME}/pictures?text={picture}")
     assert "relabel from brick" in page.inner_text(f"#p-{picture}")

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graft.ui import actions, pages
+from graft.ui import actions, pages, run_actions, run_pages
 from graft.ui.rendering import STATIC, environment, render
 from pipeline.errors import ConfigError, ObjectNotFound, PipelineError, RollbackRefused, UndecodableImage
 
@@ -86,7 +86,9 @@ def create_app() -> FastAPI:
     for template in environment().list_templates():
         environment().get_template(template)  # compiled now, not while the first reader waits
     app.include_router(pages.router)
+    app.include_router(run_pages.router)
     app.include_router(actions.router)
+    app.include_router(run_actions.router)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -14,11 +14,13 @@ from starlette.responses import RedirectResponse, Response
 from graft.ui import access, scheduler
 from graft.ui.page_context import PageContextDep
 from graft.ui.rendering import render
+from graft.ui.task_log import read_failure
 from pipeline.artifacts.history import served_before, serving_periods
+from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_v1 import JobState
 from pipeline.pages.labels import find_suspects
-from pipeline.pages.overview import describe_classifier, describe_classifiers
+from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (
     Choice,
     choose_pictures,
@@ -35,10 +37,6 @@ RUNS_SHOWN = 10
 NOTICES = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
 LOG_SHOWN = 20_000  # bytes
-REPORT_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
-)
 Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,128}$")]
 VersionQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_]{0,128}$")]
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
@@ -75,7 +73,31 @@ def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep
     serving = page_context.serving()
     versions = None if serving.problem else serving.versions
     rows = describe_classifiers(page_context.cache, visible, versions, serving.traffic)
-    return render(request, "classifiers.html", {"rows": rows, "problem": serving.problem})
+    values = {
+        "rows": rows,
+        "problem": serving.problem,
+        "questions": [each for each in scheduler.read_questions() if each.name in allowed],
+        "failures": {row.scheduled.name: _why(row) for row in rows if _needs_somebody(row)},
+        "broken": scheduler.read_broken_files() if may_see_broken_files(user) else (),
+    }
+    return render(request, "classifiers.html", values)
+
+
+def _needs_somebody(row: Overview) -> bool:
+    return row.verdict is not None and row.verdict.word in ("failed", "refused")
+
+
+def _why(row: Overview) -> str:
+    """Return why the newest run of a classifier deployed nothing."""
+    if row.verdict and row.verdict.reason:
+        return row.verdict.reason
+    run = row.scheduled.last_run
+    return read_failure(row.scheduled.name, run.run_id) if run else ""
+
+
+def may_see_broken_files(user: GetUserDep) -> bool:
+    """Return whether the person may see Airflow's import errors."""
+    return bool(get_auth_manager().is_authorized_view(access_view=AccessView.IMPORT_ERRORS, user=user))
 
 
 @router.get("/classifiers/{name}")
@@ -91,8 +113,9 @@ def classifier(
     targets = [row.version for row in versions if row.can_serve]
     earlier = [version for version in served_before(history) if version in targets]
     runs = scheduler.read_runs(name, RUNS_SHOWN)
+    row = describe_classifier(page_context.cache, scheduled, serving, is_known=problem is None)
     values = {
-        "row": describe_classifier(page_context.cache, scheduled, serving, is_known=problem is None),
+        "row": row,
         "problem": problem,
         "notice": NOTICES.get(notice, ""),
         "versions": versions,
@@ -100,6 +123,10 @@ def classifier(
         "target": earlier[-1] if earlier else None,
         "periods": serving_periods(history)[::-1],
         "runs": list_runs(page_context.cache, name, runs),
+        "questions": scheduler.read_questions(name),
+        "failure": _why(row) if _needs_somebody(row) else "",
+        "max_epochs": MAX_EPOCHS,
+        "pending": len(pending_decisions(page_context.cache, name)),
     }
     return render(request, "classifier.html", {**common(request, user, name, "versions"), **values})
 
@@ -195,25 +222,6 @@ def render_trial(
     shown = {"trial": None, "problem": None, **(values or {})}
     page = {**common(request, user, name, "try"), **shown}
     return render(request, "try.html", page, status_code=status_code)
-
-
-@router.get("/runs/{name}/{run_id:path}")
-def report(
-    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, run_id: str
-) -> Response:
-    """The report of a run, as the gate step wrote it; until then the state of the run."""
-    evaluated = page_context.cache.evaluated(name, run_id)
-    if evaluated is not None:
-        try:
-            data = page_context.cache.storage.read_bytes(evaluated.report)
-        except ObjectNotFound:
-            raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
-        return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
-    run = scheduler.read_run(name, run_id)
-    if run is None:
-        raise HTTPException(404, f"{name} has no run {run_id}.")
-    values = {"run": run, "is_waiting": run.state in ("queued", "running")}
-    return render(request, "run.html", {**common(request, user, name, ""), **values})
 
 
 @router.get("/runs/{name}")

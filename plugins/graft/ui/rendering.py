@@ -23,6 +23,12 @@ STATIC = {
     "pages.css": (UI / "static" / "pages.css", "text/css"),
     "pages.js": (UI / "static" / "pages.js", "text/javascript"),
 }
+STARTED_BY = {
+    "manual": "by hand",
+    "scheduled": "by schedule",
+    "asset_triggered": "by new pictures",
+    "backfill": "by backfill",
+}
 UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
@@ -47,7 +53,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        percent=percent, number=number, visible=visible, ago=ago, moment=moment, path=path, query=urlencode
+        percent=percent,
+        number=number,
+        visible=visible,
+        ago=ago,
+        moment=moment,
+        duration=duration,
+        path=path,
+        run_name=run_name,
+        query=urlencode,
     )
     return made
 
@@ -83,6 +97,24 @@ def ago(value: datetime | str | None) -> str:
             count = int(abs(seconds) // size)
             return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
     return "just now" if seconds > -60 else "at once"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def run_name(run_id: str) -> str:
+    """Return what people call a run: when and by what it was started; an id that says neither as it is."""
+    kind, _, rest = run_id.partition("__")
+    try:
+        time = datetime.fromisoformat(rest)
+    except ValueError:
+        return run_id
+    return f"{time.astimezone(UTC):%-d %b %Y %H:%M}, {STARTED_BY[kind]}" if kind in STARTED_BY else run_id
 
 
 def path(text: str) -> str:

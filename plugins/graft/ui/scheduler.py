@@ -1,15 +1,20 @@
-"""What Airflow knows of classifiers and their runs, from its own database: two queries for any number."""
+"""What Airflow knows of classifiers and their runs, from its own database: few queries for any number."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import func, select
 
-from pipeline.pages.schedule import Run, Scheduled
+from pipeline.pages.schedule import BrokenFile, Question, Run, Scheduled, Task
 
 TAG = "image classifier"  # every DAG that `training_dag` builds has it
 
@@ -38,7 +43,71 @@ def read_run(name: str, run_id: str) -> Run | None:
     query = select(DagRun).where(DagRun.dag_id == name, DagRun.run_id == run_id)
     with create_session() as session:
         row = session.scalar(query)
+        return None if row is None else replace(_run(row), note=row.note or "")
+
+
+def read_last_success(name: str) -> Run | None:
+    """Return the newest run of a classifier that succeeded, None where there is none."""
+    query = select(DagRun).where(DagRun.dag_id == name, DagRun.state == "success")
+    with create_session() as session:
+        row = session.scalar(query.order_by(DagRun.id.desc()).limit(1))
         return None if row is None else _run(row)
+
+
+def read_tasks(name: str, run_id: str) -> list[Task]:
+    """Return the tasks of a run."""
+    query = select(TaskInstance).where(TaskInstance.dag_id == name, TaskInstance.run_id == run_id)
+    with create_session() as session:
+        return [
+            Task(
+                step=row.task_id,
+                state=str(row.state or ""),
+                started=row.start_date,
+                ended=row.end_date,
+                map_index=row.map_index,
+                tries=row.try_number,
+            )
+            for row in session.scalars(query)
+        ]
+
+
+def read_questions(name: str | None = None) -> list[Question]:
+    """Return what waits for a person's answer, the oldest first: of all classifiers, or of one."""
+    query = (
+        select(HITLDetail, TaskInstance)
+        .join(TaskInstance, TaskInstance.id == HITLDetail.ti_id)
+        .where(HITLDetail.responded_at.is_(None), TaskInstance.state.in_(("deferred", "awaiting_input")))
+        .order_by(HITLDetail.created_at)
+    )
+    if name is not None:
+        query = query.where(TaskInstance.dag_id == name)
+    with create_session() as session:
+        return [
+            Question(
+                name=task.dag_id,
+                run_id=task.run_id,
+                task_id=task.task_id,
+                asked=detail.created_at,
+                approvers=tuple(each["name"] for each in detail.assignees or ()),
+            )
+            for detail, task in session.execute(query)
+        ]
+
+
+def read_broken_files() -> list[BrokenFile]:
+    """Return the files that Airflow could not read, with the last line of each error: its message."""
+    query = select(ParseImportError).order_by(ParseImportError.filename)
+    with create_session() as session:
+        return [
+            BrokenFile(file=(row.filename or "").removesuffix(".py"), error=_message(row.stacktrace or ""))
+            for row in session.scalars(query)
+        ]
+
+
+def _message(trace: str) -> str:
+    """Return the last line of a traceback, without the class of the error."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else ""
 
 
 def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 
 import tests.airflow_environment  # noqa: F401  before any import of Airflow
 from pipeline.storage import Storage
+from tests.fakes.airflow_pages import Pages
 from tests.fakes.ml_engine import FakeMLEngine
 
 
@@ -52,3 +53,10 @@ def make_context() -> Callable[..., Any]:
         return {"ti": ti, "dag_run": SimpleNamespace(conf=conf or {})}
 
     return make
+
+
+@pytest.fixture
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    made = Pages(tmp_path, monkeypatch)
+    with made.client:
+        yield made

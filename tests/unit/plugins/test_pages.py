@@ -5,105 +5,24 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
 from PIL import Image
 
 from pipeline.errors import PlatformUnavailable
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
-from tests.fakes.ml_engine import FakeMLEngine
-from tests.fakes.pages import DATASET_VERSION, WORKSPACE, Fleet
+from tests.fakes.airflow_pages import NAME, Pages
+from tests.fakes.pages import DATASET_VERSION, WORKSPACE
 from tests.fakes.pictures import encode
 from tests.fakes.report import CLASSIFIER, ReportWorld
 from tests.fakes.rows import dataset_folder
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # httpx2, which it asks for, is not what Airflow has
-    from starlette.testclient import TestClient
-
-NAME = "classifier_00"
 HOSTILE = '"><script>alert(1)</script>'
 GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/labels", "/try")
-POSTS = ("rollback", "decisions", "try")
-
-
-class Pages:
-    """The application over a small fleet, signed in as whoever the test says.
-
-    Args:
-        folder: Where the bucket is.
-        monkeypatch: Puts stand-ins for Airflow's database and connection in.
-    """
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-        from airflow.api_fastapi.core_api.security import get_user
-        from graft.ui import access, scheduler
-        from graft.ui.app import create_app
-        from graft.ui.page_context import PageContext, get_page_context
-
-        self.fleet = Fleet(folder, classifiers=2, versions=3, pictures=100)
-        self.engine = FakeMLEngine(answer=lambda version, instance: {})
-        manager = SimpleAuthManager()
-
-        def requires_access_dag(
-            method: Any, _entity: Any = None, *, param_dag_id: str = ""
-        ) -> Callable[..., None]:
-            def check(_request: Any, user: Any) -> None:
-                if not manager.is_authorized_dag(method=method, user=user):
-                    raise HTTPException(403, "Forbidden")
-
-            return check
-
-        monkeypatch.setattr(access, "requires_access_dag", requires_access_dag)
-        monkeypatch.setattr("graft.ui.pages.requires_access_dag", requires_access_dag)
-        monkeypatch.setattr(manager, "get_authorized_dag_ids", lambda **_: {NAME})
-        monkeypatch.setattr("graft.ui.pages.get_auth_manager", lambda: manager)
-        monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
-        monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: self.fleet.runs[:limit])
-        monkeypatch.setattr(scheduler, "read_run", lambda name, run_id: None)
-        monkeypatch.setattr(PageContext, "_connect", lambda page_context: self.engine)
-        self.app = create_app()
-        self.app.dependency_overrides[get_page_context] = lambda: PageContext(self.fleet.cache)
-        self.client = TestClient(self.app, base_url="http://airflow.test", follow_redirects=False)
-        self._get_user = get_user
-        self._make_user = SimpleAuthManagerUser
-
-    def _classifiers(self, names: list[str] | None = None) -> list[Any]:
-        return [each for each in self.fleet.scheduled if names is None or each.name in names]
-
-    def sign_in(self, role: str, *, name: str = "ann") -> None:
-        self.app.dependency_overrides[self._get_user] = lambda: self._make_user(username=name, role=role)
-
-    def get(self, path: str) -> Any:
-        return self.client.get(path)
-
-    def token(self) -> str:
-        found = re.search(r'name="token" value="([^"]+)"', self.get(f"/classifiers/{NAME}/try").text)
-        assert found
-        return found[1]
-
-    def post(self, action: str, fields: dict[str, str], **arguments: Any) -> Any:
-        return self.client.post(f"/classifiers/{NAME}/{action}", data=fields, **arguments)
-
-    def picture(self) -> str:
-        from pipeline.pages.pictures import read_pictures
-
-        return read_pictures(self.fleet.cache, NAME, DATASET_VERSION).rows[0].id
-
-
-@pytest.fixture
-def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
-    made = Pages(tmp_path, monkeypatch)
-    with made.client:
-        yield made
+POSTS = ("rollback", "decisions", "try", "run", "cancel")
 
 
 class TestAccess:

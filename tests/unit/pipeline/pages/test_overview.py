@@ -52,6 +52,18 @@ class TestClassifiers:
         [row] = describe_classifiers(fleet.cache, fleet.scheduled[:1], {name: version})
         assert row.accuracy == pytest.approx(0.801)
 
+    def test_a_rollback_is_the_verdict_that_is_shown_with_its_reason(self, fleet: Fleet) -> None:
+        [row, *_] = describe_classifiers(fleet.cache, fleet.scheduled, {})
+        assert row.verdict is not None
+        assert row.verdict.word == "deployed"
+        event = HistoryEvent(
+            event=EventType.ROLLED_BACK, version=fleet.version(0), run_id="r", by="ann", reason="worse"
+        )
+        record_event(fleet.workspace, fleet.names[0], event)
+        [row, *_] = describe_classifiers(fleet.cache, fleet.scheduled, {})
+        assert row.verdict is not None
+        assert (row.verdict.word, row.verdict.reason) == ("rolled back", "worse")
+
     def test_a_version_without_history_is_known_from_its_lineage(self, fleet: Fleet) -> None:
         gate = replace(decision(0.5), override=Override(by="ann", reason="must"))
         name = fleet.names[0]

@@ -1,0 +1,97 @@
+"""A run: started here, watched while it works, and its report once the gate has written it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import Response
+
+from graft.ownership import TASK, digest
+from graft.ui import access, scheduler
+from graft.ui.page_context import PageContext, PageContextDep
+from graft.ui.pages import common
+from graft.ui.rendering import render
+from graft.ui.task_log import read_failure
+from pipeline.errors import ObjectNotFound, PlatformError
+from pipeline.pages.progress import Progress, describe_progress
+from pipeline.pages.schedule import Run
+
+router = APIRouter()
+LOG_SHOWN = 20_000  # bytes
+TAIL_LINES = 12
+JOB_STEPS = ("train", "evaluate")
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+
+
+@router.get("/runs/{name}/{run_id:path}")
+def run(
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, run_id: str
+) -> Response:
+    """The report of a run, as the gate step wrote it; until then how far the run is."""
+    evaluated = page_context.cache.evaluated(name, run_id)
+    watched = scheduler.read_run(name, run_id)
+    if evaluated is not None:
+        try:
+            data = page_context.cache.storage.read_bytes(evaluated.report)
+        except ObjectNotFound:
+            raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
+        html = data.replace(b"<body>", b"<body>" + _way_back(request, name, watched), 1)
+        return Response(html, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+    if watched is None:
+        raise HTTPException(404, f"{name} has no run {run_id}.")
+    values = watch(page_context, name, watched)
+    return render(request, "run.html", {**common(request, user, name, ""), **values})
+
+
+def _way_back(request: Request, name: str, run: Run | None) -> bytes:
+    """Return what leads from the report to the pages around it, and to the question that waits."""
+    questions = scheduler.read_questions(name) if run else ()
+    values = {
+        "name": name,
+        "run": run,
+        "questions": [each for each in questions if run and each.run_id == run.run_id],
+    }
+    return bytes(render(request, "way_back.html", values).body)
+
+
+def watch(page_context: PageContext, name: str, run: Run) -> dict[str, Any]:
+    """Return what the page of a run shows while there is no report."""
+    earlier = scheduler.read_last_success(name)
+    progress = describe_progress(
+        scheduler.read_tasks(name, run.run_id),
+        scheduler.read_tasks(name, earlier.run_id) if earlier else (),
+        now=datetime.now(UTC),
+    )
+    job_id, tail = _read_job(page_context, name, run, progress)
+    return {
+        "run": run,
+        "is_waiting": run.state in ("queued", "running"),
+        "progress": progress,
+        "questions": [each for each in scheduler.read_questions(name) if each.run_id == run.run_id],
+        "failure": read_failure(name, run.run_id) if progress.failed else "",
+        "job_id": job_id,
+        "tail": tail,
+    }
+
+
+def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress) -> tuple[str, str]:
+    """Return the job that the run waits for now and the end of its log; nothing if there is none."""
+    step = progress.at_work
+    if step is None or step.name not in JOB_STEPS:
+        return "", ""
+    label = digest(name, run.run_id, step.name, -1)
+    try:
+        with page_context.engine() as engine:
+            for job in engine.list_jobs():
+                if job.get("labels", {}).get(TASK) == label:
+                    text = engine.read_job_log(job["jobId"], offset=-LOG_SHOWN).text
+                    return job["jobId"], "\n".join(text.splitlines()[-TAIL_LINES:])
+    except PlatformError:
+        pass  # the page goes on without it, and looks again
+    return "", ""

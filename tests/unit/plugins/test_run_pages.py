@@ -1,0 +1,186 @@
+"""A run on the pages: started, watched, waited for, cancelled, and what needs somebody."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from graft.ownership import TASK, digest
+
+from pipeline.pages.progress import describe_progress
+from pipeline.pages.schedule import BrokenFile, Question, Run, Task
+from pipeline.report.build import write_report
+from tests.fakes.airflow_pages import NAME, Pages
+from tests.fakes.pages import WORKSPACE
+from tests.fakes.report import CLASSIFIER, ReportWorld
+
+NOW = datetime.now(UTC)
+RUN_ID = "manual__2026-11-27T01:00:00+00:00"
+HOSTILE = '"><script>alert(1)</script>'
+PAGE = f"/runs/{NAME}/{RUN_ID}"
+
+
+def task(step: str, state: str, begin: float = 0, end: float | None = None, **fields: Any) -> Task:
+    """A task that began so many seconds ago."""
+    return Task(
+        step=step,
+        state=state,
+        started=NOW - timedelta(seconds=begin) if begin else None,
+        ended=None if end is None else NOW - timedelta(seconds=end),
+        **fields,
+    )
+
+
+@pytest.fixture
+def watched(pages: Pages) -> Pages:
+    """A run that trains; an earlier one took ten seconds for each step."""
+    pages.watched[RUN_ID] = Run(run_id=RUN_ID, state="running", started=NOW)
+    pages.watched["earlier"] = Run(run_id="earlier", state="success")
+    pages.tasks[RUN_ID] = [
+        task("train", "deferred", 4, tries=2),
+        task("fetch", "success", 30, 20),
+        *(task("pack", state, 12, 10, map_index=i) for i, state in enumerate(("success", "success"))),
+        task("evaluate", ""),
+        task("gate", ""),
+    ]
+    pages.tasks["earlier"] = [
+        task(step, "success", 20, 10) for step in ("fetch", "train", "evaluate", "gate")
+    ]
+    pages.sign_in("user")
+    return pages
+
+
+class TestWatching:
+    def test_the_steps_are_in_the_order_of_the_dag_with_their_state(self, watched: Pages) -> None:
+        text = watched.get(PAGE).text
+        places = [text.index(f'<th scope="row">{step}<') for step in ("fetch", "pack", "train", "gate")]
+        assert places == sorted(places)
+        assert "2 of 2" in text
+        assert "try 2" in text
+        assert "not yet" in text
+
+    def test_what_is_left_is_what_the_other_steps_took_before(self, watched: Pages) -> None:
+        progress = describe_progress(watched.tasks[RUN_ID], watched.tasks["earlier"], now=NOW)
+        assert progress.seconds_left == 26
+        assert re.search(r"about \d+ s left", watched.get(PAGE).text)
+
+    def test_nothing_is_said_of_a_step_that_was_never_taken(self, watched: Pages) -> None:
+        progress = describe_progress(watched.tasks[RUN_ID], watched.tasks["earlier"][:2], now=NOW)
+        assert progress.seconds_left is None
+
+    def test_the_end_of_the_jobs_log_is_shown(self, watched: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+        label = digest(NAME, RUN_ID, "train", -1)
+        watched.engine.create_job({"jobId": "graft_9", "labels": {TASK: label}})
+        log = SimpleNamespace(text=f"epoch 3 of 20\n{HOSTILE}")
+        monkeypatch.setattr(watched.engine, "read_job_log", lambda *_, **__: log)
+        text = watched.get(PAGE).text
+        assert "epoch 3 of 20" in text
+        assert "/jobs/graft_9" in text
+        assert "<script>alert" not in text
+
+    def test_a_failed_run_has_a_reason_and_looks_no_more(self, watched: Pages) -> None:
+        watched.watched[RUN_ID] = Run(run_id=RUN_ID, state="failed")
+        watched.tasks[RUN_ID] = [task("fetch", "failed", 9, 1), task("clean", "upstream_failed")]
+        watched.failure = f"fetch: SourceNotFound: no folder {HOSTILE}"
+        text = watched.get(PAGE).text
+        assert "SourceNotFound" in text
+        assert "not reached" in text
+        assert "data-reload" not in text
+        assert "<script>alert" not in text
+
+    def test_a_run_that_waits_says_for_whom_and_where(self, watched: Pages) -> None:
+        watched.questions = [
+            Question(name=NAME, run_id=RUN_ID, task_id="approve", asked=NOW, approvers=("bob", "eve"))
+        ]
+        for path in (PAGE, f"/classifiers/{NAME}", "/"):
+            text = watched.get(path).text
+            assert "bob, eve" in text
+            assert f"/dags/{NAME}/runs/manual__2026-11-27T01%3A00%3A00%2B00%3A00/tasks/approve/" in text
+
+    def test_a_report_leads_back_and_to_the_question(self, watched: Pages, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path / "graft")
+        write_report(
+            world.workspace,
+            **world.arguments(classifier=CLASSIFIER.model_copy(update={"name": NAME})),
+        )
+        for uri in world.storage.list_uris(f"{WORKSPACE}/"):
+            watched.fleet.storage.write_bytes(uri, world.storage.read_bytes(uri))
+        watched.watched["manual__1"] = Run(run_id="manual__1", state="running")
+        watched.questions = [Question(name=NAME, run_id="manual__1", task_id="approve", asked=NOW)]
+        text = watched.get(f"/runs/{NAME}/manual__1").text
+        assert f'href="/classifiers/{NAME}"' in text
+        assert "required_actions" in text
+
+
+class TestInbox:
+    def test_it_has_what_failed_and_what_cannot_be_read(
+        self, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from graft.ui import scheduler
+
+        broken = BrokenFile(file="birds.py", error=f"ConfigError: `epoch`: did you mean `epochs`? {HOSTILE}")
+        failed = [
+            each.__class__(name=each.name, last_run=Run(run_id="scheduled__9", state="failed", ended=NOW))
+            for each in pages.fleet.scheduled
+        ]
+        monkeypatch.setattr(scheduler, "read_classifiers", lambda names=None: failed)
+        pages.broken, pages.failure = [broken], "fetch: SourceNotFound: /data is gone"
+        pages.sign_in("admin")
+        text = pages.get("/").text
+        assert "did you mean `epochs`" in text
+        assert "/data is gone" in text
+        assert f"/runs/{NAME}/scheduled__9" in text
+        assert "<script>alert" not in text
+
+    def test_it_is_not_there_if_nothing_needs_anybody(self, pages: Pages) -> None:
+        pages.sign_in("admin")
+        assert "What needs somebody" not in pages.get("/").text
+
+    def test_it_names_only_what_the_person_may_see(self, pages: Pages) -> None:
+        pages.questions = [Question(name="classifier_01", run_id="r", task_id="approve", asked=NOW)]
+        pages.sign_in("viewer")
+        assert "classifier_01" not in pages.get("/").text
+
+
+class TestStarting:
+    def test_a_form_starts_a_run_in_the_persons_name_and_shows_it(
+        self, pages: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[dict[str, Any]] = []
+
+        def trigger_dag(name: str, **arguments: Any) -> Any:
+            asked.append({"name": name, **arguments})
+            return SimpleNamespace(run_id=RUN_ID)
+
+        monkeypatch.setattr("graft.ui.run_actions.trigger_dag", trigger_dag)
+        pages.sign_in("user")
+        token = pages.token()
+        answer = pages.post("run", {"token": token, "epochs": "40", "only_new": "1"})
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"/runs/{NAME}/manual__2026-11-27T01%3A00%3A00%2B00%3A00"
+        assert asked[0]["conf"] == {"retrain.unchanged": "skip", "model.epochs": 40}
+        assert asked[0]["triggering_user_name"] == "ann"
+        assert pages.post("run", {"token": token}).status_code == 303
+        assert asked[1]["conf"] == {}
+
+    @pytest.mark.parametrize("epochs", ["0", "-1", "ten", "10001", "1.5"])
+    def test_epochs_that_are_none_are_refused(self, pages: Pages, epochs: str) -> None:
+        pages.sign_in("user")
+        answer = pages.post("run", {"token": pages.token(), "epochs": epochs})
+        assert answer.status_code == 400
+        assert "from 1 to 10000" in answer.text
+
+    def test_cancelling_ends_a_run_that_works_and_no_other(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended: list[str] = []
+        monkeypatch.setattr("graft.ui.run_actions._fail", lambda name, run_id: ended.append(run_id))
+        token = watched.token()
+        assert watched.post("cancel", {"token": token, "run_id": RUN_ID}).status_code == 303
+        assert watched.post("cancel", {"token": token, "run_id": "earlier"}).status_code == 303
+        assert watched.post("cancel", {"token": token, "run_id": "nobody"}).status_code == 404
+        assert ended == [RUN_ID]
