@@ -1,0 +1,1 @@
+"""Versions as zips for programs outside of Graft, in the formats that phones and servers load."""

@@ -1,0 +1,147 @@
+"""A version as a zip for other programs: the same answers, by the program that comes with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.artifacts.model_files import CARD, HEAD, LABELS, TFLITE_MANIFEST
+from pipeline.artifacts.workspace import Workspace
+from pipeline.errors import ConfigError, TFLiteUnavailable
+from pipeline.export import archive
+from pipeline.export.archive import export_version
+from pipeline.export.formats import ExportFormat
+from pipeline.npz import write_npz
+from pipeline.pixels.host import decode_resized
+from pipeline.pixels.spec import PixelSpec
+from pipeline.storage import Storage
+from pipeline.tflite.head import Head
+from pipeline.tflite.manifest import Parity, TFLiteManifest, check_tflite, digest_files
+from pipeline.tflite.network import TFLiteModel
+from tests.integration.tiny_heads import convert_network, write_model
+
+LABELS_OF = ["ant", "bee", "cat"]
+SPEC = PixelSpec(height=8, width=8, offset=0, divisor=255)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return convert_network(tmp_path_factory.mktemp("network") / "network.tflite")
+
+
+@pytest.fixture
+def version(tmp_path: Path, network: bytes) -> Path:
+    """The directory of a version, whose head depends on what it sees."""
+    directory = tmp_path / "graft" / "models" / "m" / "v1"
+    write_model(directory, network, 0)
+    random = np.random.default_rng(1)
+    head = Head(
+        hidden_kernel=random.normal(0, 3, (3, 4)).astype(np.float32),
+        hidden_bias=random.normal(0, 1, 4).astype(np.float32),
+        output_kernel=random.normal(0, 2, (4, 3)).astype(np.float32),
+        output_bias=random.normal(0, 1, 3).astype(np.float32),
+    )
+    (directory / HEAD).write_bytes(write_npz(head.arrays()))
+    (directory / LABELS).write_text(json.dumps(LABELS_OF))
+    (directory / CARD).write_text("# m")
+    (directory / "variables").mkdir()
+    (directory / "variables" / "variables.index").write_bytes(b"not read")
+    parity = Parity(pictures=1, largest_difference=2e-7)
+    TFLiteManifest(
+        files=digest_files(directory), spec=SPEC, reject_below=0.5, parity=parity, made_by={}
+    ).write(directory)
+    return directory
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, version: Path) -> Workspace:
+    return Workspace(Storage({"graft": tmp_path / "graft"}), "gs://graft")
+
+
+def unpack(workspace: Workspace, folder: Path, format: ExportFormat) -> Path:
+    made = export_version(workspace, model="m", version="v1", format=format, file=folder / "m.zip")
+    assert made.num_bytes == (folder / "m.zip").stat().st_size
+    with zipfile.ZipFile(folder / "m.zip") as zipped:
+        zipped.extractall(folder / "out")
+    return folder / "out"
+
+
+def test_the_program_in_the_zip_answers_as_the_version_does(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    folder = unpack(workspace, tmp_path, ExportFormat.TFLITE)
+    random = np.random.default_rng(2)
+    picture = Image.fromarray(random.integers(0, 256, (37, 51, 4), np.uint8), "RGBA")
+    picture.save(folder / "photo.png")
+    said = subprocess.run(
+        [sys.executable, "predict.py", "photo.png"], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert said.returncode == 0, said.stderr
+    label, *probabilities = said.stdout.split()
+    pixels = decode_resized((folder / "photo.png").read_bytes(), SPEC)[None]
+    [expected] = TFLiteModel(version, check_tflite(version)).predict(pixels)
+    assert np.abs(np.array(probabilities, np.float32) - expected).max() < 1e-3
+    assert label == LABELS_OF[int(expected.argmax())]
+    assert len(set(np.round(expected, 3))) > 1
+
+
+def test_a_zip_has_what_its_reader_needs_and_the_same_bytes_each_time(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = unpack(workspace, tmp_path, ExportFormat.TFLITE)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"README.md", "MODEL_CARD.md", "labels.json", "model.tflite", "pixels.json", "predict.py"}
+    assert json.loads((folder / "pixels.json").read_text()) == SPEC.to_dict()
+    about = (folder / "README.md").read_text()
+    assert "m v1" in about
+    assert "below the probability 0.5" in about
+    first = (tmp_path / "m.zip").read_bytes()
+    unpack(workspace, tmp_path, ExportFormat.TFLITE)
+    assert (tmp_path / "m.zip").read_bytes() == first
+
+
+def test_the_saved_model_is_the_one_that_serves(workspace: Workspace, version: Path, tmp_path: Path) -> None:
+    folder = unpack(workspace, tmp_path, ExportFormat.SAVEDMODEL)
+    files = {path.relative_to(folder / "model").as_posix() for path in (folder / "model").rglob("*.*")}
+    assert files == {"saved_model.pb", "variables/variables.index"}
+    assert (folder / "model/saved_model.pb").read_bytes() == (version / "saved_model.pb").read_bytes()
+
+
+def test_what_answers_otherwise_is_not_handed_out(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = archive.run_one_file
+    monkeypatch.setattr(archive, "run_one_file", lambda data, pixels: right(data, pixels) + 0.01)
+    with pytest.raises(TFLiteUnavailable, match="differs by 1.0e-02"):
+        unpack(workspace, tmp_path, ExportFormat.TFLITE)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_a_damaged_version_is_refused_with_the_name_of_the_file(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    (version / HEAD).write_bytes((version / HEAD).read_bytes()[:-1] + b"x")
+    with pytest.raises(TFLiteUnavailable, match=HEAD):
+        unpack(workspace, tmp_path, ExportFormat.SAVEDMODEL)
+
+
+def test_a_version_with_a_head_of_its_own_says_so(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    (version / TFLITE_MANIFEST).unlink()
+    with pytest.raises(TFLiteUnavailable, match=r"head\.module"):
+        unpack(workspace, tmp_path, ExportFormat.TFLITE)
+
+
+def test_a_version_that_is_none_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no version v9"):
+        export_version(
+            workspace, model="m", version="v9", format=ExportFormat.TFLITE, file=tmp_path / "m.zip"
+        )
