@@ -4,6 +4,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   ConfigError(ValueError)         bad settings, YAML or run parameters: never retry
   DatasetError                    the pictures are not what a run needs
     SourceNotFound                the place a source names is not there
+      NoLabels                    a list gives no labels: another kind, or none of the columns
     EmptyDataset                  no usable picture, one class only, or a class without pictures
     UndecodableImage              one picture cannot be read (reason is a quarantine reason)
     BadArchive                    an NPZ, zip or tar that does not keep the format
@@ -98,6 +99,10 @@ class DatasetError(PipelineError):
 
 class SourceNotFound(DatasetError):
     """The place a source names is not there."""
+
+
+class NoLabels(SourceNotFound):
+    """A list gives no labels: it is of another kind, or has none of the columns."""
 
 
 class EmptyDataset(DatasetError):

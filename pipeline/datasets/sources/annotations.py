@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 from pipeline.config.sources import ListColumns
-from pipeline.errors import SourceNotFound
+from pipeline.errors import NoLabels, SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
 MAX_XML_BYTES = 1_000_000
@@ -57,7 +57,8 @@ def read_document(value: JsonValue, origin: str, columns: ListColumns | None = N
         columns: What the user named: of Label Studio, `file` is a key of `data`, `label` a question.
 
     Raises:
-        SourceNotFound: if it is none of the shapes that are read, or a picture has several labels.
+        NoLabels: if it is none of the shapes that are read.
+        SourceNotFound: if a picture has several labels.
     """
     if isinstance(value, list) and all(isinstance(each, dict) for each in value):
         return _read_objects(value, origin, columns or ListColumns())
@@ -65,7 +66,7 @@ def read_document(value: JsonValue, origin: str, columns: ListColumns | None = N
         return _read_coco(value)
     if isinstance(value, dict) and value and all(isinstance(label, str) for label in value.values()):
         return Annotations(rows=[{"file": name, "label": label} for name, label in value.items()])
-    raise SourceNotFound(
+    raise NoLabels(
         f"{origin} is JSON of another shape; expected COCO (`images`, `annotations`, `categories`), a list "
         'of objects such as {"file": ..., "label": ...}, tasks of Label Studio, or {"FILE": "LABEL"}.',
         uri=origin,

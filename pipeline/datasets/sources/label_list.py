@@ -13,7 +13,7 @@ from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, syst
 from pipeline.datasets.sources.lists import ListRow, PictureList
 from pipeline.datasets.sources.row_files import FileFinder, RowFiles, folder_of
 from pipeline.datasets.sources.split_names import TEST, find_folder_parts, words_of
-from pipeline.errors import EmptyDataset, SourceNotFound
+from pipeline.errors import EmptyDataset, NoLabels, SourceNotFound
 
 LABELS_NAMES = ("labels.csv", "labels.tsv", "labels.jsonl")  # these win over class folders
 PART_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
@@ -144,10 +144,10 @@ def _read_rows(
     pictures = PictureList(io.BytesIO(data), origin=name, columns=columns)
     try:
         if len(data) > MAX_LIST_BYTES:
-            raise SourceNotFound(f"{name} has more than {MAX_LIST_BYTES} bytes.")
+            raise NoLabels(f"{name} has more than {MAX_LIST_BYTES} bytes.")
         rows = list(pictures.rows())
     except SourceNotFound as error:
-        is_damaged = error.details.get("line", 1) > 1  # it begins like a list of labels
+        is_damaged = not isinstance(error, NoLabels)  # it begins like a list of labels
         if is_labels_file(name) or (is_damaged and is_usual_list(name)):
             raise
         refusals.add(name, error)
@@ -197,6 +197,7 @@ def _take(result: Labels, list_name: str, named: RowFiles) -> None:
     for texts, what in (
         (named.missing, "name a file that is not there, or fits several"),
         (named.by_end, "were matched by their ends"),
+        (named.alike, "were matched but for case, extension, zeros or escapes"),
     ):
         if texts:
             shown = ", ".join(texts[:EXAMPLES])

@@ -31,6 +31,12 @@ SYSTEM_NAMES = frozenset(
         *("thumbs.db", "ehthumbs.db", "desktop.ini"),
     }
 )
+# Files that are no pictures, whatever is in them; others are looked into.
+OTHER_SUFFIXES = (
+    *(".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".html", ".htm", ".log", ".tex"),
+    *(".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".xls", ".xlsx", ".mat", ".pkl"),
+    *(".py", ".ipynb", ".sh", ".m", ".r", ".js", ".css"),
+)
 LOOSE = "beside the class folders"
 EXAMPLES = 3
 
@@ -149,6 +155,7 @@ def lay_out(
             files.append(name)
         else:
             layout.left_out[part] += 1
+    files = _leave_out_papers(layout, files, classes or ())
     if may_descend or _holds_several(files, classes or ()):
         files = _descend(layout, files, classes or ())
     if layout.root and not may_descend:
@@ -164,6 +171,25 @@ def lay_out(
     kin = find_parts(labels)
     layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
     return layout
+
+
+def _leave_out_papers(layout: Layout, files: Sequence[str], classes: Collection[str]) -> list[str]:
+    """Leave out folders such as `docs` and `annotations`, which hold nothing that may be a picture."""
+    holding = {""}
+    for name in files:
+        if not name.lower().endswith(OTHER_SUFFIXES):
+            folders = name.split("/")[:-1]
+            holding |= {"/".join(folders[: depth + 1]) for depth in range(len(folders))}
+    papers = {
+        name
+        for name in files
+        if name.rpartition("/")[0] not in holding
+        and not set(map(normalize_label, name.split("/")[:-1])) & set(classes)
+    }
+    if len(papers) == len(files):
+        return list(files)
+    layout.leave_out(name for name in files if name in papers)
+    return [name for name in files if name not in papers]
 
 
 def _place(layout: Layout, name: str, within: Mapping[str, str]) -> None:

@@ -78,11 +78,17 @@ def _lay_out_folders(names: Sequence[str], classes: Sequence[str] | None, origin
 
 def _say_the_same(folders: Layout, labels: Labels) -> bool:
     """Return True if the class folders tell all that the list does, its test part too."""
-    by_folder = {file.name: file.label.casefold() for file in folders.files}
     has_test = TEST in {file.split for file in folders.files}
-    return (has_test or TEST not in labels.splits.values()) and all(
-        by_folder.get(name) == label.casefold() for name, label in labels.labels.items()
-    )
+    if TEST in labels.splits.values() and not has_test:
+        return False
+    by_folder = {file.name: file.label for file in folders.files}
+    pairs = {(by_folder.get(name, ""), label) for name, label in labels.labels.items()}
+    if all(folder.casefold() == label.casefold() for folder, label in pairs):
+        return True
+    # Numbers that stand for the folders say less than their names.
+    names, numbers = {folder for folder, _ in pairs}, {label for _, label in pairs}
+    is_code = len(names) == len(numbers) == len(pairs) > 1 and all(map(str.isdigit, numbers))
+    return is_code and not any(map(str.isdigit, names)) and not are_numbered(names)
 
 
 def _doubt(folders: Layout, labels: Labels, classes: Collection[str], origin: str) -> str:

@@ -19,12 +19,15 @@ FILE_COLUMNS = (
         "imagegcsuri",
         "name",
         "image_id",
+        "imageid",
+        "image_file",
+        "id_code",
         "id",
     ),
 )
 LABEL_COLUMNS = (
     *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
-    *("tag", "labels", "tags", "categories", "classes"),
+    *("tag", "labels", "tags", "categories", "classes", "diagnosis", "dx", "class_id", "classid"),
 )
 PLURAL_COLUMNS = ("labels", "tags", "categories", "classes")
 SPLIT_COLUMNS = ("split", "ml_use", "subset", "partition")

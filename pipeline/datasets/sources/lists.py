@@ -27,7 +27,7 @@ from pipeline.datasets.sources.list_columns import (
     MaybeSplit,
     describe_repeated,
 )
-from pipeline.errors import SourceNotFound
+from pipeline.errors import NoLabels, SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
 DELIMITERS = (",", ";", "\t")
@@ -177,7 +177,8 @@ class PictureList:
         named = [(delimiter, names) for delimiter, names in headers if set(names) & set(wanted)]
         if not named and self._columns.file:
             names = max((names for _, names in headers), key=len)
-            raise self._error(1, f"has no column {self._columns.file!r}. Received: {', '.join(names)}")
+            problem = f"has no column {self._columns.file!r}. Received: {', '.join(names)}"
+            raise self._error(1, problem, NoLabels)
         return max(named, key=lambda header: len(header[1]), default=None)
 
     def _table_rows(
@@ -238,6 +239,7 @@ class PictureList:
             1,
             "gives no label; write a CSV with a column `label`, or name the columns: `columns: {file: ..., "
             f"label: ...}}`. Received: {', '.join(names)}",
+            NoLabels,
         )
 
     def _choose_columns(self, names: Sequence[str], *, needs_label: bool) -> dict[str, str]:
@@ -260,6 +262,7 @@ class PictureList:
                     1,
                     f"has no column {named!r}, or name the columns: `columns: {{file: ..., label: ...}}`. "
                     f"Received: {', '.join(names)}",
+                    NoLabels,
                 )
             elif key == "label" and needs_label:
                 self._refuse_unlabelled(names)
@@ -290,6 +293,7 @@ class PictureList:
                 1,
                 f"gives {first[:100]!r} no label; write a CSV with the header `url,label`, or set `label` in "
                 f"the source. Received columns: {', '.join(values)[:200]}",
+                NoLabels,
             )
         keys = ("split", "file", "label") if has_split else ("file", "label")
         for number, line in lines:
@@ -361,8 +365,8 @@ class PictureList:
             )
         return label
 
-    def _error(self, line: int, text: str) -> SourceNotFound:
-        return SourceNotFound(f"{self._origin}, line {line}, {text}.", uri=self._origin, line=line)
+    def _error(self, line: int, text: str, kind: type[SourceNotFound] = SourceNotFound) -> SourceNotFound:
+        return kind(f"{self._origin}, line {line}, {text}.", uri=self._origin, line=line)
 
 
 def _split_line(line: str, delimiter: str) -> list[str]:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipeline.config.labels import normalize_label
-from pipeline.datasets.sources.split_names import find_parts, find_split, words_of
+from pipeline.datasets.sources.split_names import FILLERS, SPLIT_NAMES, find_parts, find_split, words_of
 from pipeline.errors import EmptyDataset
 
 EXAMPLES = 3
 # Numbered folders of these words hold pieces of one collection: `part1`, `images_002`, `batch-3`.
+_UNKNOWN = frozenset(("all", "files", "unknown", "unlabeled", "unlabelled"))
 _PIECES = frozenset(("part", "parts", "batch", "chunk", "fold", "shard", "volume", "images", "set"))
 
 
@@ -26,11 +27,22 @@ def find_part_folders(root: str, files: Sequence[str], classes: Collection[str])
     tops = named_like_parts(list_folders(files, root), classes)
     inner = _look_into_parts(root, tops, files, classes)
     labels = {top: list_folders(files, f"{root}{path}/") for top, path in inner.items()}
+    several = {label for names in labels.values() if len(names) > 1 for label in names}
+    labels = {top: names for top, names in labels.items() if not _is_unlabelled(names, several)}
     counts = Counter(label for names in labels.values() for label in names)
-    parts = [top for top in tops if labels[top]]
-    if not parts or (len(parts) > 1 and max(counts.values()) == 1):
+    if not labels or (len(labels) > 1 and max(counts.values()) == 1):
         return {}
-    return {inner[top]: tops[top] for top in parts}
+    return {inner[top]: tops[top] for top in sorted(labels)}
+
+
+def _is_unlabelled(folders: Collection[str], several: Collection[str]) -> bool:
+    """Return True if a part holds no class folders, or all its pictures in one, such as `test/images`."""
+    return not folders or (
+        len(folders) == 1
+        and bool(several)
+        and not set(folders) & set(several)
+        and not set(words_of(*folders)) - {*FILLERS, *_UNKNOWN, *SPLIT_NAMES}
+    )
 
 
 def _look_into_parts(

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from pipeline.datasets.sources.lists import ListRow
 from pipeline.datasets.sources.split_names import find_folder_parts, find_split
@@ -21,13 +22,30 @@ class RowFiles:
         files: Each row with its file.
         missing: What the other rows name.
         by_end: Names that fit only without their first folders, with the file.
+        alike: Names that fit only but for case, extension, leading zeros or escapes, with the file.
         part: The part of a split that the list is of; None if it tells none.
     """
 
     files: list[tuple[ListRow, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     by_end: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
     part: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """Files by the ends of their paths; None where several have the same.
+
+    Args:
+        whole: With the extension.
+        stems: Without it.
+        alike: As other systems may have them.
+    """
+
+    whole: Index
+    stems: Index
+    alike: Index
 
 
 class FileFinder:
@@ -69,7 +87,7 @@ class FileFinder:
         ends = {split: self._index_ends(inside, split) for split in {row.split or part for row in rows}}
         for row in rows:
             path = "/".join(path_parts(row.file))
-            name = paths.get(path) or ends[row.split or part][0].get(path)
+            name = paths.get(path) or ends[row.split or part].whole.get(path)
             if name is None:
                 rest.append(row)
                 continue
@@ -77,19 +95,31 @@ class FileFinder:
             if row.label:
                 free.discard(name)
         for row in rest:
-            name = next(filter(None, (_find_end(row.file, index) for index in ends[row.split or part])), None)
-            if name is None or name not in free:
-                result.missing.append(row.file)
-                continue
-            if not name.startswith(folder_of(row.file)):
-                result.by_end.append(f"{row.file} as {name}")
-            result.files.append((row, name))
+            self._find_alike(result, row, ends[row.split or part], free)
         return result
 
-    def _index_ends(self, names: Sequence[str], part: str | None) -> tuple[Index, Index]:
-        """Return the ends of paths, with and without extension, of files that no folder puts elsewhere."""
+    def _find_alike(self, result: RowFiles, row: ListRow, ends: _Ends, free: set[str]) -> None:
+        """Find a file by an end of its path, else by one that looks alike."""
+        name = _find_end(path_parts(row.file), ends.whole) or _find_end(path_parts(row.file), ends.stems)
+        alike = None if name else _find_end(_simplify(path_parts(row.file)), ends.alike)
+        if (name or alike) not in free:
+            result.missing.append(row.file)
+            return
+        if name and not name.startswith(folder_of(row.file)):
+            result.by_end.append(f"{row.file} as {name}")
+        if alike:
+            result.alike.append(f"{row.file} as {alike}")
+        result.files.append((row, name or alike or ""))
+
+    def _index_ends(self, names: Sequence[str], part: str | None) -> _Ends:
+        """Return the ends of the paths of the files that no folder puts into another part."""
         near = [name for name in names if part is None or self._parts.get(folder_of(name), part) == part]
-        return _index(near), _index(near, without_extension=True)
+        paths = {name: path_parts(name) for name in near}
+        stems = {
+            name: [*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]] for name, parts in paths.items()
+        }
+        alike = {name: _simplify(parts) for name, parts in paths.items()}
+        return _Ends(whole=_index(paths), stems=_index(stems), alike=_index(alike))
 
 
 def folder_of(name: str) -> str:
@@ -112,22 +142,18 @@ def _ancestors(name: str) -> Iterator[str]:
     yield ""
 
 
-def _index(names: Iterable[str], *, without_extension: bool = False) -> Index:
+def _index(paths: Mapping[str, Sequence[str]]) -> Index:
     """Return the name for each end of a path that begins at a folder; None for an end that fits several."""
     index: dict[str, str | None] = {}
-    for name in names:
-        parts = path_parts(name)
-        if without_extension:
-            parts = [*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]]
+    for name, parts in paths.items():
         for start in range(len(parts)):
             end = "/".join(parts[start:])
             index[end] = name if end not in index else None
     return index
 
 
-def _find_end(file: str, index: Index) -> str | None:
-    """Return the file that a row names, by as much of its path as fits."""
-    parts = path_parts(file)
+def _find_end(parts: Sequence[str], index: Index) -> str | None:
+    """Return the file that a path names, by as much of it as fits."""
     # Label Studio puts eight hexadecimal digits before the names of uploaded files.
     original = re.sub(r"^[0-9a-f]{8}-", "", parts[-1]) if parts else ""
     for start in range(len(parts)):
@@ -135,3 +161,12 @@ def _find_end(file: str, index: Index) -> str | None:
         if end in index:
             return index[end]
     return index.get(original)
+
+
+def _simplify(parts: Sequence[str]) -> list[str]:
+    """Return a path as other systems may have it: `IMG%201.JPG` is `img 1`, and `007.0` is `7`."""
+    *folders, base = (unquote(part).casefold() for part in parts or [""])
+    stem, _, suffix = base.rpartition(".")
+    has_version = suffix.isdigit() and suffix.strip("0")  # `v1.5` has no extension
+    base = base if has_version or not stem else stem
+    return [*folders, base.lstrip("0") or "0" if base.isdigit() else base]

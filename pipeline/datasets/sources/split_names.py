@@ -14,7 +14,7 @@ SPLIT_NAMES = {
 # Words that only folders' names have. An evaluation part judges, but may stand beside a test part.
 _WORDS = {**SPLIT_NAMES, **dict.fromkeys(("eval", "evaluation"), VALIDATION), "trainval": TRAIN}
 # Words that name no split of their own: `train_images` and `test` belong together.
-_FILLERS = frozenset(
+FILLERS = frozenset(
     ("data", "dataset", "folder", "image", "images", "img", "imgs", "photos", "pictures", "set", "split")
 )
 
@@ -33,7 +33,7 @@ def find_parts(names: Iterable[str]) -> dict[str, str]:
     for name in sorted(names):
         split = find_split(name)
         if split is not None:
-            rest = " ".join(word for word in words_of(name) if not _split_of(word) and word not in _FILLERS)
+            rest = " ".join(word for word in words_of(name) if not _split_of(word) and word not in FILLERS)
             groups.setdefault(rest, {})[name] = split
     return {
         name: split

@@ -135,6 +135,42 @@ class TestSplit:
         assert lay_out(["train/0.jpg", "bus/1.jpg"], classes=["train", "bus"], origin="x").statements == []
 
 
+class TestUnlabelledParts:
+    @pytest.mark.parametrize("folder", ["images", "unknown", "Test_Images", "all-files"])
+    def test_are_left_out_and_counted(self, folder: str) -> None:
+        names = [*tree("train"), f"test/{folder}/1.jpg", f"val/{folder}/2.jpg"]
+        layout = lay_out(names, origin="x")
+        assert {(file.label, file.split) for file in layout.files} == {("cat", "train"), ("dog", "train")}
+        assert layout.left_out == {"beside the class folders": 2}
+        assert layout.statements[0] == (
+            "given_split: train (4): of a split without labelled test pictures; all are split anew"
+        )
+
+    def test_are_parts_if_the_folder_is_a_class(self) -> None:
+        layout = lay_out(["train/all/0.jpg", "train/few/1.jpg", "test/all/2.jpg"], origin="x")
+        assert labels_of(layout)["test/all/2.jpg"] == ("all", "test")
+
+
+class TestFoldersWithoutPictures:
+    def test_are_left_out_and_counted(self) -> None:
+        names = [
+            "food/images/pie/1.jpg",
+            "food/images/rib/2",
+            "food/meta/train.txt",
+            "food/meta/a/labels.json",
+        ]
+        layout = lay_out(names, origin="x")
+        assert labels_of(layout) == {names[0]: ("pie", None), names[1]: ("rib", None)}
+        assert layout.statements == ["files left out: 2 beside the class folders (train.txt, labels.json)"]
+
+    def test_are_classes_if_listed(self) -> None:
+        layout = lay_out(["pie/1.jpg", "rib/2.txt"], classes=["pie", "rib"], origin="x")
+        assert {file.label for file in layout.files} == {"pie", "rib"}
+
+    def test_are_classes_if_there_is_nothing_else(self) -> None:
+        assert len(lay_out(["pie/1.txt", "rib/2.txt"], origin="x").files) == 2
+
+
 class TestSplitInEachClass:
     @pytest.mark.parametrize(
         ("train", "test"), [("train", "test"), ("Training", "Test"), ("train_set/a", "test_set")]

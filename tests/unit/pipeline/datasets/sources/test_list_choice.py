@@ -177,6 +177,64 @@ class TestListBesideFolders:
                 columns=ListColumns(file="photo", label="label")
             )
 
+    def test_of_numbers_for_the_folders_leaves_them_their_names(self) -> None:
+        files = pictures(CAT, DOG)
+        lists = {"metadata.csv": table({file: str(int(file[:3] == DOG)) for file in files})}
+        assert Tree(pictures=files, lists=lists).choose() == (None, [])
+
+    @pytest.mark.parametrize("folders", [("part1", "part2"), ("0", "1")])
+    def test_of_numbers_wins_over_folders_that_say_no_more(self, folders: tuple[str, str]) -> None:
+        files = pictures(*folders)
+        rows = {file: str(7 + (file.split("/")[0] == folders[0])) for file in files}
+        assert Tree(pictures=files, lists={"metadata.csv": table(rows)}).labels().labels == rows
+
+    def test_that_is_unclear_is_an_error_whatever_the_folders_are(self) -> None:
+        answers = [{"from_name": name, "value": {"choices": ["yes"]}} for name in ("animal", "sharp")]
+        task = {"data": {"image": "0_0.png"}, "annotations": [{"result": answers}]}
+        with pytest.raises(SourceNotFound, match="asks several questions"):
+            Tree(pictures=pictures("one", "two"), lists={"result.json": json.dumps([task])}).choose()
+
+
+class TestNamesOfOtherSystems:
+    @pytest.mark.parametrize(
+        ("file", "listed"),
+        [
+            ("IMG_1.JPG", "img_1.jpg"),
+            ("images/IMG_1.JPG", "Images/img_1.jpg"),
+            ("007.png", "7"),
+            ("7.png", "7.0"),
+            ("a b.png", "a%20b.png"),
+            ("shot.jpg", "shot.png"),
+            ("v1.5.png", "V1.5"),
+        ],
+    )
+    def test_are_matched_and_stated(self, file: str, listed: str) -> None:
+        lists = {"labels.csv": table({listed: CAT, "other.png": DOG})}
+        labels = Tree(pictures=[file, "other.png"], lists=lists).labels()
+        assert labels.labels == {file: CAT, "other.png": DOG}
+        assert labels.statements == [
+            "labels.csv: 1 of 2 rows were matched but for case, extension, zeros or escapes: "
+            f"{listed} as {file}"
+        ]
+
+    @pytest.mark.parametrize(
+        ("files", "listed"),
+        [
+            (["01.png", "001.png"], "1"),
+            (["A.png", "a.png"], "a.PNG"),
+            (["v1.5.png"], "v1.png"),
+            (["10.png"], "1"),
+        ],
+    )
+    def test_are_not_matched_where_they_fit_several_or_none(self, files: list[str], listed: str) -> None:
+        lists = {"labels.csv": table({listed: CAT, "other.png": DOG})}
+        assert Tree(pictures=[*files, "other.png"], lists=lists).labels().labels == {"other.png": DOG}
+
+    def test_do_not_win_over_the_same_name(self) -> None:
+        lists = {"labels.csv": table({"A.png": CAT, "a.png": DOG})}
+        labels = Tree(pictures=["A.png", "a.png"], lists=lists).labels()
+        assert labels.labels == {"A.png": CAT, "a.png": DOG}
+
 
 VOC = "<annotation><object><name>{}</name></object></annotation>"
 TRAIN, TEST = pictures("train"), pictures("test")

@@ -54,6 +54,8 @@ class TestShapes:
             "file_name,label\na.jpg,cat\nb.jpg,dog\n",
             "image,id,choice,annotator\na.jpg,1,cat,7\nb.jpg,2,dog,7\n",
             "id,breed\na.jpg,cat\nb.jpg,dog\n",
+            "id_code,diagnosis\na.jpg,cat\nb.jpg,dog\n",
+            "Width,ClassId,Path\n3,cat,a.jpg\n3,dog,b.jpg\n",
             "a.jpg,cat\nb.jpg,dog\n",
             "a.jpg;cat\nb.jpg;dog\n",
             '{"file_name": "a.jpg", "label": "cat"}\n\n{"file_name": "b.jpg", "label": ["dog"]}\n',
