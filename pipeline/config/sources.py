@@ -89,6 +89,11 @@ class ListColumns(Strict):
 
 
 LabelPattern: TypeAlias = Annotated[str, AfterValidator(check_pattern)]
+LabelFrom: TypeAlias = Literal["largest", "most", "only"]
+_LABEL_FROM = (
+    "The category that labels a picture with boxes of several, in COCO and Pascal VOC: largest (default) "
+    "covers most, most has most boxes, only leaves such pictures unlabelled."
+)
 
 
 class FolderSection(ClassedSection):
@@ -101,6 +106,7 @@ class FolderSection(ClassedSection):
         None, description="A regular expression; its first group, found in a file's name, is the class."
     )
     columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
+    label_from: LabelFrom | None = Field(None, description=_LABEL_FROM)
 
 
 class NpzSection(ClassedSection):
@@ -124,6 +130,7 @@ class ArchiveSection(ClassedSection):
     type: Literal["archive"] = Field(description="A zip, tar or tar.gz with class folders or a `labels.csv`.")
     uri: str = Field(description="A path, `file://`, `gs://bucket/prefix` or `http(s)://` address.")
     columns: ListColumns | None = Field(None, description="The columns of its list, if not named as usual.")
+    label_from: LabelFrom | None = Field(None, description=_LABEL_FROM)
     label_pattern: LabelPattern | None = Field(
         None, description="A regular expression; its first group, found in a file's name, is the class."
     )
@@ -158,6 +165,7 @@ class UrlListSection(LimitedSection):
     type: Literal["url_list"] = Field(description="A CSV `url,label`, or a text of addresses with `label`.")
     uri: str = Field(description="Where the list is: a path, `file://`, `gs://` or `http(s)://` address.")
     columns: ListColumns | None = Field(None, description="The columns of the list, if not named as usual.")
+    label_from: LabelFrom | None = Field(None, description=_LABEL_FROM)
 
 
 class WebPageSection(LimitedSection):

@@ -1,23 +1,23 @@
 """Annotations of other tools as labels: COCO, Pascal VOC, Label Studio and plain JSON.
 
-Boxes and outlines become the label of the picture: that of the category which covers most of it.
+Boxes and outlines become the label of the picture, by default that of the category which covers most of it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
-from pipeline.config.sources import ListColumns
+from pipeline.config.sources import LabelFrom, ListColumns
+from pipeline.datasets.sources.boxes import EXAMPLES, Boxes, Choices
 from pipeline.errors import NoLabels, SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
 MAX_XML_BYTES = 1_000_000
-EXAMPLES = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,35 +26,37 @@ class Annotations:
 
     Args:
         rows: `file` and `label` of each picture; other columns as they are.
-        several: Pictures with boxes of several categories, of which the largest was taken.
+        choices: Pictures that show several categories.
         disputed: Pictures whose annotators disagree; they have no label.
     """
 
     rows: list[JsonObject] = field(default_factory=list)
-    several: list[str] = field(default_factory=list)
+    choices: Choices = field(default_factory=Choices)
     disputed: list[str] = field(default_factory=list)
 
     @property
     def statements(self) -> list[str]:
         """What a reader of the dataset card should know."""
-        kinds = (
-            (self.several, "show several categories: that which covers most was taken"),
-            (self.disputed, "have annotators who disagree: they are unlabelled"),
-        )
+        if not self.disputed:
+            return self.choices.statements
+        shown = ", ".join(self.disputed[:EXAMPLES])
         return [
-            f"annotations: {len(names)} pictures {text}, such as {', '.join(names[:EXAMPLES])}"
-            for names, text in kinds
-            if names
+            *self.choices.statements,
+            f"annotations: {len(self.disputed)} pictures have annotators who disagree: they are unlabelled, "
+            f"such as {shown}",
         ]
 
 
-def read_document(value: JsonValue, origin: str, columns: ListColumns | None = None) -> Annotations:
+def read_document(
+    value: JsonValue, origin: str, columns: ListColumns | None = None, label_from: LabelFrom = "largest"
+) -> Annotations:
     """Read a JSON document that lists pictures.
 
     Args:
         value: The document.
         origin: Its name, for messages.
         columns: What the user named: of Label Studio, `file` is a key of `data`, `label` a question.
+        label_from: Which category becomes the label of a picture that shows several.
 
     Raises:
         NoLabels: if it is none of the shapes that are read.
@@ -63,7 +65,7 @@ def read_document(value: JsonValue, origin: str, columns: ListColumns | None = N
     if isinstance(value, list) and all(isinstance(each, dict) for each in value):
         return _read_objects(value, origin, columns or ListColumns())
     if isinstance(value, dict) and isinstance(value.get("images"), list):
-        return _read_coco(value)
+        return _read_coco(value, Choices(label_from=label_from))
     if isinstance(value, dict) and value and all(isinstance(label, str) for label in value.values()):
         return Annotations(rows=[{"file": name, "label": label} for name, label in value.items()])
     raise NoLabels(
@@ -73,22 +75,20 @@ def read_document(value: JsonValue, origin: str, columns: ListColumns | None = N
     )
 
 
-def _read_coco(value: JsonObject) -> Annotations:
+def _read_coco(value: JsonObject, choices: Choices) -> Annotations:
     names = {
         each["id"]: str(each.get("name", "")) for each in _objects(value.get("categories")) if "id" in each
     }
-    areas: dict[JsonValue, Counter[str]] = {}
+    boxes: dict[JsonValue, Boxes] = {}
     for each in _objects(value.get("annotations")):
         label = names.get(each.get("category_id"), "")
         if label:
-            areas.setdefault(each.get("image_id"), Counter())[label] += _area(each)
-    result = Annotations()
+            boxes.setdefault(each.get("image_id"), Boxes()).add(label, _area(each))
+    result = Annotations(choices=choices)
     for image in _objects(value["images"]):
         file = str(image.get("file_name", ""))
-        counts = areas.get(image.get("id"), Counter())
-        result.rows.append({"file": file, "label": find_largest(counts)})
-        if len(counts) > 1:
-            result.several.append(file)
+        label = choices.choose(file, boxes.get(image.get("id"), Boxes()))
+        result.rows.append({"file": file, "label": label})
     return result
 
 
@@ -101,27 +101,22 @@ def _area(annotation: JsonObject) -> int:
     return max(1, round(area)) if isinstance(area, int | float) else 1
 
 
-def find_largest(areas: Mapping[str, int]) -> str:
-    """Return the category that covers most; empty without one."""
-    return max(sorted(areas), key=lambda label: areas[label], default="")
-
-
-def read_voc(data: bytes, name: str) -> Counter[str]:
-    """Return the area of each category in an annotation of Pascal VOC; empty for any other XML."""
+def read_voc(data: bytes, name: str) -> Boxes:
+    """Return the boxes in an annotation of Pascal VOC; none for any other XML."""
+    boxes = Boxes()
     if len(data) > MAX_XML_BYTES or b"<!" in data.replace(b"<!--", b""):
-        return Counter()
+        return boxes
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
         raise SourceNotFound(
             f"{name} is damaged XML: {error}. Correct it or take it out.", uri=name
         ) from error
-    areas: Counter[str] = Counter()
     for each in root.iter("object") if root.tag == "annotation" else ():
         label = (each.findtext("name") or "").strip()
         if label:
-            areas[label] += _box_area(each)
-    return areas
+            boxes.add(label, _box_area(each))
+    return boxes
 
 
 def _box_area(element: ElementTree.Element) -> int:

@@ -20,9 +20,10 @@ from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
-from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels
+from pipeline.datasets.sources.label_list import Labels, ListOptions, lay_out_labels
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.list_choice import choose_labels
+from pipeline.datasets.sources.list_names import is_list
 from pipeline.datasets.sources.member_names import guess_encoding
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
@@ -287,7 +288,9 @@ class ArchiveSource:
                 names,
                 lists.__getitem__,
                 classes=self._section.classes,
-                columns=self._section.columns,
+                options=ListOptions(
+                    columns=self._section.columns, label_from=self._section.label_from or "largest"
+                ),
                 origin=self._origin,
                 unused=self._unused_lists,
             )

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.labels import normalize_label
-from pipeline.config.sources import ListColumns
-from pipeline.datasets.sources.label_list import Labels, is_list, lay_out_labels
+from pipeline.datasets.sources.label_list import Labels, ListOptions, lay_out_labels
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
 from pipeline.datasets.sources.list_choice import choose_labels
+from pipeline.datasets.sources.list_names import is_list
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
     is_teachable_machine,
@@ -57,7 +57,7 @@ class FolderSource:
         storage: Reads `gs://` URIs.
         label: The class of every file, at any depth; sub-folders mean nothing then.
         is_alone: Whether the dataset has no other source, so that this one needs two classes.
-        columns: The columns of its list of labels, where the user named them.
+        lists: What the user said about its lists of labels.
         label_pattern: Finds the class in the name of a file.
     """
 
@@ -69,7 +69,7 @@ class FolderSource:
         storage: Storage,
         label: str | None = None,
         is_alone: bool = True,
-        columns: ListColumns | None = None,
+        lists: ListOptions | None = None,
         label_pattern: str | None = None,
     ) -> None:
         self.transferred = 0
@@ -80,7 +80,7 @@ class FolderSource:
         self._storage = storage
         self._label = label
         self._is_alone = is_alone
-        self._columns = columns
+        self._lists = lists or ListOptions()
         self._pattern = None if label_pattern is None else re.compile(label_pattern)
         self._unused_lists: list[str] = []
 
@@ -138,7 +138,7 @@ class FolderSource:
             tree.names,
             lambda name: self._path(name, directory).read_bytes(),
             classes=self._classes,
-            columns=self._columns,
+            options=self._lists,
             origin=tree.root,
             unused=self._unused_lists,
         )

@@ -7,32 +7,37 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.config.sources import ListColumns
-from pipeline.datasets.sources.annotations import Annotations, find_largest, read_voc
+from pipeline.config.sources import LabelFrom, ListColumns
+from pipeline.datasets.sources.annotations import read_voc
+from pipeline.datasets.sources.boxes import Boxes, Choices
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, system_part
+from pipeline.datasets.sources.list_names import (
+    VOC_SUFFIX,
+    is_labels_file,
+    is_list,
+    is_usual_list,
+    is_voc,
+    stem_of,
+)
 from pipeline.datasets.sources.lists import ListRow, PictureList
 from pipeline.datasets.sources.row_files import FileFinder, RowFiles, folder_of
-from pipeline.datasets.sources.split_names import TEST, find_folder_parts, words_of
+from pipeline.datasets.sources.split_names import TEST, find_folder_parts
 from pipeline.errors import EmptyDataset, NoLabels, SourceNotFound
 
-LABELS_NAMES = ("labels.csv", "labels.tsv", "labels.jsonl")  # these win over class folders
-PART_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-LIST_NAMES = frozenset(
-    (
-        *LABELS_NAMES,
-        *("metadata.csv", "metadata.tsv", "metadata.jsonl"),
-        *(f"{part}{end}.csv" for part in PART_WORDS for end in ("", "_labels", "labels")),
-        *(f"{stem}.json" for stem in ("labels", "metadata", "annotations", "result", "coco")),
-        *("_annotations.coco.json", "_annotations.csv", "_classes.csv"),
-    )
-)
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
-# Words in the names of tables that may be lists: `HAM10000_metadata.csv`, `Training_GroundTruth.csv`.
-LIST_WORDS = frozenset(
-    (*PART_WORDS, *("label", "labels", "metadata", "annotation", "annotations", "classes", "truth"))
-)
-VOC_SUFFIX = ".xml"
 MAX_LIST_BYTES = 20_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions:
+    """What the user said about the lists of a source.
+
+    Args:
+        columns: Their columns: then a list is meant.
+        label_from: Which category becomes the label of a picture that shows several.
+    """
+
+    columns: ListColumns | None = None
+    label_from: LabelFrom = "largest"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,31 +57,12 @@ class Labels:
     own_splits: set[str] = field(default_factory=set)
 
 
-def is_list(name: str) -> bool:
-    """Return True if a file is named as lists of labels are."""
-    return is_usual_list(name) or (
-        name.lower().endswith(TABLE_SUFFIXES) and bool(LIST_WORDS & set(words_of(_stem(name))))
-    )
-
-
-def is_usual_list(name: str) -> bool:
-    """Return True if a file has a name by which lists are used wherever class folders may tell, too."""
-    base = name.rpartition("/")[2].lower()
-    is_coco = base.startswith("instances_") and base.endswith(".json")
-    return base in LIST_NAMES or is_coco or base.endswith(VOC_SUFFIX)
-
-
-def is_labels_file(name: str) -> bool:
-    """Return True if a file is a `labels.csv`, which always tells the classes."""
-    return name.rpartition("/")[2].lower() in LABELS_NAMES
-
-
 def read_labels(
     lists: Sequence[str],
     names: Sequence[str],
     read: Callable[[str], bytes],
     *,
-    columns: ListColumns | None,
+    options: ListOptions,
     origin: str,
     unused: list[str],
 ) -> Labels | None:
@@ -86,7 +72,7 @@ def read_labels(
         lists: The lists to read.
         names: Every file of the source.
         read: Reads a list.
-        columns: The columns that the user named.
+        options: What the user said about lists.
         origin: The source, for messages.
         unused: Takes the reasons why lists are not used.
 
@@ -94,10 +80,10 @@ def read_labels(
         SourceNotFound: if a list cannot be read, naming line and remedy.
         EmptyDataset: if a `labels.csv` names no file that is there, or a list gives a file two labels.
     """
-    result, refusals = Labels(), _Refusals(columns=columns)
-    tables = [name for name in lists if not name.lower().endswith(VOC_SUFFIX)]
-    rows_of = {name: _read_rows(name, read(name), columns, result, refusals) for name in tables}
-    rows_of |= _read_voc([name for name in lists if name not in tables], names, read, result)
+    result, refusals = Labels(), _Refusals(columns=options.columns)
+    tables = [name for name in lists if not is_voc(name)]
+    rows_of = {name: _read_rows(name, read(name), options, result, refusals) for name in tables}
+    rows_of |= _read_voc([name for name in lists if name not in tables], names, read, options, result)
     files = [name for name in names if not is_list(name) and system_part(name) is None]
     finder = FileFinder(files, lists)
     for name, rows in rows_of.items():
@@ -138,10 +124,12 @@ class _Refusals:
 
 
 def _read_rows(
-    name: str, data: bytes, columns: ListColumns | None, result: Labels, refusals: _Refusals
+    name: str, data: bytes, options: ListOptions, result: Labels, refusals: _Refusals
 ) -> list[ListRow]:
     """Return the rows of a list; none if it is no list of labels."""
-    pictures = PictureList(io.BytesIO(data), origin=name, columns=columns)
+    pictures = PictureList(
+        io.BytesIO(data), origin=name, columns=options.columns, label_from=options.label_from
+    )
     try:
         if len(data) > MAX_LIST_BYTES:
             raise NoLabels(f"{name} has more than {MAX_LIST_BYTES} bytes.")
@@ -157,26 +145,24 @@ def _read_rows(
 
 
 def _read_voc(
-    lists: Sequence[str], names: Sequence[str], read: Callable[[str], bytes], result: Labels
+    lists: Sequence[str],
+    names: Sequence[str],
+    read: Callable[[str], bytes],
+    options: ListOptions,
+    result: Labels,
 ) -> dict[str, list[ListRow]]:
     """Return the label of each annotation that has a picture of the same name, by the annotation's folder."""
-    stems = {_stem(name) for name in names if not is_list(name)}
+    stems = {stem_of(name) for name in names if not is_list(name)}
     rows: dict[str, list[ListRow]] = {}
-    several: list[str] = []
+    choices = Choices(label_from=options.label_from)
     for name in lists:
-        areas = read_voc(read(name), name) if _stem(name) in stems else None
-        if not areas:
-            continue
-        key = f"{folder_of(name)}/*{VOC_SUFFIX}".lstrip("/")
-        rows.setdefault(key, []).append(ListRow(line=1, file=_stem(name), label=find_largest(areas)))
-        if len(areas) > 1:
-            several.append(name)
-    result.statements += Annotations(several=several).statements
+        boxes = read_voc(read(name), name) if stem_of(name) in stems else Boxes()
+        if boxes.areas:
+            key = f"{folder_of(name)}/*{VOC_SUFFIX}".lstrip("/")
+            row = ListRow(line=1, file=stem_of(name), label=choices.choose(name, boxes))
+            rows.setdefault(key, []).append(row)
+    result.statements += choices.statements
     return rows
-
-
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def _describe_misfit(list_name: str, named: RowFiles, files: Sequence[str], origin: str) -> EmptyDataset:

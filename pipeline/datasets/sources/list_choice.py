@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from pipeline.config.sources import ListColumns
-from pipeline.datasets.sources.label_list import (
-    Labels,
-    is_labels_file,
-    is_list,
-    is_usual_list,
-    read_labels,
-)
+from pipeline.datasets.sources.label_list import Labels, ListOptions, read_labels
 from pipeline.datasets.sources.layout import EXAMPLES, Layout, lay_out, system_part
+from pipeline.datasets.sources.list_names import is_labels_file, is_list, is_usual_list
 from pipeline.datasets.sources.part_folders import are_numbered
 from pipeline.datasets.sources.row_files import folder_of
 from pipeline.datasets.sources.split_names import TEST
@@ -26,7 +20,7 @@ def choose_labels(
     read: Callable[[str], bytes],
     *,
     classes: Sequence[str] | None,
-    columns: ListColumns | None,
+    options: ListOptions,
     origin: str,
     unused: list[str],
 ) -> Labels | None:
@@ -39,7 +33,7 @@ def choose_labels(
         names: Every file of the source.
         read: Reads a list.
         classes: The classes that the user listed.
-        columns: The columns that the user named: then a list is meant.
+        options: What the user said about lists.
         origin: The source, for messages.
         unused: Takes the reasons why lists are not used.
 
@@ -49,14 +43,14 @@ def choose_labels(
     """
     lists = sorted(name for name in names if is_list(name) and system_part(name) is None)
     folders = _lay_out_folders(names, classes, origin) if lists else None
-    usual = [name for name in lists if columns or is_usual_list(name)]
+    usual = [name for name in lists if options.columns or is_usual_list(name)]
     others = [name for name in lists if name not in usual]
-    labels = read_labels(usual, names, read, columns=columns, origin=origin, unused=unused) if usual else None
-    if labels is None and others and (folders is None or columns or are_numbered(folders.labels)):
-        labels = read_labels(others, names, read, columns=columns, origin=origin, unused=unused)
+    labels = read_labels(usual, names, read, options=options, origin=origin, unused=unused) if usual else None
+    if labels is None and others and (folders is None or are_numbered(folders.labels)):
+        labels = read_labels(others, names, read, options=options, origin=origin, unused=unused)
     if labels is None or folders is None:
         return labels
-    if not columns and not any(map(is_labels_file, usual)):
+    if not options.columns and not any(map(is_labels_file, usual)):
         if _say_the_same(folders, labels):
             return None
         reason = _doubt(folders, labels, classes or (), origin)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from pipeline.config.labels import normalize_label
-from pipeline.config.sources import ListColumns
+from pipeline.config.sources import LabelFrom, ListColumns
 from pipeline.datasets.sources.annotations import Annotations, read_document
 from pipeline.datasets.sources.list_columns import (
     FILE_COLUMNS,
@@ -63,6 +63,7 @@ class PictureList:
         origin: Its name, for messages.
         columns: The columns that the user named; the usual names by default.
         needs_labels: False if the user gave all pictures one label: then plain addresses do.
+        label_from: Which category becomes the label of a picture that shows several.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class PictureList:
         origin: str,
         columns: ListColumns | None = None,
         needs_labels: bool = True,
+        label_from: LabelFrom = "largest",
     ) -> None:
         self.statements: list[str] = []
         self._file = file
         self._origin = origin
         self._columns = columns or ListColumns()
         self._needs_labels = needs_labels
+        self._label_from: LabelFrom = label_from
         self._has_plural = False
         self._maybe_split = MaybeSplit(origin)
         self._spelling: dict[str, str] = {}  # of the header's names
@@ -125,9 +128,8 @@ class PictureList:
         if len(data) > MAX_JSON_BYTES:
             raise self._error(1, f"is a JSON document of more than {MAX_JSON_BYTES:,} bytes")
         try:
-            return read_document(
-                json.loads(data, object_pairs_hook=_read_unique), self._origin, self._columns
-            )
+            value = json.loads(data, object_pairs_hook=_read_unique)
+            return read_document(value, self._origin, self._columns, self._label_from)
         except (ValueError, RecursionError) as error:
             raise self._error(1, f"is no JSON: {error}") from error
 

@@ -11,6 +11,7 @@ from pipeline.datasets.sources.archive import ArchiveSource
 from pipeline.datasets.sources.flickr import FlickrSource
 from pipeline.datasets.sources.folder import FolderSource
 from pipeline.datasets.sources.google_custom_search import GoogleSource
+from pipeline.datasets.sources.label_list import ListOptions
 from pipeline.datasets.sources.npz_archive import NpzSource
 from pipeline.datasets.sources.openverse import OpenverseSource
 from pipeline.datasets.sources.sample import SampleSource
@@ -27,7 +28,7 @@ def _open_folder(section: FolderSection, context: SourceContext) -> ImageSource:
         label=section.label,
         storage=context.storage,
         is_alone=context.is_alone,
-        columns=section.columns,
+        lists=ListOptions(columns=section.columns, label_from=section.label_from or "largest"),
         label_pattern=section.label_pattern,
     )
 

@@ -83,9 +83,12 @@ class UrlListSource:
             )
 
     def _read_list(self, file: BinaryIO) -> PictureList:
-        needs_labels = self._section.label is None
         return PictureList(
-            file, origin=self._origin, columns=self._section.columns, needs_labels=needs_labels
+            file,
+            origin=self._origin,
+            columns=self._section.columns,
+            needs_labels=self._section.label is None,
+            label_from=self._section.label_from or "largest",
         )
 
     def _find_parts(self, file: BinaryIO, *, is_told: bool) -> Mapping[str, str]:

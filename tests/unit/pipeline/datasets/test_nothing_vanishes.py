@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.fetch_index import FetchIndex
 from pipeline.datasets.fetch import fetch_pictures
-from pipeline.datasets.sources.label_list import is_list
+from pipeline.datasets.sources.list_names import is_list
 from pipeline.errors import DatasetError, PipelineError
 from pipeline.preprocess.clean import build_dataset_version
 from tests.fakes.pictures import classifier_of, noise, png, storage_in

@@ -266,6 +266,10 @@ LAYOUTS: dict[str, tuple[Make, Expected]] = {
         tree(lambda: coco("annotations/instances_train.json", flat("images/"), strip="images/")),
         Expected(),
     ),
+    "COCO with small": (
+        tree(lambda: coco("annotations/instances_train.json", flat("images/"), strip="images/")),
+        Expected(),
+    ),
     "Pascal VOC": (tree(voc), Expected()),
     "Hugging Face's image folder, CSV": (
         tree(lambda: with_list("metadata.csv", "file_name,label", flat(""))),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from pipeline.artifacts.fetch_index import FetchIndex
 from pipeline.config import Classifier
 from pipeline.config.sources import ListColumns
 from pipeline.datasets.fetch import fetch_pictures
-from pipeline.datasets.sources.annotations import find_largest, read_document, read_voc
+from pipeline.datasets.sources.annotations import read_document, read_voc
 from pipeline.errors import ConfigError, DatasetError, EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from tests.fakes.pictures import classifier_of, noise, png, storage_in
@@ -30,15 +32,15 @@ def box(name: str, side: int) -> str:
 class TestLargest:
     def test_boxes_of_one_category_add_up(self) -> None:
         text = f"<annotation>{box('cat', 5)}{box('dog', 6)}{box('cat', 5)}</annotation>"
-        areas = read_voc(text.encode(), "a.xml")
-        assert areas == {"cat": 50, "dog": 36}
-        assert find_largest(areas) == "cat"
+        boxes = read_voc(text.encode(), "a.xml")
+        assert boxes.areas == {"cat": 50, "dog": 36}
+        assert boxes.choose("largest") == "cat"
 
     @pytest.mark.parametrize(
         "text", ["<html/>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "<annotation/>"]
     )
     def test_other_xml_says_nothing(self, text: str) -> None:
-        assert not read_voc(text.encode(), "a.xml")
+        assert not read_voc(text.encode(), "a.xml").areas
 
     def test_damaged_xml_is_named(self) -> None:
         with pytest.raises(SourceNotFound, match="b.xml is damaged XML"):
@@ -56,6 +58,71 @@ class TestLargest:
         result = read_document(document, "coco.json")
         assert result.rows == [{"file": "a.png", "label": "dog"}, {"file": "b.png", "label": ""}]
         assert "1 pictures show several categories" in result.statements[0]
+
+
+class TestLabelFrom:
+    """Of pictures with a large cat and two small dogs, with one of each alike, and with a cat alone."""
+
+    BOXES: Mapping[str, str] = {
+        "a": box("cat", 9) + box("dog", 2) + box("dog", 3),
+        "b": box("cat", 4) + box("dog", 4),
+        "c": box("cat", 3),
+        "d": box("dog", 3),
+    }
+    LABELS: Mapping[str, Mapping[str, str]] = {
+        "largest": {"a": "cat", "c": "cat", "d": "dog"},
+        "most": {"a": "dog", "c": "cat", "d": "dog"},
+        "only": {"c": "cat", "d": "dog"},
+    }
+    WORDS: Mapping[str, str] = {
+        "largest": "that which covers most was taken",
+        "most": "that with most boxes was taken",
+        "only": "they are unlabelled, as `label_from: only` says",
+    }
+
+    def lists(self, kind: str) -> dict[str, bytes]:
+        if kind == "voc":
+            texts = {name: f"<annotation>{boxes}</annotation>" for name, boxes in self.BOXES.items()}
+            return {f"{name}.xml": text.encode() for name, text in texts.items()}
+        annotations = [
+            {"image_id": name, "category_id": label, "bbox": [0, 0, int(side), int(side)]}
+            for name, boxes in self.BOXES.items()
+            for label, side in re.findall(r"<name>(\w+)</name>.*?<ymax>(\d+)", boxes)
+        ]
+        document = {
+            "categories": [{"id": name, "name": name} for name in ("cat", "dog")],
+            "images": [{"id": name, "file_name": f"{name}.png"} for name in self.BOXES],
+            "annotations": annotations,
+        }
+        return {"coco.json": json.dumps(document).encode()}
+
+    @pytest.mark.parametrize("kind", ["coco", "voc"])
+    @pytest.mark.parametrize("label_from", [None, "largest", "most", "only"])
+    def test_chooses_the_category(
+        self, tmp_path: Path, storage: Storage, kind: str, label_from: str | None
+    ) -> None:
+        files = {f"{name}.png": b"" for name in self.BOXES} | self.lists(kind)
+        section = {} if label_from is None else {"label_from": label_from}
+        labels = fetch(tmp_path / "a", storage, files, **section)
+        key = label_from or "largest"
+        assert labels == {f"{name}.png": label for name, label in self.LABELS[key].items()}
+        several = [each for each in statements(storage) if each.startswith("annotations: ")]
+        assert len(several) == (1 if key == "only" else 2)
+        assert self.WORDS[key] in several[0]
+        assert key == "only" or "none more than another: they are unlabelled" in several[1]
+
+    def test_is_taken_from_a_list_of_addresses_too(self, tmp_path: Path, storage: Storage) -> None:
+        for name in self.BOXES:
+            (tmp_path / f"{name}.png").write_bytes(png(noise(ord(name))))
+        (tmp_path / "coco.json").write_bytes(self.lists("coco")["coco.json"])
+        source = {"type": "url_list", "uri": str(tmp_path / "coco.json"), "label_from": "most"}
+        result = fetch_pictures(workspace_of(storage), classifier_of(source))
+        labels = {Path(row.source_url).stem: row.label for row in index_rows(storage, result.index)}
+        assert {name: label for name, label in labels.items() if label} == self.LABELS["most"]
+
+    def test_of_another_word_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="label_from"):
+            classifier_of({"type": "folder", "uri": "x", "label_from": "first"})
 
 
 class TestLabelStudio:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.artifacts.fetch_index import FetchIndex
 from pipeline.config.sources import ListColumns
 from pipeline.datasets.fetch import fetch_pictures
-from pipeline.datasets.sources.label_list import Labels
+from pipeline.datasets.sources.label_list import Labels, ListOptions
 from pipeline.datasets.sources.list_choice import choose_labels
 from pipeline.errors import EmptyDataset, SourceNotFound
 from tests.fakes.pictures import classifier_of, noise, png, storage_in
@@ -37,7 +37,7 @@ class Tree:
             [*self.pictures, *self.lists],
             lambda name: self.lists[name].encode(),
             classes=classes,
-            columns=columns,
+            options=ListOptions(columns=columns),
             origin="x",
             unused=unused,
         )
