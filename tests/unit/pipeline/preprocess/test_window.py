@@ -69,6 +69,19 @@ def test_pictures_of_one_moment_leave_by_content_not_by_place() -> None:
     assert {each.id for each in apply_window(turned, WindowConfig(pictures=4)) if each.is_kept} == kept
 
 
+@pytest.mark.parametrize("seconds", [0, 2, 300])
+def test_an_import_that_takes_its_time_leaves_by_content_too(seconds: int) -> None:
+    ids = sorted(f"{number * 7 % 10:064x}" for number in range(10))
+    times = [(START + timedelta(seconds=seconds * place)).isoformat() for place in range(10)]
+    older = replace(row(-1), fingerprint=fingerprint("f" * 64))
+    rows = [
+        replace(row(3), position=place, fingerprint=fingerprint(id), retrieved_at=time)
+        for place, (id, time) in enumerate(zip(reversed(ids), times, strict=True))
+    ]
+    kept = apply_window([older, *rows], WindowConfig(pictures=4))
+    assert [each.id for each in kept if each.is_kept] == ids[:5:-1]
+
+
 @pytest.mark.parametrize(
     ("min_test", "kept"), [(1, [6, 7, 8, 9]), (2, [4, 6, 7, 8, 9]), (9, [2, 4, 6, 7, 8, 9])]
 )
