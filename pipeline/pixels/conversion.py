@@ -150,6 +150,8 @@ def _read_first(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("levels are fractions")
     upright = ImageOps.exif_transpose(image)
+    if image.format == "BMP" and upright.mode == "RGBA" and not np.asarray(upright)[..., 3].any():
+        return upright.convert("RGB")  # written by programs that leave the fourth byte empty
     if "transparency" in upright.info or upright.mode in ("PA", "La", "RGBa"):
         return upright.convert("RGBA")
     return upright if upright.mode in ("1", "L", "P", "LA", "RGB", "RGBA") else upright.convert("RGB")

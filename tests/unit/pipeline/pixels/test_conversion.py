@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -68,6 +69,19 @@ def test_orientation_of_a_tiff_is_applied() -> None:
     conversion = convert_picture(encode(Image.new("RGB", (4, 9), "red"), "TIFF", exif=exif))
     assert conversion is not None
     assert decode_picture(conversion.data).shape == (4, 9, 3)
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_a_bmp_whose_fourth_byte_is_empty_is_opaque(alpha: int) -> None:
+    width = height = 4
+    pixels = bytes((10, 120, 200, alpha)) * (width * height)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    size = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    header = size + masks + b"BGRs" + b"\0" * 48
+    file = b"BM" + struct.pack("<IHHI", 14 + len(header) + len(pixels), 0, 0, 14 + len(header))
+    conversion = convert_picture(file + header + pixels)
+    assert conversion is not None
+    assert (decode_picture(conversion.data) == (200, 120, 10)).all()
 
 
 @pytest.mark.parametrize("factor", [1, 16])
