@@ -44,6 +44,8 @@ class TestClassChanges:
             ("a b c", "a a c", "merged b into a", "a c"),
             ("a a a a b", "c c d d b", "added c, d; removed a", "b"),
             ("a a a b", "c c d b", "added c, d; removed a", "b"),
+            ("a a b", "c b b", "added c; removed a", "b"),
+            ("a a b b", "c b b b", "added c; removed a", "b"),
             ("a a b b", "b b a a", "reused the names a, b", ""),
             ("a a b b", "a b b a", "", "a b"),
             ("a a b b", "c c a a", "added c; removed b; reused the names a", ""),
