@@ -284,9 +284,9 @@ Models that are ten points worse (12 % of the pictures lost, 2 % gained), refuse
 
 {informative}
 
-Twenty retrains, each truly a point less accurate than what serves, mean of {REPEATS} repetitions. How much
-the ratchet saves depends on the churn of a retrain: the more answers differ, the less 100 pictures
-can show.
+Twenty retrains, each truly a point less accurate than what serves, mean of {REPEATS} repetitions. How
+much the ratchet saves depends on the churn of a retrain: the more answers differ, the less 100
+pictures can show.
 
 {retrains}
 
