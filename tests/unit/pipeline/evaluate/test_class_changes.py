@@ -148,6 +148,11 @@ class TestGate:
         assert keys(decision) == ["not_worse", "class_drop"]
         assert found.champion is not None
         assert (found.champion.accuracy, found.shared) == (1.0, None)
+        assert found.comparison is not None
+        assert (found.comparison.changed, len(found.comparison.lost)) == (20, 20)
+        difference = found.comparison.differences["accuracy"]
+        assert difference.ci95 is not None
+        assert difference.ci95[0] < difference.value == -0.25 < difference.ci95[1]
         assert found.class_changes is not None
         assert found.class_changes.text == "renamed cat to Cat, dog to Dog"
         assert "it does not know" not in found.note
@@ -184,6 +189,8 @@ class TestGate:
         found = world.evaluate(wrong=0)
         assert found.shared is not None
         assert (found.shared.classes, found.shared.pictures) == (("cat", "dog", "emu"), 60)
+        assert set(found.shared.slices["label"]) == {"cat", "dog", "emu"}
+        assert found.shared.trained_on == 0
 
     def test_ratchet_holds_a_renamed_class_against_the_best_of_late(self, tmp_path: Path) -> None:
         world = World(tmp_path, ("cat", "dog"), ("Cat", "Dog"))

@@ -237,6 +237,52 @@ class TestReasons:
     def test_name_what_was_shown(self, found: Evaluation, reason: str) -> None:
         assert decide(found).reasons == (reason,)
 
+    @pytest.mark.parametrize(
+        ("found", "text"),
+        [
+            (
+                chance(0.001),
+                "informative: answers regardless of the labels hit as often with probability 0.001",
+            ),
+            (
+                compared(0, 2, 40),
+                "not_worse: on 40 pictures accuracy differs by -0.0500 from the champion, with 95 % "
+                "confidence by at most +0.0165, which is not below 0",
+            ),
+            (
+                by_class(cat=(0, 2, 50), dog=(0, 0, 50)),
+                "class_drop: no class is shown to have dropped by more than 0.1",
+            ),
+            (against(0, 9, changed=0), "ratchet: every answer is the champion's"),
+            (
+                against(3, 4),
+                "ratchet: on 100 pictures accuracy differs by -0.0100 from v_best, the most accurate version "
+                "of the last 365 days, with 95 % confidence by at most +0.0388, which is not below 0",
+            ),
+        ],
+    )
+    def test_of_what_passed_name_what_was_seen(self, found: Evaluation, text: str) -> None:
+        rule = rule_of(decide(found), text.partition(":")[0])
+        assert (rule.text, rule.verdict) == (text, Verdict.PASSED)
+
+    def test_of_a_silent_class_alone_say_nothing_of_chance(self) -> None:
+        found = chance(0.9, 8, 0, lowest=0.06)
+        assert decide(found).reasons == ("informative: no picture is taken for dog",)
+
+    def test_of_a_class_shown_worse_end_there_where_all_are_judged(self) -> None:
+        assert decide(by_class(cat=(0, 12, 20), dog=(4, 0, 80))).reasons == (
+            "class_drop: recall dropped, beyond the 0.1 allowed: cat by at least 0.3422",
+        )
+
+    def test_of_other_classes_say_that_the_gate_takes_none(self) -> None:
+        assert decide(ADDED, classes_changed="refuse").reasons == (
+            "classes_changed: this gate takes no version with other classes: added emu",
+        )
+
+    def test_of_a_first_version_say_what_is_asked(self) -> None:
+        rule = rule_of(decide(evaluation(), first_version="require_approval"), "first_version")
+        assert rule.text == "first_version: waits for a person's approval: a first version of a model"
+
     def test_of_what_is_off_say_that_it_is(self) -> None:
         rules = [rule for rule in decide(compared(0, 9, 40), **OFF).rules if rule.key in OFF["defaults"]]
         assert [rule.text for rule in rules] == [
@@ -333,6 +379,8 @@ class TestReasons:
     def test_carry_the_bound_that_was_judged(self) -> None:
         rule = rule_of(decide(compared(0, 9, 40)), "not_worse")
         assert (rule.value, rule.limit) == (pytest.approx(-0.1359, abs=1e-4), 0)
+        rule = rule_of(decide(chance(0.3)), "informative")
+        assert (rule.value, rule.limit) == (0.3, 0.05)
         worst = rule_of(decide(by_class(cat=(0, 12, 20), dog=(4, 0, 80))), "class_drop")
         assert (worst.subject, worst.limit) == ("cat", -0.1)
         assert worst.value == pytest.approx(-0.3422, abs=1e-4)
@@ -485,4 +533,5 @@ def test_comparison_counts_each_class_and_what_changed() -> None:
         "cat": ClassPairs(pictures=1, gained=1, lost=0),
         "dog": ClassPairs(pictures=2, gained=0, lost=1, design_effect=1.0),
     }
+    assert comparison.changed == 3
     assert Comparison.from_dict(comparison.to_dict()) == comparison

@@ -191,6 +191,8 @@ class TestChampion:
         candidate = write_job(storage, "a", [row("t1", 0.9), row("t2", 0.1)])
         evaluation = evaluate(storage, candidate, champion=champion_of(candidate, dataset_uri=uri))
         assert evaluation.champion_saw == 1
+        assert evaluation.shared is not None
+        assert (evaluation.shared.pictures, evaluation.shared.trained_on) == (1, 1)
         assert "trained on 1 of today's 2 test pictures" in evaluation.note
         gone = champion_of(candidate, dataset_uri="gs://graft/datasets/d/gone")
         assert evaluate(storage, candidate, champion=gone).champion_saw is None
@@ -203,6 +205,21 @@ class TestChampion:
         evaluation = evaluate(storage, candidate, champion=champion_of(champion, dataset_uri=uri))
         assert evaluation.note.endswith(
             "1 test pictures changed their label since (t1), which changed its accuracy by -0.5000"
+        )
+
+    @pytest.mark.parametrize(("changed", "named"), [(3, "(t0, t1, t2)"), (4, "(t0, t1, t2, ...)")])
+    def test_at_most_three_pictures_that_changed_their_label_are_named(
+        self, storage: Storage, changed: int, named: str
+    ) -> None:
+        keys = [f"t{number}" for number in range(9)]
+        before = [dataset.row(key, "dog" if index < changed else "cat") for index, key in enumerate(keys)]
+        dataset.write_rows(storage, "gs://graft/datasets/d/d_0", *before)
+        dataset.write_rows(storage, DATASET, *(dataset.row(key, "cat") for key in keys))
+        job = write_job(storage, "a", [row(key, 0.9) for key in keys])
+        champion = champion_of(job, dataset_uri="gs://graft/datasets/d/d_0")
+        assert (
+            f"{changed} test pictures changed their label since {named}, which changed its accuracy by +"
+            in (evaluate(storage, job, champion=champion).note)
         )
 
     def test_what_a_version_tells_about_itself_is_read_from_its_directory(self, storage: Storage) -> None:
