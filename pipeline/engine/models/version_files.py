@@ -195,9 +195,9 @@ class VersionFiles:
             shutil.rmtree(directory, ignore_errors=True)
             self._restore(place, source, digests)
             fetch_model(self._storage, place.uri, directory, is_ours=True)
-        if not _is_intact(directory, digests):
-            shutil.rmtree(directory, ignore_errors=True)
-            raise DamagedModel(f"{DAMAGED_FILES} in {directory}: what is written there is read differently.")
+            if not _is_intact(directory, digests):
+                shutil.rmtree(directory, ignore_errors=True)
+                raise DamagedModel(f"{DAMAGED_FILES} in {directory}: what is written is read differently.")
         _drop_others(directory, digests)
 
     def _restore(self, place: VersionPlace, source: str, digests: dict[str, str]) -> None:
