@@ -446,8 +446,8 @@ class TestBatchPrediction:
     @pytest.mark.parametrize("format", ["TF_RECORD", "TF_RECORD_GZIP"])
     def test_a_format_of_v1_that_is_missing_is_501_and_named(self, v1, format):
         error = v1.error("POST", "jobs", self.body(dataFormat=format), code=501)
-        text = f"Field: prediction_input.data_format Error: This engine does not have {format}."
-        assert error["message"] == text
+        text = f"Field: prediction_input.data_format Error: This engine does not have {format}"
+        assert error["message"] == f"{text}: convert them to JSON lines."
 
     def test_int64_fields_come_as_strings_or_numbers(self, v1, parts):
         parts.export("gs://graft/m")

@@ -101,6 +101,11 @@ def _without_nulls(schema: dict[str, Any]) -> None:
             field.pop("default", None)
 
 
+def because(reason: str, names: str) -> dict[str, str]:
+    """Return the same reason for each name."""
+    return dict.fromkeys(names.split(), reason)
+
+
 class Message(BaseModel):
     """One object of v1's JSON: lowerCamelCase on the wire, nothing unknown in it."""
 
@@ -121,8 +126,8 @@ class Wire(Message):
     """One object of a request: a `null` counts as absent, and what v1 has and this engine has not is 501."""
 
     path_prefix: ClassVar[str] = ""  # the path of this object in the object that is read
-    unsupported: ClassVar[frozenset[str]] = frozenset()
-    unsupported_values: ClassVar[dict[str, tuple[str, ...]]] = {}
+    unsupported: ClassVar[Mapping[str, str]] = {}  # fields, each with the reason
+    unsupported_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # of fields, each with the reason
     unspecified: ClassVar[dict[str, dict[str, str]]] = {}  # of enumerations: what their zero value means
     output_only: ClassVar[frozenset[str]] = frozenset()
 
@@ -140,12 +145,15 @@ class Wire(Message):
                 raise InvalidArgument("The field is given twice, in two spellings.", field=field)
             names.add(name)
             if name in cls.unsupported and not cls.means_nothing(name, value):
-                raise Unimplemented("This engine does not have this part of ML Engine v1.", field=field)
+                raise Unimplemented(
+                    f"This engine does not have this part of ML Engine v1: {cls.unsupported[name]}.",
+                    field=field,
+                )
             if isinstance(item, str):
                 item = cls.unspecified.get(name, {}).get(item, item)
-            if item in cls.unsupported_values.get(name, ()):
-                raise Unimplemented(f"This engine does not have {item}.", field=field)
-            if item is not None and name not in cls.unsupported | cls.output_only:
+            if isinstance(item, str) and (why := cls.unsupported_values.get(name, {}).get(item)):
+                raise Unimplemented(f"This engine does not have {item}: {why}.", field=field)
+            if item is not None and name not in {*cls.unsupported, *cls.output_only}:
                 values[key] = item
         return values
 

@@ -17,6 +17,7 @@ from pipeline.engine.v1.fields import (
     Module,
     WaitTime,
     Wire,
+    because,
     seconds_of,
 )
 from pipeline.engine.v1.hyperparameters import HyperparameterSpec
@@ -42,12 +43,18 @@ class Scheduling(Wire):
 class TrainingInput(Wire):
     """`job.trainingInput`: one replica, packages and a module."""
 
-    unsupported = frozenset(
-        "master_config worker_config worker_type worker_count parameter_server_config "
-        "parameter_server_type parameter_server_count evaluator_config evaluator_type evaluator_count "
-        "network service_account encryption_config use_chief_in_tf_config enable_web_access".split()
-    )
-    unsupported_values = {"scale_tier": ("STANDARD_1", "PREMIUM_1", "BASIC_TPU")}
+    unsupported = {
+        **because(
+            "one replica, no containers",
+            "master_config worker_config worker_type worker_count parameter_server_config "
+            "parameter_server_type parameter_server_count evaluator_config evaluator_type evaluator_count",
+        ),
+        **because(
+            "jobs run on this machine as the engine itself",
+            "network service_account encryption_config use_chief_in_tf_config enable_web_access",
+        ),
+    }
+    unsupported_values = {"scale_tier": because("one machine, no TPU", "STANDARD_1 PREMIUM_1 BASIC_TPU")}
     scale_tier: Literal["BASIC", "BASIC_GPU", "CUSTOM"] = "BASIC"
     master_type: str | None = None
     package_uris: list[BucketUri] = Field(min_length=1, max_length=100)
@@ -81,10 +88,10 @@ class PredictionInput(Wire):
         "data_format": {"DATA_FORMAT_UNSPECIFIED": "JSON"},
         "output_data_format": {"DATA_FORMAT_UNSPECIFIED": "JSON"},
     }
-    unsupported_values = {
-        "data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
-        "output_data_format": ("TF_RECORD", "TF_RECORD_GZIP", "CSV"),
-    }
+    unsupported_values = dict.fromkeys(
+        ("data_format", "output_data_format"),
+        because("convert them to JSON lines", "TF_RECORD TF_RECORD_GZIP CSV"),
+    )
     data_format: Literal["JSON", "TEXT"]
     input_paths: list[InputPath] = Field(min_length=1)
     output_path: BucketUri
@@ -201,11 +208,12 @@ class VersionBody(VersionSpec):
         "create_time last_use_time state error_message is_default etag request_logging_config "
         "last_migration_model_id last_migration_time".split()
     )
-    unsupported = frozenset(
+    unsupported = because(
+        "a version is a model without code, served by the engine itself",
         "package_uris prediction_class accelerator_config container routes service_account "
-        "explanation_config".split()
+        "explanation_config",
     )
-    unsupported_values = {"framework": ("SCIKIT_LEARN", "XGBOOST")}
+    unsupported_values = {"framework": because("export them to ONNX", "SCIKIT_LEARN XGBOOST")}
 
 
 def model_path(project: str, model: str) -> str:

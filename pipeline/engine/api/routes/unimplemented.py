@@ -31,9 +31,27 @@ MISSING = {
 }
 
 
+REASONS = {  # by what the name of a method begins with
+    "batch": "send requests one by one",
+    "projects.explain": "Graft's models have the signature `explained`",
+    "projects.locations.studies": "studies are run by jobs",
+    "projects.locations.operations": "operations of studies",
+    "projects.jobs": "tokens have roles",
+    "projects.models": "tokens have roles",
+}
+
+
+def reason_of(name: str) -> str:
+    """Return why a method is not implemented."""
+    (reason,) = (reason for begin, reason in REASONS.items() if name.startswith(begin))
+    return reason
+
+
 def _refusal(name: str) -> Callable[[], Awaitable[NoReturn]]:
     async def refuse() -> NoReturn:
-        raise Unimplemented(f"{name} is a part of ML Engine v1 that this engine does not have.")
+        raise Unimplemented(
+            f"{name} is a part of ML Engine v1 that this engine does not have: {reason_of(name)}."
+        )
 
     return refuse
 
