@@ -80,7 +80,7 @@ def parts(tmp_path: Path) -> FakeParts:
 
 @pytest.fixture
 def restart(parts: FakeParts) -> Iterator[Callable[[], V1Client]]:
-    """Start the engine, or start it again on the same home."""
+    """Start the engine, or start it again on the same home; `restart.stop()` leaves it stopped."""
     running: list[TestClient] = []
 
     def stop() -> None:
@@ -94,6 +94,7 @@ def restart(parts: FakeParts) -> Iterator[Callable[[], V1Client]]:
         running.append(client)
         return V1Client(client)
 
+    start.stop = stop  # type: ignore[attr-defined]
     yield start
     stop()
 
