@@ -51,6 +51,34 @@ class PredictionOutput(TypedDict, total=False):
     nodeHours: float
 
 
+class TrialMetric(TypedDict):
+    """A metric that a trial reported; the step is decimal text."""
+
+    trainingStep: str
+    objectiveValue: float
+
+
+class HyperparameterTrial(TypedDict, total=False):
+    """A trial of a hyperparameter tuning job."""
+
+    trialId: Required[str]
+    hyperparameters: Required[Mapping[str, str]]
+    state: Required[str]
+    finalMetric: TrialMetric
+    isTrialStoppedEarly: bool
+    startTime: str
+    endTime: str
+
+
+class TrainingOutput(TypedDict, total=False):
+    """What a training job found; only a hyperparameter tuning job has any of it."""
+
+    completedTrialCount: str
+    trials: Sequence[HyperparameterTrial]
+    isHyperparameterTuningJob: bool
+    hyperparameterMetricTag: str
+
+
 class Job(TypedDict, total=False):
     """A job, submitted or to be submitted."""
 
@@ -65,6 +93,7 @@ class Job(TypedDict, total=False):
     endTime: str
     etag: str
     jobPosition: str
+    trainingOutput: TrainingOutput
     predictionOutput: PredictionOutput
 
 

@@ -41,7 +41,7 @@ from pipeline.errors import Internal, InvalidArgument
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
-METRIC_BYTES = 1_000_000  # cloudml-hypertune keeps the last hundred lines
+METRIC_BYTES = 100_000  # cloudml-hypertune keeps the last hundred lines
 RECORD_SECONDS = 5  # for the supervisor to record the end after all others are gone
 
 

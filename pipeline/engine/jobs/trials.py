@@ -18,7 +18,7 @@ from pipeline.engine.v1.resources import TrainingInput
 from pipeline.engine.v1.responses import HyperparameterMetric, HyperparameterOutput, TrainingOutput
 from pipeline.ml_v1 import JobState
 
-MAX_METRICS = 1000  # that a trial keeps, the last ones
+MAX_METRICS = 200  # that a trial keeps, the last ones: every response reads them
 MIN_COMPLETED = 3  # trials that the median rule needs
 Metrics = tuple[tuple[int, float], ...]  # steps and values, in the order they were reported
 
@@ -108,7 +108,7 @@ def parse_metrics(data: bytes, tag: str) -> Metrics:
 
 
 def add_metrics(metrics: Metrics, more: Metrics) -> Metrics:
-    """Return metrics with those read now; of a step the last value stays, and of all the last thousand."""
+    """Return metrics with those read now: the last value of each step, and the last steps."""
     merged = {step: value for step, value in metrics if step not in {step for step, _ in more}}
     for step, value in more:
         merged.pop(step, None)

@@ -122,6 +122,15 @@ class TestTraining:
         }
         assert job["labels"]["team"] == "vision"
 
+    def test_submits_hyperparameters_as_they_are(
+        self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        engine.run_job = lambda job: {"state": "SUCCEEDED"}
+        number = {"parameterName": "rate", "type": "DOUBLE", "minValue": 0.1, "maxValue": 1}
+        spec = {"goal": "MINIMIZE", "maxTrials": 3, "params": [number]}
+        job_id = make("StartTrainingJob", **TRAINING, hyperparameters=spec).execute(make_context())
+        assert engine.jobs[job_id]["trainingInput"]["hyperparameters"] == spec
+
     def test_defers_and_ends_as_the_synchronous_way_does(
         self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]
     ) -> None:

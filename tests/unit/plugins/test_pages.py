@@ -300,6 +300,33 @@ def test_a_job_shows_its_state_and_what_it_wrote(pages: Pages) -> None:
     assert pages.get("/jobs/graft_2").status_code == 404
 
 
+def test_a_tuning_job_shows_its_trials(pages: Pages) -> None:
+    pages.sign_in("viewer")
+    spec = {"goal": "MINIMIZE", "params": [{"parameterName": "rate"}]}
+    pages.engine.create_job({"jobId": "graft_1", "trainingInput": {"hyperparameters": spec}})
+    output = {
+        "isHyperparameterTuningJob": True,
+        "completedTrialCount": "1",
+        "hyperparameterMetricTag": "loss",
+    }
+    pages.engine.jobs["graft_1"] |= {"state": "RUNNING", "trainingOutput": output}
+    assert "None has started yet." in pages.get("/jobs/graft_1").text
+    good = {"trialId": "1", "state": "SUCCEEDED", "hyperparameters": {"rate": "0.05"}}
+    good |= {"finalMetric": {"trainingStep": "20", "objectiveValue": 0.25}, "isTrialStoppedEarly": True}
+    bad = {"trialId": "2", "state": "FAILED", "hyperparameters": {"rate": "<b>"}}
+    pages.engine.jobs["graft_1"] |= {"state": "SUCCEEDED", "trainingOutput": output | {"trials": [good, bad]}}
+    text = pages.get("/jobs/graft_1").text
+    for piece in (
+        "SUCCEEDED, stopped early",
+        "0.25",
+        "<code>0.05</code>",
+        "&lt;b&gt;",
+        "1 completed.",
+        "MINIMIZE",
+    ):
+        assert piece in text, piece
+
+
 def test_every_component_may_load_the_plugin_cheaply() -> None:
     heavy = ("numpy", "PIL", "tensorflow", "pandas", "matplotlib", "googleapiclient")
     code = (
