@@ -1,6 +1,6 @@
-"""Reads the one PyTorch checkpoint Graft knows, without PyTorch.
+"""Reads the PyTorch checkpoints that Graft knows, EfficientNet-Lite's, without PyTorch.
 
-The file is a legacy (before 1.6) stream of pickles. Unpickling runs code, so it happens here alone, on a file
+A file is a legacy (before 1.6) stream of pickles. Unpickling runs code, so it happens here alone, on files
 whose SHA-256 the backbone table pins, and through an allow-list of globals.
 """
 
@@ -47,12 +47,16 @@ def read_checkpoint(data: bytes) -> dict[str, NDArray[Any]]:
     return dict(tensors)
 
 
-def convert_lite0(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Rename EfficientNet-Lite0's tensors and turn its kernels from PyTorch's axes to TensorFlow's."""
+def convert_lite(tensors: Mapping[str, NDArray[Any]], backbone: str) -> dict[str, NDArray[Any]]:
+    """Rename an EfficientNet-Lite's tensors and turn its kernels from PyTorch's axes to TensorFlow's.
+
+    Raises:
+        WeightsMismatch: if one is missing.
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    for name in weight_shapes("efficientnet_lite0"):
+    for name in weight_shapes(backbone):
         layer, part = name.split("/")
-        conv, norm = _lite0_names(layer)
+        conv, norm = _lite_names(layer)
         if part == "kernel":
             axes = (2, 3, 0, 1) if layer.endswith("depthwise") else (2, 3, 1, 0)
             arrays[name] = tensors[f"{conv}.weight"].transpose(axes)
@@ -62,7 +66,7 @@ def convert_lite0(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
     return arrays
 
 
-def _lite0_names(layer: str) -> tuple[str, str]:
+def _lite_names(layer: str) -> tuple[str, str]:
     if layer == "stem":
         return "_conv_stem", "_bn0"
     if layer == "head":

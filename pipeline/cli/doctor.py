@@ -175,6 +175,7 @@ def check_weights(_: Settings) -> Iterator[Finding]:
 
 def check_classifiers(settings: Settings) -> Iterator[Finding]:
     """Read every classifier YAML."""
+    from pipeline.backbones.imagenet_file import check_installed
     from pipeline.backbones.table import find_backbone
     from pipeline.config import classifier_files, read_classifier
     from pipeline.evaluate.slices import check_columns
@@ -189,7 +190,7 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
         try:
             classifier = read_classifier(path)
             check_columns(rule.by for rule in classifier.gate.slices)
-            find_backbone(classifier.model.backbone)
+            check_installed(find_backbone(classifier.model.backbone), classifier.model.weights)
         except PipelineError as error:
             message = str(error)
             detail = message if str(path) in message else f"{path}: {message}"

@@ -69,7 +69,9 @@ class ModelConfig(Strict):
     """The frozen network and how its new head is trained."""
 
     backbone: str = Field(
-        "efficientnet_lite0", description="The frozen network: `efficientnet_lite0` or `inception_v3`."
+        "efficientnet_lite0",
+        description="The frozen network: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or "
+        "`inception_v3`.",
     )
     weights: str = Field(
         "imagenet", description="`imagenet`, or a path or `gs://` URI of a weights file for the backbone."

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artifacts.codec import build_record, strip_format
 from pipeline.artifacts.integrity import is_intact, keep_addressed
 from pipeline.artifacts.workspace import Workspace
-from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
-from pipeline.backbones.imagenet_file import find_imagenet_file, hash_file
+from pipeline.backbones.checkpoint import convert_lite, read_checkpoint
+from pipeline.backbones.imagenet_file import check_installed, find_imagenet_file, hash_file
 from pipeline.backbones.keras_file import read_keras_file
-from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import check_weights
 from pipeline.errors import ConfigError, ObjectNotFound, WeightsMismatch, WeightsNotFound
 from pipeline.npz import read_npz, write_npz
@@ -60,7 +60,7 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     storage = workspace.storage
     source = None if weights == "imagenet" else _fetch_file(storage, backbone, weights)
     digest = backbone.weights_digest if source is None else f"sha256:{hash_file(source, 'sha256')}"
-    pointer = workspace.weights_source(f"{backbone.name}-{digest.replace(':', '-')}-{_CONVERSION}")
+    pointer = _pointer(workspace, backbone, digest)
     if storage.exists(pointer):
         value = strip_format(storage.read_json(pointer), FORMAT, StagedWeights)
         staged = build_record(StagedWeights, value)
@@ -74,6 +74,25 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     storage.write_json(pointer, {"format": FORMAT, **asdict(staged)})
     logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
     return staged
+
+
+def check_packaged(workspace: Workspace, backbone: Backbone, weights: str) -> None:
+    """Make sure that weights that come with a package are staged, or that the package is installed.
+
+    Args:
+        workspace: Where they are staged.
+        backbone: A row of the table.
+        weights: `imagenet`, or where other weights are, which is not looked at.
+
+    Raises:
+        WeightsNotFound: naming what has to be installed.
+    """
+    if not workspace.storage.exists(_pointer(workspace, backbone, backbone.weights_digest)):
+        check_installed(backbone, weights)
+
+
+def _pointer(workspace: Workspace, backbone: Backbone, digest: str) -> str:
+    return workspace.weights_source(f"{backbone.name}-{digest.replace(':', '-')}-{_CONVERSION}")
 
 
 def _fetch_file(storage: Storage, backbone: Backbone, weights: str) -> Path:
@@ -95,9 +114,8 @@ def _convert(backbone: Backbone, path: Path) -> dict[str, NDArray[Any]]:
         return read_npz(path)
     if start == b"\x89HDF\r\n\x1a\n":
         return read_keras_file(path, backbone.name)
-    lite0 = BACKBONES["efficientnet_lite0"]
-    if backbone == lite0 and f"sha256:{hash_file(path, 'sha256')}" == lite0.weights_digest:
-        return convert_lite0(read_checkpoint(path.read_bytes()))
+    if backbone.weights_package and f"sha256:{hash_file(path, 'sha256')}" == backbone.weights_digest:
+        return convert_lite(read_checkpoint(path.read_bytes()), backbone.name)
     raise WeightsMismatch(
         f"{path} is neither an NPZ nor an HDF5 file. Give a Keras .h5 or .weights.h5 file of "
         f"{backbone.name}, or an NPZ that Graft staged; pickles are not read.",

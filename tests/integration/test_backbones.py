@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from pipeline.artifacts.workspace import Workspace
-from pipeline.backbones.checkpoint import convert_lite0, read_checkpoint
+from pipeline.backbones.checkpoint import convert_lite, read_checkpoint
 from pipeline.backbones.imagenet import read_imagenet_weights
 from pipeline.backbones.inspection import describe_layers, imagenet_logits
 from pipeline.backbones.networks.architectures import weight_shapes
@@ -27,7 +27,8 @@ from pipeline.backbones.weights import read_weights
 from pipeline.errors import WeightsMismatch
 from pipeline.storage import Storage
 from pipeline.submission.staged_weights import stage_weights
-from tests.integration.lite0_reference import GOLDEN, PHOTOGRAPHS, crop
+from tests.fakes.extras import installed_extras
+from tests.integration.lite_reference import PHOTOGRAPHS, SIDES, crop, golden
 
 KERAS_SAVES = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 Arrays = dict[str, Any]
@@ -44,7 +45,7 @@ def checkpoint() -> Arrays:
 
 @pytest.fixture(scope="module")
 def lite0(checkpoint: Arrays) -> Callable[[Any], Any]:
-    return build_network("efficientnet_lite0", convert_lite0(checkpoint))
+    return build_network("efficientnet_lite0", convert_lite(checkpoint, "efficientnet_lite0"))
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +72,10 @@ class TestEfficientNetLite0:
     def test_logits_are_the_committed_ones(
         self, name: str, lite0: Callable[[Any], Any], checkpoint: Arrays
     ) -> None:
-        golden = np.array(json.loads(GOLDEN.read_text())[name])
+        expected = np.array(json.loads(golden(0).read_text())[name])
         features = lite0(crop(name)[None]).numpy()[0]
         logits = checkpoint["_fc.weight"] @ features + checkpoint["_fc.bias"]
-        assert np.abs(logits - golden).max() < 2e-3
+        assert np.abs(logits - expected).max() < 2e-3
 
     @pytest.mark.parametrize(
         ("name", "imagenet_class", "probability"),
@@ -83,13 +84,13 @@ class TestEfficientNetLite0:
     def test_photographs_are_what_imagenet_calls_them(
         self, name: str, imagenet_class: int, probability: float
     ) -> None:
-        logits = np.array(json.loads(GOLDEN.read_text())[name])
+        logits = np.array(json.loads(golden(0).read_text())[name])
         assert softmax(logits)[imagenet_class] == pytest.approx(probability, abs=1e-3)
 
     def test_keras_model_gives_the_folded_networks_features(
         self, lite0: Callable[[Any], Any], checkpoint: Arrays
     ) -> None:
-        model = build_keras_model("efficientnet_lite0", convert_lite0(checkpoint))
+        model = build_keras_model("efficientnet_lite0", convert_lite(checkpoint, "efficientnet_lite0"))
         pixels = np.stack([crop(name) for name in PHOTOGRAPHS])
         expected = model((pixels.astype(np.float32) - 127) / 128).numpy()
         assert np.abs(lite0(pixels).numpy() - expected).max() < 1e-3
@@ -98,11 +99,33 @@ class TestEfficientNetLite0:
     @KERAS_SAVES
     def test_its_keras_file_stages_as_the_packaged_weights(self, tmp_path: Path, checkpoint: Arrays) -> None:
         storage = Storage({"graft": tmp_path / "bucket"})
-        build_keras_model("efficientnet_lite0", convert_lite0(checkpoint)).save_weights(
+        build_keras_model("efficientnet_lite0", convert_lite(checkpoint, "efficientnet_lite0")).save_weights(
             tmp_path / "a.weights.h5"
         )
         given = stage_weights(Workspace(storage, "gs://graft"), LITE0, str(tmp_path / "a.weights.h5"))
         assert given == stage_weights(Workspace(storage, "gs://graft"), LITE0, "imagenet")
+
+
+@pytest.fixture(scope="module")
+def extras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    names = ("efficientnet_lite1", "efficientnet_lite2")
+    with installed_extras(tmp_path_factory.mktemp("extras"), *names):
+        yield
+
+
+@pytest.mark.usefixtures("extras")
+@pytest.mark.parametrize("number", [1, 2])
+def test_logits_of_the_larger_networks_are_the_committed_ones(number: int, tmp_path: Path) -> None:
+    row = find_backbone(f"efficientnet_lite{number}")
+    assert (row.spec.height, row.spec.width) == (SIDES[number], SIDES[number])
+    whole = read_imagenet_weights(row)
+    pixels = np.stack([crop(name, SIDES[number]) for name in PHOTOGRAPHS])
+    expected = [json.loads(golden(number).read_text())[name] for name in PHOTOGRAPHS]
+    assert np.abs(imagenet_logits(row.name, whole, pixels) - expected).max() < 2e-3
+    storage = Storage({"graft": tmp_path})
+    staged = stage_weights(Workspace(storage, "gs://graft"), row, "imagenet")
+    weights = read_weights(storage.local_path(staged.uri), row.name)
+    assert all(np.array_equal(weights[name], array) for name, array in whole.trunk.items())
 
 
 class TestInceptionV3:
@@ -135,11 +158,11 @@ class TestInceptionV3:
 
 class TestLookingInside:
     def test_logits_of_the_whole_network_are_the_reference_to_1e_4(self) -> None:
-        golden = json.loads(GOLDEN.read_text())
+        expected = json.loads(golden(0).read_text())
         whole = read_imagenet_weights(LITE0)
         logits = imagenet_logits("efficientnet_lite0", whole, np.stack([crop(name) for name in PHOTOGRAPHS]))
         for name, found in zip(PHOTOGRAPHS, logits, strict=True):
-            assert np.abs(found - golden[name]).max() < 1e-4
+            assert np.abs(found - expected[name]).max() < 1e-4
 
     def test_photographs_are_named_on_the_command_line(self, tmp_path: Path) -> None:
         files = [tmp_path / f"{name}.png" for name in PHOTOGRAPHS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.backbones.networks.efficientnet_lite0 import efficientnet_lite0
+from pipeline.backbones.networks.efficientnet_lite import EfficientNetLite
 from pipeline.backbones.networks.inception_v3 import inception_v3
 from pipeline.backbones.networks.layers import Layers, V
 
@@ -18,7 +18,9 @@ class Architecture(Protocol):
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite0": EfficientNetLite(width=1.0, depth=1.0),
+    "efficientnet_lite1": EfficientNetLite(width=1.0, depth=1.1),
+    "efficientnet_lite2": EfficientNetLite(width=1.1, depth=1.2),
     "inception_v3": inception_v3,
 }
 

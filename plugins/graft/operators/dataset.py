@@ -49,9 +49,11 @@ class FetchPicturesOperator(GraftOperator):
         """Return the chunk's index and counts."""
         from pipeline.backbones.table import find_backbone
         from pipeline.datasets.fetch import fetch_pictures
+        from pipeline.submission.staged_weights import check_packaged
 
         classifier = classifier_of_run(self.classifier, context)
-        find_backbone(classifier.model.backbone)
+        model = classifier.model
+        check_packaged(self.workspace, find_backbone(model.backbone), model.weights)
         pinned = dataset_version_of_run(self.workspace, classifier, context)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)

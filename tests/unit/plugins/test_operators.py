@@ -647,6 +647,14 @@ class TestConf:
             run_step("fetch", {"model.epoch": 3})
         assert storage.list_uris("gs://graft/") == []
 
+    def test_missing_weights_package_fails_the_first_task_before_any_work(
+        self, storage: Storage, run_step: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.backbones.imagenet_file.importlib.util.find_spec", lambda _: None)
+        with pytest.raises(AirflowFailException, match=r"WeightsNotFound.*graft\[efficientnet-lite2\]"):
+            run_step("fetch", {"model.backbone": "efficientnet_lite2"})
+        assert storage.list_uris("gs://graft/") == []
+
     def test_unknown_backbone_fails_the_first_task(
         self, storage: Storage, run_step: Callable[..., Any]
     ) -> None:

@@ -16,7 +16,7 @@ from pipeline.errors import BadArchive, WeightsMismatch, WeightsNotFound
 from pipeline.npz import write_npz
 from pipeline.storage import Storage
 from pipeline.submission import staged_weights as module
-from pipeline.submission.staged_weights import stage_weights
+from pipeline.submission.staged_weights import check_packaged, stage_weights
 from tests.fakes.pictures import serving
 
 LITE0, INCEPTION = find_backbone("efficientnet_lite0"), find_backbone("inception_v3")
@@ -43,6 +43,17 @@ class TestStaging:
         monkeypatch.setattr(module, "find_imagenet_file", None)
         monkeypatch.setattr(module, "_convert", None)
         assert stage_weights(Workspace(storage, WORKSPACE), LITE0, "imagenet") == staged
+
+    def test_staged_weights_need_no_package(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+        workspace = Workspace(storage, WORKSPACE)
+        check_packaged(workspace, LITE0, "imagenet")
+        with monkeypatch.context() as patch:
+            patch.setattr("importlib.util.find_spec", lambda _: None)
+            with pytest.raises(WeightsNotFound, match="which is not installed"):
+                check_packaged(workspace, LITE0, "imagenet")
+        stage_weights(workspace, LITE0, "imagenet")
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        check_packaged(workspace, LITE0, "imagenet")
 
     def test_weights_deleted_from_the_bucket_are_staged_again(self, storage: Storage) -> None:
         staged = stage_weights(Workspace(storage, WORKSPACE), LITE0, "imagenet")

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 in NumPy, written from the PyTorch package's layout and from nothing of ours.
+"""EfficientNet-Lite0, 1 and 2 in NumPy, written from the PyTorch package's layout and from nothing of ours.
 
-`python tests/integration/lite0_reference.py CHECKPOINT` writes `lite0_logits.json` beside this file.
+`python tests/integration/lite_reference.py NUMBER CHECKPOINT` writes `liteNUMBER_logits.json` beside it.
 """
 
 from __future__ import annotations
@@ -15,28 +15,37 @@ from PIL import Image
 from skimage import data as photographs
 
 Array = np.ndarray[Any, Any]
-GOLDEN = Path(__file__).with_name("lite0_logits.json")
 PHOTOGRAPHS = ("coffee", "chelsea", "rocket")
-# Kernel, stride and expansion of each of the sixteen blocks.
+SIDES = (224, 240, 260)
+# Kernel, stride and expansion of each block: sixteen of Lite0, twenty-one of the others.
 BLOCKS = [(3, 1, 1), (3, 2, 6), (3, 1, 6), (5, 2, 6), (5, 1, 6), (3, 2, 6), (3, 1, 6), (3, 1, 6)]
 BLOCKS += [(5, 1, 6), (5, 1, 6), (5, 1, 6), (5, 2, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6), (3, 1, 6)]
+DEEPER = [(3, 1, 1), (3, 2, 6), (3, 1, 6), (3, 1, 6), (5, 2, 6), (5, 1, 6), (5, 1, 6)]
+DEEPER += [(3, 2, 6), (3, 1, 6), (3, 1, 6), (3, 1, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6)]
+DEEPER += [(5, 2, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6), (5, 1, 6), (3, 1, 6)]
 
 
-def crop(name: str) -> Array:
-    """Cut the middle seven eighths of a photograph as a square of 224 pixels."""
+def golden(number: int) -> Path:
+    """Return the file of the committed logits of a network."""
+    return Path(__file__).with_name(f"lite{number}_logits.json")
+
+
+def crop(name: str, resolution: int = 224) -> Array:
+    """Cut the middle seven eighths of a photograph as a square of so many pixels."""
     pixels = getattr(photographs, name)()
     height, width, _ = pixels.shape
     side = int(min(height, width) * 0.875)
     top, left = (height - side) // 2, (width - side) // 2
     square = Image.fromarray(pixels[top : top + side, left : left + side])
-    return np.asarray(square.resize((224, 224), Image.Resampling.BICUBIC))
+    return np.asarray(square.resize((resolution, resolution), Image.Resampling.BICUBIC))
 
 
 def forward(tensors: dict[str, Array], pixels: Array) -> tuple[Array, Array]:
     """Return pooled features and logits of one picture, in double precision."""
     value = (pixels.transpose(2, 0, 1).astype(np.float64) - 127) / 128
     value = _relu6(_norm(_convolve(value, tensors["_conv_stem.weight"], 2), tensors, "_bn0"))
-    for number, (_, stride, expansion) in enumerate(BLOCKS):
+    blocks = DEEPER if f"_blocks.{len(BLOCKS)}._bn1.weight" in tensors else BLOCKS
+    for number, (_, stride, expansion) in enumerate(blocks):
         value = _block(tensors, f"_blocks.{number}.", value, stride, expansion)
     value = _relu6(_norm(_convolve(value, tensors["_conv_head.weight"], 1), tensors, "_bn1"))
     features = value.mean((1, 2))
@@ -77,6 +86,7 @@ def _relu6(value: Array) -> Array:
 if __name__ == "__main__":
     from pipeline.backbones.checkpoint import read_checkpoint
 
-    checkpoint = read_checkpoint(Path(sys.argv[1]).read_bytes())
-    logits = {name: forward(checkpoint, crop(name))[1].round(4).tolist() for name in PHOTOGRAPHS}
-    GOLDEN.write_text(json.dumps(logits) + "\n")
+    member, checkpoint = int(sys.argv[1]), read_checkpoint(Path(sys.argv[2]).read_bytes())
+    cropped = {name: crop(name, SIDES[member]) for name in PHOTOGRAPHS}
+    logits = {name: forward(checkpoint, pixels)[1].round(4).tolist() for name, pixels in cropped.items()}
+    golden(member).write_text(json.dumps(logits) + "\n")
