@@ -6,7 +6,7 @@ import sqlite3
 import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from tests.contract.test_jobs import JOB
 
@@ -76,14 +76,17 @@ def test_a_deletion_that_could_not_be_recorded_changes_nothing(v1, parts, lock):
 
 def test_a_full_disk_is_503_and_passes(v1):
     database = v1.http.app.state.engine.store.database
-    with database.connect() as connection:  # the pool has one, so this is a limit of all that is written
-        pages = connection.execute(text("PRAGMA page_count")).scalar()
-        connection.execute(text(f"PRAGMA max_page_count={pages}"))
+    with database.connect() as connection:
+        most = connection.execute(text("PRAGMA page_count")).scalar()
+
+    def limit(connection, *_):  # of each connection, so of all that is written
+        connection.execute(f"PRAGMA max_page_count={most}")
+
+    event.listen(database, "checkout", limit)
     large = {"name": "m", "description": "x" * 100_000}
     error = v1.error("POST", "models", large, code=503)
     assert "disk is full" in error["message"]
-    with database.connect() as connection:
-        connection.execute(text("PRAGMA max_page_count=1000000"))
+    most = 1_000_000
     v1("POST", "models", large)
 
 

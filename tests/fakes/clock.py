@@ -22,7 +22,7 @@ class FakeClock:
         self.time += seconds
 
 
-def wait_for(read: Callable[[], Any], *, seconds: float = 20) -> Any:
+def wait_for(read: Callable[[], Any], *, seconds: float = 60) -> Any:
     """Return the first true value that `read` gives."""
     deadline = time.monotonic() + seconds
     while not (value := read()):
