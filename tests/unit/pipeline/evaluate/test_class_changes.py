@@ -186,11 +186,20 @@ class TestGate:
 
     def test_compares_the_rest_when_a_class_was_split(self, tmp_path: Path) -> None:
         world = World(tmp_path, ("cat", "cat", "dog", "emu"), ("cat", "kitten", "dog", "emu"))
-        found = world.evaluate(wrong=0)
+        found = world.evaluate(wrong=2)
         assert found.shared is not None
         assert (found.shared.classes, found.shared.pictures) == (("cat", "dog", "emu"), 60)
         assert set(found.shared.slices["label"]) == {"cat", "dog", "emu"}
         assert found.shared.trained_on == 0
+        assert found.shared.candidate is not None
+        assert found.shared.champion is not None
+        assert (found.shared.candidate.accuracy, found.shared.champion.accuracy) == (0.9, 1.0)
+        assert found.shared.slices["label"]["cat"].champion is not None
+        comparison = found.shared.comparison
+        assert comparison is not None
+        assert (comparison.pictures, len(comparison.gained), len(comparison.lost)) == (60, 0, 6)
+        assert comparison.differences["accuracy"].value == pytest.approx(-0.1)
+        assert comparison.differences["accuracy"].ci95 is not None
 
     def test_ratchet_holds_a_renamed_class_against_the_best_of_late(self, tmp_path: Path) -> None:
         world = World(tmp_path, ("cat", "dog"), ("Cat", "Dog"))
