@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.workspace import Workspace
+from pipeline.errors import DamagedObject, RecordInvalid
 from pipeline.types import JsonDict
 
 
@@ -120,6 +121,17 @@ def read_history(workspace: Workspace, classifier: str) -> list[HistoryEvent]:
     storage = workspace.storage
     uris = storage.list_uris(workspace.classifier(classifier).history)
     return [HistoryEvent.read(storage, uri) for uri in uris]
+
+
+def read_intact_history(workspace: Workspace, classifier: str) -> tuple[list[HistoryEvent], tuple[str, ...]]:
+    """Return the events that can be read, oldest first, and what is wrong with each of the others."""
+    storage, events, damaged = workspace.storage, [], []
+    for uri in storage.list_uris(workspace.classifier(classifier).history):
+        try:
+            events.append(HistoryEvent.read(storage, uri))
+        except (DamagedObject, RecordInvalid) as error:
+            damaged.append(error.message if uri in error.message else f"{uri}: {error.message}")
+    return events, tuple(damaged)
 
 
 def serving_periods(history: Iterable[HistoryEvent]) -> list[ServingPeriod]:

@@ -29,7 +29,9 @@ def rebuild(as_json: JsonOption = False) -> None:
         print_text(f"{model.model} serves {model.default or 'nothing'}{instead}.")
         for version, reason in model.failed.items():
             print_text(f"  {version} is not registered, and its files are untouched: {reason}")
+        for problem in model.damaged:
+            print_text(f"  The history is not whole, so look whether the right version serves: {problem}")
     if not models and not as_json:
         print_text("The workspace holds no model.")
-    is_whole = not any(model.failed or model.lost_default for model in models)
+    is_whole = not any(model.failed or model.lost_default or model.damaged for model in models)
     raise typer.Exit(ExitCode.OK if is_whole else ExitCode.ERROR)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from pipeline.artifacts.history import HistoryEvent, read_history, served_before, serving_periods
+from pipeline.artifacts.history import HistoryEvent, read_intact_history, served_before, serving_periods
 from pipeline.artifacts.model_record import read_lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.registration import Registration, find_registration
@@ -32,6 +32,7 @@ class RebuiltModel(Record):
         failed: Versions that could not be registered, with the reason; their files stay as they are.
         default: The version that serves now.
         lost_default: The version that served last, if it is not the one that serves now.
+        damaged: What is wrong with each event of the history that cannot be read, and so was not heeded.
     """
 
     model: str
@@ -40,6 +41,7 @@ class RebuiltModel(Record):
     failed: dict[str, str]
     default: str | None
     lost_default: str | None = None
+    damaged: tuple[str, ...] = ()
 
 
 def unregistered_versions(workspace: Workspace, engine: MLEngine) -> dict[str, list[str]]:
@@ -78,7 +80,7 @@ def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions:
         engine.ensure_model(model)
     states = {resource_id(version): version.get("state") for version in engine.list_versions(model)}
     kept = [name for name in versions if states.get(name, "FAILED") != "FAILED"]
-    history = read_history(workspace, model)
+    history, damaged = read_intact_history(workspace, model)
     served = _with_default(served_before(history), registration.default_version, kept)
     candidates = [name for name in _by_preference(served, history) if name in versions]
     failed: dict[str, str] = {}
@@ -97,6 +99,7 @@ def _rebuild_model(workspace: Workspace, engine: MLEngine, model: str, versions:
         failed=failed,
         default=default,
         lost_default=served[-1] if served and served[-1] != default else None,
+        damaged=damaged,
     )
 
 

@@ -72,6 +72,17 @@ def test_a_default_that_became_one_meanwhile_gives_way_to_the_history(workspace:
     assert (cats.registered, cats.kept, cats.default) == (("v2", "v3"), ("v1",), "v2")
 
 
+def test_a_damaged_event_is_named_and_stops_nothing(workspace: Workspace) -> None:
+    promote(workspace, "v1", "v2", "v3")
+    *_, newest = workspace.storage.list_uris(workspace.classifier("cats").history)
+    for damage in (b"", b'{"event": "promoted"', workspace.storage.read_bytes(newest).replace(b"v3", b"v1")):
+        workspace.storage.write_bytes(newest, damage)
+        cats, dogs = rebuild_engine(workspace, FakeMLEngine())
+        assert (cats.default, dogs.default) == ("v2", "v9")
+        [problem] = cats.damaged
+        assert newest in problem
+
+
 def test_a_version_that_does_not_load_is_named_and_stops_no_other(workspace: Workspace) -> None:
     engine = PickyEngine()
     cats, dogs = rebuild_engine(workspace, engine)
