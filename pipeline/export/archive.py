@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, TFLiteUnavailable
 from pipeline.export.formats import ABOUT, ExportFormat, loader
 from pipeline.export.one_file import build_one_file
 from pipeline.npz import read_npz
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import head_of
 from pipeline.tflite.manifest import TFLiteManifest, check_tflite
 from pipeline.tflite.network import TFLiteModel
 
@@ -95,7 +95,7 @@ def _build(
     if format is ExportFormat.SAVEDMODEL:
         files = {f"model/{path.relative_to(directory)}": path for path in _saved_model_files(directory)}
         return dict(files), manifest.parity.largest_difference
-    data = build_one_file((directory / TFLITE_NETWORK).read_bytes(), Head(**read_npz(directory / HEAD)))
+    data = build_one_file((directory / TFLITE_NETWORK).read_bytes(), head_of(read_npz(directory / HEAD)))
     pixels = comparison_pictures(manifest)
     expected = TFLiteModel(directory, manifest).predict(pixels)
     difference = float(np.abs(run_one_file(data, pixels) - expected).max())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import LogisticHead, TrainedHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ OUTPUT = "probabilities"
 OPERATOR_VERSION = 1  # of float operations, in TFLite's registry
 
 
-def build_one_file(network: bytes, head: Head) -> bytes:
+def build_one_file(network: bytes, head: TrainedHead) -> bytes:
     """Return a TFLite flat buffer that runs a network and a head.
 
     Args:
@@ -35,8 +35,11 @@ def build_one_file(network: bytes, head: Head) -> bytes:
     [graph] = model.subgraphs
     builder = _Builder(schema, model, graph)
     [pooled] = [index for index in graph.outputs if len(graph.tensors[index].shape) == 2]
-    hidden = builder.dense(pooled, head.hidden_kernel, head.hidden_bias, name="hidden", relu=True)
-    logits = builder.dense(hidden, head.output_kernel, head.output_bias, name="logits", relu=False)
+    if isinstance(head, LogisticHead):
+        entry = builder.unit_rows(pooled, len(head.output_kernel))
+    else:
+        entry = builder.dense(pooled, head.hidden_kernel, head.hidden_bias, name="hidden", relu=True)
+    logits = builder.dense(entry, head.output_kernel, head.output_bias, name="logits", relu=False)
     graph.outputs = [builder.softmax(logits, len(head.output_bias))]
     packer = flatbuffers.Builder(len(network) + sum(array.nbytes for array in head.arrays().values()))
     packer.Finish(model.Pack(packer), file_identifier=IDENTIFIER)
@@ -74,6 +77,12 @@ class _Builder:
         biases = self._constant(bias, f"{name}/bias")
         output = self._tensor(len(bias), name)
         self._append("FULLY_CONNECTED", [source, weights, biases], output, "FullyConnectedOptions", options)
+        return output
+
+    def unit_rows(self, source: int, width: int) -> int:
+        """Append the scaling of each row to length one; return the tensor."""
+        output = self._tensor(width, "units")
+        self._append("L2_NORMALIZATION", [source], output, "L2NormOptions", self._schema.L2NormOptionsT())
         return output
 
     def softmax(self, source: int, classes: int) -> int:

@@ -22,7 +22,7 @@ from pipeline.npz import write_npz
 from pipeline.pixels.host import decode_resized
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
-from pipeline.tflite.head import Head
+from pipeline.tflite.head import Head, LogisticHead, TrainedHead
 from pipeline.tflite.manifest import Parity, TFLiteManifest, check_tflite, digest_files
 from pipeline.tflite.network import TFLiteModel
 from tests.integration.tiny_heads import convert_network, write_model
@@ -36,18 +36,21 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return convert_network(tmp_path_factory.mktemp("network") / "network.tflite")
 
 
-@pytest.fixture
-def version(tmp_path: Path, network: bytes) -> Path:
+@pytest.fixture(params=["dense"])
+def version(tmp_path: Path, network: bytes, request: pytest.FixtureRequest) -> Path:
     """The directory of a version, whose head depends on what it sees."""
     directory = tmp_path / "graft" / "models" / "m" / "v1"
     write_model(directory, network, 0)
     random = np.random.default_rng(1)
-    head = Head(
+    head: TrainedHead = Head(
         hidden_kernel=random.normal(0, 3, (3, 4)).astype(np.float32),
         hidden_bias=random.normal(0, 1, 4).astype(np.float32),
         output_kernel=random.normal(0, 2, (4, 3)).astype(np.float32),
         output_bias=random.normal(0, 1, 3).astype(np.float32),
     )
+    if request.param == "logistic":
+        kernel = random.normal(0, 3, (3, 3)).astype(np.float32)
+        head = LogisticHead(output_kernel=kernel, output_bias=head.output_bias)
     (directory / HEAD).write_bytes(write_npz(head.arrays()))
     (directory / LABELS).write_text(json.dumps(LABELS_OF))
     (directory / CARD).write_text("# m")
@@ -73,6 +76,7 @@ def unpack(workspace: Workspace, folder: Path, format: ExportFormat) -> Path:
     return folder / "out"
 
 
+@pytest.mark.parametrize("version", ["dense", "logistic"], indirect=True)
 def test_the_program_in_the_zip_answers_as_the_version_does(
     workspace: Workspace, version: Path, tmp_path: Path
 ) -> None:
