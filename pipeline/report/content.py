@@ -18,6 +18,7 @@ from pipeline.report import charts
 from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability, unlike_shares
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.plain import describe_plainly
 from pipeline.report.ranking import Answer
 from pipeline.report.views import (
     ClassCounts,
@@ -64,7 +65,7 @@ def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
         title=inputs.classifier.name,
         description=inputs.classifier.description,
         run_id=inputs.run_id,
-        verdict=describe_verdict(inputs.decision),
+        verdict=describe_verdict(inputs.decision, candidate),
         headline=describe_headline(evaluation),
         baseline=majority_share(candidate),
         comparison=comparison,
@@ -97,12 +98,13 @@ def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
     )
 
 
-def describe_verdict(decision: GateDecision) -> VerdictView:
-    """Return the gate's decision and every rule behind it."""
+def describe_verdict(decision: GateDecision, metrics: Metrics) -> VerdictView:
+    """Return what was seen, the gate's decision, and every rule behind it."""
     word = "Accepted" if decision.accepted else "Refused"
     return VerdictView(
         accepted=decision.accepted,
         word="Accepted by override" if decision.override else word,
+        plain=describe_plainly(metrics),
         reasons=decision.reasons,
         note=decision.note,
         override=decision.override,

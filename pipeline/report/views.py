@@ -109,6 +109,7 @@ class VerdictView:
 
     accepted: bool
     word: str
+    plain: str
     reasons: Sequence[str]
     note: str
     override: Override | None
