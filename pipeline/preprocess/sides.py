@@ -26,7 +26,8 @@ def check_given_split(state: CleanState) -> None:
     if state.method == "given" and not state.has_given_split:
         raise SplitError(
             "`dataset.split.method` is given, but no source brings a test set: a folder or an archive with "
-            "`train` and `test`, each with the class folders. Without one write `method: hash`."
+            "`train` and `test`, each with the class folders, or a `test.txt` that names pictures. "
+            "Without one write `method: hash`."
         )
 
 

@@ -33,6 +33,8 @@ from pipeline.datasets.sources.name_pattern import (
 )
 from pipeline.datasets.sources.records import refuse_records
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
+from pipeline.datasets.sources.split_file_rows import find_split_files, may_be_split_file
+from pipeline.datasets.sources.split_files import read_split_files
 from pipeline.errors import (
     BadArchive,
     EmptyDataset,
@@ -46,7 +48,7 @@ from pipeline.types import JsonObject
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
-LIST_RULES = 2  # raise it when lists are read in another way, so that unchanged archives are read again
+LIST_RULES = 3  # raise it when lists are read in another way, so that unchanged archives are read again
 MAX_LIST_BYTES = 256 * 2**20  # of all annotations together
 
 
@@ -60,7 +62,7 @@ class _Note:
         sha256: Of its bytes.
         members: Name, proof and refusal of each member; the refusal is empty for a good one.
         labels: Labels by name, from its lists of labels; None without one.
-        splits: Parts of a split by name, from its lists.
+        splits: Parts of a split by name, from its lists and split files.
         statements: What its lists had to say.
         left_out: System files, which are no members here, by their kind.
         settings: The source's section and the release's rules, which decide how names and lists are read.
@@ -92,7 +94,7 @@ class _Listing:
 
     Args:
         members: Name, proof and refusal of each member.
-        lists: The lists of labels among them, by name.
+        lists: The lists of labels and split files among them, by name.
         raw_names: Bytes of the names whose encoding the archive does not tell.
         left_out: System files, by their kind.
         list_bytes: Size of the lists together.
@@ -176,6 +178,8 @@ class ArchiveSource:
         """Return the class of each member: by the section, the list of labels, or the class folders."""
         names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
         refuse_records(names, self._origin)
+        split_files = set(find_split_files(names))
+        names = [name for name in names if name not in split_files]
         pattern = self._section.label_pattern
         if pattern is None and is_teachable_machine(names):
             pattern = TEACHABLE_MACHINE.pattern
@@ -190,12 +194,14 @@ class ArchiveSource:
             labels = Labels(labels=dict(note.labels or {}), splits=dict(note.splits))
             # Those without a label are refused one by one.
             layout = lay_out_labels((name for name in names if name in labels.labels), labels)
+        layout.put_into_parts(note.splits)
         layout.notes += note.statements
         layout.left_out.update(note.left_out)
         return layout
 
     def _refuse_unlabelled(self, note: _Note, name: str, placed: LaidOutFile | None) -> str:
-        is_unlabelled = note.labels is not None and placed is None and not is_list(name)
+        has_text = is_list(name) or may_be_split_file(name)
+        is_unlabelled = note.labels is not None and placed is None and not has_text
         return str(FetchReason.MEMBER_UNLABELLED) if is_unlabelled else ""
 
     def _wanted_labels(self, note: _Note, labels: Collection[str]) -> set[str]:
@@ -252,7 +258,7 @@ class ArchiveSource:
         members, lists, left_out = listing.members, listing.lists, listing.left_out
         labels = self._read_labels([name for name, _, reason in members if not reason], lists)
         statements = [] if encoding is None else [encoding.describe(self._origin)]
-        return _Note(
+        note = _Note(
             uri=self._origin,
             settings=self._settings,
             validators=validators,
@@ -263,6 +269,18 @@ class ArchiveSource:
             statements=[*statements, *(self._unused_lists if labels is None else labels.statements)],
             left_out=dict(left_out),
         )
+        return self._add_split_files(note, lists)
+
+    def _add_split_files(self, note: _Note, lists: Mapping[str, bytes]) -> _Note:
+        """Return a note with the parts that split files among the members tell."""
+        if not (split_files := find_split_files(lists)):
+            return note
+        parts = read_split_files(split_files, lists.__getitem__, self._lay_out(note).files, self._origin)
+        return replace(
+            note,
+            splits={**note.splits, **parts.splits},
+            statements=[*note.statements, *parts.statements],
+        )
 
     def _list(self, file: BinaryIO, encoding: str | None) -> _Listing:
         """Read the archive once: its members, and the lists among them."""
@@ -272,7 +290,7 @@ class ArchiveSource:
             listing.members.append((member.name, member.proof, str(member.refused or "")))
             if member.raw_name:
                 listing.raw_names.append(member.raw_name)
-            if member.refused is None and is_list(member.name):
+            if member.refused is None and (is_list(member.name) or may_be_split_file(member.name)):
                 listing.lists[member.name] = self._read_list(member)
                 listing.list_bytes += len(listing.lists[member.name])
                 if listing.list_bytes > MAX_LIST_BYTES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,8 @@ from pipeline.datasets.sources.name_pattern import (
 )
 from pipeline.datasets.sources.records import refuse_records
 from pipeline.datasets.sources.source import SourceEntry
+from pipeline.datasets.sources.split_file_rows import find_split_files
+from pipeline.datasets.sources.split_files import read_split_files
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
@@ -109,25 +111,30 @@ class FolderSource:
     def _lay_out(self, tree: _Tree, directory: Path | None) -> Layout:
         refuse_records(tree.names, tree.root)
         labels = self._read_labels(tree, directory) if self._label is None else None
-        pattern = self._pattern or (TEACHABLE_MACHINE if is_teachable_machine(tree.names) else None)
+        split_files = set(find_split_files(tree.names))
+        names = [name for name in tree.names if name not in split_files]
+        pattern = self._pattern or (TEACHABLE_MACHINE if is_teachable_machine(names) else None)
         if self._label is None and pattern is not None:
-            layout = lay_out_by_name(tree.names, pattern)
+            layout = lay_out_by_name(names, pattern)
         elif labels is not None:
-            layout = lay_out_labels((name for name in tree.names if not is_list(name)), labels)
+            layout = lay_out_labels((name for name in names if not is_list(name)), labels)
             layout.notes += labels.statements
         elif self._label is None:
             may_descend = self._is_alone or self._classes is not None
-            layout = lay_out(tree.names, classes=self._classes, may_descend=may_descend, origin=tree.root)
+            layout = lay_out(names, classes=self._classes, may_descend=may_descend, origin=tree.root)
             layout.notes += self._unused_lists
         else:
             layout = Layout()
-            for name in tree.names:
+            for name in names:
                 part = system_part(name)
                 if part is None:
                     layout.files.append(LaidOutFile(name=name, label=self._label))
                 else:
                     layout.left_out[part] += 1
         layout.left_out.update(tree.left_out)
+        parts = read_split_files(split_files, self._reader(directory), layout.files, tree.root)
+        layout.put_into_parts(parts.splits)
+        layout.notes += parts.statements
         return layout
 
     def _read_labels(self, tree: _Tree, directory: Path | None) -> Labels | None:
@@ -136,12 +143,15 @@ class FolderSource:
             return None
         return choose_labels(
             tree.names,
-            lambda name: self._path(name, directory).read_bytes(),
+            self._reader(directory),
             classes=self._classes,
             options=self._lists,
             origin=tree.root,
             unused=self._unused_lists,
         )
+
+    def _reader(self, directory: Path | None) -> Callable[[str], bytes]:
+        return lambda name: self._path(name, directory).read_bytes()
 
     def _path(self, name: str, directory: Path | None) -> Path:
         if directory is not None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.config.labels import normalize_label
 from pipeline.datasets.sources.part_folders import (
     check_clear,
     find_part_folders,
+    join_spellings,
     list_folders,
     named_like_parts,
 )
@@ -86,6 +87,10 @@ class Layout:
             self.left_out[reason] += 1
             if len(self.examples) < EXAMPLES:
                 self.examples.append(name.rpartition("/")[2])
+
+    def put_into_parts(self, splits: Mapping[str, str]) -> None:
+        """Put files into the parts of a split, by their names; others stay where they are."""
+        self.files = [replace(file, split=splits.get(file.name, file.split)) for file in self.files]
 
     @property
     def labels(self) -> set[str]:
@@ -167,6 +172,7 @@ def lay_out(
         layout.notes += check_clear(layout.root, files, classes or (), within, origin)
     for name in files:
         _place(layout, name, within)
+    _join_spellings(layout, classes or ())
     labels = sorted(layout.labels - set(classes or ()))
     kin = find_parts(labels)
     layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
@@ -204,6 +210,21 @@ def _place(layout: Layout, name: str, within: Mapping[str, str]) -> None:
         layout.part_counts[part] += 1
     split = within.get(path.rpartition("/")[0]) if part is None else layout.parts[part]
     layout.files.append(LaidOutFile(name=name, label=label, split=split))
+
+
+def _join_spellings(layout: Layout, classes: Collection[str]) -> None:
+    """Make one class of folders such as `train/Cat` and `test/cat`, and state it."""
+    held: list[tuple[str, str]] = []
+    for file in layout.files if layout.parts else ():
+        path = file.name[len(layout.root) :]
+        held.append((next(part for part in layout.parts if path.startswith(f"{part}/")), file.label))
+    names = join_spellings(held, classes)
+    layout.files = [replace(file, label=names.get(file.label, file.label)) for file in layout.files]
+    layout.notes += [
+        f"one_class: the folders {label} and {name} of different parts differ in case only; "
+        f"they are the class {name}"
+        for label, name in names.items()
+    ]
 
 
 def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> list[str]:

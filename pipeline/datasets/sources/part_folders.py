@@ -29,10 +29,33 @@ def find_part_folders(root: str, files: Sequence[str], classes: Collection[str])
     labels = {top: list_folders(files, f"{root}{path}/") for top, path in inner.items()}
     several = {label for names in labels.values() if len(names) > 1 for label in names}
     labels = {top: names for top, names in labels.items() if not _is_unlabelled(names, several)}
-    counts = Counter(label for names in labels.values() for label in names)
+    counts = Counter(label for names in labels.values() for label in {name.casefold() for name in names})
     if not labels or (len(labels) > 1 and max(counts.values()) == 1):
         return {}
     return {inner[top]: tops[top] for top in sorted(labels)}
+
+
+def join_spellings(held: Iterable[tuple[str, str]], classes: Collection[str]) -> dict[str, str]:
+    """Return the name to use for class folders that differ in case only and lie in different parts.
+
+    Args:
+        held: The part and the class of each file.
+        classes: The classes that the user listed: these are never renamed.
+    """
+    counts: Counter[str] = Counter()
+    parts: dict[str, set[str]] = {}
+    kin: dict[str, list[str]] = {}
+    for part, label in held:
+        counts[label] += 1
+        parts.setdefault(label, set()).add(part)
+    for label in sorted(parts, key=lambda label: (label not in classes, -counts[label], label)):
+        kin.setdefault(label.casefold(), []).append(label)
+    names: dict[str, str] = {}
+    for chosen, *others in kin.values():
+        inside = [part for label in (chosen, *others) for part in parts[label]]
+        if len(set(inside)) == len(inside) and not set(others) & set(classes):
+            names |= dict.fromkeys(others, chosen)
+    return names
 
 
 def _is_unlabelled(folders: Collection[str], several: Collection[str]) -> bool:

@@ -133,6 +133,12 @@ def path_parts(path: str) -> list[str]:
     return [part for part in text.split("/") if part not in ("", ".")]
 
 
+def ends_with(name: str, path: str) -> bool:
+    """Return True if a file's path ends with another, whatever their case and extensions are."""
+    parts = _simplify(path_parts(path))
+    return _simplify(path_parts(name))[-len(parts) :] == parts
+
+
 def _ancestors(name: str) -> Iterator[str]:
     """Yield the folders around a file, innermost first and the source's own last, with a trailing slash."""
     folder = folder_of(name)

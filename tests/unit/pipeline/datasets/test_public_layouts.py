@@ -89,6 +89,31 @@ def voc() -> Files:
     return files
 
 
+def with_parts(files: Files, folder: str, form: str, *, parts: tuple[str, str] = ("train", "test")) -> Files:
+    """Pictures with a `train.txt` and a `test.txt`: two of each five pictures test."""
+    names = [name for name in files if name.endswith(".png")]
+    return files | {
+        f"{folder}{part}.txt": "\n".join(
+            form.format(path=name, stem=Path(name).stem, short="/".join(name.split("/")[-2:])[:-4])
+            for place, name in enumerate(names)
+            if (place % 5 >= 3) == (part == parts[1])
+        ).encode()
+        for part in parts
+    }
+
+
+def voc_parts() -> Files:
+    files = with_parts(voc(), "VOC2012/ImageSets/Main/", "{stem}", parts=("trainval", "test"))
+    return files | {"VOC2012/ImageSets/Main/cat_trainval.txt": b"c0 -1\nd0  1\n"}
+
+
+def numbered_parts() -> Files:
+    files = {f"CUB/images/{name}": data for name, data in class_folders().items()}
+    names = "\n".join(f"{n} {name.removeprefix('CUB/images/')}" for n, name in enumerate(files, 1))
+    parts = "\n".join(f"{n} {int(n % 5 in (1, 2, 3))}" for n in range(1, len(files) + 1))
+    return files | {"CUB/images.txt": names.encode(), "CUB/train_test_split.txt": parts.encode()}
+
+
 def one_hot(folder: str, list_name: str, file_column: str, classes: list[str], *, suffix: str) -> Files:
     pictures = flat(folder)
     rows = [
@@ -271,6 +296,25 @@ LAYOUTS: dict[str, tuple[Make, Expected]] = {
         Expected(),
     ),
     "Pascal VOC": (tree(voc), Expected()),
+    "Pascal VOC with its split": (tree(voc_parts), Expected(tests=2)),
+    "Food-101": (
+        archive(lambda: with_parts(class_folders("food/images/"), "food/meta/", "{short}")),
+        Expected(tests=2),
+    ),
+    "CUB-200": (tree(numbered_parts), Expected(tests=2)),
+    "lists of paths": (
+        tree(lambda: with_parts(class_folders(), "", "{path} 3")),
+        Expected(tests=2),
+    ),
+    "folders that are split, in other spelling": (
+        tree(
+            lambda: {
+                name.replace("train/cat", "train/Cat"): data
+                for name, data in split_folders("train", "test").items()
+            }
+        ),
+        Expected(pictures=10, tests=5, classes=("Cat", "dog")),
+    ),
     "Hugging Face's image folder, CSV": (
         tree(lambda: with_list("metadata.csv", "file_name,label", flat(""))),
         Expected(),

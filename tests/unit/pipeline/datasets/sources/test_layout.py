@@ -43,6 +43,30 @@ class TestClassFolders:
         assert labels_of(layout)["cat/more/deep/2.jpg"] == ("cat", None)
 
 
+class TestSpellings:
+    @pytest.mark.parametrize(("train", "test"), [("Cat", "cat"), ("cat", "CAT")])
+    @pytest.mark.parametrize("other", ["dog", "Dog"])
+    def test_of_parts_that_differ_in_case_are_one_class(self, train: str, test: str, other: str) -> None:
+        files = [*(f"train/{label}/{n}.jpg" for label in (train, "dog") for n in range(3))]
+        layout = lay_out([*files, f"test/{test}/7.jpg", f"test/{other}/8.jpg"], origin="x")
+        labels = labels_of(layout)
+        assert labels["test/" + test + "/7.jpg"] == (train, "test")
+        assert {label for label, _ in labels.values()} == {train, "dog"}
+        assert layout.statements[0] == (
+            f"one_class: the folders {test} and {train} of different parts differ in case only; "
+            f"they are the class {train}"
+        )
+
+    def test_are_those_of_the_yaml(self) -> None:
+        files = ["train/Cat/1.jpg", "train/Dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg"]
+        assert lay_out(files, classes=["cat", "dog"], origin="x").labels == {"cat", "dog"}
+        assert lay_out(files, classes=["cat", "Cat", "Dog"], origin="x").labels == {"cat", "Cat", "Dog"}
+
+    def test_that_one_part_has_both_of_are_two_classes(self) -> None:
+        files = ["train/Cat/1.jpg", "train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg"]
+        assert lay_out(files, origin="x").labels == {"Cat", "cat", "dog"}
+
+
 class TestSplit:
     @pytest.mark.parametrize(
         ("train", "test"),
