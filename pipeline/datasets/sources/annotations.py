@@ -119,6 +119,12 @@ def read_voc(data: bytes, name: str) -> Boxes:
     return boxes
 
 
+def read_voc_file(data: bytes) -> str:
+    """Return the name of the picture in an annotation of Pascal VOC; empty where it has none."""
+    match = re.search(rb"<filename>([^<>&]+)</filename>", data)
+    return match[1].decode("utf-8", "replace").strip() if match else ""
+
+
 def _box_area(element: ElementTree.Element) -> int:
     try:
         left, top, right, bottom = (

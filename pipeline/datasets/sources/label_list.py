@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config.sources import LabelFrom, ListColumns
-from pipeline.datasets.sources.annotations import read_voc
+from pipeline.datasets.sources.annotations import read_voc, read_voc_file
 from pipeline.datasets.sources.boxes import Boxes, Choices
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, system_part
 from pipeline.datasets.sources.list_names import (
@@ -152,14 +152,18 @@ def _read_voc(
     result: Labels,
 ) -> dict[str, list[ListRow]]:
     """Return the label of each annotation that has a picture of the same name, by the annotation's folder."""
-    stems = {stem_of(name) for name in names if not is_list(name)}
+    stems = Counter(stem_of(name) for name in names if not is_list(name))
     rows: dict[str, list[ListRow]] = {}
     choices = Choices(label_from=options.label_from)
     for name in lists:
-        boxes = read_voc(read(name), name) if stem_of(name) in stems else Boxes()
+        stem = stem_of(name)
+        data = read(name) if stem in stems else b""
+        boxes = read_voc(data, name) if stem in stems else Boxes()
         if boxes.areas:
             key = f"{folder_of(name)}/*{VOC_SUFFIX}".lstrip("/")
-            row = ListRow(line=1, file=stem_of(name), label=choices.choose(name, boxes))
+            file = read_voc_file(data) if stems[stem] > 1 else ""  # beside masks of the same name
+            file = file if stem_of(file) == stem else stem
+            row = ListRow(line=1, file=file, label=choices.choose(name, boxes))
             rows.setdefault(key, []).append(row)
     result.statements += choices.statements
     return rows

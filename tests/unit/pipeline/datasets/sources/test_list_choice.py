@@ -236,6 +236,17 @@ class TestNamesOfOtherSystems:
         assert labels.labels == {"A.png": CAT, "a.png": DOG}
 
 
+def test_an_annotation_names_the_picture_and_not_its_mask() -> None:
+    text = "<annotation><filename>{}.jpg</filename><object><name>{}</name></object></annotation>"
+    tree = Tree(
+        pictures=["JPEGImages/a.jpg", "SegmentationClass/a.png", "JPEGImages/b.jpg"],
+        lists={
+            f"Annotations/{stem}.xml": text.format(stem, label) for stem, label in (("a", CAT), ("b", DOG))
+        },
+    )
+    assert tree.labels().labels == {"JPEGImages/a.jpg": CAT, "JPEGImages/b.jpg": DOG}
+
+
 VOC = "<annotation><object><name>{}</name></object></annotation>"
 TRAIN, TEST = pictures("train"), pictures("test")
 
