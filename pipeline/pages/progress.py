@@ -25,6 +25,7 @@ STEPS = {
 RANK = ("failed", "upstream_failed", "up_for_retry", "running", "deferred", "queued", "scheduled", "")
 AT_WORK = {"running", "deferred", "queued", "scheduled", "up_for_retry", "restarting"}
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+UNTOUCHED = {"skipped", "upstream_failed", "removed"}  # Airflow gives them a time all the same
 WORDS = {
     "success": "done",
     "deferred": "running",
@@ -154,7 +155,7 @@ def _worst(states: set[str]) -> str:
 
 
 def _seconds(tasks: Iterable[Task], now: datetime) -> float | None:
-    begun = [(task.started, task.ended) for task in tasks if task.started]
+    begun = [(task.started, task.ended) for task in tasks if task.started and task.state not in UNTOUCHED]
     if not begun:
         return None
     first = min(started for started, _ in begun)

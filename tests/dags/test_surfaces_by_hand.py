@@ -66,6 +66,7 @@ class Run:
                 run_id="manual__1",
                 task_id=task_id,
                 map_index=-1,
+                max_tries=0,
                 xcom_pull=self.pull,
                 xcom_push=lambda key, value, task_id=task_id: self.results.__setitem__(task_id, value),
             )
@@ -113,7 +114,10 @@ class Run:
 def run(dag: Any, storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch) -> Run:
     from graft.hooks.airflow_api import AirflowApiHook
 
-    weights = SimpleNamespace(stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w"))
+    weights = SimpleNamespace(
+        stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w"),
+        check_packaged=lambda *a, **k: None,
+    )
     package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
     monkeypatch.setitem(sys.modules, "pipeline.submission.staged_weights", weights)
     monkeypatch.setitem(sys.modules, "pipeline.submission.package", package)

@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = "help setup demo test test-browser soak check format lint type bench up down clean lock".split()
+TARGETS = (
+    "help setup demo test test-browser test-clients soak check format lint type bench screenshots up down "
+    "clean lock"
+).split()
 
 
 class TestMakefile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from uuid import UUID
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.log.log_reader import TaskLogReader
@@ -31,13 +32,13 @@ def read_failure(name: str, run_id: str) -> str:
         task = session.scalar(query)
         if task is None:
             return ""
-        reason = _read_error(str(task.id), task.try_number)
+        reason = _read_error(task.id, task.try_number)
     where = task.task_id if task.map_index < 0 else f"{task.task_id} {task.map_index}"
     return f"{where}: {reason}"[:MAX_CHARACTERS]
 
 
 @lru_cache(CACHED)
-def _read_error(id: str, try_number: int) -> str:
+def _read_error(id: UUID, try_number: int) -> str:
     """Return the error of one try; Airflow gives a task another id with each."""
     query = select(TaskInstance).where(TaskInstance.id == id).options(joinedload(TaskInstance.dag_run))
     with create_session() as session:

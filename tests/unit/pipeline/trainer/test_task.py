@@ -86,7 +86,7 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones(
 ) -> None:
     assert main([*REQUIRED.split(), "--backbone", "vgg"]) == EXIT_FINAL
     assert "UnknownBackbone: There is no backbone 'vgg'" in caplog.text
-    assert "efficientnet_lite0, inception_v3" in caplog.text
+    assert "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, inception_v3" in caplog.text
 
 
 def test_the_arguments_are_read_before_tensorflow_is() -> None:
