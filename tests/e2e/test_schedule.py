@@ -99,7 +99,14 @@ def test_the_next_one_finds_nothing_new(timely: Timely, scheduled: list[dict[str
 def test_a_backfill_by_rest_takes_the_dataset_of_its_date(
     timely: Timely, scheduled: list[dict[str, Any]]
 ) -> None:
-    date = datetime.fromisoformat(scheduled[1]["logical_date"])
+    made = scheduled[0]["end_date"]  # after its dataset version, which the next date may come before
+    later = wait_until(
+        lambda: [run for run in timely.ended("scheduled", 1) if run["logical_date"] > made],
+        seconds=300,
+        what="end of a run by schedule that was due after the first had ended",
+        pause=1,
+    )
+    date = datetime.fromisoformat(later[0]["logical_date"])
     before_there_was_one = timely.backfill(date - timedelta(days=365))
     assert before_there_was_one["state"] == "failed"
     assert timely.states(before_there_was_one["dag_run_id"])["fetch"] == {"failed"}
