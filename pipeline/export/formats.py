@@ -18,7 +18,11 @@ class ExportFormat(StrEnum):
 PIXELS = '''
 def pixels(file):
     """Return what the model is fed: the whole picture, upright, on white, as uint8 levels."""
-    image = ImageOps.exif_transpose(Image.open(file)).convert("RGBA")
+    image = ImageOps.exif_transpose(Image.open(file))
+    if image.mode.startswith("I"):  # gray of 16 bits: the highest eight of those that are used
+        levels = np.asarray(image).astype(np.uint32) >> $shift
+        image = Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    image = image.convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     for size in (($width, image.height), ($width, $height)):
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -74,4 +78,4 @@ $thresholds""")
 
 def loader(format: ExportFormat, spec: PixelSpec) -> str:
     """Return a program that loads the export and predicts a picture."""
-    return Template(LOADERS[format]).substitute(width=spec.width, height=spec.height)
+    return Template(LOADERS[format]).substitute(width=spec.width, height=spec.height, shift=spec.bits - 8)

@@ -76,14 +76,16 @@ def unpack(workspace: Workspace, folder: Path, format: ExportFormat) -> Path:
     return folder / "out"
 
 
+@pytest.mark.parametrize("is_gray", [False, True], ids=["colours", "gray of 16 bits"])
 @pytest.mark.parametrize("version", ["dense", "logistic"], indirect=True)
 def test_the_program_in_the_zip_answers_as_the_version_does(
-    workspace: Workspace, version: Path, tmp_path: Path
+    workspace: Workspace, version: Path, tmp_path: Path, is_gray: bool
 ) -> None:
     folder = unpack(workspace, tmp_path, ExportFormat.TFLITE)
     random = np.random.default_rng(2)
-    picture = Image.fromarray(random.integers(0, 256, (37, 51, 4), np.uint8), "RGBA")
-    picture.save(folder / "photo.png")
+    levels = random.integers(0, 65536, (37, 51), np.uint16)
+    rgba = random.integers(0, 256, (37, 51, 4), np.uint8)
+    Image.fromarray(levels if is_gray else rgba).save(folder / "photo.png")
     said = subprocess.run(
         [sys.executable, "predict.py", "photo.png"], cwd=folder, capture_output=True, text=True, timeout=120
     )
