@@ -6,6 +6,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.configuration import conf
 from fastapi import Depends, HTTPException, Path, Request
@@ -22,6 +23,17 @@ def may(request: Request, user: GetUserDep, name: str, method: ResourceMethod) -
     """Return whether a user may see (`GET`) or change (`PUT`) a classifier: what they may do to its DAG."""
     try:
         requires_access_dag(method, param_dag_id=name)(request, user)
+    except HTTPException as error:
+        if error.status_code == 403:
+            return False
+        raise
+    return True
+
+
+def may_read_logs(request: Request, user: GetUserDep, name: str) -> bool:
+    """Return whether a user may read what the tasks of a classifier have printed."""
+    try:
+        requires_access_dag("GET", DagAccessEntity.TASK_LOGS, param_dag_id=name)(request, user)
     except HTTPException as error:
         if error.status_code == 403:
             return False

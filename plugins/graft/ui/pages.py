@@ -77,7 +77,7 @@ def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep
         "rows": rows,
         "problem": serving.problem,
         "questions": [each for each in scheduler.read_questions() if each.name in allowed],
-        "failures": {row.scheduled.name: _why(row) for row in rows if _needs_somebody(row)},
+        "failures": {row.scheduled.name: _why(request, user, row) for row in rows if _needs_somebody(row)},
         "broken": scheduler.read_broken_files() if may_see_broken_files(user) else (),
     }
     return render(request, "classifiers.html", values)
@@ -87,12 +87,14 @@ def _needs_somebody(row: Overview) -> bool:
     return row.verdict is not None and row.verdict.word in ("failed", "refused")
 
 
-def _why(row: Overview) -> str:
-    """Return why the newest run of a classifier deployed nothing."""
+def _why(request: Request, user: GetUserDep, row: Overview) -> str:
+    """Return why the newest run of a classifier deployed nothing, as far as the person may read it."""
     if row.verdict and row.verdict.reason:
         return row.verdict.reason
     run = row.scheduled.last_run
-    return read_failure(row.scheduled.name, run.run_id) if run else ""
+    if run is None or not access.may_read_logs(request, user, row.scheduled.name):
+        return ""
+    return read_failure(row.scheduled.name, run.run_id)
 
 
 def may_see_broken_files(user: GetUserDep) -> bool:
@@ -124,7 +126,7 @@ def classifier(
         "periods": serving_periods(history)[::-1],
         "runs": list_runs(page_context.cache, name, runs),
         "questions": scheduler.read_questions(name),
-        "failure": _why(row) if _needs_somebody(row) else "",
+        "failure": _why(request, user, row) if _needs_somebody(row) else "",
         "max_epochs": MAX_EPOCHS,
         "pending": len(pending_decisions(page_context.cache, name)),
     }

@@ -45,7 +45,8 @@ def run(
         return Response(html, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
     if watched is None:
         raise HTTPException(404, f"{name} has no run {run_id}.")
-    values = watch(page_context, name, watched)
+    may_read_logs = access.may_read_logs(request, user, name)
+    values = watch(page_context, name, watched, may_read_logs=may_read_logs)
     return render(request, "run.html", {**common(request, user, name, ""), **values})
 
 
@@ -60,7 +61,7 @@ def _way_back(request: Request, name: str, run: Run | None) -> bytes:
     return bytes(render(request, "way_back.html", values).body)
 
 
-def watch(page_context: PageContext, name: str, run: Run) -> dict[str, Any]:
+def watch(page_context: PageContext, name: str, run: Run, *, may_read_logs: bool) -> dict[str, Any]:
     """Return what the page of a run shows while there is no report."""
     earlier = scheduler.read_last_success(name)
     progress = describe_progress(
@@ -68,13 +69,13 @@ def watch(page_context: PageContext, name: str, run: Run) -> dict[str, Any]:
         scheduler.read_tasks(name, earlier.run_id) if earlier else (),
         now=datetime.now(UTC),
     )
-    job_id, tail = _read_job(page_context, name, run, progress)
+    job_id, tail = _read_job(page_context, name, run, progress) if may_read_logs else ("", "")
     return {
         "run": run,
         "is_waiting": run.state in ("queued", "running"),
         "progress": progress,
         "questions": [each for each in scheduler.read_questions(name) if each.run_id == run.run_id],
-        "failure": read_failure(name, run.run_id) if progress.failed else "",
+        "failure": read_failure(name, run.run_id) if progress.failed and may_read_logs else "",
         "job_id": job_id,
         "tail": tail,
     }

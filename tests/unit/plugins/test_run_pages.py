@@ -92,6 +92,17 @@ class TestWatching:
         assert "data-reload" not in text
         assert "<script>alert" not in text
 
+    def test_who_may_read_no_logs_sees_no_reason_and_no_tail(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("graft.ui.access.may_read_logs", lambda *_: False)
+        watched.engine.create_job({"jobId": "graft_9", "labels": {TASK: digest(NAME, RUN_ID, "train", -1)}})
+        assert "graft_9" not in watched.get(PAGE).text
+        watched.watched[RUN_ID] = Run(run_id=RUN_ID, state="failed")
+        watched.tasks[RUN_ID] = [task("fetch", "failed", 9, 1)]
+        watched.failure = "a secret of the log"
+        assert "a secret" not in watched.get(PAGE).text
+
     def test_a_run_that_waits_says_for_whom_and_where(self, watched: Pages) -> None:
         watched.questions = [
             Question(name=NAME, run_id=RUN_ID, task_id="approve", asked=NOW, approvers=("bob", "eve"))
