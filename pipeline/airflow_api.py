@@ -77,6 +77,34 @@ class TaskInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a person answered to a task that asked.
+
+    Args:
+        options: The options they chose.
+        fields: The values of the form's fields, by name.
+        at: When.
+        user: Name of the person, or their id without one; empty where the time was up.
+    """
+
+    options: tuple[str, ...]
+    fields: Mapping[str, JsonValue]
+    at: datetime
+    user: str = ""
+
+    @classmethod
+    def from_dict(cls, value: JsonDict) -> Answer:
+        """Read the answer as REST gives it, or as a task gets it that resumes."""
+        at, user = value["responded_at"], value["responded_by_user"]
+        return cls(
+            options=tuple(value["chosen_options"]),
+            fields=value["params_input"] or {},
+            at=at if isinstance(at, datetime) else datetime.fromisoformat(at),
+            user=str(user["name"] or user["id"]) if user else "",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
     """One event of a task's log.
 
@@ -241,6 +269,12 @@ class AirflowApi:
         """Put a note on a run, for people; Airflow keeps its first thousand characters."""
         body = {"note": note[:MAX_NOTE_CHARACTERS]}
         self._call("PATCH", f"{_run_path(dag_id, run_id)}?update_mask=note", body)
+
+    def find_answer(self, task: TaskInstance) -> Answer | None:
+        """Return what a person answered to this try of a task that asked; None without an answer."""
+        path = f"{_run_path(task.dag_id, task.run_id)}/taskInstances/{quote(task.task_id)}/{task.map_index}"
+        detail = self._call("GET", f"{path}/hitlDetails/tries/{task.try_number}", missing_ok=True)
+        return Answer.from_dict(detail) if detail.get("responded_at") else None
 
     def task_log(self, task: TaskInstance) -> list[LogEvent]:
         """Return the events of the task instance's latest try."""

@@ -96,7 +96,13 @@ def approve(admin: Visitor, stack: Stack, run_id: str) -> str:
     """Approve what a run asks, and return the version that it deploys."""
     admin.approve(NAME, run_id)
     api = stack.airflow()
-    wait_until(lambda: api.run_state(NAME, run_id) == "success", seconds=RUN_SECONDS, what="deployed version")
+    wait_until(
+        lambda: api.run_state(NAME, run_id) in ("success", "failed"),
+        seconds=RUN_SECONDS,
+        what="end of the run",
+    )
+    states = {task.task_id: (task.state, task.try_number) for task in api.task_instances(NAME, run_id)}
+    assert api.run_state(NAME, run_id) == "success", states
     [version] = [row for row in stack.graft_json("versions", NAME) if row["run_id"] == run_id]
     assert version["is_default"]
     return str(version["version"])

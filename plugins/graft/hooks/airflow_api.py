@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from pipeline.errors import ConfigError, StackError
 
 if TYPE_CHECKING:
-    from pipeline.airflow_api import AirflowApi, RunReference, TaskInstance
+    from pipeline.airflow_api import AirflowApi, Answer, RunReference, TaskInstance
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,21 @@ class AirflowApiHook(BaseHook):
             log.warning("the note of run %s was not written: %s", run_id, error)
             return False
         return True
+
+    def find_answer(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> Answer | None:
+        """Return what a person answered to an earlier try of a task that asks.
+
+        Returns:
+            None without an answer; and where Airflow does not reply, which the log says.
+        """
+        from pipeline.airflow_api import TaskInstance
+
+        task = TaskInstance(dag_id=dag_id, run_id=run_id, task_id=task_id, try_number=try_number)
+        try:
+            return self.get_conn().find_answer(task)
+        except (ConfigError, StackError) as error:
+            log.warning("no answer to try %d of %s could be looked for: %s", try_number, task_id, error)
+            return None
 
     def unfinished_runs(self) -> list[RunReference]:
         """Return the runs of all DAGs that are queued or running.

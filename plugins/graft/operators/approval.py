@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Param
 
 from graft.failures import airflow_failures
+from graft.hooks.airflow_api import AirflowApiHook
 from graft.links import page_url
 from graft.notifications import NEWS, build_notifiers, make_news
 from graft.operators.base import open_workspace
@@ -23,6 +24,7 @@ from pipeline.config import Classifier
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from pipeline.airflow_api import Answer
     from pipeline.artifacts.gate import GateDecision
     from pipeline.artifacts.model_record import Approval
     from pipeline.types import JsonDict, JsonValue
@@ -94,12 +96,17 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         return result
 
     def _find_answer(self, context: Context, model: str) -> Approval | None:
-        """Return what was answered to an earlier try of this task."""
+        """Return what was answered to an earlier try of this task, and record it where that try could not."""
         from pipeline.deploy.approval import find_approval
 
         if not self._is_retry(context):
             return None
-        return find_approval(open_workspace(), model, context["ti"].run_id)
+        ti = context["ti"]
+        recorded = find_approval(open_workspace(), model, ti.run_id)
+        if recorded is not None:
+            return recorded
+        answer = AirflowApiHook().find_answer(ti.dag_id, ti.run_id, ti.task_id, int(ti.try_number) - 1)
+        return None if answer is None else self._record(context, model, to_approval(answer, self.APPROVE))
 
     def _prepare_question(self, context: Context, decision: GateDecision) -> None:
         """Write the question, and the news for those who may answer it."""
@@ -115,28 +122,28 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
 
     def execute_complete(self, context: Context, event: JsonDict) -> JsonValue:
         """Record the answer, and end the run if it was no."""
+        from pipeline.airflow_api import Answer
+
+        answer = Answer.from_dict(HITLOperator.execute_complete(self, context, event))
+        with airflow_failures():
+            model = read_step(DatasetResult, self.dataset).dataset
+            return self._follow(context, self._record(context, model, to_approval(answer, self.APPROVE)))
+
+    def _record(self, context: Context, model: str, approval: Approval) -> Approval:
         from pipeline.deploy.approval import record_approval
         from pipeline.deploy.version import version_name
 
-        answer = HITLOperator.execute_complete(self, context, event)
         ti = context["ti"]
-        with airflow_failures():
-            approval = read_answer(answer, self.APPROVE)
-            self.log.info("%s", approval.line)
-            record_approval(
-                open_workspace(),
-                read_step(DatasetResult, self.dataset).dataset,
-                version=version_name(ti.dag_id, ti.run_id),
-                run_id=ti.run_id,
-                approval=approval,
-            )
-            return self._follow(context, approval)
+        self.log.info("%s", approval.line)
+        version = version_name(ti.dag_id, ti.run_id)
+        record_approval(open_workspace(), model, version=version, run_id=ti.run_id, approval=approval)
+        return approval
 
     def _is_retry(self, context: Context) -> bool:
         """Return whether this is an automatic retry; a task that a person clears asks anew.
 
         Airflow may fail a task that resumes right after it began to wait: it mistakes the exit of the first
-        process for the exit of the second.
+        process for the exit of the second. The answer is then with that try, and must not be asked for again.
         """
         ti = context["ti"]
         return int(ti.try_number) > int(ti.max_tries) - int(self.retries or 0) + 1
@@ -154,23 +161,13 @@ class MLEngineApproveVersionOperator(ApprovalOperator):
         return read_step(GateResult, self.gate).decision
 
 
-class Answer(TypedDict):
-    """An answer as Airflow gives it; without a user where the time was up."""
-
-    chosen_options: list[str]
-    params_input: Mapping[str, str | None] | None
-    responded_at: datetime
-    responded_by_user: Mapping[str, str] | None
-
-
-def read_answer(answer: Answer, yes: str) -> Approval:
+def to_approval(answer: Answer, yes: str) -> Approval:
     """Return Airflow's answer as an approval."""
     from pipeline.artifacts.model_record import TIMEOUT, Approval
 
-    user = answer["responded_by_user"]
     return Approval(
-        approved=answer["chosen_options"] == [yes],
-        by=str(user["name"] or user["id"]) if user else TIMEOUT,
-        reason=str((answer["params_input"] or {}).get("reason") or "").strip(),
-        at=answer["responded_at"].isoformat(),
+        approved=list(answer.options) == [yes],
+        by=answer.user or TIMEOUT,
+        reason=str(answer.fields.get("reason") or "").strip(),
+        at=answer.at.isoformat(),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
+from pytest_httpserver import HTTPServer
 
 from pipeline.artifacts.history import read_history
 from pipeline.artifacts.workspace import Workspace
@@ -83,6 +85,15 @@ def approval(world: World, make_context: Callable[..., Any], monkeypatch: pytest
     approval = Approval(world, make_context, questions)
     approval.configure(deploy={"require_approval": True, "approval_hours": 2, "approvers": ["ada"]})
     return approval
+
+
+@pytest.fixture
+def airflow_answers(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> HTTPServer:
+    """Airflow's API, which knows what was answered to earlier tries."""
+    connection = {"conn_type": "http", "host": httpserver.url_for("/"), "login": "admin", "password": "pw"}
+    monkeypatch.setenv("AIRFLOW_CONN_GRAFT_AIRFLOW_API", json.dumps(connection))
+    httpserver.expect_request("/auth/token", "POST").respond_with_json({"access_token": "T"}, status=201)
+    return httpserver
 
 
 class TestQuestion:
@@ -266,6 +277,33 @@ class TestAnswer:
         approval.context["ti"].max_tries = 3  # as clearing sets it
         with pytest.raises(TaskAwaitingInput):
             task.execute(approval.context)
+
+    def test_that_airflow_lost_on_its_way_is_found_by_the_retry(
+        self, approval: Approval, storage: Storage, airflow_answers: HTTPServer
+    ) -> None:
+        answer_path = "/api/v2/dags/m/dagRuns/manual__1/taskInstances/approve/-1/hitlDetails/tries/1"
+        said = {**answer("Approve"), "responded_at": "2026-01-01T00:00:00Z"}
+        airflow_answers.expect_request(answer_path, "GET").respond_with_json(said)
+        task = approval.reach()
+        approval.context["ti"].try_number = 2
+        assert task.execute(approval.context)["approval"]["by"] == "Ada"
+        found = find_approval(Workspace(storage, "gs://graft"), "m", "manual__1")
+        assert found is not None
+        assert (found.approved, found.reason, found.at) == (True, "looks right", NOW.isoformat())
+        assert approval.questions == []
+
+    @pytest.mark.parametrize("status", [200, 403, 404])
+    def test_that_nobody_gave_or_that_cannot_be_found_is_asked_for_again(
+        self, approval: Approval, airflow_answers: HTTPServer, status: int
+    ) -> None:
+        airflow_answers.expect_request(re.compile(".*/hitlDetails/tries/1")).respond_with_json(
+            {"responded_at": None}, status=status
+        )
+        task = approval.reach()
+        approval.context["ti"].try_number = 2
+        with pytest.raises(TaskAwaitingInput):
+            task.execute(approval.context)
+        assert len(approval.questions) == 1
 
     def test_of_yes_after_no_counts(self, approval: Approval, storage: Storage) -> None:
         with pytest.raises(DownstreamTasksSkipped):
