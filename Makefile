@@ -22,7 +22,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients soak check format lint type bench screenshots up down clean lock
+.PHONY: help setup demo test test-browser test-clients soak check format lint type docs bench screenshots up down clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,15 @@ lint: setup ## Check style, formatting and which room imports which
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo --no-cache --config pyproject.toml
 	cd plugins && ../$(BIN)/lint-imports --no-logo --no-cache --config .importlinter
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs $(SOURCES)
+
+docs: setup ## Build the documentation as a site, build/site; it needs no network to read
+	@test -x build/venv/bin/mkdocs || $(PYTHON) -m venv build/venv
+	@$(BIN)/uv pip install --quiet --python build/venv/bin/python --require-hashes -r requirements-docs.txt
+	@rm -rf build/docs build/site && mkdir -p build/docs
+	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs dags build/docs
+	@NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
+	@echo "build/site/index.html; to search it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site"
 
 type: setup ## Check types
 	$(BIN)/mypy pipeline plugins
@@ -91,5 +100,5 @@ clean: ## Stop the stack; remove its state, the caches and ./.venv
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 lock: setup ## Compile requirements.in and requirements-dev.in into their locks
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-docs; do \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python -o $$name.txt $$name.in; done

@@ -15,7 +15,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
+SITE_LOCK = "requirements-docs.txt"  # installed by `make docs` alone
 FILES = ("requirements.in", "requirements-dev.in", *LOCKS)
+SITE_FILES = ("requirements-docs.in", SITE_LOCK)
 PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+) \\$", re.M)
 OURS = {"pipeline", "graft"}
 
@@ -48,7 +50,7 @@ def imported_by_what_runs() -> set[str]:
     return modules - sys.stdlib_module_names - OURS - {"_typeshed"}  # it exists for type checkers only
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, SITE_LOCK])
 def test_every_package_is_pinned_and_hashed(lock: str) -> None:
     entries = re.split(r"^(?=\w)", (ROOT / lock).read_text(), flags=re.M)[1:]
     assert len(entries) == len(pins(lock)) > 10
@@ -56,7 +58,7 @@ def test_every_package_is_pinned_and_hashed(lock: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *SITE_FILES])
 def test_no_registry_is_named(name: str) -> None:
     assert not re.search(r"://|pypi|--(extra-)?index|--find-links|@ ", (ROOT / name).read_text())
 

@@ -1,0 +1,25 @@
+"""The site that `make docs` builds: each page of the documentation has its place, and each place a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NAV: list[Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+
+
+def places(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    for entry in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from places(entry)
+
+
+def test_every_page_has_one_place_and_every_place_a_page() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    pages = {page for page in pages if not page.startswith("docs/adr/")}
+    assert sorted(places(NAV)) == sorted(pages | {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"})
