@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from pipeline.artifacts import model_files
 from pipeline.storage import Storage
+
+MAX_FOLDER_BYTES = 240  # file systems end at 255
+# What may not stand in the name of a folder; a leading dot would hide it from `folder` sources.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f%/\\]|^\.")
+
+
+def encode_label(label: str) -> str:
+    """Return the name of a label's folder: the label, with percent codes where it could be no file name."""
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +245,25 @@ class FeatureFolder(Folder):
     def shard(self, digest: str) -> str:
         """Return the URI of the features of a pack shard, by the shard's digest."""
         return self.file(f"{digest}.npz")
+
+
+class UploadFolder(Folder):
+    """`uploads/<classifier>`: a folder for each label, with pictures by digest, and who uploaded them."""
+
+    __slots__ = ()
+
+    def picture(self, label: str, digest: str, suffix: str) -> str:
+        """Return the URI of a picture file."""
+        return self.file(f"{encode_label(label)}/{digest}.{suffix}")
+
+    @property
+    def records(self) -> str:
+        """The folder of the records, with a trailing slash; no label begins with a dot here."""
+        return self.file(".records/")
+
+    def record(self, id: str) -> str:
+        """Return the URI of the record of one upload."""
+        return self.file(f".records/{id}.json")
 
 
 class RunFolder(Folder):

@@ -18,6 +18,7 @@ from pipeline.artifacts.folders import (
     ModelDirectory,
     RunFolder,
     SharedFile,
+    UploadFolder,
 )
 from pipeline.storage import Storage
 
@@ -57,6 +58,10 @@ class Workspace:
     def dataset(self, name: str) -> DatasetFolder:
         """Return where a classifier's dataset versions and their state lie."""
         return DatasetFolder(self.storage, f"{self.uri}/datasets/{name}")
+
+    def uploads(self, name: str) -> UploadFolder:
+        """Return where the pictures lie that people uploaded for a classifier."""
+        return UploadFolder(self.storage, f"{self.uri}/uploads/{name}")
 
     def pack_index(self, dataset_version: str, pixels_digest: str) -> str:
         """Return the URI of the index of a dataset version's shards, for one pixel specification."""

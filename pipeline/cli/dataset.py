@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +21,11 @@ from pipeline.cli.output import (
 from pipeline.cli.tables import WideOption, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pipeline.artifacts.dataset import DatasetInfo
     from pipeline.artifacts.workspace import Workspace
+    from pipeline.preprocess.uploads import UploadResult
     from pipeline.types import JsonDict
 
 SHOWN = 20
@@ -72,6 +76,46 @@ def _print_info(info: DatasetInfo, workspace: Workspace, *, wide: bool) -> None:
     card = workspace.dataset(info.dataset).version(info.version).page
     if workspace.storage.exists(card):
         print_text(f"  card: {workspace.storage.local_path(card)}")
+
+
+@dataset.command()
+def add(
+    name: NameArgument,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="The class of the pictures.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Picture files, or folders of them.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Upload pictures of one class; a source of type `uploads` gives them to the classifier's next run."""
+    from pipeline.config import Settings, find_classifier
+    from pipeline.preprocess.uploads import UploadKeeper, UploadResult, read_picture
+
+    sources = find_classifier(name, Settings()).dataset.all_sources
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise UsageError(f"there is no {', '.join(missing)}.")
+    keeper, total = UploadKeeper(open_workspace(), name, by=getpass.getuser()), UploadResult()
+    for path in _list_files(paths):
+        total.add(keeper.keep(label, [read_picture(path)]))
+    print_json(asdict(total)) if as_json else _print_upload(total)
+    if all(source.type != "uploads" for source in sources):
+        print_note(f"{name} does not use them yet: add `- type: uploads` to its `dataset.sources`.")
+
+
+def _list_files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        inside = (
+            each for each in sorted(path.rglob("*")) if each.is_file() and not each.name.startswith(".")
+        )
+        yield from inside if path.is_dir() else [path]
+
+
+def _print_upload(result: UploadResult) -> None:
+    print_text(f"{result.added} added, {result.known} already there, {len(result.refused)} refused")
+    for each in result.refused[:SHOWN]:
+        print_text(f"  {each.name}: {each.reason} ({each.text})")
+    if len(result.refused) > SHOWN:
+        print_text(f"  and {len(result.refused) - SHOWN} more")
 
 
 @dataset.command()

@@ -140,8 +140,7 @@ def _policy(classifier: Classifier) -> FetchPolicy:
 def _preview(classifier: Classifier, settings: Settings, seconds: float) -> DatasetPreview:
     from pipeline.preprocess.preview import preview_dataset
 
-    storage = open_workspace(settings).storage
-    return preview_dataset(storage, classifier, _policy(classifier), seconds=seconds)
+    return preview_dataset(open_workspace(settings), classifier, _policy(classifier), seconds=seconds)
 
 
 def _print_preview(preview: DatasetPreview, *, wide: bool) -> None:

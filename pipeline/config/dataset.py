@@ -137,6 +137,16 @@ class DatasetConfig(Strict):
         return [self.source] if self.source is not None else list(self.sources or [])
 
     @property
+    def has_one_source(self) -> bool:
+        """Whether a single source gives all pictures."""
+        return len(self.all_sources) == 1
+
+    @property
+    def has_one_layout(self) -> bool:
+        """Whether all pictures but uploads are of one source, whose classes uploads do not change."""
+        return sum(source.type != "uploads" for source in self.all_sources) <= 1
+
+    @property
     def uses_network(self) -> bool:
         """Whether any source downloads pictures one by one."""
         return any(source.is_network for source in self.all_sources)

@@ -80,6 +80,12 @@ class SampleSection(ClassedSection):
         return value
 
 
+class UploadsSection(ClassedSection):
+    """The pictures that people uploaded for this classifier."""
+
+    type: Literal["uploads"] = Field(description="What people added on the classifier's page *Add pictures*.")
+
+
 class ListColumns(Strict):
     """Which column of a list is which."""
 
@@ -277,6 +283,7 @@ SourceConfig: TypeAlias = Annotated[
     FolderSection
     | NpzSection
     | SampleSection
+    | UploadsSection
     | UrlListSection
     | ArchiveSection
     | WebPageSection
@@ -292,6 +299,7 @@ SOURCE_SECTIONS: dict[str, type[SourceSection]] = {
         FolderSection,
         NpzSection,
         SampleSection,
+        UploadsSection,
         UrlListSection,
         ArchiveSection,
         WebPageSection,

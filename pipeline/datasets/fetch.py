@@ -207,7 +207,9 @@ class ChunkFetch:
             storage=self.workspace.storage,
             previous=self.last_run.notes.get(str(number), {}),
             policy=self.policy,
-            is_alone=len(self.classifier.dataset.all_sources) == 1,
+            is_alone=self.classifier.dataset.has_one_source,
+            may_descend=self.classifier.dataset.has_one_layout,
+            uploads=self.workspace.uploads(self.classifier.name),
             is_full=self.downloads.is_full,
             find_secret=self.find_secret,
         )

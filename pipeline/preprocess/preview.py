@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.config.sources import SourceSection
 from pipeline.datasets.fetcher import FetchPolicy
@@ -20,7 +21,6 @@ from pipeline.errors import DatasetError, FetchRefused
 from pipeline.pixels.conversion import convert_picture
 from pipeline.preprocess.dedup.fingerprint import examine_picture
 from pipeline.preprocess.quality_warnings import find_similar_labels
-from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
 NUM_EXAMPLES = 10
@@ -70,20 +70,27 @@ class DatasetPreview:
 
 
 def preview_dataset(
-    storage: Storage, classifier: Classifier, policy: FetchPolicy, *, seconds: float = 20.0
+    workspace: Workspace, classifier: Classifier, policy: FetchPolicy, *, seconds: float = 20.0
 ) -> DatasetPreview:
     """Look at the sources of a classifier.
 
     Args:
-        storage: Reads paths and `gs://` URIs.
+        workspace: Where uploads are; its storage reads paths and `gs://` URIs.
         classifier: Whose sources.
         policy: How the network may be used.
         seconds: When to stop; what was seen until then is told.
     """
     preview, deadline = DatasetPreview(), time.monotonic() + seconds
     sections = classifier.dataset.all_sources
+    context = SourceContext(
+        storage=workspace.storage,
+        previous={},
+        policy=policy,
+        is_alone=classifier.dataset.has_one_source,
+        may_descend=classifier.dataset.has_one_layout,
+        uploads=workspace.uploads(classifier.name),
+    )
     for number, section in enumerate(sections):
-        context = SourceContext(storage=storage, previous={}, policy=policy, is_alone=len(sections) == 1)
         try:
             _look_at_source(preview, section, context, deadline)
         except DatasetError as error:

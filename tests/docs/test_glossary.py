@@ -44,7 +44,8 @@ def test_every_artifact_is_defined(module: str) -> None:
         "folders": "workspace",
         "steps": "run summary",
     }
-    words |= {"training": "training record", "pack": "pack index", "takedowns": "takedown"}
+    words |= {"training": "training record", "pack": "pack index"}
+    words |= {"takedowns": "takedown", "uploads": "upload"}
     words |= {"model_files": "model directory"}
     assert words.get(module, module.replace("_", " ")) in TERMS
 

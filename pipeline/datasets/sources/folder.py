@@ -59,6 +59,7 @@ class FolderSource:
         storage: Reads `gs://` URIs.
         label: The class of every file, at any depth; sub-folders mean nothing then.
         is_alone: Whether the dataset has no other source, so that this one needs two classes.
+        may_descend: False if a single folder may be the only class; as `is_alone` by default.
         lists: What the user said about its lists of labels.
         label_pattern: Finds the class in the name of a file.
     """
@@ -71,6 +72,7 @@ class FolderSource:
         storage: Storage,
         label: str | None = None,
         is_alone: bool = True,
+        may_descend: bool | None = None,
         lists: ListOptions | None = None,
         label_pattern: str | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class FolderSource:
         self._storage = storage
         self._label = label
         self._is_alone = is_alone
+        self._may_descend = is_alone if may_descend is None else may_descend
         self._lists = lists or ListOptions()
         self._pattern = None if label_pattern is None else re.compile(label_pattern)
         self._unused_lists: list[str] = []
@@ -120,7 +123,7 @@ class FolderSource:
             layout = lay_out_labels((name for name in names if not is_list(name)), labels)
             layout.notes += labels.statements
         elif self._label is None:
-            may_descend = self._is_alone or self._classes is not None
+            may_descend = self._may_descend or self._classes is not None
             layout = lay_out(names, classes=self._classes, may_descend=may_descend, origin=tree.root)
             layout.notes += self._unused_lists
         else:

@@ -16,6 +16,7 @@ from pipeline.datasets.sources.npz_archive import NpzSource
 from pipeline.datasets.sources.openverse import OpenverseSource
 from pipeline.datasets.sources.sample import SampleSource
 from pipeline.datasets.sources.source import ImageSource, SourceContext
+from pipeline.datasets.sources.uploads import UploadsSource
 from pipeline.datasets.sources.url_list import UrlListSource
 from pipeline.datasets.sources.web_page import WebPageSource
 from pipeline.datasets.sources.wikimedia_commons import WikimediaSource
@@ -28,6 +29,7 @@ def _open_folder(section: FolderSection, context: SourceContext) -> ImageSource:
         label=section.label,
         storage=context.storage,
         is_alone=context.is_alone,
+        may_descend=context.may_descend,
         lists=ListOptions(columns=section.columns, label_from=section.label_from or "largest"),
         label_pattern=section.label_pattern,
     )
@@ -55,6 +57,7 @@ SOURCES: dict[str, Callable[[Any, SourceContext], ImageSource]] = {
     "npz": _open_npz,
     "openverse": OpenverseSource,
     "sample": _open_sample,
+    "uploads": UploadsSource,
     "url_list": UrlListSource,
     "web_page": WebPageSource,
     "wikimedia_commons": WikimediaSource,

@@ -41,6 +41,33 @@ def toys(tmp_path: Path, home: Path) -> Toys:
     return Toys(tmp_path / "toys")
 
 
+class TestAdd:
+    @pytest.fixture
+    def classifier(self, home: Path) -> None:
+        (home / "classifiers").mkdir(parents=True)
+        text = "name: toys\ndataset:\n  source: {type: uploads}\n"
+        (home / "classifiers" / "toys.yaml").write_text(text)
+
+    def test_a_folder_is_uploaded_once_and_previewed(
+        self, classifier: None, tmp_path: Path, graft: Graft
+    ) -> None:
+        root = folder_of(tmp_path / "toys", {"ant": 3, "cat": 2})
+        (root / "ant" / "notes.txt").write_text("no picture")
+        said = graft("dataset", "add", "toys", "ant", str(root / "ant"), "--json").document
+        assert (said["added"], said["known"], said["refused"][0]["reason"]) == (3, 0, "not_an_image")
+        text = graft("dataset", "add", "toys", "ant", str(root / "ant")).stdout
+        assert "0 added, 3 already there, 1 refused" in text
+        graft("dataset", "add", "toys", "cat", *map(str, sorted((root / "cat").iterdir())))
+        preview = graft("dataset", "preview", "toys", "--json").document
+        assert {label: each["pictures"] for label, each in preview["classes"].items()} == {"ant": 3, "cat": 2}
+
+    def test_a_classifier_or_file_that_is_not_there_is_named(self, classifier: None, graft: Graft) -> None:
+        assert "did you mean `toys`" in graft("dataset", "add", "toyz", "ant", "/").stderr
+        outcome = graft("dataset", "add", "toys", "ant", "/nowhere.png")
+        assert outcome.code == 2
+        assert "/nowhere.png" in outcome.stderr
+
+
 class TestShow:
     def test_json_is_the_documented_shape(self, toys: Toys, graft: Graft) -> None:
         (toys.root / "ant" / "text.jpg").write_text("no picture")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.datasets.fetcher import FetchPolicy
 from pipeline.datasets.sources.guess import guess_section
@@ -34,7 +35,7 @@ def fill(root: Path, counts: dict[str, int]) -> Path:
 def look(source: Path | str, **options: object) -> DatasetPreview:
     section = guess_section(STORAGE, str(source))
     classifier = Classifier.from_dict({"name": "toys", "dataset": {"source": section}})
-    return preview_dataset(STORAGE, classifier, FetchPolicy(), **options)  # type: ignore[arg-type]
+    return preview_dataset(Workspace(STORAGE, "gs://graft"), classifier, FetchPolicy(), **options)  # type: ignore[arg-type]
 
 
 def test_every_picture_is_counted_and_ten_of_a_class_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,228 @@
+"""Pictures that people send: checked as a run would check them, then kept by label and digest.
+
+A file that is there already is not written again, whoever sent it, so an upload that was cut short is simply
+sent once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.artifacts.folders import MAX_FOLDER_BYTES, encode_label
+from pipeline.artifacts.takedowns import read_takedowns
+from pipeline.artifacts.uploads import Upload, UploadedFile, list_pictures
+from pipeline.artifacts.workspace import Workspace
+from pipeline.config.labels import normalize_label
+from pipeline.errors import ConfigError, UndecodableImage
+from pipeline.pixels.conversion import convert_picture, name_format
+from pipeline.pixels.host import decode_picture
+from pipeline.preprocess.reasons import CONFLICTING_LABELS, REASONS, TAKEN_DOWN
+
+MAX_PICTURES = 50_000  # of one classifier
+MAX_PICTURE_BYTES = 15_000_000  # as `dataset.fetch.max_picture_bytes`
+MAX_NAME = 200
+MAX_LABEL = 200
+TOO_LARGE, TOO_MANY = "too_large", "too_many_pictures"
+TEXTS = {
+    **REASONS,
+    TOO_LARGE: f"more than {MAX_PICTURE_BYTES / 1e6:.0f} MB",
+    TOO_MANY: f"the classifier has {MAX_PICTURES:,} uploaded pictures, the most there may be; name a folder "
+    "or an archive as a source instead",
+    CONFLICTING_LABELS: "the same file was uploaded for another class",
+    TAKEN_DOWN: "it was taken down, and must not come back",
+}
+SUFFIXES = {"JPEG": "jpg", "JPEG XL": "jxl", "TIFF": "tif"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPicture:
+    """A file as it arrives.
+
+    Args:
+        name: What it is called there; only for the record and for messages.
+        data: Its bytes.
+    """
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedPicture:
+    """A file that is not taken.
+
+    Args:
+        name: What it is called.
+        reason: A quarantine reason, or one of this module's.
+        text: The reason in words.
+    """
+
+    name: str
+    reason: str
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class UploadResult:
+    """What an upload did.
+
+    Args:
+        added: Pictures that are new.
+        known: Pictures that were there.
+        refused: Files that were not taken.
+    """
+
+    added: int = 0
+    known: int = 0
+    refused: list[RefusedPicture] = field(default_factory=list)
+
+    def add(self, other: UploadResult) -> None:
+        """Add what another upload did."""
+        self.added += other.added
+        self.known += other.known
+        self.refused += other.refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    picture: NewPicture
+    digest: str
+    suffix: str
+
+
+class UploadKeeper:
+    """Takes pictures for one classifier, in batches of any size.
+
+    Args:
+        workspace: Where they are kept.
+        classifier: Its name.
+        by: Who sends them.
+    """
+
+    def __init__(self, workspace: Workspace, classifier: str, *, by: str) -> None:
+        self._folder = workspace.uploads(classifier)
+        self._by = by
+        pictures = list_pictures(self._folder)
+        self._labels = {picture.digest: picture.label for picture in pictures}
+        takedowns = read_takedowns(workspace.dataset(classifier))
+        self._taken_down = {blob for takedown in takedowns for blob in takedown.blobs}
+
+    def keep(self, label: str, pictures: Iterable[NewPicture]) -> UploadResult:
+        """Keep the good ones of some pictures.
+
+        Args:
+            label: Their class.
+            pictures: The files; they are in memory together.
+
+        Raises:
+            ConfigError: if the label cannot be one.
+            StorageError: if a file cannot be written, as on a full disk. Those before it are kept.
+        """
+        label, result = check_label(label), UploadResult()
+        wanted: list[_Checked] = []
+        for picture in pictures:
+            checked = self._check(label, picture, result)
+            if checked is not None:
+                self._labels[checked.digest] = label
+                wanted.append(checked)
+        if wanted:
+            self._write(label, wanted, result)
+        return result
+
+    def _check(self, label: str, picture: NewPicture, result: UploadResult) -> _Checked | None:
+        """Return a picture that is to be written; count one that is there, and refuse one that is bad."""
+        digest = hashlib.sha256(picture.data).hexdigest()
+        if self._labels.get(digest) == label:
+            result.known += 1
+            return None
+        reason, suffix = self._find_reason(picture.data, digest), ""
+        if not reason:
+            reason, suffix = examine(picture.data)
+        if reason:
+            name = clean_name(picture.name)
+            text = TEXTS.get(reason, reason)
+            if reason == CONFLICTING_LABELS:
+                text += f": {self._labels[digest]}"
+            result.refused.append(RefusedPicture(name=name, reason=reason, text=text))
+            return None
+        return _Checked(picture=picture, digest=digest, suffix=suffix)
+
+    def _find_reason(self, data: bytes, digest: str) -> str:
+        if digest in self._labels:
+            return CONFLICTING_LABELS
+        if digest in self._taken_down:
+            return TAKEN_DOWN
+        if len(data) > MAX_PICTURE_BYTES:
+            return TOO_LARGE
+        return TOO_MANY if len(self._labels) >= MAX_PICTURES else ""
+
+    def _write(self, label: str, wanted: Sequence[_Checked], result: UploadResult) -> None:
+        now = datetime.now(UTC)
+        files = tuple(
+            UploadedFile(
+                label=label,
+                digest=each.digest,
+                name=clean_name(each.picture.name),
+                num_bytes=len(each.picture.data),
+            )
+            for each in wanted
+        )
+        record = Upload(by=self._by, at=now.isoformat(timespec="seconds"), files=files)
+        record.write(
+            self._folder.storage, self._folder.record(f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
+        )
+        for each in wanted:
+            uri = self._folder.picture(label, each.digest, each.suffix)
+            is_new = self._folder.storage.create_bytes(uri, each.picture.data)
+            result.added += is_new
+            result.known += not is_new
+
+
+def read_picture(path: Path) -> NewPicture:
+    """Read a file; of one that is too large no more than proves it."""
+    with path.open("rb") as file:
+        return NewPicture(name=path.name, data=file.read(MAX_PICTURE_BYTES + 1))
+
+
+def check_label(text: str) -> str:
+    """Return a label as it is kept.
+
+    Raises:
+        ConfigError: if it is empty, too long, or holds characters that are not shown.
+    """
+    label = normalize_label(text)
+    hidden = [character for character in label if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn")]
+    if not label or hidden:
+        raise ConfigError(f"A class needs a name of visible characters. Received: {text[:80]!r}")
+    if len(label) > MAX_LABEL or len(encode_label(label).encode()) > MAX_FOLDER_BYTES:
+        raise ConfigError(
+            f"The name of a class has at most {MAX_LABEL} characters, and {MAX_FOLDER_BYTES} bytes as a "
+            f"folder. Received: {label[:40]!r}... of {len(label)}"
+        )
+    return label
+
+
+def examine(data: bytes) -> tuple[str, str]:
+    """Return why a run would leave a picture out, empty if it would not; and the suffix of its format."""
+    conversion = convert_picture(data)
+    try:
+        decode_picture(data if conversion is None else conversion.data)
+    except UndecodableImage as error:
+        return str(error.reason), ""
+    format = name_format(data) or ""
+    return "", SUFFIXES.get(format, format.lower())
+
+
+def clean_name(name: str) -> str:
+    """Return the last part of a file's name, shortened and of visible characters: it is only looked at."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    text = "".join(
+        each if unicodedata.category(each)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for each in last
+    )
+    return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 1]}…"
