@@ -63,6 +63,7 @@ def run_book(stack: Stack, folder: Path, name: str) -> Book:
     return execute(stack, folder, nbformat.read(FOLDER / name, as_version=4))
 
 
+@pytest.mark.soak  # the next one is as long; both go the whole way from a cell to a served version
 def test_the_article_is_retold(stack: Stack, tmp_path: Path) -> None:
     book = run_book(stack, tmp_path, "1_the_article.ipynb")
     assert book.printed("explain.classify").count("Score") == 5
