@@ -15,6 +15,8 @@ from pipeline.types import JsonDict, JsonObject, JsonValue
 
 PAGE_SIZE = 100
 MAX_NOTE_CHARACTERS = 1000
+NO_ERROR = "its log names no error; look at it in Airflow"
+AIRFLOW_FAILURES = ("AirflowException", "AirflowFailException")  # what they wrap is named in their message
 UNFINISHED_RUNS = ("queued", "running")
 UNFINISHED_TASKS = (
     *("scheduled", "queued", "running", "restarting", "deferred", "awaiting_input"),
@@ -111,7 +113,8 @@ class LogEvent:
     Args:
         text: What was logged.
         level: `info`, `error` and the like; empty for plain output.
-        error: The exception that it carries, as `type: message`; empty without one.
+        error: The exception that it carries, as `type: message`; empty without one. The types that Airflow
+            has for any failure are left out, for they say nothing.
     """
 
     text: str
@@ -124,8 +127,12 @@ class LogEvent:
         if isinstance(value, str):
             return cls(text=value)
         details = value.get("error_detail")
-        error = f"{details[0]['exc_type']}: {details[0]['exc_value']}" if details else ""
+        error = _describe(details[0]["exc_type"], details[0]["exc_value"]) if details else ""
         return cls(text=str(value.get("event", "")), level=value.get("level") or "", error=error)
+
+
+def _describe(name: str, message: str) -> str:
+    return message if message and name in AIRFLOW_FAILURES else f"{name}: {message}"
 
 
 def find_error(events: Sequence[LogEvent]) -> str:
@@ -134,7 +141,7 @@ def find_error(events: Sequence[LogEvent]) -> str:
         if event.error:
             return event.error
     errors = [event.text for event in events if event.level in ("error", "critical")]
-    return errors[-1] if errors else "its log names no error; look at it in Airflow"
+    return errors[-1] if errors else NO_ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,7 +134,7 @@ def _fit(
     def find_spec() -> PixelSpec | None:
         workspace = open_workspace()
         specs = {find_pixel_spec(workspace, engine, name, version) for name, version in versions.items()}
-        sizes = {(spec.height, spec.width, spec.resize, spec.background) for spec in specs if spec}
+        sizes = {replace(spec, offset=0.0, divisor=1.0) for spec in specs if spec}
         return next(iter(specs)) if len(sizes) == 1 and None not in specs else None
 
     return fit_pictures(pictures, find_spec, report)

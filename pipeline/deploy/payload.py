@@ -83,6 +83,29 @@ def fit_pictures(pictures: Mapping[str, bytes], find_spec: FindSpec, report: Rep
     return fitting
 
 
+def fit_for_versions(
+    workspace: Workspace, engine: MLEngine, versions: Mapping[str, str], data: bytes
+) -> list[tuple[dict[str, str], bytes]]:
+    """Return the bytes of a picture for the versions of several models, which may have different networks.
+
+    Args:
+        workspace: Where the models are.
+        engine: Serves them.
+        versions: Of each model.
+        data: The encoded picture.
+
+    Returns:
+        Versions that are sent the same bytes, with these: all of them, unless the picture is too large.
+    """
+    if len(data) <= MAX_PICTURE_BYTES:
+        return [(dict(versions), data)]
+    groups: dict[bytes, dict[str, str]] = {}
+    for model, version in versions.items():
+        spec = find_pixel_spec(workspace, engine, model, version)
+        groups.setdefault(fit_picture(data, spec) if spec else data, {})[model] = version
+    return [(group, fitting) for fitting, group in groups.items()]
+
+
 def fit_instances(instances: Sequence[JsonValue], spec: PixelSpec) -> list[JsonValue]:
     """Return instances of a request with their pictures at the network's size, where that is smaller."""
     return [_fit_value(instance, spec) for instance in instances]

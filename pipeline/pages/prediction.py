@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.artifacts.workspace import Workspace
+from pipeline.deploy.payload import fit_for_versions
 from pipeline.deploy.version import default_versions
 from pipeline.errors import PlatformError
 from pipeline.ml_engine.protocol import MLEngine
@@ -113,27 +115,40 @@ def predict_picture(
         dataset_version=dataset,
         neighbours=_show_neighbours(explanation) if dataset else (),
         channels=_show_channels(explanation) if dataset else (),
-        others=ask_others(engine, name, data, may_ask=may_ask),
+        others=ask_others(cache.workspace, engine, name, data, may_ask=may_ask),
     )
 
 
 def ask_others(
-    engine: MLEngine, name: str, data: bytes, *, may_ask: Callable[[str], bool]
+    workspace: Workspace, engine: MLEngine, name: str, data: bytes, *, may_ask: Callable[[str], bool]
 ) -> list[OtherAnswer]:
-    """Return what the default versions of the other classifiers say of a picture, in one request."""
+    """Return what the default versions of the other classifiers say of a picture, by name.
+
+    They are asked in one request, or in one for each size of their networks if the picture is too large.
+    """
     versions = {
-        f"{other}/versions/{version}": other
+        other: version
         for other, version in default_versions(engine).items()
         if other != name and may_ask(other)
     }
-    if not versions:
+    answers = [
+        answer
+        for group, fitting in fit_for_versions(workspace, engine, versions, data)
+        for answer in _ask_together(engine, group, fitting)
+    ]
+    return sorted(answers, key=lambda answer: answer.classifier)
+
+
+def _ask_together(engine: MLEngine, versions: Mapping[str, str], data: bytes) -> list[OtherAnswer]:
+    targets = {f"{model}/versions/{version}": model for model, version in versions.items()}
+    if not targets:
         return []
     instance: JsonValue = {"key": "picture", "inputs": {"b64": base64.b64encode(data).decode()}}
     try:
-        results = engine.predict_many(list(versions), [instance], signature_name="keyed")
+        results = engine.predict_many(list(targets), [instance], signature_name="keyed")
     except PlatformError as error:  # the classifier itself has answered
-        return [OtherAnswer(classifier=other, error=error.message) for other in versions.values()]
-    return [_other_answer(other, results[target]) for target, other in versions.items()]
+        return [OtherAnswer(classifier=other, error=error.message) for other in targets.values()]
+    return [_other_answer(other, results[target]) for target, other in targets.items()]
 
 
 def _other_answer(name: str, result: Sequence[JsonValue] | PlatformError) -> OtherAnswer:

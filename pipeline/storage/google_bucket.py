@@ -96,10 +96,11 @@ class GoogleBucket:
             return bool(self._bucket.blob(key).exists())
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys with this prefix."""
+        """Yield the keys with this prefix, but for the markers `folder/` that Google's console makes."""
         with self._asking("Listing", prefix):
             for blob in self._bucket.list_blobs(prefix=prefix):
-                yield blob.name
+                if not blob.name.endswith("/"):
+                    yield blob.name
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""

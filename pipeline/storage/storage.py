@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ConfigError, ObjectNotFound
+from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 from pipeline.storage.buckets import Bucket, DirectoryBucket, path_below
 from pipeline.storage.google_bucket import GoogleBucket
 
@@ -196,13 +196,16 @@ class Storage:
             prefix: Of the objects.
             directory: Where to.
             may_link: Whether the files may be hard links to the objects: nobody may ever write into them.
+
+        Raises:
+            ObjectNotFound: if there is none.
+            StorageError: if two objects need the same path, as `a`, `a/b` and `a//b` do.
         """
         prefix = prefix.rstrip("/") + "/"
         uris = self.list_uris(prefix)
         if not uris:
             raise ObjectNotFound(f"There is nothing under {prefix}.", uri=prefix)
-        for uri in uris:
-            target = path_below(directory, uri[len(prefix) :])
+        for target, uri in _paths_of(uris, prefix, directory).items():
             target.parent.mkdir(parents=True, exist_ok=True)
             if not (may_link and _link(self.local_path(uri), target)):
                 shutil.copyfile(self.local_path(uri), target)
@@ -228,6 +231,23 @@ class Storage:
         """Copy one object, in pieces: models are large."""
         with self.local_path(source).open("rb") as file:
             self.write_large(target, partial(shutil.copyfileobj, file))
+
+
+def _paths_of(uris: Sequence[str], prefix: str, directory: Path) -> dict[Path, str]:
+    """Return the files that the objects under a prefix become in a directory."""
+    objects: dict[Path, str] = {}
+    for uri in uris:
+        path = path_below(directory, uri[len(prefix) :])
+        if (other := objects.setdefault(path, uri)) != uri:
+            raise StorageError(f"{other} and {uri} are one path in a directory. Rename one of them.", uri=uri)
+    for path, uri in objects.items():
+        if file := next((parent for parent in path.parents if parent in objects), None):
+            raise StorageError(
+                f"{objects[file]} and {uri} cannot both be in a directory: the first one is a file. "
+                "Rename one of them.",
+                uri=uri,
+            )
+    return objects
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -14,7 +14,7 @@ import pipeline
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.gcs.objects import BucketAccess
 from pipeline.engine.sandbox import system
-from pipeline.engine.sandbox.landlock import Policy
+from pipeline.engine.sandbox.policy import Policy
 from pipeline.engine.settings import EngineSettings
 from pipeline.storage import Storage
 

@@ -1,18 +1,14 @@
 """Restricts a process with Landlock, then runs a program in it. Linux only, unprivileged, for good.
 
-`python -I -S landlock.py POLICY COMMAND...` is run as a file, because the packages of a job, which may have
-modules of the same names, must not be importable yet. Hence the standard library only.
+`python -I -S landlock.py KIND=PATH... [no-network] -- COMMAND...`; the kinds are those of `policy.Policy`. It
+is run as a file, because the packages of a job, which may have modules of the same names, must not be
+importable yet. It imports next to nothing, because every program of a job or a model waits for it.
 """
 
-from __future__ import annotations
-
-import contextlib
 import ctypes
-import json
 import os
 import stat
 import sys
-from dataclasses import asdict, dataclass
 
 MIN_ABI = 3  # the first that keeps truncate(2) in; Linux 6.2
 NET_ABI, DEVICE_ABI, SCOPE_ABI = 4, 5, 6  # TCP ports; ioctl on devices; signals and abstract sockets
@@ -35,6 +31,8 @@ RIGHTS = {
     "shared": UPDATE | MAKE_REG | REMOVE_FILE,
     "device": READ_FILE | WRITE_FILE | IOCTL_DEV,
 }
+NO_NETWORK, END = "no-network", "--"  # of the command line
+
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_VERSION, _PATH_BENEATH = 1, 1
 _BOUNDING_DROP, _NO_NEW_PRIVS, _AMBIENT, _AMBIENT_CLEAR = 24, 38, 47, 4
@@ -50,44 +48,6 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("rights", ctypes.c_uint64), ("directory", ctypes.c_int32))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What a process and its descendants may reach. A path that does not exist is left out.
-
-    Args:
-        read: Files that are read and executed, and directories with all that is below them.
-        write: Directories where everything may be made but devices.
-        output: Directories where files and directories are made, changed and removed, but no link, socket or
-            pipe: somebody else will open what is there.
-        fill: Directories where files appear by a link or a rename from an `output` or `write` directory, and
-            where none is ever replaced, changed or removed.
-        update: Single files that may be written.
-        shared: Directories where files are made, used and removed by name, and never listed.
-        device: Device files.
-        has_network: Whether TCP ports may be used; without it there is no network at all where the system
-            lets a process have a network namespace of its own.
-    """
-
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
-    output: tuple[str, ...] = ()
-    fill: tuple[str, ...] = ()
-    update: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-    device: tuple[str, ...] = ()
-    has_network: bool = True
-
-    def to_json(self) -> str:
-        """Return the policy as the launcher's argument."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Policy:
-        """Read the launcher's argument."""
-        fields = json.loads(text)
-        return cls(has_network=fields["has_network"], **{kind: tuple(fields[kind]) for kind in RIGHTS})
-
-
 def landlock_abi() -> int:
     """Return the version of Landlock in this kernel; 0 where there is none."""
     if sys.platform != "linux":
@@ -96,8 +56,12 @@ def landlock_abi() -> int:
     return max(version, 0)
 
 
-def restrict(policy: Policy) -> None:
+def restrict(rules: list[tuple[str, str]], *, has_network: bool) -> None:
     """Restrict this thread, and whatever it starts, for ever.
+
+    Args:
+        rules: Kinds and paths; one that does not exist is left out.
+        has_network: Whether TCP ports may be used.
 
     Raises:
         OSError: if the kernel refuses.
@@ -105,13 +69,12 @@ def restrict(policy: Policy) -> None:
     libc, abi = ctypes.CDLL(None, use_errno=True), landlock_abi()
     if abi < MIN_ABI:
         raise OSError(f"Landlock ABI {MIN_ABI} is needed; this kernel has {abi or 'none'}")
-    if not policy.has_network:
+    if not has_network:
         _leave_network(libc)
     _drop_privileges(libc)
-    ruleset = _create_ruleset(libc, abi, has_network=policy.has_network)
-    for kind, rights in RIGHTS.items():
-        for path in getattr(policy, kind):
-            _allow(libc, ruleset, path, rights if abi >= DEVICE_ABI else rights & ~IOCTL_DEV)
+    ruleset = _create_ruleset(libc, abi, has_network=has_network)
+    for kind, path in rules:
+        _allow(libc, ruleset, path, RIGHTS[kind] if abi >= DEVICE_ABI else RIGHTS[kind] & ~IOCTL_DEV)
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
 
@@ -160,24 +123,26 @@ def _leave_network(libc: ctypes.CDLL) -> None:
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_NEW_NETWORK) == 0 or libc.unshare(_NEW_USER | _NEW_NETWORK) < 0:
         return
-    with contextlib.suppress(OSError):  # without the maps only the names of users are wrong
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
+    maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    try:
+        for name, text in maps.items():
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
+    except OSError:
+        pass  # without the maps only the names of users are wrong
 
 
-def main(policy: str, command: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Restrict this process and become the command; end if either fails."""
+    end = arguments.index(END)
+    options, command = arguments[:end], arguments[end + 1 :]
+    rules = [(kind, path) for kind, equals, path in (option.partition("=") for option in options) if equals]
     try:
-        restrict(Policy.from_json(policy))
+        restrict(rules, has_network=NO_NETWORK not in options)
         os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"The sandbox could not be set up: {error}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1:])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.sandbox import landlock
-from pipeline.engine.sandbox.landlock import MIN_ABI, NET_ABI, SCOPE_ABI, Policy, landlock_abi
+from pipeline.engine.sandbox.landlock import END, MIN_ABI, NET_ABI, SCOPE_ABI, landlock_abi
+from pipeline.engine.sandbox.policy import Policy
 from pipeline.errors import ConfigError
 
 OFF, REQUIRED = "off", "required"
@@ -70,4 +71,5 @@ class Sandbox:
         """Return what a command is put behind to run under a policy; nothing where there is no sandbox."""
         if not self.is_active:
             return []
-        return [sys.executable, "-I", "-S", str(Path(landlock.__file__).resolve()), policy.to_json()]
+        launcher = str(Path(landlock.__file__).resolve())
+        return [sys.executable, "-I", "-S", launcher, *policy.arguments(), END]

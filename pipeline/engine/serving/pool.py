@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.engine.sandbox import system
-from pipeline.engine.sandbox.landlock import Policy
+from pipeline.engine.sandbox.policy import Policy
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.artifacts import runtime_of
 from pipeline.engine.serving.limits import TENSORFLOW, TFLITE, WorkerLimits

@@ -15,6 +15,7 @@ from pipeline.cli.predict import predict_pictures
 from pipeline.errors import PlatformError
 from pipeline.pixels.host import decode_picture, decode_resized
 from pipeline.pixels.spec import PixelSpec
+from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 
 Graft = Callable[..., Any]
@@ -239,6 +240,28 @@ class TestEveryClassifier:
             for name, version in (("birds", "v_9"), ("tiles", "v_1"))
         ]
         assert asked == [(["birds/versions/v_9", "tiles/versions/v_1"], 1)] * 2
+
+    def test_a_large_picture_is_not_shrunk_where_classifiers_read_its_levels_in_two_ways(
+        self, engine: Engine, graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Shrunk for one with `bits: 12`, it would be 16 times brighter to the other."""
+        monkeypatch.setenv("GRAFT_HOME", str(tmp_path))
+        sent: list[bytes] = []
+
+        def answer(models: list[str], instances: list[Any], **_: Any) -> dict[str, Any]:
+            sent.append(base64.b64decode(instances[0]["inputs"]["b64"]))
+            return {model: [{"key": "", "label": "x", "score": 1.0, "outputs": [1.0]}] for model in models}
+
+        monkeypatch.setattr(engine, "predict_many", answer)
+        levels = np.random.default_rng(2).integers(0, 2**16, (800, 900), np.uint16)
+        Image.fromarray(levels).save(large := tmp_path / "large.png")
+        for bits, is_shrunk in ((12, False), (16, True)):
+            for model, version, used in (("birds", "v_9", bits), ("tiles", "v_1", 16)):
+                spec = PixelSpec(height=4, width=5, offset=float(len(model)), divisor=1.0, bits=used)
+                uri = f"gs://graft/models/{model}/{version}/graft/light.json"
+                Storage.from_environment().write_json(uri, {"spec": spec.to_dict()})
+            assert graft("predict", "--all", str(large)).code == 0
+            assert (sent[-1] != large.read_bytes()) is is_shrunk
 
     def test_an_error_of_one_classifier_is_named_and_costs_no_other_its_answer(
         self, engine: Engine, graft: Graft, tmp_path: Path

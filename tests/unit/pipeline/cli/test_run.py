@@ -441,6 +441,23 @@ class TestWatching:
         assert "pack" not in text  # it did not run
         assert f"graft logs {RUN}" in text
 
+    @pytest.mark.parametrize(
+        ("name", "message", "shown"),
+        [
+            ("AirflowFailException", "ConfigError: no class", "ConfigError: no class"),
+            ("AirflowException", "no connection", "no connection"),
+            ("AirflowFailException", "", "AirflowFailException: "),
+            ("AirflowTaskTimeout", "Timeout", "AirflowTaskTimeout: Timeout"),
+        ],
+    )
+    def test_the_class_that_airflow_has_for_any_failure_is_left_out(
+        self, graft: Graft, airflow: Airflow, name: str, message: str, shown: str
+    ) -> None:
+        airflow.states, airflow.tasks = ["failed"], [[task("clean", "failed")]]
+        details = [{"exc_type": name, "exc_value": message}]
+        airflow.log = [{"event": "failed", "level": "error", "error_detail": details}]
+        assert graft("run", "tiles", "--json").document["error"] == f"clean: {shown}"
+
     def test_no_wait_returns_at_once(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["running"]
         outcome = graft("run", "tiles", "--no-wait", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import json
@@ -21,7 +22,8 @@ from pipeline.explain import Explanation, network
 from pipeline.explain.figure import THEMES, draw_explanation, save_figure
 from pipeline.npz import write_npz
 from pipeline.pages.artifact_cache import ArtifactCache
-from pipeline.pages.prediction import predict_picture
+from pipeline.pages.prediction import ask_others, predict_picture
+from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.model_record import lineage
@@ -237,6 +239,34 @@ class TestExplanation:
         monkeypatch.setattr(engine, "predict_many", refuse)
         view = predict_picture(cache, engine, "m", picture(10), may_ask=lambda name: name == "a")
         assert [(each.classifier, each.error) for each in view.others] == [("a", "there is no such call")]
+
+    def test_a_large_picture_goes_to_each_classifier_at_the_size_of_its_network(
+        self, workspace: Workspace, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, side in (("a", 32), ("b", 16), ("c", 32), ("d", None)):
+            engine.ensure_model(name)
+            engine.create_version(name, {"name": "v"})
+            if side:
+                spec = PixelSpec(height=side, width=side, offset=0.0, divisor=255.0)
+                manifest = {"spec": spec.to_dict()}
+                workspace.storage.write_json(f"{BUCKET}/models/{name}/v/graft/light.json", manifest)
+        asked: dict[str, tuple[int, int]] = {}
+
+        def answer(models: list[str], instances: list[Any], **_: Any) -> dict[str, Any]:
+            picture = Image.open(io.BytesIO(base64.b64decode(instances[0]["inputs"]["b64"])))
+            asked[" ".join(models)] = picture.size
+            return {model: [{"label": model, "score": 0.5}] for model in models}
+
+        monkeypatch.setattr(engine, "predict_many", answer)
+        pixels = np.random.default_rng(1).integers(0, 256, (700, 700, 3), np.uint8)
+        Image.fromarray(pixels).save(file := io.BytesIO(), "PNG")
+        others = ask_others(workspace, engine, "m", file.getvalue(), may_ask=lambda name: name != "m")
+        assert asked == {
+            "a/versions/v c/versions/v": (32, 32),
+            "b/versions/v": (16, 16),
+            "d/versions/v": (700, 700),
+        }
+        assert [each.classifier for each in others] == ["a", "b", "c", "d"]
 
 
 class TestFigure:

@@ -135,6 +135,32 @@ class TestGoogleBucket:
         assert storage.local_path("gs://graft/a").read_bytes() == b"2"
         assert first.read_bytes() == b"1"  # who has opened it reads on
 
+    def test_markers_of_folders_are_no_objects(self, gcs: FakeGcs, tmp_path: Path) -> None:
+        """Google's console makes a zero-byte `folder/` for each folder that a person creates."""
+        for key in ("m/", "m/a", "m/sub/", "m/sub/b"):
+            gcs.put("graft", key, b"" if key.endswith("/") else b"1", generation=None)
+        storage = Storage({"here": tmp_path / "here"}, cache=tmp_path / "cache")
+        assert storage.list_uris("gs://graft/m/") == ["gs://graft/m/a", "gs://graft/m/sub/b"]
+        storage.download_tree("gs://graft/m", tmp_path / "files")
+        storage.copy_tree("gs://graft/m", "gs://here/m")
+        for root in (tmp_path / "files", tmp_path / "here" / "m"):
+            assert (root / "sub" / "b").read_bytes() == b"1"
+        storage.delete_tree("gs://graft/m")
+        assert storage.list_uris("gs://graft/") == []
+        with pytest.raises(ObjectNotFound, match="nothing under gs://graft/m/"):
+            storage.download_tree("gs://graft/m", tmp_path / "again")
+
+    @pytest.mark.parametrize("keys", [("m/a", "m/a/b"), ("m/a/c", "m/a//c"), ("m/a", "m/./a", "m/b")])
+    def test_objects_that_need_one_path_are_both_named(
+        self, gcs: FakeGcs, tmp_path: Path, keys: tuple[str, ...]
+    ) -> None:
+        for key in keys:
+            gcs.put("graft", key, key.encode(), generation=None)
+        with pytest.raises(StorageError) as caught:
+            Storage({}, cache=tmp_path / "cache").download_tree("gs://graft/m", tmp_path / "files")
+        assert all(f"gs://graft/{key}" in str(caught.value) for key in keys[:2])
+        assert not (tmp_path / "files").exists()
+
     @pytest.mark.parametrize("key", ["m/../../../../../planted", "m//absolute"])
     def test_a_key_of_any_text_leaves_no_directory_of_this_machine(
         self, gcs: FakeGcs, tmp_path: Path, key: str

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.engine.sandbox import landlock, system
-from pipeline.engine.sandbox.landlock import MIN_ABI, SCOPE_ABI, Policy, landlock_abi, restrict
+from pipeline.engine.sandbox.landlock import END, MIN_ABI, SCOPE_ABI, landlock_abi, restrict
+from pipeline.engine.sandbox.policy import Policy
 
 needs_landlock = pytest.mark.skipif(landlock_abi() < MIN_ABI, reason="this kernel has no Landlock")
 PROBE = """
@@ -53,7 +54,7 @@ def policy(root: Path, **changes: Any) -> Policy:
 
 def attempt(root: Path, policy: Policy, **codes: str) -> dict[str, str]:
     """Run statements in one restricted process; say of each whether it was done or refused."""
-    command = [sys.executable, "-I", "-S", landlock.__file__, policy.to_json()]
+    command = [sys.executable, "-I", "-S", landlock.__file__, *policy.arguments(), END]
     command += [sys.executable, "-I", "-S", "-c", PROBE, str(root), json.dumps(codes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     results: dict[str, str] = json.loads(done.stdout)
@@ -161,7 +162,7 @@ def test_without_network_no_port_of_this_machine_is_reached(root: Path) -> None:
 def test_a_forked_child_restricts_itself(root: Path) -> None:
     pid = os.fork()
     if not pid:
-        restrict(policy(root))
+        restrict([("read", path) for path in policy(root).read], has_network=True)
         os._exit(0 if _is_refused(root / "secret" / "key") else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert (root / "secret" / "key").read_text() == "key"
@@ -176,8 +177,34 @@ def _is_refused(path: Path) -> bool:
 
 
 @needs_landlock
+def test_a_path_of_any_characters_allows_nothing_but_itself(root: Path) -> None:
+    """A client names its job_dir: a part of the name must not become a rule, or the end of the rules."""
+    strange = root / f"given\nread={root}\n-- " / "=x"
+    strange.mkdir(parents=True)
+    results = attempt(
+        root,
+        policy(root, output=(str(strange),)),
+        own=f"open({str(strange)!r} + '/file', 'w').close()",
+        secret="open(root + '/secret/key')",
+    )
+    assert results == {"own": "done", "secret": "refused"}
+
+
+def test_the_launcher_imports_next_to_nothing() -> None:
+    """Each program of a job starts behind it: json and dataclasses took longer than the interpreter."""
+    code = f"import sys; sys.path.append({str(Path(landlock.__file__).parent)!r}); import landlock; "
+    code += "print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "ctypes" in loaded
+    assert not loaded & {"collections", "contextlib", "dataclasses", "inspect", "json", "re", "typing"}
+
+
+@needs_landlock
 def test_a_program_that_cannot_be_started_is_an_error_in_one_line(root: Path) -> None:
-    command = [sys.executable, "-I", "-S", landlock.__file__, policy(root).to_json(), "/nowhere"]
+    command = [sys.executable, "-I", "-S", landlock.__file__, *policy(root).arguments(), END, "/nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("The sandbox could not be set up: ")
@@ -186,4 +213,4 @@ def test_a_program_that_cannot_be_started_is_an_error_in_one_line(root: Path) ->
 def test_an_old_kernel_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "landlock_abi", lambda: 1)
     with pytest.raises(OSError, match="ABI 3 is needed; this kernel has 1"):
-        restrict(Policy())
+        restrict([], has_network=True)

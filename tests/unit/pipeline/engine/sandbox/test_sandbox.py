@@ -7,14 +7,14 @@ import pytest
 
 import pipeline
 from pipeline.engine.sandbox import sandbox, system
-from pipeline.engine.sandbox.landlock import Policy
+from pipeline.engine.sandbox.policy import Policy
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.errors import ConfigError
 
 
-def test_a_policy_survives_the_command_line() -> None:
-    policy = Policy(read=("/usr",), device=("/dev/null",), has_network=False)
-    assert Policy.from_json(policy.to_json()) == policy
+def test_a_policy_is_one_argument_for_each_path() -> None:
+    policy = Policy(read=("/usr", "/a b\n"), device=("/dev/null",), has_network=False)
+    assert policy.arguments() == ["read=/usr", "read=/a b\n", "device=/dev/null", "no-network"]
 
 
 @pytest.mark.parametrize(("mode", "abi"), [("off", 7), ("auto", 0), ("auto", 2)])
@@ -29,7 +29,7 @@ def test_with_landlock_a_command_runs_behind_the_launcher() -> None:
     active = Sandbox(mode="auto", abi=3)
     command = active.wrap(Policy(), ["true"])
     assert command[0] == sys.executable
-    assert command[-2:] == [Policy().to_json(), "true"]
+    assert command[-2:] == ["--", "true"]
     assert active.describe() == "Landlock ABI 3 restricts files and ptrace"
 
 
