@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,3 +26,8 @@ def test_every_page_has_one_place_and_every_place_a_page() -> None:
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
     pages = {page for page in pages if not page.startswith("docs/adr/0")}
     assert sorted(places(NAV)) == sorted(pages | {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"})
+
+
+@pytest.mark.parametrize("module", re.findall("^::: (.+)$", (ROOT / "docs" / "api.md").read_text(), re.M))
+def test_every_module_of_the_reference_exists(module: str) -> None:
+    assert find_spec(module) is not None
