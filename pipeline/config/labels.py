@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 
 from pipeline.types import JsonValue
 
@@ -50,3 +51,16 @@ def fold_label(label: str) -> str:
     """Return what is left of a label without case, accents, spaces and punctuation; never empty."""
     parts = unicodedata.normalize("NFKD", label.casefold())
     return "".join(character for character in parts if character.isalnum()) or label
+
+
+def fold_spelling(label: str) -> str:
+    """Return a label without case, accents, and what is put between words; other signs stay."""
+    parts = unicodedata.normalize("NFKD", label.casefold())
+    text = "".join(character for character in parts if not unicodedata.combining(character))
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)|_", "", text) or label
+
+
+def singular(word: str, words: Collection[str]) -> str:
+    """Return another of the words of which this one is the plural, else the word itself."""
+    stems = (word.removesuffix(ending) for ending in ("s", "es") if word.endswith(ending))
+    return next((stem for stem in stems if stem in words), word)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from pipeline.artifacts.manifest import ManifestRow
-from pipeline.config.labels import fold_label
+from pipeline.config.labels import fold_label, singular
 from pipeline.pixels.spec import ALL_BITS, USED_BITS
 from pipeline.preprocess.dedup.grouping import Grouping
 from pipeline.preprocess.small_classes import list_counts
@@ -116,7 +116,7 @@ def find_similar_labels(counts: Mapping[str, int]) -> list[str]:
     words = {fold_label(label) for label in counts}
     alike: dict[str, list[str]] = {}
     for label in sorted(counts):
-        alike.setdefault(_singular(fold_label(label), words), []).append(label)
+        alike.setdefault(singular(fold_label(label), words), []).append(label)
     words_of = [
         " and ".join(f"{label} ({counts[label]})" for label in labels)
         for labels in alike.values()
@@ -142,12 +142,6 @@ def _check_augmented_names(kept: Sequence[ManifestRow]) -> list[str]:
         f"{', '.join(altered[:FEW])}; copies that are found keep to one side of the split, but give the "
         "originals only if you can: the others make the test easier than it should be"
     ]
-
-
-def _singular(word: str, words: Collection[str]) -> str:
-    """Return another of the words of which this one is the plural, else the word itself."""
-    stems = (word.removesuffix(ending) for ending in ("s", "es") if word.endswith(ending))
-    return next((stem for stem in stems if stem in words), word)
 
 
 def _check_balance(kept: Sequence[ManifestRow]) -> list[str]:

@@ -55,7 +55,7 @@ def _split(state: CleanState) -> None:
             fraction=config.test_fraction, salt=str(config.seed),
         )  # fmt: skip
         splits = [by_group[member.group] for member in members]
-    check_split(members, splits, state.classes)
+    check_split(members, splits, state.classes, is_given=state.method == "given")
     by_position = {row.position: split for row, split in zip(kept, splits, strict=True)}
     state.rows = [replace(row, split=by_position.get(row.position)) for row in state.rows]
     state.warnings += _describe_given_split(state)

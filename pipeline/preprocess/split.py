@@ -14,6 +14,8 @@ from pipeline.errors import SplitError
 
 TRAIN, TEST = "train", "test"
 VALIDATION = "validation"  # of a source's own split; such pictures train or judge
+SPLIT_ANEW = "split all pictures anew: `split: {method: random}`"
+OWN_SPLIT = "That is the split that the sources bring. "
 LEAVE_OUT = "leave the class out: list the others in `classes`, or set `small_classes: drop`"
 
 
@@ -96,14 +98,23 @@ def split_at_random(num_pictures: int, *, fraction: float, seed: int) -> list[st
     return splits
 
 
-def check_split(members: Sequence[Member], splits: Sequence[str], classes: Sequence[str]) -> None:
+def check_split(
+    members: Sequence[Member], splits: Sequence[str], classes: Sequence[str], *, is_given: bool = False
+) -> None:
     """Make sure that every class can be trained and tested.
+
+    Args:
+        members: The kept pictures.
+        splits: The side of each.
+        classes: The classes.
+        is_given: True if the sources bring their own split.
 
     Raises:
         SplitError: naming every class without both a training and a test picture.
     """
     counts = Counter((member.label, split) for member, split in zip(members, splits, strict=True))
-    problems, remedies = [], {}
+    problems: list[str] = []
+    remedies: dict[str, int] = {}
     for label in classes:
         train, test = counts[label, TRAIN], counts[label, TEST]
         if train and test:
@@ -113,12 +124,16 @@ def check_split(members: Sequence[Member], splits: Sequence[str], classes: Seque
             f"class {label!r} has {train} training and {test} test pictures ({num_groups} groups of near "
             "duplicates, which stay together)"
         )
-        remedies[
-            "another `dataset.split.seed` may do in a first version" if num_groups > 1 else LEAVE_OUT
-        ] = 1
+        if is_given:
+            remedies |= {LEAVE_OUT: 1, SPLIT_ANEW: 1}
+        else:
+            remedies[
+                "another `dataset.split.seed` may do in a first version" if num_groups > 1 else LEAVE_OUT
+            ] = 1
     if problems:
+        them = "it" if len(problems) == 1 else "them"
         raise SplitError(
-            f"{'; '.join(problems)}. Each class needs one of each. Add pictures of "
-            f"{'it' if len(problems) == 1 else 'them'} that differ. Or {'; '.join(remedies)}.",
+            f"{'; '.join(problems)}. {OWN_SPLIT if is_given else ''}Each class needs one of each. "
+            f"Add pictures of {them} that differ. Or {'; '.join(remedies)}.",
             classes=len(problems),
         )

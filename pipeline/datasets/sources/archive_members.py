@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, BinaryIO
 
@@ -91,6 +91,7 @@ def open_members(
         for number, member in enumerate(members):
             if number >= MAX_MEMBERS:
                 raise BadArchive(f"{origin} has more than {MAX_MEMBERS:,} members.", uri=origin)
+            member = replace(member, name=_strip_here(member.name))
             part = system_part(member.name)
             if part is not None:
                 if left_out is not None:
@@ -109,6 +110,13 @@ def _judge(member: Member, seen: set[str]) -> Member:
         reason = FetchReason.MEMBER_DOUBLED
     seen.add(member.name)
     return replace(member, refused=reason)
+
+
+def _strip_here(name: str) -> str:
+    """Return a name without the `./` that `tar -czf FILE .` puts before it."""
+    while name.startswith("./") and len(name) > 2:
+        name = name[2:]
+    return name
 
 
 def is_safe_name(name: str) -> bool:
@@ -134,15 +142,15 @@ def _zip_members(file: BinaryIO, origin: str, encoding: str | None) -> Iterator[
     with zipfile.ZipFile(file) as archive:
         total = 0
         names = [_zip_name(info, encoding, origin) for info in archive.infolist()]
-        separator = _separator(name for name, _ in names)
         for info, (name, raw_name) in zip(archive.infolist(), names, strict=True):
-            if info.is_dir() or name.endswith(separator):
+            name = _with_slashes(name)
+            if info.is_dir() or name.endswith("/"):
                 continue
             total += info.file_size
             if total > MAX_TOTAL_BYTES:
                 raise BadArchive(f"{origin} holds more than {MAX_TOTAL_BYTES:,} bytes.", uri=origin)
             yield Member(
-                name=name.replace(separator, "/"),
+                name=name,
                 proof=f"crc {info.CRC:08x}, {info.file_size} bytes",
                 read=lambda info=info: _read_zip(archive, info),  # type: ignore[misc]
                 refused=_zip_refusal(info),
@@ -173,10 +181,9 @@ def _unicode_path(extra: bytes, raw_name: bytes) -> str | None:
     return None
 
 
-def _separator(names: Iterable[str]) -> str:
-    """Return what an archive puts between folders: some systems write a backslash throughout."""
-    listed = list(names)
-    return "\\" if any("\\" in name for name in listed) and not any("/" in name for name in listed) else "/"
+def _with_slashes(name: str) -> str:
+    """Return a name with slashes between folders: some systems write backslashes, in some names or in all."""
+    return name if "/" in name else name.replace("\\", "/")
 
 
 def _check_directory(file: BinaryIO, origin: str) -> None:

@@ -286,7 +286,11 @@ def _walk(directory: Path, prefix: str, tree: _Tree, above: tuple[tuple[int, int
     before = len(tree.names)
     for entry in inside:
         name = f"{prefix}{entry.name}"
-        if entry.is_dir():
+        if entry.is_dir() and _is_alias(entry, directory):
+            tree.left_out["in links to a folder beside them"] += sum(
+                len(files) for _, _, files in os.walk(entry.path)
+            )
+        elif entry.is_dir():
             part = system_part(entry.name)
             if part is not None:
                 tree.left_out[part] += sum(len(files) for _, _, files in os.walk(entry.path))
@@ -297,6 +301,14 @@ def _walk(directory: Path, prefix: str, tree: _Tree, above: tuple[tuple[int, int
         elif entry.is_symlink():
             tree.left_out["broken links"] += 1
     return len(tree.names) > before
+
+
+def _is_alias(entry: os.DirEntry[str], directory: Path) -> bool:
+    """Return True for a link such as `latest` to a folder beside it, whose files would be read twice."""
+    if not entry.is_symlink():
+        return False
+    target = Path(entry.path).resolve()
+    return target.parent == directory.resolve() and system_part(target.name) is None
 
 
 def _list_bucket(uri: str, storage: Storage) -> _Tree:

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from pipeline.config.labels import normalize_label
 from pipeline.datasets.sources.part_folders import (
     check_clear,
+    describe_spellings,
+    find_doubled,
     find_part_folders,
     join_spellings,
     list_folders,
     named_like_parts,
+    refuse_no_classes,
 )
 from pipeline.datasets.sources.split_names import (
     SPLIT_NAMES,
@@ -165,6 +168,11 @@ def lay_out(
         files = _descend(layout, files, classes or ())
     if layout.root and not may_descend:
         layout.notes.append(_describe_common(layout.root, files))
+    doubled, copies = find_doubled(layout.root, files, classes or (), origin)
+    if copies:
+        layout.left_out[f"in {doubled}, a copy of the class folders"] += len(copies)
+        held = set(copies)
+        files = [name for name in files if name not in held]
     layout.parts = find_part_folders(layout.root, files, classes or ())
     paths = [name[len(layout.root) :] for name in files]
     within = find_folder_parts({path.rpartition("/")[0] for path in paths}, below=1)
@@ -173,6 +181,7 @@ def lay_out(
     for name in files:
         _place(layout, name, within)
     _join_spellings(layout, classes or ())
+    refuse_no_classes(layout.labels, classes or (), origin)
     labels = sorted(layout.labels - set(classes or ()))
     kin = find_parts(labels)
     layout.odd_labels = [label for label in labels if label.casefold() in SPLIT_NAMES or label in kin]
@@ -220,11 +229,7 @@ def _join_spellings(layout: Layout, classes: Collection[str]) -> None:
         held.append((next(part for part in layout.parts if path.startswith(f"{part}/")), file.label))
     names = join_spellings(held, classes)
     layout.files = [replace(file, label=names.get(file.label, file.label)) for file in layout.files]
-    layout.notes += [
-        f"one_class: the folders {label} and {name} of different parts differ in case only; "
-        f"they are the class {name}"
-        for label, name in names.items()
-    ]
+    layout.notes += [describe_spellings(label, name) for label, name in names.items()]
 
 
 def _descend(layout: Layout, files: Sequence[str], classes: Collection[str]) -> list[str]:

@@ -21,7 +21,7 @@ CLOSE = 0.35  # of a character's cost: a second reading that is nearly as good i
 EXAMPLES = 3
 CERTAIN_UTF8 = 5  # characters: other text is valid UTF-8 for a few characters at most
 # What systems write into a zip without saying so, in the order that decides between equals.
-SINGLE_BYTE = ("cp437", "cp850", "cp866", "cp852", "cp1252", "cp1251")
+SINGLE_BYTE = ("cp437", "cp850", "cp866", "cp852", "cp737", "cp1252", "cp1251", "cp1253")
 # The rows of each standard that have its common characters, by their first byte, and what these cost.
 COMMON_ROWS: Mapping[str, tuple[float, Sequence[range]]] = {
     "gbk": (0.4, (range(0xB0, 0xD8),)),
@@ -32,6 +32,7 @@ COMMON_ROWS: Mapping[str, tuple[float, Sequence[range]]] = {
 _RARE, _NO_LETTER, _ODD_CASE, _ANSI, _MIXED = 1.0, 3.0, 1.5, 0.15, 1.0
 _USUAL_LETTERS = frozenset("äöüßéèêëàâçñáíóúîïôûåøæÄÖÜÉÅØÆ")
 _LETTERS = frozenset("ãìòõùýœąćęłńśźżčďěňřšťůžőűÀÁÂÃÇÈÊËÌÍÎÏÑÒÓÔÕÙÚÛÝŒĄĆĘŁŃŚŹŻČĎĚŇŘŠŤŮŽŐŰ")
+_GREEK = frozenset("αβγδεζηθικλμνξοπρσςτυφχψωάέήίόύώϊϋ")
 _USUAL_HANGUL = frozenset(
     "이가나다라마바사아자고기도로리미비시지하구부수우주무보소오조노모호스트인정상전장제대강과관국동물불산"
     "생선성신실안양어여연영용원유은의일임재중진차철체치크타파표품한해형화학회개견량병류면백홍흑색등급별"
@@ -111,7 +112,10 @@ def _utf8_cost(parts: Sequence[bytes]) -> float | None:
     texts = _decode(parts, "utf-8")
     if texts is None:
         return None
+    texts = [unicodedata.normalize("NFC", text) for text in texts]  # macOS decomposes names
     letters = [character for text in texts for character in text if not character.isascii()]
+    if not letters:
+        return -_RARE
     if len(letters) >= CERTAIN_UTF8 or any(ord(letter) >= 0x800 for letter in letters):
         return -_RARE
     return _mean_cost(texts, _letter_cost)
@@ -159,6 +163,8 @@ def _letter_cost(letter: str) -> float:
         return 0.3
     if _script(letter) == "CYRILLIC":
         return 0.0 if "а" <= letter.casefold() <= "я" or letter in "ёЁ" else _RARE
+    if _script(letter) == "GREEK":
+        return 0.0 if letter.casefold() in _GREEK else _RARE
     return 1.5 * _RARE if letter.isalpha() else _NO_LETTER
 
 

@@ -6,13 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pipeline.config.labels import normalize_label
+from pipeline.config.labels import fold_spelling, normalize_label, singular
 from pipeline.datasets.sources.split_names import FILLERS, SPLIT_NAMES, find_parts, find_split, words_of
 from pipeline.errors import EmptyDataset
 
 EXAMPLES = 3
 # Numbered folders of these words hold pieces of one collection: `part1`, `images_002`, `batch-3`.
 _UNKNOWN = frozenset(("all", "files", "unknown", "unlabeled", "unlabelled"))
+_EDITIONS = frozenset(
+    ("v", "version", "original", "originals", "raw", "augmented", "augmentation", "processed", "preprocessed")
+    + ("resized", "cropped", "clean", "cleaned", "noisy", "copy", "backup", "old", "new")
+)
+_BESIDE = frozenset(
+    ("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "groundtruth", "gt")
+    + ("trimap", "trimaps", "depth", "heatmap", "heatmaps", "label", "labels", "contour", "contours")
+)
 _PIECES = frozenset(("part", "parts", "batch", "chunk", "fold", "shard", "volume", "images", "set"))
 
 
@@ -29,14 +37,15 @@ def find_part_folders(root: str, files: Sequence[str], classes: Collection[str])
     labels = {top: list_folders(files, f"{root}{path}/") for top, path in inner.items()}
     several = {label for names in labels.values() if len(names) > 1 for label in names}
     labels = {top: names for top, names in labels.items() if not _is_unlabelled(names, several)}
-    counts = Counter(label for names in labels.values() for label in {name.casefold() for name in names})
+    keys = _spellings(label for names in labels.values() for label in names)
+    counts = Counter(key for names in labels.values() for key in {keys[name] for name in names})
     if not labels or (len(labels) > 1 and max(counts.values()) == 1):
         return {}
     return {inner[top]: tops[top] for top in sorted(labels)}
 
 
 def join_spellings(held: Iterable[tuple[str, str]], classes: Collection[str]) -> dict[str, str]:
-    """Return the name to use for class folders that differ in case only and lie in different parts.
+    """Return the name to use for class folders that differ in spelling only and lie in different parts.
 
     Args:
         held: The part and the class of each file.
@@ -48,14 +57,31 @@ def join_spellings(held: Iterable[tuple[str, str]], classes: Collection[str]) ->
     for part, label in held:
         counts[label] += 1
         parts.setdefault(label, set()).add(part)
+    keys = _spellings(parts)
     for label in sorted(parts, key=lambda label: (label not in classes, -counts[label], label)):
-        kin.setdefault(label.casefold(), []).append(label)
+        kin.setdefault(keys[label], []).append(label)
     names: dict[str, str] = {}
     for chosen, *others in kin.values():
         inside = [part for label in (chosen, *others) for part in parts[label]]
         if len(set(inside)) == len(inside) and not set(others) & set(classes):
             names |= dict.fromkeys(others, chosen)
     return names
+
+
+def describe_spellings(label: str, name: str) -> str:
+    """Return a statement of two folders that became one class."""
+    way = "case" if label.casefold() == name.casefold() else "case, spaces, accents or plural"
+    return (
+        f"one_class: the folders {label} and {name} of different parts differ in {way} only; "
+        f"they are the class {name}"
+    )
+
+
+def _spellings(labels: Iterable[str]) -> dict[str, str]:
+    """Return what is left of each label without case, accents, spaces and plural."""
+    folded = {label: fold_spelling(label) for label in labels}
+    words = set(folded.values())
+    return {label: singular(word, words) for label, word in folded.items()}
 
 
 def _is_unlabelled(folders: Collection[str], several: Collection[str]) -> bool:
@@ -142,6 +168,64 @@ def are_numbered(folders: Collection[str]) -> bool:
     return len(folders) > 1 and len(rests) == 1 and bool(_PIECES & set(words_of(*rests)))
 
 
+def are_editions(folders: Collection[str]) -> bool:
+    """Return True if folders are named like editions of one collection: `raw` and `augmented`, `v1`, `v2`."""
+    return all(
+        {*words_of(name)} - FILLERS and {*words_of(name)} <= {*_EDITIONS, *FILLERS} for name in folders
+    )
+
+
+def find_doubled(
+    root: str, files: Sequence[str], classes: Collection[str], origin: str
+) -> tuple[str, list[str]]:
+    """Return a class folder that is a copy of all of them, as double packing leaves it, and its files.
+
+    Returns:
+        The folder and its files below the source; empty without one.
+
+    Raises:
+        EmptyDataset: if it holds other files than the folders beside it.
+    """
+    tops = list_folders(files, root)
+    for top in sorted(tops):
+        inner = list_folders(files, f"{root}{top}/")
+        if len(inner) < 2 or not inner <= tops - {top} or normalize_label(top) in classes:
+            continue
+        inside = [name for name in files if name.startswith(f"{root}{top}/")]
+        others = {*files} - {*inside}
+        if any(f"{root}{name[len(root) + len(top) + 1 :]}" not in others for name in inside):
+            raise EmptyDataset(
+                f"{origin}: the folder {top} holds folders that lie beside it, too "
+                f"({', '.join(sorted(inner)[:EXAMPLES])}), with other files. Join them, take {top} out, or "
+                f"write `classes: [{top}, ...]` if it is a class.",
+                classes=[top],
+            )
+        return top, inside
+    return "", []
+
+
+def refuse_no_classes(folders: Collection[str], classes: Collection[str], origin: str) -> None:
+    """Raise if folders are named like pictures and what belongs to each of them: `images` and `masks`.
+
+    Raises:
+        EmptyDataset: with the remedy.
+    """
+    kinds = {name: {*words_of(name)} for name in folders}
+    beside = [name for name, words in kinds.items() if words & _BESIDE and words <= {*_BESIDE, *FILLERS}]
+    pictures = [
+        name for name, words in kinds.items() if words and words <= {*FILLERS, "original", "originals"}
+    ]
+    if not beside or not pictures or len(beside) + len(pictures) < len(kinds) or set(folders) & set(classes):
+        return
+    raise EmptyDataset(
+        f"{origin} has the folders {', '.join(sorted(folders))}: pictures and what was drawn for them, no "
+        "classes. Put the pictures of each class into a folder of its own, or a `labels.csv` with the "
+        f"columns `file,label` beside them. If these are the classes, write `classes: "
+        f"[{', '.join(sorted(folders))}]`.",
+        classes=sorted(folders),
+    )
+
+
 def _find_shared(paths: Iterable[str], within: Mapping[str, str]) -> list[str]:
     """Return the folders that several class folders hold, those for parts of a split aside."""
     held = set()
@@ -161,6 +245,12 @@ def _tell_shared(tops: Sequence[str], shared: Sequence[str], origin: str) -> lis
         f"If the classes are {shown}, list them in `classes`; if they are {below}, list each folder that "
         "holds these as a source of its own in `dataset.sources`"
     )
+    if are_editions(tops):
+        raise EmptyDataset(
+            f"{origin} has the folders {shown}, which are named like editions of one collection and hold the "
+            f"same folders ({below}). {remedy}.",
+            classes=list(tops),
+        )
     if any(map(find_split, tops)):
         raise EmptyDataset(
             f"{origin} has the folders {shown}, which hold the same folders ({below}), and one is named like "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -11,8 +12,25 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
 }
+# Words of other languages, without accents: Spanish, Portuguese, French, Italian, German, Dutch, Polish,
+# Turkish, Russian, Chinese, Japanese and Korean.
+_FOREIGN = {
+    TRAIN: "entrenamiento entreno treino treinamento entrainement apprentissage addestramento allenamento "
+    "trainingsdaten trainingsmenge trainingsbilder trainieren trening treningowy treningowe egitim обучение "
+    "обучающая тренировка тренировочная 训练 训练集 訓練 訓練集 学習 훈련 학습",
+    VALIDATION: "validacion validacao validazione validierung validierungsdaten validierungsmenge validatie "
+    "walidacja walidacyjny dogrulama валидация проверка 验证 验证集 驗證 検証 검증",
+    TEST: "prueba pruebas teste testes prova essai essais testdaten testmenge testbilder testowy testowe "
+    "тест тестовая 测试 测试集 測試 テスト 평가 테스트",
+}
 # Words that only folders' names have. An evaluation part judges, but may stand beside a test part.
-_WORDS = {**SPLIT_NAMES, **dict.fromkeys(("eval", "evaluation"), VALIDATION), "trainval": TRAIN}
+_WORDS = {
+    **SPLIT_NAMES,
+    **dict.fromkeys(("eval", "evaluation"), VALIDATION),
+    **{word: split for split, words in _FOREIGN.items() for word in words.split()},
+    "trainval": TRAIN,
+    "holdout": TEST,
+}
 # Words that name no split of their own: `train_images` and `test` belong together.
 FILLERS = frozenset(
     ("data", "dataset", "folder", "image", "images", "img", "imgs", "photos", "pictures", "set", "split")
@@ -89,9 +107,13 @@ def find_folder_parts(
 
 def words_of(name: str) -> list[str]:
     """Return the words of a name: those of `TestImages_2` are `test` and `images`."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
     return [word.casefold() for word in re.findall(r"[^\W\d_]+", spaced)]
 
 
 def _split_of(word: str) -> str | None:
-    return _WORDS.get(word) or _WORDS.get(word.removesuffix("set"))
+    letters = unicodedata.normalize("NFD", word)
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    stem = bare.removesuffix("set")
+    forms = (word, bare, stem, stem.removesuffix("s") if stem != bare else "")  # `Trainingsset`
+    return next((_WORDS[form] for form in forms if form in _WORDS), None)

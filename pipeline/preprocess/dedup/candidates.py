@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pipeline.preprocess.dedup.alignment import SIDE
 from pipeline.types import BoolArray, IntArray, UInt8Image
@@ -24,7 +25,7 @@ EMPHASIS = 0.25  # high frequencies are weaker in photographs
 MIN_COSINE = 0.75
 NEAREST = 6  # pictures that one picture is compared with, at most
 TURNS = 8
-BLOCK_CELLS = 2**22  # pairs of pictures that are compared at a time
+BLOCK_CELLS = 2**18  # pairs of pictures that are compared at a time: what fits the cache of a core
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,14 @@ def find_candidates(
     """
     order = np.concatenate([np.flatnonzero(~compared), np.flatnonzero(compared)])
     described, first = _describe(thumbnails[order]), int((~compared).sum())
+    columns = np.ascontiguousarray(described.transpose(0, 2, 1))
     signs, places = _turns()
     num_turns = TURNS if turned else 1
     while first < len(order):
         last = min(len(order), first + max(16, BLOCK_CELLS // max(first, 1024)))
-        best = _best_cosines(described, first, last, signs[:num_turns], places[:num_turns])
+        rows = described[:, first:last]
+        with threadpool_limits(limits=1, user_api="blas"):  # threads of BLAS wait for each other longer
+            best = _best_cosines(rows, columns[:, :, :last], signs[:num_turns], places[:num_turns])
         for row, column in _nearest(best, first):
             one = described[:, first + row]
             views = one[:, places[:num_turns]] * signs[:num_turns]
@@ -131,19 +135,21 @@ def _turns() -> tuple[NDArray[np.float32], IntArray]:
 
 
 def _best_cosines(
-    described: NDArray[np.float32],
-    first: int,
-    last: int,
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
     signs: NDArray[np.float32],
     places: IntArray,
 ) -> NDArray[np.float32]:
-    """Return the largest cosine of each picture of a block with each up to it, over turns and crops."""
-    best = np.full((last - first, last), -1, np.float32)
+    """Return the largest cosine of each picture of a block with each up to it, over turns and crops.
+
+    Shapes:
+        rows: (crops, block, frequencies).  columns: (crops, frequencies, n).  returns (block, n).
+    """
+    best = np.full((rows.shape[1], columns.shape[2]), -1, np.float32)
     cosines = np.empty_like(best)
-    whole = np.ascontiguousarray(described[0, :last].T)
-    crops = [np.ascontiguousarray(each[:last].T) for each in described[1:]]
+    whole, *crops = columns
     for sign, place in zip(signs, places, strict=True):
-        views = described[:, first:last][:, :, place] * sign
+        views = rows[:, :, place] * sign
         for view in views:
             np.maximum(best, np.matmul(view, whole, out=cosines), out=best)
         for crop in crops:

@@ -79,6 +79,13 @@ class TestClassWithoutOneSide:
         with pytest.raises(SplitError, match=r"another `dataset\.split\.seed` may do"):
             check_split(singles("a", 2), [side, side], ["a"])
 
+    def test_of_a_given_split_is_told_to_be_the_sources(self) -> None:
+        with pytest.raises(
+            SplitError, match=r"split that the sources bring.*`split: \{method: random\}`"
+        ) as caught:
+            check_split(singles("a", 2), ["train", "train"], ["a"], is_given=True)
+        assert "seed" not in str(caught.value)
+
     def test_one_picture_only(self) -> None:
         members = [*singles("a", 20), *singles("b", 1)]
         splits = split_of(members)

@@ -179,6 +179,25 @@ class TestOtherPeoplesArchives:
         assert [row.label for row in rows] == ["ant"] * 3 + ["kitten"] * 3
         assert refused == {}
 
+    def test_backslashes_in_some_names_are_separators(self, tmp_path: Path, storage: Storage) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for number, (name, data) in enumerate(FILES.items()):
+                info = zipfile.ZipInfo("x")
+                info.filename = name.replace("/", "\\") if number % 2 else name
+                archive.writestr(info, data)
+        rows, refused = fetch(tmp_path / "a.zip", storage)
+        assert [row.label for row in rows] == ["ant"] * 3 + ["kitten"] * 3
+        assert refused == {}
+
+    @pytest.mark.parametrize("write", [zip_of, tar_of])
+    def test_a_dot_before_all_names_is_the_folder_that_was_packed(
+        self, tmp_path: Path, storage: Storage, write: Callable[[Path, dict[str, bytes]], Path]
+    ) -> None:
+        path = write(tmp_path / "a.tar", {f"././{name}": data for name, data in FILES.items()})
+        rows, refused = fetch(path, storage)
+        assert [row.label for row in rows] == ["ant"] * 3 + ["kitten"] * 3
+        assert refused == {}
+
     def test_one_in_which_nothing_can_be_used_says_what_it_has(
         self, tmp_path: Path, storage: Storage
     ) -> None:

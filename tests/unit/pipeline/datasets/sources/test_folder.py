@@ -111,6 +111,16 @@ class TestOtherPeoplesFolders:
         assert len(found) == 5
         assert statement == "files left out: 1 broken links, 1 links that lead back to a folder above"
 
+    def test_links_to_a_folder_beside_them_are_read_once_and_counted(self, folder: Path) -> None:
+        (folder / "latest").symlink_to("ant")
+        (folder / ".hidden").mkdir()
+        (folder / ".hidden" / "7.png").write_bytes(b"x")
+        (folder / "bee").symlink_to(".hidden")
+        found, [statement] = self.source(folder)
+        assert {entry.label for entry in found} >= {"ant", "bee"}
+        assert "latest" not in {entry.label for entry in found}
+        assert "in links to a folder beside them" in statement
+
     def test_names_of_a_mac_are_those_of_the_yaml(self, tmp_path: Path) -> None:
         decomposed = unicodedata.normalize("NFD", "Känguru")
         folder_of(tmp_path, {decomposed: 2, "Bär": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -258,6 +259,89 @@ class TestOneOfSeveralSources:
     def test_keeps_the_split_of_a_single_class(self) -> None:
         layout = self.lay_out("cat/train/0.jpg", "cat/test/1.jpg")
         assert [(file.label, file.split) for file in layout.files] == [("cat", "train"), ("cat", "test")]
+
+
+class TestOtherLanguagesAndSpellings:
+    @pytest.mark.parametrize(
+        ("train", "test"),
+        [
+            ("entrenamiento", "prueba"),
+            ("treino", "teste"),
+            ("Trainingsdaten", "Testdaten"),
+            ("Trainingsset", "Testset"),
+            (unicodedata.normalize("NFD", "entraînement"), "test"),
+            ("обучение", "тест"),
+            ("训练集", "测试集"),
+            ("train", "holdout"),
+        ],
+    )
+    def test_words_of_other_languages_name_parts(self, train: str, test: str) -> None:
+        labels = labels_of(lay_out(tree(train, test), origin="x"))
+        assert labels[f"{train}/cat/0.jpg"] == ("cat", "train")
+        assert labels[f"{test}/dog/1.jpg"] == ("dog", "test")
+
+    def test_a_word_alone_names_no_part(self) -> None:
+        layout = lay_out(["prueba/0.jpg", "final/1.jpg"], origin="x")
+        assert {file.label for file in layout.files} == {"prueba", "final"}
+
+    @pytest.mark.parametrize(
+        ("train", "test", "label"),
+        [
+            (unicodedata.normalize("NFD", "Café"), "Café", "Café"),
+            ("Golden Retriever", "golden_retriever", "Golden Retriever"),
+            ("golden-retriever", "Golden Retriever", "golden-retriever"),
+            ("cats", "cat", "cats"),
+        ],
+    )
+    def test_one_class_in_two_spellings(self, train: str, test: str, label: str) -> None:
+        names = [f"train/{train}/{n}.jpg" for n in range(3)] + [f"test/{test}/7.jpg", "train/dog/8.jpg"]
+        layout = lay_out([*names, "test/dog/9.jpg"], origin="x")
+        assert {file.label for file in layout.files} == {label, "dog"}
+        told = [each for each in layout.statements if each.startswith("one_class")]
+        assert len(told) == (unicodedata.normalize("NFC", train) != test)
+
+    def test_signs_tell_classes_apart(self) -> None:
+        names = [
+            f"{part}/{label}/{n}.jpg" for part in ("train", "test") for label in ("A+", "A-") for n in "01"
+        ]
+        assert {file.label for file in lay_out(names, origin="x").files} == {"A+", "A-"}
+
+
+class TestFoldersThatAreNoClasses:
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["images/0.png", "masks/0.png"],
+            ["train/images/0.png", "train/masks/0.png", "test/images/1.png", "test/masks/1.png"],
+            ["originals/0.png", "SegmentationLabels/0.png", "depth/0.png"],
+        ],
+    )
+    def test_pictures_and_their_masks_are_refused(self, names: list[str]) -> None:
+        with pytest.raises(EmptyDataset, match=r"no classes.*labels\.csv.*`classes: \["):
+            lay_out(names, origin="x")
+
+    def test_masks_are_classes_where_the_user_says_so(self) -> None:
+        layout = lay_out(["images/0.png", "masks/0.png"], classes=["images", "masks"], origin="x")
+        assert {file.label for file in layout.files} == {"images", "masks"}
+        assert len(lay_out(["mask/0.png", "no mask/1.png"], origin="x").labels) == 2
+
+    @pytest.mark.parametrize(
+        "tops", [("v1", "v2"), ("original", "augmented"), ("raw_images", "resized_images")]
+    )
+    def test_editions_of_a_collection_are_refused(self, tops: tuple[str, ...]) -> None:
+        with pytest.raises(EmptyDataset, match=r"editions of one collection.*`dataset\.sources`"):
+            lay_out(tree(*tops), origin="x")
+        assert {file.label for file in lay_out(tree(*tops), classes=tops, origin="x").files} == {*tops}
+
+    @pytest.mark.parametrize("top", ["animals", "dog2"])
+    def test_a_copy_of_all_class_folders_among_them_is_left_out(self, top: str) -> None:
+        layout = lay_out([*CATS_AND_DOGS, *tree(top)], origin="x")
+        assert {file.label for file in layout.files} == {"cat", "dog"}
+        assert layout.statements == [f"files left out: 4 in {top}, a copy of the class folders"]
+
+    def test_other_files_in_the_same_folders_are_no_copy(self) -> None:
+        with pytest.raises(EmptyDataset, match=r"animals holds folders that lie beside it.*other files"):
+            lay_out([*CATS_AND_DOGS, *tree("animals"), "animals/cat/7.jpg"], origin="x")
 
 
 class TestClassesThatHoldTheSameFolders:
