@@ -16,7 +16,9 @@ from pipeline.artifacts.model_files import CARD, HEAD, LABELS, TFLITE_NETWORK
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, TFLiteUnavailable
 from pipeline.export.formats import ABOUT, ExportFormat, loader
+from pipeline.export.keras_file import build_keras_file
 from pipeline.export.one_file import build_one_file
+from pipeline.export.onnx_file import build_onnx_file, run_onnx_file
 from pipeline.npz import read_npz
 from pipeline.tflite.head import head_of
 from pipeline.tflite.manifest import TFLiteManifest, check_tflite
@@ -60,7 +62,7 @@ def export_version(
         file: Where the zip goes.
 
     Raises:
-        ConfigError: if the version is none of Graft's, or has a head of its own that this format cannot hold.
+        ConfigError: if the version is none of Graft's, or the format cannot hold it.
         TFLiteUnavailable: if a file of it is damaged, or the export answers otherwise than the version.
     """
     source = workspace.model(model, version).uri
@@ -70,7 +72,7 @@ def export_version(
         directory = Path(scratch, "model")
         workspace.storage.download_tree(source, directory)
         manifest = _check(directory, model, version)
-        members, difference = _build(directory, manifest, format)
+        members, difference = _build(workspace, directory, manifest, format)
         members |= _describe(directory, manifest, format, f"{difference:.1e}", model=model, version=version)
         _write(file, members)
     return Export(
@@ -89,21 +91,40 @@ def _check(directory: Path, model: str, version: str) -> TFLiteManifest:
 
 
 def _build(
-    directory: Path, manifest: TFLiteManifest, format: ExportFormat
+    workspace: Workspace, directory: Path, manifest: TFLiteManifest, format: ExportFormat
 ) -> tuple[dict[str, bytes | Path], float]:
     """Return the files of the model by name, and how far it is from the version as it is served."""
     if format is ExportFormat.SAVEDMODEL:
         files = {f"model/{path.relative_to(directory)}": path for path in _saved_model_files(directory)}
         return dict(files), manifest.parity.largest_difference
-    data = build_one_file((directory / TFLITE_NETWORK).read_bytes(), head_of(read_npz(directory / HEAD)))
     pixels = comparison_pictures(manifest)
+    data, outputs = _build_file(workspace, directory, manifest, format, pixels)
     expected = TFLiteModel(directory, manifest).predict(pixels)
-    difference = float(np.abs(run_one_file(data, pixels) - expected).max())
+    difference = float(np.abs(outputs - expected).max())
     if not difference <= TOLERANCE:
         raise TFLiteUnavailable(
             f"The export answers otherwise than the version: a probability differs by {difference:.1e}"
         )
-    return {"model.tflite": data}, difference
+    return {f"model.{format.value}": data}, difference
+
+
+def _build_file(
+    workspace: Workspace,
+    directory: Path,
+    manifest: TFLiteManifest,
+    format: ExportFormat,
+    pixels: UInt8Images,
+) -> tuple[bytes, Float32Outputs]:
+    """Return a model of one file, and what it answers for some pictures."""
+    network, head = (directory / TFLITE_NETWORK).read_bytes(), head_of(read_npz(directory / HEAD))
+    if format is ExportFormat.KERAS:
+        return build_keras_file(workspace, directory, head, pixels)
+    if format is ExportFormat.ONNX:
+        labels = json.loads((directory / LABELS).read_text(encoding="utf-8"))
+        data = build_onnx_file(network, head, labels, manifest.spec)
+        return data, run_onnx_file(data, pixels)
+    data = build_one_file(network, head)
+    return data, run_one_file(data, pixels)
 
 
 def comparison_pictures(manifest: TFLiteManifest) -> UInt8Images:

@@ -12,9 +12,17 @@ class ExportFormat(StrEnum):
     """What a program outside of Graft loads."""
 
     TFLITE = "tflite"
+    ONNX = "onnx"
+    KERAS = "keras"
     SAVEDMODEL = "savedmodel"
 
 
+DESCRIPTIONS = {
+    ExportFormat.TFLITE: "one file for phones and small servers",
+    ExportFormat.ONNX: "one file for ONNX Runtime and what else reads ONNX",
+    ExportFormat.KERAS: "one file to train on, or to convert",
+    ExportFormat.SAVEDMODEL: "the model that serves, for TensorFlow",
+}
 PIXELS = '''
 def pixels(file):
     """Return what the model is fed: the whole picture, upright, on white, as uint8 levels."""
@@ -45,6 +53,38 @@ model.allocate_tensors()
 model.set_tensor(model.get_input_details()[0]["index"], pixels(sys.argv[1]))
 model.invoke()
 [probabilities] = model.get_tensor(model.get_output_details()[0]["index"])
+labels = json.load(open("labels.json"))
+print(labels[probabilities.argmax()], *probabilities)
+""",
+    ExportFormat.ONNX: """import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+"""
+    + PIXELS
+    + """
+
+model = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+[[probabilities]] = model.run(["probabilities"], {"pixels": pixels(sys.argv[1])})
+labels = json.load(open("labels.json"))
+print(labels[probabilities.argmax()], *probabilities)
+""",
+    ExportFormat.KERAS: """import json
+import sys
+
+import keras
+import numpy as np
+from PIL import Image, ImageOps
+
+"""
+    + PIXELS
+    + """
+
+model = keras.saving.load_model("model.keras", compile=False)
+[probabilities] = model.predict(pixels(sys.argv[1]), verbose=0)
 labels = json.load(open("labels.json"))
 print(labels[probabilities.argmax()], *probabilities)
 """,

@@ -71,6 +71,8 @@ class Pages:
             monkeypatch.setattr(f"graft.ui.{module}.read_failure", lambda name, run_id: self.failure)
         monkeypatch.setattr("graft.ui.run_actions.requires_access_dag", requires_access_dag)
         monkeypatch.setattr(PageContext, "_connect", lambda page_context: self.engine)
+        endpoint = ("http://engine.test:8000", "local")
+        monkeypatch.setattr(PageContext, "endpoint", lambda page_context: endpoint)
         self.app = create_app()
         self.app.dependency_overrides[get_page_context] = lambda: PageContext(self.fleet.cache)
         self.client = TestClient(self.app, base_url="http://airflow.test", follow_redirects=False)

@@ -21,12 +21,14 @@ from pipeline.backbones.imagenet import read_imagenet_weights
 from pipeline.backbones.inspection import describe_layers, imagenet_logits
 from pipeline.backbones.networks.architectures import weight_shapes
 from pipeline.backbones.networks.folded import build_network
+from pipeline.backbones.networks.keras_classifier import build_classifier
 from pipeline.backbones.networks.keras_model import build_keras_model
 from pipeline.backbones.table import find_backbone
 from pipeline.backbones.weights import read_weights
 from pipeline.errors import WeightsMismatch
 from pipeline.storage import Storage
 from pipeline.submission.staged_weights import stage_weights
+from pipeline.tflite.head import head_of
 from tests.fakes.extras import installed_extras
 from tests.integration.lite_reference import PHOTOGRAPHS, SIDES, crop, golden
 
@@ -95,6 +97,21 @@ class TestEfficientNetLite0:
         expected = model((pixels.astype(np.float32) - 127) / 128).numpy()
         assert np.abs(lite0(pixels).numpy() - expected).max() < 1e-3
         assert expected.shape == (3, LITE0.feature_width)
+
+    @pytest.mark.parametrize("kind", ["dense", "logistic"])
+    def test_a_keras_classifier_answers_as_trunk_and_head(
+        self, kind: str, lite0: Callable[[Any], Any], checkpoint: Arrays
+    ) -> None:
+        random = np.random.default_rng(4)
+        widths = (LITE0.feature_width, 8, 3) if kind == "dense" else (LITE0.feature_width, 3)
+        arrays: Arrays = {}
+        for name, rows, columns in zip(("output", "hidden"), widths[-2::-1], widths[:0:-1], strict=False):
+            arrays[f"{name}_kernel"] = random.normal(0, 0.1, (rows, columns)).astype(np.float32)
+            arrays[f"{name}_bias"] = random.normal(0, 0.1, columns).astype(np.float32)
+        weights = convert_lite(checkpoint, "efficientnet_lite0")
+        pixels = np.stack([crop(name) for name in PHOTOGRAPHS])
+        outputs = build_classifier("efficientnet_lite0", weights, arrays)(pixels).numpy()
+        assert np.abs(outputs - head_of(arrays).predict(lite0(pixels).numpy())).max() < 1e-4
 
     @KERAS_SAVES
     def test_its_keras_file_stages_as_the_packaged_weights(self, tmp_path: Path, checkpoint: Arrays) -> None:

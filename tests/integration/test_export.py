@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 from PIL import Image
 
 from pipeline.artifacts.model_files import CARD, HEAD, LABELS, TFLITE_MANIFEST
 from pipeline.artifacts.workspace import Workspace
 from pipeline.errors import ConfigError, TFLiteUnavailable
-from pipeline.export import archive
+from pipeline.export import archive, onnx_file
 from pipeline.export.archive import export_version
 from pipeline.export.formats import ExportFormat
+from pipeline.export.onnx_file import build_onnx_file
 from pipeline.npz import write_npz
 from pipeline.pixels.host import decode_resized
 from pipeline.pixels.spec import PixelSpec
@@ -25,15 +27,53 @@ from pipeline.storage import Storage
 from pipeline.tflite.head import Head, LogisticHead, TrainedHead
 from pipeline.tflite.manifest import Parity, TFLiteManifest, check_tflite, digest_files
 from pipeline.tflite.network import TFLiteModel
-from tests.integration.tiny_heads import convert_network, write_model
+from tests.integration.tiny_heads import write_model
 
 LABELS_OF = ["ant", "bee", "cat"]
-SPEC = PixelSpec(height=8, width=8, offset=0, divisor=255)
+SPEC = PixelSpec(height=9, width=8, offset=0, divisor=255)
+# Every operation of the backbones: odd and even sizes, both paddings, strides, all activations.
+CONVERT = """
+import sys, numpy as np, tensorflow as tf
+
+random = np.random.default_rng(0)
+
+def constant(*shape):
+    return tf.constant(random.normal(0, 0.5, shape).astype(np.float32))
+
+def network(pixels):
+    scaled = (tf.cast(pixels, tf.float32) - tf.constant([120., 127., 130.])) / 128
+    wide = tf.nn.relu6(tf.nn.conv2d(scaled, constant(3, 3, 3, 4), 2, "SAME") + constant(4))
+    deep = tf.nn.relu6(tf.nn.depthwise_conv2d(wide, constant(3, 3, 4, 1), (1, 1, 1, 1), "SAME") + constant(4))
+    added = tf.nn.conv2d(deep, constant(1, 1, 4, 4), 1, "SAME") + wide
+    plain = tf.nn.relu(tf.nn.conv2d(added, constant(2, 1, 4, 4), 1, "VALID") + constant(4))
+    pools = tf.concat([tf.nn.max_pool2d(plain, 3, 1, "SAME"), tf.nn.avg_pool2d(plain, 3, 1, "SAME")], -1)
+    maps = tf.nn.conv2d(pools, constant(1, 1, 8, 3), 1, "SAME")
+    return tf.reduce_mean(maps, (1, 2)), maps
+
+def unknown(pixels):
+    pooled, maps = network(pixels)
+    return tf.nn.elu(pooled), maps
+
+for function, path in zip((network, unknown), sys.argv[1:]):
+    traced = tf.function(function, input_signature=[tf.TensorSpec((None, 9, 8, 3), tf.uint8)])
+    concrete = [traced.get_concrete_function()]
+    open(path, "wb").write(tf.lite.TFLiteConverter.from_concrete_functions(concrete, tf.Module()).convert())
+"""
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return convert_network(tmp_path_factory.mktemp("network") / "network.tflite")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """A small network of the operations that backbones have, and one with another operation."""
+    folder = tmp_path_factory.mktemp("network")
+    paths = [folder / "network.tflite", folder / "unknown.tflite"]
+    command = [sys.executable, "-c", CONVERT, *map(str, paths)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return [path.read_bytes() for path in paths]
+
+
+@pytest.fixture
+def network(networks: list[bytes]) -> bytes:
+    return networks[0]
 
 
 @pytest.fixture(params=["dense"])
@@ -78,10 +118,11 @@ def unpack(workspace: Workspace, folder: Path, format: ExportFormat) -> Path:
 
 @pytest.mark.parametrize("is_gray", [False, True], ids=["colours", "gray of 16 bits"])
 @pytest.mark.parametrize("version", ["dense", "logistic"], indirect=True)
+@pytest.mark.parametrize("format", [ExportFormat.TFLITE, ExportFormat.ONNX])
 def test_the_program_in_the_zip_answers_as_the_version_does(
-    workspace: Workspace, version: Path, tmp_path: Path, is_gray: bool
+    workspace: Workspace, version: Path, tmp_path: Path, is_gray: bool, format: ExportFormat
 ) -> None:
-    folder = unpack(workspace, tmp_path, ExportFormat.TFLITE)
+    folder = unpack(workspace, tmp_path, format)
     random = np.random.default_rng(2)
     levels = random.integers(0, 65536, (37, 51), np.uint16)
     rgba = random.integers(0, 256, (37, 51, 4), np.uint8)
@@ -96,6 +137,39 @@ def test_the_program_in_the_zip_answers_as_the_version_does(
     assert np.abs(np.array(probabilities, np.float32) - expected).max() < 1e-3
     assert label == LABELS_OF[int(expected.argmax())]
     assert len(set(np.round(expected, 3))) > 1
+
+
+def test_an_onnx_file_carries_its_labels_and_takes_any_number_of_pictures(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    folder = unpack(workspace, tmp_path, ExportFormat.ONNX)
+    session = InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == LABELS_OF
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 9, 8, 3), np.uint8)
+    [outputs] = session.run(["probabilities"], {"pixels": pixels})
+    expected = TFLiteModel(version, check_tflite(version)).predict(pixels)
+    assert np.abs(outputs - expected).max() < 1e-5
+
+
+def test_an_operation_that_onnx_export_does_not_know_is_named(networks: list[bytes]) -> None:
+    head = LogisticHead(output_kernel=np.ones((3, 3), np.float32), output_bias=np.zeros(3, np.float32))
+    with pytest.raises(TFLiteUnavailable, match=r"operation ELU.*tflite or savedmodel"):
+        build_onnx_file(networks[1], head, LABELS_OF, SPEC)
+
+
+def test_an_onnx_export_without_its_packages_says_what_to_install(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'graft\[onnx\]'"):
+        unpack(workspace, tmp_path, ExportFormat.ONNX)
+
+
+def test_a_keras_export_needs_to_know_the_backbone(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="has no lineage"):
+        unpack(workspace, tmp_path, ExportFormat.KERAS)
 
 
 def test_a_zip_has_what_its_reader_needs_and_the_same_bytes_each_time(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
+from pipeline.pages.snippets import write_snippets
 from tests.fakes.clock import wait_for
 from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
@@ -109,3 +116,42 @@ def test_a_damaged_head_is_provided_again(engine: EngineProcess) -> None:
     trunk(engine).kill()
     assert [label(engine, name(number)) for number in range(NUM_MODELS)] == ["0", "1", "2", "3"]
     assert "has the digest" in (engine.home / "engine.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "program"),
+    [("curl", "bash"), ("python", sys.executable), ("google", sys.executable)]
+    + [("node", "node")] * bool(shutil.which("node")),  # what tests in CI need not have it
+)
+def test_the_programs_of_the_page_work_as_they_stand(
+    engine: EngineProcess, tmp_path: Path, key: str, program: str
+) -> None:
+    done = run_snippet(engine, tmp_path, key, program)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\b0\b", done.stdout), done.stdout
+    assert "token-of-a-reader" not in done.stdout + done.stderr
+
+
+def test_the_batch_prediction_of_the_page_works_as_it_stands(engine: EngineProcess, tmp_path: Path) -> None:
+    [instance] = json.loads(BODY)["instances"]
+    engine.storage.write_bytes("gs://graft/batch/photos.jsonl", json.dumps(instance).encode())
+    done = run_snippet(engine, tmp_path, "batch", "bash")
+    assert done.returncode == 0, done.stderr
+    engine.wait_job(json.loads(done.stdout)["jobId"], "SUCCEEDED")
+    [uri] = [uri for uri in engine.storage.list_uris("gs://graft/batch/answers/") if "results" in uri]
+    assert json.loads(engine.storage.read_bytes(uri))["label"] == "0"
+
+
+def run_snippet(
+    engine: EngineProcess, folder: Path, key: str, program: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of the page beside a picture."""
+    snippets = write_snippets(engine.url, project="local", model="m", bucket="gs://graft")
+    [snippet] = [each for each in snippets if each.key == key]
+    (folder / "program.mjs").write_text(snippet.text)
+    (folder / "photo.jpg").write_bytes(encode(Image.new("RGB", (640, 480), (200, 10, 10)), "JPEG"))
+    environment = {**os.environ, "GRAFT_TOKEN": "token-of-a-reader"}
+    command = [program, "program.mjs"]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )

@@ -80,6 +80,16 @@ def connect(connection: Connection, project: str | None = None, **options: Any) 
     """
     from pipeline.ml_engine.rest import RestMLEngine
 
+    endpoint, own_project = find_endpoint(connection)
+    return RestMLEngine(endpoint, project or own_project, connection.password or "", **options)
+
+
+def find_endpoint(connection: Connection) -> tuple[str, str]:
+    """Return the address and the project of the engine that a connection describes.
+
+    Raises:
+        ConfigError: if it is of another type, or has no host.
+    """
     if connection.conn_type not in CONNECTION_TYPES:
         raise ConfigError(
             f"Connection {connection.conn_id} is of type {connection.conn_type!r}; expected `ml_engine` with "
@@ -94,5 +104,4 @@ def connect(connection: Connection, project: str | None = None, **options: Any) 
     if "://" not in host:
         port = f":{connection.port}" if connection.port else ""
         host = f"{connection.schema or 'http'}://{host}{port}"
-    project = project or connection.extra_dejson.get("project") or DEFAULT_PROJECT
-    return RestMLEngine(host, project, connection.password or "", **options)
+    return host, connection.extra_dejson.get("project") or DEFAULT_PROJECT

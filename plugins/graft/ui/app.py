@@ -13,9 +13,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graft.ui import actions, pages, run_actions, run_pages
+from graft.ui import actions, pages, run_actions, run_pages, use_pages
 from graft.ui.rendering import STATIC, environment, render
-from pipeline.errors import ConfigError, ObjectNotFound, PipelineError, RollbackRefused, UndecodableImage
+from pipeline.errors import (
+    ConfigError,
+    ObjectNotFound,
+    PipelineError,
+    RollbackRefused,
+    TFLiteUnavailable,
+    UndecodableImage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +45,7 @@ STATUS: tuple[tuple[type[PipelineError], int], ...] = (
     (ConfigError, 400),
     (UndecodableImage, 422),
     (RollbackRefused, 409),
+    (TFLiteUnavailable, 409),
 )
 TITLES = {
     401: "Please sign in",
@@ -46,6 +54,7 @@ TITLES = {
     405: "Not like this",
     413: "Too large",
     422: "Not understood",
+    429: "Not now",
 }
 
 
@@ -89,6 +98,7 @@ def create_app() -> FastAPI:
     app.include_router(run_pages.router)
     app.include_router(actions.router)
     app.include_router(run_actions.router)
+    app.include_router(use_pages.router)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends
 
-from graft.hooks.ml_engine import MLEngineHook, connect
+from graft.hooks.ml_engine import MLEngineHook, connect, find_endpoint
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.errors import PlatformError
@@ -89,6 +89,10 @@ class PageContext:
                 return engine.list_versions(name), None
         except PlatformError as error:
             return [], str(error)
+
+    def endpoint(self) -> tuple[str, str]:
+        """Return the address and the project of the engine."""
+        return find_endpoint(MLEngineHook.get_connection(MLEngineHook.default_conn_name))
 
     def _connect(self) -> MLEngine:
         """Connect without retries: a person waits, and can load the page again."""

@@ -1,0 +1,111 @@
+"""*Use it*: programs that ask the classifier, and its versions as files."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import TFLiteUnavailable
+from tests.fakes.airflow_pages import NAME, Pages
+
+PAGE = f"/classifiers/{NAME}/use"
+EXPORT = f"/classifiers/{NAME}/export"
+
+
+@pytest.fixture
+def serving(pages: Pages) -> Pages:
+    pages.engine.ensure_model(NAME)
+    pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://x"})
+    pages.sign_in("user")
+    return pages
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The exports that were asked for; each is a zip of one file."""
+    calls: list[dict[str, Any]] = []
+
+    def export_version(workspace: Any, *, file: Path, **arguments: Any) -> None:
+        calls.append({**arguments, "file": file})
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("labels.json", "[]")
+
+    monkeypatch.setattr("pipeline.export.archive.export_version", export_version)
+    return calls
+
+
+def test_programs_have_the_engines_address_and_no_token(serving: Pages) -> None:
+    text = serving.get(PAGE).text
+    assert f"http://engine.test:8000/v1/projects/local/models/{NAME}:predict" in text
+    assert text.count("GRAFT_TOKEN") >= 5
+    assert 'data-snippet="curl"' in text
+    assert "<code>v_1</code>" in text
+
+
+def test_a_classifier_without_a_version_says_so(pages: Pages) -> None:
+    pages.sign_in("viewer")
+    assert "No version serves yet" in pages.get(PAGE).text
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx", "keras", "savedmodel"])
+def test_a_version_is_downloaded_under_its_name(
+    serving: Pages, exported: list[dict[str, Any]], format: str
+) -> None:
+    address = f"{EXPORT}?format={format}&amp;version=v_1"
+    assert address in serving.get(PAGE).text
+    answer = serving.get(address.replace("&amp;", "&"))
+    assert answer.status_code == 200
+    assert f'filename="{NAME}-v_1-{format}.zip"' in answer.headers["content-disposition"]
+    assert zipfile.ZipFile(io.BytesIO(answer.content)).namelist() == ["labels.json"]
+    [call] = exported
+    assert (call["model"], call["version"], call["format"].value) == (NAME, "v_1", format)
+    assert not call["file"].parent.exists()
+
+
+def test_a_viewer_sees_the_programs_and_exports_nothing(
+    serving: Pages, exported: list[dict[str, Any]]
+) -> None:
+    serving.sign_in("viewer")
+    text = serving.get(PAGE).text
+    assert 'data-snippet="curl"' in text
+    assert EXPORT not in text
+    assert serving.get(f"{EXPORT}?format=onnx&version=v_1").status_code == 403
+    assert exported == []
+
+
+def test_another_site_starts_no_export(serving: Pages, exported: list[dict[str, Any]]) -> None:
+    headers = {"sec-fetch-site": "cross-site"}
+    answer = serving.client.get(f"{EXPORT}?format=onnx&version=v_1", headers=headers)
+    assert answer.status_code == 403
+    assert exported == []
+
+
+def test_one_export_is_made_at_a_time(serving: Pages, exported: list[dict[str, Any]]) -> None:
+    from graft.ui.use_pages import EXPORTING
+
+    with EXPORTING:
+        answer = serving.get(f"{EXPORT}?format=onnx&version=v_1")
+    assert answer.status_code == 429
+    assert "try again" in answer.text
+    assert serving.get(f"{EXPORT}?format=onnx&version=v_1").status_code == 200
+
+
+def test_a_version_that_cannot_be_exported_says_why_and_leaves_nothing(
+    serving: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+
+    def refuse(workspace: Any, *, file: Path, **arguments: Any) -> None:
+        folders.append(file.parent)
+        raise TFLiteUnavailable("it has a head of its own")
+
+    monkeypatch.setattr("pipeline.export.archive.export_version", refuse)
+    answer = serving.get(f"{EXPORT}?format=onnx&version=v_1")
+    assert answer.status_code == 409
+    assert "a head of its own" in answer.text
+    assert [folder for folder in folders if folder.exists()] == []
+    assert serving.get(f"{EXPORT}?format=nonsense&version=v_1").status_code == 422
