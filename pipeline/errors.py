@@ -18,6 +18,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
     UnknownBackbone               lists the known ones
     WeightsNotFound               says how to give a path
     WeightsMismatch               the digest or a shape is not the pinned one
+    NetworkRefused                a network of the user's own cannot be a backbone
     TrainingDiverged              the loss is no longer a number
   ExportError                     the SavedModel could not be written
     SignatureMismatch             the exported model answers otherwise than the trainer
@@ -159,6 +160,10 @@ class WeightsNotFound(ModelError):
 
 class WeightsMismatch(ModelError):
     """A digest or a shape is not the pinned one."""
+
+
+class NetworkRefused(ModelError):
+    """A network of the user's own cannot be a backbone; the message names the file and what to change."""
 
 
 class TrainingDiverged(ModelError):

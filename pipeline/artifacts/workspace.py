@@ -55,6 +55,10 @@ class Workspace:
         """Return the URI of the pointer from an original weights file to what was staged from it."""
         return f"{self.uri}/weights/sources/{name}.json"
 
+    def network(self, digest: str) -> str:
+        """Return the URI of the record of a network of the user's own, by the digest of its weights."""
+        return f"{self.uri}/weights/networks/{digest}.json"
+
     def dataset(self, name: str) -> DatasetFolder:
         """Return where a classifier's dataset versions and their state lie."""
         return DatasetFolder(self.storage, f"{self.uri}/datasets/{name}")

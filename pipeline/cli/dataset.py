@@ -164,7 +164,7 @@ def export(
 
     workspace = open_workspace()
     info = _read_info(workspace, name, version)
-    height, width = _read_size(size) if size else _backbone_size(name)
+    height, width = _read_size(size) if size else _backbone_size(workspace, name)
     place = target if "://" in target else str(Path(target).expanduser().absolute())
     done = export_version(workspace, name, info.version, target=place, height=height, width=width)
     if as_json:
@@ -182,13 +182,13 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def _backbone_size(name: str) -> tuple[int, int]:
-    from pipeline.backbones.table import find_backbone
+def _backbone_size(workspace: Workspace, name: str) -> tuple[int, int]:
     from pipeline.config import Settings, find_classifier
     from pipeline.errors import ConfigError
+    from pipeline.submission.backbone import resolve_backbone
 
     try:
-        spec = find_backbone(find_classifier(name, Settings()).model.backbone).spec
+        spec = resolve_backbone(workspace, find_classifier(name, Settings()).model).spec
     except ConfigError as error:
         raise UsageError(f"{error} Without its YAML, add --size HEIGHTxWIDTH.") from error
     return spec.height, spec.width

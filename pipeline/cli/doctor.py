@@ -179,6 +179,8 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
     from pipeline.backbones.table import find_backbone
     from pipeline.config import classifier_files, read_classifier
     from pipeline.evaluate.slices import check_columns
+    from pipeline.storage import Storage
+    from pipeline.submission.staged_network import check_file
 
     for directory in settings.classifier_directories:
         if not directory.is_dir():
@@ -190,7 +192,10 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
         try:
             classifier = read_classifier(path)
             check_columns(rule.by for rule in classifier.gate.slices)
-            check_installed(find_backbone(classifier.model.backbone), classifier.model.weights)
+            if isinstance(classifier.model.backbone, str):
+                check_installed(find_backbone(classifier.model.backbone), classifier.model.weights)
+            else:
+                check_file(Storage.from_environment(), classifier.model.backbone)
         except PipelineError as error:
             message = str(error)
             detail = message if str(path) in message else f"{path}: {message}"

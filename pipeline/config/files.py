@@ -38,7 +38,10 @@ def read_classifier(path: Path) -> Classifier:
     sources = [source for source in (dataset.get("source"), *(dataset.get("sources") or [])) if source]
     model = value.get("model") or {}
     places = [(source, "uri") for source in sources]
-    for section, leaf in (*places, (model, "weights"), (model.get("head") or {}, "module")):
+    places += [(model, "weights"), (model.get("head") or {}, "module")]
+    if isinstance(model.get("backbone"), dict):
+        places.append((model["backbone"], "keras"))
+    for section, leaf in places:
         if section.get(leaf):
             section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))
     return Classifier.from_dict(value, origin=str(path))

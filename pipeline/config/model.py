@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from pipeline.config.network import NetworkConfig
 from pipeline.config.strict import Strict
+from pipeline.types import JsonValue
 
 MAX_EPOCHS = 10_000
 
@@ -65,13 +67,19 @@ class AugmentationConfig(Strict):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed alters them otherwise.")
 
 
+def _tag_backbone(value: JsonValue | NetworkConfig) -> str:
+    return "network" if isinstance(value, dict | NetworkConfig) else "name"
+
+
 class ModelConfig(Strict):
     """The frozen network and how its new head is trained."""
 
-    backbone: str = Field(
+    backbone: Annotated[
+        Annotated[str, Tag("name")] | Annotated[NetworkConfig, Tag("network")], Discriminator(_tag_backbone)
+    ] = Field(
         "efficientnet_lite0",
         description="The frozen network: `efficientnet_lite0`, `efficientnet_lite1`, `efficientnet_lite2` or "
-        "`inception_v3`.",
+        "`inception_v3`; or a section that names a file of your own.",
     )
     weights: str = Field(
         "imagenet", description="`imagenet`, or a path or `gs://` URI of a weights file for the backbone."
@@ -111,6 +119,20 @@ class ModelConfig(Strict):
     warm_start: bool = Field(
         False, description="Begin from the head of the version that serves, if its backbone is the same."
     )
+
+    @property
+    def backbone_name(self) -> str:
+        """Name of the frozen network; that of its file for one of the user's own."""
+        return self.backbone.name if isinstance(self.backbone, NetworkConfig) else self.backbone
+
+    @model_validator(mode="after")
+    def _a_file_brings_its_weights(self) -> ModelConfig:
+        if isinstance(self.backbone, NetworkConfig) and self.weights != "imagenet":
+            raise ValueError(
+                "`weights` are those of a backbone with a name, and the file of `backbone` brings its own; "
+                "remove `weights`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patience_needs_a_judge(self) -> ModelConfig:

@@ -91,8 +91,8 @@ def parameter_value(classifier: Classifier, name: str) -> JsonValue:
     section: BaseModel | None = classifier
     for part in path:
         section = getattr(section, part, None)  # a source of another type, or several, have no such key
-    value: JsonValue = getattr(section, leaf, None)
-    return value
+    value: JsonValue | BaseModel = getattr(section, leaf, None)
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 def full_name(name: str) -> str:

@@ -39,7 +39,9 @@ EXPECTED = {
     "string_too_long": "text of at most {max_length} characters",
     "string_too_short": "text of at least {min_length} characters",
     "string_type": "text",
+    "too_long": "a list of at most {max_length}",
     "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
 }
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = MAX_KEY

@@ -114,7 +114,7 @@ def front_matter(
         "library_name": "tensorflow",
         "pipeline_tag": "image-classification",
         "tags": list(TAGS),
-        "base_model": classifier.model.backbone,
+        "base_model": classifier.model.backbone_name,
         "datasets": [dataset.dataset],
         "metrics": [name for name, value in values.items() if value is not None],
         "model-index": [
@@ -147,7 +147,7 @@ def _provenance(classifier: Classifier, lineage: Lineage, weights_license: str) 
     return f"""## What it is made of
 
 * Run: `{lineage.run_id}`, training job `{training.job}`
-* Backbone: {model.backbone}, weights `{training.weights_uri}` ({weights_license}), frozen
+* Backbone: {model.backbone_name}, weights `{training.weights_uri}` ({weights_license}), frozen
 * Head: {_describe_head(model)}, seed {model.seed}
 * Code: `{training.package_uri}`
 * Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)"""

@@ -20,10 +20,10 @@ from pipeline.artifacts.workspace import Workspace
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
-    *("__init__.py", "errors.py", "types.py", "npz.py"),
+    *("__init__.py", "errors.py", "keras_archive.py", "types.py", "npz.py"),
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
-    *("artifacts/model_files.py", "artifacts/pack.py", "artifacts/template.py", "artifacts/training.py"),
-    *("artifacts/folders.py", "artifacts/workspace.py"),
+    *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),
+    *("artifacts/folders.py", "artifacts/training.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

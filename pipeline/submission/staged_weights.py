@@ -44,6 +44,23 @@ class StagedWeights:
     uri: str
     digest: str
 
+    @classmethod
+    def of_bytes(cls, workspace: Workspace, data: bytes) -> StagedWeights:
+        """Put an NPZ into the bucket, once; its name there is its digest."""
+        digest = hashlib.sha256(data).hexdigest()
+        staged = cls(uri=workspace.weights(digest), digest=digest)
+        keep_addressed(workspace.storage, staged.uri, data)
+        return staged
+
+
+def read_pointer(workspace: Workspace, pointer: str) -> StagedWeights | None:
+    """Return what was staged from an original file; None if nothing was, or it is damaged."""
+    storage = workspace.storage
+    if not storage.exists(pointer):
+        return None
+    staged = build_record(StagedWeights, strip_format(storage.read_json(pointer), FORMAT, StagedWeights))
+    return staged if is_intact(storage, staged.uri, staged.digest) else None
+
 
 def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> StagedWeights:
     """Put a backbone's weights into the bucket, once.
@@ -61,16 +78,11 @@ def stage_weights(workspace: Workspace, backbone: Backbone, weights: str) -> Sta
     source = None if weights == "imagenet" else _fetch_file(storage, backbone, weights)
     digest = backbone.weights_digest if source is None else f"sha256:{hash_file(source, 'sha256')}"
     pointer = _pointer(workspace, backbone, digest)
-    if storage.exists(pointer):
-        value = strip_format(storage.read_json(pointer), FORMAT, StagedWeights)
-        staged = build_record(StagedWeights, value)
-        if is_intact(storage, staged.uri, staged.digest):
-            return staged
+    staged = read_pointer(workspace, pointer)
+    if staged is not None:
+        return staged
     arrays = _convert(backbone, source or find_imagenet_file(backbone))
-    data = write_npz(check_weights(arrays, backbone))
-    digest = hashlib.sha256(data).hexdigest()
-    staged = StagedWeights(uri=workspace.weights(digest), digest=digest)
-    keep_addressed(storage, staged.uri, data)
+    staged = StagedWeights.of_bytes(workspace, write_npz(check_weights(arrays, backbone)))
     storage.write_json(pointer, {"format": FORMAT, **asdict(staged)})
     logger.info("Staged the weights of %s as %s", backbone.name, staged.uri)
     return staged

@@ -35,7 +35,7 @@ def build_training_spec(
         workspace=workspace,
         head_module=head_module,
         warm_start=warm_start,
-        backbone=model.backbone,
+        backbone=model.backbone_name,
         head_type=model.head.kind,
         units=model.head.units,
         patience=model.early_stopping.patience,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline.backbones.networks.folded import MakeConstant, MappedNetwork
+from pipeline.backbones.networks.folded import MapBuilder
 from pipeline.errors import SignatureMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import TrainedHead
@@ -24,7 +24,6 @@ from pipeline.types import Float32Outputs, UInt8Images
 if TYPE_CHECKING:
     from pipeline.trainer.custom_head import KerasHead
 
-MapBuilder: TypeAlias = "Callable[[MakeConstant], MappedNetwork]"
 TOLERANCE = 1e-3
 
 

@@ -16,7 +16,6 @@ from pipeline.artifacts.training import (
     TrainingSpec,
     WarmStart,
 )
-from pipeline.backbones.table import find_backbone
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head, TrainedHead
 from pipeline.trainer.calibration import calibrate
@@ -85,7 +84,8 @@ def train_to_best(
 def _fit_dense(
     spec: TrainingSpec, storage: Storage, classes: Sequence[str], pictures: TrainingPictures
 ) -> FittedHead:
-    start, warm_start = _read_start(spec, storage, classes) if spec.warm_start else (None, None)
+    width = pictures.pool.features.shape[1]
+    start, warm_start = _read_start(spec, storage, classes, width) if spec.warm_start else (None, None)
 
     def train(
         trains: Pictures, parameters: HeadParameters, validation: Pictures | None
@@ -122,11 +122,13 @@ def _fit_custom(
     return FittedHead(head=head, history=history)
 
 
-def _read_start(spec: TrainingSpec, storage: Storage, classes: Sequence[str]) -> tuple[Head, WarmStart]:
+def _read_start(
+    spec: TrainingSpec, storage: Storage, classes: Sequence[str], feature_width: int
+) -> tuple[Head, WarmStart]:
     return read_start(
         ModelDirectory(storage, spec.warm_start),
         classes,
-        feature_width=find_backbone(spec.backbone).feature_width,
+        feature_width=feature_width,
         units=spec.units,
         seed=spec.seed,
     )

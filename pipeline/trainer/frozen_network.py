@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +31,9 @@ class FrozenNetwork:
     def __init__(self, backbone: Backbone, uri: str, storage: Storage) -> None:
         path = weights_path(uri, storage)
         # TensorFlow takes seconds to import: only when the weights are the right ones.
-        from pipeline.backbones.networks.folded import build_mapped_network
-        from pipeline.backbones.weights import read_weights
+        from pipeline.backbones.opened import open_network
 
-        self.build = partial(build_mapped_network, backbone.name, read_weights(path, backbone.name))
+        self.build = open_network(path, backbone.name, backbone.spec)
         self._function: MappedNetwork | None = None
 
     def __call__(self, pixels: UInt8Images) -> Float32Features:

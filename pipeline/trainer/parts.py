@@ -97,7 +97,8 @@ class PartsStore:
     ) -> tuple[CheckedFile[TrunkRecord], CheckedFile[TemplateRecord]]:
         request = template_export.ExportRequest(
             backbone=self._backbone.name,
-            bits=self._backbone.spec.bits,
+            spec=self._backbone.spec.to_dict(),
+            feature_width=self._backbone.feature_width,
             weights=str(weights_path(self._spec.weights, self._storage)),
             classes=self._classes,
             units=self._spec.hidden_units,

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.artifacts.pack import PackIndex, read_groups, read_validation
 from pipeline.artifacts.training import FeatureWork, TrainingSpec, ValidationSplit
 from pipeline.artifacts.workspace import Workspace
-from pipeline.backbones.table import Backbone, find_backbone
+from pipeline.backbones.table import Backbone
 from pipeline.errors import LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.trainer.augmentation import Augmentation, make_augmentations
@@ -85,7 +85,7 @@ class TrainingPictures:
 
 
 def collect_pictures(
-    workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: Network
+    workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: Network, backbone: Backbone
 ) -> TrainingPictures:
     """Return the features of every training picture of a pack, and of its altered copies.
 
@@ -94,8 +94,8 @@ def collect_pictures(
         index: The pack index.
         spec: The job's.
         network: The frozen network, in LiteRT or TensorFlow.
+        backbone: What the network is fed and what it gives.
     """
-    backbone = fit_to_pack(find_backbone(spec.backbone), index)
 
     def collect(augmentation: Augmentation | None = None) -> TrainingFeatures:
         altered = "" if augmentation is None else augmentation.digest

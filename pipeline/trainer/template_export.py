@@ -10,13 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifacts.template import TemplateRecord, TrunkRecord
-from pipeline.backbones.table import find_backbone
 from pipeline.errors import PipelineError, SignatureMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.network import TFLiteNetwork
@@ -24,7 +23,7 @@ from pipeline.trainer.process import prepare_process
 from pipeline.trainer.shared_cache import hash_file
 from pipeline.trainer.template import find_offsets, model_numbers, sentinel_numbers
 from pipeline.trainer.trunk import TOLERANCE, converter_versions, noise_picture, relative_difference
-from pipeline.types import Float32Features, UInt8Images
+from pipeline.types import Float32Features, JsonObject, UInt8Images
 
 REQUEST, ERROR = "request.json", "error.txt"
 TEMPLATE, TEMPLATE_RECORD = "saved_model.pb", "template.json"
@@ -38,7 +37,8 @@ class ExportRequest:
 
     Args:
         backbone: Name of the frozen network.
-        bits: How many bits of 16-bit gray files are used.
+        spec: The pixels it is fed, as `PixelSpec.to_dict` has them.
+        feature_width: Length of its pooled features.
         weights: Path of its staged weights, their digest checked.
         classes: The label of each class.
         units: Width of the hidden layer; None for logistic regression.
@@ -47,7 +47,8 @@ class ExportRequest:
     """
 
     backbone: str
-    bits: int
+    spec: JsonObject
+    feature_width: int
     weights: str
     classes: tuple[str, ...]
     units: int | None
@@ -65,18 +66,14 @@ def export_template(request: ExportRequest, folder: Path) -> None:
     Raises:
         SignatureMismatch: if the exported graph, the converted backbone and TensorFlow answer differently.
     """
-    from functools import partial
-
-    from pipeline.backbones.networks.folded import build_mapped_network
-    from pipeline.backbones.weights import read_weights
+    from pipeline.backbones.opened import open_network
     from pipeline.trainer.export import check_export, export_model
     from pipeline.trainer.tflite_export import convert_network
 
-    backbone = find_backbone(request.backbone)
-    spec = replace(backbone.spec, bits=request.bits)
-    build = partial(build_mapped_network, backbone.name, read_weights(Path(request.weights), backbone.name))
+    spec = PixelSpec.from_dict(request.spec)
+    build = open_network(Path(request.weights), request.backbone, spec)
     head, novelty, below, unlike = sentinel_numbers(
-        backbone.feature_width, len(request.classes), units=request.units
+        request.feature_width, len(request.classes), units=request.units
     )
     unlike = unlike if request.rejects_unlike else 0.0
     placeholders = export_model(

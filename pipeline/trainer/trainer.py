@@ -17,7 +17,8 @@ from pipeline.artifacts.training import (
     TrainingRecord,
     TrainingSpec,
 )
-from pipeline.backbones.table import Backbone, find_backbone
+from pipeline.backbones.own import backbone_of_job
+from pipeline.backbones.table import Backbone
 from pipeline.errors import EmptyDataset, LabelMapMismatch
 from pipeline.storage import Storage
 from pipeline.tflite.head import TrainedHead
@@ -60,7 +61,7 @@ def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
         EmptyDataset: if the pack has no training picture.
         LabelMapMismatch: if a label has no class, or the pack was made for another backbone.
     """
-    backbone = find_backbone(spec.backbone)
+    backbone = backbone_of_job(spec.backbone, spec.open_workspace(storage), spec.weights_digest)
     index = read_pack_index(storage, spec.pack_index)
     backbone = fit_to_pack(backbone, index)
     _check_index(index, backbone)
@@ -99,7 +100,7 @@ class Trainer:
             network = parts.trunk if parts else self._open_network()
             self.clock.lap("load")
             workspace = self.spec.open_workspace(self.storage)
-            pictures = collect_pictures(workspace, self.index, self.spec, network)
+            pictures = collect_pictures(workspace, self.index, self.spec, network, self.backbone)
             self.clock.lap("features")
             trained = fit_head(self.spec, self.storage, self.index.classes, pictures)
             self.clock.lap("head")

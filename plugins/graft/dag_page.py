@@ -15,9 +15,9 @@ def describe_dag(classifier: Classifier) -> str:
 
 {classifier.description or "An image classifier."}
 
-Fetches pictures, cleans and packs them, trains a head on {classifier.model.backbone} on ML Engine, evaluates
-what will be served, and gives a version that passes the gate{_approval(classifier)} the traffic of model
-`{name}`.
+Fetches pictures, cleans and packs them, trains a head on {classifier.model.backbone_name} on ML Engine,
+evaluates what will be served, and gives a version that passes the gate{_approval(classifier)} the traffic of
+model `{name}`.
 A run that the gate refuses is green; its note says why. {_schedule(classifier)}
 
 ## Parameters of one run

@@ -13,7 +13,7 @@ from pipeline.config import RUN_PARAMS, Classifier, parameter_schema, parameter_
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from pipeline.types import JsonDict
+    from pipeline.types import JsonDict, JsonValue
 
 SECTIONS = {
     "dataset": "Pictures",
@@ -33,11 +33,18 @@ def _build_param(name: str, value: Any) -> Param:
     schema = form_schema(parameter_schema(name))
     description = schema.pop("description", None)
     if name == "model.backbone":
-        schema["enum"] = sorted(BACKBONES)
+        value, schema = _backbone_field(value)
     if value == "":  # Airflow's form takes an empty text for a missing one, and cannot be sent
         value, schema["type"] = None, ["null", "string"]
     section = SECTIONS[name.partition(".")[0]]
     return Param(value, description=description, title=name, section=section, **schema)
+
+
+def _backbone_field(value: JsonValue) -> tuple[str | None, JsonDict]:
+    """Return value and schema of a list of names; nothing chosen leaves a file that the YAML names."""
+    if isinstance(value, str):
+        return value, {"type": "string", "enum": sorted(BACKBONES)}
+    return None, {"type": ["null", "string"], "enum": [None, *sorted(BACKBONES)]}
 
 
 def form_schema(schema: Mapping[str, Any]) -> JsonDict:

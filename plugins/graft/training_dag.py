@@ -49,7 +49,8 @@ def read_training_dag(path: str | Path) -> DAG:
         raise ConfigError(error.message, **error.details) from None  # all that a user needs
     try:
         check_columns(rule.by for rule in classifier.gate.slices)
-        find_backbone(classifier.model.backbone)
+        if isinstance(classifier.model.backbone, str):
+            find_backbone(classifier.model.backbone)
     except (ConfigError, UnknownBackbone) as error:
         raise ConfigError(f"{path}: {error.message}", origin=str(path)) from None
     return build_training_dag(classifier)

@@ -114,12 +114,10 @@ class Run:
 def run(dag: Any, storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatch) -> Run:
     from graft.hooks.airflow_api import AirflowApiHook
 
-    weights = SimpleNamespace(
-        stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w"),
-        check_packaged=lambda *a, **k: None,
-    )
+    staged = SimpleNamespace(uri="gs://graft/weights/w")
     package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
-    monkeypatch.setitem(sys.modules, "pipeline.submission.staged_weights", weights)
+    monkeypatch.setattr("pipeline.submission.backbone.stage_weights", lambda *a, **k: staged)
+    monkeypatch.setattr("pipeline.submission.backbone.check_packaged", lambda *a, **k: None)
     monkeypatch.setitem(sys.modules, "pipeline.submission.package", package)
     monkeypatch.setattr(AirflowApiHook, "write_run_note", lambda self, dag, run, note: True)
     return Run(dag, storage, engine)

@@ -13,19 +13,23 @@ from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.model_files import HEAD, TFLITE_NETWORK
 from pipeline.artifacts.training import TrainingRecord
 from pipeline.artifacts.workspace import Workspace
-from pipeline.backbones.table import find_backbone
+from pipeline.backbones.weights import read_weights
+from pipeline.config import ModelConfig
+from pipeline.config.network import NetworkConfig
 from pipeline.npz import read_npz
 from pipeline.pixels.host import decode_picture, resize_picture
-from pipeline.submission.staged_weights import stage_weights
+from pipeline.submission.backbone import resolve_backbone, stage_backbone
 from pipeline.tflite.head import head_of
 from pipeline.tflite.network import TFLiteNetwork
 from tests.e2e.conftest import ClassifierDag, Stack
 from tests.fakes.extras import installed_extras
+from tests.fakes.networks import save_lite0
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 KINDS: dict[str, dict[str, Any]] = {
     "logistic": {"head": {"type": "logistic"}},
     "lite2": {"backbone": "efficientnet_lite2"},
+    "keras": {"backbone": {"keras": "net.keras"}},
 }
 
 
@@ -44,14 +48,20 @@ def write_pictures(folder: Path) -> list[Path]:
 def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
     stack: Stack, tmp_path: Path, kind: str
 ) -> None:
-    model = KINDS[kind]
-    backbone = model.get("backbone", "efficientnet_lite0")
+    workspace = Workspace(stack.storage, "gs://graft")
+    model = ModelConfig.model_validate(KINDS[kind])
+    if kind == "keras":
+        staged = stage_backbone(workspace, ModelConfig())
+        weights = read_weights(stack.storage.local_path(staged.uri), "efficientnet_lite0")
+        own = NetworkConfig(keras=str(save_lite0(tmp_path / "net.keras", weights)))
+        model = model.model_copy(update={"backbone": own})
+    elif kind == "lite2":  # whose weights do not come with the stack's environment
+        with installed_extras(tmp_path / "extras", "efficientnet_lite2"):
+            stage_backbone(workspace, model)
     source = {"type": "sample", "classes": ["brick", "grass", "gravel"]}
     name = f"kind_{kind}"
-    if backbone != "efficientnet_lite0":  # whose weights come with the stack's environment
-        with installed_extras(tmp_path / "extras", backbone):
-            stage_weights(Workspace(stack.storage, "gs://graft"), find_backbone(backbone), "imagenet")
-    ClassifierDag(stack, {"name": name, "dataset": {"source": source}, "model": model})
+    yaml = model.model_dump(mode="json", exclude_unset=True)
+    ClassifierDag(stack, {"name": name, "dataset": {"source": source}, "model": yaml})
     result = stack.graft_json("run", name)  # its smoke test compares online answers with those in batch
     assert (result["state"], result["evaluation"]["accuracy"] > 0.9) == ("success", True), result
     lineage = stack.graft_json("lineage", name)
@@ -60,7 +70,7 @@ def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
     assert (record.regularization is not None) == (record.parameters["head_type"] == "logistic")
     files = write_pictures(tmp_path)
     answered = stack.graft_json("predict", name, *map(str, files))
-    spec = find_backbone(backbone).spec
+    spec = resolve_backbone(workspace, model).spec
     pixels = np.stack([resize_picture(decode_picture(file.read_bytes()), spec) for file in files])
     network = TFLiteNetwork(stack.storage.local_path(f"{served_model}/{TFLITE_NETWORK}"))
     head = head_of(read_npz(stack.storage.local_path(f"{served_model}/{HEAD}")))

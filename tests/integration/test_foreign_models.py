@@ -17,11 +17,11 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from pipeline.engine.serving.artifacts import runtime_of
 from pipeline.engine.serving.instances import PredictionFailed
-from pipeline.engine.serving.keras_file import RefusedLayer
 from pipeline.engine.serving.limits import WorkerLimits
 from pipeline.engine.serving.model import LoadedModel
 from pipeline.engine.serving.model_ops import RefusedOperation
 from pipeline.engine.serving.worker import LOADERS
+from pipeline.keras_archive import RefusedLayer
 
 v1 = tf.compat.v1
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras

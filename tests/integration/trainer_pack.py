@@ -14,6 +14,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import find_backbone
 from pipeline.npz import write_npz
 from pipeline.pixels.host import resize_picture
+from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.submission.staged_weights import stage_weights
 from pipeline.trainer.trainer import trainer_for
@@ -45,22 +46,27 @@ def make_bucket(
 ) -> tuple[Storage, list[str]]:
     """Stage weights and pack pictures; return the storage and the arguments of a job."""
     storage, row = Storage({"graft": root}), find_backbone(backbone)
-    row = replace(row, spec=replace(row.spec, bits=bits))
-    features = np.stack([resize_picture(picture, row.spec) for picture in pictures])
+    index = pack_pictures(storage, pictures, labels, replace(row.spec, bits=bits))
+    staged = stage_weights(Workspace(storage, "gs://graft"), find_backbone(backbone), weights)
+    arguments = ["--pack-index", index, "--weights", staged.uri]
+    arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]
+    return storage, arguments
+
+
+def pack_pictures(storage: Storage, pictures: Any, labels: Any, spec: PixelSpec) -> str:
+    """Pack pictures as one shard; return the URI of the pack index."""
+    features = np.stack([resize_picture(picture, spec) for picture in pictures])
     ids = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures], "S64")
     data = write_npz({"features": features, "labels": np.asarray(labels, np.int64), "ids": ids})
     digest = hashlib.sha256(data).hexdigest()
-    shard = {"uri": f"gs://graft/packs/{row.spec.digest}/{digest}.npz", "digest": digest, "rows": len(labels)}
+    shard = {"uri": f"gs://graft/packs/{spec.digest}/{digest}.npz", "digest": digest, "rows": len(labels)}
     storage.create_bytes(shard["uri"], data)
     index = pack_index(
-        spec=row.spec.to_dict(), classes=CLASSES, shards=[shard],
+        spec=spec.to_dict(), classes=CLASSES, shards=[shard],
         tests=[{"uri": "gs://graft/tests/d_0/which-no-job-opens.jsonl", "rows": 1}],
     )  # fmt: skip
     storage.write_json("gs://graft/packs/d_0/index.json", index.to_dict())
-    staged = stage_weights(Workspace(storage, "gs://graft"), find_backbone(backbone), weights)
-    arguments = ["--pack-index", "gs://graft/packs/d_0/index.json", "--weights", staged.uri]
-    arguments += ["--backbone", backbone, "--workspace", "gs://graft", "--job-dir", "gs://graft/jobs/1"]
-    return storage, arguments
+    return "gs://graft/packs/d_0/index.json"
 
 
 def run_job(storage: Storage, arguments: list[str], *more: str) -> TrainingRecord:

@@ -20,6 +20,7 @@ from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.fetch_index import FetchHead
 from pipeline.artifacts.history import HistoryEvent
 from pipeline.artifacts.model_record import Lineage
+from pipeline.artifacts.network import NetworkRecord
 from pipeline.artifacts.pack import PackIndex
 from pipeline.artifacts.registration import Registration
 from pipeline.artifacts.run_summary import RunSummary
@@ -49,7 +50,7 @@ from pipeline.tflite.manifest import TFLiteManifest
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
-    *(RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
+    *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
@@ -59,6 +60,7 @@ TESTED = {
     "pipeline/artifacts/fetch_index.py": "FetchHead",
     "pipeline/artifacts/history.py": "HistoryEvent",
     "pipeline/artifacts/model_record.py": "Lineage",
+    "pipeline/artifacts/network.py": "NetworkRecord",
     "pipeline/artifacts/pack.py": "PackIndex",
     "pipeline/artifacts/registration.py": "Registration",
     "pipeline/artifacts/run_summary.py": "RunSummary",

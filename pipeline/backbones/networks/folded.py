@@ -40,6 +40,13 @@ class MappedNetwork(Protocol):
         """Return the traced graph."""
 
 
+class MapBuilder(Protocol):
+    """Builds a network, its weights constants that another function makes."""
+
+    def __call__(self, constant: MakeConstant = tf.constant) -> MappedNetwork:
+        """Return the network."""
+
+
 class _FoldedLayers:
     """Layers that run at once (or are traced) with the given weights.
 

@@ -47,13 +47,12 @@ class FetchPicturesOperator(GraftOperator):
 
     def perform(self, context: Context) -> FetchResult:
         """Return the chunk's index and counts."""
-        from pipeline.backbones.table import find_backbone
         from pipeline.datasets.fetch import fetch_pictures
-        from pipeline.submission.staged_weights import check_packaged
+        from pipeline.submission.backbone import check_backbone
 
         classifier = classifier_of_run(self.classifier, context)
-        model = classifier.model
-        check_packaged(self.workspace, find_backbone(model.backbone), model.weights)
+        if self.chunk == 0:
+            check_backbone(self.workspace, classifier.model)
         pinned = dataset_version_of_run(self.workspace, classifier, context)
         if pinned is not None:
             self.log.info("this run trains on dataset version %s; nothing is fetched", pinned)
@@ -90,14 +89,14 @@ class BuildDatasetVersionOperator(GraftOperator):
     def perform(self, context: Context) -> DatasetResult:
         """Return the dataset version with its plan, and the classifier as this run has it."""
         from pipeline.artifacts.dataset import DataOutcome
-        from pipeline.backbones.table import find_backbone
         from pipeline.preprocess.pack import plan_pack
+        from pipeline.submission.backbone import resolve_backbone
 
         classifier = classifier_of_run(self.classifier, context)
         workspace, dataset = self.workspace, self._make_version(context, classifier)
         for warning in (*dataset.warnings, *dataset.expect.reasons):
             self.log.warning(warning)
-        spec = find_backbone(classifier.model.backbone).spec
+        spec = resolve_backbone(workspace, classifier.model).spec
         plan = plan_pack(workspace, dataset.dataset, dataset.version, spec)
         result = DatasetResult.plan(
             dataset, pack_index=plan.index_uri, pack_items=plan.items, classifier=classifier.to_dict()

@@ -86,13 +86,13 @@ class MLEngineDeployClassifierOperator(GraftOperator):
         from pipeline.artifacts.evaluation import Evaluation
         from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
         from pipeline.artifacts.model_record import DatasetReference, TrainingReference
-        from pipeline.backbones.table import find_backbone
         from pipeline.deploy.approval import check_deployment
         from pipeline.deploy.lineage import build_lineage
         from pipeline.deploy.model_card import count_licences, model_card, read_cross_validation
         from pipeline.deploy.version import record_in_model
         from pipeline.evaluate.report import metrics_line, verdict_line
         from pipeline.report.build import copy_report
+        from pipeline.submission.backbone import weights_license
 
         storage = self.workspace.storage
         classifier = Classifier.from_dict(dataset.classifier)
@@ -112,7 +112,7 @@ class MLEngineDeployClassifierOperator(GraftOperator):
             classifier,
             lineage,
             evaluation,
-            weights_license=find_backbone(classifier.model.backbone).license,
+            weights_license=weights_license(classifier.model),
             licences=count_licences(DatasetVersionFolder(storage, dataset.uri)),
             cross_validation=read_cross_validation(ModelDirectory(storage, training.model_uri).job),
         )

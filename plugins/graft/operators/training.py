@@ -40,17 +40,16 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     def submit(self, context: Context) -> list[Job]:
         """Stage what the job needs and submit it."""
-        from pipeline.backbones.table import find_backbone
         from pipeline.ml_engine.jobs import training_job
+        from pipeline.submission.backbone import stage_backbone
         from pipeline.submission.package import stage_package
         from pipeline.submission.staged_head import stage_head
-        from pipeline.submission.staged_weights import stage_weights
         from pipeline.submission.training_spec import build_training_spec
 
         dataset = read_step(DatasetResult, self.dataset)
         classifier = Classifier.from_dict(dataset.classifier)
         workspace, model = self.workspace, classifier.model
-        weights = stage_weights(workspace, find_backbone(model.backbone), model.weights)
+        weights = stage_backbone(workspace, model)
         package_uri = stage_package(workspace)
         head = model.head.module and stage_head(workspace, model.head.module).uri
         start = self._find_start(classifier, weights.uri) if model.warm_start else ""

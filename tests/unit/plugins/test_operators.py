@@ -106,12 +106,10 @@ def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatc
 
     notes: list[str] = []
     monkeypatch.setattr(AirflowApiHook, "write_run_note", lambda self, dag, run, note: notes.append(note))
-    weights = SimpleNamespace(
-        stage_weights=lambda *a, **k: SimpleNamespace(uri="gs://graft/weights/w", digest="w")
-    )
+    staged = SimpleNamespace(uri="gs://graft/weights/w", digest="w")
     package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
     monkeypatch.setattr("pipeline.report.build.write_report", write_small_report)
-    monkeypatch.setitem(sys.modules, "pipeline.submission.staged_weights", weights)
+    monkeypatch.setattr("pipeline.submission.backbone.stage_weights", lambda *a, **k: staged)
     monkeypatch.setitem(sys.modules, "pipeline.submission.package", package)
     world = World(storage, engine)
     world.notes = notes  # type: ignore[attr-defined]
