@@ -34,7 +34,8 @@ class GoogleBucket:
             self._bucket = storage.Client().bucket(name)
         except (GoogleAuthError, OSError) as error:
             raise UnknownBucket(
-                f"The bucket {name!r} is not mapped to a directory, and Google Cloud Storage says: {error}. "
+                f"The bucket {name!r} is not mapped to a directory, and Google Cloud Storage says: "
+                f"{str(error).rstrip('.')}. "
                 f"Map it with GRAFT_BUCKETS={name}=/some/directory, or set GOOGLE_APPLICATION_CREDENTIALS.",
                 bucket=name,
             ) from error

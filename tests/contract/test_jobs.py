@@ -110,10 +110,23 @@ class TestCreate:
             {"workerCount": 0},
             {"parameterServerCount": "0", "parameterServerType": "standard"},
             {"workerCount": "0", "worker_type": "standard", "workerConfig": {"imageUri": "x"}},
+            {"network": "", "serviceAccount": "", "useChiefInTfConfig": False, "masterConfig": None},
+            {"masterConfig": {"acceleratorConfig": {"count": "0", "type": "ACCELERATOR_TYPE_UNSPECIFIED"}}},
         ],
     )
     def test_no_workers_are_what_the_engine_has_and_come_back_as_sent(self, v1, more):
         assert v1("POST", "jobs", training(**more))["trainingInput"].items() >= more.items()
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"network": "projects/p/global/networks/n"},
+            {"masterConfig": {"acceleratorConfig": {"count": "0"}, "imageUri": "x"}},
+            {"masterConfig": {"acceleratorConfig": {"count": 1}}},
+        ],
+    )
+    def test_what_asks_for_something_is_501(self, v1, more):
+        v1.error("POST", "jobs", training(**more), code=501)
 
     def test_one_worker_more_is_501(self, v1):
         error = v1.error("POST", "jobs", training(workerCount="1", workerType="standard"), code=501)
@@ -442,6 +455,13 @@ class TestBatchPrediction:
     def test_a_bad_field_is_named(self, v1, changes, field):
         error = v1.error("POST", "jobs", self.body(**changes), code=400)
         assert error["details"][0]["fieldViolations"][0]["field"] == field
+
+    def test_numbers_of_0_are_the_defaults_and_come_back_as_sent(self, v1, parts):
+        parts.export("gs://graft/m")
+        self.lines(parts, "[1]")
+        zeros = {"maxWorkerCount": "0", "batchSize": 0}
+        assert v1("POST", "jobs", self.body(**zeros))["predictionInput"].items() >= zeros.items()
+        assert v1.wait_state("b1", "SUCCEEDED")["predictionOutput"]["predictionCount"] == "1"
 
     @pytest.mark.parametrize("format", ["TF_RECORD", "TF_RECORD_GZIP"])
     def test_a_format_of_v1_that_is_missing_is_501_and_named(self, v1, format):

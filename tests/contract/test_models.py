@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from googleapiclient import discovery
 
+from pipeline.errors import UnknownBucket
 from tests.fakes.clock import wait_for
 
 
@@ -201,8 +202,21 @@ class TestVersions:
             error = client.error("POST", "models/m/versions/v1:predict", {"instances": [1]}, code=400)
             assert error["status"] == "FAILED_PRECONDITION"
             assert "Version v1 is FAILED: Create Version failed. Bad model detected" in error["message"]
+            error = client.error("POST", "models/m:predict", {"instances": [1]}, code=400)
+            assert "has no default version: Version v1 is FAILED: Create Version failed." in error["message"]
         client.wait_done(client("DELETE", "models/m/versions/v1"))
+        error = client.error("POST", "models/m:predict", {"instances": [1]}, code=400)
+        assert "has no default version; create a version first" in error["message"]
         client.error("POST", "models/m/versions/v1:predict", {"instances": [1]}, code=404)
+
+    def test_an_unknown_bucket_is_the_clients_mistake_and_no_error_in_the_log(self, v1, monkeypatch, caplog):
+        def refuse(name, cache):
+            raise UnknownBucket(f"The bucket {name!r} is not mapped to a directory.")
+
+        monkeypatch.setattr("pipeline.storage.storage.GoogleBucket", refuse)
+        body = {"name": "v1", "deploymentUri": "gs://nowhere/export"}
+        assert "'nowhere' is not mapped" in v1.error("POST", "models/m/versions", body, code=400)["message"]
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
     def test_an_export_base_names_the_directories_that_hold_models(self, v1, parts):
         for name in ("1547848777", "1547848999", "notes"):

@@ -129,9 +129,10 @@ def _authorization(headers: Headers) -> str:
 async def _on_pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, PipelineError):
         raise error
-    if not isinstance(error, ApiError):
+    answer = as_api_error(error)
+    if answer is not error and CODES[type(answer)].http >= 500:  # else it is the client's, who is told
         log.error("A request failed.", exc_info=error)
-    return error_response(as_api_error(error))
+    return error_response(answer)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

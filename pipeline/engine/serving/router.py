@@ -115,9 +115,9 @@ class Router:
             raise NotFound("The specified model was not found.", field="name")
         version = version or self._defaults[model]
         if version is None:
-            raise FailedPrecondition(
-                f"Model {model} has no default version; create a version first.", field="name"
-            )
+            whys = [why for (name, _), why in self._not_ready.items() if name == model]
+            reason = f": {whys[-1]}" if whys else "; create a version first."
+            raise FailedPrecondition(f"Model {model} has no default version{reason}", field="name")
         deployment = self._versions.get((model, version))
         if deployment is None:
             if why := self._not_ready.get((model, version)):

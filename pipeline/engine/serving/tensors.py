@@ -228,7 +228,7 @@ def _shown(value: TensorValue) -> str:
         return f"an object with the keys {sorted(value)}"[:MAX_TEXT]
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"
-    text = "null" if value is None else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else repr(value)
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 

@@ -129,6 +129,7 @@ class Wire(Message):
     unsupported: ClassVar[Mapping[str, str]] = {}  # fields, each with the reason
     unsupported_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # of fields, each with the reason
     unspecified: ClassVar[dict[str, dict[str, str]]] = {}  # of enumerations: what their zero value means
+    zero_is_absent: ClassVar[frozenset[str]] = frozenset()  # numbers whose default is another
     output_only: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -153,6 +154,8 @@ class Wire(Message):
                 item = cls.unspecified.get(name, {}).get(item, item)
             if isinstance(item, str) and (why := cls.unsupported_values.get(name, {}).get(item)):
                 raise Unimplemented(f"This engine does not have {item}: {why}.", field=field)
+            if name in cls.zero_is_absent and item in (0, "0"):
+                continue
             if item is not None and name not in {*cls.unsupported, *cls.output_only}:
                 values[key] = item
         return values
@@ -160,8 +163,7 @@ class Wire(Message):
     @classmethod
     def means_nothing(cls, name: str, value: Mapping[str, JsonValue]) -> bool:
         """Return True if an object has a field that is not supported, but asks for nothing by it."""
-        items = [item for key, item in value.items() if to_snake(str(key)) == name]
-        return all(item is None or item is False for item in items)
+        return all(_is_nothing(item) for key, item in value.items() if to_snake(str(key)) == name)
 
     @classmethod
     def read(cls, value: JsonValue, *, where: str) -> Self:
@@ -177,6 +179,15 @@ class Wire(Message):
             return cls.model_validate(value, context={"where": where})
         except ValidationError as error:
             raise _first_violation(error, where) from error
+
+
+def _is_nothing(item: JsonValue) -> bool:
+    """Return True for what proto3 does not tell from an absent field, and for an object of nothing else."""
+    if isinstance(item, Mapping):
+        return bool(item) and all(map(_is_nothing, item.values()))
+    if isinstance(item, str):
+        return item in ("", "0") or item.endswith("_UNSPECIFIED")
+    return not item
 
 
 def _first_violation(error: ValidationError, where: str) -> InvalidArgument:

@@ -92,6 +92,7 @@ class PredictionInput(Wire):
         ("data_format", "output_data_format"),
         because("convert them to JSON lines", "TF_RECORD TF_RECORD_GZIP CSV"),
     )
+    zero_is_absent = frozenset(("max_worker_count", "batch_size"))
     data_format: Literal["JSON", "TEXT"]
     input_paths: list[InputPath] = Field(min_length=1)
     output_path: BucketUri

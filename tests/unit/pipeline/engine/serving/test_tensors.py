@@ -60,6 +60,11 @@ class TestOtherTypes:
     def test_strings_keep_their_zero_bytes(self):
         assert array_of(["a\0", b"\0\0"], spec("string")).tolist() == [b"a\0", b"\0\0"]
 
+    def test_an_error_spells_values_as_json_does(self):
+        for value, text in ((True, "true"), (None, "null")):
+            with pytest.raises(PredictionFailed, match=f"expected a string. Received: {text} "):
+                array_of([value], spec("string"))
+
     @pytest.mark.parametrize("value", [1, None, "\ud800", [["a"]]])
     def test_what_is_no_string_is_refused(self, value):
         with pytest.raises(PredictionFailed, match=r"\(instance 0, input x\)"):
