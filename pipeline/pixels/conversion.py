@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ MAGICS: tuple[tuple[bytes, str], ...] = (
     (b"\0\0\1\0", "ICO"),
     (b"8BPS", "PSD"),
     (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"\0\0\0\x0cJXL", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
     (b"<svg", "SVG"),
@@ -44,13 +46,36 @@ BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), "HEIC"),
 }
-READERS = {"BMP": "BMP", "TIFF": "TIFF", "ICO": "ICO", "AVIF": "AVIF", "GIF": "GIF", "WEBP": "WEBP"}
+READERS = {
+    **{name: name for name in ("BMP", "TIFF", "ICO", "AVIF", "GIF", "WEBP")},
+    **{"PNM": "PPM", "JPEG 2000": "JPEG2000"},
+}
 OPTIONAL = {"HEIC": ("HEIF", "pillow_heif"), "JPEG XL": ("JXL", "pillow_jxl")}
-CONVERTED = ("BMP", "TIFF", "AVIF", "ICO")
+CONVERTED = ("BMP", "TIFF", "AVIF", "ICO", "PNM", "JPEG 2000")
 REMEDIES = {
     "HEIC": "pip install pillow-heif",
     "JPEG XL": "pip install pillow-jxl-plugin",
+    "SVG": "rsvg-convert FILE.svg -o FILE.png",
+    "PDF": "pdftoppm -png FILE.pdf FILE",
+    "DICOM": "dcmj2pnm --write-png +Wm FILE.dcm FILE.png",
+    "NumPy array": "PIL.Image.fromarray(numpy.load('FILE.npy')).save('FILE.png')",
+    "raw": "darktable-cli FILE FILE.jpg",
+    "video": "ffmpeg -i FILE -vf fps=1 FILE-%04d.png",
+    "Git LFS pointer": "git lfs pull",
+    "web page": "download the pictures themselves",
 }
+# What lies among pictures and is none, by the first bytes.
+OTHERS: tuple[tuple[bytes, str], ...] = (
+    (b"\x93NUMPY", "NumPy array"),
+    (b"version https://git-lfs", "Git LFS pointer"),
+    (b"<!doctype html", "web page"),
+    (b"<html", "web page"),
+    (b"\x89hdf", "HDF5"),
+    (b"pk\3\4", "zip"),
+    (b"simple  =", "FITS"),
+)
+VIDEOS = (b"qt  ", b"isom", b"mp41", b"mp42", b"M4V ", b"avc1")
+PNM = re.compile(rb"P[1-6]\s")
 DNG_VERSION, NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 50706, 254, 258, 262  # tags of TIFF
 WHITE_IS_ZERO = 0  # a value of `PHOTOMETRIC`
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, KeyError)
@@ -78,7 +103,20 @@ def name_format(data: bytes) -> str | None:
         return readable
     if data[4:8] == b"ftyp":
         return BRANDS.get(data[8:12])
+    if PNM.match(data):
+        return "PNM"
     return next((name for magic, name in MAGICS if data.startswith(magic)), None)
+
+
+def name_content(data: bytes) -> str | None:
+    """Return a name for what a file is, also for what is no picture; None for what is not known."""
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    if data[4:8] == b"ftyp" and data[8:12] not in BRANDS:
+        return "raw" if data[8:12] == b"crx " else "video" if data[8:12] in VIDEOS else None
+    start = data[:64].lstrip().lower()
+    other = next((name for magic, name in OTHERS if start.startswith(magic.lower())), None)
+    return other or name_format(data)
 
 
 def convert_picture(data: bytes) -> Conversion | None:

@@ -7,8 +7,7 @@ Blobs of the last versions are not decoded again.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,8 +22,6 @@ from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import EmptyDataset
-from pipeline.pixels.conversion import CONVERTED, REMEDIES, name_format
-from pipeline.pixels.spec import FORMATS
 from pipeline.preprocess.cards.card import describe_version
 from pipeline.preprocess.clean_state import CleanState
 from pipeline.preprocess.decisions import (
@@ -38,6 +35,7 @@ from pipeline.preprocess.dedup.copies import find_copies
 from pipeline.preprocess.dedup.fingerprint import examine_picture, recall_examination
 from pipeline.preprocess.dedup.grouping import Grouping, Picture, group_pictures
 from pipeline.preprocess.filters import apply_network_filters, mark_exact_duplicates, quarantine
+from pipeline.preprocess.formats import describe_formats, describe_kept_out
 from pipeline.preprocess.publish import publish_version
 from pipeline.preprocess.quality_warnings import check_levels, find_warnings
 from pipeline.preprocess.reasons import STRADDLES_SPLIT
@@ -52,8 +50,6 @@ from pipeline.preprocess.small_classes import find_small_classes, treat_small_cl
 from pipeline.preprocess.split import TEST
 
 log = logging.getLogger(__name__)
-
-MAX_LOOKS = 200  # files that are looked at for an error's text
 
 
 def build_dataset_version(
@@ -109,6 +105,8 @@ def _build_version(
     _treat_small_classes(state)
     choose_sides(state)
     levels = {row.position: row.levels for row in state.fetched if row.levels is not None}
+    formats = describe_formats(state)
+    state.warnings += [f"formats: {formats}"] if formats else []
     state.warnings += check_levels(state.rows, levels, bits=state.bits)
     state.warnings += find_warnings(state.rows, state.grouping, is_random_split=not state.is_sticky)
     if state.is_outdated:
@@ -273,28 +271,15 @@ def _treat_small_classes(state: CleanState) -> None:
     _check_classes(state)
 
 
-def _describe_formats(state: CleanState, labels: Collection[str]) -> str:
-    """Return which formats the pictures of some classes have that cannot be read, and how to convert them."""
-    blobs = [row.blob for row in state.rows if row.label in labels and row.reason == "unsupported_format"]
-    files = (state.workspace.storage.read_bytes(state.workspace.blob(blob)) for blob in blobs[:MAX_LOOKS])
-    formats = Counter(name_format(data) or "another format" for data in files)
-    if not formats:
-        return ""
-    counts = ", ".join(f"{count} {name}" for name, count in formats.most_common())
-    commands = [f"for {name}: `{REMEDIES[name]}`" for name in formats if name in REMEDIES]
-    remedy = "; ".join(commands) or "convert them: `mogrify -format png FILES` (ImageMagick)"
-    return f" Found: {counts}. Taken: {', '.join((*FORMATS, *CONVERTED))}; {remedy}."
-
-
 def _check_classes(state: CleanState) -> None:
     kept = {row.label for row in state.rows if row.is_kept}
     missing = [label for label in state.classes if label not in kept]
     if len(state.classes) < 2 or missing:
-        reasons = Counter(row.reason for row in state.rows if row.label in missing)
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=str))
+        rows = [row for row in state.rows if row.label in missing]
+        formats = describe_formats(state, missing)
         raise EmptyDataset(
             f"no usable picture of {', '.join(map(repr, missing)) or 'a second class'}; a classifier needs "
-            f"pictures of at least two classes, and of each one. Kept out: {counts or 'none'}."
-            + _describe_formats(state, missing),
+            f"pictures of at least two classes, and of each one. Kept out: {describe_kept_out(rows)}."
+            + (f" {formats}." if formats else ""),
             classes=missing,
         )

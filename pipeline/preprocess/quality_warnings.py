@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -30,6 +31,11 @@ AUGMENTED_NAME = re.compile(
     re.IGNORECASE,
 )
 
+MASK_NAME = re.compile(
+    r"^(.+?)[ _-]?\(?(?:mask|masks|gt|seg|segmentation|label|labels)\)?(?:[ _-]?\d+)?$", re.IGNORECASE
+)
+_WHOLE = re.compile(r"(?<=\d)\.0+$")  # `1.0` is 1
+
 
 def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_split: bool) -> list[str]:
     """Return what a reader of the card should know, each led by the name of the issue."""
@@ -39,6 +45,7 @@ def find_warnings(rows: Sequence[ManifestRow], grouping: Grouping, *, is_random_
         *(_check_straddling(kept) if is_random_split else []),
         *find_similar_labels(Counter(row.label for row in kept)),
         *_check_augmented_names(kept),
+        *_check_mask_names(kept),
         *_check_balance(kept),
         *_check_sizes(kept),
     ]
@@ -113,10 +120,10 @@ def find_similar_labels(counts: Mapping[str, int]) -> list[str]:
     Args:
         counts: The pictures of each label.
     """
-    words = {fold_label(label) for label in counts}
+    folded = {label: fold_label(_WHOLE.sub("", label)) for label in counts}
     alike: dict[str, list[str]] = {}
     for label in sorted(counts):
-        alike.setdefault(singular(fold_label(label), words), []).append(label)
+        alike.setdefault(singular(folded[label], {*folded.values()}), []).append(label)
     words_of = [
         " and ".join(f"{label} ({counts[label]})" for label in labels)
         for labels in alike.values()
@@ -141,6 +148,24 @@ def _check_augmented_names(kept: Sequence[ManifestRow]) -> list[str]:
         f"augmented_names: {len(altered)} of {len(names)} files are named like altered copies, such as "
         f"{', '.join(altered[:FEW])}; copies that are found keep to one side of the split, but give the "
         "originals only if you can: the others make the test easier than it should be"
+    ]
+
+
+def _check_mask_names(kept: Sequence[ManifestRow]) -> list[str]:
+    """Return a warning where files are named as masks of others are: `7.png` and `7_mask.png`."""
+    stems = {unquote(row.source_url).rpartition(".")[0] for row in kept}
+    masks = sorted(
+        stem
+        for stem in stems
+        if (match := MASK_NAME.match(stem.rpartition("/")[2]))
+        and f"{stem.rpartition('/')[0]}/{match[1]}" in stems
+    )
+    if not masks:
+        return []
+    shown = ", ".join(stem.rpartition("/")[2] for stem in masks[:FEW])
+    return [
+        f"mask_names: {len(masks)} of {len(kept)} files are named like masks of others, such as {shown}; "
+        "take them out, or they are trained as pictures"
     ]
 
 

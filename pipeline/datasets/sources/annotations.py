@@ -18,6 +18,7 @@ from pipeline.errors import NoLabels, SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
 MAX_XML_BYTES = 1_000_000
+MAX_CVAT_BYTES = 64 * 2**20  # one file for all pictures
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,11 +69,35 @@ def read_document(
         return _read_coco(value, Choices(label_from=label_from))
     if isinstance(value, dict) and value and all(isinstance(label, str) for label in value.values()):
         return Annotations(rows=[{"file": name, "label": label} for name, label in value.items()])
+    if isinstance(value, dict) and (rows := _read_by_class(value) or _read_numbered(value)):
+        return Annotations(rows=rows)
     raise NoLabels(
         f"{origin} is JSON of another shape; expected COCO (`images`, `annotations`, `categories`), a list "
         'of objects such as {"file": ..., "label": ...}, tasks of Label Studio, or {"FILE": "LABEL"}.',
         uri=origin,
     )
+
+
+def _read_by_class(value: JsonObject) -> list[JsonObject]:
+    """Return the rows of `{"cat": ["1.jpg", "2.jpg"]}`; none for other shapes."""
+    lists = {label: files for label, files in value.items() if isinstance(files, list) and files}
+    if len(lists) < max(2, len(value)) or not all(
+        isinstance(file, str) for files in lists.values() for file in files
+    ):
+        return []
+    return [{"file": file, "label": label} for label, files in lists.items() for file in files]
+
+
+def _read_numbered(value: JsonObject) -> list[JsonObject]:
+    """Return the rows of `{"classes": ["cat"], "labels": {"1": 0}}`, as FiftyOne writes it; else none."""
+    classes, labels = value.get("classes"), value.get("labels")
+    if not isinstance(classes, list) or not isinstance(labels, dict):
+        return []
+    names = {number: str(name) for number, name in enumerate(classes)}
+    return [
+        {"file": file, "label": names.get(number, "") if isinstance(number, int) else number}
+        for file, number in labels.items()
+    ]
 
 
 def _read_coco(value: JsonObject, choices: Choices) -> Annotations:
@@ -106,17 +131,55 @@ def read_voc(data: bytes, name: str) -> Boxes:
     boxes = Boxes()
     if len(data) > MAX_XML_BYTES or b"<!" in data.replace(b"<!--", b""):
         return boxes
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise SourceNotFound(
-            f"{name} is damaged XML: {error}. Correct it or take it out.", uri=name
-        ) from error
+    root = _parse(data, name)
     for each in root.iter("object") if root.tag == "annotation" else ():
         label = (each.findtext("name") or "").strip()
         if label:
             boxes.add(label, _box_area(each))
     return boxes
+
+
+def read_cvat(data: bytes, name: str) -> dict[str, Boxes]:
+    """Return the tags of each picture in a file of CVAT for images, else its boxes; none for any other XML.
+
+    Raises:
+        SourceNotFound: if a picture has several tags.
+    """
+    if len(data) > MAX_CVAT_BYTES or b"<!" in data.replace(b"<!--", b"") or b"<image " not in data:
+        return {}
+    pictures = {}
+    for image in _parse(data, name).iter("image"):
+        tags = [tag.get("label", "") for tag in image.iter("tag")]
+        if len(set(tags)) > 1:
+            raise SourceNotFound(
+                f"{name} gives {image.get('name')} several labels: {', '.join(tags)}. A picture has one.",
+                uri=name,
+            )
+        boxes = Boxes()
+        for label in tags[:1]:
+            boxes.add(label, 1)
+        for each in image if not tags else ():
+            if each.get("label"):
+                boxes.add(each.get("label", ""), _cvat_area(each))
+        pictures[image.get("name", "")] = boxes
+    return pictures
+
+
+def _cvat_area(element: ElementTree.Element) -> int:
+    try:
+        left, top, right, bottom = (float(element.get(side, 0)) for side in ("xtl", "ytl", "xbr", "ybr"))
+    except ValueError:
+        return 1
+    return max(1, round((right - left) * (bottom - top)))
+
+
+def _parse(data: bytes, name: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise SourceNotFound(
+            f"{name} is damaged XML: {error}. Correct it or take it out.", uri=name
+        ) from error
 
 
 def read_voc_file(data: bytes) -> str:

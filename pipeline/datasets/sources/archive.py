@@ -23,7 +23,7 @@ from pipeline.datasets.sources.archive_members import Member, open_members
 from pipeline.datasets.sources.label_list import Labels, ListOptions, lay_out_labels
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.list_choice import choose_labels
-from pipeline.datasets.sources.list_names import is_list
+from pipeline.datasets.sources.list_names import MAX_TABLES, is_list, may_be_table
 from pipeline.datasets.sources.member_names import guess_encoding
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
@@ -31,7 +31,7 @@ from pipeline.datasets.sources.name_pattern import (
     lay_out_by_name,
     suggest_pattern,
 )
-from pipeline.datasets.sources.records import refuse_records
+from pipeline.datasets.sources.records import refuse_records, suggest_boxes
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.datasets.sources.split_file_rows import find_split_files, may_be_split_file
 from pipeline.datasets.sources.split_files import read_split_files
@@ -48,7 +48,7 @@ from pipeline.types import JsonObject
 log = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
-LIST_RULES = 3  # raise it when lists are read in another way, so that unchanged archives are read again
+LIST_RULES = 4  # raise it when lists are read in another way, so that unchanged archives are read again
 MAX_LIST_BYTES = 256 * 2**20  # of all annotations together
 
 
@@ -207,13 +207,14 @@ class ArchiveSource:
     def _wanted_labels(self, note: _Note, labels: Collection[str]) -> set[str]:
         wanted = set(self._section.declared_classes or labels)
         missing = wanted - set(labels)
+        names = [name for name, _, _ in note.members]
         if missing or not labels or (self._context.is_alone and len(labels) < 2):
             raise EmptyDataset(
                 f"{self._origin} has pictures of {', '.join(sorted(labels)) or 'no class'}"
                 + (f", none of {', '.join(sorted(missing))}" if missing else "")
                 + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`."
                 + _describe_members(note)
-                + " ".join([suggest_pattern([name for name, _, _ in note.members]), *self._unused_lists]),
+                + " ".join([suggest_pattern(names), suggest_boxes(names), *self._unused_lists]),
                 classes=sorted(missing),
             )
         return wanted
@@ -290,7 +291,7 @@ class ArchiveSource:
             listing.members.append((member.name, member.proof, str(member.refused or "")))
             if member.raw_name:
                 listing.raw_names.append(member.raw_name)
-            if member.refused is None and (is_list(member.name) or may_be_split_file(member.name)):
+            if member.refused is None and _is_read(member.name, listing):
                 listing.lists[member.name] = self._read_list(member)
                 listing.list_bytes += len(listing.lists[member.name])
                 if listing.list_bytes > MAX_LIST_BYTES:
@@ -304,7 +305,7 @@ class ArchiveSource:
         try:
             return choose_labels(
                 names,
-                lists.__getitem__,
+                lambda name: lists.get(name, b""),
                 classes=self._section.classes,
                 options=ListOptions(
                     columns=self._section.columns, label_from=self._section.label_from or "largest"
@@ -322,6 +323,14 @@ class ArchiveSource:
             return member.read()
         except FetchRefused as error:
             raise BadArchive(f"{self._origin}: `{member.name}` cannot be read: {error.message}") from error
+
+
+def _is_read(name: str, listing: _Listing) -> bool:
+    """Return True for lists, split files, and some of the tables that may be lists."""
+    if is_list(name) or may_be_split_file(name):
+        return True
+    tables = sum(may_be_table(other) and not is_list(other) for other in listing.lists)
+    return may_be_table(name) and tables <= MAX_TABLES
 
 
 def _describe_members(note: _Note) -> str:

@@ -22,7 +22,7 @@ from pipeline.datasets.sources.name_pattern import (
     lay_out_by_name,
     suggest_pattern,
 )
-from pipeline.datasets.sources.records import refuse_records
+from pipeline.datasets.sources.records import refuse_records, suggest_boxes
 from pipeline.datasets.sources.source import SourceEntry
 from pipeline.datasets.sources.split_file_rows import find_split_files
 from pipeline.datasets.sources.split_files import read_split_files
@@ -210,7 +210,7 @@ class FolderSource:
             wanted = sorted(folders) if self._classes is None else self._classes
         _refuse_missing(wanted, sorted(folders), tree.root)
         min_classes = 2 if self._is_alone and self._label is None else 1
-        hint = " ".join([suggest_pattern(tree.names), *self._unused_lists])
+        hint = " ".join([suggest_pattern(tree.names), suggest_boxes(tree.names), *self._unused_lists])
         _refuse_too_few(wanted, layout, f"{tree.root}/{layout.root}".rstrip("/"), min_classes, hint)
         return wanted
 

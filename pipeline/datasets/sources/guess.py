@@ -11,7 +11,7 @@ from pipeline.storage import Storage
 from pipeline.types import JsonDict
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
-LISTS = (".csv", ".tsv", ".txt", ".jsonl", ".json")
+LISTS = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".ndjson", ".manifest")
 WEB = ("http", "https")
 
 

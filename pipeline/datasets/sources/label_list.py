@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config.sources import LabelFrom, ListColumns
-from pipeline.datasets.sources.annotations import read_voc, read_voc_file
+from pipeline.datasets.sources.annotations import read_cvat, read_voc, read_voc_file
 from pipeline.datasets.sources.boxes import Boxes, Choices
 from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, system_part
 from pipeline.datasets.sources.list_names import (
+    MAX_LIST_BYTES,
     VOC_SUFFIX,
     is_labels_file,
     is_list,
@@ -23,8 +24,6 @@ from pipeline.datasets.sources.lists import ListRow, PictureList
 from pipeline.datasets.sources.row_files import FileFinder, RowFiles, folder_of
 from pipeline.datasets.sources.split_names import TEST, find_folder_parts
 from pipeline.errors import EmptyDataset, NoLabels, SourceNotFound
-
-MAX_LIST_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +156,12 @@ def _read_voc(
     choices = Choices(label_from=options.label_from)
     for name in lists:
         stem = stem_of(name)
+        if stem not in stems and stem.casefold() == "annotations":
+            rows[name] = [
+                ListRow(line=1, file=file, label=choices.choose(file, boxes))
+                for file, boxes in read_cvat(read(name), name).items()
+            ]
+            continue
         data = read(name) if stem in stems else b""
         boxes = read_voc(data, name) if stem in stems else Boxes()
         if boxes.areas:

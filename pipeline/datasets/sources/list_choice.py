@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from pipeline.datasets.sources.label_list import Labels, ListOptions, read_labels
 from pipeline.datasets.sources.layout import EXAMPLES, Layout, lay_out, system_part
-from pipeline.datasets.sources.list_names import is_labels_file, is_list, is_usual_list
+from pipeline.datasets.sources.list_names import find_tables, is_labels_file, is_list, is_usual_list
 from pipeline.datasets.sources.part_folders import are_numbered
 from pipeline.datasets.sources.row_files import folder_of
 from pipeline.datasets.sources.split_names import TEST
@@ -42,12 +42,17 @@ def choose_labels(
         EmptyDataset: if it is unclear whether list or folders tell the classes, or a list contradicts itself.
     """
     lists = sorted(name for name in names if is_list(name) and system_part(name) is None)
-    folders = _lay_out_folders(names, classes, origin) if lists else None
+    tables = find_tables(name for name in names if system_part(name) is None)
+    folders = _lay_out_folders(names, classes, origin) if lists or tables else None
     usual = [name for name in lists if options.columns or is_usual_list(name)]
-    others = [name for name in lists if name not in usual]
-    labels = read_labels(usual, names, read, options=options, origin=origin, unused=unused) if usual else None
-    if labels is None and others and (folders is None or are_numbered(folders.labels)):
-        labels = read_labels(others, names, read, options=options, origin=origin, unused=unused)
+    tiers = [usual, [name for name in lists if name not in usual], tables]
+    if options.columns:
+        tiers = [usual or tables, tables if usual else []]
+    labels = None
+    for number, tier in enumerate(tiers):
+        is_open = number == 0 or folders is None or are_numbered(folders.labels)
+        if tier and labels is None and is_open:
+            labels = read_labels(tier, names, read, options=options, origin=origin, unused=unused)
     if labels is None or folders is None:
         return labels
     if not options.columns and not any(map(is_labels_file, usual)):

@@ -17,6 +17,20 @@ FILE_COLUMNS = (
         "file_path",
         "image_name",
         "imagegcsuri",
+        "source-ref",
+        "fname",
+        "image_filename",
+        "image_file_name",
+        "img_name",
+        "img_file",
+        "imagename",
+        "imagepath",
+        "relative_path",
+        "file_url",
+        "image_uri",
+        "uri",
+        "photo",
+        "picture",
         "name",
         "image_id",
         "imageid",
@@ -25,8 +39,10 @@ FILE_COLUMNS = (
         "id",
     ),
 )
+NAME_COLUMNS = ("class_name", "label_name", "classname", "labelname", "category_name", "class_label")
 LABEL_COLUMNS = (
-    *("label", "class", "category", "target", "choice", "breed", "species", "class_name", "label_name"),
+    *("label", "class", "category", "target", "choice", "breed", "species"),
+    *NAME_COLUMNS,
     *("tag", "labels", "tags", "categories", "classes", "diagnosis", "dx", "class_id", "classid"),
 )
 PLURAL_COLUMNS = ("labels", "tags", "categories", "classes")

@@ -6,18 +6,17 @@ moves a label to another picture.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from pipeline.config.labels import normalize_label
 from pipeline.config.sources import LabelFrom, ListColumns
-from pipeline.datasets.sources.annotations import Annotations, read_document
 from pipeline.datasets.sources.list_columns import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
@@ -27,15 +26,23 @@ from pipeline.datasets.sources.list_columns import (
     MaybeSplit,
     describe_repeated,
 )
+from pipeline.datasets.sources.list_document import MAX_LINE, open_document, read_unique
+from pipeline.datasets.sources.list_encoding import find_encoding
+from pipeline.datasets.sources.list_labels import (
+    DOUBTFUL,
+    MISSING,
+    describe_doubtful,
+    find_label,
+    flatten_object,
+    open_text,
+    read_value,
+    split_at_space,
+)
 from pipeline.errors import NoLabels, SourceNotFound
 from pipeline.types import JsonObject, JsonValue
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 SEPARATORS = (",", ";", "|")
-VERTEX_ML_USE = "aiplatform.googleapis.com/ml_use"
-MAX_LINE = 8192  # characters
-PIECE_BYTES = 2**20
-MAX_JSON_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,10 @@ class PictureList:
         self._needs_labels = needs_labels
         self._label_from: LabelFrom = label_from
         self._has_plural = False
+        self._has_chosen = self._columns.label is not None
+        self._doubtful: Counter[str] = Counter()
         self._maybe_split = MaybeSplit(origin)
+        self._label = ""  # the column that was chosen of several
         self._spelling: dict[str, str] = {}  # of the header's names
 
     def rows(self) -> Iterator[ListRow]:
@@ -91,14 +101,19 @@ class PictureList:
         Raises:
             SourceNotFound: if it is no such list, naming line and remedy.
         """
-        document = self._read_document()
+        yield from self._rows()
+        self.statements += self._maybe_split.statements
+        self.statements += describe_doubtful(self._doubtful, self._origin)
+
+    def _rows(self) -> Iterator[ListRow]:
+        document = open_document(self._file, self._origin, self._columns, self._label_from)
         if document is not None:
             for number, each in enumerate(document.rows, 1):
                 yield self._row(number, self._read_object(number, each))
-            self.statements += [*document.statements, *self._maybe_split.statements]
+            self.statements += document.statements
             return
         lines = self._lines()
-        first = next((line for line in lines if line[1].strip()), (1, ""))
+        first = self._skip_remarks(lines)
         text = first[1].strip()
         if not text:
             return
@@ -111,30 +126,19 @@ class PictureList:
         else:
             yield from self._bare_rows(itertools.chain([first], lines), text)
 
-    def _read_document(self) -> Annotations | None:
-        """Return the pictures of a JSON document; None for a table, or for JSON with one object a line."""
-        start = self._file.read(MAX_LINE).removeprefix(codecs.BOM_UTF8).lstrip()
-        self._file.seek(0)
-        if start.startswith(b"{"):
-            try:
-                first = json.loads(start.partition(b"\n")[0])
-            except ValueError:
-                first = {}
-            if {name.lower() for name in first} & {*FILE_COLUMNS, (self._columns.file or "").lower()}:
-                return None
-        elif not start.startswith(b"["):
-            return None
-        data = self._file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise self._error(1, f"is a JSON document of more than {MAX_JSON_BYTES:,} bytes")
-        try:
-            value = json.loads(data, object_pairs_hook=_read_unique)
-            return read_document(value, self._origin, self._columns, self._label_from)
-        except (ValueError, RecursionError) as error:
-            raise self._error(1, f"is no JSON: {error}") from error
+    def _skip_remarks(self, lines: Iterator[tuple[int, str]]) -> tuple[int, str]:
+        """Return the first line that counts: not `sep=;`, which is for Excel, and no comment."""
+        for number, line in lines:
+            text = line.strip()
+            if text.startswith("#") and self._find_header(text.lstrip("# ")):
+                return number, text.lstrip("# ")
+            if text and not text.startswith("#") and not text.lower().startswith("sep="):
+                return number, line
+        return 1, ""
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        encoding = self._find_encoding()
+        encoding, statements = find_encoding(self._file, self._origin)
+        self.statements += statements
         with io.TextIOWrapper(self._file, encoding=encoding, errors="replace", newline="") as text:
             for number in itertools.count(1):
                 line = text.readline(MAX_LINE + 1)
@@ -144,31 +148,6 @@ class PictureList:
                     raise self._error(number, f"is a line that no list of pictures has: {line[:60]!r}")
                 yield number, line
 
-    def _find_encoding(self) -> str:
-        """Return the encoding by the byte order mark, else UTF-8 if it fits, else Windows-1252."""
-        start = self._file.read(3)
-        self._file.seek(0)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        position = 0
-        try:
-            while piece := self._file.read(PIECE_BYTES):
-                decoder.decode(piece)
-                position += len(piece)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            self._file.seek(max(0, position + error.start - 40))
-            example = self._file.read(80).decode("cp1252", "replace").splitlines()
-            shown = next((line for line in example if not line.isascii()), "")
-            self.statements.append(
-                f"encoding: {self._origin} is not UTF-8; it was read as Windows-1252, as in {shown.strip()!r}"
-            )
-            return "cp1252"
-        finally:
-            self._file.seek(0)
-        return "utf-8-sig"
-
     def _find_header(self, text: str) -> tuple[str, list[str]] | None:
         """Return delimiter and column names if the first line is a header."""
         wanted = (self._columns.file.lower(),) if self._columns.file else FILE_COLUMNS
@@ -177,7 +156,7 @@ class PictureList:
             fields = next(csv.reader([text], delimiter=delimiter), [])
             self._spelling |= {field.strip().lower(): field.strip() for field in fields}
         named = [(delimiter, names) for delimiter, names in headers if set(names) & set(wanted)]
-        if not named and self._columns.file:
+        if not named and self._columns.file and not text.startswith("#"):
             names = max((names for _, names in headers), key=len)
             problem = f"has no column {self._columns.file!r}. Received: {', '.join(names)}"
             raise self._error(1, problem, NoLabels)
@@ -196,6 +175,7 @@ class PictureList:
                 self._check_length(line, fields, len(names), delimiter)
                 values = dict(zip(names, fields, strict=False))
                 self._find_split(names, values, columns)
+                self._choose_label(values, columns)
                 if values.get(columns["file"], "").strip():
                     chosen = {key: values.get(name, "") for key, name in columns.items()}
                     if one_hot:
@@ -205,7 +185,15 @@ class PictureList:
                     yield self._row(line, chosen)
         except csv.Error as error:
             raise self._error(offset + reader.line_num, f"is no CSV: {error}") from error
-        self.statements += self._maybe_split.statements
+
+    def _choose_label(self, values: Mapping[str, str], columns: dict[str, str]) -> None:
+        """Take the column of names where another has their numbers, and tell of others that may be meant."""
+        if "label" in columns and not self._has_chosen:
+            self._has_chosen = True
+            self._label, statements = find_label(values, columns, self._origin)
+            self.statements += statements
+        if "label" in columns and self._label in values:
+            columns["label"] = self._label
 
     def _find_split(self, names: Sequence[str], values: Mapping[str, str], columns: dict[str, str]) -> None:
         """Add the column of the part of a split, if its name alone does not tell."""
@@ -290,7 +278,11 @@ class PictureList:
         delimiter, values = max(fields, key=lambda each: len(each[1]))
         has_split = len(values) == 3 and values[0] in SPLITS
         is_path = len(values) > 1 and any(mark in values[has_split] for mark in "./")
+        if len(values) == 1 and (parts := split_at_space(first)):
+            yield from self._spaced_rows(lines, parts)
+            return
         if len(values) != 2 + has_split or not is_path:
+            self._refuse_without_file(values)
             raise self._error(
                 1,
                 f"gives {first[:100]!r} no label; write a CSV with the header `url,label`, or set `label` in "
@@ -300,45 +292,63 @@ class PictureList:
         keys = ("split", "file", "label") if has_split else ("file", "label")
         for number, line in lines:
             row = next(csv.reader([line], delimiter=delimiter), [])
-            self._check_length(number, row, len(keys), delimiter)
+            if len([field for field in row if field.strip()]) > len(keys):
+                raise self._error(
+                    number,
+                    f"has {len(row)} fields, {len(keys)} were expected: {delimiter.join(row)[:80]!r}. A "
+                    f"picture has one label; put quotes around a value that contains {delimiter!r}",
+                )
             if any(field.strip() for field in row):
                 yield self._row(number, dict(itertools.zip_longest(keys, row[: len(keys)], fillvalue="")))
+
+    def _spaced_rows(self, lines: Iterator[tuple[int, str]], first: tuple[str, str]) -> Iterator[ListRow]:
+        """Yield the rows of a list such as `img/1.jpg 3`, as programs for training write it."""
+        for number, line in lines:
+            if not line.strip():
+                continue
+            parts = split_at_space(line.strip())
+            if parts is None:
+                raise self._error(
+                    number, f"is no path and label like {' '.join(first)!r}: {line.strip()[:80]!r}"
+                )
+            yield self._row(number, {"file": parts[0], "label": parts[1]})
+
+    def _refuse_without_file(self, names: Sequence[str]) -> None:
+        if set(names) & {*LABEL_COLUMNS, (self._columns.label or "").lower()}:
+            raise self._error(
+                1,
+                "has no known column of files; name it: `columns: {file: ..., label: ...}`. Received: "
+                f"{', '.join(names)}",
+                NoLabels,
+            )
 
     def _json_rows(self, lines: Iterator[tuple[int, str]]) -> Iterator[ListRow]:
         for number, line in lines:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line, object_pairs_hook=_read_unique)
+                value = json.loads(line, object_pairs_hook=read_unique)
             except ValueError as error:
                 raise self._error(number, f"is no JSON: {error}") from error
             if not isinstance(value, dict):
                 raise self._error(number, "is no JSON object")
             yield self._row(number, self._read_object(number, value))
-        self.statements += self._maybe_split.statements
 
     def _read_object(self, line: int, value: JsonObject) -> dict[str, str]:
         names = [name.lower() for name in value]
-        values = dict(zip(names, value.values(), strict=True))
-        annotation = values.get("classificationannotation")
-        if isinstance(annotation, Mapping):  # as Vertex AI imports it
-            labels = values.get("dataitemresourcelabels")
-            use = labels.get(VERTEX_ML_USE) if isinstance(labels, Mapping) else ""
-            values |= {"label": annotation.get("displayName"), "split": use}
+        values = flatten_object(dict(zip(names, value.values(), strict=True)))
         columns = self._choose_columns(list(values), needs_label=self._needs_labels)
-        self._refuse_repeated(names, list(columns.values()))
+        self._refuse_repeated(names, [name for name in columns.values() if name in names])
         texts = {name: str(each) for name, each in values.items() if isinstance(each, str | int | float)}
         self._find_split(names, texts, columns)
-        return {key: self._read_text(line, name, values[name]) for key, name in columns.items()}
+        self._choose_label(texts, columns)
+        return {key: self._read_text(line, name, values.get(name)) for key, name in columns.items()}
 
     def _read_text(self, line: int, name: str, value: JsonValue) -> str:
-        if isinstance(value, dict) and isinstance(value.get("choices"), list):
-            value = value["choices"]
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, list | dict):
-            raise self._error(line, f"has several values or none in {name!r}: a picture has one label")
-        return "" if value is None else str(value)
+        try:
+            return read_value(value)
+        except ValueError as error:
+            raise self._error(line, f"has {error} in {name!r}: a picture has one label") from error
 
     def _row(self, line: int, values: Mapping[str, str]) -> ListRow:
         split = values.get("split", "").strip().casefold()
@@ -357,7 +367,14 @@ class PictureList:
 
     def _checked_label(self, line: int, text: str) -> str:
         """Return a label; a column for several may hold one only."""
-        label = normalize_label(text)
+        try:
+            label = normalize_label(open_text(text.strip()))
+        except ValueError as error:
+            raise self._error(line, f"has {error}. A picture has one label") from error
+        if label.casefold() in MISSING:
+            return ""
+        if label.casefold() in DOUBTFUL:
+            self._doubtful[label] += 1
         if self._has_plural and any(mark in label for mark in SEPARATORS):
             raise self._error(line, f"has several labels: {label[:80]!r}. A picture has one label")
         if self._has_plural and " " in label and not self.statements:
@@ -374,17 +391,3 @@ class PictureList:
 def _split_line(line: str, delimiter: str) -> list[str]:
     """Return the fields of a line in lower case."""
     return [field.strip().lower() for field in next(csv.reader([line], delimiter=delimiter), [])]
-
-
-def _read_unique(pairs: Sequence[tuple[str, JsonValue]]) -> JsonObject:
-    """Return a JSON object; JSON itself would let the last of several equal names win.
-
-    Raises:
-        ValueError: if a name occurs twice.
-    """
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {twice!r} twice")
-    return value

@@ -85,6 +85,13 @@ def guess_encoding(names: Collection[bytes]) -> NameEncoding | None:
     return NameEncoding(encoding=best, examples=texts, others=others)
 
 
+def cost_of(encoding: str, parts: Sequence[bytes]) -> float | None:
+    """Return how little the reading of words in an encoding looks like words; None if it has none of them."""
+    if encoding in COMMON_ROWS:
+        return _east_asian_cost(encoding, parts)
+    return _single_byte_cost(encoding, parts)
+
+
 def decode_name(name: bytes, encoding: str, origin: str) -> str:
     """Return a name in an encoding.
 

@@ -16,6 +16,7 @@ from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import UrlListSection
 from pipeline.datasets.fetcher import FetchReason, download_if_changed, find_direct_link, public_url
 from pipeline.datasets.sources.lists import ListRow, PictureList
+from pipeline.datasets.sources.nearby_files import find_nearby
 from pipeline.datasets.sources.row_files import path_parts
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.datasets.sources.split_names import TEST, VALIDATION, describe_split, find_folder_parts
@@ -41,6 +42,7 @@ class UrlListSource:
         self.statements: list[str] = []
         self._section = section
         self._context = context
+        self._moved: dict[str, Path] = {}  # files that lie elsewhere than their rows say
 
     def entries(self, chunk: int, num_chunks: int) -> Iterator[SourceEntry]:
         """Yield every num_chunks-th address; with `limit_per_class`, all of every num_chunks-th label.
@@ -55,6 +57,7 @@ class UrlListSource:
         position = -1
         with self._opened() as file:
             parts = self._find_parts(file, is_told=chunk == 0)
+            self._moved = self._find_moved(file, is_told=chunk == 0)
             pictures = self._read_list(file)
             for each in pictures.rows():
                 row = replace(each, split=each.split or parts.get(_folder(each.file)))
@@ -113,13 +116,32 @@ class UrlListSource:
             self.statements += describe_split(counts, splits[TEST])
         return parts
 
+    def _find_moved(self, file: BinaryIO, *, is_told: bool) -> dict[str, Path]:
+        """Return where the files lie that rows name by the paths of another computer."""
+        if urlsplit(self._section.uri).scheme in (*WEB, "gs"):
+            return {}
+        rows, taken = [], set()
+        with open(os.dup(file.fileno()), "rb") as copy:
+            for row in self._read_list(copy).rows():
+                address = self._resolve(row.file)
+                path = _local_path(address) if urlsplit(address).scheme == "file" else None
+                if path is not None and path.is_file():
+                    taken.add(path)
+                elif urlsplit(address).scheme not in (*WEB, "gs"):
+                    rows.append(row)
+        file.seek(0)
+        moved, statements = find_nearby(_local_path(self._section.uri), rows, taken)
+        self.statements += statements if is_told else []
+        return moved
+
     @property
     def _origin(self) -> str:
         return public_url(self._section.uri)
 
     def _entry(self, position: int, label: str, row: ListRow) -> SourceEntry:
         refused = None if label else FetchReason.UNLABELLED
-        address = self._resolve(row.file)
+        moved = self._moved.get(row.file)
+        address = self._resolve(row.file) if moved is None else moved.as_uri()
         if urlsplit(address).scheme in WEB or not self._is_file(address):
             return SourceEntry(
                 position=position,

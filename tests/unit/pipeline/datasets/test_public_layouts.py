@@ -154,6 +154,33 @@ def label_studio() -> Files:
     }
 
 
+def cvat() -> Files:
+    pictures = flat("images/")
+    images = "".join(
+        f'<image id="{n}" name="{path.removeprefix("images/")}"><tag label="{label}"/></image>'
+        for n, (path, (_, label)) in enumerate(pictures.items())
+    )
+    files = {path: data for path, (data, _) in pictures.items()}
+    return files | {"annotations.xml": f"<annotations>{images}</annotations>".encode()}
+
+
+def manifest() -> Files:
+    pictures = flat("pictures/")
+    rows = [
+        {"source-ref": f"s3://bucket/{path}", "pets": 0, "pets-metadata": {"class-name": label}}
+        for path, (_, label) in pictures.items()
+    ]
+    files = {path: data for path, (data, _) in pictures.items()}
+    return files | {"output.manifest": "\n".join(map(json.dumps, rows)).encode()}
+
+
+def fiftyone() -> Files:
+    pictures = flat("data/")
+    labels = {Path(path).stem: int(label == DOG) for path, (_, label) in pictures.items()}
+    files = {path: data for path, (data, _) in pictures.items()}
+    return files | {"labels.json": json.dumps({"classes": [CAT, DOG], "labels": labels}).encode()}
+
+
 def write(root: Path, files: Files) -> Path:
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -380,6 +407,9 @@ LAYOUTS: dict[str, tuple[Make, Expected]] = {
         Expected(),
     ),
     "Label Studio's JSON": (tree(label_studio), Expected()),
+    "CVAT for images": (tree(cvat), Expected()),
+    "SageMaker Ground Truth": (tree(manifest), Expected()),
+    "FiftyOne's classification": (tree(fiftyone), Expected()),
     "Teachable Machine": (
         archive(
             lambda: (
