@@ -171,6 +171,16 @@ class JobDirectory(Folder):
         return self.file("training.json")
 
     @property
+    def comparison(self) -> str:
+        """The record of a comparison job."""
+        return self.file("comparison.json")
+
+    @property
+    def held_out(self) -> str:
+        """The answers of a comparison job for the pictures that were left out."""
+        return self.file("held_out.npz")
+
+    @property
     def predictions(self) -> str:
         """The output folder of a batch prediction job."""
         return self.file("predictions")
@@ -291,6 +301,16 @@ class ClassifierFolder(Folder):
     def history(self) -> str:
         """The folder of history events, with a trailing slash."""
         return self.file("history/")
+
+    @property
+    def comparison(self) -> str:
+        """The last model comparison."""
+        return self.file("comparison.json")
+
+    @property
+    def comparison_page(self) -> str:
+        """The last model comparison as a page."""
+        return self.file("comparison.html")
 
     def lock(self, subject: str) -> str:
         """Return the folder of a lock."""

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.cli import (
     backup,
+    compare,
     dataset,
     demo,
     doctor,
@@ -45,6 +46,7 @@ for command in (
     stack.status,
     preview.init,
     run.run,
+    compare.compare,
     logs.logs,
     open.open_page,
     predict.predict,

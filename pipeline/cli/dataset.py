@@ -50,7 +50,7 @@ def show(
 ) -> None:
     """Show the pictures of a dataset version by class, and why others were left out."""
     workspace = open_workspace()
-    info = _read_info(workspace, name, version)
+    info = require_dataset(workspace, name, version)
     value: JsonDict = {
         "version": info.version,
         "pictures": sum(info.pictures.values()),
@@ -130,11 +130,11 @@ def diff(
     from pipeline.preprocess.diff import diff_versions
 
     workspace = open_workspace()
-    newer = _read_info(workspace, name, new)
+    newer = require_dataset(workspace, name, new)
     before = old or newer.previous
     if before is None:
         raise UsageError(f"{newer.version} is the first version of {name}; there is nothing to compare with.")
-    older = _read_info(workspace, name, before)
+    older = require_dataset(workspace, name, before)
     folders = (workspace.dataset(name).version(each.version) for each in (older, newer))
     changes = diff_versions(*(Manifest(folder).rows() for folder in folders)).to_dict()
     if as_json:
@@ -163,7 +163,7 @@ def export(
     from pipeline.preprocess.export import export_version
 
     workspace = open_workspace()
-    info = _read_info(workspace, name, version)
+    info = require_dataset(workspace, name, version)
     height, width = _read_size(size) if size else _backbone_size(workspace, name)
     place = target if "://" in target else str(Path(target).expanduser().absolute())
     done = export_version(workspace, name, info.version, target=place, height=height, width=width)
@@ -227,7 +227,12 @@ def forget(
         print_note(f"  a near duplicate stays: {other}")
 
 
-def _read_info(workspace: Workspace, name: str, version: str | None) -> DatasetInfo:
+def require_dataset(workspace: Workspace, name: str, version: str | None) -> DatasetInfo:
+    """Return a dataset version of a classifier, the latest one unless another is named.
+
+    Raises:
+        ObjectNotFound: if there is none.
+    """
     from pipeline.artifacts.dataset import list_versions, read_info, read_latest
     from pipeline.errors import ObjectNotFound
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from datetime import datetime
 from pathlib import Path
@@ -111,7 +110,7 @@ def read_params(name: str, params: list[str], settings: Settings) -> dict[str, J
     from pipeline.config.problems import show
     from pipeline.config.yaml_text import parse_yaml
 
-    classifier = _find_classifier(name, settings)
+    classifier = require_classifier(name, settings)
     values: dict[str, JsonValue] = {}
     for text in params:
         key, equals, value = text.partition("=")
@@ -143,14 +142,20 @@ def check_sources(name: str, conf: JsonObject, settings: Settings) -> None:
     from pipeline.datasets.fetcher import FetchPolicy
     from pipeline.datasets.sources.presence import find_missing_sources
 
-    classifier = with_params(_find_classifier(name, settings), conf)
+    classifier = with_params(require_classifier(name, settings), conf)
     policy = FetchPolicy.from_environment(classifier.dataset.fetch)
     problems = list(find_missing_sources(open_workspace(settings).storage, classifier, policy))
     if problems:
         raise UsageError(f"{name} was not started: {'; '.join(map(str, problems))}.")
 
 
-def _find_classifier(name: str, settings: Settings) -> Classifier:
+def require_classifier(name: str, settings: Settings) -> Classifier:
+    """Return the classifier of this name.
+
+    Raises:
+        UsageError: if there is none.
+        ConfigError: if its YAML is broken.
+    """
     from pipeline.config import find_classifier
 
     try:
@@ -183,13 +188,10 @@ def start_run(api: AirflowApi, name: str, conf: JsonObject, settings: Settings) 
 
 def _changed_at(name: str, settings: Settings) -> float:
     """Return when the classifier's YAML was last written."""
-    from pipeline.config import classifier_files, read_classifier
+    from pipeline.config.files import find_classifier_file
 
-    for path in classifier_files(settings):
-        with contextlib.suppress(ConfigError):
-            if read_classifier(path).name == name:
-                return path.stat().st_mtime
-    return 0.0
+    path = find_classifier_file(name, settings)
+    return path.stat().st_mtime if path else 0.0
 
 
 def _is_read(parsed: datetime | None, changed: float) -> bool:

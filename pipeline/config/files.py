@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,15 @@ def classifier_files(settings: Settings) -> list[Path]:
     for directory in settings.classifier_directories:
         paths += sorted(path for path in directory.glob("*.y*ml") if path.suffix in (".yaml", ".yml"))
     return paths
+
+
+def find_classifier_file(name: str, settings: Settings) -> Path | None:
+    """Return the YAML file of the classifier of this name; None if there is none that can be read."""
+    for path in classifier_files(settings):
+        with contextlib.suppress(ConfigError):
+            if read_classifier(path).name == name:
+                return path
+    return None
 
 
 def find_classifier(name: str, settings: Settings) -> Classifier:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.report.views import ReportContent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 STYLESHEET = _TEMPLATES / "report.css"
@@ -19,8 +23,18 @@ def render_page(content: ReportContent) -> str:
     Nothing that a picture, a file name or a label says can become mark-up: all values are escaped, links are
     http(s) alone, and the content security policy allows no script, no request and no form.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    drawings = {name: Markup(svg) for name, svg in content.charts.items()}
+    style = Markup(STYLESHEET.read_text(encoding="utf-8"))
+    sections = {field.name: getattr(content, field.name) for field in fields(content)}
+    template = make_environment().get_template("report.html")
+    return template.render({**sections, "charts": drawings, "style": style}) + "\n"
+
+
+def make_environment() -> Environment:
+    """Return what renders the templates: everything is escaped, and a value that is missing is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -30,11 +44,7 @@ def render_page(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number, interval=interval, visible=visible)
-    drawings = {name: Markup(svg) for name, svg in content.charts.items()}
-    style = Markup(STYLESHEET.read_text(encoding="utf-8"))
-    sections = {field.name: getattr(content, field.name) for field in fields(content)}
-    template = environment.get_template("report.html")
-    return template.render({**sections, "charts": drawings, "style": style}) + "\n"
+    return environment
 
 
 def percent(value: float | None) -> str:

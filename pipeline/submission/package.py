@@ -23,7 +23,8 @@ CLOSURE = (
     *("__init__.py", "errors.py", "keras_archive.py", "types.py", "npz.py"),
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
     *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),
-    *("artifacts/folders.py", "artifacts/training.py", "artifacts/workspace.py"),
+    *("artifacts/folders.py", "artifacts/held_out_answers.py", "artifacts/training.py"),
+    "artifacts/workspace.py",
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

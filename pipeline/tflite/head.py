@@ -33,6 +33,11 @@ class Head:
         """Return the weights by name."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(array.nbytes for array in self.arrays().values())
+
     def copy(self) -> Head:
         """Return a head that training this one does not change."""
         return Head(**{name: array.copy() for name, array in self.arrays().items()})
@@ -99,6 +104,11 @@ class LogisticHead:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the weights by name."""
         return {"output_kernel": self.output_kernel, "output_bias": self.output_bias}
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(array.nbytes for array in self.arrays().values())
 
     def score(self, features: Float32Features) -> NDArray[np.float32]:
         """Return the logits.

@@ -112,8 +112,7 @@ class ClassifierHead:
     @property
     def num_bytes(self) -> int:
         """How much memory it takes, in bytes; without what the novelty is computed with."""
-        layers = sum(array.nbytes for array in self._head.arrays().values())
-        return layers + (self._novelty.directions.nbytes if self._novelty else 0)
+        return self._head.num_bytes + (self._novelty.directions.nbytes if self._novelty else 0)
 
     def predict(self, pooled: Float32Features) -> Float32Outputs:
         """Return class probabilities."""

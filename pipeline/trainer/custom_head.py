@@ -38,6 +38,11 @@ class KerasHead:
         """Length of the pooled features."""
         return int(self.model.input_shape[-1])
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights."""
+        return sum(weight.numpy().nbytes for weights in self._weights for weight in weights)
+
     def apply(self, pooled: tf.Tensor) -> tf.Tensor:
         """Return class probabilities, as operations on constants."""
         outputs, _ = self.model.stateless_call(*self._weights, pooled, training=False)

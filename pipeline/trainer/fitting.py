@@ -45,9 +45,21 @@ class FittedHead:
 
 
 def fit_head(
-    spec: TrainingSpec, storage: Storage, classes: Sequence[str], pictures: TrainingPictures
+    spec: TrainingSpec,
+    storage: Storage,
+    classes: Sequence[str],
+    pictures: TrainingPictures,
+    *,
+    cross_validates: bool = True,
 ) -> FittedHead:
     """Train the head that a job is told to.
+
+    Args:
+        spec: The job's.
+        storage: Where the file of a custom head, or the head to begin from, is.
+        classes: The label of each class.
+        pictures: What trains it.
+        cross_validates: Whether a dense head is trained again without a fold of the pictures each.
 
     Raises:
         TrainingDiverged: if the loss is no longer a number.
@@ -64,7 +76,12 @@ def fit_head(
             cross_validation=fit.cross_validation,
             regularization=fit.regularization,
         )
-    return _fit_dense(spec, storage, classes, pictures)
+    fitted = _fit_dense(spec, storage, classes, pictures)
+    if not cross_validates:
+        return fitted
+    epochs = best_epoch(fitted.history)
+    folds = cross_validate(pictures.pool, spec, num_classes=len(classes), epochs=epochs)
+    return replace(fitted, cross_validation=folds)
 
 
 def train_to_best(
@@ -94,16 +111,10 @@ def _fit_dense(
         return train_head(*trains, len(classes), parameters, validation=validation, start=begin)
 
     head, history = train_to_best(train, pictures, spec)
-    epochs, calibration = best_epoch(history), None
+    calibration = None
     if spec.calibration == "temperature":
-        head, calibration = calibrate(head, pictures.pool, spec, epochs=epochs)
-    return FittedHead(
-        head=head,
-        history=history,
-        warm_start=warm_start,
-        calibration=calibration,
-        cross_validation=cross_validate(pictures.pool, spec, num_classes=len(classes), epochs=epochs),
-    )
+        head, calibration = calibrate(head, pictures.pool, spec, epochs=best_epoch(history))
+    return FittedHead(head=head, history=history, warm_start=warm_start, calibration=calibration)
 
 
 def _fit_custom(

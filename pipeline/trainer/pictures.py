@@ -83,6 +83,23 @@ class TrainingPictures:
         num = len(self.pool.labels)
         return ValidationSplit(training=num - drawn, validation=len(self.validation[1]), final_training=num)
 
+    def leave_out(self, rows: NDArray[np.bool_]) -> TrainingPictures:
+        """Return the pictures without some of the pool, and without their altered copies.
+
+        Shapes:
+            rows: (num_images,), of the pool without copies.
+        """
+        kept, pool, drawn = ~rows, self.pool, self.drawn
+        copies = np.tile(kept, pool.copies)
+        drawn = None if drawn is None or not drawn[kept].any() else drawn[kept]
+        left = TrainingSet(
+            features=pool.features[copies],
+            labels=pool.labels[copies],
+            ids=tuple(compress(pool.ids, kept)),
+            groups=pool.groups,
+        )
+        return replace(self, pool=left, drawn=drawn)
+
 
 def collect_pictures(
     workspace: Workspace, index: PackIndex, spec: TrainingSpec, network: Network, backbone: Backbone

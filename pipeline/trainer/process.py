@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import EXIT_FINAL, PipelineError
+
+logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # mallopt(3)
 _NEVER = 2**31 - 1
@@ -26,6 +33,17 @@ def prepare_process(*, keras: bool) -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     _keep_freed_memory()
+
+
+def run_job(work: Callable[[], None]) -> int:
+    """Do the work of a job, log why it failed, and return the exit code of its process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    try:
+        work()
+    except PipelineError as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        return 1 if error.transient else EXIT_FINAL
+    return 0
 
 
 def _keep_freed_memory() -> None:

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.artifacts.training import TrainingSpec
-from pipeline.errors import EXIT_FINAL, PipelineError
 from pipeline.storage import Storage
-from pipeline.trainer.process import prepare_process
+from pipeline.trainer.process import prepare_process, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +20,15 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; return the process's exit code."""
     spec = TrainingSpec.from_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     prepare_process(keras=bool(spec.head_module))
+    return run_job(lambda: _train(spec))
+
+
+def _train(spec: TrainingSpec) -> None:
     from pipeline.trainer.trainer import trainer_for  # NumPy reads the settings when it is imported
 
-    try:
-        record = trainer_for(spec, Storage.from_environment()).fit()
-    except PipelineError as error:
-        logger.error("%s: %s", type(error).__name__, error)
-        return 1 if error.transient else EXIT_FINAL
+    record = trainer_for(spec, Storage.from_environment()).fit()
     logger.info("Done: %s %s %s", record.work, record.package, record.seconds)
-    return 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_every_artifact_is_defined(module: str) -> None:
     }
     words |= {"training": "training record", "pack": "pack index"}
     words |= {"takedowns": "takedown", "uploads": "upload"}
-    words |= {"model_files": "model directory"}
+    words |= {"model_files": "model directory", "held_out_answers": "held-out answers"}
     assert words.get(module, module.replace("_", " ")) in TERMS
 
 

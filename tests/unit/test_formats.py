@@ -18,7 +18,9 @@ from pipeline.artifacts.dataset import DatasetInfo, read_latest, write_latest
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.fetch_index import FetchHead
+from pipeline.artifacts.held_out_answers import ComparisonRecord
 from pipeline.artifacts.history import HistoryEvent
+from pipeline.artifacts.model_comparison import ModelComparison
 from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.network import NetworkRecord
 from pipeline.artifacts.pack import PackIndex
@@ -51,6 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
+    *(ComparisonRecord, ModelComparison),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
@@ -58,7 +61,9 @@ TESTED = {
     "pipeline/artifacts/evaluated_run.py": "EvaluatedRun",
     "pipeline/artifacts/evaluation.py": "Evaluation",
     "pipeline/artifacts/fetch_index.py": "FetchHead",
+    "pipeline/artifacts/held_out_answers.py": "ComparisonRecord",
     "pipeline/artifacts/history.py": "HistoryEvent",
+    "pipeline/artifacts/model_comparison.py": "ModelComparison",
     "pipeline/artifacts/model_record.py": "Lineage",
     "pipeline/artifacts/network.py": "NetworkRecord",
     "pipeline/artifacts/pack.py": "PackIndex",

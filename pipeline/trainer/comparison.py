@@ -1,0 +1,170 @@
+"""Entry point of a comparison job: `python -m pipeline.trainer.comparison --option JSON --job-dir URI ...`.
+
+Each option is cross-validated on the training pictures: its head is trained, calibrated and regularized
+without a fold of whole groups each, and answers for that fold. All options get the same folds. The job leaves
+these answers and then `comparison.json`; it exports no model and reads no test picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.artifacts.held_out_answers import ComparisonRecord, ComparisonSpec, HeldOutAnswers, OptionCost
+from pipeline.artifacts.training import TrainingSpec
+from pipeline.errors import EmptyDataset, ModelError
+from pipeline.storage import Storage
+from pipeline.trainer.process import prepare_process, run_job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.trainer.pictures import TrainingPictures
+    from pipeline.trainer.trainer import Trainer
+    from pipeline.trainer.trunk import Trunk
+    from pipeline.types import Float32Outputs, UInt8Images
+
+logger = logging.getLogger(__name__)
+
+NUM_TIMED = 16  # pictures
+NUM_CALLS = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; return the process's exit code."""
+    spec = ComparisonSpec.from_args(argv)
+    prepare_process(keras=any(option.head_module for option in spec.options))
+    return run_job(lambda: compare_options(spec, Storage.from_environment()))
+
+
+def compare_options(spec: ComparisonSpec, storage: Storage) -> None:
+    """Cross-validate the options, and leave their answers and their costs in the job's directory.
+
+    Raises:
+        EmptyDataset: if there are too few training pictures for five folds.
+        ModelError: if the backbone does not run on LiteRT here.
+    """
+    import numpy as np
+
+    from pipeline.trainer.cross_validation import hold_out
+    from pipeline.trainer.features import read_first_pixels
+    from pipeline.trainer.trainer import trainer_for
+
+    trainer, job = trainer_for(spec.base, storage), spec.base.open_job(storage)
+    index = trainer.index
+    trunk = _open_trunk(trainer)
+    pictures = _collect(trainer, spec.base, trunk)
+    folds = hold_out(pictures.pool, seed=spec.base.seed)
+    if folds is None:
+        raise EmptyDataset(
+            f"Models are compared on five parts of at least 20 training pictures, none of them empty; there "
+            f"are {len(pictures.pool.ids)}. Add pictures."
+        )
+    judged = folds >= 0
+    outputs, costs = [], []
+    for number, option in enumerate(spec.options, start=1):
+        answers, cost = _cross_fit(trainer, option, trunk, folds)
+        outputs.append(answers[judged])
+        costs.append(cost)
+        logger.info("option %d of %d: %s", number, len(spec.options), option.head_parameters())
+    HeldOutAnswers(
+        ids=np.array(pictures.pool.ids, "S64")[judged],
+        labels=pictures.pool.labels[: len(folds)][judged],
+        folds=folds[judged],
+        outputs=np.stack(outputs),
+    ).write(job)
+    cpu_ms, latency_ms = _time_network(trunk, read_first_pixels(index.shards, storage, NUM_TIMED))
+    ComparisonRecord(
+        classes=tuple(index.classes),
+        options=tuple(costs),
+        network_bytes=trunk.file.path.stat().st_size,
+        network_cpu_ms=cpu_ms,
+        latency_ms=latency_ms,
+        work=pictures.work,
+    ).write(job)
+
+
+def _open_trunk(trainer: Trainer) -> Trunk:
+    """Return the backbone in LiteRT, converted in a process of its own if no job has done that yet."""
+    from pipeline.trainer.parts import PartsStore
+    from pipeline.trainer.trunk import TensorFlowNeededError
+
+    workspace = trainer.spec.open_workspace(trainer.storage)
+    store = PartsStore(trainer.spec, workspace, trainer.backbone, trainer.index.classes)
+    try:
+        return store.find_trunk().trunk
+    except TensorFlowNeededError as error:
+        logger.info("%s; it is converted now.", error)
+    try:
+        with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
+            store.find_or_make(Path(temporary))
+        return store.find_trunk().trunk
+    except TensorFlowNeededError as error:
+        raise ModelError(
+            f"{trainer.backbone.name} cannot be compared, because it does not run on LiteRT here: {error}"
+        ) from error
+
+
+def _collect(trainer: Trainer, option: TrainingSpec, trunk: Trunk) -> TrainingPictures:
+    from pipeline.trainer.pictures import collect_pictures
+
+    return collect_pictures(option.open_workspace(trainer.storage), trainer.index, option, trunk)
+
+
+def _cross_fit(
+    trainer: Trainer, option: TrainingSpec, trunk: Trunk, folds: NDArray[np.int64]
+) -> tuple[Float32Outputs, OptionCost]:
+    """Return an option's answer for each picture, of a head that neither it nor its copies trained."""
+    import numpy as np
+
+    from pipeline.trainer.cross_validation import FOLDS
+    from pipeline.trainer.fitting import fit_head
+
+    classes, pictures = trainer.index.classes, _collect(trainer, option, trunk)
+    outputs = np.zeros((len(folds), len(classes)), np.float32)
+    begin = time.process_time()
+    for fold in range(FOLDS):
+        rows = folds == fold
+        trains = pictures.leave_out(rows)
+        head = fit_head(option, trainer.storage, classes, trains, cross_validates=False).head
+        outputs[rows] = head.predict(pictures.pool.plain[rows])
+    seconds = time.process_time() - begin
+    first = pictures.pool.plain[:NUM_TIMED]
+    head_seconds = _cpu_seconds(lambda: head.predict(first))
+    cost = OptionCost(
+        head_bytes=head.num_bytes,
+        head_cpu_ms=round(1000 * head_seconds / len(first), 4),
+        fit_cpu_seconds=round(seconds / FOLDS, 3),
+    )
+    return outputs, cost
+
+
+def _time_network(trunk: Trunk, pixels: UInt8Images) -> tuple[float, float]:
+    """Return the CPU time of one of many pictures, and the median time of one alone, in milliseconds."""
+    cpu = _cpu_seconds(lambda: trunk(pixels)) / len(pixels)
+    seconds = []
+    for picture in pixels:
+        begin = time.perf_counter()
+        trunk(picture[None])
+        seconds.append(time.perf_counter() - begin)
+    return round(1000 * cpu, 3), round(1000 * sorted(seconds)[len(seconds) // 2], 3)
+
+
+def _cpu_seconds(work: Callable[[], Float32Outputs]) -> float:
+    """Return the least CPU time of some calls: what else runs on the machine only adds to it."""
+    seconds = []
+    for _ in range(NUM_CALLS):
+        begin = time.process_time()
+        work()
+        seconds.append(time.process_time() - begin)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
