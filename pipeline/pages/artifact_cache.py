@@ -91,6 +91,15 @@ class ArtifactCache:
         events = (self._record(HistoryEvent, uri) for uri in (uris if last is None else uris[-last:]))
         return [event for event in events if event is not None]
 
+    def has_comparison(self, name: str) -> bool:
+        """Return whether models of a classifier were compared."""
+        return self.storage.exists(self.workspace.classifier(name).comparison_page)
+
+    def comparison_page(self, name: str) -> bytes | None:
+        """Return the last model comparison as a page, None where there is none."""
+        uri = self.workspace.classifier(name).comparison_page
+        return self.current(lambda: self.storage.read_bytes(uri))
+
     def _record(self, kind: type[RecordType], uri: str) -> RecordType | None:
         """Return a record that is never written again, None where there is none yet."""
         return self.fixed(uri, lambda: kind.read(self.storage, uri))

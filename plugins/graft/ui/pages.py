@@ -37,6 +37,10 @@ RUNS_SHOWN = 10
 NOTICES = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
 LOG_SHOWN = 20_000  # bytes
+REPORT_POLICY = (  # of pages that hold their own style and drawings
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
 Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,128}$")]
 VersionQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_]{0,128}$")]
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
@@ -127,6 +131,7 @@ def classifier(
         "runs": list_runs(page_context.cache, name, runs),
         "questions": scheduler.read_questions(name),
         "failure": _why(request, user, row) if _needs_somebody(row) else "",
+        "is_compared": page_context.cache.has_comparison(name),
         "max_epochs": MAX_EPOCHS,
         "pending": len(pending_decisions(page_context.cache, name)),
     }
@@ -150,6 +155,18 @@ def compare(
         raise ObjectNotFound(f"Version {missing} of {name} carries no metadata of Graft's to compare.")
     values = {"sides": (one, other), "metrics": METRICS, "changed": changed_settings(one, other)}
     return render(request, "compare.html", {**common(request, user, name, "versions"), **values})
+
+
+@router.get("/classifiers/{name}/models")
+def models(request: Request, name: access.Readable, page_context: PageContextDep) -> Response:
+    """The last comparison of models, as `graft compare` wrote it."""
+    html = page_context.cache.comparison_page(name)
+    if html is None:
+        raise HTTPException(404, f"No models of {name} were compared yet; `graft compare {name}` does it.")
+    address = f"{request.scope.get('root_path', '')}/classifiers/{name}"
+    back = f'<body><p><a href="{address}">{name}</a></p>'.encode()
+    headers = {"content-security-policy": REPORT_POLICY}
+    return Response(html.replace(b"<body>", back, 1), media_type="text/html", headers=headers)
 
 
 @router.get("/classifiers/{name}/pictures")

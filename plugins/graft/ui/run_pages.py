@@ -12,7 +12,7 @@ from starlette.responses import Response
 from graft.ownership import TASK, digest
 from graft.ui import access, scheduler
 from graft.ui.page_context import PageContext, PageContextDep
-from graft.ui.pages import common
+from graft.ui.pages import REPORT_POLICY, common
 from graft.ui.rendering import render
 from graft.ui.task_log import read_failure
 from pipeline.errors import ObjectNotFound, PlatformError
@@ -23,10 +23,6 @@ router = APIRouter()
 LOG_SHOWN = 20_000  # bytes
 TAIL_LINES = 12
 JOB_STEPS = ("train", "evaluate")
-REPORT_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
-)
 
 
 @router.get("/runs/{name}/{run_id:path}")
