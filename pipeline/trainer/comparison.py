@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.artifacts.held_out_answers import ComparisonRecord, ComparisonSpec, HeldOutAnswers, OptionCost
-from pipeline.artifacts.training import TrainingSpec
+from pipeline.artifacts.training import FeatureWork, TrainingSpec
 from pipeline.errors import EmptyDataset, ModelError
 from pipeline.storage import Storage
 from pipeline.trainer.process import prepare_process, run_job
@@ -50,47 +50,19 @@ def compare_options(spec: ComparisonSpec, storage: Storage) -> None:
         EmptyDataset: if there are too few training pictures for five folds.
         ModelError: if the backbone does not run on LiteRT here.
     """
-    import numpy as np
-
-    from pipeline.trainer.cross_validation import hold_out
-    from pipeline.trainer.features import read_first_pixels
     from pipeline.trainer.trainer import trainer_for
 
-    trainer, job = trainer_for(spec.base, storage), spec.base.open_job(storage)
-    index = trainer.index
-    trunk = _open_trunk(trainer)
-    pictures = _collect(trainer, spec.base, trunk)
-    folds = hold_out(pictures.pool, seed=spec.base.seed)
-    if folds is None:
-        raise EmptyDataset(
-            f"Models are compared on five parts of at least 20 training pictures, none of them empty; there "
-            f"are {len(pictures.pool.ids)}. Add pictures."
-        )
-    judged = folds >= 0
-    outputs, costs = [], []
-    for number, option in enumerate(spec.options, start=1):
-        answers, cost = _cross_fit(trainer, option, trunk, folds)
-        outputs.append(answers[judged])
-        costs.append(cost)
-        logger.info("option %d of %d: %s", number, len(spec.options), option.head_parameters())
-    HeldOutAnswers(
-        ids=np.array(pictures.pool.ids, "S64")[judged],
-        labels=pictures.pool.labels[: len(folds)][judged],
-        folds=folds[judged],
-        outputs=np.stack(outputs),
-    ).write(job)
-    cpu_ms, latency_ms = _time_network(trunk, read_first_pixels(index.shards, storage, NUM_TIMED))
-    ComparisonRecord(
-        classes=tuple(index.classes),
-        options=tuple(costs),
-        network_bytes=trunk.file.path.stat().st_size,
-        network_cpu_ms=cpu_ms,
-        latency_ms=latency_ms,
-        work=pictures.work,
-    ).write(job)
+    trainer = trainer_for(spec.base, storage)
+    with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
+        trunk = _open_trunk(trainer, Path(temporary))
+        answers, costs, work = _answer(trainer, spec, trunk)
+        record = _describe(trainer, trunk, costs, work)
+    job = spec.base.open_job(storage)
+    answers.write(job)
+    record.write(job)
 
 
-def _open_trunk(trainer: Trainer) -> Trunk:
+def _open_trunk(trainer: Trainer, folder: Path) -> Trunk:
     """Return the backbone in LiteRT, converted in a process of its own if no job has done that yet."""
     from pipeline.trainer.parts import PartsStore
     from pipeline.trainer.trunk import TensorFlowNeededError
@@ -102,13 +74,38 @@ def _open_trunk(trainer: Trainer) -> Trunk:
     except TensorFlowNeededError as error:
         logger.info("%s; it is converted now.", error)
     try:
-        with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
-            store.find_or_make(Path(temporary))
-        return store.find_trunk().trunk
+        return store.find_or_make(folder)[0].trunk
     except TensorFlowNeededError as error:
         raise ModelError(
             f"{trainer.backbone.name} cannot be compared, because it does not run on LiteRT here: {error}"
         ) from error
+
+
+def _answer(
+    trainer: Trainer, spec: ComparisonSpec, trunk: Trunk
+) -> tuple[HeldOutAnswers, list[OptionCost], FeatureWork]:
+    """Return the answers of all options, their costs, and what the network had to do."""
+    import numpy as np
+
+    pictures, previous = _collect(trainer, spec.base, trunk), spec.base
+    pool, work = pictures.pool, pictures.work
+    folds = _deal_folds(pictures, spec.base.seed)
+    judged = folds >= 0
+    outputs, costs = [], []
+    for number, option in enumerate(spec.options, start=1):
+        if _pictures_key(option) != _pictures_key(previous):
+            pictures, previous = _collect(trainer, option, trunk), option
+        answers, cost = _cross_fit(trainer, option, pictures, folds)
+        outputs.append(answers[judged])
+        costs.append(cost)
+        logger.info("option %d of %d: %s", number, len(spec.options), option.head_parameters())
+    held_out = HeldOutAnswers(
+        ids=np.array(pool.ids, "S64")[judged],
+        labels=pool.labels[: len(folds)][judged],
+        folds=folds[judged],
+        outputs=np.stack(outputs),
+    )
+    return held_out, costs, work
 
 
 def _collect(trainer: Trainer, option: TrainingSpec, trunk: Trunk) -> TrainingPictures:
@@ -117,8 +114,26 @@ def _collect(trainer: Trainer, option: TrainingSpec, trunk: Trunk) -> TrainingPi
     return collect_pictures(option.open_workspace(trainer.storage), trainer.index, option, trunk)
 
 
+def _pictures_key(option: TrainingSpec) -> tuple[str | int | float, ...]:
+    """Return what two options must share to train on the same pictures, copies and validation split."""
+    drawn = (option.seed, option.head_type) if option.validation_fraction else ()
+    return (option.views, option.views_seed, option.validation, option.validation_fraction, *drawn)
+
+
+def _deal_folds(pictures: TrainingPictures, seed: int) -> NDArray[np.int64]:
+    from pipeline.trainer.cross_validation import hold_out
+
+    folds = hold_out(pictures.pool, seed=seed)
+    if folds is None:
+        raise EmptyDataset(
+            "Models are compared on five parts of at least 20 training pictures, none of them empty; there "
+            f"are {len(pictures.pool.ids)}. Add pictures."
+        )
+    return folds
+
+
 def _cross_fit(
-    trainer: Trainer, option: TrainingSpec, trunk: Trunk, folds: NDArray[np.int64]
+    trainer: Trainer, option: TrainingSpec, pictures: TrainingPictures, folds: NDArray[np.int64]
 ) -> tuple[Float32Outputs, OptionCost]:
     """Return an option's answer for each picture, of a head that neither it nor its copies trained."""
     import numpy as np
@@ -126,7 +141,7 @@ def _cross_fit(
     from pipeline.trainer.cross_validation import FOLDS
     from pipeline.trainer.fitting import fit_head
 
-    classes, pictures = trainer.index.classes, _collect(trainer, option, trunk)
+    classes = trainer.index.classes
     outputs = np.zeros((len(folds), len(classes)), np.float32)
     begin = time.process_time()
     for fold in range(FOLDS):
@@ -143,6 +158,24 @@ def _cross_fit(
         fit_cpu_seconds=round(seconds / FOLDS, 3),
     )
     return outputs, cost
+
+
+def _describe(
+    trainer: Trainer, trunk: Trunk, costs: Sequence[OptionCost], work: FeatureWork
+) -> ComparisonRecord:
+    """Time the network, and return the record of the job."""
+    from pipeline.trainer.features import read_first_pixels
+
+    index = trainer.index
+    cpu_ms, latency_ms = _time_network(trunk, read_first_pixels(index.shards, trainer.storage, NUM_TIMED))
+    return ComparisonRecord(
+        classes=tuple(index.classes),
+        options=tuple(costs),
+        network_bytes=trunk.file.path.stat().st_size,
+        network_cpu_ms=cpu_ms,
+        latency_ms=latency_ms,
+        work=work,
+    )
 
 
 def _time_network(trunk: Trunk, pixels: UInt8Images) -> tuple[float, float]:

@@ -27,7 +27,7 @@ PROTECTED = (
     *("blobs", "classifiers", "datasets", "engine", "features", "heads", "light", "models", "packages"),
     *("packs", "request_logs", "runs", "templates", "tests", "weights"),
 )
-OUR_MODULE = "pipeline.trainer.task"
+OUR_MODULES = ("pipeline.trainer.task", "pipeline.trainer.comparison")
 _OUR_SETUP = re.compile(
     rb"from setuptools import setup\n\n"
     rb"setup\(name='graft-trainer', version='[\w.+]+', packages=\[[\w., ']+\]\)\n"
@@ -166,7 +166,8 @@ class JobAccess:
     def is_ours(self) -> bool:
         """Whether it runs the trainer of this very installation, and nothing else was installed for it."""
         packages = self._packages()
-        return self.job.python_module == OUR_MODULE and len(packages) == 1 and is_our_package(packages[0])
+        is_known = self.job.python_module in OUR_MODULES
+        return is_known and len(packages) == 1 and is_our_package(packages[0])
 
     def _packages(self) -> list[Path]:
         return [path for path in (self.directory / "packages").glob("*/[!.]*") if path.is_file()]

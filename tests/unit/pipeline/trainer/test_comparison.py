@@ -62,9 +62,8 @@ def test_a_picture_is_judged_by_a_head_that_neither_it_nor_a_copy_of_it_trained(
     trainer: Any = SimpleNamespace(index=SimpleNamespace(classes=["a", "b", "c"]), storage=Storage({}))
 
     def answers(labels: Any) -> Any:
-        pool = replace(made.pool, labels=labels)
-        monkeypatch.setattr(module, "_collect", lambda *_: replace(made, pool=pool))
-        return module._cross_fit(trainer, option, None, folds)[0]  # type: ignore[arg-type]
+        trained = replace(made, pool=replace(made.pool, labels=labels))
+        return module._cross_fit(trainer, option, trained, folds)[0]
 
     first = answers(made.pool.labels)
     # Other labels of one fold change the heads that judge the others, and never the one that judges it.
@@ -91,8 +90,30 @@ def test_what_is_left_out_is_left_out_with_its_copies_and_draws() -> None:
 def test_the_costs_of_a_head_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "CANDIDATES", (1.0,))
     made = pictures(drawn=False)
-    monkeypatch.setattr(module, "_collect", lambda *_: made)
     trainer: Any = SimpleNamespace(index=SimpleNamespace(classes=["a", "b", "c"]), storage=Storage({}))
-    _, cost = module._cross_fit(trainer, LOGISTIC, None, np.arange(60) % FOLDS)  # type: ignore[arg-type]
+    _, cost = module._cross_fit(trainer, LOGISTIC, made, np.arange(60) % FOLDS)
     assert cost.head_bytes == 4 * (12 * 3 + 3)
     assert cost.fit_cpu_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_collected"),
+    [
+        ({"seed": 7, "epochs": 3, "units": 4}, 1),
+        ({"views": 2}, 2),
+        ({"validation_fraction": 0.2}, 2),
+    ],
+)
+def test_pictures_are_collected_again_only_for_an_option_that_trains_on_others(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], num_collected: int
+) -> None:
+    made, collected = pictures(drawn=False), []
+    monkeypatch.setattr(module, "_collect", lambda trainer, option, trunk: collected.append(option) or made)
+    base = replace(SPEC, validation_fraction=0.0, epochs=1)
+    spec = ComparisonSpec(base=base, options=(base, replace(base, **changes)))
+    trainer: Any = SimpleNamespace(index=SimpleNamespace(classes=["a", "b", "c"]), storage=Storage({}))
+    trunk: Any = None
+    answers, costs, _ = module._answer(trainer, spec, trunk)
+    assert len(collected) == num_collected
+    assert answers.outputs.shape == (2, 60, 3)
+    assert len(costs) == 2

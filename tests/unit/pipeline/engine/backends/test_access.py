@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.compare.jobs import MODULE as COMPARISON
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.access import CACHES, JobAccess, is_our_package
 from pipeline.engine.settings import EngineSettings
 from pipeline.storage import Storage
-from pipeline.submission.package import build_package
+from pipeline.submission.package import MODULE, build_package
 from tests.packages import sdist
 
 
@@ -95,9 +96,13 @@ class TestJobDir:
 
 
 class TestOurTrainer:
-    def test_it_may_add_to_the_caches_of_the_workspace(self, tmp_path: Path, buckets: Path) -> None:
+    @pytest.mark.parametrize("module", [MODULE, COMPARISON])
+    def test_it_may_add_to_the_caches_of_the_workspace(
+        self, tmp_path: Path, buckets: Path, module: str
+    ) -> None:
         put_package(tmp_path, build_package().data)
-        assert access(tmp_path).run({}).fill == tuple(str(buckets / "graft" / name) for name in CACHES)
+        made = access(tmp_path, python_module=module).run({}).fill
+        assert made == tuple(str(buckets / "graft" / name) for name in CACHES)
 
     def test_its_package_beside_another_may_not(self, tmp_path: Path) -> None:
         put_package(tmp_path, build_package().data)
