@@ -111,7 +111,8 @@ def _answer(
 def _collect(trainer: Trainer, option: TrainingSpec, trunk: Trunk) -> TrainingPictures:
     from pipeline.trainer.pictures import collect_pictures
 
-    return collect_pictures(option.open_workspace(trainer.storage), trainer.index, option, trunk)
+    workspace = option.open_workspace(trainer.storage)
+    return collect_pictures(workspace, trainer.index, option, trunk, trainer.backbone)
 
 
 def _pictures_key(option: TrainingSpec) -> tuple[str | int | float, ...]:
