@@ -28,6 +28,7 @@ from pipeline.artifacts.registration import Registration
 from pipeline.artifacts.run_summary import RunSummary
 from pipeline.artifacts.template import TemplateRecord, TrunkRecord
 from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.uploads import Upload
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.lock import Claim
 from pipeline.deploy.rollback import RollbackPlan
@@ -53,7 +54,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
-    *(ComparisonRecord, ModelComparison),
+    *(ComparisonRecord, ModelComparison, Upload),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
@@ -71,6 +72,7 @@ TESTED = {
     "pipeline/artifacts/run_summary.py": "RunSummary",
     "pipeline/artifacts/template.py": "TrunkRecord, TemplateRecord",
     "pipeline/artifacts/training.py": "TrainingRecord",
+    "pipeline/artifacts/uploads.py": "Upload",
     "pipeline/deploy/lock.py": "Claim",
     "pipeline/deploy/rollback.py": "RollbackPlan",
     "pipeline/engine/auth.py": "tokens.json",
