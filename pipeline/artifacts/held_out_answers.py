@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 from pipeline.artifacts.codec import as_object, build_record, strip_format
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import FeatureWork, TrainingSpec
-from pipeline.npz import ArraySpec, read_npz, write_npz
 from pipeline.types import BytesIds, Float32Outputs, Int64Labels, IntArray, JsonObject, JsonValue
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.npz import ArraySpec
+
 FORMAT = 1
-_ARRAYS = {
-    "ids": ArraySpec(kinds="S", shape=(None,)),
-    "labels": ArraySpec(kinds="i", shape=(None,), itemsize=8),
-    "folds": ArraySpec(kinds="i", shape=(None,), itemsize=8),
-    "outputs": ArraySpec(kinds="f", shape=(None, None, None), itemsize=4),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +163,9 @@ class HeldOutAnswers:
 
     def write(self, job: JobDirectory) -> None:
         """Write the answers into the directory of the job."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        from pipeline.npz import write_npz
+
+        arrays = {name: getattr(self, name) for name in _schema()}
         job.storage.write_bytes(job.held_out, write_npz(arrays))
 
     @classmethod
@@ -179,4 +176,17 @@ class HeldOutAnswers:
             ObjectNotFound: if the job has left none.
             BadArchive: if the file is damaged.
         """
-        return cls(**read_npz(job.storage.local_path(job.held_out), _ARRAYS, origin=job.held_out))
+        from pipeline.npz import read_npz
+
+        return cls(**read_npz(job.storage.local_path(job.held_out), _schema(), origin=job.held_out))
+
+
+def _schema() -> dict[str, ArraySpec]:
+    from pipeline.npz import ArraySpec  # imports NumPy, which reads its settings then: a job makes them first
+
+    return {
+        "ids": ArraySpec(kinds="S", shape=(None,)),
+        "labels": ArraySpec(kinds="i", shape=(None,), itemsize=8),
+        "folds": ArraySpec(kinds="i", shape=(None,), itemsize=8),
+        "outputs": ArraySpec(kinds="f", shape=(None, None, None), itemsize=4),
+    }

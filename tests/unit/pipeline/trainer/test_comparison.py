@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,13 @@ def test_the_options_are_read_back_from_the_command_line() -> None:
         base=SPEC, options=(SPEC, LOGISTIC, replace(SPEC, epochs=3, head_module="gs://b/h.py"))
     )
     assert ComparisonSpec.from_args(spec.to_args()) == spec
+
+
+def test_the_arguments_are_read_before_numpy_is() -> None:
+    """NumPy reads how many threads it may use when it is imported: with more, a head took far longer."""
+    code = "import sys, pipeline.trainer.comparison; print({'numpy', 'tensorflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_what_a_job_leaves_is_read_back(tmp_path: Path) -> None:
