@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -11,6 +12,18 @@ from pipeline.config.strict import Strict
 from pipeline.types import JsonValue
 
 MAX_SIZE = 2048
+# fmt: off
+APPLICATIONS = (  # of Keras 3
+    "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge",
+    "DenseNet121", "DenseNet169", "DenseNet201", "EfficientNetB0", "EfficientNetB1",
+    "EfficientNetB2", "EfficientNetB3", "EfficientNetB4", "EfficientNetB5", "EfficientNetB6",
+    "EfficientNetB7", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2",
+    "EfficientNetV2B3", "EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S",
+    "InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large",
+    "MobileNetV3Small", "NASNetLarge", "NASNetMobile", "ResNet101", "ResNet101V2", "ResNet152",
+    "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16", "VGG19", "Xception",
+)
+# fmt: on
 Side = Annotated[int, Field(ge=8, le=MAX_SIZE)]
 Divisor = Annotated[float, Field(gt=0)]
 
@@ -37,6 +50,13 @@ class NetworkConfig(Strict):
     """A frozen network of the user's own."""
 
     keras: str = Field("", description="A path or URI of a `.keras` file.")
+    application: str = Field(
+        "", description="Instead of `keras`: the name of a network of `keras.applications`."
+    )
+    weights: str = Field(
+        "",
+        description="A path or URI of the weights of `application`: Keras's `.h5` or `.weights.h5`.",
+    )
     output: str = Field(
         "",
         description="The layer whose output are the features; by default the network's own output, or what "
@@ -65,12 +85,12 @@ class NetworkConfig(Strict):
     @property
     def uri(self) -> str:
         """Where the file is."""
-        return self.keras
+        return self.keras or self.weights
 
     @property
     def name(self) -> str:
-        """The name of the file."""
-        return PurePosixPath(self.uri).name
+        """The name of the application, or of the file."""
+        return self.application or PurePosixPath(self.uri).name
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -79,6 +99,17 @@ class NetworkConfig(Strict):
 
     @model_validator(mode="after")
     def _a_network_has_a_file(self) -> NetworkConfig:
-        if not self.keras:
-            raise ValueError("a network of your own needs `keras`: the path or URI of a `.keras` file")
+        if bool(self.keras) == bool(self.application):
+            raise ValueError(
+                "a network of your own needs either `keras`: the path or URI of a `.keras` file, or "
+                "`application` and `weights`"
+            )
+        if bool(self.application) != bool(self.weights):
+            raise ValueError(
+                "`application` and `weights` belong together: a name, and the file of its weights"
+            )
+        if self.application and self.application not in APPLICATIONS:
+            close = difflib.get_close_matches(self.application, APPLICATIONS, n=2)
+            hint = f", for instance {' or '.join(close)}" if close else ""
+            raise ValueError(f"`application` is the name of a network of `keras.applications`{hint}")
         return self

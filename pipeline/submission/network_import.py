@@ -41,6 +41,7 @@ class ImportRequest:
     Args:
         name: Of the file, for people.
         path: Of a local copy.
+        application: The network of `keras.applications` whose weights it has; empty for a `.keras` file.
         output: As in `NetworkOptions`.
         size: As in `NetworkOptions`.
         scaling: As in `NetworkOptions`.
@@ -50,6 +51,7 @@ class ImportRequest:
 
     name: str
     path: str
+    application: str = ""
     output: str = ""
     size: tuple[int, int] | None = None
     scaling: str = ""
@@ -144,11 +146,16 @@ def _convert(
 
 def _read_file(request: ImportRequest) -> ImportedNetwork:
     from pipeline.backbones.networks.imported import NetworkOptions
-    from pipeline.backbones.networks.keras_import import import_keras
 
     options = NetworkOptions(
         output=request.output, size=request.size, scaling=request.scaling, mean=request.mean, std=request.std
     )
+    if request.application:
+        from pipeline.backbones.networks.keras_application import import_application
+
+        return import_application(request.application, Path(request.path), options)
+    from pipeline.backbones.networks.keras_import import import_keras
+
     return import_keras(Path(request.path), options)
 
 

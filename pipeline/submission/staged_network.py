@@ -58,7 +58,7 @@ def stage_network(workspace: Workspace, network: NetworkConfig) -> StagedNetwork
         NetworkRefused: naming the file, what keeps it from being a backbone, and what to change.
     """
     path = fetch_network(workspace.storage, network)
-    _check_layers(network, path)
+    _check(network, path)
     request = _build_request(network, path)
     pointer = workspace.weights_source(f"own-{_digest_request(request)}")
     staged = read_pointer(workspace, pointer)
@@ -90,7 +90,16 @@ def check_file(storage: Storage, network: NetworkConfig) -> None:
     Raises:
         NetworkRefused: if it cannot be read, or names layers that are not Keras's.
     """
-    _check_layers(network, fetch_network(storage, network))
+    _check(network, fetch_network(storage, network))
+
+
+def _check(network: NetworkConfig, path: Path) -> None:
+    if not network.application:
+        _check_layers(network, path)
+        return
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise _refused(network, "it is no HDF5 file; give Keras's `.h5` or `.weights.h5`")
 
 
 def _check_layers(network: NetworkConfig, path: Path) -> None:
@@ -114,6 +123,7 @@ def _build_request(network: NetworkConfig, path: Path) -> ImportRequest:
     return ImportRequest(
         name=network.name,
         path=str(path),
+        application=network.application,
         output=network.output,
         size=network.size,
         scaling=scaling if isinstance(scaling, str) else "",

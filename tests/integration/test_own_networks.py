@@ -12,7 +12,10 @@ import pytest
 
 from pipeline.artifacts.network import NetworkRecord
 from pipeline.artifacts.workspace import Workspace
-from pipeline.config.network import NetworkConfig
+from pipeline.backbones.networks.keras_application import MODULE_SCALINGS, module_of
+from pipeline.backbones.networks.scaling import SCALINGS
+from pipeline.backbones.opened import open_network
+from pipeline.config.network import APPLICATIONS, NetworkConfig
 from pipeline.errors import NetworkRefused, UnknownBackbone
 from pipeline.npz import read_npz
 from pipeline.pixels.host import resize_picture
@@ -73,6 +76,63 @@ class TestWhatIsFound:
         staged = stage_network(workspace, network)
         monkeypatch.setattr(staged_network.subprocess, "run", None)
         assert stage_network(workspace, network) == staged
+
+
+class TestApplications:
+    NAME = "MobileNetV3Small"
+
+    @pytest.mark.soak
+    @pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_weights_are_read_with_and_without_the_classifier_layer(
+        self, workspace: Workspace, folder: Path, whole: bool, suffix: str
+    ) -> None:
+        keras.utils.set_random_seed(1)
+        top: Any = {"include_top": True} if whole else {"include_top": False, "pooling": "avg"}
+        model = keras.applications.MobileNetV3Small(weights=None, input_shape=(32, 32, 3), **top)
+        path = folder / f"mobile{whole}{suffix}"
+        write = model.save_weights if suffix == ".weights.h5" else model.save
+        write(path)
+        network = NetworkConfig(application=self.NAME, weights=str(path), image_size=32)
+        staged = stage_network(workspace, network)
+        record = NetworkRecord.read(workspace, staged.weights.digest)
+        assert (record.name, record.feature_width, record.has_map) == (self.NAME, 576, True)
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        pool = next(
+            layer for layer in reversed(model.layers) if "global_average" in layer.name or "avg" in layer.name
+        )
+        expected = keras.Model(model.inputs, pool.output).predict(pixels.astype(np.float32), verbose=0)
+        network = open_network(
+            workspace.storage.local_path(staged.weights.uri), self.NAME, staged.backbone.spec
+        )()
+        np.testing.assert_allclose(network(pixels)[0], expected.reshape(2, -1), rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.soak
+    def test_weights_of_another_network_are_refused(self, workspace: Workspace, folder: Path) -> None:
+        other = keras.saving.load_model(save_keras_network(folder / "other.keras"))
+        other.save_weights(folder / "other.weights.h5")
+        network = NetworkConfig(
+            application=self.NAME, weights=str(folder / "other.weights.h5"), image_size=32
+        )
+        with pytest.raises(NetworkRefused, match="does not hold the weights of MobileNetV3Small, neither"):
+            stage_network(workspace, network)
+        (folder / "text.h5").write_text("no weights")
+        with pytest.raises(NetworkRefused, match="it is no HDF5 file"):
+            stage_network(workspace, NetworkConfig(application="VGG16", weights=str(folder / "text.h5")))
+
+    def test_every_network_of_keras_has_a_scaling(self) -> None:
+        names = [name for name in dir(keras.applications) if name[0].isupper()]
+        assert tuple(names) == APPLICATIONS
+        modules = {module_of(getattr(keras.applications, name)) for name in names}
+        assert modules == MODULE_SCALINGS.keys()
+        assert set(MODULE_SCALINGS.values()) <= SCALINGS.keys()
+
+    @pytest.mark.parametrize("module", sorted(MODULE_SCALINGS))
+    def test_a_scaling_is_what_keras_preprocesses_with(self, module: str) -> None:
+        levels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
+        expected = getattr(keras.applications, module).preprocess_input(levels.astype(np.float32))
+        ours = SCALINGS[MODULE_SCALINGS[module]].apply(levels)
+        np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
 class TestRefusal:

@@ -28,20 +28,23 @@ class NetworkOptions:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
-    def choose_scaling(self, *, scales_itself: bool) -> Scaling:
-        """Return the scaling that is named; none for a network that scales levels itself.
+    def choose_scaling(self, own: str) -> Scaling:
+        """Return the scaling that is named, or else the network's own.
+
+        Args:
+            own: A name of `SCALINGS`; empty if it is not to be told.
 
         Raises:
             NetworkRefused: if it is neither named nor found.
         """
         if self.mean and self.std:
             return Scaling.of_fractions(self.mean, self.std)
-        if not self.scaling and not scales_itself:
+        if not self.scaling and not own:
             raise NetworkRefused(
                 "it does not scale its pixels itself: its first layer is no Rescaling. Set `scaling` to what "
                 f"it was trained on: {', '.join(SCALINGS)}, or a `mean` and a `std`"
             )
-        return SCALINGS[self.scaling or "levels"]
+        return SCALINGS[self.scaling or own]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

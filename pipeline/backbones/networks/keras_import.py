@@ -25,11 +25,11 @@ def import_keras(path: Path, options: NetworkOptions) -> ImportedNetwork:
     """
     model = _load(path)
     height, width = _find_size(model, options)
-    pooled, name = _find_pooled(model, options)
-    scaling = options.choose_scaling(scales_itself=_rescales(model))
+    pooled, name = find_pooled(model, options)
+    scaling = options.choose_scaling("levels" if _rescales(model) else "")
     cut = keras.Model(model.inputs, pooled)
     return ImportedNetwork(
-        function=_trace(cut, scaling, height, width), height=height, width=width, output=name
+        function=trace_network(cut, scaling, height, width), height=height, width=width, output=name
     )
 
 
@@ -62,8 +62,12 @@ def _find_size(model: keras.Model, options: NetworkOptions) -> tuple[int, int]:
     return choose_size(shape[1:3], options)
 
 
-def _find_pooled(model: keras.Model, options: NetworkOptions) -> tuple[keras.KerasTensor, str]:
-    """Return the tensor of the features and the name of its layer."""
+def find_pooled(model: keras.Model, options: NetworkOptions) -> tuple[keras.KerasTensor, str]:
+    """Return the tensor of the features and the name of its layer.
+
+    Raises:
+        NetworkRefused: if the network has no such output, or several.
+    """
     if options.output:
         return _named_output(model, options.output)
     if len(model.outputs) != 1:
@@ -147,9 +151,11 @@ def _rescales(model: keras.Model) -> bool:
     return bool(layers) and isinstance(layers[0], keras.layers.Rescaling)
 
 
-def _trace(
+def trace_network(
     model: keras.Model, scaling: Scaling, height: int, width: int
 ) -> tf.types.experimental.ConcreteFunction:
+    """Return the function of uint8 pixels that scales them and runs a model."""
+
     def network(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(model(scaling.apply(pixels), training=False), tf.float32)
 

@@ -54,7 +54,10 @@ def test_a_relative_path_begins_at_the_yaml(tmp_path: Path) -> None:
     ("backbone", "message"),
     [
         (5, r"`model.backbone` must be text"),
-        ({}, r"`model.backbone`: a network of your own needs `keras`"),
+        ({}, r"`model.backbone`: a network of your own needs either `keras`"),
+        ({"application": "VGG16"}, "`application` and `weights` belong together"),
+        ({"application": "Vgg16", "weights": "w.h5"}, "network of `keras.applications`, for instance VGG16"),
+        ({"application": "VGG16", "weights": "w.h5", "keras": "n"}, "needs either `keras`"),
         ({"kera": "n"}, r"unknown key `model.backbone.kera`.*did you mean `keras`"),
         ({"keras": "n", "scaling": "tf"}, r"`model.backbone.scaling` must be 'levels', 'unit'"),
         ({"keras": "n", "scaling": {"mean": [0, 0, 0], "std": [1, 1, 0]}}, r"scaling.std\[2\]` must be more"),
