@@ -6,24 +6,29 @@ import hashlib
 import logging
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
-from pipeline.artifacts.codec import as_object, build_record
+from pipeline.artifacts.codec import as_object
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import ArchiveSection
 from pipeline.datasets.fetcher import Validators, download_if_changed, public_url
 from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import Member, open_members
+from pipeline.datasets.sources.archive_note import (
+    ArchiveListing,
+    ArchiveNote,
+    describe_members,
+    is_read,
+)
 from pipeline.datasets.sources.label_list import Labels, ListOptions, lay_out_labels
-from pipeline.datasets.sources.layout import EXAMPLES, LaidOutFile, Layout, lay_out
+from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out
 from pipeline.datasets.sources.list_choice import choose_labels
-from pipeline.datasets.sources.list_names import MAX_TABLES, is_list, may_be_table
+from pipeline.datasets.sources.list_names import is_list
 from pipeline.datasets.sources.member_names import guess_encoding
 from pipeline.datasets.sources.name_pattern import (
     TEACHABLE_MACHINE,
@@ -52,61 +57,6 @@ LIST_RULES = 4  # raise it when lists are read in another way, so that unchanged
 MAX_LIST_BYTES = 256 * 2**20  # of all annotations together
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Note:
-    """The list of an archive's members, so that an unchanged one is not opened again.
-
-    Args:
-        uri: The archive.
-        validators: Of the file when it was read.
-        sha256: Of its bytes.
-        members: Name, proof and refusal of each member; the refusal is empty for a good one.
-        labels: Labels by name, from its lists of labels; None without one.
-        splits: Parts of a split by name, from its lists and split files.
-        statements: What its lists had to say.
-        left_out: System files, which are no members here, by their kind.
-        settings: The source's section and the release's rules, which decide how names and lists are read.
-    """
-
-    uri: str
-    settings: str
-    validators: Validators
-    sha256: str
-    members: Sequence[tuple[str, str, str]]
-    labels: Mapping[str, str] | None
-    splits: Mapping[str, str]
-    statements: Sequence[str]
-    left_out: Mapping[str, int]
-
-    @classmethod
-    def from_dict(cls, value: JsonObject) -> _Note | None:
-        """Read what `asdict` wrote; None for the note of an earlier release, which held less."""
-        if "settings" not in value:
-            return None
-        validators = build_record(Validators, as_object(value["validators"]))
-        note = build_record(cls, value, validators=validators)
-        return replace(note, members=[(name, proof, reason) for name, proof, reason in note.members])
-
-
-@dataclass(slots=True, kw_only=True)
-class _Listing:
-    """What one reading of an archive gives.
-
-    Args:
-        members: Name, proof and refusal of each member.
-        lists: The lists of labels and split files among them, by name.
-        raw_names: Bytes of the names whose encoding the archive does not tell.
-        left_out: System files, by their kind.
-        list_bytes: Size of the lists together.
-    """
-
-    members: list[tuple[str, str, str]] = field(default_factory=list)
-    lists: dict[str, bytes] = field(default_factory=dict)
-    raw_names: list[bytes] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    list_bytes: int = 0
-
-
 class ArchiveSource:
     """The pictures of one archive, all in the first chunk: it is one file.
 
@@ -123,7 +73,7 @@ class ArchiveSource:
         self._context = context
         self._origin = public_url(section.uri)
         previous = as_object(context.previous.get("archive"))
-        note = _Note.from_dict(previous) if previous else None
+        note = ArchiveNote.from_dict(previous) if previous else None
         self._unused_lists: list[str] = []
         settings = section.model_dump_json(exclude={"uri"}, exclude_none=True)
         self._settings = f"{LIST_RULES} {settings}"
@@ -151,7 +101,7 @@ class ArchiveSource:
             self.notes = {"archive": asdict(note)}
             yield from self._entries(note, file)
 
-    def _entries(self, note: _Note, file: BinaryIO | None) -> Iterator[SourceEntry]:
+    def _entries(self, note: ArchiveNote, file: BinaryIO | None) -> Iterator[SourceEntry]:
         members = iter(()) if file is None else open_members(file, origin=self._origin)
         place = self._origin if urlsplit(self._origin).scheme else Path(self._origin).expanduser().as_uri()
         layout = self._lay_out(note)
@@ -174,7 +124,7 @@ class ArchiveSource:
                 split=placed.split if placed is not None and label else None,
             )
 
-    def _lay_out(self, note: _Note) -> Layout:
+    def _lay_out(self, note: ArchiveNote) -> Layout:
         """Return the class of each member: by the section, the list of labels, or the class folders."""
         names = [name for name, _, reason in note.members if reason != FetchReason.BAD_MEMBER_NAME]
         refuse_records(names, self._origin)
@@ -199,12 +149,12 @@ class ArchiveSource:
         layout.left_out.update(note.left_out)
         return layout
 
-    def _refuse_unlabelled(self, note: _Note, name: str, placed: LaidOutFile | None) -> str:
+    def _refuse_unlabelled(self, note: ArchiveNote, name: str, placed: LaidOutFile | None) -> str:
         has_text = is_list(name) or may_be_split_file(name)
         is_unlabelled = note.labels is not None and placed is None and not has_text
         return str(FetchReason.MEMBER_UNLABELLED) if is_unlabelled else ""
 
-    def _wanted_labels(self, note: _Note, labels: Collection[str]) -> set[str]:
+    def _wanted_labels(self, note: ArchiveNote, labels: Collection[str]) -> set[str]:
         wanted = set(self._section.declared_classes or labels)
         missing = wanted - set(labels)
         names = [name for name, _, _ in note.members]
@@ -213,7 +163,7 @@ class ArchiveSource:
                 f"{self._origin} has pictures of {', '.join(sorted(labels)) or 'no class'}"
                 + (f", none of {', '.join(sorted(missing))}" if missing else "")
                 + f"; it needs a folder for each class, or a `{LABELS_FILE}` with the columns `file,label`."
-                + _describe_members(note)
+                + describe_members(note)
                 + " ".join([suggest_pattern(names), suggest_boxes(names), *self._unused_lists]),
                 classes=sorted(missing),
             )
@@ -249,7 +199,7 @@ class ArchiveSource:
             now = Validators(last_modified=f"{facts.st_mtime_ns} ns", length=facts.st_size)
             yield (None if last is not None and now.same_file_as(last) else local), now
 
-    def _inspect(self, file: BinaryIO, validators: Validators) -> _Note:
+    def _inspect(self, file: BinaryIO, validators: Validators) -> ArchiveNote:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         listing = self._list(file, self._section.encoding)
@@ -259,7 +209,7 @@ class ArchiveSource:
         members, lists, left_out = listing.members, listing.lists, listing.left_out
         labels = self._read_labels([name for name, _, reason in members if not reason], lists)
         statements = [] if encoding is None else [encoding.describe(self._origin)]
-        note = _Note(
+        note = ArchiveNote(
             uri=self._origin,
             settings=self._settings,
             validators=validators,
@@ -272,7 +222,7 @@ class ArchiveSource:
         )
         return self._add_split_files(note, lists)
 
-    def _add_split_files(self, note: _Note, lists: Mapping[str, bytes]) -> _Note:
+    def _add_split_files(self, note: ArchiveNote, lists: Mapping[str, bytes]) -> ArchiveNote:
         """Return a note with the parts that split files among the members tell."""
         if not (split_files := find_split_files(lists)):
             return note
@@ -283,15 +233,15 @@ class ArchiveSource:
             statements=[*note.statements, *parts.statements],
         )
 
-    def _list(self, file: BinaryIO, encoding: str | None) -> _Listing:
+    def _list(self, file: BinaryIO, encoding: str | None) -> ArchiveListing:
         """Read the archive once: its members, and the lists among them."""
-        listing = _Listing()
+        listing = ArchiveListing()
         members = open_members(file, origin=self._origin, encoding=encoding, left_out=listing.left_out)
         for member in members:
             listing.members.append((member.name, member.proof, str(member.refused or "")))
             if member.raw_name:
                 listing.raw_names.append(member.raw_name)
-            if member.refused is None and _is_read(member.name, listing):
+            if member.refused is None and is_read(member.name, listing):
                 listing.lists[member.name] = self._read_list(member)
                 listing.list_bytes += len(listing.lists[member.name])
                 if listing.list_bytes > MAX_LIST_BYTES:
@@ -323,22 +273,3 @@ class ArchiveSource:
             return member.read()
         except FetchRefused as error:
             raise BadArchive(f"{self._origin}: `{member.name}` cannot be read: {error.message}") from error
-
-
-def _is_read(name: str, listing: _Listing) -> bool:
-    """Return True for lists, split files, and some of the tables that may be lists."""
-    if is_list(name) or may_be_split_file(name):
-        return True
-    tables = sum(may_be_table(other) and not is_list(other) for other in listing.lists)
-    return may_be_table(name) and tables <= MAX_TABLES
-
-
-def _describe_members(note: _Note) -> str:
-    """Return what the archive has instead, for the message that nothing can be used."""
-    reasons = Counter(reason for _, _, reason in note.members if reason)
-    counts = [f"{count} refused as {reason}" for reason, count in sorted(reasons.items())]
-    counts += [f"{count} {kind}" for kind, count in sorted(note.left_out.items())]
-    examples = ", ".join(repr(name[:80]) for name, _, _ in note.members[:EXAMPLES])
-    return (
-        f" Received: {len(note.members)} members ({', '.join(counts) or 'none refused'}), such as {examples}."
-    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.labels import normalize_label
+from pipeline.datasets.sources.folder_tree import (
+    FolderTree,
+    describe_unreadable,
+    list_bucket,
+    list_directory,
+)
 from pipeline.datasets.sources.label_list import Labels, ListOptions, lay_out_labels
 from pipeline.datasets.sources.layout import LaidOutFile, Layout, lay_out, system_part
 from pipeline.datasets.sources.list_choice import choose_labels
@@ -29,23 +32,6 @@ from pipeline.datasets.sources.split_files import read_split_files
 from pipeline.errors import EmptyDataset, SourceNotFound
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tree:
-    """The files of a folder.
-
-    Args:
-        root: The folder, for messages.
-        names: Paths below it.
-        empty: Folders without a file, at any depth.
-        left_out: Files in system folders, and broken links.
-    """
-
-    root: str
-    names: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
 class FolderSource:
@@ -97,7 +83,7 @@ class FolderSource:
             EmptyDataset: if there is no class, one class only, or a class folder without a file.
         """
         directory = self._directory()
-        tree = _list_directory(directory) if directory else _list_bucket(self._uri, self._storage)
+        tree = list_directory(directory) if directory else list_bucket(self._uri, self._storage)
         layout = self._lay_out(tree, directory)
         classes = self._checked_classes(layout, tree)
         if chunk == 0:
@@ -111,7 +97,7 @@ class FolderSource:
             if position % num_chunks == chunk:
                 yield self._entry(position, file, directory)
 
-    def _lay_out(self, tree: _Tree, directory: Path | None) -> Layout:
+    def _lay_out(self, tree: FolderTree, directory: Path | None) -> Layout:
         refuse_records(tree.names, tree.root)
         labels = self._read_labels(tree, directory) if self._label is None else None
         split_files = set(find_split_files(tree.names))
@@ -140,7 +126,7 @@ class FolderSource:
         layout.notes += parts.statements
         return layout
 
-    def _read_labels(self, tree: _Tree, directory: Path | None) -> Labels | None:
+    def _read_labels(self, tree: FolderTree, directory: Path | None) -> Labels | None:
         """Return the labels of the folder's lists; None if it has none, or class folders tell the classes."""
         if self._pattern:
             return None
@@ -167,7 +153,7 @@ class FolderSource:
         try:
             facts = path.stat()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise describe_unreadable(path, error) from error
         in_bucket = urlsplit(self._uri).scheme == "gs"
         return SourceEntry(
             position=position,
@@ -182,7 +168,7 @@ class FolderSource:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise describe_unreadable(path, error) from error
         self.transferred += 1
         return data
 
@@ -195,7 +181,7 @@ class FolderSource:
         path = unquote(parts.path) if parts.scheme == "file" else self._uri
         return Path(path).expanduser().absolute()
 
-    def _checked_classes(self, layout: Layout, tree: _Tree) -> Sequence[str]:
+    def _checked_classes(self, layout: Layout, tree: FolderTree) -> Sequence[str]:
         if self._label is not None:
             folders, wanted = {self._label}, [self._label]
         else:
@@ -213,13 +199,6 @@ class FolderSource:
         hint = " ".join([suggest_pattern(tree.names), suggest_boxes(tree.names), *self._unused_lists])
         _refuse_too_few(wanted, layout, f"{tree.root}/{layout.root}".rstrip("/"), min_classes, hint)
         return wanted
-
-
-def _unreadable(path: Path, error: OSError) -> SourceNotFound:
-    return SourceNotFound(
-        f"{path} cannot be read: {error.strerror}. Correct its permissions or take it out of the folder.",
-        path=str(path),
-    )
 
 
 def _refuse_missing(classes: Sequence[str], folders: Sequence[str], root: str) -> None:
@@ -251,73 +230,3 @@ def _refuse_too_few(classes: Sequence[str], layout: Layout, root: str, min_class
             path=root,
             classes=empty,
         )
-
-
-def _list_directory(root: Path) -> _Tree:
-    if not root.is_dir():
-        raise SourceNotFound(
-            f"there is no folder {root}; correct `dataset.source.uri`, which needs a folder with one "
-            "sub-folder per class.",
-            path=str(root),
-        )
-    tree = _Tree(root=str(root))
-    _walk(root, "", tree, ())
-    return tree
-
-
-def _walk(directory: Path, prefix: str, tree: _Tree, above: tuple[tuple[int, int], ...]) -> bool:
-    """Add the files of a directory, those behind links too; return True if there is one.
-
-    Args:
-        directory: The directory.
-        prefix: Its path below the source, with a trailing slash.
-        tree: Takes the files.
-        above: The directories on the way, so that links that lead back are not followed for ever.
-    """
-    try:
-        facts = directory.stat()
-        inside = sorted(os.scandir(directory), key=lambda entry: entry.name)
-    except OSError as error:
-        raise _unreadable(Path(error.filename), error) from error
-    here = (facts.st_dev, facts.st_ino)
-    if here in above:
-        tree.left_out["links that lead back to a folder above"] += 1
-        return False
-    before = len(tree.names)
-    for entry in inside:
-        name = f"{prefix}{entry.name}"
-        if entry.is_dir() and _is_alias(entry, directory):
-            tree.left_out["in links to a folder beside them"] += sum(
-                len(files) for _, _, files in os.walk(entry.path)
-            )
-        elif entry.is_dir():
-            part = system_part(entry.name)
-            if part is not None:
-                tree.left_out[part] += sum(len(files) for _, _, files in os.walk(entry.path))
-            elif not _walk(Path(entry.path), f"{name}/", tree, (*above, here)):
-                tree.empty.append(name)
-        elif entry.is_file():
-            tree.names.append(name)
-        elif entry.is_symlink():
-            tree.left_out["broken links"] += 1
-    return len(tree.names) > before
-
-
-def _is_alias(entry: os.DirEntry[str], directory: Path) -> bool:
-    """Return True for a link such as `latest` to a folder beside it, whose files would be read twice."""
-    if not entry.is_symlink():
-        return False
-    target = Path(entry.path).resolve()
-    return target.parent == directory.resolve() and system_part(target.name) is None
-
-
-def _list_bucket(uri: str, storage: Storage) -> _Tree:
-    prefix = uri.rstrip("/") + "/"
-    names = [file[len(prefix) :] for file in storage.list_uris(prefix)]
-    if not names:
-        raise SourceNotFound(
-            f"there is nothing under {prefix}; correct `dataset.source.uri`, which needs one "
-            "sub-folder per class.",
-            path=prefix,
-        )
-    return _Tree(root=prefix.rstrip("/"), names=names)

@@ -60,7 +60,8 @@ def resolve_labels(labels: Sequence[int | str], classes: Sequence[str], origin: 
     if unknown:
         raise BadArchive(
             f"{origin}: `labels` holds {unknown[:5]}, but `classes` names classes 0 to {len(classes) - 1} "
-            f"({', '.join(classes)}); name the others too or correct `labels`.",
+            f"({', '.join(classes)}); name the others too or correct `labels`."
+            f"{_find_remedy(labels, classes)}",
             uri=origin,
         )
     resolved = [by_label[label] for label in labels]
@@ -73,6 +74,14 @@ def resolve_labels(labels: Sequence[int | str], classes: Sequence[str], origin: 
             classes=absent,
         )
     return resolved
+
+
+def _find_remedy(labels: Sequence[int | str], classes: Sequence[str]) -> str:
+    """Return the line of NumPy for numbers that begin elsewhere; empty where it is not that."""
+    numbers = sorted({label for label in labels if isinstance(label, int)})
+    if numbers == list(range(1, len(classes) + 1)):
+        return " They begin at 1: labels=a['labels'] - 1."
+    return " Of -1 and 1: labels=(a['labels'] > 0)." if numbers == [-1, 1] and len(classes) == 2 else ""
 
 
 def _read_names(labels: NDArray[Any]) -> list[int | str]:

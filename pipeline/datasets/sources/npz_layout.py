@@ -152,6 +152,8 @@ def _find_pair(names: Mapping[str, str], headers: Mapping[str, ArrayHeader]) -> 
         if len(pictures) != 1 or len(others) != 1 or len(names) != 2:
             return None
         features, labels = pictures[0], others[0]
+    if len(headers[features].shape) < 3 <= len(headers[labels].shape):  # `arr_0` may be the labels
+        features, labels = labels, features
     return features, labels
 
 
@@ -160,9 +162,11 @@ def _checked_part(
 ) -> ArrayPart:
     rows, num_labels = (headers[name].shape[:1] for name in (features, labels))
     if rows != num_labels or not rows:
+        is_last = len(headers[features].shape) == 4 and num_labels == headers[features].shape[-1:]
+        moved = f" The pictures come last: features=numpy.moveaxis(a['{features}'], -1, 0)."
         raise BadArchive(
             f"{origin}: `{features}` has {rows[0] if rows else 0} rows and `{labels}` "
-            f"{num_labels[0] if num_labels else 0}; each picture needs one label.",
+            f"{num_labels[0] if num_labels else 0}; each picture needs one label.{moved if is_last else ''}",
             uri=origin,
         )
     return ArrayPart(features=features, labels=labels, rows=rows[0], split=split)
@@ -182,18 +186,30 @@ def find_shape(header: ArrayHeader, origin: str) -> PictureShape:
         return PictureShape(height=sides[0], width=sides[1], channels=sides[2])
     if first_fits and not last_fits:
         return PictureShape(height=sides[1], width=sides[2], channels=sides[0], is_channels_first=True)
-    remedy = (
-        "If the channels come first: numpy.savez('mended.npz', "
-        f"features=a['{header.name}'].transpose(0, 2, 3, 1), labels=...)"
-        if first_fits
-        else f"Save a['{header.name}'].reshape(-1, HEIGHT, WIDTH, 3) instead"
-    )
+    remedy = _find_remedy(header, may_be_first=first_fits)
     raise BadArchive(
         f"{origin}: `{header.name}` has the shape {header.shape}; expected (pictures, height, width, 3), "
         f"gray pictures or RGBA, or channels first. {remedy}. Received: {header.dtype}, shape {header.shape}",
         origin=origin,
         array=header.name,
     )
+
+
+def _find_remedy(header: ArrayHeader, *, may_be_first: bool) -> str:
+    """Return the line of NumPy for an array of another shape."""
+    array = f"a['{header.name}']"
+    if may_be_first:
+        return (
+            "If the channels come first: numpy.savez('mended.npz', "
+            f"features={array}.transpose(0, 2, 3, 1), labels=...)"
+        )
+    if len(header.shape) == 5:
+        return f"Save one picture of each series, such as {array}[:, 0]"
+    if len(header.shape) == 4 and header.shape[-1] > 4:
+        return f"Save three of the channels, such as {array}[..., :3]"
+    if len(header.shape) == 4:
+        return f"Save one channel, such as {array}[..., 0]"
+    return f"Save {array}.reshape(-1, HEIGHT, WIDTH, 3) instead"
 
 
 def _unclear(headers: Mapping[str, ArrayHeader], origin: str) -> BadArchive:

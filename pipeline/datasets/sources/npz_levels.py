@@ -189,8 +189,10 @@ def _describe(each: LevelRange, scale: Scale) -> str:
 
 def _remedy(each: LevelRange) -> str:
     """Return the line of NumPy for levels of more than 8 bits; empty where it is not that."""
+    name = each.header.name
+    if each.header.dtype == np.int8:
+        return f", or moved up, if -128 is black: (a['{name}'].astype('int16') + 128).astype('uint8')"
     bits = next((bits for bits in (10, 12, 14, 16) if each.high < 2**bits), None)
     if each.low < 0 or bits is None or each.header.dtype.kind == "f":
         return ""
-    name = each.header.name
     return f", or as bytes, if these are {bits} bits: (a['{name}'] >> {bits - 8}).astype('uint8')"

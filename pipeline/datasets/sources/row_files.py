@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import unquote
 
 from pipeline.datasets.sources.lists import ListRow
@@ -33,19 +34,35 @@ class RowFiles:
     part: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Ends:
-    """Files by the ends of their paths; None where several have the same.
+    """Files by the ends of their paths; None where several have the same. Each index is made when asked for.
 
     Args:
-        whole: With the extension.
-        stems: Without it.
-        alike: As other systems may have them.
+        names: The files.
     """
 
-    whole: Index
-    stems: Index
-    alike: Index
+    def __init__(self, names: Sequence[str]) -> None:
+        self._paths = {name: path_parts(name) for name in names}
+
+    @cached_property
+    def whole(self) -> Index:
+        """With the extension."""
+        return _index(self._paths)
+
+    @cached_property
+    def stems(self) -> Index:
+        """Without it."""
+        return _index(
+            {
+                name: [*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]]
+                for name, parts in self._paths.items()
+            }
+        )
+
+    @cached_property
+    def alike(self) -> Index:
+        """As other systems may have them."""
+        return _index({name: _simplify(parts) for name, parts in self._paths.items()})
 
 
 class FileFinder:
@@ -60,6 +77,8 @@ class FileFinder:
         self._files = files
         folders = {folder_of(name) for name in (*files, *lists)}
         self._parts = find_folder_parts(folders, may_stand_alone=True)
+        self._places: dict[str, tuple[list[str], dict[str, str]]] = {}
+        self._ends: dict[tuple[str, str | None], _Ends] = {}
 
     def find(self, list_name: str, rows: Sequence[ListRow], free: Collection[str]) -> RowFiles:
         """Find files in the list's own folder, else in the nearest one around it that has any of them.
@@ -71,20 +90,18 @@ class FileFinder:
         """
         part = self._parts.get(folder_of(list_name)) or find_split(list_name.rpartition("/")[2])
         for folder in _ancestors(list_name):
-            inside = [name for name in self._files if name.startswith(folder)]
-            result = self._find_in(folder, inside, rows, set(free), part)
+            if folder and not self._files_in(folder)[0]:
+                continue
+            result = self._find_in(folder, rows, set(free), part)
             if result.files:
                 break
         return result
 
-    def _find_in(
-        self, folder: str, inside: Sequence[str], rows: Sequence[ListRow], free: set[str], part: str | None
-    ) -> RowFiles:
+    def _find_in(self, folder: str, rows: Sequence[ListRow], free: set[str], part: str | None) -> RowFiles:
         """Find files below a folder: by their path, else by an end of it, and then in the part of a split."""
         result, rest = RowFiles(part=part), []
-        paths = {"/".join(path_parts(name)): name for name in inside}
-        paths |= {"/".join(path_parts(name[len(folder) :])): name for name in inside}
-        ends = {split: self._index_ends(inside, split) for split in {row.split or part for row in rows}}
+        paths = self._files_in(folder)[1]
+        ends = {split: self._ends_in(folder, split) for split in {row.split or part for row in rows}}
         for row in rows:
             path = "/".join(path_parts(row.file))
             name = paths.get(path) or ends[row.split or part].whole.get(path)
@@ -111,15 +128,23 @@ class FileFinder:
             result.alike.append(f"{row.file} as {alike}")
         result.files.append((row, name or alike or ""))
 
-    def _index_ends(self, names: Sequence[str], part: str | None) -> _Ends:
-        """Return the ends of the paths of the files that no folder puts into another part."""
-        near = [name for name in names if part is None or self._parts.get(folder_of(name), part) == part]
-        paths = {name: path_parts(name) for name in near}
-        stems = {
-            name: [*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1]] for name, parts in paths.items()
-        }
-        alike = {name: _simplify(parts) for name, parts in paths.items()}
-        return _Ends(whole=_index(paths), stems=_index(stems), alike=_index(alike))
+    def _files_in(self, folder: str) -> tuple[list[str], dict[str, str]]:
+        """Return the files below a folder, and each by its path below the source and below the folder."""
+        if folder not in self._places:
+            inside = [name for name in self._files if name.startswith(folder)]
+            paths = {"/".join(path_parts(name)): name for name in inside}
+            paths |= {"/".join(path_parts(name[len(folder) :])): name for name in inside if folder}
+            self._places[folder] = inside, paths
+        return self._places[folder]
+
+    def _ends_in(self, folder: str, part: str | None) -> _Ends:
+        """Return the ends of the paths below a folder, which are indexed once for all lists."""
+        others = {name for name, other in self._parts.items() if other != part} if part else set()
+        key = folder, part if others else None
+        if key not in self._ends:
+            inside, _ = self._files_in(folder)  # no folder puts them into another part
+            self._ends[key] = _Ends([name for name in inside if folder_of(name) not in others])
+        return self._ends[key]
 
 
 def folder_of(name: str) -> str:
@@ -135,6 +160,8 @@ def path_parts(path: str) -> list[str]:
 
 def ends_with(name: str, path: str) -> bool:
     """Return True if a file's path ends with another, whatever their case and extensions are."""
+    if f"/{name}".endswith((f"/{path}", f"/{path}.{name.rpartition('.')[2]}")):
+        return True
     parts = _simplify(path_parts(path))
     return _simplify(path_parts(name))[-len(parts) :] == parts
 

@@ -77,6 +77,13 @@ BAD = {
     "object array": ({"features": np.array([PICTURES[0], None], dtype=object)}, "never unpickles"),
     "counts differ": ({"labels": LABELS[:3]}, "4 rows and `labels` 3"),
     "one-hot labels of other classes": ({"labels": np.eye(4)}, "`labels` does not fit.*have 2 columns"),
+    "pictures last": ({"features": np.zeros((8, 8, 3, 4), np.uint8)}, r"moveaxis\(a\['features'\], -1, 0\)"),
+    "many channels": ({"features": np.zeros((4, 8, 8, 13), np.uint8)}, r"a\['features'\]\[\.\.\., :3\]"),
+    "two channels": ({"features": np.zeros((4, 8, 8, 2), np.uint8)}, r"a\['features'\]\[\.\.\., 0\]"),
+    "series": ({"features": np.zeros((4, 2, 8, 8, 3), np.uint8)}, r"a\['features'\]\[:, 0\]"),
+    "numbers from 1": ({"labels": np.array([1, 2, 1, 2])}, r"begin at 1: labels=a\['labels'\] - 1"),
+    "-1 and 1": ({"labels": np.array([1, -1, 1, -1])}, r"labels=\(a\['labels'\] > 0\)"),
+    "signed bytes": ({"features": np.full((4, 8, 8, 3), -9, np.int8)}, r"astype\('int16'\) \+ 128"),
     "several labels": ({"labels": np.ones((4, 2), int)}, r"several labels.*argmax\(axis=1\)"),
     "probabilities": ({"labels": np.full((4, 2), 0.5)}, "or probabilities, for a picture"),
     "12-bit levels": (
@@ -103,6 +110,11 @@ BAD = {
     "unknown class": ({"labels": LABELS + 1}, r"holds \[2\], but `classes` names"),
     "one class only": ({"labels": LABELS * 0}, "no picture is labelled capitol"),
 }
+
+
+def test_arrays_without_names_are_told_apart_by_their_shapes(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "a.npz", arr_0=LABELS, arr_1=PICTURES)
+    np.testing.assert_array_equal(np.stack([pixels_of(each) for each in source.entries(0, 1)]), PICTURES)
 
 
 class TestRefusals:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pipeline.artifacts.fetch_index import FetchIndex
 from pipeline.datasets.fetch import fetch_pictures
+from pipeline.datasets.sources import row_files
 from pipeline.datasets.sources.layout import LaidOutFile
 from pipeline.datasets.sources.split_file_rows import find_split_files
 from pipeline.datasets.sources.split_files import GivenParts, read_split_files
@@ -186,3 +188,21 @@ def test_a_source_keeps_and_states_the_test_set_of_text_files(
             "given_split: test (2), train (6) are parts of a split, not classes; 2 pictures are the test set",
             "split_files: meta/test.txt, meta/train.txt tell the split",
         ]
+
+
+def test_files_are_indexed_once_for_all_split_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    def count(paths: Mapping[str, Sequence[str]]) -> row_files.Index:
+        counts.append(len(paths))
+        return index(paths)
+
+    index = row_files._index
+    monkeypatch.setattr(row_files, "_index", count)
+    names = [f"images/{label}/{n}.jpg" for label in ("cat", "dog") for n in range(4)]
+    short = [name.removeprefix("images/").removesuffix(".jpg") for name in names]
+    files = {"meta/train.txt": "\n".join(short[::2]), "meta/test.txt": "\n".join(short[1::2])}
+    pictures = [LaidOutFile(name=name, label=name.split("/")[1]) for name in names]
+    parts = read_split_files(files, lambda name: files[name].encode(), pictures, "x")
+    assert len(parts.splits) == 8
+    assert counts == [8, 8]  # with and without extension
