@@ -67,7 +67,8 @@ def classifier_files(settings: Settings) -> list[Path]:
 
 def find_classifier_file(name: str, settings: Settings) -> Path | None:
     """Return the YAML file of the classifier of this name; None if there is none that can be read."""
-    for path in classifier_files(settings):
+    # Most are named like their classifier, and then no other is read.
+    for path in sorted(classifier_files(settings), key=lambda path: path.stem != name):
         with contextlib.suppress(ConfigError):
             if read_classifier(path).name == name:
                 return path

@@ -9,17 +9,21 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from pipeline.artifacts.folders import MAX_FOLDER_BYTES, encode_label
 from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.artifacts.uploads import Upload, UploadedFile, list_pictures
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config.labels import normalize_label
-from pipeline.errors import ConfigError, UndecodableImage
+from pipeline.config.sources import ArchiveSection
+from pipeline.datasets.sources.archive import ArchiveSource
+from pipeline.datasets.sources.source import SourceContext
+from pipeline.errors import ConfigError, FetchRefused, UndecodableImage
 from pipeline.pixels.conversion import convert_picture, name_format
 from pipeline.pixels.host import decode_picture
 from pipeline.preprocess.reasons import CONFLICTING_LABELS, REASONS, TAKEN_DOWN
@@ -28,7 +32,11 @@ MAX_PICTURES = 50_000  # of one classifier
 MAX_PICTURE_BYTES = 15_000_000  # as `dataset.fetch.max_picture_bytes`
 MAX_NAME = 200
 MAX_LABEL = 200
-TOO_LARGE, TOO_MANY = "too_large", "too_many_pictures"
+BATCH_FILES, BATCH_BYTES = 40, 16_000_000  # of an archive, in memory together
+TOO_LARGE, TOO_MANY, BAD_LABEL = "too_large", "too_many_pictures", "bad_label"
+SPLIT_LOST = (
+    "the archive's own split into training and test pictures is not kept; name it as a source to keep it"
+)
 TEXTS = {
     **REASONS,
     TOO_LARGE: f"more than {MAX_PICTURE_BYTES / 1e6:.0f} MB",
@@ -76,17 +84,20 @@ class UploadResult:
         added: Pictures that are new.
         known: Pictures that were there.
         refused: Files that were not taken.
+        statements: Facts that who sent them should know.
     """
 
     added: int = 0
     known: int = 0
     refused: list[RefusedPicture] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
 
     def add(self, other: UploadResult) -> None:
         """Add what another upload did."""
         self.added += other.added
         self.known += other.known
         self.refused += other.refused
+        self.statements += other.statements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +199,48 @@ def read_picture(path: Path) -> NewPicture:
     """Read a file; of one that is too large no more than proves it."""
     with path.open("rb") as file:
         return NewPicture(name=path.name, data=file.read(MAX_PICTURE_BYTES + 1))
+
+
+def keep_archive(keeper: UploadKeeper, path: Path, context: SourceContext) -> Iterator[UploadResult]:
+    """Keep the pictures of a zip or tar by its class folders or list; yield what each batch of them did.
+
+    Args:
+        keeper: Takes the pictures.
+        path: The archive.
+        context: As for a source of type `archive`, which reads it.
+
+    Raises:
+        DatasetError: if it is no archive, has no class, or passes a limit.
+    """
+    source = ArchiveSource(ArchiveSection(type="archive", uri=str(path)), replace(context, is_alone=False))
+    batch: list[NewPicture] = []
+    label, size, has_split = "", 0, False
+    for entry in source.entries(0, 1):
+        name, has_split = unquote(entry.source_url.rpartition("#")[2]), has_split or entry.split is not None
+        if entry.label != label or size > BATCH_BYTES or len(batch) == BATCH_FILES:
+            yield from _keep_batch(keeper, label, batch)
+            label, size = entry.label, 0
+        try:
+            if entry.refused is not None or entry.read is None:
+                raise FetchRefused("", reason=str(entry.refused))
+            batch.append(NewPicture(name=name, data=entry.read()))
+            size += len(batch[-1].data)
+        except FetchRefused as error:
+            refused = RefusedPicture(name=clean_name(name), reason=str(error.reason), text=error.message)
+            yield UploadResult(refused=[refused])
+    yield from _keep_batch(keeper, label, batch)
+    yield UploadResult(statements=[*source.statements, *([SPLIT_LOST] if has_split else [])])
+
+
+def _keep_batch(keeper: UploadKeeper, label: str, batch: list[NewPicture]) -> Iterator[UploadResult]:
+    if batch:
+        try:
+            yield keeper.keep(label, batch)
+        except ConfigError as error:  # the name of a folder that can be no class
+            names = [clean_name(each.name) for each in batch]
+            refused = [RefusedPicture(name=name, reason=BAD_LABEL, text=error.message) for name in names]
+            yield UploadResult(refused=refused)
+        batch.clear()
 
 
 def check_label(text: str) -> str:

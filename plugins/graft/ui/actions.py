@@ -29,15 +29,21 @@ MAX_PICTURE_BYTES = 7_000_000  # base64 makes four bytes of three, and the engin
 ACTIONS: dict[str, Action | None] = {"delete": "delete", "relabel": "relabel", "undo": None}
 
 
-async def read_form(request: Request, user: GetUserDep, limit: int = MAX_FORM_BYTES) -> FormData:
+async def read_form(
+    request: Request, user: GetUserDep, limit: int = MAX_FORM_BYTES, *, max_files: int = 1
+) -> FormData:
     """Return a form of this site, of limited size."""
     length = request.headers.get("content-length", "")
     if not length.isdecimal():
         raise HTTPException(411, "Send `Content-Length`.")
     if int(length) > limit:
         raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
-    form = await request.form(max_files=1, max_fields=20)
-    access.require_token(user, form.get(access.TOKEN_FIELD))
+    form = await request.form(max_files=max_files, max_fields=20)
+    try:
+        access.require_token(user, form.get(access.TOKEN_FIELD))
+    except HTTPException:
+        await form.close()
+        raise
     return form
 
 

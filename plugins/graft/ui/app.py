@@ -10,16 +10,18 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graft.ui import actions, pages, run_actions, run_pages, use_pages
+from graft.ui import actions, pages, run_actions, run_pages, upload_pages, use_pages
 from graft.ui.rendering import STATIC, environment, render
 from pipeline.errors import (
     ConfigError,
+    DatasetError,
     ObjectNotFound,
     PipelineError,
     RollbackRefused,
+    StorageError,
     TFLiteUnavailable,
     UndecodableImage,
 )
@@ -46,6 +48,8 @@ STATUS: tuple[tuple[type[PipelineError], int], ...] = (
     (UndecodableImage, 422),
     (RollbackRefused, 409),
     (TFLiteUnavailable, 409),
+    (DatasetError, 422),
+    (StorageError, 507),
 )
 TITLES = {
     401: "Please sign in",
@@ -55,6 +59,7 @@ TITLES = {
     413: "Too large",
     422: "Not understood",
     429: "Not now",
+    507: "No room",
 }
 
 
@@ -99,6 +104,8 @@ def create_app() -> FastAPI:
     app.include_router(actions.router)
     app.include_router(run_actions.router)
     app.include_router(use_pages.router)
+    app.include_router(upload_pages.router)
+    app.include_router(upload_pages.actions)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -112,6 +119,8 @@ def create_app() -> FastAPI:
 
 
 def _problem(request: Request, status_code: int, text: str, title: str = "") -> Response:
+    if request.headers.get("accept") == "application/json":  # of a script on one of our pages
+        return JSONResponse({"problem": text}, status_code=status_code)
     values = {"heading": title or TITLES.get(status_code, "That did not work"), "text": text}
     return render(request, "problem.html", {**values, "code": status_code}, status_code=status_code)
 

@@ -22,6 +22,7 @@ STATIC = {
     "base.css": (STYLESHEET, "text/css"),
     "pages.css": (UI / "static" / "pages.css", "text/css"),
     "pages.js": (UI / "static" / "pages.js", "text/javascript"),
+    "upload.js": (UI / "static" / "upload.js", "text/javascript"),
 }
 STARTED_BY = {
     "manual": "by hand",

@@ -21,8 +21,8 @@ from tests.fakes.report import CLASSIFIER, ReportWorld
 from tests.fakes.rows import dataset_folder
 
 HOSTILE = '"><script>alert(1)</script>'
-GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/labels", "/try", "/use")
-POSTS = ("rollback", "decisions", "try", "run", "cancel")
+GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/add", "/labels", "/try", "/use")
+POSTS = ("rollback", "decisions", "try", "run", "cancel", "add", "add/archive")
 
 
 class TestAccess:

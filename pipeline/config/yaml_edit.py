@@ -1,0 +1,125 @@
+"""A change to the text of a classifier's YAML; all else stays as its author wrote it, comments too."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from pipeline.config.classifier import Classifier
+from pipeline.config.yaml_text import parse_yaml
+from pipeline.errors import ConfigError
+from pipeline.types import JsonDict
+
+UPLOADS: JsonDict = {"type": "uploads"}
+BY_HAND = "Add `- type: uploads` to its `dataset.sources` by hand."
+
+
+def append_uploads(path: Path) -> bool:
+    """Add a source `uploads` after the others in a classifier's file; return False if it has one.
+
+    Raises:
+        ConfigError: if the text cannot be changed without changing more, or the file cannot be written; the
+            message says what to write by hand.
+    """
+    path = path.resolve()
+    try:
+        text = path.read_bytes().decode("utf-8")
+        old = parse_yaml(text)
+        classifier = Classifier.from_dict(old if isinstance(old, dict) else {}, origin=str(path))
+        if any(source.type == "uploads" for source in classifier.dataset.all_sources):
+            return False
+        _replace(path, text, with_uploads(text))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path} could not be changed: {error}. {BY_HAND}") from error
+    return True
+
+
+def with_uploads(text: str) -> str:
+    """Return the text of a YAML with a source `uploads` after its others.
+
+    Raises:
+        ConfigError: if the result would not say exactly that.
+    """
+    old, node = parse_yaml(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    dataset = _find(node, "dataset")
+    single, several = _find_pair(dataset[1], "source"), _find_pair(dataset[1], "sources")
+    if single is not None:
+        new = _make_list(text, *single)
+    elif several is not None:
+        new = _lengthen(text, several[1])
+    else:
+        raise ConfigError("it has no `dataset.source`")
+    if not isinstance(old, dict) or parse_yaml(new) != _expected(old):
+        raise ConfigError("its sources are written in a way that only a person can change")
+    return new
+
+
+def _expected(value: JsonDict) -> JsonDict:
+    dataset: JsonDict = dict(value["dataset"])
+    sources = dataset.pop("sources", None) or [dataset.pop("source")]
+    return {**value, "dataset": {**dataset, "sources": [*sources, UPLOADS]}}
+
+
+def _find(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node]:
+    pair = _find_pair(node, key)
+    if pair is None:
+        raise ConfigError(f"it has no `{key}`")
+    return pair
+
+
+def _find_pair(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((pair for pair in pairs if pair[0].value == key), None)
+
+
+def _make_list(text: str, key: yaml.Node, value: yaml.Node) -> str:
+    """Replace `source: ...` by `sources:` with the same section as its first item."""
+    start, body_start = key.start_mark.index, value.start_mark.index
+    if isinstance(value, yaml.MappingNode) and not value.flow_style:
+        end = _content_end(text, body_start, value.end_mark.index)
+        margin = " " * key.start_mark.column
+        lines = text[body_start:end].splitlines()
+        moved = [line.removeprefix(" " * value.start_mark.column) for line in lines]
+        items = [f"{margin}  - {moved[0]}", *(f"{margin}    {line}" if line else "" for line in moved[1:])]
+        new = "\n".join(["sources:", *items, f"{margin}  - type: uploads"])
+    else:
+        end = value.end_mark.index
+        new = f"sources: [{text[body_start:end]}, {{type: uploads}}]"
+    return text[:start] + new + text[end:]
+
+
+def _lengthen(text: str, value: yaml.Node) -> str:
+    """Add an item to the list of sources."""
+    if isinstance(value, yaml.SequenceNode) and not value.flow_style:
+        end = _content_end(text, value.start_mark.index, value.end_mark.index)
+        return f"{text[:end]}\n{' ' * value.start_mark.column}- type: uploads{text[end:]}"
+    end = value.end_mark.index - 1
+    return f"{text[:end].rstrip().rstrip(',')}, {{type: uploads}}{text[end:]}"
+
+
+def _content_end(text: str, start: int, end: int) -> int:
+    """Return where a block ends, without the empty lines and comments that follow it."""
+    lines = text[start:end].splitlines(keepends=True)
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+        lines.pop()
+    return start + len("".join(lines).rstrip())
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    """Replace a file as a whole, unless somebody has changed it meanwhile."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(new.encode())
+        shutil.copymode(path, name)
+        if path.read_bytes() != old.encode():
+            raise ConfigError("somebody else has just changed it; try again")
+        os.replace(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
