@@ -2,6 +2,7 @@
 
 PipelineError                     picklable; inputs kept as attributes; .transient says "safe to retry"
   ConfigError(ValueError)         bad settings, YAML or run parameters: never retry
+    ClassifierExists              a new classifier's name or file is taken
   DatasetError                    the pictures are not what a run needs
     SourceNotFound                the place a source names is not there
       NoLabels                    a list gives no labels: another kind, or none of the columns
@@ -92,6 +93,10 @@ def _rebuild(kind: type[PipelineError], message: str, details: dict[str, Any]) -
 
 class ConfigError(PipelineError, ValueError):
     """Bad settings, a bad classifier YAML, or bad run parameters."""
+
+
+class ClassifierExists(ConfigError):
+    """A classifier or a file of this name is there already."""
 
 
 class DatasetError(PipelineError):

@@ -65,6 +65,7 @@ def init(
 ) -> None:
     """Write the YAML of a new classifier from a place with pictures; shows first what they are."""
     from pipeline.config import Settings
+    from pipeline.config.new_classifier import create_classifier_file
 
     settings = Settings()
     _check_name(name, settings)
@@ -75,13 +76,10 @@ def init(
     if len(result.classes) < 2:
         raise UsageError(f"{name} was not written: {'; '.join(result.problems)}.")
     target = (directory or settings.own_classifiers).expanduser().absolute()
-    target.mkdir(parents=True, exist_ok=True)
-    path = target / f"{name}.yaml"
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(_write_yaml(classifier, result))
-    except FileExistsError:
-        raise UsageError(f"{path} is there already; choose another name, or change it.") from None
+        path = create_classifier_file(_write_yaml(classifier, result), target, settings)
+    except ConfigError as error:
+        raise UsageError(error.message) from error
     print_json({"path": str(path), **result.to_dict()}) if as_json else print_text(f"wrote {path}")
     if target not in settings.classifier_directories:
         print_note(f"Add its directory before `graft up`: export GRAFT_CLASSIFIERS={target}")
@@ -167,11 +165,7 @@ def _describe_parts(preview: ClassPreview) -> str:
 
 
 def _write_yaml(classifier: Classifier, preview: DatasetPreview) -> str:
-    import yaml
+    from pipeline.config.new_classifier import write_yaml
 
     counts = ", ".join(f"{label} {each.pictures}" for label, each in preview.classes.items())
-    value = classifier.to_dict()
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
-    lines = (f"Made by `graft init`; it saw {counts}.", *preview.problems)
-    head = "".join(f"# {' '.join(line.split())}\n" for line in lines)  # a label may hold a line break
-    return f"{head}{text}"
+    return write_yaml(classifier.to_dict(), (f"Made by `graft init`; it saw {counts}.", *preview.problems))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from pipeline.artifacts.codec import as_object, build_record
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.config.sources import SourceSection
@@ -21,7 +22,7 @@ from pipeline.errors import DatasetError, FetchRefused
 from pipeline.pixels.conversion import convert_picture
 from pipeline.preprocess.dedup.fingerprint import examine_picture
 from pipeline.preprocess.quality_warnings import find_similar_labels
-from pipeline.types import JsonDict
+from pipeline.types import JsonDict, JsonObject
 
 NUM_EXAMPLES = 10
 MIN_PICTURES = 2  # one to train with, one to test
@@ -67,6 +68,15 @@ class DatasetPreview:
     def to_dict(self) -> JsonDict:
         """Return plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: JsonObject) -> DatasetPreview:
+        """Read what `to_dict` wrote."""
+        classes = {
+            label: build_record(ClassPreview, as_object(each))
+            for label, each in as_object(value["classes"]).items()
+        }
+        return build_record(cls, value, classes=classes)
 
 
 def preview_dataset(

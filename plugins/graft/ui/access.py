@@ -41,6 +41,17 @@ def may_read_logs(request: Request, user: GetUserDep, name: str) -> bool:
     return True
 
 
+def may_create(request: Request, user: GetUserDep) -> bool:
+    """Return whether a user may make new classifiers: who may change every DAG."""
+    return may(request, user, "", "PUT")
+
+
+def require_creator(request: Request, user: GetUserDep) -> None:
+    """Refuse who may not make new classifiers."""
+    if not may_create(request, user):
+        raise HTTPException(403, "Your role may not make classifiers. That takes the role `user`.")
+
+
 def require_reader(request: Request, user: GetUserDep, name: ClassifierName) -> str:
     """Return the classifier's name if the person may see it; 403 otherwise."""
     if not may(request, user, name, "GET"):

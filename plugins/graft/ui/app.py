@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graft.ui import actions, pages, run_actions, run_pages, upload_pages, use_pages
+from graft.ui import actions, new_pages, pages, run_actions, run_pages, upload_pages, use_pages
 from graft.ui.rendering import STATIC, environment, render
 from pipeline.errors import (
     ConfigError,
@@ -49,7 +50,6 @@ STATUS: tuple[tuple[type[PipelineError], int], ...] = (
     (RollbackRefused, 409),
     (TFLiteUnavailable, 409),
     (DatasetError, 422),
-    (StorageError, 507),
 )
 TITLES = {
     401: "Please sign in",
@@ -106,6 +106,8 @@ def create_app() -> FastAPI:
     app.include_router(use_pages.router)
     app.include_router(upload_pages.router)
     app.include_router(upload_pages.actions)
+    app.include_router(new_pages.router)
+    app.include_router(new_pages.actions)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -134,8 +136,18 @@ def _on_validation_error(request: Request, error: RequestValidationError) -> Res
     return _problem(request, 422, f"The address or form is not one of ours: {wrong}")
 
 
+def _is_disk_full(error: PipelineError) -> bool:
+    cause = error.__cause__
+    is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, StorageError) and is_full
+
+
+def _find_status(error: PipelineError) -> int:
+    return next((code for kind, code in STATUS if isinstance(error, kind)), 502)
+
+
 def _on_pipeline_error(request: Request, error: PipelineError) -> Response:
-    status_code = next((code for kind, code in STATUS if isinstance(error, kind)), 502)
+    status_code = 507 if _is_disk_full(error) else _find_status(error)
     if status_code == 502:
         log.warning("%s failed: %s", request.url.path, error)
     return _problem(request, status_code, error.message)

@@ -82,6 +82,7 @@ def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep
         "problem": serving.problem,
         "questions": [each for each in scheduler.read_questions() if each.name in allowed],
         "failures": {row.scheduled.name: _why(request, user, row) for row in rows if _needs_somebody(row)},
+        "can_create": access.may_create(request, user),
         "broken": scheduler.read_broken_files() if may_see_broken_files(user) else (),
     }
     return render(request, "classifiers.html", values)

@@ -128,7 +128,7 @@ class TestLimits:
 
         def fill(storage: Storage, uri: str, data: bytes) -> bool:
             if kept(writer):
-                raise StorageError("Writing failed: [Errno 28] No space left on device")
+                raise StorageError("Writing failed: No space left on device") from OSError(28, "No space")
             return create(storage, uri, data)
 
         with monkeypatch.context() as patch:
