@@ -257,6 +257,20 @@ class FeatureFolder(Folder):
         return self.file(f"{digest}.npz")
 
 
+class FeedbackFolder(Folder):
+    """`feedback/<classifier>`: each picture under its id, beside its record."""
+
+    __slots__ = ()
+
+    def picture(self, id: str) -> str:
+        """Return the URI of a picture."""
+        return self.file(id)
+
+    def record(self, id: str) -> str:
+        """Return the URI of what is said of a picture."""
+        return self.file(f"{id}.json")
+
+
 class UploadFolder(Folder):
     """`uploads/<classifier>`: a folder for each label, with pictures by digest, and who uploaded them."""
 

@@ -14,6 +14,7 @@ from pipeline.artifacts.folders import (
     ClassifierFolder,
     DatasetFolder,
     FeatureFolder,
+    FeedbackFolder,
     JobDirectory,
     ModelDirectory,
     RunFolder,
@@ -62,6 +63,10 @@ class Workspace:
     def dataset(self, name: str) -> DatasetFolder:
         """Return where a classifier's dataset versions and their state lie."""
         return DatasetFolder(self.storage, f"{self.uri}/datasets/{name}")
+
+    def feedback(self, name: str) -> FeedbackFolder:
+        """Return where the pictures lie whose answers were wrong, as the engine keeps them."""
+        return FeedbackFolder(self.storage, f"{self.uri}/feedback/{name}")
 
     def uploads(self, name: str) -> UploadFolder:
         """Return where the pictures lie that people uploaded for a classifier."""

@@ -131,6 +131,15 @@ class DatasetConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _feedback_never_tests(self) -> DatasetConfig:
+        if self.split.method == "random" and any(source.type == "feedback" for source in self.all_sources):
+            raise ValueError(
+                "a source of type `feedback` only trains, and `split.method: random` would test with it too; "
+                "set `split.method: hash`"
+            )
+        return self
+
     @property
     def all_sources(self) -> list[SourceConfig]:
         """The sources, be it one or several."""
@@ -143,8 +152,8 @@ class DatasetConfig(Strict):
 
     @property
     def has_one_layout(self) -> bool:
-        """Whether all pictures but uploads are of one source, whose classes uploads do not change."""
-        return sum(source.type != "uploads" for source in self.all_sources) <= 1
+        """Whether all pictures but uploads and feedback are of one source, whose classes stay."""
+        return sum(source.type not in ("uploads", "feedback") for source in self.all_sources) <= 1
 
     @property
     def uses_network(self) -> bool:

@@ -86,6 +86,14 @@ class UploadsSection(ClassedSection):
     type: Literal["uploads"] = Field(description="What people added on the classifier's page *Add pictures*.")
 
 
+class FeedbackSection(ClassedSection):
+    """The pictures whose answers were wrong, once a person confirmed their labels; they only train."""
+
+    type: Literal["feedback"] = Field(
+        description="What people said of wrong answers and somebody confirmed on the page *Feedback*."
+    )
+
+
 class ListColumns(Strict):
     """Which column of a list is which."""
 
@@ -284,6 +292,7 @@ SourceConfig: TypeAlias = Annotated[
     | NpzSection
     | SampleSection
     | UploadsSection
+    | FeedbackSection
     | UrlListSection
     | ArchiveSection
     | WebPageSection
@@ -300,6 +309,7 @@ SOURCE_SECTIONS: dict[str, type[SourceSection]] = {
         NpzSection,
         SampleSection,
         UploadsSection,
+        FeedbackSection,
         UrlListSection,
         ArchiveSection,
         WebPageSection,

@@ -210,6 +210,7 @@ class ChunkFetch:
             is_alone=self.classifier.dataset.has_one_source,
             may_descend=self.classifier.dataset.has_one_layout,
             uploads=self.workspace.uploads(self.classifier.name),
+            feedback=self.workspace.feedback(self.classifier.name),
             is_full=self.downloads.is_full,
             find_secret=self.find_secret,
         )

@@ -42,7 +42,8 @@ def role_for(method: str, path: str) -> Role:
         method == "POST" and path.endswith((":predict", ":predictMany", ":explain"))
     ):
         return Role.READER
-    return Role.TRAINER if JOBS.match(path) else Role.DEPLOYER
+    is_feedback = method == "POST" and path.endswith(":feedback")
+    return Role.TRAINER if JOBS.match(path) or is_feedback else Role.DEPLOYER
 
 
 def token_file(home: Path) -> Path:
@@ -60,10 +61,12 @@ class Tokens:
 
     Args:
         roles: The role of each token, by its SHA-256 in hex.
+        names: Likewise whose each token is, where that is known.
     """
 
-    def __init__(self, roles: Mapping[str, Role]) -> None:
+    def __init__(self, roles: Mapping[str, Role], names: Mapping[str, str] | None = None) -> None:
         self._roles = {digest.lower(): role for digest, role in roles.items()}
+        self._names = {digest.lower(): name for digest, name in (names or {}).items()}
 
     @property
     def is_open(self) -> bool:
@@ -83,13 +86,18 @@ class Tokens:
             FormatTooNew.check(f"file {path}", value.get("format", 0), FORMAT)
             rows = value["tokens"]
             roles = {row["sha256"]: Role(row.get("role", Role.DEPLOYER)) for row in rows}
+            names = {row["sha256"]: str(row.get("name", "")) for row in rows}
         except FileNotFoundError:
             return cls({})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(_how_to(path, f"not readable: {error!r}")) from error
         if not roles or not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in roles):
             raise ConfigError(_how_to(path, "it has no SHA-256 digest"))
-        return cls(roles)
+        return cls(roles, names)
+
+    def name_of(self, authorization: str) -> str:
+        """Return whose token an `Authorization` header carries; empty if that is not known."""
+        return self._names.get(token_digest(authorization.partition(" ")[2].strip()), "")
 
     def check(self, authorization: str, needed: Role = Role.READER) -> None:
         """Check an `Authorization` header.

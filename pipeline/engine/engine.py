@@ -12,6 +12,7 @@ from pipeline.engine.backends.local import LocalBackend
 from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
+from pipeline.engine.models.feedback import FeedbackFiles
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
 from pipeline.engine.models.registry import Registry, check_rows
@@ -117,6 +118,7 @@ class Engine:
                 "jobs.create": settings.job_creations_per_minute,
                 "management": settings.requests_per_minute,
                 "predict": settings.predictions_per_minute,
+                "feedback": settings.feedback_per_minute,
             }
         )
         self.tokens = Tokens.read(token_file(parts.home))
@@ -126,6 +128,12 @@ class Engine:
         self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
+        self.feedback = FeedbackFiles(
+            parts.storage,
+            f"{parts.workspace}/feedback",
+            max_pictures=settings.max_feedback,
+            max_picture_bytes=settings.max_picture_bytes,
+        )
         self._set_up_models(parts)
         self._set_up_jobs(parts)
 

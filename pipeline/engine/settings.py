@@ -37,6 +37,10 @@ class EngineSettings(EnvironmentSettings):
         6000, ge=1, description="Most requests in a minute that are no predictions; v1's own was 300."
     )
     predictions_per_minute: int = Field(600_000, ge=1, description="Most online predictions in a minute.")
+    feedback_per_minute: int = Field(600, ge=1, description="Most pictures of feedback in a minute.")
+    max_feedback: int = Field(
+        10_000, ge=1, description="Most pictures of feedback that are kept of a classifier."
+    )
     job_memory_bytes: int = Field(
         0,
         ge=0,

@@ -13,7 +13,8 @@ from pipeline.pixels.host import decode_picture
 from pipeline.pixels.spec import ALL_BITS
 
 SIDE = 144  # pixels of the longer side
-_QUALITY = 72
+MAX_BYTES, BOUNDED_SIDE = 1_000_000, 1280  # of a picture that a page carries on; no network sees more
+_QUALITY, _FINE_QUALITY = 72, 92
 
 
 class Thumbnails:
@@ -57,6 +58,15 @@ def shrink_picture(data: bytes, side: int = SIDE, *, bits: int = ALL_BITS) -> Im
 def encode_thumbnail(data: bytes, *, bits: int = ALL_BITS) -> bytes:
     """Return a picture as a small JPEG: re-encoded, so that nothing of the file itself is passed on."""
     return _encode(shrink_picture(data, bits=bits))
+
+
+def bound_picture(data: bytes) -> bytes:
+    """Return a picture file of at most about a megabyte: itself, or a smaller copy as JPEG."""
+    if len(data) <= MAX_BYTES:
+        return data
+    buffer = io.BytesIO()
+    shrink_picture(data, BOUNDED_SIDE).save(buffer, "JPEG", quality=_FINE_QUALITY)
+    return buffer.getvalue()
 
 
 def data_uri(image: Image.Image) -> str:

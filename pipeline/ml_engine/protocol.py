@@ -117,6 +117,11 @@ class MLEngine(Protocol):
     ) -> dict[str, list[JsonValue] | PlatformError]:
         """Return the predictions of each model, `MODEL` or `MODEL/versions/VERSION`, or why it has none."""
 
+    def send_feedback(
+        self, model: str, instances: Sequence[JsonValue], labels: Sequence[str], *, origin: str, who: str
+    ) -> list[str]:
+        """Keep pictures whose answers were wrong, with their right labels; return their ids."""
+
     def close(self) -> None:
         """Close the connections that are kept open; the next call opens them again."""
 

@@ -67,6 +67,7 @@ class PredictionView:
         neighbours: Training pictures most like it, nearest first.
         channels: Its strongest channels.
         others: What the other classifiers say, by name.
+        encoded: The picture as base64, for "this answer is wrong"; a large one is smaller than it was sent.
     """
 
     explanation: Explanation
@@ -77,6 +78,7 @@ class PredictionView:
     neighbours: Sequence[NeighbourView]
     channels: Sequence[ChannelView]
     others: Sequence[OtherAnswer] = ()
+    encoded: str = ""
 
 
 def predict_picture(
@@ -102,7 +104,7 @@ def predict_picture(
     """
     from pipeline.explain import explain
     from pipeline.explain.activation import overlay_activation
-    from pipeline.explain.thumbnails import data_uri, shrink_picture
+    from pipeline.explain.thumbnails import bound_picture, data_uri, shrink_picture
 
     small = shrink_picture(data)
     explanation = explain(cache.workspace, engine, name, data, read_training=cache.training_pictures)
@@ -116,6 +118,7 @@ def predict_picture(
         neighbours=_show_neighbours(explanation) if dataset else (),
         channels=_show_channels(explanation) if dataset else (),
         others=ask_others(cache.workspace, engine, name, data, may_ask=may_ask),
+        encoded=base64.b64encode(bound_picture(data)).decode(),
     )
 
 

@@ -81,8 +81,11 @@ class CleanState:
 
     @property
     def given_sides(self) -> dict[int, str | None]:
-        """The side that the source gives each picture, by position; None where it is open."""
+        """The side that the source gives each picture, by position; None where it is open.
+
+        Without a test set of a source's own only pictures have one that must train: feedback.
+        """
         if self.method != "given":
-            return {}
+            return {row.position: TRAIN for row in self.fetched if row.given_split == TRAIN}
         sides = {None: None, TEST: TEST}
         return {row.position: sides.get(row.given_split, TRAIN) for row in self.fetched}

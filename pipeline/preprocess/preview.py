@@ -99,6 +99,7 @@ def preview_dataset(
         is_alone=classifier.dataset.has_one_source,
         may_descend=classifier.dataset.has_one_layout,
         uploads=workspace.uploads(classifier.name),
+        feedback=workspace.feedback(classifier.name),
     )
     for number, section in enumerate(sections):
         try:

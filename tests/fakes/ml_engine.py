@@ -36,6 +36,7 @@ class FakeMLEngine:
         self.cancelled: list[str] = []
         self.silent_calls = 0
         self.metrics: str | None = None
+        self.feedback: list[JsonDict] = []
 
     def create_job(self, body: JsonDict) -> JsonDict:
         job_id = body["jobId"]
@@ -74,6 +75,10 @@ class FakeMLEngine:
             next_offset=start + len(piece),
             is_complete=ended and start + len(piece) >= len(data),
         )
+
+    def send_feedback(self, model: str, instances: Any, labels: Any, *, origin: str, who: str) -> list[str]:
+        self.feedback.append({"model": model, "instances": instances, "labels": labels, "who": who})
+        return ["0" * 64 for _ in instances]
 
     def wait_job(self, job_id: str, **arguments: Any) -> JsonDict:
         return wait_for_job(self, job_id, **arguments)

@@ -17,6 +17,7 @@ import pytest
 from pipeline.artifacts.dataset import DatasetInfo, read_latest, write_latest
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
+from pipeline.artifacts.feedback import Feedback
 from pipeline.artifacts.fetch_index import FetchHead
 from pipeline.artifacts.held_out_answers import ComparisonRecord
 from pipeline.artifacts.history import HistoryEvent
@@ -54,13 +55,14 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
-    *(ComparisonRecord, ModelComparison, Upload),
+    *(ComparisonRecord, ModelComparison, Feedback, Upload),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
     "pipeline/artifacts/dataset.py": "DatasetInfo, latest.json",
     "pipeline/artifacts/evaluated_run.py": "EvaluatedRun",
     "pipeline/artifacts/evaluation.py": "Evaluation",
+    "pipeline/artifacts/feedback.py": "Feedback",
     "pipeline/artifacts/fetch_index.py": "FetchHead",
     "pipeline/artifacts/held_out_answers.py": "ComparisonRecord",
     "pipeline/artifacts/history.py": "HistoryEvent",
@@ -76,6 +78,7 @@ TESTED = {
     "pipeline/deploy/lock.py": "Claim",
     "pipeline/deploy/rollback.py": "RollbackPlan",
     "pipeline/engine/auth.py": "tokens.json",
+    "pipeline/engine/models/feedback.py": "contract/test_feedback.py",
     "pipeline/engine/models/registry.py": "engine/models",
     "pipeline/engine/models/version_record.py": "engine/versions",
     "pipeline/stack/snapshot.py": "Snapshot, newest.json",

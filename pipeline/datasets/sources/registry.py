@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.config import SourceSection
 from pipeline.config.sources import ClassedSection, FolderSection, NpzSection, SampleSection
 from pipeline.datasets.sources.archive import ArchiveSource
+from pipeline.datasets.sources.feedback import FeedbackSource
 from pipeline.datasets.sources.flickr import FlickrSource
 from pipeline.datasets.sources.folder import FolderSource
 from pipeline.datasets.sources.google_custom_search import GoogleSource
@@ -51,6 +52,7 @@ def _open_sample(section: SampleSection, context: SourceContext) -> ImageSource:
 
 SOURCES: dict[str, Callable[[Any, SourceContext], ImageSource]] = {
     "archive": ArchiveSource,
+    "feedback": FeedbackSource,
     "flickr": FlickrSource,
     "folder": _open_folder,
     "google_custom_search": GoogleSource,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.artifacts.folders import UploadFolder
+from pipeline.artifacts.folders import FeedbackFolder, UploadFolder
 from pipeline.artifacts.provenance import Provenance
 from pipeline.datasets.fetcher import FetchPolicy, FetchReason
 from pipeline.datasets.sources.secrets import find_secret
@@ -62,6 +62,7 @@ class SourceContext:
         is_alone: Whether the dataset has no other source.
         may_descend: Whether a single folder is looked into for class folders: no other source but uploads.
         uploads: Where people's uploads for this classifier lie.
+        feedback: Where the pictures lie whose answers were wrong.
         is_full: Says whether a class has as many pictures as are wanted.
         find_secret: Returns the key that a connection holds.
     """
@@ -72,6 +73,7 @@ class SourceContext:
     is_alone: bool = True
     may_descend: bool = True
     uploads: UploadFolder | None = None
+    feedback: FeedbackFolder | None = None
     is_full: Callable[[str], bool] = lambda label: False
     find_secret: Callable[[str], str] = find_secret
 

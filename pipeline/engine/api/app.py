@@ -20,6 +20,7 @@ from pipeline.engine.api.openapi import openapi, operation_id
 from pipeline.engine.api.override import MethodOverride, method_of
 from pipeline.engine.api.routes import (
     ERRORS,
+    feedback,
     health,
     jobs,
     models,
@@ -198,6 +199,6 @@ def create_app(engine: Engine) -> FastAPI:
         return JSONResponse(openapi(app))
 
     # The unimplemented methods come first: `jobs/x:getIamPolicy` is not the name of a job.
-    for module in (unimplemented, jobs, models, operations, projects, predict, health):
+    for module in (unimplemented, feedback, jobs, models, operations, projects, predict, health):
         app.include_router(module.router, responses=ERRORS)
     return app

@@ -268,3 +268,18 @@ class ManyPredictions(BaseModel):
     """The answers of several models: for each what its own `predict` would answer, errors included."""
 
     results: dict[str, Prediction | Error]
+
+
+class FeedbackRequest(BaseModel):
+    """Pictures whose answers were wrong, and the right label of each; not part of v1."""
+
+    instances: list[Any]
+    labels: list[str]
+    origin: str = ""
+    who: str = ""
+
+
+class Feedback(BaseModel):
+    """The ids of the pictures that are kept, in the order of the instances."""
+
+    feedback: list[str]

@@ -30,7 +30,12 @@ ACTIONS: dict[str, Action | None] = {"delete": "delete", "relabel": "relabel", "
 
 
 async def read_form(
-    request: Request, user: GetUserDep, limit: int = MAX_FORM_BYTES, *, max_files: int = 1
+    request: Request,
+    user: GetUserDep,
+    limit: int = MAX_FORM_BYTES,
+    *,
+    max_files: int = 1,
+    max_part: int = MAX_FORM_BYTES,
 ) -> FormData:
     """Return a form of this site, of limited size."""
     length = request.headers.get("content-length", "")
@@ -38,7 +43,7 @@ async def read_form(
         raise HTTPException(411, "Send `Content-Length`.")
     if int(length) > limit:
         raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
-    form = await request.form(max_files=max_files, max_fields=20)
+    form = await request.form(max_files=max_files, max_fields=20, max_part_size=max_part)
     try:
         access.require_token(user, form.get(access.TOKEN_FIELD))
     except HTTPException:

@@ -14,7 +14,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graft.ui import actions, new_pages, pages, run_actions, run_pages, upload_pages, use_pages
+from graft.ui import (
+    actions,
+    feedback,
+    new_pages,
+    pages,
+    run_actions,
+    run_pages,
+    upload_pages,
+    use_pages,
+)
 from graft.ui.rendering import STATIC, environment, render
 from pipeline.errors import (
     ConfigError,
@@ -108,6 +117,7 @@ def create_app() -> FastAPI:
     app.include_router(upload_pages.actions)
     app.include_router(new_pages.router)
     app.include_router(new_pages.actions)
+    app.include_router(feedback.router)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

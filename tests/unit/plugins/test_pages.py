@@ -21,7 +21,7 @@ from tests.fakes.report import CLASSIFIER, ReportWorld
 from tests.fakes.rows import dataset_folder
 
 HOSTILE = '"><script>alert(1)</script>'
-GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/add", "/labels", "/try", "/use")
+GETS = ("", "/compare?left=v_1&right=v_1", "/pictures", "/add", "/labels", "/try", "/use", "/feedback")
 POSTS = ("rollback", "decisions", "try", "run", "cancel", "add", "add/archive")
 
 

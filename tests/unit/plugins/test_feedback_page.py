@@ -1,0 +1,99 @@
+"""*Feedback*: a wrong answer that is told of, and the queue that somebody decides on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts.feedback import Feedback
+from tests.fakes.airflow_pages import NAME, Pages
+from tests.fakes.pages import LABELS
+from tests.fakes.pictures import noise, png
+
+PICTURE = png(noise(1))
+ID = hashlib.sha256(PICTURE).hexdigest()
+PAGE = f"/classifiers/{NAME}/feedback"
+
+
+@pytest.fixture
+def queue(pages: Pages) -> Pages:
+    folder = pages.fleet.workspace.feedback(NAME)
+    pages.fleet.storage.write_bytes(folder.picture(ID), PICTURE)
+    said = Feedback(id=ID, label=LABELS[0], origin="api", who="<b>ann", request_id="r", at="2026-01-01")
+    said.write(pages.fleet.storage, folder.record(ID))
+    pages.sign_in("user", name="bob")
+    return pages
+
+
+def record(pages: Pages) -> Feedback:
+    folder = pages.fleet.workspace.feedback(NAME)
+    return Feedback.read(pages.fleet.storage, folder.record(ID))
+
+
+def decide(pages: Pages, action: str, label: str = LABELS[1], **more: Any) -> Any:
+    fields = {"token": pages.token(), "action": action, "id": ID, "label": label}
+    return pages.post("feedback/decisions", {**fields, **more})
+
+
+def test_a_wrong_answer_is_sent_to_the_engine_with_who_said_so(pages: Pages) -> None:
+    pages.sign_in("user", name="bob")
+    encoded = base64.b64encode(PICTURE).decode()
+    fields = {"token": pages.token(), "label": LABELS[1], "picture": encoded}
+    answer = pages.post("feedback", fields)
+    assert (answer.status_code, answer.headers["location"].partition("#")[0]) == (303, PAGE)
+    [sent] = pages.engine.feedback
+    assert sent == {"model": NAME, "instances": [{"b64": encoded}], "labels": [LABELS[1]], "who": "bob"}
+
+
+def test_a_picture_of_a_megabyte_fits_the_form_and_a_larger_one_is_refused(pages: Pages) -> None:
+    pages.sign_in("user")
+    fields = {"token": pages.token(), "label": LABELS[1], "picture": "A" * 1_400_000}
+    assert pages.post("feedback", fields).status_code == 303
+    assert pages.post("feedback", {**fields, "picture": "A" * 2_100_000}).status_code == 413
+    assert pages.post("feedback", {**fields, "label": ""}).status_code == 400
+
+
+def test_the_queue_shows_the_picture_the_label_and_who(queue: Pages) -> None:
+    text = queue.get(PAGE).text
+    assert "Waiting (1)" in text
+    assert "&lt;b&gt;ann" in text
+    picture = queue.get(f"{PAGE}/{ID}.jpg")
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert picture.content.startswith(b"\xff\xd8\xff")
+
+
+def test_a_label_is_confirmed_by_who_decides_and_taken_back(queue: Pages) -> None:
+    assert decide(queue, "confirm").status_code == 303
+    assert (record(queue).confirmed, record(queue).label, record(queue).decided_by) == (
+        True,
+        LABELS[1],
+        "bob",
+    )
+    assert "1 confirmed" in queue.get(PAGE).text
+    decide(queue, "undo")
+    assert record(queue).confirmed is None
+    decide(queue, "reject")
+    assert record(queue).confirmed is False
+
+
+def test_what_is_no_decision_changes_nothing(queue: Pages) -> None:
+    before = record(queue)
+    assert decide(queue, "confirm", label="no class").status_code == 400
+    assert decide(queue, "agree").status_code == 400
+    assert decide(queue, "confirm", id="../../x").status_code == 400
+    assert decide(queue, "confirm", id="0" * 64).status_code == 404
+    assert decide(queue, "confirm", token="forged").status_code == 403
+    assert record(queue) == before
+
+
+def test_a_viewer_sees_the_queue_and_changes_nothing(queue: Pages) -> None:
+    token = queue.token()
+    queue.sign_in("viewer")
+    assert "<button" not in queue.get(PAGE).text
+    fields = {"token": token, "label": LABELS[1], "picture": "A", "action": "confirm", "id": ID}
+    for action in ("feedback", "feedback/decisions"):
+        assert queue.post(action, fields).status_code == 403
+    assert (queue.engine.feedback, record(queue).confirmed) == ([], None)
