@@ -77,6 +77,11 @@ class DirectoryBucket:
         if not self._is_inside(path):
             text = f"There is no object {key!r} under {self.root}: a link on the way leads out of the bucket."
             raise ObjectNotFound(text, key=key)
+        if path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device():
+            text = (
+                f"{key!r} under {self.root} is a pipe, a socket or a device, which may never end; remove it."
+            )
+            raise ObjectNotFound(text, key=key)
         return path
 
     def read(self, key: str) -> bytes:

@@ -310,6 +310,16 @@ class TestPrefixes:
             "gs://graft/again/b/2",
         ]
 
+    def test_a_pipe_is_no_object_and_nobody_waits_for_it(self, filled: Storage, tmp_path: Path) -> None:
+        """Who opened one waited for ever, the engine's own end included."""
+        os.mkfifo(tmp_path / "bucket" / "a" / "pipe")
+        for ask in (filled.read_bytes, filled.local_path, lambda uri: filled.write_bytes(uri, b"1")):
+            with pytest.raises(ObjectNotFound, match="'a/pipe' under .* is a pipe"):
+                ask("gs://graft/a/pipe")
+        assert not filled.exists("gs://graft/a/pipe")
+        with pytest.raises(ObjectNotFound, match="is a pipe"):
+            filled.download_tree("gs://graft/a", tmp_path / "here")
+
     def test_deleting_leaves_no_empty_folder(self, filled: Storage, tmp_path: Path) -> None:
         filled.delete_tree("gs://graft/a")
         assert sorted(path.name for path in (tmp_path / "bucket").iterdir()) == ["ab"]
