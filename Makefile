@@ -71,6 +71,9 @@ lint: setup ## Check style, formatting and which room imports which
 	cd plugins && ../$(BIN)/lint-imports --no-logo --no-cache --config .importlinter
 	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs $(SOURCES)
 
+type: setup ## Check types
+	$(BIN)/mypy pipeline plugins
+
 docs: setup ## Build the documentation as a site, build/site; it needs no network to read
 	@test -x build/venv/bin/mkdocs || $(PYTHON) -m venv build/venv
 	@$(BIN)/uv pip install --quiet --python build/venv/bin/python --require-hashes -r requirements-docs.txt
@@ -78,9 +81,6 @@ docs: setup ## Build the documentation as a site, build/site; it needs no networ
 	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs dags build/docs
 	@NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
 	@echo "build/site/index.html; to search it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site"
-
-type: setup ## Check types
-	$(BIN)/mypy pipeline plugins
 
 bench: setup ## Measure, and write docs/performance.md
 	$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ from pipeline.storage import Storage
 from pipeline.types import JsonObject, JsonValue
 
 FORMAT = 1
+TRAIN_ONLY = "train_only"  # of a picture that may not test, however the dataset is split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class FetchedRow:
         retrieved_at: When the bytes were read, UTC, ISO 8601.
         group: Pictures that must not straddle the split share one; None where the source knows of none.
         given_split: The part of the source's own split: `train`, `validation` or `test`; None without one.
+            `train_only` if the picture may not test, however the dataset is split.
         etag: The server's ETag for this state of the file.
         last_modified: When the file was made, according to its server.
         source_type: The `type` of its source.

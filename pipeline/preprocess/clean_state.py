@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.artifacts.fetch_index import FetchedRow
+from pipeline.artifacts.fetch_index import TRAIN_ONLY, FetchedRow
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import ManifestRow
@@ -86,6 +86,6 @@ class CleanState:
         Without a test set of a source's own only pictures have one that must train: feedback.
         """
         if self.method != "given":
-            return {row.position: TRAIN for row in self.fetched if row.given_split == TRAIN}
+            return {row.position: TRAIN for row in self.fetched if row.given_split == TRAIN_ONLY}
         sides = {None: None, TEST: TEST}
         return {row.position: sides.get(row.given_split, TRAIN) for row in self.fetched}

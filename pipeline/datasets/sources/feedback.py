@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Iterator
 
 from pipeline.artifacts.feedback import Feedback, list_feedback
+from pipeline.artifacts.fetch_index import TRAIN_ONLY
 from pipeline.artifacts.integrity import damaged
 from pipeline.artifacts.provenance import Provenance
 from pipeline.config.sources import FeedbackSection
 from pipeline.datasets.sources.source import SourceContext, SourceEntry
 from pipeline.errors import EmptyDataset
 from pipeline.types import JsonObject
-
-TRAIN = "train"
 
 
 class FeedbackSource:
@@ -55,7 +54,7 @@ class FeedbackSource:
             provenance=Provenance(source_url=uri, creator=record.who or None),
             validator=record.id,
             read=lambda: self._read(uri, record.id),
-            split=TRAIN,
+            split=TRAIN_ONLY,
         )
 
     def _read(self, uri: str, id: str) -> bytes:
