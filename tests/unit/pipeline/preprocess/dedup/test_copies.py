@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.pixels.host import decode_picture
-from pipeline.preprocess.dedup.affine import crop_move, fit_affine, read_moved, scale_of
+from pipeline.preprocess.dedup.affine import crop_move, fit_affine, gaussian_matrix, read_moved, scale_of
 from pipeline.preprocess.dedup.candidates import TURNS, find_candidates, turn_picture
 from pipeline.preprocess.dedup.copies import find_copies, shrink_picture
 from pipeline.preprocess.dedup.fingerprint import fingerprint_pixels
@@ -173,3 +173,12 @@ def test_copies_of_sixty_shared_pictures_find_their_originals(name: str, shared_
         others = {frozenset(each.removesuffix("*") for each in pair) for pair in pairs}
         assert {pair for pair in others if len(pair) > 1} <= TRUE_DUPLICATES
     assert {kind: found[kind] for kind, least in LEAST.items() if found[kind] < least * CHOSEN} == {}
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.408, 1.0, 2.3, 7.0])
+def test_blurs_as_scipy_does(sigma: float) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    picture = np.random.default_rng(1).uniform(0, 255, (24, 24))
+    blur = gaussian_matrix(24, sigma)
+    assert np.allclose(blur @ picture @ blur.T, gaussian_filter(picture, sigma), rtol=1e-12)
