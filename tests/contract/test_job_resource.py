@@ -286,9 +286,10 @@ def target(site):
 
 @TABLE.row('signatureName (default serving_default), maxWorkerCount "10", batchSize "64"')
 def sizes(site):
-    for good in ({"maxWorkerCount": "10", "batchSize": "64"}, {"signatureName": "serving_default"}):
+    absent = {"maxWorkerCount": "0", "batchSize": "0"}  # proto3 does not tell 0 from an absent field
+    for good in ({"maxWorkerCount": "10", "batchSize": "64"}, {"signatureName": "serving_default"}, absent):
         create(site, predictionInput=site.prediction("[1]", **good)).execute()
-    for bad in ({"maxWorkerCount": "0"}, {"batchSize": "-1"}, {"batchSize": "many"}):
+    for bad in ({"maxWorkerCount": "-1"}, {"batchSize": "-1"}, {"batchSize": "many"}):
         site.http.requests_are_valid = False
         assert field_of(refused(create(site, predictionInput=site.prediction(**bad))))
         site.http.requests_are_valid = True
