@@ -63,7 +63,7 @@ def run_book(stack: Stack, folder: Path, name: str) -> Book:
     return execute(stack, folder, nbformat.read(FOLDER / name, as_version=4))
 
 
-@pytest.mark.soak  # the next one is as long; both go the whole way from a cell to a served version
+@pytest.mark.soak
 def test_the_article_is_retold(stack: Stack, tmp_path: Path) -> None:
     book = run_book(stack, tmp_path, "1_the_article.ipynb")
     assert book.printed("explain.classify").count("Score") == 5
@@ -81,6 +81,7 @@ def test_the_article_is_retold(stack: Stack, tmp_path: Path) -> None:
     assert flowers == [{"ArgMax_1": kind} for kind in (0, 0, 0, 0, 1, 2)]
 
 
+@pytest.mark.soak
 def test_own_pictures_become_a_served_version_with_the_head_of_a_cell(stack: Stack, tmp_path: Path) -> None:
     book = run_book(stack, tmp_path, "2_your_own_pictures.ipynb")
     cell = nbformat.read(FOLDER / "2_your_own_pictures.ipynb", as_version=4).cells

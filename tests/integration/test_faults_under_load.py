@@ -37,8 +37,10 @@ SOAK = bool(os.environ.get("GRAFT_SOAK"))
 ROUNDS = 5 if SOAK else 1
 HOLD_SECONDS = 30.0 if SOAK else 3.0
 CLIENTS = 4
-PROMISED_SECONDS = 5.0  # for an answer to a write, also a refusal
-RECOVERY_SECONDS = 10.0
+# What is promised is measured by `make soak`; the sample shares the machine with other tests.
+PROMISED_SECONDS = 5.0 if SOAK else 60.0  # for an answer to a write, also a refusal
+RECOVERY_SECONDS = 10.0 if SOAK else 60.0
+SAMPLE = ("engine killed", "database locked", "disk full", "bucket read-only", "everything killed")
 TINY_MODELS = Path(__file__).with_name("tiny_models.py")
 WHEEL = "gs://graft/packages/soak-1-py3-none-any.whl"
 STEADY = "models/steady"
@@ -341,7 +343,7 @@ def cancel_long_jobs(clients: list[LoadClient]) -> None:
 
 
 @pytest.mark.timeout(1800 if SOAK else 420)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS if SOAK else SAMPLE)
 def test_faults_under_load(
     start: Callable[[str], Rig], fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,7 +88,10 @@ def predict(engine: EngineProcess) -> Any:
     return engine.client().predict(name=name, body={"instances": [3.0]}).execute()
 
 
-@pytest.mark.parametrize("damage", [delete, zero, empty, truncate, flip])
+@pytest.mark.parametrize(
+    "damage",
+    [delete, flip, *(pytest.param(each, marks=pytest.mark.soak) for each in (zero, empty, truncate))],
+)
 def test_versions_default_and_history_come_back_and_the_bucket_stays(
     engine: EngineProcess, damage: Callable[[Path], None]
 ) -> None:

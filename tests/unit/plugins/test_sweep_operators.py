@@ -147,8 +147,10 @@ class TestWhatGoesOn:
         self, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer, status: int, ends: bool
     ) -> None:
         from graft.failures import airflow_failures
+        from graft.hooks import airflow_api
         from graft.hooks.airflow_api import AirflowApiHook
 
+        monkeypatch.setattr(airflow_api, "PATIENCE_SECONDS", 1)
         httpserver.expect_request("/auth/token").respond_with_json({"access_token": "T"})
         httpserver.expect_request("/api/v2/dags/~/dagRuns").respond_with_json({"detail": "no"}, status=status)
         server = connection(httpserver)
