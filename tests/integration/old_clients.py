@@ -279,7 +279,7 @@ class Tfx:
             "name": version,
             "deployment_uri": path,
             "runtime_version": "2.21",
-            "python_version": "3.11",
+            "python_version": "3.7",  # as TFX 1.21 has it, whatever Python runs
             "labels": {"tfx_version": "1-21-0"},
         }
         versions = self._projects.models().versions()

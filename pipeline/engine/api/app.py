@@ -47,7 +47,8 @@ from pipeline.errors import (
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-READ_OFF_FACTOR, READ_OFF_SECONDS = 4, 10  # of a body that is refused: times the largest one, and how long
+# Of a body that is refused: times the largest one, and as long as one that is taken may need.
+READ_OFF_FACTOR, READ_OFF_SECONDS = 4, 60
 
 
 def error_response(error: ApiError, *, code: int | None = None) -> JSONResponse:

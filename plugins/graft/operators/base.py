@@ -58,6 +58,7 @@ class GraftOperator(BaseOperator):
         **arguments: Any,
     ) -> None:
         refuse_arguments(type(self).__name__, arguments)
+        arguments = {name: value for name, value in arguments.items() if name not in REFUSED}  # None
         super().__init__(**{"doc_md": describe_operator(type(self)), **arguments})
         self.ml_engine_conn_id = gcp_conn_id or ml_engine_conn_id
         self.project_id = project_id

@@ -83,6 +83,25 @@ class TestNamesOfBefore:
         make(name, model_name="m", version_name="v1", operation="delete").execute(make_context())
         assert list(engine.versions["m"]) == ["v2"]
 
+    def test_an_existing_version_is_changed_only_if_asked(
+        self,
+        engine: FakeMLEngine,
+        make: Callable[..., Any],
+        make_context: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked: list[bool] = []
+        monkeypatch.setattr(
+            engine, "create_version", lambda model, body, *, update_existing: asked.append(update_existing)
+        )
+        for more in ({}, {"update_existing": True}):
+            version = {"name": "v1", **VERSION}
+            make("ManageVersion", model_name="m", version=version, **more).execute(make_context())
+        assert asked == [False, True]
+
+    def test_delegate_to_may_be_none(self, make: Callable[..., Any]) -> None:
+        make("ManageModel", model={"name": "m"}, delegate_to=None)
+
     def test_an_operation_that_is_none_is_refused_with_the_list(
         self, engine: FakeMLEngine, make: Callable[..., Any], make_context: Callable[..., Any]
     ) -> None:

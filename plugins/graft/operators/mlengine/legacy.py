@@ -59,6 +59,7 @@ class MLEngineManageVersionOperator(GraftOperator):
         version_name: The version; to create one, `version` may have its name instead.
         version: The v1 version to create, at least its `deploymentUri`.
         operation: `create`, `set_default`, `list` or `delete`.
+        update_existing: Whether labels, description and scaling of an existing version are set as wanted.
         arguments: Those of `GraftOperator`.
     """
 
@@ -74,6 +75,7 @@ class MLEngineManageVersionOperator(GraftOperator):
         version_name: str | None = None,
         version: JsonObject | None = None,
         operation: str = "create",
+        update_existing: bool = False,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -81,6 +83,7 @@ class MLEngineManageVersionOperator(GraftOperator):
         self.version_name = version_name
         self.version = version
         self.operation = operation
+        self.update_existing = update_existing
 
     def perform(self, context: Context) -> StepOutput:
         """Return the version, all versions, or nothing."""
@@ -92,7 +95,7 @@ class MLEngineManageVersionOperator(GraftOperator):
         name = str(version.get("name") or self.version_name or "")
         if self.operation == "create":
             body = version_body(version | {"name": name}, task_id=self.task_id)
-            return engine.create_version(self.model_name, body)
+            return engine.create_version(self.model_name, body, update_existing=self.update_existing)
         if not name:
             raise ConfigError(f"{self.task_id}: `{self.operation}` needs a `version_name`.")
         if self.operation == "set_default":

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
+from pipeline.engine.api.app import READ_OFF_SECONDS
 from pipeline.engine.api.connections import LimitedProtocol, connection_limit
+from pipeline.engine.settings import EngineSettings
 from tests.fakes.clock import wait_for
 
 HALF = b"POST /x HTTP/1.1\r\nHost: x\r\nX-a: b\r\n"
@@ -133,3 +135,7 @@ def test_descriptors_are_kept_back(monkeypatch):
     assert connection_limit(1000) == 44
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, 100_000))
     assert connection_limit(1000) == 1000
+
+
+def test_a_refused_body_may_arrive_as_slowly_as_one_that_is_taken() -> None:
+    assert READ_OFF_SECONDS >= EngineSettings.model_fields["body_seconds"].default
