@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from pipeline.datasets.sources.sample import SampleSource
 from tests.e2e.browser import Visitor, start_chromium
-from tests.e2e.conftest import Stack
+from tests.e2e.conftest import Stack, wait_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 NAME = "drawn_in_the_browser"
@@ -70,8 +70,10 @@ def test_pictures_become_a_served_model_without_a_shell(
     page.wait_for_selector("#verdict", timeout=SECONDS * 1000)
     assert "Accepted" in page.inner_text("#verdict")
     assert admin.complaints == []
-    [version] = stack.graft_json("versions", NAME)
-    assert version["is_default"] is True
+    # The verdict is there before the version that it lets through.
+    [version] = wait_until(lambda: stack.graft_json("versions", NAME), seconds=SECONDS, what="version")
+    wait_until(lambda: admin.get(f"/classifiers/{NAME}/try") == 200, seconds=SECONDS, what="page to try it")
+    assert version["state"] == "READY"
     admin.close()
 
 
