@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -77,7 +78,7 @@ class DirectoryBucket:
         if not self._is_inside(path):
             text = f"There is no object {key!r} under {self.root}: a link on the way leads out of the bucket."
             raise ObjectNotFound(text, key=key)
-        if path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device():
+        if _may_never_end(path):
             text = (
                 f"{key!r} under {self.root} is a pipe, a socket or a device, which may never end; remove it."
             )
@@ -163,6 +164,8 @@ class DirectoryBucket:
                         yield key
 
     def _is_inside(self, path: Path) -> bool:
+        if not _passes_link(self.root, path):  # as nearly always: the rest costs as much as a small write
+            return True
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
 
     def delete(self, key: str) -> None:
@@ -202,10 +205,32 @@ def path_below(directory: Path, key: str) -> Path:
     Raises:
         ConfigError: if it is not in the directory.
     """
-    path = Path(os.path.normpath(directory / key))
-    if not path.is_relative_to(os.path.normpath(directory)):
+    root, path = os.path.normpath(directory), os.path.normpath(os.path.join(directory, key))
+    if path != root and not path.startswith(root.rstrip("/") + "/"):
         raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
-    return path
+    return Path(path)
+
+
+def _passes_link(root: Path, path: Path) -> bool:
+    """Return True if a symbolic link lies on the way from a directory to a path below it."""
+    place = os.path.normpath(root)
+    for name in os.path.normpath(path)[len(place) :].strip("/").split("/"):
+        place = f"{place}/{name}"
+        try:
+            if stat.S_ISLNK(os.lstat(place).st_mode):
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return False
+
+
+def _may_never_end(path: Path) -> bool:
+    """Return True if a path is something else than a file or a directory."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever opens it says why
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def delete_parts(root: Path, *, before: float) -> int:

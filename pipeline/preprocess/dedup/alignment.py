@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipeline.types import UInt8Image
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -32,10 +30,10 @@ _DOWN, _RIGHT = (_ROWS - _CENTRE) / _CENTRE, (_COLUMNS - _CENTRE) / _CENTRE
 _INNER = (slice(None), slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
 
 
-def make_alignment_thumbnail(pixels: UInt8Image) -> str:
-    """Return a picture's alignment thumbnail as base64."""
-    gray = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return base64.b64encode(gray.tobytes()).decode()
+def make_alignment_thumbnail(gray: Image.Image) -> str:
+    """Return the alignment thumbnail of a picture of mode `L` as base64."""
+    small = gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return base64.b64encode(small.tobytes()).decode()
 
 
 def decode_alignment_thumbnail(text: str) -> NDArray[np.uint8]:

@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline.artifacts.fingerprint import ImageFingerprint
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.errors import UndecodableImage
-from pipeline.pixels.host import REASONS, decode_picture, picture_facts
+from pipeline.pixels.header import sniff_format
+from pipeline.pixels.host import REASONS, decode_picture
 from pipeline.pixels.spec import ALL_BITS
 from pipeline.preprocess.dedup.alignment import make_alignment_thumbnail
 from pipeline.types import UInt8Image
@@ -28,10 +29,10 @@ def examine_picture(data: bytes, *, bits: int = ALL_BITS) -> ImageFingerprint | 
         bits: As in `PixelSpec`.
     """
     try:
-        pixels, format = decode_picture(data, bits=bits), picture_facts(data).format
+        pixels = decode_picture(data, bits=bits)
     except UndecodableImage as error:
         return str(error.reason)
-    return fingerprint_pixels(pixels, format=format)
+    return fingerprint_pixels(pixels, format=sniff_format(data))
 
 
 def recall_examination(row: ManifestRow) -> ImageFingerprint | str | None:
@@ -52,14 +53,21 @@ def pixel_id(pixels: UInt8Image) -> str:
 def fingerprint_pixels(pixels: UInt8Image, *, format: str | None = None) -> ImageFingerprint:
     """Return the fingerprint of a decoded picture; a flat one has no perceptual hash."""
     image = Image.fromarray(pixels)
-    gray = image.convert("L").resize((64, 64), Image.Resampling.LANCZOS)
-    is_flat = np.asarray(gray).std() < FLAT_LEVELS
+    gray = image.convert("L")
+    levels = gray.resize((64, 64), Image.Resampling.LANCZOS)
+    is_flat = np.asarray(levels).std() < FLAT_LEVELS
     return ImageFingerprint(
         id=pixel_id(pixels),
-        phash=None if is_flat else str(imagehash.phash(gray, hash_size=HASH_SIZE, highfreq_factor=4)),
+        phash=None if is_flat else _perceptual_hash(levels),
         colour=image.resize((2, 2), Image.Resampling.BOX).tobytes().hex(),
-        alignment_thumbnail=make_alignment_thumbnail(pixels),
+        alignment_thumbnail=make_alignment_thumbnail(gray),
         width=pixels.shape[1],
         height=pixels.shape[0],
         format=format,
     )
+
+
+def _perceptual_hash(levels: Image.Image) -> str:
+    """Return the hash as `imagehash` writes it, whose own way bit by bit takes as long as the cosines."""
+    bits = imagehash.phash(levels, hash_size=HASH_SIZE, highfreq_factor=4).hash
+    return np.packbits(bits).tobytes().hex()
