@@ -181,6 +181,20 @@ class JobDirectory(Folder):
         return self.file("held_out.npz")
 
     @property
+    def tuning(self) -> str:
+        """What a study found, in the directory of its hyperparameter tuning job."""
+        return self.file("tuning.json")
+
+    @property
+    def trial(self) -> str:
+        """What a trial did, in its own directory."""
+        return self.file("trial.json")
+
+    def run(self, number: int) -> JobDirectory:
+        """Return the sub-directory of a trial."""
+        return JobDirectory(self.storage, self.file(str(number)))
+
+    @property
     def predictions(self) -> str:
         """The output folder of a batch prediction job."""
         return self.file("predictions")

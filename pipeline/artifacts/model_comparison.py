@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
+from pipeline.artifacts.estimate import Estimate as Estimate, Setting as Setting
 from pipeline.artifacts.record import Record
-
-Setting: TypeAlias = bool | int | float | str | None  # a value of a parameter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate(Record):
-    """A figure and its standard error."""
-
-    value: float
-    error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
+from pipeline.artifacts.estimate import Setting, show_setting
 from pipeline.artifacts.folders import ModelDirectory
 from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.record import Record
@@ -57,6 +58,35 @@ class DatasetReference(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuningReference(Record):
+    """The study that found the parameters of a model version.
+
+    Args:
+        job: Id of the hyperparameter tuning job.
+        uri: Its `tuning.json`, which has every trial.
+        goal: What decided, cross-validated on training pictures: `loss` or `accuracy`.
+        seed: Of the study.
+        trials: How many were judged.
+        value: The best figure; being the best of several, it is too good.
+        parameters: What trained, by dotted keys.
+    """
+
+    job: str
+    uri: str
+    goal: str
+    seed: int
+    trials: int
+    value: float
+    parameters: dict[str, Setting]
+
+    @property
+    def line(self) -> str:
+        """What it found, in one line."""
+        chosen = ", ".join(f"{name}={show_setting(value)}" for name, value in self.parameters.items())
+        return f"{chosen}: {self.goal} {self.value:.4f}, the best of {self.trials} cross-validated trials"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingReference(Record):
     """The training job that made a model version, and what it was made of.
 
@@ -71,6 +101,7 @@ class TrainingReference(Record):
         package: Where the job imported the package from: `version` and `file`.
         head_uri: The staged file of a custom head, None for the standard head.
         runtime_version: ML Engine's runtime version.
+        tuning: The study that found the head's parameters; None where the YAML names them.
     """
 
     job: str
@@ -83,6 +114,7 @@ class TrainingReference(Record):
     package: dict[str, str] | None = None
     head_uri: str | None = None
     runtime_version: str | None = None
+    tuning: TuningReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, JsonValue
 from pipeline.artifacts.dataset import DataVerdict
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.gate import GateDecision, Override, Rule, Verdict
-from pipeline.artifacts.model_record import Approval
+from pipeline.artifacts.model_record import Approval, TuningReference
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
 
@@ -127,6 +127,19 @@ class PackResult(StepResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult(StepResult):
+    """What a study found, and what it cost this run.
+
+    Args:
+        tuning: The study, with the parameters that train.
+        forwarded: Pictures that went through the frozen network; none in a run that found the study there.
+    """
+
+    tuning: TuningReference
+    forwarded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult(StepResult):
     """A trained model, what it was made of, and the work that the job counted.
 
@@ -134,13 +147,14 @@ class TrainResult(StepResult):
         job: Id of the training job.
         model_uri: The model directory.
         classes: Label of output 0, of output 1, and so on.
-        forwarded: Pictures that went through the frozen network.
+        forwarded: Pictures that went through the frozen network, in a study, too.
         cached: Pictures whose features were there already.
         package_uri: The trainer package.
         package: Version and file of the package as the job imported it.
         weights_uri: The staged weights of the backbone.
         head_uri: The staged file of a custom head; None for the default head.
         runtime_version: The engine's runtime that the job ran in.
+        tuning: The study that found the head's parameters; None where the YAML names them.
     """
 
     job: str
@@ -153,6 +167,7 @@ class TrainResult(StepResult):
     weights_uri: str
     head_uri: str | None = None
     runtime_version: str
+    tuning: TuningReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ def print_lineage(trace: VersionTrace) -> None:
         *((("head", trace.head.sha256),) if trace.head else ()),
         ("requirements", trace.requirements.sha256 if trace.requirements else "not recorded"),
         ("training job", trace.training.job),
+        *((("tuning", trace.training.tuning.line),) if trace.training.tuning else ()),
         ("parameters", " ".join(trace.training.args or ["job is gone"])),
         *((event.event, event.at) for event in trace.history),
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.datasets.progress import FetchCounts
 
 STAGES = (
-    *("settle", "fetch", "clean", "pack", "train", "evaluate", "gate", "approve"),
+    *("settle", "fetch", "clean", "pack", "tune", "train", "evaluate", "gate", "approve"),
     *("create_version", "smoke_test", "promote", "publish"),
 )
 # Of several mapped task instances the first state in this order is the stage's.

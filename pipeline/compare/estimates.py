@@ -93,14 +93,38 @@ def estimate(figure: Callable[[BoolArray], float], folds: IntArray) -> Estimate:
     return Estimate(value=figure(np.ones(len(folds), np.bool_)), error=(jackknife * correction) ** 0.5)
 
 
+def estimate_mean(values: Sequence[float], pictures: Sequence[int]) -> Estimate:
+    """Return the mean of all pictures and its standard error, from the means of the folds.
+
+    Args:
+        values: The mean of each fold.
+        pictures: How many pictures each fold has.
+    """
+    means, weights = np.array(values), np.array(pictures)
+    return estimate(
+        lambda rows: float(np.average(means[rows], weights=weights[rows])), np.arange(len(values))
+    )
+
+
 def selection_optimism(options: Sequence[JudgedOption], folds: IntArray) -> float:
-    """Return by how much the least log loss of several options is too small because it is the least.
+    """Return by how much the least log loss of several options is too small because it is the least."""
+    numbers = np.unique(folds)
+    losses = np.array([[option.losses[folds == number].mean() for number in numbers] for option in options])
+    return optimism_of_folds(losses, best=int(np.argmin([option.log_loss for option in options])))
+
+
+def optimism_of_folds(losses: FloatArray, *, best: int) -> float:
+    """Return by how much the loss of the best option is too small because it is the least.
 
     The estimate of Tibshirani and Tibshirani (A bias correction for the minimum error rate in
     cross-validation, Annals of Applied Statistics 3, 2009): how much the best option of all pictures is
     behind the best one of each fold, on that fold.
+
+    Args:
+        losses: Of each option and fold.
+        best: Place of the best option.
+
+    Shapes:
+        losses: (options, folds).
     """
-    numbers = np.unique(folds)
-    losses = np.array([[option.losses[folds == number].mean() for number in numbers] for option in options])
-    best = int(np.argmin([option.log_loss for option in options]))
     return float((losses[best] - losses.min(0)).mean())

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.config.network import NetworkConfig
 from pipeline.config.strict import Strict
+from pipeline.config.tune import OF_EPOCHS, OF_OUR_HEADS, TuneConfig
 from pipeline.types import JsonValue
 
 MAX_EPOCHS = 10_000
@@ -120,10 +129,36 @@ class ModelConfig(Strict):
         False, description="Begin from the head of the version that serves, if its backbone is the same."
     )
 
+    tune: TuneConfig | None = Field(
+        None, description="A study that finds values of parameters; the best ones train. Without it: none."
+    )
+
     @property
     def backbone_name(self) -> str:
         """Name of the frozen network; that of its file for one of the user's own."""
         return self.backbone.name if isinstance(self.backbone, NetworkConfig) else self.backbone
+
+    @field_validator("tune")
+    @classmethod
+    def _a_model_may_have_what_is_tried(
+        cls, tune: TuneConfig | None, info: ValidationInfo
+    ) -> TuneConfig | None:
+        head = info.data.get("head")
+        if tune is None or not isinstance(head, HeadConfig):
+            return tune
+        without = {"logistic": OF_EPOCHS, "module": OF_OUR_HEADS}.get(head.kind, frozenset())
+        if unused := sorted(without & tune.parameters.keys()):
+            raise ValueError(f"a head of the type `{head.kind}` has no `{unused[0]}`; remove it")
+        if info.data.get("warm_start") and "head.units" in tune.parameters:
+            raise ValueError(
+                "`warm_start` begins from a head of one width; remove it, or `parameters.head.units`"
+            )
+        section = {
+            name: value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+            for name, value in info.data.items()
+        }
+        tune.check_model(cls, section)
+        return tune
 
     @model_validator(mode="after")
     def _a_file_brings_its_weights(self) -> ModelConfig:

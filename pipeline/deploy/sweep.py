@@ -111,6 +111,7 @@ def _jobs_of(workspace: Workspace, model: str, version: str, deployment_uri: str
         directories.append(ModelDirectory(workspace.storage, deployment_uri.rstrip("/")))
     lineages = [lineage for each in directories if (lineage := read_lineage(each)) is not None]
     jobs = {job for lineage in lineages for job in (lineage.training.job, lineage.evaluation_job)}
+    jobs |= {lineage.training.tuning.job for lineage in lineages if lineage.training.tuning}
     return jobs | ({job_id} if job_id else set())
 
 

@@ -12,7 +12,14 @@ from pipeline.artifacts.folders import DatasetVersionFolder, ModelDirectory
 from pipeline.artifacts.gate import Override, Rule
 from pipeline.artifacts.history import HistoryEvent, read_history
 from pipeline.artifacts.manifest import Manifest
-from pipeline.artifacts.model_record import Approval, DatasetReference, Lineage, Requirements, read_lineage
+from pipeline.artifacts.model_record import (
+    Approval,
+    DatasetReference,
+    Lineage,
+    Requirements,
+    TuningReference,
+    read_lineage,
+)
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import EvaluationSummary
 from pipeline.artifacts.workspace import Workspace
@@ -62,10 +69,11 @@ class TracedObject(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedJob(Record):
-    """A training job and its command line; None where the job is gone."""
+    """A training job, its command line (None where the job is gone), and the study before it, if any."""
 
     job: str
     args: tuple[str, ...] | None
+    tuning: TuningReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +141,7 @@ def trace_version(
         gate=_trace_gate(lineage),
         evaluation=EvaluationSummary.of(lineage.gate.metrics, job=lineage.evaluation_job),
         dataset=_trace_dataset(workspace, lineage.dataset),
-        training=TracedJob(job=training.job, args=args),
+        training=TracedJob(job=training.job, args=args, tuning=training.tuning),
         weights=TracedObject.at(training.weights_uri),
         package=TracedObject.at(training.package_uri),
         head=TracedObject.at(training.head_uri) if training.head_uri else None,

@@ -13,6 +13,7 @@ STEPS = {
     "fetch": "downloads the pictures that are new",
     "clean": "looks at every picture, and makes the dataset version",
     "pack": "scales the pictures to the network's size",
+    "tune": "tries parameters, and finds the best ones by cross-validation",
     "train": "trains the head",
     "evaluate": "predicts the test pictures as they would be served",
     "gate": "decides, and writes the report",

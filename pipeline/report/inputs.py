@@ -14,6 +14,7 @@ from pipeline.artifacts.gate import GateDecision
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.steps import DatasetResult, TrainResult
 from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.tuning import Tuning
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ObjectNotFound
@@ -64,6 +65,7 @@ class ReportInputs:
         rows: The kept pictures of the version, by id.
         training: Result of the train step.
         record: What its job recorded.
+        tuning: The study that found the parameters; None without one.
         evaluation: The whole evaluation.
         decision: What the gate decided.
         predictions: The candidate's answers, by picture id.
@@ -76,6 +78,7 @@ class ReportInputs:
     rows: Mapping[str, ManifestRow]
     training: TrainResult
     record: TrainingRecord | None
+    tuning: Tuning | None
     evaluation: Evaluation
     decision: GateDecision
     predictions: Mapping[str, PredictionRow]
@@ -109,6 +112,7 @@ def read_inputs(
         rows={row.id: row for row in rows if row.split is not None and row.id is not None},
         training=training,
         record=_read_record(ModelDirectory(storage, training.model_uri).job),
+        tuning=Tuning.find(storage, training.tuning.uri) if training.tuning else None,
         evaluation=evaluation,
         decision=decision,
         predictions={row.key: row for row in predictions},

@@ -50,7 +50,7 @@ def _draw(options: Sequence[ComparedOption], *, apart: float) -> Iterator[Line]:
 
 def estimate(value: Estimate) -> str:
     """Return a figure with its standard error."""
-    return f"{value.value:.4f} ± {value.error:.4f}"
+    return value.line
 
 
 def megabytes(num_bytes: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.artifacts.estimate import show_setting
 from pipeline.report.views import ReportContent
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, interval=interval, visible=visible)
+    environment.filters.update(
+        percent=percent, number=number, interval=interval, visible=visible, setting=show_setting
+    )
     return environment
 
 

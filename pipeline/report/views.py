@@ -9,6 +9,7 @@ from pipeline.artifacts.evaluation import Comparison, Difference, SharedClasses,
 from pipeline.artifacts.gate import Override, Rule
 from pipeline.artifacts.metrics import CoveragePoint, Interval
 from pipeline.artifacts.training import Calibration, CrossValidation
+from pipeline.artifacts.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +238,7 @@ class ReportContent:
     best_epoch: int | None
     calibration: Calibration | None
     cross_validation: CrossValidation | None
+    tuning: Tuning | None
     unlike: Sequence[UnlikeShare]
     history: Sequence[tuple[str, str]]
     provenance: Sequence[tuple[str, str]]

@@ -24,7 +24,7 @@ CLOSURE = (
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
     *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),
     *("artifacts/folders.py", "artifacts/held_out_answers.py", "artifacts/training.py"),
-    "artifacts/workspace.py",
+    *("artifacts/trial_scores.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

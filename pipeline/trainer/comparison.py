@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts.held_out_answers import ComparisonRecord, ComparisonSpec, HeldOutAnswers, OptionCost
 from pipeline.artifacts.training import FeatureWork, TrainingSpec
-from pipeline.errors import EmptyDataset, ModelError
 from pipeline.storage import Storage
+from pipeline.trainer.cross_fit import collect_training_pictures, cross_fit, deal_folds, open_trunk
 from pipeline.trainer.process import prepare_process, run_job
 
 if TYPE_CHECKING:
@@ -54,31 +54,12 @@ def compare_options(spec: ComparisonSpec, storage: Storage) -> None:
 
     trainer = trainer_for(spec.base, storage)
     with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
-        trunk = _open_trunk(trainer, Path(temporary))
+        trunk = open_trunk(trainer, Path(temporary))
         answers, costs, work = _answer(trainer, spec, trunk)
         record = _describe(trainer, trunk, costs, work)
     job = spec.base.open_job(storage)
     answers.write(job)
     record.write(job)
-
-
-def _open_trunk(trainer: Trainer, folder: Path) -> Trunk:
-    """Return the backbone in LiteRT, converted in a process of its own if no job has done that yet."""
-    from pipeline.trainer.parts import PartsStore
-    from pipeline.trainer.trunk import TensorFlowNeededError
-
-    workspace = trainer.spec.open_workspace(trainer.storage)
-    store = PartsStore(trainer.spec, workspace, trainer.backbone, trainer.index.classes)
-    try:
-        return store.find_trunk().trunk
-    except TensorFlowNeededError as error:
-        logger.info("%s; it is converted now.", error)
-    try:
-        return store.find_or_make(folder)[0].trunk
-    except TensorFlowNeededError as error:
-        raise ModelError(
-            f"{trainer.backbone.name} cannot be compared, because it does not run on LiteRT here: {error}"
-        ) from error
 
 
 def _answer(
@@ -87,15 +68,15 @@ def _answer(
     """Return the answers of all options, their costs, and what the network had to do."""
     import numpy as np
 
-    pictures, previous = _collect(trainer, spec.base, trunk), spec.base
+    pictures, previous = collect_training_pictures(trainer, spec.base, trunk), spec.base
     pool, work = pictures.pool, pictures.work
-    folds = _deal_folds(pictures, spec.base.seed)
+    folds = deal_folds(pictures, spec.base.seed)
     judged = folds >= 0
     outputs, costs = [], []
     for number, option in enumerate(spec.options, start=1):
         if _pictures_key(option) != _pictures_key(previous):
-            pictures, previous = _collect(trainer, option, trunk), option
-        answers, cost = _cross_fit(trainer, option, pictures, folds)
+            pictures, previous = collect_training_pictures(trainer, option, trunk), option
+        answers, cost = _judge(trainer, option, pictures, folds)
         outputs.append(answers[judged])
         costs.append(cost)
         logger.info("option %d of %d: %s", number, len(spec.options), option.head_parameters())
@@ -108,57 +89,25 @@ def _answer(
     return held_out, costs, work
 
 
-def _collect(trainer: Trainer, option: TrainingSpec, trunk: Trunk) -> TrainingPictures:
-    from pipeline.trainer.pictures import collect_pictures
-
-    workspace = option.open_workspace(trainer.storage)
-    return collect_pictures(workspace, trainer.index, option, trunk, trainer.backbone)
-
-
 def _pictures_key(option: TrainingSpec) -> tuple[str | int | float, ...]:
     """Return what two options must share to train on the same pictures, copies and validation split."""
     drawn = (option.seed, option.head_type) if option.validation_fraction else ()
     return (option.views, option.views_seed, option.validation, option.validation_fraction, *drawn)
 
 
-def _deal_folds(pictures: TrainingPictures, seed: int) -> NDArray[np.int64]:
-    from pipeline.trainer.cross_validation import hold_out
-
-    folds = hold_out(pictures.pool, seed=seed)
-    if folds is None:
-        raise EmptyDataset(
-            "Models are compared on five parts of at least 20 training pictures, none of them empty; there "
-            f"are {len(pictures.pool.ids)}. Add pictures."
-        )
-    return folds
-
-
-def _cross_fit(
+def _judge(
     trainer: Trainer, option: TrainingSpec, pictures: TrainingPictures, folds: NDArray[np.int64]
 ) -> tuple[Float32Outputs, OptionCost]:
-    """Return an option's answer for each picture, of a head that neither it nor its copies trained."""
-    import numpy as np
-
-    from pipeline.trainer.cross_validation import FOLDS
-    from pipeline.trainer.fitting import fit_head
-
-    classes = trainer.index.classes
-    outputs = np.zeros((len(folds), len(classes)), np.float32)
-    begin = time.process_time()
-    for fold in range(FOLDS):
-        rows = folds == fold
-        trains = pictures.leave_out(rows)
-        head = fit_head(option, trainer.storage, classes, trains, cross_validates=False).head
-        outputs[rows] = head.predict(pictures.pool.plain[rows])
-    seconds = time.process_time() - begin
-    first = pictures.pool.plain[:NUM_TIMED]
+    """Return an option's answer for each picture, and what its head costs."""
+    fit = cross_fit(trainer, option, pictures, folds)
+    head, first = fit.head, pictures.pool.plain[:NUM_TIMED]
     head_seconds = _cpu_seconds(lambda: head.predict(first))
     cost = OptionCost(
         head_bytes=head.num_bytes,
         head_cpu_ms=round(1000 * head_seconds / len(first), 4),
-        fit_cpu_seconds=round(seconds / FOLDS, 3),
+        fit_cpu_seconds=fit.cpu_seconds,
     )
-    return outputs, cost
+    return fit.outputs, cost
 
 
 def _describe(

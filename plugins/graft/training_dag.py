@@ -25,6 +25,7 @@ from graft.operators.deployment import MLEngineDeployClassifierOperator, Publish
 from graft.operators.evaluation import MLEngineEvaluateModelOperator
 from graft.operators.release import GateOperator, MLEnginePromoteOperator, MLEngineSmokeTestOperator
 from graft.operators.training import MLEngineTrainClassifierOperator
+from graft.operators.tuning import MLEngineTuneClassifierOperator
 from graft.params import build_params
 from pipeline.backbones.table import find_backbone
 from pipeline.config import ON_DATASET_CHANGE, Classifier, Settings, read_classifier
@@ -83,6 +84,7 @@ def _build_tasks(classifier: Classifier) -> None:
     )
     num_chunks = count_chunks(classifier)
     by_event = classifier.schedule == ON_DATASET_CHANGE
+    tune = [MLEngineTuneClassifierOperator(task_id="tune", dataset=dataset)] if classifier.model.tune else []
     settle = [DebounceOperator(task_id="settle", classifier=yaml)] if by_event else []
     chain(
         *settle,
@@ -96,7 +98,10 @@ def _build_tasks(classifier: Classifier) -> None:
         PackShardsOperator.partial(task_id="pack", dataset=dataset, num_workers=NUM_PACKERS).expand(
             worker=list(range(NUM_PACKERS))
         ),
-        MLEngineTrainClassifierOperator(task_id="train", dataset=dataset),
+        *tune,
+        MLEngineTrainClassifierOperator(
+            task_id="train", dataset=dataset, tuning=result_of("tune") if tune else None
+        ),
         MLEngineEvaluateModelOperator(task_id="evaluate", dataset=dataset, training=training),
         GateOperator(
             task_id="gate",

@@ -311,6 +311,18 @@ class TestResume:
         v1.wait_state("j2", "SUCCEEDED")
         assert [trial["hyperparameters"] for trial in output(v1, "j2")["trials"]] == [{"units": "3"}]
 
+    def test_what_was_cancelled_is_tried_again(self, v1, parts):
+        v1("POST", "jobs", study("j1", UNITS, algorithm="GRID_SEARCH", maxTrials=3))
+        finish(parts, "j1.1", 1)
+        wait_for(lambda: len(parts.backend.started) == 2)
+        v1("POST", "jobs/j1:cancel")
+        v1.wait_state("j1", "CANCELLED")
+        body = study("j2", UNITS, algorithm="GRID_SEARCH", maxTrials=1, resumePreviousJobId="j1")
+        v1("POST", "jobs", body)
+        finish(parts, "j2.3", 3)
+        v1.wait_state("j2", "SUCCEEDED")
+        assert [trial["hyperparameters"] for trial in output(v1, "j2")["trials"]] == [{"units": "2"}]
+
     def test_a_job_that_runs_or_tunes_something_else_is_refused(self, v1, parts):
         v1("POST", "jobs", study("j1"))
         again = study("j2", resumePreviousJobId="j1")

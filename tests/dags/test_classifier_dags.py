@@ -65,6 +65,15 @@ def test_steps_run_one_after_the_other(parse: Callable[[], Any]) -> None:
     assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == EDGES
 
 
+def test_a_study_runs_before_the_training(folder: Path, parse: Callable[[], Any]) -> None:
+    tune = "model: {tune: {parameters: {epochs: [5, 10]}}}\n"
+    (folder / "a.yaml").write_text(GOOD.format(name="tuned") + tune)
+    dag = parse().dags["tuned"]
+    assert dag.get_task("pack").downstream_task_ids == {"tune"}
+    assert dag.get_task("tune").downstream_task_ids == {"train"}
+    assert "tune" in dag.get_task("train").tuning
+
+
 def test_the_form_can_be_sent_as_it_is(parse: Callable[[], Any]) -> None:
     """Airflow's form takes an empty text for a missing one, and a missing one only where null is a type."""
     for dag in parse().dags.values():

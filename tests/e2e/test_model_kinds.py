@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.model_files import HEAD, TFLITE_NETWORK
 from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.tuning import Tuning
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.weights import read_weights
 from pipeline.config import ModelConfig
@@ -30,6 +31,17 @@ KINDS: dict[str, dict[str, Any]] = {
     "logistic": {"head": {"type": "logistic"}},
     "lite2": {"backbone": "efficientnet_lite2"},
     "keras": {"backbone": {"keras": "net.keras"}},
+    "tuned": {
+        "tune": {
+            "parameters": {
+                "learning_rate": {"min": 1e-4, "max": 1e-2, "scale": "log"},
+                "head.units": [32, 128],
+                "class_weights": ["none", "balanced"],
+            },
+            "trials": 9,
+            "parallel": 2,
+        }
+    },
 }
 
 
@@ -42,6 +54,22 @@ def write_pictures(folder: Path) -> list[Path]:
         paths.append(folder / f"{number}.png")
         Image.fromarray(small).resize((90, 120), Image.Resampling.BILINEAR).save(paths[-1])
     return paths
+
+
+def check_tuning(stack: Stack, model: ModelConfig, lineage: dict[str, Any], record: TrainingRecord) -> None:
+    """Hold that a tuned head has the parameters of the best trial, and that the lineage names the study."""
+    tuned = lineage["training"]["tuning"]
+    assert (tuned is None) == (model.tune is None)
+    if model.tune is None:
+        return
+    tuning = Tuning.read(stack.storage, tuned["uri"])
+    assert len(tuning.judged) == model.tune.trials
+    assert sum(tuning.importance.values()) == pytest.approx(1)
+    losses = [trial.log_loss.value for trial in tuning.judged if trial.log_loss]
+    assert (losses, tuned["value"]) == (sorted(losses), losses[0])
+    best = {name.rpartition(".")[2]: value for name, value in tuning.best.parameters.items()}
+    assert {name: record.parameters[name] for name in best} == best
+    assert record.work.forwarded == 0, "the trials have cached the features"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,6 +95,7 @@ def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
     lineage = stack.graft_json("lineage", name)
     job, served_model = f"gs://graft/jobs/{lineage['training']['job']}", lineage["model_uri"]
     record = TrainingRecord.read(JobDirectory(stack.storage, job))
+    check_tuning(stack, model, lineage, record)
     assert (record.regularization is not None) == (record.parameters["head_type"] == "logistic")
     files = write_pictures(tmp_path)
     answered = stack.graft_json("predict", name, *map(str, files))

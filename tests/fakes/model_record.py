@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.artifacts.gate import GateDecision
-from pipeline.artifacts.model_record import DatasetReference, Lineage, TrainingReference
+from pipeline.artifacts.model_record import (
+    DatasetReference,
+    Lineage,
+    TrainingReference,
+    TuningReference,
+)
 from pipeline.artifacts.run_summary import (
     DatasetSummary,
     EvaluationSummary,
@@ -67,6 +72,18 @@ def lineage(
         evaluation_job=evaluation_job,
         champion=None,
         gate=gate or decision(),
+    )
+
+
+def tuning_reference(job: str = "tune_1") -> TuningReference:
+    return TuningReference(
+        job=job,
+        uri=f"gs://graft/jobs/{job}/tuning.json",
+        goal="loss",
+        seed=0,
+        trials=9,
+        value=0.123456,
+        parameters={"model.learning_rate": 0.00123456, "model.head.units": 64},
     )
 
 

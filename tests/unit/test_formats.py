@@ -29,6 +29,8 @@ from pipeline.artifacts.registration import Registration
 from pipeline.artifacts.run_summary import RunSummary
 from pipeline.artifacts.template import TemplateRecord, TrunkRecord
 from pipeline.artifacts.training import TrainingRecord
+from pipeline.artifacts.trial_scores import TrialScores
+from pipeline.artifacts.tuning import Tuning
 from pipeline.artifacts.uploads import Upload
 from pipeline.artifacts.workspace import Workspace
 from pipeline.deploy.lock import Claim
@@ -55,7 +57,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
-    *(ComparisonRecord, ModelComparison, Feedback, Upload),
+    *(ComparisonRecord, ModelComparison, Feedback, TrialScores, Tuning, Upload),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
@@ -74,6 +76,8 @@ TESTED = {
     "pipeline/artifacts/run_summary.py": "RunSummary",
     "pipeline/artifacts/template.py": "TrunkRecord, TemplateRecord",
     "pipeline/artifacts/training.py": "TrainingRecord",
+    "pipeline/artifacts/trial_scores.py": "TrialScores",
+    "pipeline/artifacts/tuning.py": "Tuning",
     "pipeline/artifacts/uploads.py": "Upload",
     "pipeline/deploy/lock.py": "Claim",
     "pipeline/deploy/rollback.py": "RollbackPlan",

@@ -27,7 +27,7 @@ PROTECTED = (
     *("blobs", "classifiers", "datasets", "engine", "features", "heads", "light", "models", "packages"),
     *("packs", "request_logs", "runs", "templates", "tests", "weights"),
 )
-OUR_MODULES = ("pipeline.trainer.task", "pipeline.trainer.comparison")
+OUR_MODULES = ("pipeline.trainer.task", "pipeline.trainer.comparison", "pipeline.trainer.study_trial")
 _OUR_SETUP = re.compile(
     rb"from setuptools import setup\n\n"
     rb"setup\(name='graft-trainer', version='[\w.+]+', packages=\[[\w., ']+\]\)\n"

@@ -229,16 +229,16 @@ class Study:
 
     def _history(self) -> History:
         mine = [trial.observation for trial in self._trials.values() if trial.state not in LIVE]
-        before: list[Observation] = [trial.observation for trial in self._earlier]
+        before: list[Observation] = [  # a cancelled trial was not tried
+            trial.observation for trial in self._earlier if trial.state != JobState.CANCELLED
+        ]
         return History(ended=[*before, *mine], running=[trial.values for trial in self.live])
 
     async def _start_trials(self) -> None:
         while len(self.live) < self._spec.num_parallel and self._wants_more():
             if self.live and not self._may_start():
                 return
-            number = (
-                max((trial.trial_id for trial in [*self._earlier, *self._trials.values()]), default=0) + 1
-            )
+            number = self._next_number()
             seed = f"{self._job.job_id}/{number}"
             values = await asyncio.to_thread(suggest, self._spec, self._history(), seed)
             if values is None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key, was_cleared
 from pipeline.artifacts.folders import JobDirectory
-from pipeline.artifacts.steps import DatasetResult, TrainResult
+from pipeline.artifacts.steps import DatasetResult, TrainResult, TuneResult
 from pipeline.artifacts.training import TrainingRecord, TrainingSpec
-from pipeline.config import Classifier
+from pipeline.config import Classifier, with_params
 from pipeline.errors import ConfigError
 from pipeline.ml_v1 import RUNTIME_VERSION
 
@@ -29,46 +29,35 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     Args:
         dataset: Result of the clean step; it carries the classifier as this run has it.
+        tuning: Result of the tune step, whose parameters go before those of the classifier.
         arguments: Those of `MLEngineJobOperator`.
     """
 
-    template_fields: Sequence[str] = ("dataset",)
+    template_fields: Sequence[str] = ("dataset", "tuning")
 
-    def __init__(self, *, dataset: StepInput, **arguments: Any) -> None:
+    def __init__(self, *, dataset: StepInput, tuning: StepInput | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.dataset = dataset
+        self.tuning = tuning
 
     def submit(self, context: Context) -> list[Job]:
         """Stage what the job needs and submit it."""
         from pipeline.ml_engine.jobs import training_job
-        from pipeline.submission.backbone import stage_backbone
-        from pipeline.submission.package import stage_package
-        from pipeline.submission.staged_head import stage_head
-        from pipeline.submission.training_spec import build_training_spec
+        from pipeline.submission.staged_training import stage_training
 
-        dataset = read_step(DatasetResult, self.dataset)
-        classifier = Classifier.from_dict(dataset.classifier)
-        workspace, model = self.workspace, classifier.model
-        weights = stage_backbone(workspace, model)
-        package_uri = stage_package(workspace)
-        head = model.head.module and stage_head(workspace, model.head.module).uri
-        start = self._find_start(classifier, weights.uri) if model.warm_start else ""
-        spec = build_training_spec(
-            classifier,
-            pack_index=dataset.pack_index,
-            weights=weights.uri,
-            workspace=workspace.uri,
-            head_module=head,
-            warm_start=start,
-        )
+        dataset, classifier = read_step(DatasetResult, self.dataset), self._classifier()
+        staged = stage_training(self.workspace, classifier, pack_index=dataset.pack_index)
+        spec = staged.spec
+        if classifier.model.warm_start:
+            spec = replace(spec, warm_start=self._find_start(classifier, spec.weights))
 
         def make_body(job_id: str) -> Job:
             return training_job(
                 job_id,
-                package_uri=package_uri,
+                package_uri=staged.package_uri,
                 module=TRAINER_MODULE,
                 args=spec.to_args(),
-                job_dir=workspace.job(job_id).uri,
+                job_dir=self.workspace.job(job_id).uri,
                 runtime_version=RUNTIME_VERSION,
                 labels={"classifier": classifier.name, "step": "train"},
                 max_running_seconds=int(self.wait_seconds),
@@ -77,6 +66,15 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         self.set_job_labels(context)
         redo = was_cleared(context, self)
         return [self.submit_once(instance_key(context), make_body, redo=redo)]
+
+    def _classifier(self) -> Classifier:
+        """Return the classifier with the parameters that a study has found."""
+        classifier = Classifier.from_dict(read_step(DatasetResult, self.dataset).classifier)
+        tuning = self._tuning()
+        return with_params(classifier, tuning.tuning.parameters) if tuning else classifier
+
+    def _tuning(self) -> TuneResult | None:
+        return None if self.tuning is None else read_step(TuneResult, self.tuning)
 
     def _find_start(self, classifier: Classifier, weights_uri: str) -> str:
         """Return the URI of the model that serves; empty if its head does not fit these weights."""
@@ -106,18 +104,20 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         training_input = job["trainingInput"]
         directory = JobDirectory(self.workspace.storage, training_input["jobDir"])
         spec = TrainingSpec.from_args([*training_input["args"], "--job-dir", directory.uri])
-        record = TrainingRecord.read(directory)
+        record, tuned = TrainingRecord.read(directory), self._tuning()
+        num_tuning = tuned.forwarded if tuned else 0  # by trials of this run: the cache has them since
         return TrainResult(
             job=job["jobId"],
             model_uri=directory.model.uri,
             classes=list(record.classes),
-            forwarded=record.work.forwarded,
-            cached=record.work.cached,
+            forwarded=record.work.forwarded + num_tuning,
+            cached=max(0, record.work.cached - num_tuning),
             package_uri=training_input["packageUris"][0],
             package=asdict(record.package),
             weights_uri=spec.weights,
             head_uri=record.head_module,
             runtime_version=training_input["runtimeVersion"],
+            tuning=tuned.tuning if tuned else None,
         )
 
 

@@ -38,11 +38,17 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeMLEngine:
 
 @pytest.fixture
 def make_context() -> Callable[..., Any]:
-    def make(conf: dict[str, Any] | None = None, *, task_id: str = "task", map_index: int = -1) -> Any:
+    def make(
+        conf: dict[str, Any] | None = None,
+        *,
+        task_id: str = "task",
+        map_index: int = -1,
+        run_id: str = "manual__1",
+    ) -> Any:
         pushed: dict[str, Any] = {}
         ti = SimpleNamespace(
             dag_id="m",
-            run_id="manual__1",
+            run_id=run_id,
             task_id=task_id,
             map_index=map_index,
             try_number=1,

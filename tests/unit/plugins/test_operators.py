@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +12,10 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.history import read_history
+from pipeline.artifacts.model_record import TrainingReference
 from pipeline.artifacts.steps import PackResult
 from pipeline.artifacts.training import FeatureWork
+from pipeline.artifacts.tuning import Tuning
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ConfigError, JobFailed, PlatformUnavailable, StorageError
@@ -24,6 +25,7 @@ from tests.fakes.evaluation import evaluation, metrics
 from tests.fakes.ml_engine import FakeMLEngine
 from tests.fakes.model_record import lineage
 from tests.fakes.rows import pack_index
+from tests.fakes.study import run_trials
 from tests.fakes.training import training_record
 
 CLASSES = ["cat", "dog"]
@@ -107,10 +109,10 @@ def world(storage: Storage, engine: FakeMLEngine, monkeypatch: pytest.MonkeyPatc
     notes: list[str] = []
     monkeypatch.setattr(AirflowApiHook, "write_run_note", lambda self, dag, run, note: notes.append(note))
     staged = SimpleNamespace(uri="gs://graft/weights/w", digest="w")
-    package = SimpleNamespace(stage_package=lambda *a, **k: "gs://graft/packages/p.tar.gz")
+    package = "gs://graft/packages/p.tar.gz"
     monkeypatch.setattr("pipeline.report.build.write_report", write_small_report)
     monkeypatch.setattr("pipeline.submission.backbone.stage_weights", lambda *a, **k: staged)
-    monkeypatch.setitem(sys.modules, "pipeline.submission.package", package)
+    monkeypatch.setattr("pipeline.submission.staged_training.stage_package", lambda *a, **k: package)
     world = World(storage, engine)
     world.notes = notes  # type: ignore[attr-defined]
     return world
@@ -499,6 +501,67 @@ class TestWarmStart:
         world.engine.ensure_model("m")
         world.engine.create_version("m", {"name": "v_old", "deploymentUri": "gs://graft/old"})
         assert "--warm-start" not in self.submit(world, run_step)
+
+
+class TestTuning:
+    TUNE = {
+        "parameters": {"learning_rate": {"min": 1e-4, "max": 0.1}, "head.units": {"min": 16, "max": 256}},
+        "trials": 12,
+    }
+    DATASET = {**DATASET, "classifier": {**YAML, "model": {"tune": TUNE}}}
+
+    @pytest.fixture
+    def tune(self, world: World, make_context: Callable[..., Any]) -> Callable[..., Any]:
+        """Run the task `tune` of a run; the first trial of a study fills the caches."""
+        from graft.operators.tuning import MLEngineTuneClassifierOperator
+
+        def run_job(job: dict[str, Any]) -> dict[str, Any]:
+            if "hyperparameters" in job["trainingInput"]:
+                return run_trials(job, world.storage, 12)
+            return world.run_job(job)
+
+        def run(dataset: Any = self.DATASET, **where: Any) -> Any:
+            world.engine.run_job = run_job
+            operator = MLEngineTuneClassifierOperator(task_id="tune", dataset=dataset)
+            return operator.execute(make_context(task_id="tune", **where))
+
+        return run
+
+    def test_the_best_trial_trains_and_the_lineage_names_the_study(
+        self, world: World, tune: Callable[..., Any], run_step: Callable[..., Any]
+    ) -> None:
+        tuned = tune()
+        assert tuned["forwarded"] == 10
+        assert tuned["tuning"]["parameters"] == {"model.learning_rate": 0.01, "model.head.units": 48}
+        training = run_step("train", dataset=self.DATASET, tuning=tuned)
+        args = world.engine.jobs[training["job"]]["trainingInput"]["args"]
+        options = dict(zip(args[::2], args[1::2], strict=True))
+        assert (options["--learning-rate"], options["--units"]) == ("0.01", "48")
+        assert (training["forwarded"], training["cached"]) == (18, 0)
+        reference = TrainingReference.from_dict(training)
+        assert reference.tuning is not None
+        assert Tuning.read(world.storage, reference.tuning.uri).best.number == 3
+
+    def test_another_run_on_the_same_pictures_finds_the_study(
+        self, world: World, tune: Callable[..., Any], make_context: Callable[..., Any]
+    ) -> None:
+        first = tune()
+        again = tune(run_id="manual__2")
+        assert (again["tuning"], again["forwarded"]) == (first["tuning"], 0)
+        assert len(world.engine.jobs) == 1
+
+    def test_a_study_whose_trials_were_swept_away_is_done_again(
+        self, world: World, tune: Callable[..., Any]
+    ) -> None:
+        first = tune()
+        world.storage.delete_tree(first["tuning"]["uri"].rpartition("/")[0])
+        again = tune()
+        assert again["tuning"]["job"] != first["tuning"]["job"]
+        assert again["tuning"]["parameters"] == first["tuning"]["parameters"]
+
+    def test_a_classifier_without_a_study_is_named(self, tune: Callable[..., Any]) -> None:
+        with pytest.raises(AirflowFailException, match="has no `model.tune`"):
+            tune(DATASET)
 
 
 class TestTrainingJob:

@@ -66,6 +66,7 @@ RESULTS: list[tuple[type[Record], dict[str, Any]]] = [
             "weights_uri": "gs://graft/weights/w",
             "head_uri": None,
             "runtime_version": "2.21",
+            "tuning": None,
         },
     ),
     (VersionResult, {"model": "m", "version": "v_1", "state": "READY", "deployment_uri": "gs://graft/x"}),

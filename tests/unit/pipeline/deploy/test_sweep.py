@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.deploy.sweep import (
 from pipeline.ml_engine.protocol import default_version
 from pipeline.storage import Storage
 from tests.fakes.ml_engine import FakeMLEngine
-from tests.fakes.model_record import lineage
+from tests.fakes.model_record import lineage, tuning_reference
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LABELS = {"run": "r", "dataset": "d", "job": "j"}
@@ -160,6 +161,7 @@ class TestJobs:
         self, engine: FakeMLEngine, workspace: Workspace
     ) -> None:
         made_of = lineage(training_job="trained", evaluation_job="evaluated")
+        made_of = replace(made_of, training=replace(made_of.training, tuning=tuning_reference(job="tuned")))
         made_of.write(workspace.storage, workspace.model("m", version_id(1)).lineage)
         add_versions(engine, 1, deploymentUri="gs://graft/jobs/made/model")
         add_versions(engine, 3, deploymentUri="gs://elsewhere/model")  # nobody looks into that bucket
@@ -167,7 +169,7 @@ class TestJobs:
         gone = {"versionName": f"projects/local/models/m/versions/{version_id(2)}"}
         jobs = [self.job("asked", predictionInput=asked), self.job("gone", predictionInput=gone)]
         needed = find_needed_jobs(workspace, engine, jobs)
-        assert needed == {"trained", "evaluated", "made", "asked"}
+        assert needed == {"trained", "evaluated", "made", "asked", "tuned"}
 
     def test_folders_are_deleted_whole_and_no_others(self, workspace: Workspace) -> None:
         for uri in ("jobs/a/model/x", "jobs/a/training.json", "jobs/ab/model/x"):

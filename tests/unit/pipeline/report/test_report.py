@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.artifacts.estimate import Estimate
 from pipeline.artifacts.evaluation import Comparison, Difference
 from pipeline.artifacts.gate import Override, Rule, Verdict
 from pipeline.artifacts.training import Regularization
+from pipeline.artifacts.tuning import StudyTrial, Tuning
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
+from tests.fakes.model_record import tuning_reference
 from tests.fakes.report import CLASSES, CLASSIFIER, DECISION, EVALUATION, TRAINING, WORKSPACE, ReportWorld
 from tests.fakes.training import training_record
 
@@ -59,6 +62,32 @@ def test_the_run_says_where_its_report_is_and_which_labels_are_in_doubt(tmp_path
     [issue] = said["label_issues"]["found"]
     assert (issue["id"], issue["label"], issue["predicted"]) == ("p04", "ant", "bee")
     assert said["label_issues"]["examined"] == 24
+
+
+def test_the_trials_of_a_study_are_shown_the_best_first(tmp_path: Path) -> None:
+    world, one = ReportWorld(tmp_path), Estimate(value=0.25, error=0.01)
+    parameters: dict[str, Any] = {"model.learning_rate": 0.00123456, "model.head.units": 64}
+    shown = StudyTrial(number=2, parameters=parameters, state="SUCCEEDED", log_loss=one, accuracy=one)
+    lost = StudyTrial(number=1, parameters=parameters, state="FAILED")
+    tuning = Tuning(
+        job="tune_1",
+        dataset_version="d_1",
+        study={"goal": "loss", "seed": 0},
+        pictures=24,
+        folds=5,
+        trials=(shown, lost),
+        importance={"model.learning_rate": 0.75, "model.head.units": 0.25},
+        optimism=0.0123,
+    )
+    reference = tuning_reference()
+    tuning.write(world.storage, reference.uri)
+    html = report_of(world, training=replace(TRAINING, tuning=reference))
+    text = " ".join(Page(html).text.split())
+    assert "model.learning_rate 75.0 %, model.head.units 25.0 %" in text
+    assert "too good by about 0.0123. The test pictures judged no trial." in text
+    assert "264 0.0012350.2500 ± 0.01000.2500 ± 0.0100".replace(" ", "") in text.replace(" ", "")
+    assert "failed" in text
+    assert "judged no trial" not in report_of(world)
 
 
 class TestOneFile:

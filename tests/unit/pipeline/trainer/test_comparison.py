@@ -17,6 +17,7 @@ from pipeline.artifacts.held_out_answers import ComparisonRecord, ComparisonSpec
 from pipeline.artifacts.training import FeatureWork
 from pipeline.storage import Storage
 from pipeline.trainer import comparison as module, logistic
+from pipeline.trainer.cross_fit import cross_fit
 from pipeline.trainer.cross_validation import FOLDS, hold_out
 from tests.unit.pipeline.trainer.test_fitting import SPEC, pictures
 
@@ -30,9 +31,10 @@ def test_the_options_are_read_back_from_the_command_line() -> None:
     assert ComparisonSpec.from_args(spec.to_args()) == spec
 
 
-def test_the_arguments_are_read_before_numpy_is() -> None:
+@pytest.mark.parametrize("name", ["comparison", "study_trial"])
+def test_the_arguments_are_read_before_numpy_is(name: str) -> None:
     """NumPy reads how many threads it may use when it is imported: with more, a head took far longer."""
-    code = "import sys, pipeline.trainer.comparison; print({'numpy', 'tensorflow'} & set(sys.modules))"
+    code = f"import sys, pipeline.trainer.{name}; print({{'numpy', 'tensorflow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -72,7 +74,7 @@ def test_a_picture_is_judged_by_a_head_that_neither_it_nor_a_copy_of_it_trained(
 
     def answers(labels: Any) -> Any:
         trained = replace(made, pool=replace(made.pool, labels=labels))
-        return module._cross_fit(trainer, option, trained, folds)[0]
+        return cross_fit(trainer, option, trained, folds).outputs
 
     first = answers(made.pool.labels)
     # Other labels of one fold change the heads that judge the others, and never the one that judges it.
@@ -100,7 +102,7 @@ def test_the_costs_of_a_head_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(logistic, "CANDIDATES", (1.0,))
     made = pictures(drawn=False)
     trainer: Any = SimpleNamespace(index=SimpleNamespace(classes=["a", "b", "c"]), storage=Storage({}))
-    _, cost = module._cross_fit(trainer, LOGISTIC, made, np.arange(60) % FOLDS)
+    _, cost = module._judge(trainer, LOGISTIC, made, np.arange(60) % FOLDS)
     assert cost.head_bytes == 4 * (12 * 3 + 3)
     assert cost.fit_cpu_seconds > 0
 
@@ -117,7 +119,11 @@ def test_pictures_are_collected_again_only_for_an_option_that_trains_on_others(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], num_collected: int
 ) -> None:
     made, collected = pictures(drawn=False), []
-    monkeypatch.setattr(module, "_collect", lambda trainer, option, trunk: collected.append(option) or made)
+    monkeypatch.setattr(
+        module,
+        "collect_training_pictures",
+        lambda trainer, option, trunk: collected.append(option) or made,
+    )
     base = replace(SPEC, validation_fraction=0.0, epochs=1)
     spec = ComparisonSpec(base=base, options=(base, replace(base, **changes)))
     trainer: Any = SimpleNamespace(index=SimpleNamespace(classes=["a", "b", "c"]), storage=Storage({}))

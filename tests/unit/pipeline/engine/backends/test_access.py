@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.compare.jobs import MODULE as COMPARISON
+from pipeline.compare.study import MODULE as TRIAL
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.access import CACHES, JobAccess, is_our_package
 from pipeline.engine.settings import EngineSettings
@@ -96,7 +97,7 @@ class TestJobDir:
 
 
 class TestOurTrainer:
-    @pytest.mark.parametrize("module", [MODULE, COMPARISON])
+    @pytest.mark.parametrize("module", [MODULE, COMPARISON, TRIAL])
     def test_it_may_add_to_the_caches_of_the_workspace(
         self, tmp_path: Path, buckets: Path, module: str
     ) -> None:
