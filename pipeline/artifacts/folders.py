@@ -195,6 +195,19 @@ class JobDirectory(Folder):
         return JobDirectory(self.storage, self.file(str(number)))
 
     @property
+    def checkpoints(self) -> str:
+        """The folder of what is left of a fine-tuning after each epoch, with a slash."""
+        return self.file("finetuning/checkpoints/")
+
+    def checkpoint(self, stage: str) -> str:
+        """Return the URI of what is left of one training of a fine-tuning after each epoch."""
+        return f"{self.checkpoints}{stage}.npz"
+
+    def finetuned_weights(self, digest: str) -> str:
+        """Return the URI of the weights that a fine-tuning made, by their SHA-256."""
+        return self.file(f"finetuning/{digest}")
+
+    @property
     def predictions(self) -> str:
         """The output folder of a batch prediction job."""
         return self.file("predictions")

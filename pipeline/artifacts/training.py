@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TypeAlias
 
 from pipeline.artifacts.codec import strip_format
+from pipeline.artifacts.finetuning import FinetuneParameters, FinetuneRecord
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.workspace import Workspace
 from pipeline.storage import Storage
@@ -71,6 +72,7 @@ class TrainingSpec(HeadParameters):
         head_module: URI of a staged custom head; it ends in its SHA-256. Empty for the reference head.
         validation_fraction: Share of the pictures that validates, in whole groups.
         validation: `given` if the pictures that validate are those that the pack index names.
+        finetune: `FinetuneParameters` as text; empty for a frozen network.
         views: Altered copies of each picture.
         views_seed: Seeds what the copies are altered by.
         warm_start: URI of the model whose head training begins from; empty for a new head.
@@ -91,12 +93,18 @@ class TrainingSpec(HeadParameters):
     reject_below: float = 0.0
     reject_unlike: float = 0.0
     validation: str = ""
+    finetune: str = ""
     job_dir: str = field(default="", metadata={"required": True})
 
     @property
     def weights_digest(self) -> str:
         """The SHA-256 of the staged weights."""
         return self.weights.rpartition("/")[2]
+
+    @property
+    def finetuning(self) -> FinetuneParameters | None:
+        """How blocks of the backbone are trained; None if it stays frozen."""
+        return FinetuneParameters.from_text(self.finetune) if self.finetune else None
 
     def to_args(self) -> list[str]:
         """Return the command line of the job; the platform appends `--job-dir`."""
@@ -243,6 +251,10 @@ class FeatureWork:
     forwarded: int
     cached: int
 
+    def __add__(self, other: FeatureWork) -> FeatureWork:
+        """Return the work of two networks."""
+        return FeatureWork(forwarded=self.forwarded + other.forwarded, cached=self.cached + other.cached)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TFLiteParity:
@@ -265,7 +277,8 @@ class TrainingRecord:
     """What a training job did: `training.json`, written last.
 
     Args:
-        history: Loss and accuracy of each epoch, as Keras's `History` has them; none of logistic regression.
+        history: Loss and accuracy of each epoch, as Keras's `History` has them; none of logistic regression,
+            and of the head that a fine-tuning of blocks begins from.
         epochs_run: Epochs of this history.
         best_epoch: The epoch, from 1, whose head was kept; with a `validation_fraction` the one to which all
             pictures then trained. 0 for logistic regression.
@@ -276,6 +289,7 @@ class TrainingRecord:
         calibration: The temperature; None where there is none.
         cross_validation: How retrained heads do; None for a custom head, and for too few pictures.
         regularization: Of logistic regression; None for other heads.
+        finetune: How blocks of the backbone were trained; None if it stayed frozen.
         head_module: URI of the staged custom head; None for the reference head.
         features: URIs of the cached features of the pictures as they are.
         work: What the frozen network had to do.
@@ -299,6 +313,7 @@ class TrainingRecord:
     calibration: Calibration | None = None
     cross_validation: CrossValidation | None = None
     regularization: Regularization | None = None
+    finetune: FinetuneRecord | None = None
     head_module: str | None = None
     features: tuple[str, ...]
     work: FeatureWork
@@ -328,7 +343,7 @@ class TrainingRecord:
         parity = plain.pop("light", None)
         keys = ("validation", "augmentation", "warm_start", "calibration", "cross_validation")
         validation, augmentation, start, calibration, folds = map(plain.get, keys)
-        chosen = plain.get("regularization")
+        chosen, tuned = plain.get("regularization"), plain.get("finetune")
         return cls(
             **{
                 **plain,
@@ -342,6 +357,7 @@ class TrainingRecord:
                 and Regularization(
                     c=chosen["c"], tried=tuple(chosen["tried"]), log_losses=tuple(chosen["log_losses"])
                 ),
+                "finetune": tuned and FinetuneRecord.from_dict(tuned),
                 "features": tuple(value["features"]),
                 "work": FeatureWork(**value["work"]),
                 "tflite": parity and TFLiteParity(**parity),

@@ -60,6 +60,10 @@ class Workspace:
         """Return the URI of the record of a network of the user's own, by the digest of its weights."""
         return f"{self.uri}/weights/networks/{digest}.json"
 
+    def finetunings(self, digest: str) -> str:
+        """Return the folder with the ids of the jobs that do one piece of fine-tuning, with a slash."""
+        return f"{self.uri}/weights/finetunings/{digest}/"
+
     def dataset(self, name: str) -> DatasetFolder:
         """Return where a classifier's dataset versions and their state lie."""
         return DatasetFolder(self.storage, f"{self.uri}/datasets/{name}")
@@ -92,15 +96,19 @@ class Workspace:
         """Return the URI of a shard of encoded test pictures."""
         return f"{self.uri}/tests/{dataset_version}/test-{number:05d}.jsonl"
 
-    def features(self, weights_digest: str, pixels_digest: str, augmentation: str = "") -> FeatureFolder:
+    def features(
+        self, weights_digest: str, pixels_digest: str, augmentation: str = "", *, before: str = ""
+    ) -> FeatureFolder:
         """Return the cached features of one network, of the pictures as they are or altered in one way.
 
         Args:
             weights_digest: SHA-256 of the staged weights.
             pixels_digest: Of the pixel specification.
             augmentation: Digest of how the pictures were altered; empty if they were not.
+            before: The layer whose input is cached instead; empty for the pooled features.
         """
         suffix = f"-view-{augmentation}" if augmentation else ""
+        suffix += f"-before-{before}" if before else ""
         uri = f"{self.uri}/features/{weights_digest}/{pixels_digest}{suffix}"
         return FeatureFolder(self.storage, uri)
 

@@ -82,6 +82,11 @@ def make_options(
     Raises:
         ConfigError: for a parameter or a value that a model cannot have, and for too many options.
     """
+    if classifier.model.finetune:
+        raise ConfigError(
+            "heads are compared on features of a frozen network; remove `model.finetune` from the YAML to "
+            "compare what it would begin from"
+        )
     present = Option(classifier=classifier, parameters={}, name=_name(classifier, {}))
     options = {present.key: present}
     axes: list[list[Parameters]] = [

@@ -14,6 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.backbones.networks.blocks import list_blocks
+from pipeline.backbones.table import BACKBONES
+from pipeline.config.finetune import FinetuneConfig
 from pipeline.config.network import NetworkConfig
 from pipeline.config.strict import Strict
 from pipeline.config.tune import OF_EPOCHS, OF_OUR_HEADS, TuneConfig
@@ -128,9 +131,11 @@ class ModelConfig(Strict):
     warm_start: bool = Field(
         False, description="Begin from the head of the version that serves, if its backbone is the same."
     )
-
     tune: TuneConfig | None = Field(
         None, description="A study that finds values of parameters; the best ones train. Without it: none."
+    )
+    finetune: FinetuneConfig | None = Field(
+        None, description="Blocks of the backbone that Keras trains together with the head; none by default."
     )
 
     @property
@@ -193,5 +198,37 @@ class ModelConfig(Strict):
             raise ValueError(
                 "`warm_start` begins from a dense head, and `head.type: logistic` finds its optimum from any "
                 "start; remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _finetuning_fits(self) -> ModelConfig:
+        if self.finetune is None:
+            return self
+        if self.tune is not None:
+            raise ValueError(
+                "`tune` judges heads on frozen features, and `finetune` changes the features; tune first, "
+                "write the values that it found, and then set `finetune` without `tune`"
+            )
+        if self.backbone not in BACKBONES:
+            raise ValueError(
+                f"`finetune` trains blocks of the backbones {', '.join(sorted(BACKBONES))}; any other "
+                "network stays frozen. Remove `finetune`, or choose one of them"
+            )
+        if self.head.kind != "dense":
+            raise ValueError(
+                f"`finetune` trains a dense head together with the network, not `type: {self.head.kind}`; "
+                "remove one of them"
+            )
+        if self.warm_start:
+            raise ValueError(
+                "`warm_start` begins from a head of the same weights, and `finetune` makes new ones each "
+                "time; remove one of them"
+            )
+        count = len(list_blocks(self.backbone_name))
+        if self.finetune.blocks != "all" and self.finetune.blocks > count:
+            raise ValueError(
+                f"`finetune.blocks`: {self.backbone_name} has {count} blocks; give at most {count}, or "
+                f"`all`. Received: {self.finetune.blocks}"
             )
         return self

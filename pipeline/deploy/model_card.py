@@ -144,10 +144,11 @@ def front_matter(
 
 def _provenance(classifier: Classifier, lineage: Lineage, weights_license: str) -> str:
     model, dataset, training = classifier.model, lineage.dataset, lineage.training
+    state = _describe_finetuning(model)
     return f"""## What it is made of
 
 * Run: `{lineage.run_id}`, training job `{training.job}`
-* Backbone: {model.backbone_name}, weights `{training.weights_uri}` ({weights_license}), frozen
+* Backbone: {model.backbone_name}, weights `{training.weights_uri}` ({weights_license}), {state}
 * Head: {_describe_head(model)}, seed {model.seed}
 * Code: `{training.package_uri}`
 * Dataset version: `{dataset.version}` (`{dataset.uri}`: each picture's source and licence)"""
@@ -174,3 +175,9 @@ def _rejection(classifier: Classifier) -> str:
     reasons = [f"below a probability of {below:g}"] if below else []
     reasons += [f"above a novelty of {unlike:g}"] if unlike else []
     return f", or none {' or '.join(reasons)}" if reasons else ""
+
+
+def _describe_finetuning(model: ModelConfig) -> str:
+    if model.finetune is None or model.finetune.blocks == 0:
+        return "frozen"
+    return f"fine-tuned (`blocks: {model.finetune.blocks}`)"

@@ -89,7 +89,7 @@ def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
         temperature=fit_temperature(answers, inputs.training.classes),
         slices=evaluation.slices,
         data=describe_data(inputs),
-        best_epoch=inputs.record.best_epoch if inputs.record else None,
+        best_epoch=find_best_epoch(inputs.record),
         calibration=inputs.record.calibration if inputs.record else None,
         cross_validation=inputs.record.cross_validation if inputs.record else None,
         tuning=inputs.tuning,
@@ -199,6 +199,10 @@ def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, st
     if record and record.history:
         for name in ("loss", "accuracy"):
             drawn[name] = charts.learning_curve(record.history, name, record.best_epoch)
+    elif record and record.finetune:
+        for name in ("loss", "accuracy"):
+            tuned = record.finetune
+            drawn[name] = charts.learning_curve(tuned.history, name, tuned.best_epoch)
     return drawn
 
 
@@ -254,11 +258,20 @@ def count_leaks(rows: Iterable[ManifestRow]) -> int:
     return sum(len(splits) > 1 for splits in sides.values())
 
 
+def find_best_epoch(record: TrainingRecord | None) -> int | None:
+    """Return the epoch that was kept, of the training whose curves are drawn; None if unknown."""
+    if record is None:
+        return None
+    return record.finetune.best_epoch if record.finetune else record.best_epoch
+
+
 def describe_history(record: TrainingRecord | None) -> list[tuple[str, str]]:
     """Return how the head was trained, as text by name."""
     if record is None:
         return []
     values = {name: getattr(record, name) for name in HISTORY if record.history or name not in OF_EPOCHS}
+    if record.finetune:
+        values["finetuning"] = record.finetune.line
     if record.regularization:
         values["regularization"] = record.regularization.line
     return [(_spell(name), _describe(value)) for name, value in values.items() if value is not None]

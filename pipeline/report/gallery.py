@@ -59,6 +59,15 @@ class Gallery:
         uris = record.features if record else ()
         return read_features(self._workspace.storage, uris, wanted=self._inputs.training_rows)
 
+    @cached_property
+    def _unseen(self) -> CachedFeatures | None:
+        """Features of the network that the labels did not train; those of a fine-tuned one fit them."""
+        record = self._inputs.record
+        if record is None or record.finetune is None:
+            return self._cached
+        uris = record.finetune.base_features
+        return read_features(self._workspace.storage, uris, wanted=self._inputs.training_rows)
+
     def worst(self) -> list[AnswerCard]:
         """Return the pictures of the largest losses, with what they resemble among the training pictures."""
         worst = [answer for answer in self.answers if not answer.is_right][:NUM_WORST]
@@ -103,7 +112,7 @@ class Gallery:
     @cached_property
     def suspected_labels(self) -> SuspectedLabels | None:
         """The training pictures whose label the others contradict; None where no others could."""
-        cached, classes = self._cached, self._inputs.training.classes
+        cached, classes = self._unseen, self._inputs.training.classes
         if cached is None or len(cached.ids) < 2 * len(classes):
             return None
         import numpy as np

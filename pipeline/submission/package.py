@@ -22,6 +22,7 @@ from pipeline.artifacts.workspace import Workspace
 CLOSURE = (
     *("__init__.py", "errors.py", "keras_archive.py", "types.py", "npz.py"),
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
+    "artifacts/finetuning.py",
     *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),
     *("artifacts/folders.py", "artifacts/held_out_answers.py", "artifacts/training.py"),
     *("artifacts/trial_scores.py", "artifacts/workspace.py"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from pipeline.artifacts.training import HeadParameters, TrainingSpec
-from pipeline.config import Classifier
+from pipeline.config import Classifier, ModelConfig
 
 
 def build_training_spec(
@@ -43,7 +43,14 @@ def build_training_spec(
         validation="given" if model.validation == "given" else "",
         views=model.augmentation.views,
         views_seed=model.augmentation.seed,
+        finetune=_describe_finetuning(model),
         reject_below=classifier.serving.reject_below,
         reject_unlike=classifier.serving.reject_unlike,
         **same_name,
     )
+
+
+def _describe_finetuning(model: ModelConfig) -> str:
+    if model.finetune is None:
+        return ""
+    return model.finetune.parameters(epochs=model.epochs, learning_rate=model.learning_rate).to_text()

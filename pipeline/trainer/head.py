@@ -81,9 +81,9 @@ def train_head(
             mean_loss, num_correct = _step(head, optimizer, features[rows], labels[rows], weights)
             loss, correct = loss + mean_loss * len(rows), correct + num_correct
         check_loss(loss, epoch, parameters)
-        _note(history, "", loss / len(labels), correct / len(labels))
+        note_epoch(history, "", loss / len(labels), correct / len(labels))
         if validation is not None:
-            _note(history, "val_", *_judge(head, *validation))
+            note_epoch(history, "val_", *judge_head(head, *validation))
             if best_epoch(history) == epoch + 1:
                 best = head.copy()
             elif parameters.patience and epoch + 1 - best_epoch(history) >= parameters.patience:
@@ -106,12 +106,15 @@ def balance_classes(labels: Int64Labels, num_classes: int) -> NDArray[np.float32
     return weights
 
 
-def _note(history: History, prefix: str, loss: float, accuracy: float) -> None:
+def note_epoch(history: History, prefix: str, loss: float, accuracy: float) -> None:
+    """Add an epoch to a history: those of training without a prefix, those of validation with `val_`."""
     for name, value in (("loss", loss), ("accuracy", accuracy)):
         history.setdefault(prefix + name, []).append(value)
 
 
-def check_loss(loss: float, epoch: int, parameters: HeadParameters) -> None:
+def check_loss(
+    loss: float, epoch: int, parameters: HeadParameters, *, key: str = "model.learning_rate"
+) -> None:
     """Make sure that an epoch's loss is a number.
 
     Raises:
@@ -119,14 +122,14 @@ def check_loss(loss: float, epoch: int, parameters: HeadParameters) -> None:
     """
     if not np.isfinite(loss):
         raise TrainingDiverged(
-            f"The loss of epoch {epoch + 1} is {loss}; lower `model.learning_rate`. "
-            f"Received: {parameters.learning_rate}",
+            f"The loss of epoch {epoch + 1} is {loss}; lower `{key}`. Received: {parameters.learning_rate}",
             epoch=epoch + 1,
             loss=loss,
         )
 
 
-def _judge(head: Head, features: Float32Features, labels: Int64Labels) -> tuple[float, float]:
+def judge_head(head: Head, features: Float32Features, labels: Int64Labels) -> tuple[float, float]:
+    """Return the log loss and the accuracy of a head on pictures that train nothing."""
     outputs = head.predict(features)
     own = np.maximum(outputs[np.arange(len(labels)), labels], 1e-7)
     return float(-np.log(own).mean()), float((outputs.argmax(1) == labels).mean())

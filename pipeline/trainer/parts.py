@@ -68,10 +68,19 @@ class PartsStore:
         Raises:
             TensorFlowNeededError: if it was never converted, or answers otherwise here.
         """
-        trunk = find_shared(self._trunk, TrunkRecord.from_dict)
-        if trunk is None:
+        parts = self.find_converted()
+        if parts is None:
             raise TensorFlowNeededError("No job has converted the backbone of these weights yet")
-        return ModelParts(trunk=Trunk(trunk, self._backbone.spec), template=None)
+        return parts
+
+    def find_converted(self) -> ModelParts | None:
+        """Return the trunk of the weights alone; None if it was never converted.
+
+        Raises:
+            TensorFlowNeededError: if it answers otherwise here.
+        """
+        trunk = find_shared(self._trunk, TrunkRecord.from_dict)
+        return ModelParts(trunk=Trunk(trunk, self._backbone.spec), template=None) if trunk else None
 
     def find_or_make(self, folder: Path) -> tuple[ModelParts, str]:
         """Return both parts, and why TensorFlow was needed for them; empty if it was not.

@@ -45,6 +45,7 @@ class TrainingPictures:
         work: How many pictures and copies went through the network, and how many features were cached.
         first: Features of the first pictures of the pack, in its order.
         feature_uris: The cached features of the unaltered pictures.
+        rows: Which pictures of the pack are the pool.
     """
 
     pool: TrainingSet
@@ -53,6 +54,7 @@ class TrainingPictures:
     work: FeatureWork
     first: Float32Features
     feature_uris: tuple[str, ...]
+    rows: NDArray[np.bool_]
 
     @property
     def everything(self) -> Pictures:
@@ -98,7 +100,9 @@ class TrainingPictures:
             ids=tuple(compress(pool.ids, kept)),
             groups=pool.groups,
         )
-        return replace(self, pool=left, drawn=drawn)
+        rows = self.rows.copy()
+        rows[rows] = kept
+        return replace(self, pool=left, drawn=drawn, rows=rows)
 
 
 def collect_pictures(
@@ -127,8 +131,9 @@ def collect_pictures(
     groups = read_groups(workspace.storage, index)
     validates = choose_validation(plain, groups, spec, read_validation(workspace.storage, index))
     named = validates if spec.validation == "given" else None
+    rows = np.ones(len(plain.ids), np.bool_) if named is None else ~named
     return TrainingPictures(
-        pool=_pool(parts, groups, np.ones(len(plain.ids), np.bool_) if named is None else ~named),
+        pool=_pool(parts, groups, rows),
         drawn=validates if named is None else None,
         reserved=None if named is None else (plain.features[named], plain.labels[named]),
         work=FeatureWork(
@@ -137,6 +142,7 @@ def collect_pictures(
         ),
         first=plain.features[:NUM_FIRST],
         feature_uris=plain.uris,
+        rows=rows,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pipeline
+from pipeline.artifacts.finetuning import FinetuneRecord
 from pipeline.artifacts.pack import PackIndex, read_pack_index
 from pipeline.artifacts.training import (
     AugmentationRecord,
@@ -28,6 +29,7 @@ from pipeline.trainer.assembly import Assembly
 from pipeline.trainer.clock import Clock
 from pipeline.trainer.coreset import build_novelty
 from pipeline.trainer.features import read_first_pixels
+from pipeline.trainer.finetune import Finetuned, finetune
 from pipeline.trainer.fitting import FittedHead, fit_head
 from pipeline.trainer.frozen_network import FrozenNetwork
 from pipeline.trainer.head import best_epoch
@@ -96,28 +98,70 @@ class Trainer:
             SignatureMismatch: if the exported model answers otherwise than the trainer.
         """
         with tempfile.TemporaryDirectory(prefix="graft-parts-") as temporary:
-            parts = self._find_parts(Path(temporary))
-            network = parts.trunk if parts else self._open_network()
-            self.clock.lap("load")
-            workspace = self.spec.open_workspace(self.storage)
-            pictures = collect_pictures(workspace, self.index, self.spec, network, self.backbone)
-            self.clock.lap("features")
-            trained = fit_head(self.spec, self.storage, self.index.classes, pictures)
-            self.clock.lap("head")
-            parity = self._export(parts, network, trained.head, pictures)
-        self.clock.lap("export")
-        record = self._record(pictures, trained, parity)
-        record.write(self.spec.open_job(self.storage))
+            folder = Path(temporary)
+            finetuned = self._finetune(folder)
+            trainer = self if finetuned is None else self._with_weights(finetuned.weights)
+            record = trainer._finish(folder, finetuned)
+        job = self.spec.open_job(self.storage)
+        record.write(job)
+        for uri in self.storage.list_uris(job.checkpoints) if finetuned else ():
+            self.storage.delete(uri)  # what a job would go on from that was killed before this line
         return record
 
-    def _find_parts(self, folder: Path) -> ModelParts | None:
-        """Return what the model is put together from; None where only TensorFlow can do it."""
+    def _finetune(self, folder: Path) -> Finetuned | None:
+        """Train blocks of the backbone, if the job is told to."""
+        parameters = self.spec.finetuning
+        if parameters is None:
+            return None
+        parts = self._find_parts(folder, only_trunk=True)
+        pictures = self._collect(parts.trunk if parts else self._open_network())
+        finetuned = finetune(self.spec, parameters, self.storage, self.index.classes, pictures, folder)
+        self.clock.lap("finetune")
+        return finetuned
+
+    def _with_weights(self, weights: str) -> Trainer:
+        return replace(self, spec=replace(self.spec, weights=weights))
+
+    def _finish(self, folder: Path, finetuned: Finetuned | None) -> TrainingRecord:
+        """Train the head unless that is done, and export; return what was done."""
+        parts = self._find_parts(folder)
+        network = parts.trunk if parts else self._open_network()
+        self.clock.lap("load")
+        if finetuned is None:
+            pictures = self._collect(network)
+            fitted = fit_head(self.spec, self.storage, self.index.classes, pictures)
+            self.clock.lap("head")
+        else:
+            pictures, fitted = finetuned.pictures, finetuned.fitted
+            if finetuned.result.weights:
+                pictures = self._collect(network)
+                pictures = replace(pictures, work=finetuned.pictures.work + pictures.work)
+            finetuned.check(pictures.first)
+        parity = self._export(parts, network, fitted.head, pictures)
+        self.clock.lap("export")
+        return self._record(pictures, fitted, parity, finetuned.record if finetuned else None)
+
+    def _collect(self, network: Trunk | FrozenNetwork) -> TrainingPictures:
+        workspace = self.spec.open_workspace(self.storage)
+        pictures = collect_pictures(workspace, self.index, self.spec, network, self.backbone)
+        self.clock.lap("features")
+        return pictures
+
+    def _find_parts(self, folder: Path, *, only_trunk: bool = False) -> ModelParts | None:
+        """Return what the model is put together from; None where only TensorFlow can do it.
+
+        Args:
+            folder: Where a process that makes the parts may write.
+            only_trunk: Whether the network is wanted alone, if it was converted before.
+        """
         workspace = self.spec.open_workspace(self.storage)
         try:
             store = PartsStore(self.spec, workspace, self.backbone, self.index.classes)
             if self.spec.head_module:
                 self._need_tensorflow(f"The head is built by {self.spec.head_module}")
                 return store.find_trunk()
+            if only_trunk and (found := store.find_converted()):
+                return found
             parts, reason = store.find_or_make(folder)
         except TensorFlowNeededError as error:
             self._need_tensorflow(str(error))
@@ -213,6 +257,7 @@ class Trainer:
         pictures: TrainingPictures,
         trained: FittedHead,
         parity: TFLiteParity | None,
+        finetuned: FinetuneRecord | None,
     ) -> TrainingRecord:
         spec, history = self.spec, trained.history
         return TrainingRecord(
@@ -226,6 +271,7 @@ class Trainer:
             calibration=trained.calibration,
             cross_validation=trained.cross_validation,
             regularization=trained.regularization,
+            finetune=finetuned,
             head_module=spec.head_module or None,
             features=pictures.feature_uris,
             work=pictures.work,

@@ -42,6 +42,8 @@ KINDS: dict[str, dict[str, Any]] = {
             "parallel": 2,
         }
     },
+    "last_block": {"finetune": {"blocks": 1, "epochs": 3}},
+    "article": {"finetune": {"blocks": 0, "on": "pictures", "epochs": 3}},
 }
 
 
@@ -96,6 +98,7 @@ def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
     job, served_model = f"gs://graft/jobs/{lineage['training']['job']}", lineage["model_uri"]
     record = TrainingRecord.read(JobDirectory(stack.storage, job))
     check_tuning(stack, model, lineage, record)
+    assert (record.finetune is not None) == (model.finetune is not None)
     assert (record.regularization is not None) == (record.parameters["head_type"] == "logistic")
     files = write_pictures(tmp_path)
     answered = stack.graft_json("predict", name, *map(str, files))

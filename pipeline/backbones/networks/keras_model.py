@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import keras
@@ -93,7 +93,17 @@ def build_keras_model(backbone: str, weights: Mapping[str, NDArray[np.float32]] 
     model = keras.Model(pixels, ARCHITECTURES[backbone](layers, pixels), name=backbone)
     if weights is not None:
         for name in names:
-            layer, part = name.split("/")
-            owner = model.get_layer(layer if part == "kernel" else f"{layer}_norm")
-            getattr(owner, _KERAS_NAMES[part]).assign(weights[name])
+            _find_variable(model, name).assign(weights[name])
     return model
+
+
+def read_keras_weights(model: keras.Model, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of a model that `build_keras_model` made, by the names they are staged under."""
+    return {name: _find_variable(model, name).numpy() for name in names}
+
+
+def _find_variable(model: keras.Model, name: str) -> keras.Variable:
+    layer, part = name.split("/")
+    owner = model.get_layer(layer if part == "kernel" else f"{layer}_norm")
+    variable: keras.Variable = getattr(owner, _KERAS_NAMES[part])
+    return variable

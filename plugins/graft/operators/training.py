@@ -43,6 +43,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
     def submit(self, context: Context) -> list[Job]:
         """Stage what the job needs and submit it."""
         from pipeline.ml_engine.jobs import training_job
+        from pipeline.submission.finetuning import check_finetuning
         from pipeline.submission.staged_training import stage_training
 
         dataset, classifier = read_step(DatasetResult, self.dataset), self._classifier()
@@ -50,6 +51,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
         spec = staged.spec
         if classifier.model.warm_start:
             spec = replace(spec, warm_start=self._find_start(classifier, spec.weights))
+        check_finetuning(self.workspace, spec)
 
         def make_body(job_id: str) -> Job:
             return training_job(
@@ -114,7 +116,7 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
             cached=max(0, record.work.cached - num_tuning),
             package_uri=training_input["packageUris"][0],
             package=asdict(record.package),
-            weights_uri=spec.weights,
+            weights_uri=record.finetune.weights if record.finetune else spec.weights,
             head_uri=record.head_module,
             runtime_version=training_input["runtimeVersion"],
             tuning=tuned.tuning if tuned else None,

@@ -49,6 +49,7 @@ def pictures(*, drawn: bool, given: bool = False, copies: int = 1) -> TrainingPi
         work=FeatureWork(forwarded=0, cached=0),
         first=features[:2],
         feature_uris=(),
+        rows=np.full(NUM, True),
     )
 
 
