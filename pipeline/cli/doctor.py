@@ -180,6 +180,7 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
     from pipeline.config import classifier_files, read_classifier
     from pipeline.evaluate.slices import check_columns
     from pipeline.storage import Storage
+    from pipeline.submission.finetuning import check_blocks
     from pipeline.submission.staged_network import check_file
 
     for directory in settings.classifier_directories:
@@ -192,6 +193,7 @@ def check_classifiers(settings: Settings) -> Iterator[Finding]:
         try:
             classifier = read_classifier(path)
             check_columns(rule.by for rule in classifier.gate.slices)
+            check_blocks(classifier.model)
             if isinstance(classifier.model.backbone, str):
                 check_installed(find_backbone(classifier.model.backbone), classifier.model.weights)
             else:

@@ -14,8 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.backbones.networks.blocks import list_blocks
-from pipeline.backbones.table import BACKBONES
 from pipeline.config.finetune import FinetuneConfig
 from pipeline.config.network import NetworkConfig
 from pipeline.config.strict import Strict
@@ -210,10 +208,10 @@ class ModelConfig(Strict):
                 "`tune` judges heads on frozen features, and `finetune` changes the features; tune first, "
                 "write the values that it found, and then set `finetune` without `tune`"
             )
-        if self.backbone not in BACKBONES:
+        if isinstance(self.backbone, NetworkConfig):
             raise ValueError(
-                f"`finetune` trains blocks of the backbones {', '.join(sorted(BACKBONES))}; any other "
-                "network stays frozen. Remove `finetune`, or choose one of them"
+                "`finetune` trains blocks of a backbone with a name, and a network of your own stays frozen; "
+                "remove one of them"
             )
         if self.head.kind != "dense":
             raise ValueError(
@@ -224,11 +222,5 @@ class ModelConfig(Strict):
             raise ValueError(
                 "`warm_start` begins from a head of the same weights, and `finetune` makes new ones each "
                 "time; remove one of them"
-            )
-        count = len(list_blocks(self.backbone_name))
-        if self.finetune.blocks != "all" and self.finetune.blocks > count:
-            raise ValueError(
-                f"`finetune.blocks`: {self.backbone_name} has {count} blocks; give at most {count}, or "
-                f"`all`. Received: {self.finetune.blocks}"
             )
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.table import Backbone, find_backbone
 from pipeline.config import ModelConfig
+from pipeline.submission.finetuning import check_blocks
 from pipeline.submission.staged_network import stage_network
 from pipeline.submission.staged_weights import StagedWeights, check_packaged, stage_weights
 
@@ -47,7 +48,9 @@ def check_backbone(workspace: Workspace, model: ModelConfig) -> None:
     Raises:
         WeightsNotFound: naming what has to be installed.
         NetworkRefused: if the network's file cannot be a backbone.
+        ConfigError: if it has fewer blocks than are to be trained.
     """
+    check_blocks(model)
     if isinstance(model.backbone, str):
         check_packaged(workspace, find_backbone(model.backbone), model.weights)
     else:

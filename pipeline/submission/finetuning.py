@@ -1,4 +1,4 @@
-"""Makes sure that what fine-tuning reads fits into memory, before a job is submitted."""
+"""What of a fine-tuning is refused before a job is submitted: too many blocks, and too many pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ from pipeline.artifacts.training import TrainingSpec
 from pipeline.artifacts.workspace import Workspace
 from pipeline.backbones.networks.blocks import list_blocks
 from pipeline.backbones.table import find_backbone
+from pipeline.config import ModelConfig
 from pipeline.errors import ConfigError
+
+
+def check_blocks(model: ModelConfig) -> None:
+    """Make sure that a backbone has the blocks that are to be trained.
+
+    Raises:
+        UnknownBackbone: listing the known names.
+        ConfigError: if it has fewer blocks.
+    """
+    if model.finetune is None or model.finetune.blocks == "all":
+        return
+    count = len(list_blocks(model.backbone_name))
+    if model.finetune.blocks > count:
+        raise ConfigError(
+            f"`model.finetune.blocks`: {model.backbone_name} has {count} blocks; give at most {count}, or "
+            f"`all`. Received: {model.finetune.blocks}"
+        )
 
 
 def check_finetuning(workspace: Workspace, spec: TrainingSpec) -> None:

@@ -189,11 +189,11 @@ def _fitted_head(
     if parameters.changes_network:
         return FittedHead(head=result.head, calibration=result.calibration)
     head, epochs = result.head, result.best_epoch
-    told = replace(spec, learning_rate=parameters.learning_rate)
+    head_spec = replace(spec, learning_rate=parameters.learning_rate)
     calibration = None
     if spec.calibration == "temperature":
-        head, calibration = calibrate(head, pictures.pool, told, epochs=epochs)
-    folds = cross_validate(pictures.pool, told, num_classes=len(classes), epochs=epochs)
+        head, calibration = calibrate(head, pictures.pool, head_spec, epochs=epochs)
+    folds = cross_validate(pictures.pool, head_spec, num_classes=len(classes), epochs=epochs)
     return FittedHead(head=head, history=result.history, calibration=calibration, cross_validation=folds)
 
 

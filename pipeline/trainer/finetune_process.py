@@ -83,7 +83,7 @@ class Finetuning:
         weights = read_weights(path, self.backbone.name)
         workspace = self.spec.open_workspace(self.storage)
         inputs = read_inputs(workspace, self.index, self.spec, self.parameters, self.backbone, weights)
-        model, told, calibration, resumed = self._train_all(inputs, weights)
+        model, recorded, calibration, resumed = self._train_all(inputs, weights)
         head = model.head()
         if calibration:
             head = soften(head, calibration.temperature)
@@ -91,8 +91,8 @@ class Finetuning:
             head=head,
             weights=model.weights() if self.parameters.changes_network else {},
             outputs=head.predict(model.pool(inputs.values[:NUM_FIRST])),
-            history=told.history,
-            best_epoch=best_epoch(told.history),
+            history=recorded.history,
+            best_epoch=best_epoch(recorded.history),
             calibration=calibration,
             trained_parameters=model.trained_parameters,
             resumed_after=resumed,

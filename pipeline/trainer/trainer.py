@@ -160,8 +160,8 @@ class Trainer:
             if self.spec.head_module:
                 self._need_tensorflow(f"The head is built by {self.spec.head_module}")
                 return store.find_trunk()
-            if only_trunk and (found := store.find_converted()):
-                return found
+            if only_trunk and (converted := store.find_converted()):
+                return converted
             parts, reason = store.find_or_make(folder)
         except TensorFlowNeededError as error:
             self._need_tensorflow(str(error))

@@ -44,7 +44,7 @@ def test_every_artifact_is_defined(module: str) -> None:
         "folders": "workspace",
         "steps": "run summary",
     }
-    words |= {"training": "training record", "pack": "pack index"}
+    words |= {"training": "training record", "pack": "pack index", "finetuning": "fine-tuning"}
     words |= {"takedowns": "takedown", "uploads": "upload"}
     words |= {"model_files": "model directory", "held_out_answers": "held-out answers"}
     assert words.get(module, module.replace("_", " ")) in TERMS

@@ -13,7 +13,7 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.errors import ConfigError
 from pipeline.storage import Storage
-from pipeline.submission.finetuning import check_finetuning
+from pipeline.submission.finetuning import check_blocks, check_finetuning
 from pipeline.submission.training_spec import build_training_spec
 from tests.fakes.rows import pack_index
 
@@ -57,8 +57,6 @@ def test_a_frozen_network_is_told_nothing_of_it() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"finetune": {"blocks": 17}}, "has 16 blocks; give at most 16"),
-        ({"finetune": {"blocks": 12}, "backbone": "inception_v3"}, "has 11 blocks"),
         ({"finetune": {"blocks": -1}}, "a number of blocks"),
         ({"finetune": {"blocks": True}}, "a number of blocks"),
         ({"finetune": {"blocks": "most"}}, "or `all`"),
@@ -71,12 +69,26 @@ def test_a_frozen_network_is_told_nothing_of_it() -> None:
         ({"finetune": {"blocks": 1}, "head": {"type": "logistic"}}, "a dense head"),
         ({"finetune": {"blocks": 1}, "head": {"module": "a.py"}}, "a dense head"),
         ({"finetune": {"blocks": 1}, "warm_start": True}, "`warm_start`"),
+        ({"finetune": {"blocks": 1}, "tune": {"parameters": {"epochs": [5, 9]}}}, "tune first"),
         ({"finetune": {"blocks": 1}, "backbone": {"keras": "net.keras"}}, "stays frozen"),
     ],
 )
 def test_what_cannot_be_fine_tuned_is_named(model: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         classifier(**model)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "count"),
+    [("efficientnet_lite0", 16), ("efficientnet_lite2", 21), ("inception_v3", 11)],
+)
+def test_more_blocks_than_there_are_is_refused(backbone: str, count: int) -> None:
+    for blocks in (0, count, "all"):
+        on = "maps" if blocks == count else "pictures"
+        check_blocks(classifier(backbone=backbone, finetune={"blocks": blocks, "on": on}).model)
+    model = classifier(backbone=backbone, finetune={"blocks": count + 1}).model
+    with pytest.raises(ConfigError, match=f"{backbone} has {count} blocks; give at most {count}, or `all`"):
+        check_blocks(model)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.finetuning import FinetuneRecord
 from pipeline.artifacts.training import (
     AugmentationRecord,
     Calibration,
@@ -128,8 +129,9 @@ class TestSpec:
             reject_unlike=0.2,
         )
         same = {field.name for field in fields(spec) if getattr(spec, field.name) == field.default}
-        # `validation` says that the source names what validates, in place of a fraction.
-        assert same == {"head_module", "validation", "warm_start", "job_dir"}
+        # `validation` says that the source names what validates, in place of a fraction; fine-tuning needs a
+        # dense head, and has tests of its own.
+        assert same == {"head_module", "validation", "warm_start", "job_dir", "finetune"}
 
 
 class TestRecord:
@@ -142,6 +144,23 @@ class TestRecord:
             folds=5, pictures=4, accuracy=0.75, spread=0.1, log_loss=0.5, units=128
         ),
         regularization=Regularization(c=10.0, tried=(3.0, 10.0), log_losses=(0.5, 0.25)),
+        finetune=FinetuneRecord(
+            blocks=1,
+            on="maps",
+            learning_rate=0.0001,
+            augments=False,
+            trained_parameters=7,
+            history={"loss": [0.5, 0.25], "accuracy": [0.5, 1.0]},
+            epochs_run=2,
+            best_epoch=2,
+            weights="gs://graft/jobs/1/finetuning/f",
+            base_weights="gs://graft/weights/w",
+            base_features=("gs://graft/features/w/p/s.npz",),
+            resumed_after=1,
+            input_bytes=100,
+            peak_memory_bytes=1000,
+            cpu_seconds=0.5,
+        ),
         features=("gs://graft/features/w/p/s.npz",),
         tflite=TFLiteParity(pictures=3, largest_difference=1e-6),
     )
@@ -161,7 +180,7 @@ class TestRecord:
 
     def test_its_keys_are_the_published_ones(self) -> None:
         keys = "history epochs_run best_epoch validation augmentation class_weights warm_start head_module"
-        keys += " calibration cross_validation regularization features work light package classes"
+        keys += " calibration cross_validation regularization finetune features work light package classes"
         keys += " parameters seconds cpu_seconds tensorflow format"
         assert set(self.FULL.to_dict()) == set(keys.split())
 
