@@ -91,6 +91,15 @@ class DatasetFolder(Folder):
         return self.file("decisions.csv")
 
     @property
+    def decision_events(self) -> str:
+        """The folder of who decided what and when, with a trailing slash."""
+        return self.file("decision_events/")
+
+    def decision_event(self, id: str) -> str:
+        """Return the URI of an event: what a person decided at once."""
+        return f"{self.decision_events}{id}.json"
+
+    @property
     def takedowns(self) -> str:
         """Pictures that must never come back."""
         return self.file("takedowns.jsonl")

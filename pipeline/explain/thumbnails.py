@@ -55,9 +55,9 @@ def shrink_picture(data: bytes, side: int = SIDE, *, bits: int = ALL_BITS) -> Im
     return image
 
 
-def encode_thumbnail(data: bytes, *, bits: int = ALL_BITS) -> bytes:
+def encode_thumbnail(data: bytes, side: int = SIDE, *, bits: int = ALL_BITS) -> bytes:
     """Return a picture as a small JPEG: re-encoded, so that nothing of the file itself is passed on."""
-    return _encode(shrink_picture(data, bits=bits))
+    return _encode(shrink_picture(data, side, bits=bits))
 
 
 def bound_picture(data: bytes) -> bytes:

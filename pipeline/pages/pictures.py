@@ -15,6 +15,7 @@ from pipeline.preprocess.reasons import REASONS
 from pipeline.report.gallery import picture_name, web_link
 
 PAGE_SIZE = 60
+LARGE_SIDE = 1024  # pixels of the longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +206,29 @@ def make_thumbnail(cache: ArtifactCache, pictures: Pictures, id: str) -> bytes:
     Raises:
         ObjectNotFound: if the version has no such picture, or its file is gone.
     """
+    from pipeline.explain.thumbnails import SIDE
+
+    picture, bits = _find_picture(cache, pictures, id)
+    return cache.thumbnails.get(f"{picture.blob} {bits}", lambda: _encode(cache, picture, bits, SIDE))
+
+
+def make_picture(cache: ArtifactCache, pictures: Pictures, id: str) -> bytes:
+    """Return a picture of a version as a JPEG large enough to judge it; otherwise as `make_thumbnail`."""
+    picture, bits = _find_picture(cache, pictures, id)
+    return _encode(cache, picture, bits, LARGE_SIDE)
+
+
+def _find_picture(cache: ArtifactCache, pictures: Pictures, id: str) -> tuple[Picture, int]:
+    """Return a picture with the bits that its version reads."""
     picture = pictures.by_id.get(id)
     if picture is None:
         raise ObjectNotFound(f"Dataset version {pictures.version} has no picture {id!r} to show.", id=id)
     info = cache.dataset(pictures.dataset, pictures.version)
-    bits = info.bits if info else ALL_BITS
+    return picture, info.bits if info else ALL_BITS
 
-    def make() -> bytes:
-        from pipeline.explain.thumbnails import encode_thumbnail
 
-        data = cache.storage.read_bytes(cache.workspace.blob(picture.blob))
-        return encode_thumbnail(data, bits=bits)
+def _encode(cache: ArtifactCache, picture: Picture, bits: int, side: int) -> bytes:
+    from pipeline.explain.thumbnails import encode_thumbnail
 
-    return cache.thumbnails.get(f"{picture.blob} {bits}", make)
+    data = cache.storage.read_bytes(cache.workspace.blob(picture.blob))
+    return encode_thumbnail(data, side, bits=bits)

@@ -1,8 +1,8 @@
 """What people decided about single pictures: `decisions.csv`, which they edit, and takedowns.
 
 `decisions.csv` has the columns `picture`, `action` and `label`. A picture is named by its id, by the digest
-of its file (eight characters or more of either), or by its address. Takedowns are written by `graft dataset
-forget`.
+of its file (eight characters or more of either), or by its address. `confirm` says that a label is right:
+it stays the picture's label, which is not suspected again. Takedowns are written by `graft dataset forget`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import get_args
 
+from pipeline.artifacts.decision_event import Action, Decided
 from pipeline.artifacts.folders import DatasetFolder
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.artifacts.provenance import Provenance
@@ -23,7 +24,7 @@ from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.preprocess.filters import quarantine
 from pipeline.preprocess.reasons import DELETED, TAKEN_DOWN
 
-Action: TypeAlias = Literal["delete", "relabel"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 COLUMNS = ("picture", "action", "label")
 MIN_PREFIX = 8
 
@@ -35,14 +36,19 @@ class Decision:
     Args:
         line: Its number in the file.
         picture: Id, digest or address of the picture.
-        action: `delete` or `relabel`.
-        label: The right label, for `relabel`.
+        action: What was decided.
+        label: The right label; empty for `delete`.
     """
 
     line: int
     picture: str
     action: Action
     label: str
+
+    @property
+    def decided(self) -> Decided:
+        """The decision without its place in the file."""
+        return Decided(action=self.action, label=self.label)
 
 
 def read_decisions(dataset: DatasetFolder) -> list[Decision]:
@@ -83,33 +89,34 @@ def _read_decision(row: dict[str, str | None], line: int, uri: str) -> Decision:
     problem = ""
     if len(picture) < MIN_PREFIX:
         problem = f"`picture` is an id, a digest (of each at least {MIN_PREFIX} characters) or an address"
-    elif action not in ("delete", "relabel"):
-        problem = "`action` is delete or relabel"
-    elif (action == "relabel") != bool(label):
-        problem = "`relabel` needs a `label`, `delete` takes none"
+    elif action not in ACTIONS:
+        problem = "`action` is delete, relabel or confirm"
+    elif (action != "delete") != bool(label):
+        problem = "`relabel` and `confirm` need a `label`, `delete` takes none"
     if problem:
         raise ConfigError(f"{uri}, line {line}: {problem}. Received: {dict(row)}", origin=uri, line=line)
     return Decision(line=line, picture=picture, action=action, label=label)  # type: ignore[arg-type]
 
 
-def decide_picture(dataset: DatasetFolder, picture: str, action: Action | None, *, label: str = "") -> None:
-    """Write a decision about a picture in place of any earlier one that names it so; `None` leaves none.
+def decide_pictures(dataset: DatasetFolder, decisions: Mapping[str, Decided | None]) -> None:
+    """Write decisions about pictures in place of any earlier ones that name them so; `None` leaves none.
 
     All other lines stay as they are. Callers must not run at the same time: the file is read and
     written whole.
 
     Raises:
-        ConfigError: if the file cannot be read, or the decision is none.
+        ConfigError: if the file cannot be read, or a decision is none.
     """
-    others = [each for each in read_decisions(dataset) if each.picture != picture]
+    others = [each for each in read_decisions(dataset) if each.picture not in decisions]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for each in others:
         writer.writerow({"picture": each.picture, "action": each.action, "label": each.label})
-    if action is not None:
-        row = {"picture": picture, "action": action, "label": label}
-        _read_decision({**row}, len(others) + 2, dataset.decisions)
+    new = ((picture, decided) for picture, decided in decisions.items() if decided is not None)
+    for line, (picture, decided) in enumerate(new, len(others) + 2):
+        row = {"picture": picture, "action": decided.action, "label": decided.label}
+        _read_decision({**row}, line, dataset.decisions)
         writer.writerow(row)
     dataset.storage.write_bytes(dataset.decisions, text.getvalue().encode())
 
@@ -141,12 +148,32 @@ def apply_decisions(
                 origin=origin,
                 line=decision.line,
             )
+    used: set[int] = set()
+    decided = []
+    for row, matching in _match_decisions(rows, decisions):
+        used.update(decision.line for decision in matching)
+        decided.append(_decide(row, matching[-1]) if matching else row)
+    unused = [decision for decision in decisions if decision.line not in used]
+    return decided, [f"decisions.csv, line {each.line} names no picture: {each.picture}" for each in unused]
+
+
+def confirmed_pictures(rows: Iterable[ManifestRow], decisions: Sequence[Decision]) -> set[str]:
+    """Return the ids of the pictures whose label a person said is right, be it the first or another one."""
+    return {
+        row.id
+        for row, matching in _match_decisions(rows, decisions)
+        if matching and row.id is not None and matching[-1].label == row.label
+    }
+
+
+def _match_decisions(
+    rows: Iterable[ManifestRow], decisions: Sequence[Decision]
+) -> Iterator[tuple[ManifestRow, list[Decision]]]:
+    """Yield each row with the decisions that name it, the one that stands last."""
     by_name: dict[str, list[Decision]] = {}
     for decision in decisions:
         for name in {decision.picture, decision.picture[:MIN_PREFIX]}:
             by_name.setdefault(name, []).append(decision)
-    used: set[int] = set()
-    decided = []
     for row in rows:
         names = (
             row.source_url,
@@ -156,10 +183,7 @@ def apply_decisions(
         )
         near = [decision for name in names for decision in by_name.get(name, ())]
         matching = [decision for decision in near if names_picture(decision.picture, row)]
-        used.update(decision.line for decision in matching)
-        decided.append(_decide(row, max(matching, key=lambda each: each.line)) if matching else row)
-    unused = [decision for decision in decisions if decision.line not in used]
-    return decided, [f"decisions.csv, line {each.line} names no picture: {each.picture}" for each in unused]
+        yield row, sorted(matching, key=lambda each: each.line)
 
 
 def _decide(row: ManifestRow, decision: Decision) -> ManifestRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -9,10 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.artifacts.evaluated_run import SuspectedLabel, SuspectedLabels
 from pipeline.artifacts.workspace import Workspace
+from pipeline.errors import ConfigError
 from pipeline.explain.features import CachedFeatures, read_features
 from pipeline.explain.neighbours import nearest_pictures
 from pipeline.explain.thumbnails import Thumbnails
 from pipeline.pixels.spec import ALL_BITS
+from pipeline.preprocess.decisions import confirmed_pictures, read_decisions
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.label_issues import cross_validated_probabilities, find_label_issues
 from pipeline.report.ranking import Answer, confused_pairs, examples_by_class, rank_answers
@@ -25,6 +28,8 @@ from pipeline.report.views import (
     NeighbourCard,
     PictureCard,
 )
+
+log = logging.getLogger(__name__)
 
 NUM_WORST = 12
 NUM_NEIGHBOURS = 3
@@ -124,6 +129,7 @@ class Gallery:
         if len(set(groups)) == 1:  # near duplicates of each other do not judge each other
             return None
         probabilities = cross_validated_probabilities(cached.features, labels, len(position), groups=groups)
+        confirmed = self._confirmed()
         suspected = tuple(
             SuspectedLabel(
                 id=cached.ids[issue.row],
@@ -132,8 +138,18 @@ class Gallery:
                 self_confidence=issue.self_confidence,
             )
             for issue in find_label_issues(probabilities, labels)
+            if cached.ids[issue.row] not in confirmed
         )
         return SuspectedLabels(examined=len(rows), count=len(suspected), found=suspected)
+
+    def _confirmed(self) -> set[str]:
+        """Return the pictures whose label a person confirmed; a wrong line ends only the next run."""
+        dataset = self._workspace.dataset(self._inputs.dataset.dataset)
+        try:
+            return confirmed_pictures(self._inputs.rows.values(), read_decisions(dataset))
+        except ConfigError as error:
+            log.warning("no label counts as confirmed: %s", error)
+            return set()
 
     def label_issues(self) -> LabelIssues | None:
         """Return the first of the suspected labels as cards."""

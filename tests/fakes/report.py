@@ -88,12 +88,18 @@ class ReportWorld:
         folder: Where the bucket is.
         names: File names by picture id, instead of `<id>.png`.
         extra: Further manifest fields for every row.
+        prefix: What the ids of the pictures begin with.
     """
 
     def __init__(
-        self, folder: Path, *, names: dict[str, str] | None = None, extra: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        *,
+        names: dict[str, str] | None = None,
+        extra: dict[str, Any] | None = None,
+        prefix: str = "p",
     ) -> None:
-        self.storage = Storage({"graft": folder})
+        self.storage, self.prefix = Storage({"graft": folder}), prefix
         self.names, self.extra = names or {}, extra or {}
         self.rows = [self._row(number) for number in range(30)]
         manifest_of(self.storage, "d_1").write(self.rows)
@@ -122,7 +128,7 @@ class ReportWorld:
         data = png(pixels)
         blob = hashlib.sha256(data).hexdigest()
         self.storage.write_bytes(f"{WORKSPACE}/blobs/{blob}", data)
-        id = f"p{number:02d}"
+        id = f"{self.prefix}{number:02d}"
         given: dict[str, Any] = {
             "id": id,
             "blob": blob,
@@ -188,7 +194,7 @@ class ReportWorld:
         direction = self.features_of(number)
         scaled = np.round(direction / direction.max() * 255).astype(np.uint8)
         return {
-            "key": f"p{number:02d}",
+            "key": f"{self.prefix}{number:02d}",
             "outputs": [0.1, 0.9] if says_bee else [0.8, 0.2],
             "label": CLASSES[says_bee],
             "score": 0.9 if says_bee else 0.8,

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts.dataset import list_versions, read_latest
+from pipeline.artifacts.decision_event import Decided
 from pipeline.artifacts.manifest import Manifest, ManifestRow
 from pipeline.artifacts.takedowns import read_takedowns
 from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import ObjectNotFound
-from pipeline.preprocess.decisions import decide_picture
+from pipeline.preprocess.decisions import decide_pictures
 from pipeline.preprocess.takedown import forget_picture
 from pipeline.storage import Storage
 from tests.fakes.pictures import fetch_and_clean, folder_classifier, folder_of, storage_in
@@ -27,6 +28,7 @@ from tests.fakes.rows import dataset_folder, manifest_of, workspace_of
 
 ROUNDS = 10 if os.environ.get("GRAFT_SOAK") else 2
 PICTURES = 24
+DELETE = Decided(action="delete")
 
 
 class Toys:
@@ -85,7 +87,7 @@ def test_a_run_leaves_out_what_is_forgotten_while_it_cleans_or_the_takedown_name
     toys = make(number)
     before = toys.clean()
     ids = sorted({str(row.id) for row in toys.rows(before)})
-    decide_picture(dataset_folder(toys.storage, "toys"), ids[0], "delete")  # so that the run makes a version
+    decide_pictures(dataset_folder(toys.storage, "toys"), {ids[0]: DELETE})  # so that the run makes a version
     first, second = toys.chance.sample(ids[1:], 2)
     made, *named = at_once(toys.clean, lambda: toys.forget(first), lambda: toys.forget(second))
     latest = read_latest(dataset_folder(toys.storage, "toys")).version
@@ -110,7 +112,7 @@ def test_a_version_keeps_the_very_decisions_that_it_was_made_with(
 
     def decide() -> None:
         for picture in chosen:
-            decide_picture(folder, picture, "delete")
+            decide_pictures(folder, {picture: DELETE})
 
     made, _ = at_once(toys.clean, decide)
     version = folder.version(str(made))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.dataset import DatasetInfo, read_latest, write_latest
+from pipeline.artifacts.decision_event import DecisionEvent
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.feedback import Feedback
@@ -57,11 +58,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
-    *(ComparisonRecord, ModelComparison, Feedback, TrialScores, Tuning, Upload),
+    *(ComparisonRecord, ModelComparison, Feedback, TrialScores, Tuning, Upload, DecisionEvent),
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
     "pipeline/artifacts/dataset.py": "DatasetInfo, latest.json",
+    "pipeline/artifacts/decision_event.py": "DecisionEvent",
     "pipeline/artifacts/evaluated_run.py": "EvaluatedRun",
     "pipeline/artifacts/evaluation.py": "Evaluation",
     "pipeline/artifacts/feedback.py": "Feedback",

@@ -17,16 +17,13 @@ from graft.ui import access
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import render_trial
 from pipeline.errors import PlatformError, UndecodableImage
-from pipeline.pages.labels import decide
 
 if TYPE_CHECKING:
     from pipeline.pages.prediction import PredictionView
-    from pipeline.preprocess.decisions import Action
 
 router = APIRouter(dependencies=[Depends(access.require_same_site)])
 MAX_FORM_BYTES = 64_000
 MAX_PICTURE_BYTES = 7_000_000  # base64 makes four bytes of three, and the engine takes 10 MB
-ACTIONS: dict[str, Action | None] = {"delete": "delete", "relabel": "relabel", "undo": None}
 
 
 async def read_form(
@@ -36,6 +33,7 @@ async def read_form(
     *,
     max_files: int = 1,
     max_part: int = MAX_FORM_BYTES,
+    max_fields: int = 20,
 ) -> FormData:
     """Return a form of this site, of limited size."""
     length = request.headers.get("content-length", "")
@@ -43,7 +41,7 @@ async def read_form(
         raise HTTPException(411, "Send `Content-Length`.")
     if int(length) > limit:
         raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
-    form = await request.form(max_files=max_files, max_fields=20, max_part_size=max_part)
+    form = await request.form(max_files=max_files, max_fields=max_fields, max_part_size=max_part)
     try:
         access.require_token(user, form.get(access.TOKEN_FIELD))
     except HTTPException:
@@ -73,7 +71,7 @@ async def rollback(
     """Give an older version the traffic, at once."""
     arguments = {"to": text_of(form, "version") or None, "reason": text_of(form, "reason")[:500]}
     await run_in_threadpool(_roll_back, page_context, name, str(user.get_name()), arguments)
-    return _back(request, f"classifiers/{name}", "notice=rolled_back")
+    return go_back(request, f"classifiers/{name}", "notice=rolled_back")
 
 
 def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[str, Any]) -> None:
@@ -81,23 +79,6 @@ def _roll_back(page_context: PageContext, name: str, by: str, arguments: dict[st
 
     with page_context.engine() as engine:
         rollback_version(page_context.cache.workspace, engine, model=name, by=by, **arguments)
-
-
-@router.post("/classifiers/{name}/decisions")
-async def decisions(
-    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep, form: Form
-) -> Response:
-    """Write what a person decided about one picture: delete, relabel, or take the decision back."""
-    action, id, label = (text_of(form, field) for field in ("action", "id", "label"))
-    if action not in ACTIONS:
-        raise HTTPException(400, f"A decision is one of {', '.join(ACTIONS)}. Received: {action!r}")
-    version = text_of(form, "version")
-    label = label if action == "relabel" else ""
-    await run_in_threadpool(
-        decide, page_context.cache, name, version, id=id, action=ACTIONS[action], label=label
-    )
-    page = text_of(form, "page") if text_of(form, "page") in ("labels", "pictures") else "labels"
-    return _back(request, f"classifiers/{name}/{page}", text_of(form, "query"), anchor=f"p-{id}")
 
 
 @router.post("/classifiers/{name}/try")
@@ -128,7 +109,7 @@ def _try(page_context: PageContext, name: str, data: bytes, may_ask: Callable[[s
         return predict_picture(page_context.cache, engine, name, data, may_ask=may_ask)
 
 
-def _back(request: Request, path: str, query: str = "", *, anchor: str = "") -> Response:
+def go_back(request: Request, path: str, query: str = "", *, anchor: str = "") -> Response:
     """Return to the page that the form was on, with its query as far as it is one."""
     root, pairs = request.scope.get("root_path", ""), urlencode(parse_qsl(query))
     url = f"{root}/{path}" + (f"?{pairs}" if pairs else "") + (f"#{anchor}" if anchor else "")

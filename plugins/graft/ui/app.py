@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graft.ui import (
     actions,
+    decision_pages,
     feedback,
     new_pages,
     pages,
@@ -24,7 +25,7 @@ from graft.ui import (
     upload_pages,
     use_pages,
 )
-from graft.ui.rendering import STATIC, environment, render
+from graft.ui.rendering import JSON, STATIC, environment, render
 from pipeline.errors import (
     ConfigError,
     DatasetError,
@@ -111,6 +112,8 @@ def create_app() -> FastAPI:
     app.include_router(pages.router)
     app.include_router(run_pages.router)
     app.include_router(actions.router)
+    app.include_router(decision_pages.router)
+    app.include_router(decision_pages.actions)
     app.include_router(run_actions.router)
     app.include_router(use_pages.router)
     app.include_router(upload_pages.router)
@@ -131,7 +134,7 @@ def create_app() -> FastAPI:
 
 
 def _problem(request: Request, status_code: int, text: str, title: str = "") -> Response:
-    if request.headers.get("accept") == "application/json":  # of a script on one of our pages
+    if request.headers.get("accept") == JSON:
         return JSONResponse({"problem": text}, status_code=status_code)
     values = {"heading": title or TITLES.get(status_code, "That did not work"), "text": text}
     return render(request, "problem.html", {**values, "code": status_code}, status_code=status_code)

@@ -19,12 +19,14 @@ from pipeline.artifacts.history import served_before, serving_periods
 from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_v1 import JobState
+from pipeline.pages.decisions import count_pending, describe_decisions
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (
     Choice,
     choose_pictures,
     count_reasons,
+    make_picture,
     make_thumbnail,
     pending_decisions,
     read_pictures,
@@ -134,7 +136,7 @@ def classifier(
         "failure": _why(request, user, row) if _needs_somebody(row) else "",
         "is_compared": page_context.cache.has_comparison(name),
         "max_epochs": MAX_EPOCHS,
-        "pending": len(pending_decisions(page_context.cache, name)),
+        "pending": count_pending(page_context.cache, name),
     }
     return render(request, "classifier.html", {**common(request, user, name, "versions"), **values})
 
@@ -192,12 +194,13 @@ def pictures(
         return render(request, "no_pictures.html", base)
     listing = read_pictures(cache, name, info.version)
     choice = Choice(label=label, split=split, reason=reason, text=text[:100], page=page)
+    sheet = choose_pictures(listing, choice)
     values = {
         "info": info,
-        "sheet": choose_pictures(listing, choice),
+        "sheet": sheet,
         "choice": choice,
         "reasons": count_reasons(listing),
-        "pending": pending_decisions(cache, name),
+        "notes": describe_decisions(sheet.pictures, pending_decisions(cache, name)),
         "total": len(listing.rows),
     }
     return render(request, "pictures.html", {**base, **values})
@@ -205,10 +208,15 @@ def pictures(
 
 @router.get("/classifiers/{name}/pictures/{version}/{id}.jpg")
 def thumbnail(
-    name: access.Readable, page_context: PageContextDep, version: Version, id: PictureId
+    name: access.Readable,
+    page_context: PageContextDep,
+    version: Version,
+    id: PictureId,
+    large: bool = False,
 ) -> Response:
-    """One picture, small and encoded anew: no byte of its file is passed on."""
-    data = make_thumbnail(page_context.cache, read_pictures(page_context.cache, name, version), id)
+    """One picture, small or large, encoded anew: no byte of its file is passed on."""
+    make = make_picture if large else make_thumbnail
+    data = make(page_context.cache, read_pictures(page_context.cache, name, version), id)
     headers = {"cache-control": "private, max-age=3600"}
     return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -220,7 +228,7 @@ def labels(
     """The training pictures whose label is in doubt."""
     suspects = find_suspects(page_context.cache, name, scheduler.read_runs(name, RUNS_SEARCHED))
     info = page_context.cache.dataset(name, suspects.version) if suspects else None
-    values = {"suspects": suspects, "info": info, "pending": pending_decisions(page_context.cache, name)}
+    values = {"suspects": suspects, "info": info}
     return render(request, "labels.html", {**common(request, user, name, "labels"), **values})
 
 

@@ -23,7 +23,9 @@ STATIC = {
     "pages.css": (UI / "static" / "pages.css", "text/css"),
     "pages.js": (UI / "static" / "pages.js", "text/javascript"),
     "upload.js": (UI / "static" / "upload.js", "text/javascript"),
+    "label.js": (UI / "static" / "label.js", "text/javascript"),
 }
+JSON = "application/json"  # what a script on one of our pages accepts
 STARTED_BY = {
     "manual": "by hand",
     "scheduled": "by schedule",

@@ -23,7 +23,7 @@ from graft.ui import access
 from graft.ui.actions import read_form, text_of
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import common
-from graft.ui.rendering import render
+from graft.ui.rendering import JSON, render
 from pipeline.config import Settings
 from pipeline.errors import PipelineError
 
@@ -37,7 +37,6 @@ MAX_UPLOAD_BYTES = 64_000_000
 MAX_ARCHIVE_BYTES = 4_000_000_000
 ARCHIVE = "archive"
 DECODERS = CapacityLimiter(2)  # requests that decode at the same time: a picture takes up to 350 MB
-JSON = "application/json"
 
 
 @router.get("/classifiers/{name}/add")

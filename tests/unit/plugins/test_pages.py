@@ -249,7 +249,7 @@ class TestPages:
         assert answer.headers["location"] == f"/classifiers/{NAME}/pictures?label=ant&page=1#p-{id}"
         [decision] = read_decisions(dataset_folder(pages.fleet.storage, NAME))
         assert (decision.picture, decision.action, decision.label) == (id, "relabel", "bee")
-        assert "Will be <b>bee</b>" in pages.get(f"/classifiers/{NAME}/pictures").text
+        assert "Will be bee from the next run on." in pages.get(f"/classifiers/{NAME}/pictures").text
         pages.post("decisions", {**fields, "action": "undo"})
         assert read_decisions(dataset_folder(pages.fleet.storage, NAME)) == []
         assert pages.post("decisions", {**fields, "action": "burn"}).status_code == 400

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.decision_event import Decided
 from pipeline.artifacts.takedowns import Takedown, write_takedowns
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache, Cache
-from pipeline.pages.labels import decide, find_suspects
+from pipeline.pages.decisions import decide
+from pipeline.pages.labels import find_suspects
 from pipeline.pages.pictures import (
     PAGE_SIZE,
     Choice,
@@ -27,6 +29,7 @@ from tests.fakes.report import ReportWorld
 from tests.fakes.rows import dataset_folder
 
 RUN = Run(run_id="manual__1", state="success")
+DELETE, BEE = Decided(action="delete"), Decided(action="relabel", label="bee")
 
 
 @pytest.fixture
@@ -107,31 +110,38 @@ class TestDecisions:
         name = fleet.names[0]
         theirs = b"picture,action,label\nhttps://example.com/x.jpg,delete,\n"
         fleet.storage.write_bytes(dataset_folder(fleet.storage, name).decisions, theirs)
-        decide(fleet.cache, name, DATASET_VERSION, id=picture, action="delete")
-        decide(fleet.cache, name, DATASET_VERSION, id=picture, action="relabel", label="bee")
+        decide(fleet.cache, name, DATASET_VERSION, ids=[picture], decided=DELETE, by="ann")
+        decide(fleet.cache, name, DATASET_VERSION, ids=[picture], decided=BEE, by="ann")
         lines = [
             (each.picture, each.action, each.label)
             for each in read_decisions(dataset_folder(fleet.storage, name))
         ]
         assert lines == [("https://example.com/x.jpg", "delete", ""), (picture, "relabel", "bee")]
         assert pending_decisions(fleet.cache, name)[picture].label == "bee"
-        decide(fleet.cache, name, DATASET_VERSION, id=picture, action=None)
+        decide(fleet.cache, name, DATASET_VERSION, ids=[picture], decided=None, by="ann")
         assert fleet.storage.read_bytes(dataset_folder(fleet.storage, name).decisions) == theirs
 
     def test_a_label_that_is_no_class_is_refused(self, fleet: Fleet, picture: str) -> None:
         with pytest.raises(ConfigError, match="'=cmd' is no class of classifier_00; the classes are"):
-            decide(fleet.cache, fleet.names[0], DATASET_VERSION, id=picture, action="relabel", label="=cmd")
+            decide(
+                fleet.cache,
+                fleet.names[0],
+                DATASET_VERSION,
+                ids=[picture],
+                decided=Decided(action="relabel", label="=cmd"),
+                by="ann",
+            )
 
     @pytest.mark.parametrize(("version", "id"), [(DATASET_VERSION, "0" * 64), ("d_none", "0" * 64)])
     def test_a_picture_that_is_not_there_is_refused(self, fleet: Fleet, version: str, id: str) -> None:
         with pytest.raises((ConfigError, ObjectNotFound), match="has no picture"):
-            decide(fleet.cache, fleet.names[0], version, id=id, action="delete")
+            decide(fleet.cache, fleet.names[0], version, ids=[id], decided=DELETE, by="ann")
 
     def test_a_broken_file_is_left_as_it_is_and_its_line_named(self, fleet: Fleet, picture: str) -> None:
         uri = dataset_folder(fleet.storage, fleet.names[0]).decisions
         fleet.storage.write_bytes(uri, b"picture,action,label\nabcdefgh,burn,\n")
         with pytest.raises(ConfigError, match="line 2"):
-            decide(fleet.cache, fleet.names[0], DATASET_VERSION, id=picture, action="delete")
+            decide(fleet.cache, fleet.names[0], DATASET_VERSION, ids=[picture], decided=DELETE, by="ann")
         assert fleet.storage.read_bytes(uri).endswith(b"burn,\n")
 
 
@@ -146,6 +156,21 @@ class TestSuspects:
         assert (suspects.run_id, suspects.version, suspects.examined) == ("manual__1", "d_1", 24)
         [suspect] = suspects.shown
         assert (suspect.picture.id, suspect.picture.label, suspect.predicted) == ("p04", "ant", "bee")
+
+    def test_a_label_that_was_confirmed_does_not_come_back_in_this_run_or_a_later_one(
+        self, tmp_path: Path
+    ) -> None:
+        world = ReportWorld(tmp_path, prefix="picture")
+        write_report(world.workspace, **world.arguments())
+        cache = ArtifactCache(world.workspace)
+        decide(cache, "toys", "d_1", ids=["picture04"], decided=Decided(action="confirm"), by="ann")
+        now = find_suspects(cache, "toys", [RUN])
+        assert now is not None
+        assert (now.count, now.decided, now.shown) == (1, 1, [])
+        write_report(world.workspace, **world.arguments())
+        later = find_suspects(ArtifactCache(world.workspace), "toys", [RUN])
+        assert later is not None
+        assert (later.count, later.decided, later.shown) == (0, 0, [])
 
     def test_without_an_evaluated_run_there_is_nothing_to_show(self, fleet: Fleet) -> None:
         assert find_suspects(fleet.cache, fleet.names[0], [RUN]) is None

@@ -68,6 +68,18 @@ class TestDecisions:
         assert result.rejected == {"exact_duplicate": 1}
         assert result.classes == {"ant": 12, "cat": 12}
 
+    def test_a_confirmed_label_changes_nothing_until_the_source_says_otherwise(
+        self, toys: Path, storage: Storage
+    ) -> None:
+        before = clean(toys, storage)
+        picture = rows_of(before, storage)[0]
+        decide(storage, f"{picture.id},confirm,ant")
+        assert clean(toys, storage).version == before.version
+        (toys / "ant" / "0000.png").rename(toys / "cat" / "moved.png")
+        result = clean(toys, storage)
+        [moved] = [row for row in rows_of(result, storage) if row.id == picture.id]
+        assert (moved.label, moved.decision) == ("ant", "relabel from cat")
+
     def test_the_last_line_about_a_picture_wins(self, toys: Path, storage: Storage) -> None:
         picture = rows_of(clean(toys, storage), storage)[0]
         decide(storage, f"{picture.id},delete,", f"{picture.source_url},relabel,cat")
@@ -81,8 +93,9 @@ class TestDecisions:
         ("line", "message"),
         [
             ("abc,delete,", "line 2: `picture` is an id"),
-            ("0123456789ab,drop,", "line 2: `action` is delete or relabel"),
-            ("0123456789ab,relabel,", "line 2: `relabel` needs a `label`"),
+            ("0123456789ab,drop,", "line 2: `action` is delete, relabel or confirm"),
+            ("0123456789ab,relabel,", "line 2: `relabel` and `confirm` need a `label`"),
+            ("0123456789ab,confirm,", "line 2: `relabel` and `confirm` need a `label`"),
             ("0123456789ab,delete,cat", "line 2: .*`delete` takes none"),
             ("0123456789ab,relabel,dog", "line 2: 'dog' is no class"),
         ],
