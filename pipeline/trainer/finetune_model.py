@@ -34,7 +34,6 @@ class FinetuneModel:
         weights: Those that training begins from.
         head: The head that training begins from.
         parameters: What is trained, and on what.
-        batch_size: Pictures in one step.
         seed: Of what alters pictures.
     """
 
