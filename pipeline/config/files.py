@@ -41,7 +41,7 @@ def read_classifier(path: Path) -> Classifier:
     places = [(source, "uri") for source in sources]
     places += [(model, "weights"), (model.get("head") or {}, "module")]
     if isinstance(model.get("backbone"), dict):
-        places += [(model["backbone"], "keras"), (model["backbone"], "weights")]
+        places += [(model["backbone"], key) for key in ("keras", "onnx", "weights")]
     for section, leaf in places:
         if section.get(leaf):
             section[leaf] = absolute_uri(section[leaf], (path.parent, PROJECT_ROOT))

@@ -50,6 +50,7 @@ class NetworkConfig(Strict):
     """A frozen network of the user's own."""
 
     keras: str = Field("", description="A path or URI of a `.keras` file.")
+    onnx: str = Field("", description="Instead of `keras`: a path or URI of an `.onnx` file.")
     application: str = Field(
         "", description="Instead of `keras`: the name of a network of `keras.applications`."
     )
@@ -59,8 +60,8 @@ class NetworkConfig(Strict):
     )
     output: str = Field(
         "",
-        description="The layer whose output are the features; by default the network's own output, or what "
-        "its class layer is fed.",
+        description="The layer whose output are the features, of an `.onnx` file a tensor or operation; by "
+        "default the network's own output, or what its class layer is fed.",
     )
     image_size: (
         Annotated[
@@ -85,7 +86,7 @@ class NetworkConfig(Strict):
     @property
     def uri(self) -> str:
         """Where the file is."""
-        return self.keras or self.weights
+        return self.keras or self.onnx or self.weights
 
     @property
     def name(self) -> str:
@@ -99,10 +100,10 @@ class NetworkConfig(Strict):
 
     @model_validator(mode="after")
     def _a_network_has_a_file(self) -> NetworkConfig:
-        if bool(self.keras) == bool(self.application):
+        if sum(map(bool, (self.keras, self.onnx, self.application))) != 1:
             raise ValueError(
-                "a network of your own needs either `keras`: the path or URI of a `.keras` file, or "
-                "`application` and `weights`"
+                "a network of your own needs either `keras`: the path or URI of a `.keras` file, or `onnx`: "
+                "that of an `.onnx` file, or `application` and `weights`"
             )
         if bool(self.application) != bool(self.weights):
             raise ValueError(

@@ -41,7 +41,8 @@ class ImportRequest:
     Args:
         name: Of the file, for people.
         path: Of a local copy.
-        application: The network of `keras.applications` whose weights it has; empty for a `.keras` file.
+        application: The network of `keras.applications` whose weights it has; empty for a whole network.
+        is_onnx: Whether the file is an `.onnx` file and not a `.keras` file.
         output: As in `NetworkOptions`.
         size: As in `NetworkOptions`.
         scaling: As in `NetworkOptions`.
@@ -52,6 +53,7 @@ class ImportRequest:
     name: str
     path: str
     application: str = ""
+    is_onnx: bool = False
     output: str = ""
     size: tuple[int, int] | None = None
     scaling: str = ""
@@ -85,6 +87,7 @@ def import_network(request: ImportRequest, folder: Path) -> None:
     pixels = probe_pictures(spec)
     expected: Float32Features = imported.function(pixels).numpy()
     _check_features(expected)
+    _check_reference(imported, pixels, expected)
     trunk = _convert(build_frozen_network(arrays, spec), pixels, expected, folder)
     record = NetworkRecord(
         name=request.name,
@@ -109,6 +112,23 @@ def _check_features(features: Float32Features) -> None:
         raise NetworkRefused("its features are not finite numbers")
     if not np.ptp(features, 0).max() > 0:
         raise NetworkRefused("its features are the same for every picture; check its weights and `scaling`")
+
+
+def _check_reference(imported: ImportedNetwork, pixels: UInt8Images, features: Float32Features) -> None:
+    from pipeline.trainer.trunk import TOLERANCE, relative_difference
+
+    if imported.reference is None:
+        return
+    try:
+        expected = imported.reference(pixels)
+    except Exception as error:  # ONNX Runtime's own classes have no common one
+        raise NetworkRefused(f"ONNX Runtime cannot run it: {str(error)[:300]}") from error
+    difference = relative_difference(features, expected)
+    if not difference <= TOLERANCE:
+        raise NetworkRefused(
+            f"its conversion to TensorFlow answers otherwise than ONNX Runtime: its features differ by "
+            f"{difference:.2g} of the largest, more than {TOLERANCE}"
+        )
 
 
 def _convert(
@@ -154,6 +174,10 @@ def _read_file(request: ImportRequest) -> ImportedNetwork:
         from pipeline.backbones.networks.keras_application import import_application
 
         return import_application(request.application, Path(request.path), options)
+    if request.is_onnx:
+        from pipeline.backbones.networks.onnx_import import import_onnx
+
+        return import_onnx(Path(request.path), options)
     from pipeline.backbones.networks.keras_import import import_keras
 
     return import_keras(Path(request.path), options)

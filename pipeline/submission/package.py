@@ -20,7 +20,7 @@ from pipeline.artifacts.workspace import Workspace
 
 # Everything below `pipeline` that a job may import; a directory stands for all its modules.
 CLOSURE = (
-    *("__init__.py", "errors.py", "keras_archive.py", "types.py", "npz.py"),
+    *("__init__.py", "errors.py", "keras_archive.py", "onnx_archive.py", "types.py", "npz.py"),
     *("artifacts/__init__.py", "artifacts/codec.py", "artifacts/formats.py", "artifacts/integrity.py"),
     "artifacts/finetuning.py",
     *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),

@@ -25,6 +25,7 @@ from pipeline.backbones.table import Backbone
 from pipeline.config.network import NetworkConfig, ScalingConfig
 from pipeline.errors import ConfigError, NetworkRefused, StorageError
 from pipeline.keras_archive import RefusedLayer, check_layers
+from pipeline.onnx_archive import open_onnx
 from pipeline.storage import Storage
 from pipeline.submission import network_import
 from pipeline.submission.network_import import ImportRequest
@@ -88,14 +89,21 @@ def check_file(storage: Storage, network: NetworkConfig) -> None:
     """Look at a network's file without reading its weights.
 
     Raises:
-        NetworkRefused: if it cannot be read, or names layers that are not Keras's.
+        NetworkRefused: if it cannot be read, or names layers or operations that are not Keras's or ONNX's.
     """
-    _check(network, fetch_network(storage, network))
+    path = fetch_network(storage, network)
+    _check(network, path)
+    if network.onnx:  # a run leaves this to the process that reads the file, once for each file
+        try:
+            open_onnx(path)
+        except NetworkRefused as error:
+            raise _refused(network, str(error)) from error
 
 
 def _check(network: NetworkConfig, path: Path) -> None:
-    if not network.application:
+    if network.keras:
         _check_layers(network, path)
+    if not network.application:
         return
     with path.open("rb") as file:
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
@@ -124,6 +132,7 @@ def _build_request(network: NetworkConfig, path: Path) -> ImportRequest:
         name=network.name,
         path=str(path),
         application=network.application,
+        is_onnx=bool(network.onnx),
         output=network.output,
         size=network.size,
         scaling=scaling if isinstance(scaling, str) else "",

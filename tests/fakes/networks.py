@@ -58,6 +58,26 @@ def save_keras_network(
     return _save(keras.Model(pixels, value), path)
 
 
+def save_application(path: Path, name: str) -> Path:
+    """Save weights of a network of `keras.applications`, drawn so that its features tell pictures apart."""
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None, include_top=False, pooling="avg")
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # so that one batch makes its statistics
+    noise = [random.integers(0, 256, (side, side, 3)) for side in (4, 8, 16, 32, 64, 96)]
+    pictures = [keras.ops.image.resize(each.astype(np.float32), (96, 96)) for each in noise]
+    model(np.stack(pictures), training=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the format, which is that of Keras's host
+        model.save_weights(path.with_suffix(".weights.h5"))
+    return path.with_suffix(".weights.h5")
+
+
 def _save(model: keras.Model, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # Keras's

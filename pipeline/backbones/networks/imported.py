@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from pipeline.backbones.networks.scaling import SCALINGS, Scaling
 from pipeline.errors import NetworkRefused
+from pipeline.types import Float32Features, UInt8Images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,14 @@ class ImportedNetwork:
         height: Rows of its input, pixels.
         width: Columns of its input, pixels.
         output: Name of what the features are the output of.
+        reference: Another program that runs the file, to compare with; None where `function` runs it.
     """
 
     function: tf.types.experimental.ConcreteFunction
     height: int
     width: int
     output: str
+    reference: Callable[[UInt8Images], Float32Features] | None = None
 
 
 def choose_size(shape: tuple[int | None, ...], options: NetworkOptions) -> tuple[int, int]:
