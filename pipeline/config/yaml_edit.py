@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import yaml
 
@@ -15,12 +16,15 @@ from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict
 
-UPLOADS: JsonDict = {"type": "uploads"}
-BY_HAND = "Add `- type: uploads` to its `dataset.sources` by hand."
+AppendedType: TypeAlias = Literal["uploads", "feedback"]
 
 
-def append_uploads(path: Path) -> bool:
-    """Add a source `uploads` after the others in a classifier's file; return False if it has one.
+def append_source(path: Path, kind: AppendedType) -> bool:
+    """Add a source after the others in a classifier's file; return False if it has one of that type.
+
+    Args:
+        path: The file.
+        kind: The type of the source, which needs no other key.
 
     Raises:
         ConfigError: if the text cannot be changed without changing more, or the file cannot be written; the
@@ -31,16 +35,17 @@ def append_uploads(path: Path) -> bool:
         text = path.read_bytes().decode("utf-8")
         old = parse_yaml(text)
         classifier = Classifier.from_dict(old if isinstance(old, dict) else {}, origin=str(path))
-        if any(source.type == "uploads" for source in classifier.dataset.all_sources):
+        if any(source.type == kind for source in classifier.dataset.all_sources):
             return False
-        _replace(path, text, with_uploads(text))
+        _replace(path, text, with_source(text, kind))
     except (OSError, UnicodeDecodeError, ConfigError) as error:
-        raise ConfigError(f"{path} could not be changed: {error}. {BY_HAND}") from error
+        by_hand = f"Add `- type: {kind}` to its `dataset.sources` by hand."
+        raise ConfigError(f"{path} could not be changed: {error}. {by_hand}") from error
     return True
 
 
-def with_uploads(text: str) -> str:
-    """Return the text of a YAML with a source `uploads` after its others.
+def with_source(text: str, kind: AppendedType) -> str:
+    """Return the text of a YAML with a source of a type after its others.
 
     Raises:
         ConfigError: if the result would not say exactly that.
@@ -49,20 +54,20 @@ def with_uploads(text: str) -> str:
     dataset = _find(node, "dataset")
     single, several = _find_pair(dataset[1], "source"), _find_pair(dataset[1], "sources")
     if single is not None:
-        new = _make_list(text, *single)
+        new = _make_list(text, *single, kind)
     elif several is not None:
-        new = _lengthen(text, several[1])
+        new = _lengthen(text, several[1], kind)
     else:
         raise ConfigError("it has no `dataset.source`")
-    if not isinstance(old, dict) or parse_yaml(new) != _expected(old):
+    if not isinstance(old, dict) or parse_yaml(new) != _expected(old, kind):
         raise ConfigError("its sources are written in a way that only a person can change")
     return new
 
 
-def _expected(value: JsonDict) -> JsonDict:
+def _expected(value: JsonDict, kind: AppendedType) -> JsonDict:
     dataset: JsonDict = dict(value["dataset"])
     sources = dataset.pop("sources", None) or [dataset.pop("source")]
-    return {**value, "dataset": {**dataset, "sources": [*sources, UPLOADS]}}
+    return {**value, "dataset": {**dataset, "sources": [*sources, {"type": kind}]}}
 
 
 def _find(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node]:
@@ -77,7 +82,7 @@ def _find_pair(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] 
     return next((pair for pair in pairs if pair[0].value == key), None)
 
 
-def _make_list(text: str, key: yaml.Node, value: yaml.Node) -> str:
+def _make_list(text: str, key: yaml.Node, value: yaml.Node, kind: AppendedType) -> str:
     """Replace `source: ...` by `sources:` with the same section as its first item."""
     start, body_start = key.start_mark.index, value.start_mark.index
     if isinstance(value, yaml.MappingNode) and not value.flow_style:
@@ -86,20 +91,20 @@ def _make_list(text: str, key: yaml.Node, value: yaml.Node) -> str:
         lines = text[body_start:end].splitlines()
         moved = [line.removeprefix(" " * value.start_mark.column) for line in lines]
         items = [f"{margin}  - {moved[0]}", *(f"{margin}    {line}" if line else "" for line in moved[1:])]
-        new = "\n".join(["sources:", *items, f"{margin}  - type: uploads"])
+        new = "\n".join(["sources:", *items, f"{margin}  - type: {kind}"])
     else:
         end = value.end_mark.index
-        new = f"sources: [{text[body_start:end]}, {{type: uploads}}]"
+        new = f"sources: [{text[body_start:end]}, {{type: {kind}}}]"
     return text[:start] + new + text[end:]
 
 
-def _lengthen(text: str, value: yaml.Node) -> str:
+def _lengthen(text: str, value: yaml.Node, kind: AppendedType) -> str:
     """Add an item to the list of sources."""
     if isinstance(value, yaml.SequenceNode) and not value.flow_style:
         end = _content_end(text, value.start_mark.index, value.end_mark.index)
-        return f"{text[:end]}\n{' ' * value.start_mark.column}- type: uploads{text[end:]}"
+        return f"{text[:end]}\n{' ' * value.start_mark.column}- type: {kind}{text[end:]}"
     end = value.end_mark.index - 1
-    return f"{text[:end].rstrip().rstrip(',')}, {{type: uploads}}{text[end:]}"
+    return f"{text[:end].rstrip().rstrip(',')}, {{type: {kind}}}{text[end:]}"
 
 
 def _content_end(text: str, start: int, end: int) -> int:

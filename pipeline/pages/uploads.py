@@ -9,11 +9,9 @@ from pathlib import Path
 
 from pipeline.artifacts.uploads import Upload, list_pictures
 from pipeline.config import Settings
-from pipeline.config.files import find_classifier_file, read_classifier
-from pipeline.config.yaml_edit import append_uploads
 from pipeline.datasets.fetcher import FetchPolicy
 from pipeline.datasets.sources.source import SourceContext
-from pipeline.errors import ConfigError
+from pipeline.pages.appended_source import has_source
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.preprocess.uploads import NewPicture, UploadKeeper, UploadResult, keep_archive
 
@@ -50,7 +48,7 @@ def view_uploads(cache: ArtifactCache, name: str, settings: Settings) -> UploadV
     return UploadView(
         classes={label: counts[label] for label in labels},
         uploads=[Upload.read(cache.storage, uri) for uri in reversed(records)],
-        is_source=_uses_uploads(name, settings),
+        is_source=has_source(name, "uploads", settings),
     )
 
 
@@ -73,24 +71,3 @@ def add_archive(cache: ArtifactCache, name: str, path: Path, *, by: str) -> Iter
     """Keep the pictures of an archive; yield what each batch did."""
     context = SourceContext(storage=cache.storage, previous={}, policy=FetchPolicy.from_environment())
     yield from keep_archive(UploadKeeper(cache.workspace, name, by=by), path, context)
-
-
-def add_source(name: str, settings: Settings) -> str:
-    """Make uploads a source of the classifier; return what to do by hand where that fails."""
-    path = find_classifier_file(name, settings)
-    if path is None:
-        return (
-            f"The pictures are kept, but no run uses them yet: no file of a classifier directory is {name}'s."
-        )
-    try:
-        append_uploads(path)
-    except ConfigError as error:
-        return f"The pictures are kept, but no run uses them yet: {error.message}"
-    return ""
-
-
-def _uses_uploads(name: str, settings: Settings) -> bool | None:
-    path = find_classifier_file(name, settings)
-    if path is None:
-        return None
-    return any(source.type == "uploads" for source in read_classifier(path).dataset.all_sources)

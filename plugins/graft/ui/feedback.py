@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
@@ -14,6 +14,8 @@ from graft.ui.actions import MAX_FORM_BYTES, Form, read_form, text_of
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import common
 from graft.ui.rendering import render
+from pipeline.config import Settings
+from pipeline.pages.appended_source import add_source, has_source
 from pipeline.pages.feedback import decide_feedback, read_feedback
 
 router = APIRouter()
@@ -28,7 +30,17 @@ def feedback(
     request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep
 ) -> Response:
     """The queue of wrong answers."""
-    values = {"view": read_feedback(page_context.cache, name)}
+    return _render(request, user, name, page_context)
+
+
+def _render(
+    request: Request, user: GetUserDep, name: str, page_context: PageContext, problem: str = ""
+) -> Response:
+    values = {
+        "view": read_feedback(page_context.cache, name),
+        "is_source": has_source(name, "feedback", Settings()),
+        "problem": problem,
+    }
     return render(request, "feedback.html", {**common(request, user, name, "feedback"), **values})
 
 
@@ -68,16 +80,17 @@ async def decide(
     action, id, label = (text_of(form, field) for field in ("action", "id", "label"))
     if action not in DECISIONS or len(id) != 64 or not id.isalnum():
         raise HTTPException(400, f"A decision is one of {', '.join(DECISIONS)}. Received: {action[:20]!r}")
-    await run_in_threadpool(
-        decide_feedback,
-        page_context.cache,
-        name,
-        id,
-        confirmed=DECISIONS[action],
-        label=label,
-        by=str(user.get_name()),
-    )
+    decision = {"confirmed": DECISIONS[action], "label": label, "by": str(user.get_name())}
+    problem = await run_in_threadpool(_decide, page_context, name, id, decision)
+    if problem:
+        return await run_in_threadpool(_render, request, user, name, page_context, problem)
     return _show(request, name, id)
+
+
+def _decide(page_context: PageContext, name: str, id: str, decision: dict[str, Any]) -> str:
+    """Keep a decision; return what to do by hand where a confirmed picture could not be made a source's."""
+    decide_feedback(page_context.cache, name, id, **decision)
+    return add_source(name, "feedback", Settings()) if decision["confirmed"] else ""
 
 
 def _show(request: Request, name: str, id: str) -> Response:

@@ -159,9 +159,9 @@ def _describe(result: UploadResult, name: str) -> dict[str, Any]:
 
 
 def _add_source(name: str) -> str:
-    from pipeline.pages import uploads
+    from pipeline.pages.appended_source import add_source
 
-    return uploads.add_source(name, Settings())
+    return add_source(name, "uploads", Settings())
 
 
 def _render(

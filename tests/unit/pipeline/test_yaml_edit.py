@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.files import read_classifier
-from pipeline.config.yaml_edit import append_uploads, with_uploads
+from pipeline.config.yaml_edit import append_source, with_source
 from pipeline.errors import ConfigError
 
 BLOCK = """\
@@ -30,7 +30,7 @@ gate: {min_accuracy: 0.9}
 
 def test_a_source_becomes_the_first_of_two() -> None:
     assert (
-        with_uploads(BLOCK)
+        with_source(BLOCK, "uploads")
         == """\
 # Toys.
 name: toys
@@ -74,7 +74,7 @@ gate: {min_accuracy: 0.9}
     ],
 )
 def test_other_ways_to_write_it(before: str, after: str) -> None:
-    assert with_uploads(before) == after
+    assert with_source(before, "uploads") == after
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_other_ways_to_write_it(before: str, after: str) -> None:
 )
 def test_what_only_a_person_can_change_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        with_uploads(text)
+        with_source(text, "uploads")
 
 
 def test_a_file_is_changed_once_and_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "toys.yaml"
     path.write_text(BLOCK)
     path.chmod(0o640)
-    assert append_uploads(path)
-    assert not append_uploads(path)
+    assert append_source(path, "uploads")
+    assert not append_source(path, "uploads")
     assert [source.type for source in read_classifier(path).dataset.all_sources] == ["folder", "uploads"]
     assert path.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in tmp_path.iterdir()] == ["toys.yaml"]
@@ -112,5 +112,5 @@ def test_a_file_that_cannot_be_written_says_what_to_add(
 
     monkeypatch.setattr("pipeline.config.yaml_edit.os.replace", refuse)
     with pytest.raises(ConfigError, match=r"Permission denied.*Add `- type: uploads`"):
-        append_uploads(path)
+        append_source(path, "uploads")
     assert path.read_text() == BLOCK

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.artifacts.feedback import Feedback
+from pipeline.config.files import read_classifier
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.pages import LABELS
 from tests.fakes.pictures import noise, png
@@ -19,7 +21,17 @@ PAGE = f"/classifiers/{NAME}/feedback"
 
 
 @pytest.fixture
-def queue(pages: Pages) -> Pages:
+def yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRAFT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GRAFT_CLASSIFIERS", str(tmp_path / "yaml"))
+    path = tmp_path / "yaml" / f"{NAME}.yaml"
+    path.parent.mkdir()
+    path.write_text(f"name: {NAME}\ndataset:\n  source: {{type: sample}}  # tiles\n")
+    return path
+
+
+@pytest.fixture
+def queue(pages: Pages, yaml: Path) -> Pages:
     folder = pages.fleet.workspace.feedback(NAME)
     pages.fleet.storage.write_bytes(folder.picture(ID), PICTURE)
     said = Feedback(id=ID, label=LABELS[0], origin="api", who="<b>ann", request_id="r", at="2026-01-01")
@@ -97,3 +109,30 @@ def test_a_viewer_sees_the_queue_and_changes_nothing(queue: Pages) -> None:
     for action in ("feedback", "feedback/decisions"):
         assert queue.post(action, fields).status_code == 403
     assert (queue.engine.feedback, record(queue).confirmed) == ([], None)
+
+
+class TestSource:
+    def test_the_first_confirmation_makes_feedback_a_source_once(self, queue: Pages, yaml: Path) -> None:
+        assert "The first confirmation adds a source" in queue.get(PAGE).text
+        decide(queue, "reject")
+        assert [each.type for each in read_classifier(yaml).dataset.all_sources] == ["sample"]
+        for action in ("confirm", "undo", "confirm"):
+            assert decide(queue, action).status_code == 303
+        assert [each.type for each in read_classifier(yaml).dataset.all_sources] == ["sample", "feedback"]
+        assert "# tiles" in yaml.read_text()
+        assert "The first confirmation adds a source" not in queue.get(PAGE).text
+
+    def test_a_file_that_cannot_be_changed_is_told_and_the_decision_kept(
+        self, queue: Pages, yaml: Path
+    ) -> None:
+        yaml.write_text(f"name: {NAME}\ndataset:\n  <<: {{source: {{type: sample}}}}\n")
+        answer = decide(queue, "confirm")
+        assert answer.status_code == 200
+        assert "- type: feedback" in answer.text
+        assert "by hand" in answer.text
+        assert record(queue).confirmed is True
+
+    def test_a_classifier_without_a_file_is_told(self, queue: Pages, yaml: Path) -> None:
+        yaml.unlink()
+        assert "has no file in the classifier directories" in queue.get(PAGE).text
+        assert "no file of a classifier directory" in decide(queue, "confirm").text
