@@ -44,8 +44,8 @@ def demo() -> None:
 
 
 def _print_predictions(status: StackStatus, settings: Settings, summary: RunSummary) -> None:
+    from pipeline.bulk.answers import predict_pictures
     from pipeline.cli.connection import connect_engine
-    from pipeline.cli.predict import predict_pictures
 
     pictures = pick_test_pictures(open_workspace(settings), CLASSIFIER, summary.dataset.version)
     answers = predict_pictures(connect_engine(status), CLASSIFIER, pictures, version=summary.version)

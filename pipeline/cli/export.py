@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.bulk.answers import find_version
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_text
-from pipeline.cli.predict import find_version
 from pipeline.export.formats import ExportFormat
 
 FormatOption = Annotated[ExportFormat, typer.Option("--format", help="What the program that gets it loads.")]

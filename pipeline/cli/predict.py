@@ -3,87 +3,74 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from pipeline.bulk.answers import (
+    FIRST_INSTANCE,
+    PicturePrediction,
+    find_version,
+    predict_pictures,
+    read_answer,
+)
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
-from pipeline.cli.output import ExitCode, JsonOption, complete_name, print_json, print_note
+from pipeline.cli.output import (
+    ExitCode,
+    JsonOption,
+    UsageError,
+    complete_name,
+    print_json,
+    print_note,
+    print_text,
+)
 from pipeline.cli.tables import PathText, WideOption, print_table
 from pipeline.errors import PlatformError
-from pipeline.types import JsonDict, JsonValue
+from pipeline.types import JsonValue
 
 if TYPE_CHECKING:
+    from pipeline.bulk.results import ResultsFile
+    from pipeline.bulk.run import BulkCounts
     from pipeline.ml_engine.protocol import MLEngine
     from pipeline.pixels.spec import PixelSpec
 
 NO_LABEL = "(none of these)"
-MAX_REQUEST_BYTES = 1_100_000  # of pictures, which are four bytes for three in base64: v1 takes 1.5 MB
-MAX_REQUEST_PICTURES = 256  # what is around a picture counts too
-REFUSED = (200, 400)  # v1 answers a bad instance with 200 and `{"error": ...}`
-FIRST_INSTANCE = "instance 0: "  # what v1 says before the reason, of a request with one picture
+PROGRESS_SECONDS = 5.0
 
 TargetArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="[NAME] FILE...",
-        help="The classifier's name and pictures; with --all pictures only.",
+        help="The classifier's name and pictures; with --all pictures only; with --out folders, archives and "
+        "lists of addresses too.",
         autocompletion=complete_name,
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Ask every classifier that has a version.")]
 VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a row for each picture of files, folders, archives and lists into this CSV file; "
+        "goes on with a file that is there."
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Tell which pictures were shrunk, and how.")]
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PicturePrediction:
-    """A version's answer for one picture, or why there is none.
-
-    Args:
-        file: The picture.
-        version: The version that was asked.
-        classifier: Its classifier, where several were asked.
-        label: The class; None if the version rejects the picture, or did not answer.
-        score: Probability of the most probable class.
-        outputs: Probability of each class.
-        error: Why there is no answer; None if there is one.
-    """
-
-    file: str
-    version: str
-    classifier: str | None = None
-    label: str | None = None
-    score: float | None = None
-    novelty: float | None = None
-    outputs: tuple[float, ...] = ()
-    error: str | None = None
-
-    def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        asked = {"classifier": self.classifier} if self.classifier else {}
-        if self.error is not None:
-            return {"file": self.file, **asked, "error": self.error, "version": self.version}
-        return {
-            "file": self.file,
-            **asked,
-            "label": self.label,
-            "score": self.score,
-            "novelty": self.novelty,
-            "outputs": list(self.outputs),
-            "version": self.version,
-        }
 
 
 def predict(
     target: TargetArgument,
     ask_all: AllOption = False,
     version: VersionOption = None,
+    out: OutOption = None,
     wide: WideOption = False,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
@@ -94,6 +81,11 @@ def predict(
     names, files = ([], target) if ask_all else (target[:1], target[1:])
     if not files:
         raise typer.BadParameter("Missing argument 'FILE...'.")
+    if out is not None:
+        if ask_all:
+            raise typer.BadParameter("--out is of one classifier; it does not go with --all.")
+        report = print_note if verbose else _ignore
+        _predict_into(out, names[0], version, map(Path, files), report, as_json=as_json)
     engine = connect_engine(require_stack())
     paths = list(dict.fromkeys(Path(file) for file in files))
     report = print_note if verbose else _ignore
@@ -106,6 +98,51 @@ def predict(
     else:
         _print_answers(ordered, wide=wide)
     raise typer.Exit(ExitCode.OK if any(each.error is None for each in ordered) else ExitCode.ERROR)
+
+
+def _predict_into(
+    out: Path, name: str, version: str | None, paths: Iterable[Path], report: Report, *, as_json: bool
+) -> NoReturn:
+    """Write the answers for many pictures into a CSV file, after those that are there already."""
+    from pipeline.bulk.pictures import list_pictures
+    from pipeline.bulk.results import ResultsFile
+    from pipeline.bulk.run import BulkCounts, predict_bulk
+    from pipeline.datasets.fetcher import FetchPolicy
+
+    engine = connect_engine(require_stack())
+    counts, last_note = BulkCounts(), time.monotonic()
+    with ResultsFile(path=out, classifier=name) as results:
+        num_done = len(results.done)
+        version = _choose_version(engine, results, version)
+        fit = partial(_fit, engine, {name: version}, report=report)
+        with closing(list_pictures(paths, results.done, FetchPolicy.from_environment())) as pictures:
+            for answers in predict_bulk(engine, name, version, pictures, fit):
+                results.append(answers)
+                counts.add(answers)
+                if time.monotonic() - last_note > PROGRESS_SECONDS:
+                    last_note = time.monotonic()
+                    print_note(f"  {counts.answered} answered, {counts.failed} not")
+    _print_bulk(out, version, counts, num_done, as_json=as_json)
+    raise typer.Exit(ExitCode.OK if counts.answered or num_done else ExitCode.ERROR)
+
+
+def _choose_version(engine: MLEngine, results: ResultsFile, version: str | None) -> str:
+    """Return the version of the rows that are there, or else the one that is asked for: all are of one."""
+    if results.version is not None and version not in (None, results.version):
+        raise UsageError(
+            f"--version: {results.path} has answers of {results.version}, not {version}; name another file."
+        )
+    return results.version or version or find_version(engine, results.classifier)
+
+
+def _print_bulk(out: Path, version: str, counts: BulkCounts, num_done: int, *, as_json: bool) -> None:
+    numbers = {"answered": counts.answered, "failed": counts.failed, "skipped": num_done}
+    if as_json:
+        print_json({"file": str(out), "version": version, **numbers})
+        return
+    failed = f", {counts.failed} not (column `error` says why)" if counts.failed else ""
+    skipped = f"; {num_done} were there already" if num_done else ""
+    print_text(f"{out}: {counts.answered} answered by {version}{failed}{skipped}.")
 
 
 def _ignore(_text: str) -> None:
@@ -176,7 +213,7 @@ def predict_by_all(
             text = result.message.rpartition(FIRST_INSTANCE)[2]
             answers.append(PicturePrediction(file=file, classifier=name, version=version, error=text))
         else:
-            answers.append(_read_answer(result[0], file, version, name))
+            answers.append(read_answer(result[0], file, version, name))
     return answers
 
 
@@ -207,99 +244,6 @@ def read_files(files: list[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
         try:
             pictures[str(path)] = path.read_bytes()
         except OSError as error:
-            unread[str(path)] = f"{path} cannot be read: {error.strerror}"
+            hint = "; name a file with --out for folders" if path.is_dir() else ""
+            unread[str(path)] = f"{path} cannot be read: {error.strerror}{hint}"
     return pictures, unread
-
-
-def find_version(engine: MLEngine, name: str) -> str:
-    """Return the default version of a model.
-
-    Raises:
-        PlatformError: if it has none.
-    """
-    from pipeline.ml_engine.protocol import default_version
-
-    version = default_version(engine.get_model(name))
-    if version is None:
-        raise PlatformError(f"The model {name!r} has no version to ask. Make one with `graft run {name}`.")
-    return version
-
-
-def predict_pictures(
-    engine: MLEngine, name: str, pictures: Mapping[str, bytes], *, version: str | None = None
-) -> list[PicturePrediction]:
-    """Return an answer or an error for each picture, all from one version.
-
-    Args:
-        engine: Where the model is served.
-        name: The model.
-        pictures: Encoded pictures by name.
-        version: The version to ask; the default one if None.
-
-    Raises:
-        PlatformError: if there is no such model or version, or the engine does not answer.
-    """
-    version = version or find_version(engine, name)
-    return [answer for batch in _batches(pictures) for answer in _predict_batch(engine, name, version, batch)]
-
-
-def _predict_batch(
-    engine: MLEngine, name: str, version: str, batch: Mapping[str, bytes]
-) -> Iterator[PicturePrediction]:
-    instances: list[JsonValue] = [
-        {"key": file, "inputs": {"b64": base64.b64encode(data).decode()}} for file, data in batch.items()
-    ]
-    try:
-        answers = engine.predict(name, instances, version=version, signature_name="keyed")
-    except PlatformError as error:
-        if error.details.get("status") not in REFUSED:
-            raise
-        yield from _refused(engine, name, version, batch, error)
-        return
-    by_key = {str(answer["key"]): answer for answer in answers if isinstance(answer, dict)}
-    for file in batch:
-        yield _read_answer(by_key[file], file, version)
-
-
-def _read_answer(
-    value: JsonValue, file: str, version: str, classifier: str | None = None
-) -> PicturePrediction:
-    answer: JsonDict = dict(value) if isinstance(value, Mapping) else {}
-    return PicturePrediction(
-        file=file,
-        version=version,
-        classifier=classifier,
-        label=answer["label"] or None,  # a SavedModel can only say "": none of these
-        score=answer["score"],
-        novelty=answer.get("novelty"),  # models of early releases have none
-        outputs=tuple(answer["outputs"]),
-    )
-
-
-def _refused(
-    engine: MLEngine, name: str, version: str, batch: Mapping[str, bytes], error: PlatformError
-) -> Iterator[PicturePrediction]:
-    """Ask for each half of a refused request again, so that one bad picture costs no other its answer."""
-    files = list(batch)
-    if len(files) == 1:
-        yield PicturePrediction(
-            file=files[0], version=version, error=error.message.rpartition(FIRST_INSTANCE)[2]
-        )
-        return
-    middle = len(files) // 2
-    for half in (files[:middle], files[middle:]):
-        yield from _predict_batch(engine, name, version, {file: batch[file] for file in half})
-
-
-def _batches(pictures: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
-    batch: dict[str, bytes] = {}
-    num_bytes = 0
-    for file, data in pictures.items():
-        is_full = num_bytes + len(data) > MAX_REQUEST_BYTES or len(batch) == MAX_REQUEST_PICTURES
-        if batch and is_full:
-            yield batch
-            batch, num_bytes = {}, 0
-        batch[file] = data
-        num_bytes += len(data)
-    if batch:
-        yield batch

@@ -52,13 +52,18 @@ OTHERS = (
 )
 
 
+def is_picture_name(name: str) -> bool:
+    """Return True if a file is named like a picture."""
+    return _PICTURE.search(name) is not None
+
+
 def refuse_records(names: Sequence[str], origin: str) -> None:
     """Raise if a source has files that hold pictures and no picture files.
 
     Raises:
         EmptyDataset: with what makes pictures, or a source that is read, of them.
     """
-    if any(_PICTURE.search(name) for name in names):
+    if any(is_picture_name(name) for name in names):
         return
     records = [name for name in names if _RECORD.search(name)]
     if records:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.bulk import answers as answers_module
+from pipeline.bulk.answers import predict_pictures
 from pipeline.cli import predict as module
-from pipeline.cli.predict import predict_pictures
 from pipeline.errors import PlatformError
 from pipeline.pixels.host import decode_picture, decode_resized
 from pipeline.pixels.spec import PixelSpec
@@ -85,7 +86,7 @@ def test_all_pictures_go_to_the_version_that_was_default_at_the_start(engine: En
 def test_many_pictures_are_sent_in_requests_the_engine_takes(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_REQUEST_BYTES", 10)
+    monkeypatch.setattr(answers_module, "MAX_REQUEST_BYTES", 10)
     pictures = {"a": b"12345", "b": b"12345", "c": b"1", "d": b"x" * 50, "e": b"1"}
     assert [row.file for row in predict_pictures(engine, "tiles", pictures)] == list(pictures)
     assert [call["pictures"] for call in engine.calls] == [2, 1, 1, 1]
