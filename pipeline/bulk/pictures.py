@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher, Validators, find_direct_link
+from pipeline.datasets.fetcher.reasons import FetchReason
 from pipeline.datasets.sources.archive_members import MAX_MEMBER_BYTES, Member, open_members
 from pipeline.datasets.sources.layout import system_part
 from pipeline.datasets.sources.lists import PictureList
@@ -60,6 +62,38 @@ def list_pictures(
                 yield picture
 
 
+def list_uploads(
+    files: Iterable[tuple[str, Path]], policy: FetchPolicy
+) -> Generator[BulkPicture, None, None]:
+    """Yield the pictures of files that somebody sent; a list of theirs names addresses only.
+
+    Args:
+        files: The name of each file, which is only looked at, and where its bytes are.
+        policy: Of downloads.
+    """
+    seen: set[str] = set()
+    for name, path in files:
+        for picture in _list_upload(printable_name(name), path, policy):
+            free = (f"{picture.name} ({number})" for number in itertools.count(2))
+            unique = (
+                picture.name if picture.name not in seen else next(each for each in free if each not in seen)
+            )
+            seen.add(unique)
+            yield replace(picture, name=unique)
+
+
+def _list_upload(name: str, path: Path, policy: FetchPolicy) -> Iterator[BulkPicture]:
+    try:
+        if ARCHIVE.search(name):
+            yield from _list_archive(path, name)
+        elif LIST.search(name):
+            yield from _list_list(path, name, (), policy, folder=None)
+        else:
+            yield BulkPicture(name=name, read=partial(_read_file, path))
+    except (OSError, PipelineError) as error:
+        yield BulkPicture(name=name, read=partial(_raise, error))
+
+
 def printable_name(name: str) -> str:
     """Return a name as UTF-8 can hold it: other bytes of a file's name become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -70,9 +104,9 @@ def _list_path(path: Path, seen: Collection[str], policy: FetchPolicy) -> Iterat
         if path.is_dir():
             yield from _list_folder(path)
         elif ARCHIVE.search(path.name):
-            yield from _list_archive(path)
+            yield from _list_archive(path, str(path))
         elif LIST.search(path.name):
-            yield from _list_list(path, seen, policy)
+            yield from _list_list(path, str(path), seen, policy, folder=path.parent)
         else:
             yield _local_picture(path)
     except (OSError, PipelineError) as error:
@@ -90,15 +124,17 @@ def _list_folder(folder: Path) -> Iterator[BulkPicture]:
         yield BulkPicture(name=printable_name(str(error.filename)), read=partial(_raise, error))
 
 
-def _list_archive(path: Path) -> Iterator[BulkPicture]:
+def _list_archive(path: Path, origin: str) -> Iterator[BulkPicture]:
     with path.open("rb") as file:
-        for member in open_members(file, origin=str(path)):
+        for member in open_members(file, origin=origin):
             if is_picture_name(member.name) or "." not in member.name.rpartition("/")[2]:
-                name = printable_name(f"{path}/{member.name}")
+                name = printable_name(f"{origin}/{member.name}")
                 yield BulkPicture(name=name, read=partial(_read_member, member))
 
 
-def _list_list(path: Path, seen: Collection[str], policy: FetchPolicy) -> Iterator[BulkPicture]:
+def _list_list(
+    path: Path, origin: str, seen: Collection[str], policy: FetchPolicy, *, folder: Path | None
+) -> Iterator[BulkPicture]:
     """Yield the pictures of a list; some addresses are downloaded ahead."""
     waiting: deque[tuple[str, Future[bytes]]] = deque()
     with (
@@ -108,11 +144,11 @@ def _list_list(path: Path, seen: Collection[str], policy: FetchPolicy) -> Iterat
         ThreadPoolExecutor(NUM_DOWNLOADS, thread_name_prefix="graft-predict") as pool,
     ):
         try:
-            for row in PictureList(file, origin=str(path), needs_labels=False).rows():
+            for row in PictureList(file, origin=origin, needs_labels=False).rows():
                 name = printable_name(row.file)
                 if name in seen:
                     continue
-                read = partial(_read_row, row.file, path.parent, client, Path(parts))
+                read = partial(_read_row, row.file, folder, client, Path(parts))
                 waiting.append((name, pool.submit(read)))
                 if len(waiting) > 2 * NUM_DOWNLOADS:
                     yield _pop(waiting)
@@ -127,11 +163,20 @@ def _pop(waiting: deque[tuple[str, Future[bytes]]]) -> BulkPicture:
     return BulkPicture(name=name, read=future.result)
 
 
-def _read_row(file: str, folder: Path, client: HttpClient, parts: Path) -> bytes:
-    """Return the picture that a list names: at an address, or a file relative to the list."""
-    if urlsplit(file).scheme in WEB:
+def _read_row(file: str, folder: Path | None, client: HttpClient, parts: Path) -> bytes:
+    """Return the picture that a list names: at an address, or relative to the folder, if files count."""
+    if _scheme(file) in WEB:
         return download(file, client, parts)
+    if folder is None:
+        raise FetchRefused("is no address that begins with http:// or https://.", reason=FetchReason.BAD_URL)
     return _read_file(folder / file.removeprefix("file://"))
+
+
+def _scheme(file: str) -> str:
+    try:
+        return urlsplit(file).scheme
+    except ValueError:  # `http://[x`
+        return ""
 
 
 def download(url: str, client: HttpClient, parts: Path) -> bytes:

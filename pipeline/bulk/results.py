@@ -68,7 +68,7 @@ class ResultsFile:
         """
         assert self._file is not None  # noqa: S101 - for mypy: entered
         try:
-            self._file.write(format_rows([_row_of(each, self.classifier) for each in answers]).encode())
+            self._file.write(format_answers(answers, self.classifier).encode())
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -129,6 +129,11 @@ class ResultsFile:
                     file.close()
             except OSError:  # no room for what is left in the buffer: `append` has raised that
                 continue
+
+
+def format_answers(answers: Iterable[PicturePrediction], classifier: str) -> str:
+    """Return the rows of answers as CSV."""
+    return format_rows([_row_of(each, classifier) for each in answers])
 
 
 def format_rows(rows: Iterable[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graft.ui import (
     actions,
+    bulk_pages,
     decision_pages,
     feedback,
     new_pages,
@@ -121,6 +122,7 @@ def create_app() -> FastAPI:
     app.include_router(new_pages.router)
     app.include_router(new_pages.actions)
     app.include_router(feedback.router)
+    app.include_router(bulk_pages.actions)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
