@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError, FormatTooNew, PermissionDenied, Unauthe
 FORMAT = 1  # of tokens.json
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 PREDICTIONS = (":predict", ":predictMany", ":explain")
+TOKEN_LIST = re.compile(r"/v1/projects/[^/]+/models/[^/]+/tokens/?")
 JOBS = re.compile(r"/v1/projects/[^/]+/jobs(?:$|[/:])")
 
 
@@ -38,6 +39,8 @@ class Role(StrEnum):
 
 def role_for(method: str, path: str) -> Role:
     """Return the least role that may send a request; unknown requests are the deployer's."""
+    if TOKEN_LIST.fullmatch(path):
+        return Role.DEPLOYER
     if method in ("GET", "HEAD", "OPTIONS") or (
         method == "POST" and path.endswith((":predict", ":predictMany", ":explain"))
     ):

@@ -15,6 +15,7 @@ from pipeline.engine.jobs.runner import JobRunner, Kind
 from pipeline.engine.models.feedback import FeedbackFiles
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
+from pipeline.engine.models.reader_tokens import ReaderTokens
 from pipeline.engine.models.registry import Registry, check_rows
 from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
@@ -122,6 +123,7 @@ class Engine:
             }
         )
         self.tokens = Tokens.read(token_file(parts.home))
+        self.reader_tokens = ReaderTokens(parts.home / "engine" / "reader_tokens.json")
         self.store = Store(parts.home / "engine" / "engine.db")
         check_rows(self.store)
         self.router = Router(num_warm=settings.warm_versions)

@@ -122,8 +122,32 @@ class MLEngine(Protocol):
     ) -> list[str]:
         """Keep pictures whose answers were wrong, with their right labels; return their ids."""
 
+    def create_token(self, model: str, name: str) -> str:
+        """Make a token that predicts with a model and does nothing else; return it."""
+
+    def list_tokens(self, model: str) -> list[ReaderToken]:
+        """Return the tokens of a model, the oldest first."""
+
+    def revoke_token(self, model: str, id: str) -> None:
+        """Refuse a token from now on."""
+
     def close(self) -> None:
         """Close the connections that are kept open; the next call opens them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderToken:
+    """What the engine keeps of a token that predicts with one model.
+
+    Args:
+        id: Names it.
+        name: Who or what it is for.
+        created: When it was made, in ISO 8601.
+    """
+
+    id: str
+    name: str
+    created: str
 
 
 def resource_id(resource: Model | Version) -> str:

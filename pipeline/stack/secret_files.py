@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 PASSPHRASE = "GRAFT_BACKUP_PASSPHRASE"
-SECRET_FILES = ("secrets.json", "engine/tokens.json", "airflow/passwords.json")
+SECRET_FILES = ("secrets.json", "engine/tokens.json", "engine/reader_tokens.json", "airflow/passwords.json")
 
 
 def check_target(folder: BackupFolder) -> None:

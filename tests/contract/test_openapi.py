@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, strategies as st
 
 from pipeline.engine.api.app import create_app
 from pipeline.engine.api.openapi import openapi, operation_id
-from pipeline.engine.api.routes import feedback, jobs, models, operations, predict, projects
+from pipeline.engine.api.routes import feedback, jobs, models, operations, predict, projects, tokens
 from tests.fakes.engine import FakeParts
 
 IS_SOAK = bool(os.environ.get("GRAFT_SOAK"))
@@ -26,7 +26,7 @@ CHECKS = [
 ]
 OPERATIONS = [
     operation_id(route)
-    for module in (feedback, jobs, models, operations, predict, projects)
+    for module in (feedback, jobs, models, operations, predict, projects, tokens)
     for route in module.router.routes
 ]
 TRAINING = {"pythonModule": "t.task", "packageUris": ["gs://graft/a.tar.gz"]}

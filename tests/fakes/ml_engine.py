@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import PlatformError, PlatformUnavailable
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
-from pipeline.ml_engine.protocol import JobLog
+from pipeline.ml_engine.protocol import JobLog, ReaderToken
 from pipeline.ml_v1 import JobState
 
 JsonDict = dict[str, Any]
@@ -37,6 +37,7 @@ class FakeMLEngine:
         self.silent_calls = 0
         self.metrics: str | None = None
         self.feedback: list[JsonDict] = []
+        self.tokens: list[tuple[str, ReaderToken]] = []
 
     def create_job(self, body: JsonDict) -> JsonDict:
         job_id = body["jobId"]
@@ -79,6 +80,18 @@ class FakeMLEngine:
     def send_feedback(self, model: str, instances: Any, labels: Any, *, origin: str, who: str) -> list[str]:
         self.feedback.append({"model": model, "instances": instances, "labels": labels, "who": who})
         return ["0" * 64 for _ in instances]
+
+    def create_token(self, model: str, name: str) -> str:
+        self.tokens.append(
+            (model, ReaderToken(id=f"{len(self.tokens):016x}", name=name, created="2026-01-01"))
+        )
+        return f"token-of-{name}"
+
+    def list_tokens(self, model: str) -> list[ReaderToken]:
+        return [token for owner, token in self.tokens if owner == model]
+
+    def revoke_token(self, model: str, id: str) -> None:
+        self.tokens = [(owner, token) for owner, token in self.tokens if (owner, token.id) != (model, id)]
 
     def wait_job(self, job_id: str, **arguments: Any) -> JsonDict:
         return wait_for_job(self, job_id, **arguments)

@@ -85,6 +85,7 @@ TESTED = {
     "pipeline/deploy/rollback.py": "RollbackPlan",
     "pipeline/engine/auth.py": "tokens.json",
     "pipeline/engine/models/feedback.py": "contract/test_feedback.py",
+    "pipeline/engine/models/reader_tokens.py": "contract/test_reader_tokens.py",
     "pipeline/engine/models/registry.py": "engine/models",
     "pipeline/engine/models/version_record.py": "engine/versions",
     "pipeline/stack/snapshot.py": "Snapshot, newest.json",

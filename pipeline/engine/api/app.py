@@ -27,10 +27,12 @@ from pipeline.engine.api.routes import (
     operations,
     predict,
     projects,
+    tokens,
     unimplemented,
 )
 from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
+from pipeline.engine.models.reader_tokens import ReaderTokens
 from pipeline.engine.telemetry.log import AccessLog
 from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope
 from pipeline.engine.v1.shortages import shortage
@@ -66,12 +68,16 @@ class AuthMiddleware:
     Args:
         app: The application behind it.
         tokens: The tokens that are accepted.
+        reader_tokens: Those that predict with one model.
         max_body_bytes: The largest body that is accepted.
     """
 
-    def __init__(self, app: ASGIApp, *, tokens: Tokens, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, tokens: Tokens, reader_tokens: ReaderTokens, max_body_bytes: int
+    ) -> None:
         self._app = app
         self._tokens = tokens
+        self._reader_tokens = reader_tokens
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +88,7 @@ class AuthMiddleware:
         headers = Headers(scope=scope)
         try:
             if scope["path"] not in OPEN_PATHS:
-                self._tokens.check(_authorization(headers), role_for(method_of(scope), scope["path"]))
+                self._check_token(_authorization(headers), method_of(scope), scope["path"])
             self._check_size(int(headers.get("content-length") or 0))
         except ApiError as error:
             if "expect" not in headers:  # such a client waits for the answer before it sends its body
@@ -90,6 +96,10 @@ class AuthMiddleware:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
+
+    def _check_token(self, authorization: str, method: str, path: str) -> None:
+        if not self._reader_tokens.allows(authorization, method, path):
+            self._tokens.check(authorization, role_for(method, path))
 
     async def _read_off(self, receive: Receive) -> None:
         """Read a refused body, up to a bound: a client that is still sending would not see the answer."""
@@ -192,7 +202,12 @@ def create_app(engine: Engine) -> FastAPI:
         app.add_exception_handler(kind, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(MethodOverride)
-    app.add_middleware(AuthMiddleware, tokens=engine.tokens, max_body_bytes=engine.settings.max_body_bytes)
+    app.add_middleware(
+        AuthMiddleware,
+        tokens=engine.tokens,
+        reader_tokens=engine.reader_tokens,
+        max_body_bytes=engine.settings.max_body_bytes,
+    )
     app.add_middleware(AccessLog, count=engine.metrics.count_request)  # outermost: it sees refusals too
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -200,6 +215,6 @@ def create_app(engine: Engine) -> FastAPI:
         return JSONResponse(openapi(app))
 
     # The unimplemented methods come first: `jobs/x:getIamPolicy` is not the name of a job.
-    for module in (unimplemented, feedback, jobs, models, operations, projects, predict, health):
+    for module in (unimplemented, feedback, tokens, jobs, models, operations, projects, predict, health):
         app.include_router(module.router, responses=ERRORS)
     return app

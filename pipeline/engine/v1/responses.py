@@ -279,6 +279,44 @@ class FeedbackRequest(BaseModel):
     who: str = ""
 
 
+class ReaderTokenRequest(BaseModel):
+    """Who or what a reader token is for; not part of v1."""
+
+    name: str
+
+
+class RevokeReaderTokenRequest(BaseModel):
+    """The id of a reader token; not part of v1."""
+
+    id: str
+
+
+class ReaderTokenResource(BaseModel):
+    """What is kept of a reader token."""
+
+    id: str
+    name: str
+    created: str
+
+
+class NewReaderToken(ReaderTokenResource):
+    """A reader token that was made just now."""
+
+    token: str
+
+
+class RevokedReaderToken(BaseModel):
+    """The id of a reader token that is refused from now on."""
+
+    id: str
+
+
+class ReaderTokenList(BaseModel):
+    """The reader tokens of a model, the oldest first."""
+
+    tokens: list[ReaderTokenResource]
+
+
 class Feedback(BaseModel):
     """The ids of the pictures that are kept, in the order of the instances."""
 

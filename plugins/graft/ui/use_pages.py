@@ -9,15 +9,17 @@ from threading import Lock
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from graft.ui import access
+from graft.ui.actions import Form, go_back, text_of
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import VersionQuery, common
 from graft.ui.rendering import render
 from pipeline.errors import PlatformError
 from pipeline.export.formats import DESCRIPTIONS, ExportFormat
-from pipeline.ml_engine.protocol import default_version
+from pipeline.ml_engine.protocol import ReaderToken, default_version
 from pipeline.pages.snippets import write_snippets
 
 router = APIRouter()
@@ -29,6 +31,12 @@ def use_it(
     request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep
 ) -> Response:
     """Programs that ask the classifier, what they may send, and its versions as files."""
+    return _render(request, user, name, page_context)
+
+
+def _render(
+    request: Request, user: GetUserDep, name: str, page_context: PageContext, new_token: str = ""
+) -> Response:
     endpoint, project = page_context.endpoint()
     serving, problem = _find_serving(page_context, name)
     bucket = page_context.cache.workspace.uri
@@ -37,8 +45,42 @@ def use_it(
         "problem": problem,
         "serving": serving,
         "formats": DESCRIPTIONS,
+        "tokens": _list_tokens(page_context, name) if access.may(request, user, name, method="PUT") else None,
+        "new_token": new_token,
     }
     return render(request, "use.html", {**common(request, user, name, "use"), **values})
+
+
+def _list_tokens(page_context: PageContext, name: str) -> list[ReaderToken] | None:
+    """Return the reader tokens; None if the engine has none to give, without the model for instance."""
+    try:
+        with page_context.engine() as engine:
+            return engine.list_tokens(name)
+    except PlatformError:
+        return None
+
+
+@router.post("/classifiers/{name}/tokens", dependencies=[Depends(access.require_same_site)])
+async def change_tokens(
+    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep, form: Form
+) -> Response:
+    """Make a reader token, which this answer alone shows, or revoke one."""
+    if id := text_of(form, "revoke"):
+        await run_in_threadpool(_revoke_token, page_context, name, id)
+        return go_back(request, f"classifiers/{name}/use", anchor="tokens")
+    label = text_of(form, "label") or "unnamed"
+    token = await run_in_threadpool(_create_token, page_context, name, f"{label[:100]}, by {user.get_name()}")
+    return await run_in_threadpool(_render, request, user, name, page_context, token)
+
+
+def _create_token(page_context: PageContext, name: str, label: str) -> str:
+    with page_context.engine() as engine:
+        return engine.create_token(name, label)
+
+
+def _revoke_token(page_context: PageContext, name: str, id: str) -> None:
+    with page_context.engine() as engine:
+        engine.revoke_token(name, id)
 
 
 def _find_serving(page_context: PageContext, name: str) -> tuple[str | None, str | None]:

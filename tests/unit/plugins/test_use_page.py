@@ -109,3 +109,31 @@ def test_a_version_that_cannot_be_exported_says_why_and_leaves_nothing(
     assert "a head of its own" in answer.text
     assert [folder for folder in folders if folder.exists()] == []
     assert serving.get(f"{EXPORT}?format=nonsense&version=v_1").status_code == 422
+
+
+class TestTokens:
+    def test_a_token_is_shown_once_and_listed_with_who_made_it(self, serving: Pages) -> None:
+        serving.sign_in("user", name="bob")
+        answer = serving.post("tokens", {"token": serving.token(), "label": "<b>shop"})
+        assert '<code id="new-token">token-of-&lt;b&gt;shop, by bob</code>' in answer.text
+        [listed] = serving.engine.list_tokens(NAME)
+        assert listed.name == "<b>shop, by bob"
+        page = serving.get(PAGE).text
+        assert "&lt;b&gt;shop, by bob" in page
+        assert "token-of" not in page
+
+    def test_it_is_revoked(self, serving: Pages) -> None:
+        serving.post("tokens", {"token": serving.token(), "label": "shop"})
+        [listed] = serving.engine.list_tokens(NAME)
+        answer = serving.post("tokens", {"token": serving.token(), "revoke": listed.id})
+        assert (answer.status_code, answer.headers["location"].endswith("/use#tokens")) == (303, True)
+        assert serving.engine.list_tokens(NAME) == []
+
+    def test_a_viewer_neither_sees_nor_changes_them(self, serving: Pages) -> None:
+        token = serving.token()
+        serving.post("tokens", {"token": token, "label": "shop"})
+        assert serving.post("tokens", {"token": "forged", "label": "x"}).status_code == 403
+        serving.sign_in("viewer")
+        assert "shop" not in serving.get(PAGE).text
+        assert serving.post("tokens", {"token": token, "label": "x"}).status_code == 403
+        assert len(serving.engine.list_tokens(NAME)) == 1
