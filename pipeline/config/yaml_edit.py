@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -32,15 +34,31 @@ def append_source(path: Path, kind: AppendedType) -> bool:
     """
     path = path.resolve()
     try:
-        text = path.read_bytes().decode("utf-8")
-        old = parse_yaml(text)
-        classifier = Classifier.from_dict(old if isinstance(old, dict) else {}, origin=str(path))
-        if any(source.type == kind for source in classifier.dataset.all_sources):
-            return False
-        _replace(path, text, with_source(text, kind))
+        with _locked(path.parent):
+            return _append(path, kind)
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         by_hand = f"Add `- type: {kind}` to its `dataset.sources` by hand."
         raise ConfigError(f"{path} could not be changed: {error}. {by_hand}") from error
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one process at a time, and one thread, append a source: each replaces the whole file."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _append(path: Path, kind: AppendedType) -> bool:
+    text = path.read_bytes().decode("utf-8")
+    old = parse_yaml(text)
+    classifier = Classifier.from_dict(old if isinstance(old, dict) else {}, origin=str(path))
+    if any(source.type == kind for source in classifier.dataset.all_sources):
+        return False
+    _replace(path, text, with_source(text, kind))
     return True
 
 

@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 
 PART = re.compile(r"\..+\.part")
+MAX_NAME_BYTES, MAX_KEY_BYTES = 255, 3500  # of file systems
 _STARTED, _NUMBERS = uuid.uuid4().hex, itertools.count()  # with the process's number, which a fork changes
 
 
@@ -75,6 +76,12 @@ class DirectoryBucket:
     def _path_inside(self, key: str) -> Path:
         """Return the path of an object that no link moves out of the bucket."""
         path = self._path(key)
+        if not _can_be_a_path(key):
+            text = (
+                f"There is no object {key[:100]!r} under {self.root}: no file can have that name. Expected "
+                f"at most {MAX_NAME_BYTES} bytes of UTF-8 between slashes, and no null."
+            )
+            raise ObjectNotFound(text, key=key)
         if not self._is_inside(path):
             text = f"There is no object {key!r} under {self.root}: a link on the way leads out of the bucket."
             raise ObjectNotFound(text, key=key)
@@ -153,7 +160,7 @@ class DirectoryBucket:
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys with this prefix."""
         folder = self._path(prefix.rpartition("/")[0])
-        if not self._is_inside(folder):
+        if not _can_be_a_path(prefix) or not self._is_inside(folder):
             return
         for directory, _, names in os.walk(folder):
             inside = Path(directory).relative_to(self.root).as_posix()
@@ -171,7 +178,7 @@ class DirectoryBucket:
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
         path = self._path(key)
-        if not self._is_inside(path.parent):
+        if not _can_be_a_path(key) or not self._is_inside(path.parent):
             return
         try:
             path.unlink(missing_ok=True)
@@ -209,6 +216,16 @@ def path_below(directory: Path, key: str) -> Path:
     if path != root and not path.startswith(root.rstrip("/") + "/"):
         raise ConfigError(f"The key {key!r} leaves its bucket; expected no '..'.", key=key)
     return Path(path)
+
+
+def _can_be_a_path(key: str) -> bool:
+    """Return True if a file system can name a key: addresses and forms bring any text."""
+    try:
+        data = os.fsencode(key)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    is_short = len(data) <= MAX_KEY_BYTES and max(map(len, data.split(b"/"))) <= MAX_NAME_BYTES
+    return is_short and b"\0" not in data
 
 
 def _passes_link(root: Path, path: Path) -> bool:

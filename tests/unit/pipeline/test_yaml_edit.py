@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,3 +119,23 @@ def test_a_file_that_cannot_be_written_says_what_to_add(
     with pytest.raises(ConfigError, match=r"Permission denied.*Add `- type: uploads`"):
         append_source(path, "uploads")
     assert path.read_text() == BLOCK
+
+
+def test_two_sources_that_are_added_at_once_are_both_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "toys.yaml"
+    path.write_text("name: toys\ndataset:\n  source: {type: sample}\n")
+    replace, together = os.replace, threading.Barrier(2)
+
+    def wait_and_replace(old: str, new: str) -> None:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(timeout=0.3)
+        replace(old, new)
+
+    monkeypatch.setattr("pipeline.config.yaml_edit.os.replace", wait_and_replace)
+    with ThreadPoolExecutor(2) as pool:
+        added = list(pool.map(partial(append_source, path), ("uploads", "feedback")))
+    assert added == [True, True]
+    types = [source.type for source in read_classifier(path).dataset.all_sources]
+    assert (types[0], sorted(types[1:])) == ("sample", ["feedback", "uploads"])

@@ -60,6 +60,14 @@ def test_a_script_is_told_what_is_in_force(pages: Pages) -> None:
     assert (again.status_code, again.json()) == (400, {"problem": "That is taken back already."})
 
 
+@pytest.mark.parametrize("version", ["x" * 300, "a\0b", "../../x"])
+def test_a_version_that_nothing_can_be_called_is_told(pages: Pages, version: str) -> None:
+    pages.sign_in("user")
+    fields = {"token": pages.token(), "action": "delete", "id": pages.picture(), "version": version}
+    assert pages.post("decisions", fields).status_code in (400, 404)
+    assert pages.get(f"/runs/{NAME}/{'x' * 300}").status_code == 404
+
+
 def test_the_history_tells_who_and_takes_back(pages: Pages) -> None:
     pages.sign_in("user", name=HOSTILE)
     decide(pages, "delete", ids_of(pages)[:2])

@@ -264,6 +264,16 @@ class TestObjects:
         with pytest.raises(ConfigError, match="leaves its bucket"):
             storage.write_bytes("gs://graft/a/../../secret", b"x")
 
+    @pytest.mark.parametrize("name", ["x" * 256, "ü" * 128, "a\0b", "\ud800", "x/" * 2000 + "y"])
+    def test_a_name_that_no_file_can_have_is_no_object(self, storage: Storage, name: str) -> None:
+        uri = f"gs://graft/a/{name}"
+        for call in (storage.read_bytes, storage.local_path, lambda uri: storage.write_bytes(uri, b"1")):
+            with pytest.raises(ObjectNotFound, match="no file can have that name"):
+                call(uri)
+        assert not storage.exists(uri)
+        assert storage.list_uris(f"{uri}/") == []
+        storage.delete(uri)
+
 
 class TestPrefixes:
     @pytest.fixture
