@@ -19,13 +19,15 @@ class Feedback(Record):
     Args:
         id: SHA-256 of its file.
         label: The label it should have.
-        origin: The program that said so: `page`, `api`.
+        origin: The program that said so: `page`, `api`; `traffic` for a logged answer nobody judged yet.
         who: The person, or whose token was sent; may be empty.
         request_id: Of the request that brought it.
         at: When, in ISO 8601.
         confirmed: What a person decided; None while it waits.
         decided_by: Who decided.
         decided_at: When, in ISO 8601.
+        score: Of live traffic: the probability of the label, as it was answered.
+        novelty: Of live traffic: how unlike the training pictures the picture is.
     """
 
     FORMAT: ClassVar[int | None] = 1
@@ -39,6 +41,8 @@ class Feedback(Record):
     confirmed: bool | None = None
     decided_by: str = ""
     decided_at: str = ""
+    score: float | None = None
+    novelty: float | None = None
 
 
 def list_feedback(folder: FeedbackFolder) -> list[Feedback]:

@@ -72,6 +72,11 @@ class Workspace:
         """Return where the pictures lie whose answers were wrong, as the engine keeps them."""
         return FeedbackFolder(self.storage, f"{self.uri}/feedback/{name}")
 
+    @property
+    def request_logs(self) -> str:
+        """The folder of predictions that the engine logs, with a trailing slash."""
+        return f"{self.uri}/request_logs/"
+
     def uploads(self, name: str) -> UploadFolder:
         """Return where the pictures lie that people uploaded for a classifier."""
         return UploadFolder(self.storage, f"{self.uri}/uploads/{name}")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pipeline.artifacts.feedback import Feedback, list_feedback
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pages.live_traffic import ORIGIN, traffic_rank
 
 SHOWN = 60
 
@@ -18,7 +19,8 @@ class FeedbackView:
     """The queue of a classifier.
 
     Args:
-        waiting: What is not decided, the oldest first; at most `SHOWN`.
+        waiting: What is not decided; at most `SHOWN`. What people said comes first, the oldest first; then
+            live traffic, the least certain and most novel first.
         decided: What was decided last, the latest first.
         num_waiting: How many wait.
         num_confirmed: How many are confirmed.
@@ -36,6 +38,7 @@ def read_feedback(cache: ArtifactCache, name: str) -> FeedbackView:
     """Return the queue of a classifier."""
     records = list_feedback(cache.workspace.feedback(name))
     waiting = [record for record in records if record.confirmed is None]
+    waiting.sort(key=_order)
     decided = [record for record in records if record.confirmed is not None]
     decided.sort(key=lambda record: record.decided_at, reverse=True)
     return FeedbackView(
@@ -45,6 +48,11 @@ def read_feedback(cache: ArtifactCache, name: str) -> FeedbackView:
         num_confirmed=sum(bool(record.confirmed) for record in decided),
         classes=list_classes(cache, name),
     )
+
+
+def _order(record: Feedback) -> tuple[bool, float]:
+    is_traffic = record.origin == ORIGIN
+    return is_traffic, traffic_rank(record.score, record.novelty) if is_traffic else 0.0
 
 
 def list_classes(cache: ArtifactCache, name: str) -> list[str]:

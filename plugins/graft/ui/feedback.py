@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from graft.ui import access
-from graft.ui.actions import MAX_FORM_BYTES, Form, read_form, text_of
+from graft.ui.actions import MAX_FORM_BYTES, Form, go_back, read_form, text_of
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import common
 from graft.ui.rendering import render
@@ -85,6 +85,20 @@ async def decide(
     if problem:
         return await run_in_threadpool(_render, request, user, name, page_context, problem)
     return _show(request, name, id)
+
+
+@router.post("/classifiers/{name}/feedback/traffic", dependencies=[Depends(access.require_same_site)])
+async def take_traffic(
+    request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep, form: Form
+) -> Response:
+    """Put logged live traffic into the queue."""
+    from pipeline.pages.live_traffic import queue_traffic
+
+    count = await run_in_threadpool(queue_traffic, page_context.cache, name)
+    problem = "" if count else "All logged pictures are in the queue already."
+    if problem:
+        return await run_in_threadpool(_render, request, user, name, page_context, problem)
+    return go_back(request, f"classifiers/{name}/feedback", anchor="waiting")
 
 
 def _decide(page_context: PageContext, name: str, id: str, decision: dict[str, Any]) -> str:

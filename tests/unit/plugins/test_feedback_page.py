@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,24 @@ class TestSource:
         yaml.unlink()
         assert "has no file in the classifier directories" in queue.get(PAGE).text
         assert "no file of a classifier directory" in decide(queue, "confirm").text
+
+
+def test_live_traffic_is_added_by_who_may_change(queue: Pages) -> None:
+    encoded = base64.b64encode(png(noise(2))).decode()
+    row = {
+        "raw_data": json.dumps({"instances": [{"inputs": {"b64": encoded}}]}),
+        "raw_prediction": json.dumps({"predictions": [{"label": "", "score": 0.31, "novelty": 0.9}]}),
+        "time": "2026-01-01T00:00:00+00:00",
+    }
+    assert "requestLoggingConfig" in queue.post("feedback/traffic", {"token": queue.token()}).text
+    uri = f"{queue.fleet.workspace.uri}/request_logs/t/{NAME}/v1/20260101T000000-a.jsonl"
+    queue.fleet.storage.write_bytes(uri, json.dumps(row).encode())
+    assert queue.post("feedback/traffic", {"token": queue.token()}).status_code == 303
+    text = queue.get(PAGE).text
+    assert "Waiting (2)" in text
+    assert "none of these" in text
+    assert "live traffic" in text
+    assert "in the queue already" in queue.post("feedback/traffic", {"token": queue.token()}).text
+    token = queue.token()
+    queue.sign_in("viewer")
+    assert queue.post("feedback/traffic", {"token": token}).status_code == 403
