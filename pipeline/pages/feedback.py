@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pipeline.artifacts.feedback import Feedback, list_feedback
+from pipeline.deploy.lock import acquire_lock
 from pipeline.errors import ConfigError, ObjectNotFound
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.live_traffic import ORIGIN, traffic_rank
@@ -76,23 +77,41 @@ def decide_feedback(
 
     Raises:
         ObjectNotFound: if there is no such picture.
-        ConfigError: if a label is confirmed that the classifier does not have: it could not be tested.
+        ConfigError: if a label is confirmed that the classifier does not have, as it could not be tested,
+            or another person has decided on the picture already.
     """
+    with acquire_lock(cache.workspace, name, subject="feedback"):
+        record = _find_open(cache, name, id, by=by if confirmed is not None else "")
+        decided = _decide(cache, name, record, confirmed=confirmed, label=label, by=by)
+        folder = cache.workspace.feedback(name)
+        decided.write(folder.storage, folder.record(id))
+
+
+def _find_open(cache: ArtifactCache, name: str, id: str, *, by: str) -> Feedback:
+    """Return what a person may decide: not what another has decided; without `by` it is taken back."""
     folder = cache.workspace.feedback(name)
     record = Feedback.find(folder.storage, folder.record(id))
     if record is None:
         raise ObjectNotFound(f"{name} has no feedback {id[:12]}.")
+    if record.confirmed is not None and by not in ("", record.decided_by):
+        what = f"confirmed that it is {record.label}" if record.confirmed else "rejected the label"
+        raise ConfigError(f"{record.decided_by} has {what} already. Take that back first.")
+    return record
+
+
+def _decide(
+    cache: ArtifactCache, name: str, record: Feedback, *, confirmed: bool | None, label: str, by: str
+) -> Feedback:
     classes = list_classes(cache, name)
     if confirmed and label not in classes:
         raise ConfigError(
             f"{name} has no class {label!r}, so a picture of it could only train and never test. Add "
             f"pictures of it to a source first. Classes: {', '.join(classes) or 'none yet'}"
         )
-    decided = replace(
+    return replace(
         record,
         label=label if confirmed else record.label,
         confirmed=confirmed,
         decided_by=by if confirmed is not None else "",
         decided_at=datetime.now(UTC).isoformat(timespec="seconds") if confirmed is not None else "",
     )
-    decided.write(folder.storage, folder.record(id))

@@ -105,6 +105,7 @@ def create_app() -> FastAPI:
         StarletteHTTPException: _on_http_exception,
         RequestValidationError: _on_validation_error,
         PipelineError: _on_pipeline_error,
+        OSError: _on_os_error,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -151,10 +152,16 @@ def _on_validation_error(request: Request, error: RequestValidationError) -> Res
     return _problem(request, 422, f"The address or form is not one of ours: {wrong}")
 
 
-def _is_disk_full(error: PipelineError) -> bool:
-    cause = error.__cause__
-    is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, StorageError) and is_full
+def _is_disk_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _on_os_error(request: Request, error: OSError) -> Response:
+    """Tell that the server has no room, for a temporary file for instance; anything else is a bug."""
+    if not _is_disk_full(error):
+        raise error
+    log.warning("%s failed: %s", request.url.path, error)
+    return _problem(request, 507, f"The server cannot hold that: {error.strerror}.")
 
 
 def _find_status(error: PipelineError) -> int:
@@ -162,7 +169,8 @@ def _find_status(error: PipelineError) -> int:
 
 
 def _on_pipeline_error(request: Request, error: PipelineError) -> Response:
-    status_code = 507 if _is_disk_full(error) else _find_status(error)
+    is_full = isinstance(error, StorageError) and _is_disk_full(error.__cause__)
+    status_code = 507 if is_full else _find_status(error)
     if status_code == 502:
         log.warning("%s failed: %s", request.url.path, error)
     return _problem(request, status_code, error.message)

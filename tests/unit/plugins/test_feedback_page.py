@@ -92,6 +92,18 @@ def test_a_label_is_confirmed_by_who_decides_and_taken_back(queue: Pages) -> Non
     assert record(queue).confirmed is False
 
 
+def test_what_another_person_decided_meanwhile_stays_until_it_is_taken_back(queue: Pages) -> None:
+    decide(queue, "confirm")
+    before = record(queue)
+    queue.sign_in("user", name="eve")
+    answer = decide(queue, "reject")
+    assert (answer.status_code, "bob has confirmed" in answer.text) == (400, True)
+    assert record(queue) == before
+    decide(queue, "undo")
+    assert decide(queue, "reject").status_code == 303
+    assert (record(queue).confirmed, record(queue).decided_by) == (False, "eve")
+
+
 def test_what_is_no_decision_changes_nothing(queue: Pages) -> None:
     before = record(queue)
     assert decide(queue, "confirm", label="no class").status_code == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_a_version_that_cannot_be_exported_says_why_and_leaves_nothing(
     assert "a head of its own" in answer.text
     assert [folder for folder in folders if folder.exists()] == []
     assert serving.get(f"{EXPORT}?format=nonsense&version=v_1").status_code == 422
+
+
+def test_a_full_disk_is_told(serving: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.export.archive.export_version", fail)
+    for _ in range(2):  # the first leaves nothing locked
+        answer = serving.get(f"{EXPORT}?format=tflite&version=v_1")
+        assert (answer.status_code, "No space left on device" in answer.text) == (507, True)
 
 
 class TestTokens:
