@@ -24,22 +24,20 @@ class Sparkline:
 
 
 def draw_sparkline(values: Sequence[float]) -> Sparkline | None:
-    """Return the line through some values, oldest first; None where there is none to draw.
+    """Return the line through some values, oldest first; None for fewer than two, which are no trend.
 
     The scale is the values' own, but never finer than two per cent, so that noise does not look like news.
     """
-    if not values:
+    if len(values) < 2:
         return None
     low, high = min(values), max(values)
     middle, spread = (low + high) / 2, max(high - low, 0.02)
-    step = (WIDTH - 2 * MARGIN) / max(len(values) - 1, 1)
+    step = (WIDTH - 2 * MARGIN) / (len(values) - 1)
 
     def place(number: int, value: float) -> tuple[float, float]:
         level = 0.5 - (value - middle) / spread
         return round(MARGIN + number * step, 1), round(MARGIN + level * (HEIGHT - 2 * MARGIN), 1)
 
     points = [place(number, value) for number, value in enumerate(values)]
-    if len(points) == 1:
-        points = [(float(MARGIN), points[0][1]), (float(WIDTH - MARGIN), points[0][1])]
     text = f"accuracy of the last {len(values)} deployed: from {values[0]:.1%} to {values[-1]:.1%}"
     return Sparkline(points=" ".join(f"{x},{y}" for x, y in points), last=points[-1], text=text)

@@ -37,7 +37,14 @@ def _build_param(name: str, value: Any) -> Param:
     if value == "":  # Airflow's form takes an empty text for a missing one, and cannot be sent
         value, schema["type"] = None, ["null", "string"]
     section = SECTIONS[name.partition(".")[0]]
-    return Param(value, description=description, title=name, section=section, **schema)
+    text = f"{description} (`{name}`)"
+    return Param(value, description_md=text, title=parameter_title(name), section=section, **schema)
+
+
+def parameter_title(name: str) -> str:
+    """Return the label of a run parameter below its section: `Head: units` for `model.head.units`."""
+    parts = name.replace("_", " ").split(".")[1:]
+    return ": ".join([parts[0].capitalize(), *parts[1:]])
 
 
 def _backbone_field(value: JsonValue) -> tuple[str | None, JsonDict]:

@@ -100,14 +100,16 @@ schedule: "@weekly"
     assert dag.params["model.epochs"] == 7
     assert dag.params["dataset.source.uri"] == "/pictures"
     param = dag.params.get_param("model.learning_rate")
-    assert param.description == "Step size of the Adam optimiser."
+    assert param.description is None  # Airflow's form takes Markdown only where there is no plain text
     assert param.schema == {
-        "title": "model.learning_rate",
+        "title": "Learning rate",
+        "description_md": "Step size of the Adam optimiser. (`model.learning_rate`)",
         "section": "Model",
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": 10,
     }
+    assert dag.params.get_param("model.head.units").schema["title"] == "Head: units"
     assert dag.params.get_param("dataset.split.method").schema["enum"] == ["hash", "random", "given"]
     assert "inception_v3" in dag.params.get_param("model.backbone").schema["enum"]
     assert dag.params.get_param("retrain.unchanged").schema["enum"] == ["auto", "skip", "train"]

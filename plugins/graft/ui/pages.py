@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
@@ -20,6 +20,7 @@ from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
 from pipeline.ml_v1 import JobState
 from pipeline.pages.decisions import count_pending, describe_decisions
+from pipeline.pages.job_input import flatten_input
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (
@@ -33,6 +34,9 @@ from pipeline.pages.pictures import (
 )
 from pipeline.pages.schedule import Scheduled
 from pipeline.pages.versions import METRICS, changed_settings, describe_side, list_runs, list_versions
+
+if TYPE_CHECKING:
+    from pipeline.types import JsonObject
 
 router = APIRouter()
 RUNS_SHOWN = 10
@@ -269,6 +273,5 @@ def job(request: Request, user: GetUserDep, page_context: PageContextDep, job_id
         log = engine.read_job_log(job_id, offset=-LOG_SHOWN).text
     job_input = resource.get("trainingInput") or resource.get("predictionInput") or {}
     is_waiting = not JobState(resource["state"]).is_terminal
-    return render(
-        request, "job.html", {"job": resource, "input": job_input, "log": log, "is_waiting": is_waiting}
-    )
+    rows = list(flatten_input(cast("JsonObject", job_input)))
+    return render(request, "job.html", {"job": resource, "input": rows, "log": log, "is_waiting": is_waiting})

@@ -229,6 +229,12 @@ class TestPages:
             assert "no answer from &lt;it&gt;" in answer.text
             assert "deployed" in answer.text
 
+    def test_the_first_version_is_not_said_to_serve_without_a_persons_approval(self, pages: Pages) -> None:
+        pages.sign_in("viewer")
+        text = pages.get(f"/classifiers/{NAME}").text
+        assert "after a person has approved it if the YAML asks for that" in text
+        assert "serves at once" not in text
+
     def test_an_empty_airflow_says_how_to_make_a_classifier(
         self, pages: Pages, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -323,6 +329,20 @@ def test_a_job_shows_its_state_and_what_it_wrote(pages: Pages) -> None:
     assert "--epochs &lt;b&gt;" in answer.text
     assert "<script>alert" not in answer.text
     assert pages.get("/jobs/graft_2").status_code == 404
+
+
+def test_nested_values_of_a_jobs_input_are_shown(pages: Pages) -> None:
+    pages.sign_in("viewer")
+    job_input = {"scheduling": {"maxWaitTime": "60s"}, "packageUris": ["gs://a", "gs://b"]}
+    job_input["hyperparameters"] = {"params": [{"parameterName": "rate"}]}
+    pages.engine.create_job({"jobId": "graft_1", "trainingInput": job_input})
+    text = pages.get("/jobs/graft_1").text
+    for key, value in (
+        ("scheduling.maxWaitTime", "60s"),
+        ("packageUris", "gs://a gs://b"),
+        ("hyperparameters.params.0.parameterName", "rate"),
+    ):
+        assert f'<th scope="row">{key}</th><td><code>{value}</code></td>' in text
 
 
 def test_a_tuning_job_shows_its_trials(pages: Pages) -> None:

@@ -148,9 +148,9 @@ class TestSparkline:
         first, last = (float(point.split(",")[1]) for point in line.points.split())
         assert abs(first - last) < 0.5
 
-    def test_nothing_is_drawn_of_nothing(self) -> None:
+    def test_fewer_than_two_values_are_no_trend(self) -> None:
         assert draw_sparkline([]) is None
-        assert draw_sparkline([0.9]) is not None
+        assert draw_sparkline([0.9]) is None
 
 
 class TestCost:
