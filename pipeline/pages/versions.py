@@ -113,6 +113,10 @@ class Side:
         interval: Of the accuracy, 95 %.
         test_pictures: How many it was tested on.
         recalls: Recall by class.
+        confusion: For each label, how many of its pictures were taken for each class.
+        champion: The version that it was compared with by its run, if there was one.
+        gained: Test pictures that it gets right and its champion does not.
+        lost: Test pictures that only its champion gets right.
         settings: The configuration of its run, by dotted key.
     """
 
@@ -123,6 +127,10 @@ class Side:
     interval: Sequence[float] | None
     test_pictures: int
     recalls: Mapping[str, float | None]
+    confusion: Mapping[str, Mapping[str, int]]
+    champion: str | None
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
     settings: Mapping[str, str]
 
 
@@ -132,7 +140,7 @@ def describe_side(cache: ArtifactCache, name: str, version: str) -> Side | None:
     evaluation = cache.evaluation(name, version)
     if lineage is None or evaluation is None:
         return None
-    metrics = evaluation.candidate
+    metrics, comparison = evaluation.candidate, evaluation.comparison
     return Side(
         version=version,
         run_id=lineage.run_id,
@@ -144,6 +152,10 @@ def describe_side(cache: ArtifactCache, name: str, version: str) -> Side | None:
             label: row.get(label, 0) / sum(row.values()) if sum(row.values()) else None
             for label, row in metrics.confusion.items()
         },
+        confusion=metrics.confusion,
+        champion=evaluation.champion_version,
+        gained=comparison.gained if comparison else (),
+        lost=comparison.lost if comparison else (),
         settings=dict(_flatten(lineage.classifier)),
     )
 
@@ -161,3 +173,48 @@ def changed_settings(left: Side, right: Side) -> list[tuple[str, str, str]]:
     keys = sorted({*left.settings, *right.settings})
     pairs = ((key, left.settings.get(key, "–"), right.settings.get(key, "–")) for key in keys)
     return [(key, one, other) for key, one, other in pairs if one != other]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """The pictures that exactly one of two versions gets right, where a run compared these two.
+
+    Args:
+        dataset_version: Whose test pictures they are.
+        gained: Ids of those that only the right version gets right.
+        lost: Ids of those that only the left version gets right.
+    """
+
+    dataset_version: str
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def find_moved(left: Side, right: Side) -> Moved | None:
+    """Return the pictures that two versions answer differently; None if no run compared the two."""
+    if right.champion == left.version:
+        return Moved(dataset_version=right.dataset_version, gained=right.gained, lost=right.lost)
+    if left.champion == right.version:
+        return Moved(dataset_version=left.dataset_version, gained=left.lost, lost=left.gained)
+    return None
+
+
+def changed_confusions(left: Side, right: Side) -> list[tuple[str, str, int, int]]:
+    """Return the mistakes whose number differs, the largest difference first.
+
+    Each is the label, what its pictures were taken for, and how many by the left and by the right version.
+    """
+    sides = (left.confusion, right.confusion)
+    pairs = {
+        (label, other) for side in sides for label, row in side.items() for other in row if other != label
+    }
+    rows = [
+        (label, other, one, another)
+        for label, other in pairs
+        if (one := _count(left, label, other)) != (another := _count(right, label, other))
+    ]
+    return sorted(rows, key=lambda row: (-abs(row[3] - row[2]), row[0], row[1]))
+
+
+def _count(side: Side, label: str, other: str) -> int:
+    return side.confusion.get(label, {}).get(other, 0)

@@ -33,7 +33,15 @@ from pipeline.pages.pictures import (
     read_pictures,
 )
 from pipeline.pages.schedule import Scheduled
-from pipeline.pages.versions import METRICS, changed_settings, describe_side, list_runs, list_versions
+from pipeline.pages.versions import (
+    METRICS,
+    changed_confusions,
+    changed_settings,
+    describe_side,
+    find_moved,
+    list_runs,
+    list_versions,
+)
 
 if TYPE_CHECKING:
     from pipeline.types import JsonObject
@@ -42,6 +50,7 @@ router = APIRouter()
 RUNS_SHOWN = 10
 NOTICES = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
 RUNS_SEARCHED = 20
+PICTURES_SHOWN = 48  # gained, and as many lost, on the page of two versions
 LOG_SHOWN = 20_000  # bytes
 REPORT_POLICY = (  # of pages that hold their own style and drawings
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
@@ -160,7 +169,14 @@ def compare(
     if one is None or other is None:
         missing = left if one is None else right
         raise ObjectNotFound(f"Version {missing} of {name} carries no metadata of Graft's to compare.")
-    values = {"sides": (one, other), "metrics": METRICS, "changed": changed_settings(one, other)}
+    values = {
+        "sides": (one, other),
+        "metrics": METRICS,
+        "changed": changed_settings(one, other),
+        "confusions": changed_confusions(one, other),
+        "moved": find_moved(one, other),
+        "shown": PICTURES_SHOWN,
+    }
     return render(request, "compare.html", {**common(request, user, name, "versions"), **values})
 
 

@@ -1,0 +1,75 @@
+"""The page that shows two versions side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts.evaluation import Comparison
+from tests.fakes.airflow_pages import NAME, Pages
+from tests.fakes.evaluation import evaluation, metrics
+from tests.fakes.model_record import lineage
+from tests.fakes.pages import DATASET_VERSION
+
+COMPARISON = Comparison(
+    pictures=40, gained=("i2",), lost=("i5", "i7"), difference=-0.025, interval=(-0.1, 0.05), p_value=1.0
+)
+
+
+@pytest.fixture
+def compared(pages: Pages) -> Pages:
+    """Two versions of which the second was compared with the first by its run, and a third that was not."""
+    write(pages, "v_1", {"cat": {"cat": 17, "dog": 3}, "dog": {"dog": 20}})
+    second = {"champion_version": "v_1", "comparison": COMPARISON}
+    write(pages, "v_2", {"cat": {"cat": 19, "dog": 1}, "dog": {"dog": 17, "cat": 3}}, **second)
+    write(pages, "v_3", {"cat": {"cat": 17, "dog": 3}, "dog": {"dog": 20}})
+    pages.sign_in("viewer")
+    return pages
+
+
+def write(pages: Pages, version: str, confusion: dict[str, dict[str, int]], **more: Any) -> None:
+    model = pages.fleet.workspace.model(NAME, version)
+    storage = pages.fleet.storage
+    origin = lineage(dataset_version=DATASET_VERSION)
+    measured = replace(metrics(), confusion=confusion)
+    origin.write(storage, model.lineage)
+    evaluation(measured, **more).write(storage, model.evaluation)
+
+
+def text_of(pages: Pages, left: str, right: str) -> str:
+    answer = pages.get(f"/classifiers/{NAME}/compare?left={left}&right={right}")
+    assert answer.status_code == 200
+    return str(answer.text)
+
+
+def test_the_accuracy_has_its_interval_on_both_sides(compared: Pages) -> None:
+    assert text_of(compared, "v_1", "v_2").count('<td class="n">76.9 % to 96.0 %</td>') == 2
+
+
+def test_the_mistakes_that_differ_are_counted_on_both_sides_the_largest_difference_first(
+    compared: Pages,
+) -> None:
+    text = text_of(compared, "v_1", "v_2")
+    gone = '<th scope="row">cat</th><td>dog</td><td class="n">3</td><td class="n">1</td><td class="n">-2</td>'
+    new = '<th scope="row">dog</th><td>cat</td><td class="n">0</td><td class="n">3</td><td class="n">+3</td>'
+    assert 0 < text.index(new) < text.index(gone)
+
+
+@pytest.mark.parametrize(("left", "right", "gained"), [("v_1", "v_2", 1), ("v_2", "v_1", 2)])
+def test_pictures_that_one_of_the_two_gets_right_are_shown_from_either_side(
+    compared: Pages, left: str, right: str, gained: int
+) -> None:
+    text = text_of(compared, left, right)
+    assert f"Only <code>{right}</code> is right: {gained}</h2>" in text
+    assert f"Only <code>{left}</code> is right: {3 - gained}</h2>" in text
+    for picture in ("i2", "i5", "i7"):
+        assert f"/classifiers/{NAME}/pictures/{DATASET_VERSION}/{picture}.jpg" in text
+
+
+def test_two_that_no_run_compared_say_so(compared: Pages) -> None:
+    text = text_of(compared, "v_1", "v_3")
+    assert "No run compared these two on the same pictures" in text
+    assert "is right:" not in text
+    assert "<h2>Mistakes that differ</h2>\n<p>None.</p>" in text
