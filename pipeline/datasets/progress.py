@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 LINE_SECONDS = 3.0
 _LINE = re.compile(
-    r": (?P<transferred>\d+) pictures transferred \((?P<per_second>[\d.]+)/s, (?P<megabytes>[\d.]+) MB/s\), "
+    r": (?P<transferred>\d+) pictures transferred \((?P<per_second>[\d.]+)/s(?:, (?P<megabytes>[\d.]+) MB/s)?\), "
     r"(?P<known>\d+) known already, (?P<refused>\d+) refused"
 )
 
@@ -28,7 +28,7 @@ class FetchCounts:
     Args:
         transferred: Pictures that were transferred.
         per_second: Of them.
-        megabytes: Transferred in a second.
+        megabytes: Transferred in a second; 0 for files that are read where they are.
         known: Pictures that were not read again.
         refused: Pictures that a source names but does not give.
     """
@@ -40,9 +40,10 @@ class FetchCounts:
     refused: float = 0
 
     def __str__(self) -> str:
+        speed = f", {self.megabytes:.2f} MB/s" if self.megabytes >= 0.005 else ""  # nothing crosses a network
         return (
-            f"{self.transferred:.0f} pictures transferred ({self.per_second:.1f}/s, {self.megabytes:.2f} "
-            f"MB/s), {self.known:.0f} known already, {self.refused:.0f} refused"
+            f"{self.transferred:.0f} pictures transferred ({self.per_second:.1f}/s{speed}), "
+            f"{self.known:.0f} known already, {self.refused:.0f} refused"
         )
 
 
@@ -51,7 +52,7 @@ def read_line(line: str) -> FetchCounts | None:
     match = _LINE.search(line)
     if match is None:
         return None
-    return FetchCounts(**{name: float(value) for name, value in match.groupdict().items()})
+    return FetchCounts(**{name: float(value) for name, value in match.groupdict("0").items()})
 
 
 def add_counts(parts: Iterable[FetchCounts]) -> FetchCounts:

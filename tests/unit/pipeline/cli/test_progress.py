@@ -165,6 +165,11 @@ class TestDownloads:
             "  fetch           12 pictures transferred (4.0/s, 0.25 MB/s), 3 known already, 1 refused",
         ]
 
+    def test_of_a_folder_have_no_speed_of_a_network(self) -> None:
+        counts = FetchCounts(transferred=12, per_second=4.0, known=3, refused=1)
+        assert str(counts) == "12 pictures transferred (4.0/s), 3 known already, 1 refused"
+        assert read_line(f"chunk 0: {counts}") == counts
+
     @pytest.mark.parametrize("state", ["running", "success"])
     def test_are_a_bar_on_a_terminal(
         self, state: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
