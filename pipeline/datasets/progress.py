@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 LINE_SECONDS = 3.0
 _LINE = re.compile(
-    r": (?P<transferred>\d+) pictures transferred \((?P<per_second>[\d.]+)/s(?:, (?P<megabytes>[\d.]+) MB/s)?\), "
+    r": (?P<transferred>\d+) pictures transferred "
+    r"\((?P<per_second>[\d.]+)/s(?:, (?P<megabytes>[\d.]+) MB/s)?\), "
     r"(?P<known>\d+) known already, (?P<refused>\d+) refused"
 )
 
