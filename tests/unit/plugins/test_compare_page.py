@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from pipeline.artifacts.evaluation import Comparison
+from pipeline.pages.pictures import read_pictures
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.evaluation import evaluation, metrics
 from tests.fakes.model_record import lineage
 from tests.fakes.pages import DATASET_VERSION
+from tests.fakes.served_pages import add_pictures, open_page, serve, start_chromium
 
 COMPARISON = Comparison(
     pictures=40, gained=("i2",), lost=("i5", "i7"), difference=-0.025, interval=(-0.1, 0.05), p_value=1.0
@@ -73,3 +76,27 @@ def test_two_that_no_run_compared_say_so(compared: Pages) -> None:
     assert "No run compared these two on the same pictures" in text
     assert "is right:" not in text
     assert "<h2>Mistakes that differ</h2>\n<p>None.</p>" in text
+
+
+def test_the_page_is_accessible_and_fits_and_its_pictures_load(pages: Pages) -> None:
+    rows = read_pictures(pages.fleet.cache, NAME, DATASET_VERSION).rows
+    ids = [row.id for row in rows if row.split == "test"]
+    comparison = replace(COMPARISON, gained=tuple(ids[:1]), lost=tuple(ids[1:2]))
+    write(pages, "v_1", {"cat": {"cat": 20}})
+    write(pages, "v_2", {"cat": {"cat": 19, "dog": 1}}, champion_version="v_1", comparison=comparison)
+    pages.sign_in("viewer")
+    add_pictures(pages)
+    complaints: list[str] = []
+    with start_chromium() as chromium, serve(pages.app) as address:
+        page = open_page(chromium, complaints)
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.emulate_media(color_scheme="dark")
+        page.goto(f"{address}/classifiers/{NAME}/compare?left=v_1&right=v_2")
+        for image in page.locator(".cards img").all():
+            image.scroll_into_view_if_needed()
+        loaded = "[...document.querySelectorAll('.cards img')].filter(image => image.naturalWidth > 0).length"
+        page.wait_for_function(f"{loaded} === 2")
+        found = Axe().run(page).response["violations"]
+        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert complaints == []
