@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tarfile
 import zipfile
@@ -22,30 +20,13 @@ from pipeline.errors import (
     PipelineError,
     StorageError,
 )
+from tests.fakes.bulk import photos, read_rows
 from tests.fakes.pictures import noise, png, serving
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven files, of which four are pictures by their names and one of these is none."""
-    folder = tmp_path / "photos"
-    contents = {
-        "a.jpg": b"ant",
-        "sub/b.png": b"bee",
-        "sub/no_extension": b"cat",
-        "z.jpg": b"bad",
-        "notes.md": b"",
-        ".hidden.jpg": b"",
-        "sub/Thumbs.db": b"",
-    }
-    for name, data in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
+    return photos(tmp_path)
 
 
 def names(*paths: Path, done: tuple[str, ...] = ()) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from pipeline.cli import predict as module
 from pipeline.errors import PlatformError, PlatformUnavailable
+from tests.fakes.bulk import photos, read_rows
 from tests.fakes.ml_engine import FakeMLEngine
 
 Graft = Callable[..., Any]
@@ -39,25 +38,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeMLEngine:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Seven files, of which four are pictures by their names and one of these is none."""
-    folder = tmp_path / "photos"
-    contents = {
-        "a.jpg": b"ant",
-        "sub/b.png": b"bee",
-        "sub/no_extension": b"cat",
-        "z.jpg": b"bad",
-        "notes.md": b"",
-        ".hidden.jpg": b"",
-        "sub/Thumbs.db": b"",
-    }
-    for name, data in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
+    return photos(tmp_path)
 
 
 def test_every_picture_is_a_row_and_a_bad_one_says_why(
