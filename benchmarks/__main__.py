@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 
@@ -34,11 +35,20 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"one of {', '.join(available)}; all if none"
     )
-    for name in parser.parse_args().names or available:
+    parser.add_argument("--quick", action="store_true", default=None, help="of `models`: less, printed only")
+    parser.add_argument("--cache", type=Path, help="of `models`: a folder from which a stopped run continues")
+    arguments = parser.parse_args()
+    options = {name: value for name in ("quick", "cache") if (value := getattr(arguments, name)) is not None}
+    for name in arguments.names or available:
         if name not in available:
             parser.error(f"there is no benchmark {name!r}; known: {', '.join(available)}")
-        section = importlib.import_module(f"benchmarks.{name}").measure()
+        measure = importlib.import_module(f"benchmarks.{name}").measure
+        if unknown := options.keys() - inspect.signature(measure).parameters:
+            parser.error(f"the benchmark {name!r} has no option --{min(unknown)}")
+        section = measure(**options)
         print(section, flush=True)
+        if arguments.quick:
+            continue
         PAGE.write_text(with_section(PAGE.read_text() if PAGE.exists() else HEADER, section))
 
 

@@ -42,14 +42,36 @@ class RealPictures:
     views: list[Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedPictures:
+    """A set of real pictures before they are resized.
+
+    Args:
+        classes: Names of the sub-folders.
+        labels: Class index of each picture.
+        pictures: Their pixels, of any size.
+        names: Of each, within the set.
+    """
+
+    classes: list[str]
+    labels: Any
+    pictures: list[Any]
+    names: list[str]
+
+
+def read_decoded(name: str) -> DecodedPictures:
+    """Read one of the shared sets."""
+    return _read_archive(name) or _read_folders(name)
+
+
 def read_pictures(name: str, *, views: int = 0) -> RealPictures:
     """Read one of the shared sets and run the network over it, and over its altered copies."""
-    classes, labels, decoded, names = _read_archive(name) or _read_folders(name)
-    pixels = np.stack([resize_picture(picture, BACKBONE.spec) for picture in decoded])
-    ids, network = np.array(names, "S64"), load_network()
+    decoded = read_decoded(name)
+    pixels = np.stack([resize_picture(picture, BACKBONE.spec) for picture in decoded.pictures])
+    ids, network = np.array(decoded.names, "S64"), load_network()
     return RealPictures(
-        classes=classes,
-        labels=labels,
+        classes=decoded.classes,
+        labels=decoded.labels,
         features=forward(network, pixels, ids),
         views=[forward(network, pixels, ids, view) for view in make_augmentations(views, 0)],
     )
@@ -68,25 +90,27 @@ def read_files(name: str) -> dict[str, bytes]:
     return files
 
 
-def _read_folders(name: str) -> tuple[list[str], Any, list[Any], list[str]]:
+def _read_folders(name: str) -> DecodedPictures:
     folders = sorted(path for path in (DATA / name).iterdir() if path.is_dir())
     paths = [(path, label) for label, folder in enumerate(folders) for path in sorted(folder.iterdir())]
-    return (
-        [folder.name for folder in folders],
-        np.array([label for _, label in paths]),
-        [decode_picture(path.read_bytes()) for path, _ in paths],
-        [path.name for path, _ in paths],
+    return DecodedPictures(
+        classes=[folder.name for folder in folders],
+        labels=np.array([label for _, label in paths]),
+        pictures=[decode_picture(path.read_bytes()) for path, _ in paths],
+        names=[path.name for path, _ in paths],
     )
 
 
-def _read_archive(name: str) -> tuple[list[str], Any, list[Any], list[str]] | None:
+def _read_archive(name: str) -> DecodedPictures | None:
     """Read a set that is one NPZ of thumbnails, named after its two classes."""
     archives = sorted((DATA / name).glob("*.npz"))
     if not archives:
         return None
     arrays = read_npz(archives[0])
     names = [f"{number:05d}" for number in range(len(arrays["labels"]))]
-    return name.split("_"), arrays["labels"], list(arrays["features"]), names
+    return DecodedPictures(
+        classes=name.split("_"), labels=arrays["labels"], pictures=list(arrays["features"]), names=names
+    )
 
 
 def load_network() -> Any:
