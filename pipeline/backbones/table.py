@@ -100,6 +100,8 @@ def find_backbone(name: str) -> Backbone:
         return BACKBONES[name]
     except KeyError:
         names = ", ".join(sorted(BACKBONES))
+        kind = name.rpartition(".")[2]
+        own = f" A file of your own is `{{{kind}: {name}}}`." if kind in ("keras", "onnx") else ""
         raise UnknownBackbone(
-            f"There is no backbone {name!r}; set `model.backbone` to one of: {names}.", backbone=name
+            f"There is no backbone {name!r}; set `model.backbone` to one of: {names}.{own}", backbone=name
         ) from None

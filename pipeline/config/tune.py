@@ -115,6 +115,8 @@ class TuneConfig(Strict):
 
 
 def _hint(name: str) -> str:
+    if (below := name.removeprefix("model.")) in TUNABLE:
+        return f" (did you mean `{below}`? Names are those below `model`)"
     within = [each for each in TUNABLE if name in (each.partition(".")[0], each.rpartition(".")[2])]
     return f" (did you mean `{within[0]}`?)" if within else suggest(name, TUNABLE)
 

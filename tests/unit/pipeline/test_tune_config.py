@@ -33,6 +33,7 @@ def test_a_study_survives_the_way_through_airflow() -> None:
         ({}, r"`model.tune.parameters` is missing"),
         ({"parameters": {}}, "name at least one of learning_rate"),
         ({"parameters": {"units": [1, 5]}}, r"`units` cannot be tuned \(did you mean `head.units`"),
+        ({"parameters": {"model.epochs": [1, 5]}}, r"`model.epochs` cannot be tuned \(did you mean `epochs`"),
         ({"parameters": {"learning_rat": RATES}}, r"did you mean `learning_rate`"),
         ({"parameters": {"head": {"units": [1, 5]}}}, r"did you mean `head.units`"),
         ({"parameters": {"learning_rate": {"min": 0.1, "max": 1e-3}}}, "the range is upside down"),

@@ -723,6 +723,14 @@ class TestConf:
             run_step("fetch", {"model.backbone": "resnet"})
         assert storage.list_uris("gs://graft/") == []
 
+    def test_more_blocks_than_there_are_fail_the_first_task(
+        self, storage: Storage, run_step: Callable[..., Any]
+    ) -> None:
+        classifier = {**YAML, "model": {"finetune": {"blocks": 17}}}
+        with pytest.raises(AirflowFailException, match="efficientnet_lite0 has 16 blocks; give at most 16"):
+            run_step("fetch", classifier=classifier)
+        assert storage.list_uris("gs://graft/") == []
+
 
 class TestPacking:
     def test_workers_share_the_plan(

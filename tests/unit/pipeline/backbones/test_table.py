@@ -18,6 +18,11 @@ def test_unknown_backbone_lists_the_known_ones() -> None:
         find_backbone("vgg")
 
 
+def test_a_file_instead_of_a_name_is_told_how_to_be_given() -> None:
+    with pytest.raises(UnknownBackbone, match=r"A file of your own is `\{onnx: nets/net\.onnx\}`"):
+        find_backbone("nets/net.onnx")
+
+
 def test_every_row_has_an_architecture_and_a_pinned_digest() -> None:
     assert set(BACKBONES) == set(ARCHITECTURES)
     for name, row in BACKBONES.items():
