@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     pass
 
 PackItem: TypeAlias = int | str  # a shard's place in the pack index, or "test"
+ParameterValue: TypeAlias = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,3 +295,26 @@ class PublishResult(StepResult):
 
     summary: str
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPart(StepResult):
+    """What one job of a model comparison judges: the options of one backbone.
+
+    Args:
+        classifier: The classifier as its YAML is when the comparison starts.
+        version: The dataset version whose training pictures judge.
+        backbones: Names of the backbones that are compared.
+        heads: Types of the heads that are compared.
+        parameters: Values of other parameters of `model`, by name.
+        number: Which of the comparison's backbones this part is about.
+        job: Id of the job that judged them; empty before.
+    """
+
+    classifier: dict[str, JsonValue]
+    version: str
+    backbones: list[str]
+    heads: list[str]
+    parameters: dict[str, list[ParameterValue]]
+    number: int = 0
+    job: str = ""

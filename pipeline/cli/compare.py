@@ -145,22 +145,20 @@ def run_comparison(
 ) -> ModelComparison:
     """Submit the jobs, wait for them, and keep the result."""
     from pipeline.compare.comparison import compare_answers
-    from pipeline.compare.jobs import by_backbone, stage_comparison, submit_comparison
-    from pipeline.report.model_comparison import render_comparison
+    from pipeline.compare.jobs import by_backbone, stage_work, submit_comparison
+    from pipeline.report.model_comparison import write_comparison_page
 
     jobs: list[ComparisonJob] = []
     for group in by_backbone(options):
-        spec = stage_comparison(workspace, name, version, group)
-        job = submit_comparison(workspace, engine, name, spec, group)
-        print_note(
-            f"job {job.job_id} compares {len(group)} of {len(options)} options, on {spec.base.backbone}"
-        )
+        work = stage_work(workspace, name, version, group)
+        job = submit_comparison(engine, work)
+        backbone = work.spec.base.backbone
+        print_note(f"job {job.job_id} compares {len(group)} of {len(options)} options, on {backbone}")
         jobs.append(job)
     for job in jobs:
         _wait(engine, job)
     comparison = compare_answers(workspace, jobs, classifier=name, dataset_version=version)
-    page = render_comparison(comparison).encode()
-    workspace.storage.write_bytes(workspace.classifier(name).comparison_page, page)
+    write_comparison_page(workspace, comparison)
     return comparison
 
 

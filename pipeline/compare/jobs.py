@@ -92,28 +92,68 @@ def by_backbone(options: Sequence[Option]) -> Iterator[tuple[Option, ...]]:
         yield tuple(group)
 
 
-def submit_comparison(
-    workspace: Workspace, engine: MLEngine, classifier: str, spec: ComparisonSpec, options: Sequence[Option]
-) -> ComparisonJob:
-    """Submit the job of some options, or adopt the one that does, or has done, exactly this work."""
-    package_uri, args = stage_package(workspace), spec.to_args()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonWork:
+    """What a comparison job does.
 
-    def make_body(job_id: str) -> Job:
+    Args:
+        workspace: Where it writes.
+        classifier: The classifier's name.
+        options: What it cross-validates; they share a backbone and its weights.
+        spec: What it is told.
+        package_uri: The trainer package.
+    """
+
+    workspace: Workspace
+    classifier: str
+    options: tuple[Option, ...]
+    spec: ComparisonSpec
+    package_uri: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What names the work."""
+        return ("compare", self.classifier, self.package_uri, *self.spec.to_args())
+
+    def make_body(self, job_id: str) -> Job:
+        """Return the job with an id."""
         return training_job(
             job_id,
-            package_uri=package_uri,
+            package_uri=self.package_uri,
             module=MODULE,
-            args=args,
-            job_dir=workspace.job(job_id).uri,
+            args=self.spec.to_args(),
+            job_dir=self.workspace.job(job_id).uri,
             runtime_version=RUNTIME_VERSION,
-            labels={"classifier": classifier, "step": "compare"},
+            labels={"classifier": self.classifier, "step": "compare"},
             max_running_seconds=DEADLINE_SECONDS,
         )
 
-    key = ("compare", classifier, package_uri, *args)
-    job = submit_job(engine, key, make_body)
-    directory = workspace.job(job["jobId"])
-    if job["state"] == "SUCCEEDED" and not workspace.storage.exists(directory.comparison):  # swept away
-        job = submit_job(engine, key, make_body, redo=True)
-        directory = workspace.job(job["jobId"])
-    return ComparisonJob(job_id=job["jobId"], options=tuple(options), directory=directory)
+    def was_swept(self, job: Job) -> bool:
+        """Return True if a job has succeeded, and what it left is no longer in the bucket."""
+        comparison = self.workspace.job(job["jobId"]).comparison
+        return job["state"] == "SUCCEEDED" and not self.workspace.storage.exists(comparison)
+
+    def job(self, job_id: str) -> ComparisonJob:
+        """Return the job that does the work, for reading what it leaves."""
+        return ComparisonJob(job_id=job_id, options=self.options, directory=self.workspace.job(job_id))
+
+
+def stage_work(
+    workspace: Workspace, classifier: str, version: str, options: Sequence[Option]
+) -> ComparisonWork:
+    """Stage what the job of some options reads; the arguments and errors are those of `stage_comparison`."""
+    return ComparisonWork(
+        workspace=workspace,
+        classifier=classifier,
+        options=tuple(options),
+        spec=stage_comparison(workspace, classifier, version, options),
+        package_uri=stage_package(workspace),
+    )
+
+
+def submit_comparison(engine: MLEngine, work: ComparisonWork) -> ComparisonJob:
+    """Submit the job of some work, or adopt the one that does, or has done, exactly this."""
+    job = submit_job(engine, work.key, work.make_body)
+    if work.was_swept(job):
+        job = submit_job(engine, work.key, work.make_body, redo=True)
+    return work.job(job["jobId"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.artifacts.model_comparison import ComparedOption, Estimate, ModelComparison
+from pipeline.artifacts.workspace import Workspace
 from pipeline.report.charts import NUM_SERIES
 from pipeline.report.page import STYLESHEET, make_environment
 from pipeline.report.plot import Line, Plot, fit_range
@@ -23,6 +24,13 @@ def render_comparison(comparison: ModelComparison) -> str:
     plot = Markup(draw_options(comparison.options))
     template = environment.get_template("comparison.html")
     return template.render(comparison=comparison, plot=plot, style=style) + "\n"
+
+
+def write_comparison_page(workspace: Workspace, comparison: ModelComparison) -> str:
+    """Write the page of a comparison, which the page *Models* shows; return its URI."""
+    uri = workspace.classifier(comparison.classifier).comparison_page
+    workspace.storage.write_bytes(uri, render_comparison(comparison).encode())
+    return uri
 
 
 def draw_options(options: Sequence[ComparedOption]) -> str:

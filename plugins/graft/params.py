@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline.types import JsonDict, JsonValue
 
+HEADS = ("dense", "logistic")  # that are compared
 SECTIONS = {
     "dataset": "Pictures",
     "model": "Model",
@@ -63,6 +64,31 @@ def form_schema(schema: Mapping[str, Any]) -> JsonDict:
     if any(branch.get("type") == "null" for branch in schema.get("anyOf", [])):
         kept["type"] = ["null", kept["type"]]
     return kept
+
+
+def comparison_params() -> dict[str, Param]:
+    """Return the form of a comparison of models."""
+    return {
+        "classifier": Param(type="string", minLength=1, title="Classifier", description="Its name."),
+        "backbones": _choice(
+            "Backbones", sorted(BACKBONES), "Those with weights here unless some are chosen."
+        ),
+        "heads": _choice("Heads", list(HEADS), "Both unless one is chosen."),
+        "parameters": Param(
+            {},
+            type=["null", "object"],
+            title="Parameters",
+            description='Values of other parameters, such as {"model.epochs": [10, 40]}.',
+        ),
+    }
+
+
+def _choice(title: str, names: list[str], description: str) -> Param:
+    """Return a field in which none or several of some names can be chosen."""
+    items = {"type": "string", "enum": names}
+    return Param(
+        [], type=["null", "array"], items=items, examples=names, title=title, description=description
+    )
 
 
 def classifier_of_run(classifier: Mapping[str, Any], context: Context) -> Classifier:

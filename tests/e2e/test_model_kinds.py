@@ -130,3 +130,6 @@ def test_it_reaches_a_served_version_that_answers_as_it_was_trained(
     served = np.array([row["outputs"] for row in answered])
     assert np.ptp(served, 0).max() > 0.05, "the pictures must not all look the same to the model"
     np.testing.assert_allclose(served, head.predict(network.pool(pixels)), atol=1e-3)
+    if model.tune or model.finetune:
+        again = stack.graft_json("reproduce", name, lineage["version"])
+        assert again["reproduced"] == again["recorded"]

@@ -38,6 +38,7 @@ KEPT_APART = {  # the only modules that can read a comparison: no report, card, 
     "pipeline/compare/comparison.py",
     "pipeline/compare/estimates.py",
     "pipeline/compare/options.py",
+    "pipeline/compare/parts.py",
     "pipeline/cli/compare.py",
     "pipeline/report/model_comparison.py",
 }
