@@ -216,6 +216,11 @@ class JobDirectory(Folder):
         """Return the URI of the weights that a fine-tuning made, by their SHA-256."""
         return self.file(f"finetuning/{digest}")
 
+    def finetuned_digest(self, uri: str) -> str | None:
+        """Return the SHA-256 of which a URI is the fine-tuned weights; None if it is something else."""
+        digest = uri.rpartition("/")[2]
+        return digest if uri == self.finetuned_weights(digest) else None
+
     @property
     def predictions(self) -> str:
         """The output folder of a batch prediction job."""

@@ -127,6 +127,15 @@ class Workspace:
         stem = f"{self.uri}/templates/{weights_digest}/{pixels_digest}/{key}"
         return SharedFile(self.storage, stem, ".pb")
 
+    def caches(self, weights_digest: str) -> tuple[str, ...]:
+        """Return the folders of what is cached for one network: all of it can be made again."""
+        return tuple(f"{self.uri}/{room}/{weights_digest}" for room in ("features", "light", "templates"))
+
+    @property
+    def jobs(self) -> str:
+        """The folder of all jobs, with a trailing slash."""
+        return f"{self.uri}/jobs/"
+
     def job(self, job_id: str) -> JobDirectory:
         """Return the directory of a job."""
         return JobDirectory(self.storage, f"{self.uri}/jobs/{job_id}")
@@ -137,8 +146,7 @@ class Workspace:
 
     def job_id_of(self, uri: str) -> str | None:
         """Return the id of the job whose directory a URI lies in, None if it lies in none."""
-        folder = f"{self.uri}/jobs/"
-        return uri.removeprefix(folder).partition("/")[0] if uri.startswith(folder) else None
+        return uri.removeprefix(self.jobs).partition("/")[0] if uri.startswith(self.jobs) else None
 
     def model(self, name: str, version: str) -> ModelDirectory:
         """Return the engine's own copy of a model version."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from pipeline.artifacts.folders import ModelDirectory
@@ -149,15 +149,40 @@ def delete_staged_versions(
 
 
 def delete_job_folders(workspace: Workspace, job_ids: Iterable[str]) -> list[str]:
-    """Delete what jobs have left in the bucket; return the ids of those that had left something."""
-    deleted = []
-    for job_id in job_ids:
+    """Delete what jobs have left in the bucket, and what is cached for networks that only they have made.
+
+    Returns:
+        The ids of the jobs that had left something.
+    """
+    left = [job_id for job_id in job_ids if workspace.storage.list_uris(f"{workspace.job(job_id).uri}/")]
+    _delete_caches(workspace, left)
+    for job_id in left:
         folder = workspace.job(job_id).uri
-        if workspace.storage.list_uris(f"{folder}/"):
-            log.info("deleting %s", folder)
+        log.info("deleting %s", folder)
+        workspace.storage.delete_tree(folder)
+    return left
+
+
+def _delete_caches(workspace: Workspace, job_ids: Collection[str]) -> None:
+    """Delete the caches of fine-tuned networks whose weights lie in the folders of these jobs only."""
+    digests = {digest for job_id in job_ids for digest in _finetuned_digests(workspace, job_id)}
+    if not digests:
+        return
+    for uri in workspace.storage.list_uris(workspace.jobs):
+        job_id = workspace.job_id_of(uri)
+        if job_id and job_id not in job_ids:
+            digests.discard(workspace.job(job_id).finetuned_digest(uri) or "")
+    for digest in sorted(digests):
+        log.info("deleting what is cached for the fine-tuned network %s", digest)
+        for folder in workspace.caches(digest):
             workspace.storage.delete_tree(folder)
-            deleted.append(job_id)
-    return deleted
+
+
+def _finetuned_digests(workspace: Workspace, job_id: str) -> Iterator[str]:
+    job = workspace.job(job_id)
+    for uri in workspace.storage.list_uris(f"{job.uri}/"):
+        if digest := job.finetuned_digest(uri):
+            yield digest
 
 
 def _moment(text: str) -> datetime:

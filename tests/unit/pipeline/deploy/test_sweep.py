@@ -176,3 +176,31 @@ class TestJobs:
             workspace.storage.write_bytes(f"gs://graft/{uri}", b"x")
         assert delete_job_folders(workspace, ["a", "b"]) == ["a"]
         assert workspace.storage.list_uris("gs://graft/") == ["gs://graft/jobs/ab/model/x"]
+
+    def test_the_caches_of_a_fine_tuned_network_go_with_the_last_job_that_made_it(
+        self, workspace: Workspace
+    ) -> None:
+        shared, own, frozen = "a" * 64, "b" * 64, "c" * 64
+        write = workspace.storage.write_bytes
+        for job_id, digest in (("old", shared), ("old", own), ("young", shared)):
+            write(workspace.job(job_id).finetuned_weights(digest), b"w")
+        write(workspace.job("old").checkpoint("kept"), b"no weights")
+        caches = {
+            digest: [
+                workspace.features(digest, "p").shard("s"),
+                workspace.features(digest, "p", before="block").shard("s"),
+                f"{workspace.tflite(digest, 'p', 'm').stem}.tflite",
+                f"{workspace.template(digest, 'p', 'k').stem}.pb",
+            ]
+            for digest in (shared, own, frozen)
+        }
+        for uri in sum(caches.values(), []):
+            write(uri, b"cached")
+
+        def kept() -> set[str]:
+            return {digest for digest, uris in caches.items() if any(map(workspace.storage.exists, uris))}
+
+        assert delete_job_folders(workspace, ["old"]) == ["old"]
+        assert kept() == {shared, frozen}
+        assert delete_job_folders(workspace, ["old", "young"]) == ["young"]
+        assert kept() == {frozen}
