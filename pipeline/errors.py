@@ -33,6 +33,7 @@ PipelineError                     picklable; inputs kept as attributes; .transie
   StorageError          transient reading or writing bytes failed
     ObjectNotFound      (final)   no such object
     UnknownBucket       (final)   neither mapped nor reachable; names GRAFT_BUCKETS
+    StorageRefused      (final)   a store refuses the key, its rights or this machine's clock
     DamagedObject       (final)   the bytes are not those that were written
   FormatTooNew                    a newer version of Graft wrote this file
   RecordInvalid                   a file in a bucket is not the record that it should be
@@ -259,6 +260,12 @@ class RecordInvalid(PipelineError):
 
 class UnknownBucket(StorageError):
     """The bucket is neither mapped to a directory nor reachable."""
+
+    transient = False
+
+
+class StorageRefused(StorageError):
+    """The store of a bucket refuses: the key, what the key may do, or the time of this machine."""
 
     transient = False
 

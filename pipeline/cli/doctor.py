@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.cli.output import ExitCode, JsonOption, print_json, print_text
-from pipeline.errors import PipelineError, StackError
+from pipeline.errors import PipelineError, StackError, StorageError
 
 if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
     from pipeline.stack import StackStatus
+    from pipeline.storage import S3Address, Storage
 
 MIN_FREE_BYTES = 2 * 1024**3
 MARKS = {"ok": "ok     ", "note": "note   ", "broken": "BROKEN "}
@@ -130,22 +132,42 @@ def check_sandbox(_: Settings) -> Iterator[Finding]:
 
 def check_buckets(settings: Settings) -> Iterator[Finding]:
     """Check that every mapped bucket, and the workspace, can be used."""
-    from pipeline.storage import Storage
+    from pipeline.storage import S3Address, Storage
 
     storage = Storage.from_environment()
-    for name in dict.fromkeys([settings.bucket, *storage.directories]):
+    for name in dict.fromkeys([settings.bucket, *storage.addresses]):
         check = f"bucket gs://{name}"
-        directory = storage.directories.get(name)
-        if directory is None:
+        address = storage.addresses.get(name)
+        if isinstance(address, S3Address):
+            yield _check_s3(storage, name, address, is_written=name == settings.bucket)
+        elif address is None:
             storage.exists(f"gs://{name}/graft-doctor")
             yield Finding(check=check, state="ok", detail="Google Cloud Storage answers")
-        elif os.access(_existing(directory), os.W_OK) and _existing(directory).is_dir():
-            yield Finding(check=check, state="ok", detail=str(directory))
+        elif os.access(_existing(address), os.W_OK) and _existing(address).is_dir():
+            yield Finding(check=check, state="ok", detail=str(address))
         else:
-            detail = (
-                f"{directory} cannot be written. Change its owner, or map it elsewhere with GRAFT_BUCKETS"
-            )
+            detail = f"{address} cannot be written. Change its owner, or map it elsewhere with GRAFT_BUCKETS"
             yield Finding(check=check, state="broken", detail=detail)
+
+
+def _check_s3(storage: Storage, name: str, address: S3Address, *, is_written: bool) -> Finding:
+    """Try a bucket of a store; that of the workspace must create an object once: not every store does."""
+    check, uri = f"bucket gs://{name}", f"gs://{name}/graft-doctor-{uuid.uuid4().hex}"
+    try:
+        if not is_written:
+            storage.exists(uri)
+        elif not storage.create_bytes(uri, b"1") or storage.create_bytes(uri, b"2"):
+            detail = (
+                f"{address} does not know If-None-Match: two runs could both win what one may have. Use a "
+                "store that does, such as Amazon S3, MinIO or Cloudflare R2"
+            )
+            return Finding(check=check, state="broken", detail=detail)
+        return Finding(check=check, state="ok", detail=str(address))
+    except StorageError as error:
+        return Finding(check=check, state="broken", detail=str(error))
+    finally:
+        with suppress(StorageError):
+            storage.delete(uri)
 
 
 def _existing(path: Path) -> Path:

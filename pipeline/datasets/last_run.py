@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipeline.artifacts.fetch_index import FetchedRow, FetchIndex
@@ -32,6 +32,11 @@ class BlobStore:
         """Return True if there is such a file."""
         return self.workspace.storage.exists(self.workspace.blob(blob))
 
+    def existing(self, blobs: Collection[str]) -> set[str]:
+        """Return those of some files that are there."""
+        uris = {self.workspace.blob(blob): blob for blob in blobs}
+        return {uris[uri] for uri in self.workspace.storage.existing(uris)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
@@ -54,8 +59,10 @@ def read_last_run(dataset: DatasetFolder, blobs: BlobStore) -> LastRun:
     files: dict[tuple[str, str], FetchedRow] = {}
     downloads: dict[str, FetchedRow] = {}
     is_whole = True
-    for row in index.rows():
-        if row.blob and not blobs.has(row.blob):
+    rows = list(index.rows())
+    there = blobs.existing({row.blob for row in rows if row.blob})
+    for row in rows:
+        if row.blob and row.blob not in there:
             is_whole = False
         elif row.network and (row.blob or (row.reason and (row.etag or row.last_modified))):
             downloads[row.source_url] = row

@@ -81,9 +81,8 @@ def plan_pack(workspace: Workspace, dataset: str, version: str, spec: PixelSpec)
     index_uri = workspace.pack_index(version, spec.digest)
     if not storage.exists(index_uri) or read_pack_index(storage, index_uri) != index:
         storage.write_json(index_uri, index.to_dict())
-    missing: list[PackItem] = [
-        number for number, (shard, _) in enumerate(shards) if not storage.exists(shard.uri)
-    ]
+    packed = storage.existing([shard.uri for shard, _ in shards])
+    missing: list[PackItem] = [number for number, (shard, _) in enumerate(shards) if shard.uri not in packed]
     log.info("%s %s: %d shards, %d of them to be packed", dataset, version, len(shards), len(missing))
     return PackPlan(index_uri=index_uri, index=index, items=[*missing, TEST_ITEM])
 

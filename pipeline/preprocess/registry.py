@@ -107,11 +107,10 @@ def find_blobs(workspace: Workspace, dataset: DatasetFolder, ids: Collection[str
     """Return the blobs of pictures that an earlier version had, by id; without those that are gone."""
     blobs: dict[str, str] = {}
     for version in list_versions(dataset) if ids else ():
-        for row in Manifest(dataset.version(version)).rows(columns=("id", "blob")):
-            if row.id is None or row.id not in ids or row.id in blobs:
-                continue
-            if workspace.storage.exists(workspace.blob(row.blob)):
-                blobs[row.id] = row.blob
+        rows = Manifest(dataset.version(version)).rows(columns=("id", "blob"))
+        found = {row.id: row.blob for row in rows if row.id in ids and row.id not in blobs}
+        there = workspace.storage.existing([workspace.blob(blob) for blob in found.values()])
+        blobs |= {id: blob for id, blob in found.items() if id and workspace.blob(blob) in there}
     return blobs
 
 

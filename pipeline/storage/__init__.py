@@ -1,5 +1,6 @@
-"""Objects by URI, in directories or in Google Cloud Storage."""
+"""Objects by URI, in directories, in S3-compatible stores or in Google Cloud Storage."""
 
-from pipeline.storage.storage import WORKSPACE_BUCKET, Storage, parse_buckets
+from pipeline.storage.addresses import BucketAddress, S3Address, parse_buckets
+from pipeline.storage.storage import WORKSPACE_BUCKET, Storage
 
-__all__ = ["WORKSPACE_BUCKET", "Storage", "parse_buckets"]
+__all__ = ["WORKSPACE_BUCKET", "BucketAddress", "S3Address", "Storage", "parse_buckets"]

@@ -1,6 +1,6 @@
-"""What a bucket is, and the directory that stands for one. Google's own are in `google_bucket`.
+"""What a bucket is, and the directory that stands for one; `google_bucket` and `s3_bucket` are the others.
 
-Writes are atomic, and "if absent" is real: by `os.link` here, by a generation precondition there.
+Writes are atomic, and "if absent" is real: by `os.link` here, by a precondition of the request there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError
 
@@ -24,7 +24,13 @@ _STARTED, _NUMBERS = uuid.uuid4().hex, itertools.count()  # with the process's n
 
 
 class Bucket(Protocol):
-    """What a bucket must be able to do; keys use `/` and never start with it."""
+    """What a bucket must be able to do; keys use `/` and never start with it.
+
+    Args:
+        at_once: How many of its objects are asked for at a time where there are many: 1 on a disk.
+    """
+
+    at_once: ClassVar[int]
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes."""
@@ -65,6 +71,8 @@ class DirectoryBucket:
         parts: Where objects are written before they get their names, on the same file system; by default
             beside them.
     """
+
+    at_once: ClassVar[int] = 1
 
     def __init__(self, root: Path, *, parts: Path | None = None) -> None:
         self.root = root

@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from pipeline.errors import ObjectNotFound, StorageError, UnknownBucket
 from pipeline.storage.buckets import delete_parts, path_below
 
 CHUNK_BYTES = 2**23  # of an upload; the client's own are 100 MB
+AT_ONCE = 8  # the client keeps ten connections; it asks again for two minutes where that is safe
 
 
 class GoogleBucket:
@@ -25,6 +26,8 @@ class GoogleBucket:
         name: The bucket's name.
         cache: Directory for `local_path` copies, one file per object generation.
     """
+
+    at_once: ClassVar[int] = AT_ONCE
 
     def __init__(self, name: str, cache: Path) -> None:
         from google.auth.exceptions import GoogleAuthError
@@ -36,7 +39,8 @@ class GoogleBucket:
             raise UnknownBucket(
                 f"The bucket {name!r} is not mapped to a directory, and Google Cloud Storage says: "
                 f"{str(error).rstrip('.')}. "
-                f"Map it with GRAFT_BUCKETS={name}=/some/directory, or set GOOGLE_APPLICATION_CREDENTIALS.",
+                f"Map it with GRAFT_BUCKETS={name}=/some/directory or {name}=s3://some-bucket, or set "
+                "GOOGLE_APPLICATION_CREDENTIALS.",
                 bucket=name,
             ) from error
         self._cache = cache / name

@@ -1,7 +1,8 @@
 """Bytes in and out of a URI: `gs://bucket/key`, `file://`, or a path.
 
-A bucket is a directory where one is mapped (`GRAFT_BUCKETS=demo=/path,...`; the bucket `graft` is
-`$GRAFT_HOME/buckets/graft` unless mapped otherwise), else Google Cloud Storage's.
+A bucket is a directory, or in an S3-compatible store, where it is mapped (`GRAFT_BUCKETS=demo=/path,
+more=s3://bucket/prefix`; the bucket `graft` is `$GRAFT_HOME/buckets/graft` unless mapped otherwise), else
+Google Cloud Storage's.
 """
 
 from __future__ import annotations
@@ -10,52 +11,44 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError, ObjectNotFound, StorageError
+from pipeline.storage.addresses import BucketAddress, S3Address, parse_buckets
 from pipeline.storage.buckets import Bucket, DirectoryBucket, path_below
 from pipeline.storage.google_bucket import GoogleBucket
+from pipeline.storage.s3_bucket import S3Bucket
 
 WORKSPACE_BUCKET = "graft"
+PAGE = 1000  # objects in one answer to a listing
 
-
-def parse_buckets(text: str) -> dict[str, Path]:
-    """Read `GRAFT_BUCKETS`: `name=/directory` pairs, separated by commas.
-
-    Raises:
-        ConfigError: if a part is not `name=/directory`.
-    """
-    buckets = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, equals, path = part.partition("=")
-        if not (name and equals and path):
-            raise ConfigError(
-                f"GRAFT_BUCKETS wants name=/directory pairs separated by commas. Received: {part!r}"
-            )
-        buckets[name.strip()] = Path(path.strip()).expanduser().absolute()
-    return buckets
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Storage:
     """Objects by URI.
 
     Args:
-        buckets: Bucket names that directories stand for.
+        buckets: What bucket names stand for: directories, or places in S3-compatible stores.
         cache: Where copies of remote objects are kept for `local_path`.
         parts: Where objects of mapped buckets are written first; by default beside their place.
     """
 
     def __init__(
-        self, buckets: Mapping[str, Path], *, cache: Path | None = None, parts: Path | None = None
+        self, buckets: Mapping[str, BucketAddress], *, cache: Path | None = None, parts: Path | None = None
     ) -> None:
         self._cache = cache or Path(tempfile.gettempdir()) / "graft-cache"
-        self.directories = dict(buckets)
+        self.addresses = dict(buckets)
+        self.directories = {name: path for name, path in buckets.items() if isinstance(path, Path)}
         self._buckets: dict[str, Bucket] = {
-            name: DirectoryBucket(path, parts=parts) for name, path in buckets.items()
+            name: DirectoryBucket(path, parts=parts) for name, path in self.directories.items()
         }
 
     @classmethod
@@ -66,7 +59,7 @@ class Storage:
         """
         environ = os.environ if environ is None else environ
         home = Path(environ.get("GRAFT_HOME") or ".graft").expanduser().absolute()
-        buckets = {WORKSPACE_BUCKET: home / "buckets" / WORKSPACE_BUCKET}
+        buckets: dict[str, BucketAddress] = {WORKSPACE_BUCKET: home / "buckets" / WORKSPACE_BUCKET}
         buckets.update(parse_buckets(environ.get("GRAFT_BUCKETS", "")))
         parts = environ.get("GRAFT_PART_DIRECTORY")
         return cls(buckets, cache=home / "cache", parts=Path(parts) if parts else None)
@@ -78,12 +71,19 @@ class Storage:
             if not name:
                 raise ConfigError(f"A bucket URI is gs://bucket/key. Received: {uri!r}")
             if name not in self._buckets:
-                self._buckets[name] = GoogleBucket(name, self._cache)
+                self._buckets[name] = self._open(name)
             return self._buckets[name], key
         if parts.scheme not in ("", "file"):
-            raise ConfigError(f"Storage reads gs://, file:// and paths. Received: {uri!r}")
+            hint = f" Map a bucket of S3 to a name: GRAFT_BUCKETS=NAME={uri}" if parts.scheme == "s3" else ""
+            raise ConfigError(f"Storage reads gs://, file:// and paths. Received: {uri!r}.{hint}")
         path = Path(unquote(parts.path) if parts.scheme == "file" else uri).expanduser().absolute()
         return DirectoryBucket(Path(path.anchor)), path.relative_to(path.anchor).as_posix()
+
+    def _open(self, name: str) -> Bucket:
+        address = self.addresses.get(name)
+        if isinstance(address, S3Address):
+            return S3Bucket(name, address, self._cache)
+        return GoogleBucket(name, self._cache)
 
     def read_bytes(self, uri: str) -> bytes:
         """Return the object's bytes.
@@ -132,6 +132,34 @@ class Storage:
         bucket, key = self._find(uri)
         return bucket.exists(key)
 
+    def existing(self, uris: Collection[str]) -> set[str]:
+        """Return those of some URIs that are objects.
+
+        Where each look is a request, their folders are listed instead, a thousand objects a request, as long
+        as that takes less time than the looks.
+        """
+        found: set[str] = set()
+        for folder, group in groupby(sorted(set(uris)), key=lambda uri: f"{uri.rpartition('/')[0]}/"):
+            found |= self._existing(folder, set(group))
+        return found
+
+    def _existing(self, folder: str, uris: set[str]) -> set[str]:
+        bucket, key = self._find(folder)
+        if bucket.at_once == 1:
+            return {uri for uri in uris if self.exists(uri)}
+        base = folder[: len(folder) - len(key)]
+        left = len(uris) // bucket.at_once * PAGE
+        found, is_whole = set(), left > 0
+        for name in bucket.keys(key) if is_whole else ():
+            found.add(base + name)
+            left -= 1
+            if not left:
+                is_whole = False
+                break
+        missing = sorted(uris - found)
+        there = [] if is_whole else self._each(bucket, self.exists, missing)
+        return uris & found | {uri for uri, is_there in zip(missing, there, strict=False) if is_there}
+
     def list_uris(self, prefix: str) -> list[str]:
         """Return the URIs under a prefix, at any depth, sorted."""
         bucket, key = self._find(prefix)
@@ -157,8 +185,15 @@ class Storage:
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every object under a prefix."""
-        for uri in self.list_uris(prefix.rstrip("/") + "/"):
-            self.delete(uri)
+        uris = self.list_uris(prefix.rstrip("/") + "/")
+        self._each(self._find(prefix)[0], self.delete, uris)
+
+    def _each(self, bucket: Bucket, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Do something to each of some items, as many at a time as a bucket takes."""
+        if bucket.at_once == 1:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(bucket.at_once) as pool:
+            return list(pool.map(work, items))
 
     def delete_parts(self, uri: str, *, before: float) -> int:
         """Remove what killed writers to a URI's bucket have left on this machine.
@@ -205,18 +240,25 @@ class Storage:
         uris = self.list_uris(prefix)
         if not uris:
             raise ObjectNotFound(f"There is nothing under {prefix}.", uri=prefix)
-        for target, uri in _paths_of(uris, prefix, directory).items():
+
+        def fetch(place: tuple[Path, str]) -> None:
+            target, uri = place
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not (may_link and _link(self.local_path(uri), target)):
-                shutil.copyfile(self.local_path(uri), target)
+            path = self.local_path(uri)
+            if not (may_link and _link(path, target)):
+                shutil.copyfile(path, target)
+
+        self._each(self._find(prefix)[0], fetch, _paths_of(uris, prefix, directory).items())
 
     def upload_tree(self, directory: Path, prefix: str) -> None:
         """Copy every file of a directory under a prefix."""
-        for path in sorted(directory.rglob("*")):
-            if path.is_file():
-                self.write_bytes(
-                    f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}", path.read_bytes()
-                )
+
+        def send(path: Path) -> None:
+            uri = f"{prefix.rstrip('/')}/{path.relative_to(directory).as_posix()}"
+            self.write_bytes(uri, path.read_bytes())
+
+        paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+        self._each(self._find(prefix)[0], send, paths)
 
     def copy_tree(self, source: str, target: str) -> None:
         """Copy every object under one prefix to another."""
@@ -224,8 +266,11 @@ class Storage:
         uris = self.list_uris(source)
         if not uris:
             raise ObjectNotFound(f"There is nothing under {source}.", uri=source)
-        for uri in uris:
+
+        def copy(uri: str) -> None:
             self.copy(uri, f"{target.rstrip('/')}/{uri[len(source) :]}")
+
+        self._each(self._find(source)[0], copy, uris)
 
     def copy(self, source: str, target: str) -> None:
         """Copy one object, in pieces: models are large."""

@@ -16,7 +16,8 @@ from pipeline.engine.backends.gcs.objects import BucketAccess
 from pipeline.engine.sandbox import system
 from pipeline.engine.sandbox.policy import Policy
 from pipeline.engine.settings import EngineSettings
-from pipeline.storage import Storage
+from pipeline.storage import S3Address, Storage
+from pipeline.storage.aws_settings import aws_environment, aws_files
 
 OWN = ("site", "env", "work", "tmp", "home")  # what a job may write of its directory; all of it goes with it
 PROBLEM = "problem.txt"
@@ -71,6 +72,8 @@ class JobAccess:
         reads = (*self._buckets(), *self._extra_reads(), str(keras_home(environ)))
         if credentials := environ.get(_CREDENTIALS):
             reads = (*reads, credentials)
+        if self._has_s3_bucket:
+            reads = (*reads, *aws_files(environ))
         output = (str(self.directory / METRICS), *self._output())
         return self._policy((*self._system(environ), *reads), output=output, fill=self._caches())
 
@@ -105,11 +108,22 @@ class JobAccess:
     def _buckets(self) -> tuple[str, ...]:
         return tuple(str(path) for path in self._named_buckets().values())
 
-    def _named_buckets(self) -> dict[str, Path]:
+    def _bucket_names(self) -> set[str]:
         names = {name for argument in self.job.args for name in _BUCKET.findall(argument)}
-        names |= set(_BUCKET.findall(self.job.job_dir or ""))
-        directories = self.storage.directories
+        return names | set(_BUCKET.findall(self.job.job_dir or ""))
+
+    def _named_buckets(self) -> dict[str, Path]:
+        names, directories = self._bucket_names(), self.storage.directories
         return {name: directories[name] for name in sorted(names) if name in directories}
+
+    @property
+    def _has_s3_bucket(self) -> bool:
+        addresses = self.storage.addresses
+        return any(isinstance(addresses.get(name), S3Address) for name in self._bucket_names())
+
+    def secrets(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what opens the buckets that it names in S3-compatible stores; no file may hold this."""
+        return aws_environment(environ) if self._has_s3_bucket else {}
 
     def buckets(self) -> BucketAccess:
         """Return what the storage client of its program may reach: what the program may."""
@@ -200,13 +214,13 @@ class JobAccess:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that keep a job within what it may write."""
-        home, buckets = str(self.directory / "home"), self.storage.directories.items()
+        home, buckets = str(self.directory / "home"), self.storage.addresses.items()
         return {
             "HOME": home,
             "KERAS_HOME": f"{home}/.keras",
             "TMPDIR": str(self.directory / "tmp"),
             "GRAFT_HOME": home,
-            "GRAFT_BUCKETS": ",".join(f"{name}={path}" for name, path in buckets),
+            "GRAFT_BUCKETS": ",".join(f"{name}={address}" for name, address in buckets),
             "GRAFT_PART_DIRECTORY": str(self.output or self.directory / "tmp"),
         }
 

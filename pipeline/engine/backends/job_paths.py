@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.engine.backends import TrainingJob
+from pipeline.storage import BucketAddress
 
 LOCAL, GS = "local", "gs"
 OUR_MODULES = "pipeline.trainer."  # they read URIs themselves
@@ -25,12 +26,12 @@ class JobPaths:
 
     Args:
         job: The job.
-        directories: The directory of each mapped bucket.
+        addresses: What each mapped bucket stands for.
         mode: `local` if URIs of mapped buckets become paths in its arguments, `gs` if they stay.
     """
 
     job: TrainingJob
-    directories: Mapping[str, Path]
+    addresses: Mapping[str, BucketAddress]
     mode: str
 
     @property
@@ -39,7 +40,7 @@ class JobPaths:
         arguments = [*self.job.args, *(["--job-dir", self.job.job_dir] if self.job.job_dir else [])]
         if self.mode != LOCAL or self._is_ours:
             return arguments
-        return [local_argument(argument, self.directories) for argument in arguments]
+        return [local_argument(argument, self._directories) for argument in arguments]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,15 +55,18 @@ class JobPaths:
         It reaches one address only, so a job that names a bucket of Google's is left with Google's.
         """
         names = self._bucket_names
-        return bool(names) and not self._is_ours and names <= set(self.directories)
+        return bool(names) and not self._is_ours and names <= set(self._directories)
 
     @property
     def notes(self) -> list[str]:
         """What the job's log says about URIs."""
-        names = sorted(self._bucket_names & set(self.directories))
-        if self._is_ours or not names:
+        return [] if self._is_ours else [*self._notes_of_directories(), *self._notes_of_s3()]
+
+    def _notes_of_directories(self) -> list[str]:
+        names = sorted(self._bucket_names & set(self._directories))
+        if not names:
             return []
-        places = ", ".join(f"gs://{name} is {self.directories[name]}" for name in names)
+        places = ", ".join(f"gs://{name} is {self._directories[name]}" for name in names)
         arguments = "its arguments hold paths" if self.mode == LOCAL else "its arguments hold gs:// URIs"
         notes = [f"Buckets: {places}; {arguments} (GRAFT_ENGINE_JOB_PATHS={self.mode})."]
         if self.has_bucket_server:
@@ -70,6 +74,17 @@ class JobPaths:
         else:
             notes += ["google.cloud.storage asks Google, because a bucket in its arguments is remote."]
         return notes
+
+    def _notes_of_s3(self) -> list[str]:
+        return [
+            f"gs://{name} is {self.addresses[name]}, which tf.io.gfile and google.cloud.storage do not open: "
+            "use a client of S3; the variables AWS_... hold its key."
+            for name in sorted(self._bucket_names & set(self.addresses) - set(self._directories))
+        ]
+
+    @property
+    def _directories(self) -> dict[str, Path]:
+        return {name: path for name, path in self.addresses.items() if isinstance(path, Path)}
 
     @property
     def _is_ours(self) -> bool:

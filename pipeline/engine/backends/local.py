@@ -128,11 +128,18 @@ class LocalBackend:
         directory = self._directory(job.run_id)
         if (directory / "supervisor.json").exists():
             return
-        await asyncio.to_thread(self._prepare, job, directory)
+        access = JobAccess(
+            job=job,
+            directory=directory,
+            storage=self._storage,
+            workspace=self._workspace,
+            settings=self._settings,
+        )
+        await asyncio.to_thread(self._prepare, access)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", supervisor.__name__, str(directory)),
             stdin=asyncio.subprocess.DEVNULL,
-            env=supervisor_environment(directory, self._settings, os.environ),
+            env=supervisor_environment(directory, self._settings, os.environ) | access.secrets(os.environ),
         )
         code = await process.wait()
         if code >= supervisor.NOT_WRITTEN:
@@ -141,22 +148,15 @@ class LocalBackend:
         if code not in (0, supervisor.TAKEN):
             raise Internal(f"The supervisor of job {job.run_id} did not start; see the engine's log.")
 
-    def _prepare(self, job: TrainingJob, directory: Path) -> None:
-        access = JobAccess(
-            job=job,
-            directory=directory,
-            storage=self._storage,
-            workspace=self._workspace,
-            settings=self._settings,
-        )
+    def _prepare(self, access: JobAccess) -> None:
         packages = []
-        for index, uri in enumerate(job.package_uris):
-            path = _package_path(directory, index, uri)
+        for index, uri in enumerate(access.job.package_uris):
+            path = _package_path(access.directory, index, uri)
             self._fetch(uri, path)
             packages.append(str(path))
         access.make_directories(os.environ)
         to_install = [] if access.unpack_own_package() else packages
-        write_json(directory / "job.json", self._plan(access, to_install))
+        write_json(access.directory / "job.json", self._plan(access, to_install))
 
     def _fetch(self, uri: str, path: Path) -> None:
         source, limit = self._storage.local_path(uri), self._settings.max_package_bytes
@@ -173,7 +173,7 @@ class LocalBackend:
 
     def _plan(self, access: JobAccess, packages: list[str]) -> JsonObject:
         job, directory, sandbox = access.job, access.directory, self._sandbox
-        paths = JobPaths(job=job, directories=self._storage.directories, mode=self._settings.job_paths)
+        paths = JobPaths(job=job, addresses=self._storage.addresses, mode=self._settings.job_paths)
         cpus, threads = cpu_settings(self._settings, next(self._numbers))
         prepare = [sys.executable, "-P", "-m", installer.__name__, str(directory)] if packages else []
         command = [sys.executable, "-m", job.python_module, *paths.arguments]

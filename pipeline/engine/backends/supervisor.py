@@ -141,6 +141,9 @@ class Supervisor:
         self.num_cut = 0
         self.group: ControlGroup | None = None
         self.server: OnDemandServer | None = None
+        # The keys of its buckets: for the program alone, not for what is installed before, and in no file.
+        names = [name for name in os.environ if name.startswith("AWS_")]
+        self.secrets = {name: os.environ.pop(name) for name in names}
 
     @property
     def _is_ended_by_us(self) -> bool:
@@ -237,7 +240,7 @@ class Supervisor:
     def _run_command(self, deadline: float) -> int:
         before = oom_kills()
         address = {"STORAGE_EMULATOR_HOST": self.server.url} if self.server else {}
-        code = self._run(self.job["command"], self.job["env"] | address, deadline)
+        code = self._run(self.job["command"], self.job["env"] | self.secrets | address, deadline)
         if code == SIGNALLED + signal.SIGKILL and not self._is_ended_by_us and oom_kills() > before:
             self.problem = OUT_OF_MEMORY  # it would use as much again
         return code

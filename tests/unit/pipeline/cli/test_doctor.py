@@ -18,6 +18,7 @@ from pipeline.airflow_api import ImportFailure
 from pipeline.config import SHIPPED_CLASSIFIERS
 from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.stack.status import ProcessState
+from tests.fakes.s3 import running_s3, use_keys
 from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
@@ -160,6 +161,25 @@ class TestMachine:
         found = findings()
         assert "GRAFT_BUCKETS" in found["bucket gs://demo"]["detail"]
         assert found["bucket gs://graft"]["state"] == "ok"
+
+    @pytest.mark.parametrize(("knows", "state"), [(True, "ok"), (False, "broken")])
+    def test_a_store_must_create_an_object_once(
+        self, findings: Findings, monkeypatch: pytest.MonkeyPatch, knows: bool, state: str
+    ) -> None:
+        use_keys(monkeypatch)
+        with running_s3() as server:
+            server.knows_conditions = knows
+            place = f"s3://company?endpoint={server.url('')}"
+            monkeypatch.setenv("GRAFT_BUCKETS", f"graft={place},pictures={place}")
+            found = findings()
+            assert server.objects == {}
+            server.refusal = 403, "SignatureDoesNotMatch"
+            refused = findings()
+        assert found["bucket gs://graft"]["state"] == state
+        assert found["bucket gs://graft"]["detail"].startswith(place.rstrip("/"))
+        assert found["bucket gs://pictures"]["state"] == "ok"
+        for name in ("graft", "pictures"):
+            assert "Correct AWS_ACCESS_KEY_ID" in refused[f"bucket gs://{name}"]["detail"]
 
     def test_setting_that_cannot_be_read_stops_no_other_check(
         self, findings: Findings, monkeypatch: pytest.MonkeyPatch

@@ -12,9 +12,11 @@ from pipeline.compare.study import MODULE as TRIAL
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.access import CACHES, JobAccess, is_our_package
 from pipeline.engine.settings import EngineSettings
-from pipeline.storage import Storage
+from pipeline.storage import S3Address, Storage
 from pipeline.submission.package import MODULE, build_package
 from tests.packages import sdist
+
+S3 = S3Address(bucket="company", endpoint="https://minio.example")
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def access(tmp_path: Path, *, job_reads: str = "", **changes: Any) -> JobAccess:
     return JobAccess(
         job=TrainingJob(**{**values, **changes}),
         directory=tmp_path / "engine" / "jobs" / "j",
-        storage=Storage({name: tmp_path / "buckets" / name for name in names}),
+        storage=Storage({**{name: tmp_path / "buckets" / name for name in names}, "cold": S3}),
         workspace="gs://graft",
         settings=EngineSettings(job_reads=job_reads),
     )
@@ -73,6 +75,27 @@ class TestBuckets:
         for policy in (job.prepare({}), job.build({})):
             assert [path for path in policy.read if path.startswith(str(buckets))] == []
             assert policy.output == policy.fill == ()
+
+
+class TestKeys:
+    ENVIRON = {"HOME": "/home/us", "AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "s", "OTHER": "x"}
+
+    def test_a_job_gets_them_if_it_names_a_bucket_in_a_store_of_s3(self, tmp_path: Path) -> None:
+        job = access(tmp_path, args=("--in=gs://cold/a",))
+        files = {
+            "AWS_SHARED_CREDENTIALS_FILE": "/home/us/.aws/credentials",
+            "AWS_CONFIG_FILE": "/home/us/.aws/config",
+        }
+        keys = {"AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "s"}
+        assert job.secrets(self.ENVIRON) == keys | files
+        assert set(files.values()) <= set(job.run(self.ENVIRON).read)
+        assert "cold=s3://company?endpoint=https://minio.example" in job.environment()["GRAFT_BUCKETS"]
+
+    def test_no_other_job_and_no_installation_does(self, tmp_path: Path) -> None:
+        other, job = access(tmp_path), access(tmp_path, args=("gs://cold/a",))
+        assert other.secrets(self.ENVIRON) == {}
+        for policy in (other.run(self.ENVIRON), job.prepare(self.ENVIRON), job.build(self.ENVIRON)):
+            assert not any(".aws" in path for path in policy.read)
 
 
 class TestJobDir:

@@ -8,8 +8,10 @@ import pytest
 
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.job_paths import JobPaths, local_argument
+from pipeline.storage import S3Address
 
 DIRECTORIES = {"graft": Path("/b/graft"), "data.of-us": Path("/data")}
+S3 = S3Address(bucket="company", prefix="p")
 
 
 def paths(*args: str, mode: str = "local", job_dir: str | None = None, **changes: Any) -> JobPaths:
@@ -22,7 +24,7 @@ def paths(*args: str, mode: str = "local", job_dir: str | None = None, **changes
         max_running_seconds=1.0,
         training_input={},
     )
-    return JobPaths(job=job, directories=DIRECTORIES, mode=mode)
+    return JobPaths(job=job, addresses={**DIRECTORIES, "cold": S3}, mode=mode)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,14 @@ def test_a_job_without_buckets_gets_nothing() -> None:
     found = paths("--epochs", "3")
     assert (found.arguments, found.environment, found.notes) == (["--epochs", "3"], {}, [])
     assert not found.has_bucket_server
+
+
+def test_a_bucket_in_a_store_of_s3_is_said_to_need_another_client() -> None:
+    found = paths("--train=gs://cold/t", job_dir="gs://graft/jobs/j")
+    assert found.arguments == ["--train=gs://cold/t", "--job-dir", "/b/graft/jobs/j"]
+    assert not found.has_bucket_server
+    assert found.notes[-1] == (
+        "gs://cold is s3://company/p, which tf.io.gfile and google.cloud.storage do not open: use a client "
+        "of S3; the variables AWS_... hold its key."
+    )
+    assert paths("gs://cold/t", python_module="pipeline.trainer.task").notes == []
