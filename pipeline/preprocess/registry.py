@@ -108,9 +108,9 @@ def find_blobs(workspace: Workspace, dataset: DatasetFolder, ids: Collection[str
     blobs: dict[str, str] = {}
     for version in list_versions(dataset) if ids else ():
         rows = Manifest(dataset.version(version)).rows(columns=("id", "blob"))
-        found = {row.id: row.blob for row in rows if row.id in ids and row.id not in blobs}
-        there = workspace.storage.existing([workspace.blob(blob) for blob in found.values()])
-        blobs |= {id: blob for id, blob in found.items() if id and workspace.blob(blob) in there}
+        candidates = {row.id: row.blob for row in rows if row.id in ids and row.id not in blobs}
+        there = workspace.storage.existing([workspace.blob(blob) for blob in candidates.values()])
+        blobs |= {id: blob for id, blob in candidates.items() if id and workspace.blob(blob) in there}
     return blobs
 
 

@@ -11,14 +11,14 @@ _MORE_FILES = ("AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AU
 
 def aws_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of AWS clients, with absolute paths of the files that they read by default."""
-    found = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    settings = {name: value for name, value in environ.items() if name.startswith("AWS_")}
     home = Path(environ.get("HOME") or "~").expanduser()
     for name, place in _FILES.items():
-        found[name] = str(Path(found.get(name) or home / place).expanduser().absolute())
-    return found
+        settings[name] = str(Path(settings.get(name) or home / place).expanduser().absolute())
+    return settings
 
 
 def aws_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files that hold keys, tokens and certificates."""
-    found = aws_environment(environ)
-    return tuple(found[name] for name in (*_FILES, *_MORE_FILES) if found.get(name))
+    settings = aws_environment(environ)
+    return tuple(settings[name] for name in (*_FILES, *_MORE_FILES) if settings.get(name))

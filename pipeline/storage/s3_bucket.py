@@ -50,7 +50,7 @@ class S3Bucket:
         self._prefix = f"{address.prefix}/" if address.prefix else ""
         self._errors = partial(s3_errors, address=address)
         with self._errors("Opening", key=self._prefix):
-            self._client = _client(address.endpoint, address.region)
+            self._client = s3_client(address.endpoint, address.region)
 
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._address.bucket, "Key": f"{self._prefix}{key}"}
@@ -92,8 +92,8 @@ class S3Bucket:
         raise AssertionError("the last try returns or raises")
 
     def _writer(self, key: str) -> str:
-        found = self._client.head_object(**self._place(key))
-        return str(found["Metadata"].get(WRITER, ""))
+        facts = self._client.head_object(**self._place(key))
+        return str(facts["Metadata"].get(WRITER, ""))
 
     def write_large(self, key: str, write: Callable[[BinaryIO], None], *, if_absent: bool) -> bool:
         """Write the object as `write` puts it into a seekable file; else as `write`."""
@@ -156,9 +156,9 @@ class S3Bucket:
                 Bucket=self._address.bucket, Prefix=f"{self._prefix}{prefix}"
             )
             for page in pages:
-                for found in page.get("Contents", ()):
-                    if not found["Key"].endswith("/"):
-                        yield found["Key"][len(self._prefix) :]
+                for entry in page.get("Contents", ()):
+                    if not entry["Key"].endswith("/"):
+                        yield entry["Key"][len(self._prefix) :]
 
     def delete(self, key: str) -> None:
         """Remove the object if it is there."""
@@ -168,16 +168,16 @@ class S3Bucket:
     def local_path(self, key: str) -> Path:
         """Return a local file with the object's bytes."""
         with self._errors("Reading", key=f"{self._prefix}{key}"):
-            found = self._head(key)
-            if found is None:
+            facts = self._head(key)
+            if facts is None:
                 raise ObjectNotFound(
                     f"There is no object s3://{self._address.bucket}/{self._prefix}{key}.", key=key
                 )
-            path = path_below(self._cache / found["ETag"].strip('"'), key)
+            path = path_below(self._cache / facts["ETag"].strip('"'), key)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.part")
-                self._fetch(key, part, found["ETag"], found["ContentLength"])
+                self._fetch(key, part, facts["ETag"], facts["ContentLength"])
                 part.replace(path)
         return path
 
@@ -210,7 +210,7 @@ class S3Bucket:
 
 
 @lru_cache(maxsize=16)
-def _client(endpoint: str, region: str) -> BaseClient:
+def s3_client(endpoint: str, region: str) -> BaseClient:
     """Return a client, which threads may share; a fork makes its own, because it has the parent's sockets."""
     try:
         from botocore.config import Config
@@ -243,7 +243,7 @@ def _client(endpoint: str, region: str) -> BaseClient:
     )
 
 
-os.register_at_fork(after_in_child=_client.cache_clear)
+os.register_at_fork(after_in_child=s3_client.cache_clear)
 
 
 def _was_sent_twice(error: ClientError) -> bool:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -138,27 +138,24 @@ class Storage:
         Where each look is a request, their folders are listed instead, a thousand objects a request, as long
         as that takes less time than the looks.
         """
-        found: set[str] = set()
+        there: set[str] = set()
         for folder, group in groupby(sorted(set(uris)), key=lambda uri: f"{uri.rpartition('/')[0]}/"):
-            found |= self._existing(folder, set(group))
-        return found
+            there |= self._existing(folder, set(group))
+        return there
 
     def _existing(self, folder: str, uris: set[str]) -> set[str]:
         bucket, key = self._find(folder)
         if bucket.at_once == 1:
             return {uri for uri in uris if self.exists(uri)}
         base = folder[: len(folder) - len(key)]
-        left = len(uris) // bucket.at_once * PAGE
-        found, is_whole = set(), left > 0
-        for name in bucket.keys(key) if is_whole else ():
-            found.add(base + name)
-            left -= 1
-            if not left:
-                is_whole = False
-                break
-        missing = sorted(uris - found)
-        there = [] if is_whole else self._each(bucket, self.exists, missing)
-        return uris & found | {uri for uri, is_there in zip(missing, there, strict=False) if is_there}
+        limit = len(uris) // bucket.at_once * PAGE  # what is listed in the time of the looks
+        listed = {base + name for name in islice(bucket.keys(key), limit)} if limit else set()
+        there = uris & listed
+        if limit and len(listed) < limit:
+            return there
+        rest = sorted(uris - there)
+        looks = self._each(bucket, self.exists, rest)
+        return there | {uri for uri, is_there in zip(rest, looks, strict=True) if is_there}
 
     def list_uris(self, prefix: str) -> list[str]:
         """Return the URIs under a prefix, at any depth, sorted."""

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from pipeline.storage.s3_bucket import _client
+from pipeline.storage.s3_bucket import s3_client
 from tests.fakes.server import FakeServer, QuietHandler, running
 
 PAGE = 3  # objects in a listing's page: few, so that paging is exercised
@@ -174,7 +174,7 @@ def use_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"SHARED_CREDENTIALS_FILE": os.devnull, "CONFIG_FILE": os.devnull}
     for name, value in (environ | files).items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    _client.cache_clear()
+    s3_client.cache_clear()
 
 
 def running_s3() -> AbstractContextManager[FakeS3]:
