@@ -22,7 +22,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients soak check format lint type docs bench screenshots up down clean lock
+.PHONY: help setup demo test test-browser test-clients test-team soak check format lint type docs bench screenshots up down clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ test-browser: setup ## Run the tests of the pages in Chromium, installed where i
 
 test-clients: setup ## Run original clients against the engine: Airflow 2.10's operators, TFX's, and others, installed in $GRAFT_TEST_CLIENTS
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
+
+test-team: setup ## Run the tests of the engine's state and its REST contract on PostgreSQL, started for them
+	@$(BIN)/python -c 'from tests.fakes import postgres; postgres.find_programs() or exit(postgres.MISSING)'
+	GRAFT_TEST_DATABASE=postgresql $(PYTEST) tests/contract tests/unit/pipeline/engine/test_postgres.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)

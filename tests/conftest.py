@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import socket
@@ -48,6 +49,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not CHROMIUM.exists():  # `make test-browser` and .ci/run install it, or fail
         _leave_out(config, items, [item for item in items if "chromium" in getattr(item, "fixturenames", ())])
 
+    if not _has_postgres():
+        _leave_out(config, items, [item for item in items if "postgres" in getattr(item, "fixturenames", ())])
+
+
+def pytest_sessionfinish() -> None:
+    from tests.fakes.databases import end_server
+
+    end_server()
+
+
+def _has_postgres() -> bool:
+    from tests.fakes.postgres import find_programs
+
+    return find_programs() is not None and importlib.util.find_spec("psycopg") is not None
+
 
 def _leave_out(config: pytest.Config, items: list[pytest.Item], out: list[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=out)
@@ -57,6 +73,10 @@ def _leave_out(config: pytest.Config, items: list[pytest.Item], out: list[pytest
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not CHROMIUM.exists():
         terminalreporter.write_line(f"No {CHROMIUM}, so its tests were left out; `make test-browser`.")
+    if not _has_postgres():
+        terminalreporter.write_line(
+            "The tests of PostgreSQL were left out; `make test-team` says what is missing."
+        )
 
 
 @pytest.fixture(scope="session")

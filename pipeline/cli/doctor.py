@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pipeline.cli.output import ExitCode, JsonOption, print_json, print_text
-from pipeline.errors import PipelineError, StackError, StorageError
+from pipeline.errors import ConfigError, PipelineError, StackError, StorageError
 
 if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
@@ -276,13 +276,29 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
     from pipeline.stack.databases import airflow_remedy, engine_remedy, find_damage
     from pipeline.stack.environment import database_path
 
-    databases = (
-        ("engine database", settings.home / "engine" / "engine.db", engine_remedy),
-        ("Airflow database", database_path(settings), airflow_remedy),
-    )
+    databases = [("Airflow database", database_path(settings), airflow_remedy)]
+    if settings.database:
+        yield _check_server(settings)
+    else:
+        databases.append(("engine database", settings.home / "engine" / "engine.db", engine_remedy))
     for check, path, remedy in databases:
         if damage := find_damage(path):
             yield Finding(check=check, state="broken", detail=remedy(path, damage))
+
+
+def _check_server(settings: Settings) -> Finding:
+    """Connect to the PostgreSQL database that `GRAFT_DATABASE` names."""
+    from pipeline.engine.control import database_name, database_problem
+
+    check, where = "engine database", (settings.home, settings.database, settings.database_password_file)
+    try:
+        name, problem = database_name(*where), database_problem(*where)
+    except ConfigError as error:
+        return Finding(check=check, state="broken", detail=error.message)
+    if problem is None:
+        return Finding(check=check, state="ok", detail=f"PostgreSQL at {name}")
+    detail = f"GRAFT_DATABASE: {name} cannot be used: {problem}"
+    return Finding(check=check, state="broken", detail=detail)
 
 
 def check_stack(settings: Settings) -> Iterator[Finding]:

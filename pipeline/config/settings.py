@@ -44,6 +44,15 @@ class Settings(EnvironmentSettings):
         "",
         description="Further people of Airflow: `name:role,...`; viewer, user, op or admin.",
     )
+    database: str = Field(
+        "",
+        description="The engine's database where it is no file of `GRAFT_HOME`: "
+        "`postgresql+psycopg://USER@HOST:PORT/DATABASE`, without a password.",
+        repr=False,
+    )
+    database_password_file: Path | None = Field(
+        None, description="A file with the password of `GRAFT_DATABASE`, read for each connection."
+    )
     project: str = Field("local", description="The project in ML Engine's resource names.")
     ml_engine_url: str = Field(
         "", description="Where notebooks find ML Engine; the stack of `GRAFT_HOME` by default."

@@ -19,6 +19,7 @@ from pipeline.config import Settings
 from pipeline.engine.api.app import create_app
 from pipeline.engine.api.connections import LimitedProtocol, connection_limit
 from pipeline.engine.auth import Tokens, token_file
+from pipeline.engine.database import read_database
 from pipeline.engine.engine import Engine, local_parts
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.telemetry.log import set_up_logging
@@ -97,6 +98,7 @@ def serve(host: str, port: int, home: Path) -> None:
         settings, limits = Settings(), EngineSettings()
         parts = local_parts(
             home,
+            database=read_database(home, settings.database, settings.database_password_file),
             project=settings.project,
             workspace=settings.workspace,
             storage=Storage.from_environment(),

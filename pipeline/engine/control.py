@@ -6,16 +6,54 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+
 from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.engine.database import read_database
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 
-__all__ = ["EngineSettings", "Sandbox", "engine_arguments", "serving_state", "stop_all_jobs"]
+__all__ = [
+    "EngineSettings",
+    "Sandbox",
+    "database_name",
+    "database_problem",
+    "engine_arguments",
+    "serving_state",
+    "stop_all_jobs",
+]
 
 
 def engine_arguments(*, host: str, port: int, home: Path) -> tuple[str, ...]:
     """Return the arguments of a Python that serves the engine of a home."""
     return ("-m", "pipeline.engine", "--host", host, "--port", str(port), "--home", str(home))
+
+
+def database_name(home: Path, url: str, password_file: Path | None) -> str:
+    """Return the file or the address of the database that the settings name, without a password.
+
+    Raises:
+        ConfigError: if they name none.
+    """
+    return read_database(home, url, password_file).name
+
+
+def database_problem(home: Path, url: str, password_file: Path | None) -> str | None:
+    """Return why the database that the settings name cannot be used, or None.
+
+    Raises:
+        ConfigError: if they name none, or psycopg is not installed.
+    """
+    connections = read_database(home, url, password_file).connect()
+    try:
+        with connections.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except DatabaseError as error:
+        return str(error.orig).strip()
+    finally:
+        connections.dispose()
+    return None
 
 
 def serving_state(database: Path) -> list[tuple[str, ...]]:

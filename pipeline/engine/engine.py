@@ -9,9 +9,11 @@ from pathlib import Path
 from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
+from pipeline.engine.database import Database
 from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
+from pipeline.engine.lease import Lease
 from pipeline.engine.models.feedback import FeedbackFiles
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
@@ -41,6 +43,7 @@ class EngineParts:
 
     Args:
         home: `GRAFT_HOME`; the engine's state is under `engine/` in it.
+        database: Where its database is.
         project: The one project it serves.
         workspace: The bucket that versions are copied to.
         storage: Reads and writes `gs://`.
@@ -49,6 +52,7 @@ class EngineParts:
     """
 
     home: Path
+    database: Database
     project: str
     workspace: str
     storage: Storage
@@ -57,11 +61,18 @@ class EngineParts:
 
 
 def local_parts(
-    home: Path, *, project: str, workspace: str, storage: Storage, settings: EngineSettings
+    home: Path,
+    *,
+    database: Database,
+    project: str,
+    workspace: str,
+    storage: Storage,
+    settings: EngineSettings,
 ) -> EngineParts:
     """Return the parts of an engine that runs everything on this machine."""
     return EngineParts(
         home=home,
+        database=database,
         project=project,
         workspace=workspace,
         storage=storage,
@@ -124,7 +135,11 @@ class Engine:
         )
         self.tokens = Tokens.read(token_file(parts.home))
         self.reader_tokens = ReaderTokens(parts.home / "engine" / "reader_tokens.json")
-        self.store = Store(parts.home / "engine" / "engine.db")
+        self.store = store = Store(parts.database)
+        self._lease = Lease(store, parts.home) if store.is_shared else None
+        if self._lease is not None:
+            self._lease.take()
+            self.store = store.fenced(self._lease.check)
         check_rows(self.store)
         self.router = Router(num_warm=settings.warm_versions)
         self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
@@ -187,6 +202,8 @@ class Engine:
         self.registry.start()
         self.runner.start()
         self.request_log.start()
+        if self._lease is not None:
+            self._lease.keep()
         log.info("The engine of project %s has started.", self.project)
 
     async def stop(self) -> None:
@@ -198,4 +215,6 @@ class Engine:
         await self.router.close()
         await self._pool.close()
         await self.request_log.stop()
+        if self._lease is not None:
+            await self._lease.end()
         self.store.close()

@@ -1,9 +1,9 @@
-"""The engine's state: one SQLite database in WAL mode, created and upgraded by Alembic.
+"""The engine's state in one SQL database, created and upgraded by Alembic.
 
-The event loop is the only writer and each call takes well under a millisecond of SQLite's time, so a read and
-the write that follows from it need no lock: nothing awaits between them. `:predict` never comes here.
-A database that is locked by another process or has no disk left fails at once, so that the loop never waits:
-clients get a 503, and the engine's own tasks write through `retry`, which waits off the loop.
+One engine uses it, and its event loop is the only writer, so a read and the write that follows from it need
+no lock: nothing awaits between them. `:predict` never comes here.
+A database that is locked by another process, has no disk left or is away fails at once, so that the loop
+never waits: clients get a 503, and the engine's own tasks write through `retry`, which waits off the loop.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -27,31 +28,51 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Engine as Database, UniqueConstraint, create_engine, event, select, text
+from sqlalchemy import (
+    JSON,
+    Dialect,
+    Double,
+    Engine as Connections,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from pipeline.engine.database import UPGRADE_LOCK, Database, Outage, SqliteFile, is_disconnect
 from pipeline.errors import DatabaseUnavailable, FormatTooNew, StackError
 from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_MILLISECONDS = 20  # the event loop waits as long for another process's lock
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts to write; the last one again and again
-PASSING = {  # the primary codes of SQLite's errors that end by themselves
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
-    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
-}
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 Result = TypeVar("Result")
+
+
+class Text(TypeDecorator[str]):
+    """Text that may hold the character NUL, as the log of a job may: PostgreSQL has a replacement for it."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the value as the database takes it."""
+        return value.replace("\0", "\ufffd") if value and dialect.name == "postgresql" else value
 
 
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), dict[str, str]: JSON(none_as_null=True)}
+    type_annotation_map = {
+        str: Text,
+        dict[str, Any]: JSON(none_as_null=True),
+        dict[str, str]: JSON(none_as_null=True),
+    }
 
 
 class JobRow(Base):
@@ -134,6 +155,15 @@ class OperationRow(Base):
     end_time: Mapped[str | None]
 
 
+class LeaseRow(Base):
+    """What an engine holds until a time of the server's clock: the right to use the database."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    expires: Mapped[float] = mapped_column(Double)
+
+
 def _alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -164,39 +194,23 @@ def etag(resource: JsonObject) -> str:
     return base64.b64encode(digest[:8]).decode()
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-    busy = f"busy_timeout={BUSY_MILLISECONDS}"
-    for pragma in (busy, "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _is_passing(error: BaseException | None) -> bool:
-    """Return True if an error ends by itself: a lock, or a disk without room."""
-    return _has_code(error, PASSING)
-
-
-def _has_code(error: BaseException | None, codes: Collection[int]) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
-
-
 class Store:
     """The database of one engine.
 
     Args:
-        path: The SQLite file; created, or upgraded to the newest schema.
+        database: Where it is, or the path of a SQLite file; created, or upgraded to the newest schema.
 
     Raises:
-        StackError: if it is damaged.
+        StackError: if it is damaged, or cannot be used now.
         FormatTooNew: if a newer version of Graft wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.database: Database = create_engine(f"sqlite:///{path}")
-        event.listen(self.database, "connect", _set_pragmas)
+    def __init__(self, database: Database | Path) -> None:
+        self._place = place = SqliteFile(path=database) if isinstance(database, Path) else database
+        self.database: Connections = place.connect()
+        self._outage = Outage(self.database)
+        self._fence: Callable[[Session], None] | None = None
         try:
-            self._check()
             self._check_revision()
             self._upgrade()
             self._sessions = sessionmaker(self.database, expire_on_commit=False)
@@ -206,29 +220,34 @@ class Store:
             raise StackError(error.message) from error
         except DatabaseError as error:
             self.close()
-            if _is_passing(error.orig):
-                raise StackError(f"The engine's database {path} cannot be used now: {error.orig}.") from error
+            if place.is_passing(error.orig):
+                raise StackError(
+                    f"The engine's database {place.name} cannot be used now: {error.orig}."
+                ) from error
             raise self.damaged(str(error.orig)) from error
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether engines of other homes can reach the database."""
+        return self._place.is_shared
+
+    @property
+    def name(self) -> str:
+        """The file or the address of the database, for messages."""
+        return self._place.name
+
+    def fenced(self, check: Callable[[Session], None]) -> Store:
+        """Return the same database, with a check that begins each transaction and may refuse it."""
+        store = copy(self)
+        store._fence = check
+        return store
 
     def damaged(self, reason: str) -> StackError:
         """Return the error of a damaged database, with the remedy."""
-        return StackError(self._describe_damage(reason))
-
-    def _describe_damage(self, reason: str) -> str:
-        path = self._path
-        return (
-            f"The engine's database {path} is damaged ({reason}). Move it, {path.name}-wal and "
-            f"{path.name}-shm away, start the engine, and run `graft engine rebuild`."
-        )
-
-    def _check(self) -> None:
-        with self.database.connect() as connection:
-            problem = connection.scalar(text("PRAGMA quick_check(1)"))
-        if problem != "ok":
-            raise DatabaseError(None, None, sqlite3.DatabaseError(problem))
+        return StackError(self._place.describe_damage(reason))
 
     def _read_rows(self) -> None:
-        """Read every row: SQLite's own check finds no damage within a value."""
+        """Read every row: a database's own check finds no damage within a value."""
         try:
             with self.begin() as session:
                 for table in (ModelRow, VersionRow, JobRow, OperationRow, TrialRow):
@@ -257,12 +276,13 @@ class Store:
 
     def _check_revision(self) -> None:
         with self.database.connect() as connection:
+            self._place.check(connection)
             revision = MigrationContext.configure(connection).get_current_revision()
         if revision is not None and revision not in known_revisions():
             newest = max(known_revisions())
             self.close()
             raise FormatTooNew(
-                f"The engine's database {self._path} has the format {revision}; this version of Graft reads "
+                f"The engine's database {self.name} has the format {revision}; this version of Graft reads "
                 f"up to {newest}. Upgrade Graft, restore a backup from before the upgrade, or move the "
                 "database away, start the engine and run `graft engine rebuild`.",
                 record="engine's database",
@@ -272,6 +292,10 @@ class Store:
     def _upgrade(self) -> None:
         config = _alembic_config()
         with self.database.begin() as connection:
+            if self.is_shared:  # another engine may be upgrading it now: that takes as long as it takes
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -280,22 +304,31 @@ class Store:
         """Open a transaction: committed at the end of the block, rolled back on an error.
 
         Raises:
-            DatabaseUnavailable: if the database is locked or damaged, or its disk is full; nothing was
+            DatabaseUnavailable: if the database is locked, away or damaged, or its disk is full; nothing was
                 written.
         """
+        if self._outage.reason:
+            raise self._unavailable(self._outage.reason)
         try:
             with self._sessions.begin() as session:
+                if self._fence is not None:
+                    self._fence(session)
                 yield session
         except (DatabaseError, sqlite3.DatabaseError) as error:
             cause = error.orig if isinstance(error, DatabaseError) else error
-            if _has_code(cause, DAMAGED):
+            if self._place.is_damage(cause):
                 raise DatabaseUnavailable(
-                    self._describe_damage(str(cause)), retry_after_seconds=60
+                    self._place.describe_damage(str(cause)), retry_after_seconds=60
                 ) from error
-            if not _is_passing(cause):
+            if not self._place.is_passing(cause):
                 raise
-            text = f"The engine's database cannot be used now: {cause}. Nothing was changed; try again."
-            raise DatabaseUnavailable(text, retry_after_seconds=1) from error
+            if self.is_shared and is_disconnect(error):
+                self._outage.begin(str(cause))
+            raise self._unavailable(str(cause)) from error
+
+    def _unavailable(self, reason: str) -> DatabaseUnavailable:
+        text = f"The engine's database cannot be used now: {reason}. Nothing was changed; try again."
+        return DatabaseUnavailable(text, retry_after_seconds=1)
 
     async def retry(self, work: Callable[[], Result]) -> Result:
         """Return the result of work that uses the database, repeating it with back-off until it can.
@@ -313,4 +346,5 @@ class Store:
 
     def close(self) -> None:
         """Close the database."""
+        self._outage.close()
         self.database.dispose()

@@ -133,15 +133,6 @@ def environment_settings() -> dict[str, str]:
     return {name: os.environ[name] for name in public if name != "GRAFT_HOME"}
 
 
-def _serving_state(database: Path) -> list[tuple[str, ...]]:
-    if not database.exists():
-        return []
-    try:
-        return serving_state(database)
-    except sqlite3.DatabaseError as error:
-        raise BackupError(engine_remedy(database, str(error))) from error
-
-
 class _BackupRun:
     """Collects the files of one snapshot."""
 
@@ -165,25 +156,39 @@ class _BackupRun:
     def collect(self) -> tuple[dict[str, StoredFile], dict[str, StoredFile]]:
         """Return the files of the home and the objects of the workspace, which agree with each other."""
         objects = self._objects({})  # most of the work, before the databases are read
-        database = self._settings.home / ENGINE_DATABASE
+        if self._settings.database:
+            self._on_progress("left out the engine's database: it is a server's, so use pg_dump")
         for _ in range(MAX_ROUNDS):
-            before = _serving_state(database)
+            before = self._serving_state()
             home = self._home()
             objects = self._objects(objects)
-            if _serving_state(database) == before:
+            if self._serving_state() == before:
                 return home, objects
             self._on_progress("versions changed meanwhile; reading them again")
         raise BackupError("Versions are created or deleted all the time. Run the backup again later.")
+
+    @property
+    def _engine_database(self) -> Path | None:
+        """The engine's file, if it has one; an older one may lie beside a server's database."""
+        path = self._settings.home / ENGINE_DATABASE
+        return path if path.exists() and not self._settings.database else None
+
+    def _serving_state(self) -> list[tuple[str, ...]]:
+        database = self._engine_database
+        try:
+            return serving_state(database) if database else []
+        except sqlite3.DatabaseError as error:
+            raise BackupError(engine_remedy(self._settings.home / ENGINE_DATABASE, str(error))) from error
 
     def _home(self) -> dict[str, StoredFile]:
         with tempfile.TemporaryDirectory(prefix="graft-backup-") as scratch:
             files = {
                 name: self._database(path, Path(scratch) / Path(name).name, remedy)
                 for name, path, remedy in (
-                    (ENGINE_DATABASE, self._settings.home / ENGINE_DATABASE, engine_remedy),
+                    (ENGINE_DATABASE, self._engine_database, engine_remedy),
                     (AIRFLOW_DATABASE, database_path(self._settings), airflow_remedy),
                 )
-                if path.exists()
+                if path is not None and path.exists()
             }
         return {**files, **{name: self._add(path) for name, path in self._classifiers()}}
 

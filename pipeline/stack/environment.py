@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.config import PROJECT_ROOT, Settings
-from pipeline.engine.control import EngineSettings, engine_arguments
+from pipeline.engine.control import EngineSettings, database_name, engine_arguments
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.stack.users import parse_users
 from pipeline.storage import parse_buckets
@@ -73,7 +73,7 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
             *PYTHON,
             *engine_arguments(host=LOOPBACK, port=state.engine_port, home=settings.home),
         ),
-        variables=shared | engine_variables(),
+        variables=shared | engine_variables() | database_variables(settings),
     )
     airflow = shared | pipeline_variables(settings) | airflow_variables(settings, state, secrets)
     return engine, *(
@@ -91,6 +91,20 @@ def engine_variables() -> dict[str, str]:
     EngineSettings()
     names = [f"GRAFT_ENGINE_{field.upper()}" for field in EngineSettings.model_fields]
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def database_variables(settings: Settings) -> dict[str, str]:
+    """Return the variables that name the engine's database, where it is no file of the home.
+
+    Raises:
+        ConfigError: if they name none; the engine would not start.
+    """
+    if not settings.database:
+        return {}
+    file = settings.database_password_file
+    database_name(settings.home, settings.database, file)
+    named = {"GRAFT_DATABASE_PASSWORD_FILE": str(file.expanduser().absolute())} if file else {}
+    return {"GRAFT_DATABASE": settings.database, **named}
 
 
 def graft_variables(settings: Settings) -> dict[str, str]:

@@ -74,8 +74,10 @@ class V1Client:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> FakeParts:
-    return FakeParts(tmp_path)
+def parts(tmp_path: Path) -> Iterator[FakeParts]:
+    parts = FakeParts(tmp_path)
+    yield parts
+    parts.close()
 
 
 @pytest.fixture

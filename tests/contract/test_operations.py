@@ -39,8 +39,6 @@ def test_a_cancelled_creation_ends_with_code_1_and_leaves_a_failed_version(v1, p
 
 
 def test_a_cancel_outlives_the_engine(restart, parts, creating):
-    store = parts.home / "engine" / "engine.db"
-    assert store.exists()
     v1 = restart()
     assert "done" not in v1("GET", path_of(creating))
     v1("POST", f"{path_of(creating)}:cancel")

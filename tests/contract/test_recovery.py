@@ -13,7 +13,7 @@ def edit(parts):
     """Put the database in the state that a killed engine left."""
 
     def run(*statements) -> None:
-        store = Store(parts.home / "engine" / "engine.db")
+        store = Store(parts.database)
         with store.begin() as session:
             for statement in statements:
                 session.execute(statement)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from pipeline.engine.api.app import create_app
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob
+from pipeline.engine.store import Store, TrialRow
 from tests.contract.conftest import TestClient, V1Client
 from tests.contract.discovery import check
 from tests.contract.test_jobs import training
@@ -246,8 +247,10 @@ class TestRestart:
         values = parts.backend.started[0].args
         restart.stop()  # or it would find the run gone before its row says that it was not started
         del parts.backend.states["j1.1"]
-        with parts_store(parts) as database:
-            database.execute("UPDATE trials SET state = 'PREPARING', start_time = NULL")
+        store = Store(parts.database)
+        with store.begin() as session:
+            session.execute(update(TrialRow).values(state="PREPARING", start_time=None))
+        store.close()
         v1 = restart()
         wait_for(lambda: len(parts.backend.started) == 2)
         assert parts.backend.started[1].args == values
@@ -262,10 +265,6 @@ class TestRestart:
         finish(parts, "j1.2", 1)
         v1.wait_state("j1", "SUCCEEDED")
         assert output(v1)["trials"][1]["state"] == "FAILED"
-
-
-def parts_store(parts: FakeParts) -> Any:
-    return sqlite3.connect(parts.home / "engine" / "engine.db")
 
 
 class TestParallel:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob
+from pipeline.engine.database import Database
 from pipeline.engine.engine import Engine, EngineParts
 from pipeline.engine.serving.instances import PredictionFailed, decode_b64, read_request
 from pipeline.engine.serving.messages import LineError, RequestKind, WorkerReply, WorkerRequest
 from pipeline.engine.settings import EngineSettings
+from pipeline.engine.store import Store
 from pipeline.errors import FailedPrecondition
 from pipeline.storage import Storage
+from tests.fakes.databases import database_of
 
 
 class FakeBackend:
@@ -128,8 +131,10 @@ class FakePool:
 class FakeParts:
     """An engine on fakes, with real storage and a real database under a temporary home."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(self, home: Path, *, database: Database | None = None, **settings: Any) -> None:
         self.home = home
+        self.database = database or database_of(home)
+        self._stores: list[Store] = []
         self.backend = FakeBackend()
         self.pool = FakePool()
         self.storage = Storage({"graft": home / "buckets" / "graft", "other": home / "buckets" / "other"})
@@ -138,13 +143,21 @@ class FakeParts:
     def engine(self) -> Engine:
         parts = EngineParts(
             home=self.home,
+            database=self.database,
             project="p",
             workspace="gs://graft",
             storage=self.storage,
             backend=self.backend,
             pool=self.pool,
         )
-        return Engine(parts, self.settings)
+        engine = Engine(parts, self.settings)
+        self._stores.append(engine.store)
+        return engine
+
+    def close(self) -> None:
+        """Close the databases of engines that were made and never started."""
+        for store in self._stores:
+            store.close()
 
     def export(self, uri: str, *names: str) -> str:
         """Write something that looks like a SavedModel."""

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.unit.test_requirements import LOCKS, ROOT, pins
+from tests.unit.test_requirements import LOCKS, ROOT, extras, pins
 
 PAGE = (ROOT / "docs" / "licences.md").read_text()
 ALLOWED_TABLE, READ_TABLE = PAGE.split("| licence | why")[1].split("| package | licence |")
 ALLOWED_ROWS = [row.split("|")[1] for row in ALLOWED_TABLE.splitlines()[2:] if row.startswith("|")]
-ALLOWED = set(re.findall(r"`([^`]+)`", "".join(ALLOWED_ROWS)))
+ALLOWED = {name for row in ALLOWED_ROWS if " of " not in row for name in re.findall(r"`([^`]+)`", row)}
+SCOPED = {  # of packages named one by one, which only an extra installs
+    (licence, package)
+    for row in ALLOWED_ROWS
+    for licence, packages in re.findall(r"`([^`]+)` of (.+)", row)
+    for package in re.findall(r"`([^`]+)`", packages)
+}
 READ = dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)`", READ_TABLE, re.M))
 WORDS = {  # of classifiers and of free text
     "MIT License": "MIT",
@@ -35,10 +41,11 @@ WORDS = {  # of classifiers and of free text
 }
 
 
-def is_allowed(text: str) -> bool:
+def is_allowed(text: str, package: str = "") -> bool:
     """Return True if all licences that hold together, or one that can be chosen, are in the list."""
+    allowed = ALLOWED | {licence for licence, name in SCOPED if name == package}
     choices = [re.split(r" AND |; ", re.sub(r"^\((.*)\)$", r"\1", choice)) for choice in text.split(" OR ")]
-    return any(all(WORDS.get(part, part) in ALLOWED for part in choice) for choice in choices)
+    return any(all(WORDS.get(part, part) in allowed for part in choice) for choice in choices)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def licences() -> dict[str, str]:
 def test_every_locked_package_has_a_licence_that_is_allowed(licences: dict[str, str]) -> None:
     locked = {name for lock in LOCKS for name in pins(lock)}
     stated = {name: READ.get(name) or licences[name] for name in locked & set(licences)}
-    wrong = {name: text for name, text in stated.items() if name not in READ and not is_allowed(text)}
+    wrong = {name: text for name, text in stated.items() if name not in READ and not is_allowed(text, name)}
     assert wrong == {}
     assert len(stated) > 200
 
@@ -63,7 +70,25 @@ def test_licences_that_were_read_are_of_packages_that_do_not_state_one_alone(
     assert [name for name in READ if is_allowed(licences[name])] == []
 
 
-@pytest.mark.parametrize("text", ["GPL-3.0-only", "UNKNOWN", "MIT AND GPL-2.0", "AGPL-3.0; MIT License"])
+def test_the_lgpl_is_allowed_for_the_driver_of_an_extra_alone(licences: dict[str, str]) -> None:
+    assert SCOPED == {("LGPL-3.0-only", "psycopg"), ("LGPL-3.0-only", "psycopg-binary")}
+    assert {licences[name] for _, name in SCOPED} == {"LGPL-3.0-only"}
+    assert {name.removesuffix("-binary") for _, name in SCOPED} <= extras()
+    assert is_allowed("LGPL-3.0-only", "psycopg")
+    assert not is_allowed("LGPL-3.0-only", "numpy")
+    assert not is_allowed("GPL-3.0-only", "psycopg")
+
+
+def test_a_licence_of_single_packages_is_of_none_that_runs_or_is_in_an_image() -> None:
+    image = (ROOT / "docker" / "Dockerfile").read_text()
+    names = {name for _, name in SCOPED}
+    assert names & set(pins("requirements.txt")) == set()
+    assert [name for name in (*names, "requirements-dev", "[team]") if name in image] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["GPL-3.0-only", "LGPL-3.0-only", "UNKNOWN", "MIT AND GPL-2.0", "AGPL-3.0; MIT License"]
+)
 def test_other_licences_are_refused(text: str) -> None:
     assert not is_allowed(text)
 
