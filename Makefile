@@ -55,9 +55,9 @@ test-browser: setup ## Run the tests of the pages in Chromium, installed where i
 test-clients: setup ## Run original clients against the engine: Airflow 2.10's operators, TFX's, and others, installed in $GRAFT_TEST_CLIENTS
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
 
-test-team: setup ## Run the tests of the engine's state and its REST contract on PostgreSQL, started for them
+test-team: setup ## Run the tests of the engine's state, its REST contract and its durability on PostgreSQL, started for them
 	@$(BIN)/python -c 'from tests.fakes import postgres; postgres.find_programs() or exit(postgres.MISSING)'
-	GRAFT_TEST_DATABASE=postgresql $(PYTEST) tests/contract tests/unit/pipeline/engine/test_postgres.py $(PYTEST_ARGS)
+	GRAFT_TEST_DATABASE=postgresql $(PYTEST) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)

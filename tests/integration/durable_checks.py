@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from pipeline.engine.backends.plan import MARK
+from pipeline.engine.database import SqliteFile
 from tests.integration.durable_client import ENDED, LINES, DurableClient
 from tests.integration.engine_process import EngineProcess
 
@@ -138,7 +139,12 @@ def is_settled(clients: Sequence[DurableClient]) -> bool:
     return all(job["state"] in ENDED for job in jobs) and all(row.get("done") for row in operations)
 
 
-def check_database(home: Path) -> None:
+def check_database(engine: EngineProcess) -> None:
     """Check that the engine's database is whole."""
-    with closing(sqlite3.connect(home / "engine" / "engine.db")) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connections = engine.database.connect()
+    with connections.connect() as connection:
+        engine.database.check(connection)
+    connections.dispose()
+    if isinstance(engine.database, SqliteFile):
+        with closing(sqlite3.connect(engine.database.path)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -14,9 +14,11 @@ import requests
 from googleapiclient import discovery
 
 from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.engine.database import PostgresServer
 from pipeline.ml_engine.transport import StaticToken
 from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
+from tests.fakes.databases import database_of
 from tests.packages import wheel
 
 PROGRAM = """
@@ -42,6 +44,9 @@ class EngineProcess:
     def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
         self.settings = {f"GRAFT_ENGINE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.database = database_of(home)
+        if isinstance(self.database, PostgresServer):
+            self.settings["GRAFT_DATABASE"] = self.database.url.render_as_string()
         self.url = ""
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None

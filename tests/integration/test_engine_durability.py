@@ -78,7 +78,7 @@ def test_a_killed_engine_loses_and_doubles_nothing(engine, tmp_path, capsys):
     operations = checks.check_operations(clients[0])
     assert engine.end(signal.SIGTERM) == 0
     wait_for(lambda: not checks.processes_of(tmp_path), seconds=30)
-    checks.check_database(tmp_path)
+    checks.check_database(engine)
     totals = {name: sum(client.counts[name] for client in clients) for name in clients[0].counts}
     with capsys.disabled():
         sys.stdout.write(

@@ -365,7 +365,7 @@ def test_faults_under_load(
     operations = checks.check_operations(clients[0], ended_by=reasons)
     assert rig.engine.end(signal.SIGTERM) == 0
     wait_for(lambda: not checks.processes_of(rig.home), seconds=30)
-    checks.check_database(rig.home)
+    checks.check_database(rig.engine)
     with capsys.disabled():
         sys.stdout.write(
             f"\n{fault}, {ROUNDS} rounds: all right after {max(recoveries):.1f} s at most; jobs {states}, "
