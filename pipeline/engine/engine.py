@@ -157,7 +157,12 @@ class Engine:
     def _set_up_models(self, parts: EngineParts) -> None:
         settings, resources = self.settings, Resources(parts.project, self.router)
         self.models = Models(
-            self.store, resources, self.operations, self.router, max_models=settings.max_models
+            self.store,
+            resources,
+            self.operations,
+            self.router,
+            self.reader_tokens,
+            max_models=settings.max_models,
         )
         config = _deployment_config(parts, settings)
         self.rollout = Rollout(

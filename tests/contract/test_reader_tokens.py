@@ -70,6 +70,35 @@ def test_a_revoked_one_is_refused_at_once_and_the_others_stay(v1, restart, parts
     assert (status(again, first["token"]), status(again, second["token"])) == (401, 200)
 
 
+def test_those_of_a_deleted_model_do_not_hold_for_a_later_one_of_its_name(v1, restart, parts):
+    token, others = create(v1)["token"], v1("POST", "models/other:createToken", {"name": "shop"})["token"]
+    v1.error("DELETE", "models/m", code=400)
+    assert status(v1, token) == 200  # a model with versions stays, and so do its tokens
+    v1.wait_done(v1("DELETE", "models/m/versions/v1"))
+    v1("DELETE", "models/m")
+    assert status(v1, token) == 401
+    v1("POST", "models", {"name": "m"})
+    v1.deploy("m", "v1", parts.export("gs://other/m"))
+    assert v1("GET", "models/m/tokens") == {"tokens": []}
+    again = restart()
+    assert (status(again, token), status(again, others, "models/other:predict")) == (401, 200)
+
+
+def test_a_model_whose_tokens_cannot_be_revoked_is_not_deleted(v1, monkeypatch):
+    token = create(v1)["token"]
+    v1.wait_done(v1("DELETE", "models/m/versions/v1"))
+    with monkeypatch.context() as disk:
+        disk.setattr("pipeline.engine.models.reader_tokens.os.replace", full_disk)
+        v1.error("DELETE", "models/m", code=503)
+    assert v1("GET", "models/m")["name"] == "projects/p/models/m"
+    v1("DELETE", "models/m")
+    assert status(v1, token) == 401
+
+
+def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+
 def test_only_a_digest_is_kept_for_the_owner_alone(v1, parts):
     token = create(v1)["token"]
     path = parts.home / "engine" / "reader_tokens.json"
@@ -127,11 +156,7 @@ def test_an_open_engine_makes_none(restart):
 def test_a_full_disk_changes_nothing(tmp_path, monkeypatch):
     tokens = ReaderTokens(tmp_path / "reader_tokens.json")
     kept, _ = tokens.create("projects/p/models/m", "shop")
-
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         tokens.revoke("projects/p/models/m", kept.id)
     assert tokens.of_model("projects/p/models/m") == [kept]

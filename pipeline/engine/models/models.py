@@ -7,13 +7,14 @@ from collections.abc import Callable
 from sqlalchemy import func, select
 
 from pipeline.engine.models.operations import Operations, OperationType
+from pipeline.engine.models.reader_tokens import ReaderTokens
 from pipeline.engine.models.resources import Resources, get_model, model_etag
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import ModelRow, Store, VersionRow, now
 from pipeline.engine.v1.fields import check_name
 from pipeline.engine.v1.paging import Page
 from pipeline.engine.v1.patches import MODEL_FIELDS, read_update
-from pipeline.engine.v1.resources import ModelBody, version_path
+from pipeline.engine.v1.resources import ModelBody, model_path, version_path
 from pipeline.engine.v1.responses import Model, ModelList, Operation, Version
 from pipeline.errors import AlreadyExists, FailedPrecondition, ResourceExhausted
 from pipeline.types import JsonValue
@@ -29,16 +30,25 @@ class Models:
         resources: Makes their v1 resources.
         operations: Records changes.
         router: Routes the predictions of the models.
+        reader_tokens: Those that predict with one of the models.
         max_models: How many there may be.
     """
 
     def __init__(
-        self, store: Store, resources: Resources, operations: Operations, router: Router, *, max_models: int
+        self,
+        store: Store,
+        resources: Resources,
+        operations: Operations,
+        router: Router,
+        reader_tokens: ReaderTokens,
+        *,
+        max_models: int,
     ) -> None:
         self._store = store
         self._resources = resources
         self._operations = operations
         self._router = router
+        self._reader_tokens = reader_tokens
         self._max_models = max_models
 
     def create(self, request: JsonValue) -> Model:
@@ -104,7 +114,7 @@ class Models:
             return self._operations.end(operation, self._resources.model(session, model))
 
     def delete(self, name: str) -> Operation:
-        """Delete a model without versions.
+        """Delete a model without versions, and revoke its reader tokens.
 
         Raises:
             FailedPrecondition: while it has versions.
@@ -120,5 +130,7 @@ class Models:
             labels = model.body.get("labels")
             operation = self._operations.begin(session, OperationType.DELETE_MODEL, name, labels=labels)
             resource = self._operations.end(operation)
+            # Before the commit: a model that stays may lose its tokens, but no token outlives its model.
+            self._reader_tokens.revoke_all(model_path(self._resources.project, name))
         self._router.remove_model(name)
         return resource

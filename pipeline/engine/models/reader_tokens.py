@@ -105,6 +105,13 @@ class ReaderTokens:
                 raise NotFound(f"{model} has no token of that id.", field="id")
             self._keep(rest)
 
+    def revoke_all(self, model: str) -> None:
+        """Refuse every token of a model from now on; a later model of its name has none."""
+        with self._lock:
+            rest = tuple(each for each in self._tokens if each.model != model)
+            if len(rest) < len(self._tokens):
+                self._keep(rest)
+
     def _keep(self, tokens: tuple[ReaderToken, ...]) -> None:
         """Write the file as a whole, readable by its owner only; without room nothing changes."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,8 @@ async def create(engine: TheEngine, body: TheBody, model: str) -> NewReaderToken
             "This engine has no token file: it needs no token, so there is none to make."
         )
     name = read_text(_field(body, "name"), "name")
-    kept, token = await asyncio.to_thread(engine.reader_tokens.create, engine.models.get(model).name, name)
+    # Without a thread: the model cannot be deleted, nor its tokens revoked, before this one is kept.
+    kept, token = engine.reader_tokens.create(engine.models.get(model).name, name)
     return NewReaderToken(id=kept.id, name=kept.name, created=kept.created, token=token)
 
 
