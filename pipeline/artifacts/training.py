@@ -216,8 +216,8 @@ class CrossValidation:
         """The result in one clause."""
         return (
             f"retrained {self.folds} times, each time without 1/{self.folds} of the training pictures, "
-            f"accuracy on those is {self.accuracy:.4f} on average, with a standard deviation of "
-            f"{self.spread:.4f}"
+            f"accuracy on those is {100 * self.accuracy:.1f} % on average, with a standard deviation of "
+            f"{100 * self.spread:.1f} points"
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.artifacts.metrics import CoveragePoint, ReliabilityBin
-from pipeline.report.plot import DASHES, Line, Plot, fit_range
+from pipeline.report.plot import DASHES, Line, Plot, fit_range, fit_shares
 
 NUM_SERIES = 8  # colours of the page: --series-1, --series-2, ...
-SHARES = (0.0, 1.04)  # an axis of shares, with room for what is drawn at 1
+SHARES = (0.0, 1.0)  # an axis of shares
 
 
 def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch: int | None) -> str:
@@ -19,12 +19,12 @@ def learning_curve(history: Mapping[str, Sequence[float]], name: str, best_epoch
         if key in history
     ]
     values = [value for line in lines for _, value in line.points]
-    low, high = fit_range(values)
+    low, high = fit_shares(values) if name == "accuracy" else fit_range(values)
     if best_epoch is not None:
         lines.append(Line(points=[(best_epoch, low), (best_epoch, high)], label="kept", dash=3))
     num_epochs = max((len(line.points) for line in lines), default=1)
-    plot = Plot(lines=lines, x="epoch", y=name, x_range=(0, num_epochs + 0.5), y_range=(low, high))
-    return plot.svg()
+    title, x_range = f"{name.capitalize()} by epoch", (0, num_epochs + 0.5)
+    return Plot(title=title, lines=lines, x="epoch", y=name, x_range=x_range, y_range=(low, high)).svg()
 
 
 def reliability(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin] = ()) -> str:
@@ -40,7 +40,8 @@ def reliability(bins: Sequence[ReliabilityBin], before: Sequence[ReliabilityBin]
     label = "pictures (area: how many)"
     lines.append(Line(points=points, label=label, series=0, is_drawn=False, radii=radii))
     x, y = "probability of the answer", "share that was right"
-    return Plot(lines=lines, x=x, y=y, x_range=(0, 1.02), y_range=SHARES).svg()
+    title = "How sure, and how often right"
+    return Plot(title=title, lines=lines, x=x, y=y, x_range=SHARES, y_range=SHARES).svg()
 
 
 def coverage(points: Sequence[CoveragePoint]) -> str:
@@ -48,17 +49,17 @@ def coverage(points: Sequence[CoveragePoint]) -> str:
     pairs = [(each.coverage, each.accuracy) for each in points if each.accuracy is not None]
     line = Line(points=pairs, series=0, radii=[2.0] * len(pairs))
     x, y = "share of pictures answered", "accuracy of the answers"
-    y_range = fit_range([accuracy for _, accuracy in pairs])
-    return Plot(lines=[line], x=x, y=y, x_range=(0, 1.02), y_range=y_range).svg()
+    title, y_range = "Accuracy of the surest answers", fit_shares([accuracy for _, accuracy in pairs])
+    return Plot(title=title, lines=[line], x=x, y=y, x_range=SHARES, y_range=y_range).svg()
 
 
-def class_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
+def class_curves(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, x: str, y: str) -> str:
     """Return a line of (x, y) for each class, such as precision over recall."""
     lines = [
         Line(points=points, label=_plain(label), series=number % NUM_SERIES, dash=number % len(DASHES))
         for number, (label, points) in enumerate(curves.items())
     ]
-    return Plot(lines=lines, x=x, y=y, x_range=(-0.02, 1.02), y_range=SHARES).svg()
+    return Plot(title=title, lines=lines, x=x, y=y, x_range=SHARES, y_range=SHARES).svg()
 
 
 def _plain(label: str) -> str:

@@ -54,7 +54,7 @@ HISTORY = (
     *("epochs_run", "best_epoch", "validation", "class_weights", "augmentation", "warm_start"),
     *("calibration", "cross_validation"),
 )
-OF_EPOCHS = ("epochs_run", "best_epoch")
+OF_EPOCHS = {"epochs_run": "loss", "best_epoch": "val_loss"}  # each is of what the history has
 
 
 def build_content(inputs: ReportInputs, gallery: Gallery) -> ReportContent:
@@ -193,16 +193,14 @@ def draw_charts(inputs: ReportInputs, answers: Sequence[Answer]) -> dict[str, st
         drawn["coverage"] = charts.coverage(candidate.coverage)
     precision, rates = class_curves(answers, inputs.training.classes)
     if precision:
-        drawn["precision_recall"] = charts.class_curves(precision, x="recall", y="precision")
+        title = "Precision and recall of each class"
+        drawn["precision_recall"] = charts.class_curves(precision, title=title, x="recall", y="precision")
     if rates:
-        drawn["roc"] = charts.class_curves(rates, x="false positive rate", y="true positive rate")
-    if record and record.history:
-        for name in ("loss", "accuracy"):
-            drawn[name] = charts.learning_curve(record.history, name, record.best_epoch)
-    elif record and record.finetune:
-        for name in ("loss", "accuracy"):
-            tuned = record.finetune
-            drawn[name] = charts.learning_curve(tuned.history, name, tuned.best_epoch)
+        x, y = "false positive rate", "true positive rate"
+        drawn["roc"] = charts.class_curves(rates, title="ROC curve of each class", x=x, y=y)
+    history = find_history(record)
+    for name in ("loss", "accuracy") if history else ():
+        drawn[name] = charts.learning_curve(history, name, find_best_epoch(record))
     return drawn
 
 
@@ -258,18 +256,26 @@ def count_leaks(rows: Iterable[ManifestRow]) -> int:
     return sum(len(splits) > 1 for splits in sides.values())
 
 
-def find_best_epoch(record: TrainingRecord | None) -> int | None:
-    """Return the epoch that was kept, of the training whose curves are drawn; None if unknown."""
+def find_history(record: TrainingRecord | None) -> Mapping[str, Sequence[float]]:
+    """Return the epochs of the training whose curves are drawn: of the head, else of the fine-tuning."""
     if record is None:
+        return {}
+    return record.history or (record.finetune.history if record.finetune else {})
+
+
+def find_best_epoch(record: TrainingRecord | None) -> int | None:
+    """Return the epoch that validation pictures chose; None where none did: the last one is kept then."""
+    if record is None or "val_loss" not in find_history(record):
         return None
-    return record.finetune.best_epoch if record.finetune else record.best_epoch
+    return record.best_epoch if record.history or not record.finetune else record.finetune.best_epoch
 
 
 def describe_history(record: TrainingRecord | None) -> list[tuple[str, str]]:
     """Return how the head was trained, as text by name."""
     if record is None:
         return []
-    values = {name: getattr(record, name) for name in HISTORY if record.history or name not in OF_EPOCHS}
+    names = [name for name in HISTORY if name not in OF_EPOCHS or OF_EPOCHS[name] in record.history]
+    values = {name: getattr(record, name) for name in names}
     if record.finetune:
         values["finetuning"] = record.finetune.line
     if record.regularization:

@@ -39,9 +39,8 @@ def draw_options(options: Sequence[ComparedOption]) -> str:
     lines = list(_draw(options, apart=APART * (high - low)))
     y_range = fit_range([loss for line in lines for _, loss in line.points])
     x_range = (low, max(high, *(across for line in lines for across, _ in line.points)))
-    return Plot(
-        lines=lines, x="CPU time of a picture, ms", y="log loss", x_range=x_range, y_range=y_range
-    ).svg()
+    title, x = "Log loss and cost of each option", "CPU time of a picture, ms"
+    return Plot(title=title, lines=lines, x=x, y="log loss", x_range=x_range, y_range=y_range).svg()
 
 
 def _draw(options: Sequence[ComparedOption], *, apart: float) -> Iterator[Line]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts.estimate import show_setting
+from pipeline.artifacts.estimate import Estimate, show_setting
 from pipeline.report.views import ReportContent
+from pipeline.run_name import run_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
+SHARES = {"accuracy", "precision", "recall", "f1", "macro_f1", "weighted_f1", "roc_auc", "pr_auc", "ece"}
 _TEMPLATES = Path(__file__).parent / "templates"
 STYLESHEET = _TEMPLATES / "report.css"
 _HIDDEN = "\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -45,7 +49,16 @@ def make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, number=number, interval=interval, visible=visible, setting=show_setting
+        percent=percent,
+        number=number,
+        figure=figure,
+        interval=interval,
+        estimated_share=estimated_share,
+        points=points,
+        visible=visible,
+        prose=prose,
+        run_name=run_name,
+        setting=show_setting,
     )
     return environment
 
@@ -62,11 +75,45 @@ def number(value: float | str | None) -> str:
     return f"{value:.4g}"
 
 
-def interval(value: Sequence[float] | None) -> str:
-    """Return an interval, a dash where there is none."""
-    return "–" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
+def is_share(name: str) -> bool:
+    """Return True if a metric, or what a rule of the gate is about, is a share: read as per cent."""
+    return not SHARES.isdisjoint(name.split("."))
+
+
+def figure(value: float | None, name: str) -> str:
+    """Return the value of a metric: a share as per cent, anything else as a number."""
+    return percent(value) if is_share(name) else number(value)
+
+
+def interval(value: Sequence[float] | None, name: str = "accuracy") -> str:
+    """Return the interval of a metric, a dash where there is none."""
+    if value is None:
+        return "–"
+    if is_share(name):
+        return f"{100 * value[0]:.1f} to {100 * value[1]:.1f} %"
+    return f"{number(value[0])} to {number(value[1])}"
+
+
+def points(value: float | None, name: str = "accuracy") -> str:
+    """Return a difference between two values of a metric with its sign, a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{100 * value:+.1f} points" if is_share(name) else f"{value:+.4g}"
+
+
+def estimated_share(estimate: Estimate) -> str:
+    """Return a share and its standard error."""
+    return f"{100 * estimate.value:.1f} ± {100 * estimate.error:.1f} %"
 
 
 def visible(text: str | float | None) -> str:
     """Return text without the characters that hide or turn round what stands beside them."""
     return "".join(character for character in str(text) if character not in _HIDDEN)
+
+
+def prose(text: str | None) -> Markup:
+    """Return text of a message as mark-up: escaped, and what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    escaped = str(escape(visible(text or "")))
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escaped))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 320, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 38  # margins around the axes
+WIDTH, HEIGHT = 320, 260
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 28, 38  # margins around the axes, with room for discs on them
 LEGEND_ROW, LETTER = 15, 6.0  # height of a row, and about the width of a letter
 TICKS = 6  # at most, about
 DASHES = ("", "6 3", "7 3 2 3", "2 3")  # so that lines differ by more than their colour
@@ -45,6 +45,7 @@ class Plot:
     """Lines on two axes.
 
     Args:
+        title: What it shows, above it.
         lines: What is drawn.
         x: What the first axis means.
         y: What the second axis means.
@@ -52,6 +53,7 @@ class Plot:
         y_range: Of the second axis.
     """
 
+    title: str
     lines: Sequence[Line]
     x: str
     y: str
@@ -63,7 +65,8 @@ class Plot:
         legend = [line for line in self.lines if line.label]
         rows = _legend_rows(legend)
         height = HEIGHT + LEGEND_ROW * len(rows)
-        parts = [*self._axes(), *(part for line in self.lines for part in self._draw(line))]
+        title = _text(WIDTH / 2, TOP - 14, self.title, anchor="middle", weight="bold")
+        parts = [title, *self._axes(), *(part for line in self.lines for part in self._draw(line))]
         for number, row in enumerate(rows):
             parts += _legend_row(row, HEIGHT + 8 + LEGEND_ROW * number)
         return (
@@ -120,6 +123,12 @@ def fit_range(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
+def fit_shares(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range that holds some shares, with a little room that ends at 0 and at 1."""
+    low, high = fit_range(values)
+    return max(low, 0.0), min(high, 1.0)
+
+
 def _legend_rows(lines: Sequence[Line]) -> list[list[Line]]:
     rows: list[list[Line]] = []
     left = 0.0
@@ -150,7 +159,10 @@ def _stroke(path: str, colour: str, *, dash: int = 0, width: float = 1, opacity:
     return f'<path d="{path}" stroke="{colour}" stroke-width="{width}"{more}/>'
 
 
-def _text(left: float, up: float, text: str, *, anchor: str = "start", transform: str = "") -> str:
-    turn = f' transform="{transform}"' if transform else ""
-    place = f'x="{left:.1f}" y="{up:.1f}" text-anchor="{anchor}"{turn}'
+def _text(
+    left: float, up: float, text: str, *, anchor: str = "start", transform: str = "", weight: str = ""
+) -> str:
+    more = f' transform="{transform}"' if transform else ""
+    more += f' font-weight="{weight}"' if weight else ""
+    place = f'x="{left:.1f}" y="{up:.1f}" text-anchor="{anchor}"{more}'
     return f'<text {place} fill="currentColor">{escape(text)}</text>'

@@ -15,7 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from graft.ui import PREFIX
-from pipeline.report.page import STYLESHEET, number, percent, visible
+from pipeline.report.page import STYLESHEET, number, percent, prose, visible
+from pipeline.run_name import run_name
 
 UI = Path(__file__).parent
 STATIC = {
@@ -26,12 +27,6 @@ STATIC = {
     "label.js": (UI / "static" / "label.js", "text/javascript"),
 }
 JSON = "application/json"  # what a script on one of our pages accepts
-STARTED_BY = {
-    "manual": "by hand",
-    "scheduled": "by schedule",
-    "asset_triggered": "by new pictures",
-    "backfill": "by backfill",
-}
 UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
@@ -59,6 +54,7 @@ def environment() -> Environment:
         percent=percent,
         number=number,
         visible=visible,
+        prose=prose,
         ago=ago,
         moment=moment,
         duration=duration,
@@ -108,16 +104,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def run_name(run_id: str) -> str:
-    """Return what people call a run: when and by what it was started; an id that says neither as it is."""
-    kind, _, rest = run_id.partition("__")
-    try:
-        time = datetime.fromisoformat(rest)
-    except ValueError:
-        return run_id
-    return f"{time.astimezone(UTC):%-d %b %Y %H:%M}, {STARTED_BY[kind]}" if kind in STARTED_BY else run_id
 
 
 def path(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.pages.schedule import Run
 router = APIRouter()
 LOG_SHOWN = 20_000  # bytes
 TAIL_LINES = 12
+PICTURE = re.compile(rb'<a data-picture="(\w{1,128})/(\w{1,64})">')  # as the report marks it
 JOB_STEPS = ("train", "evaluate")
 
 
@@ -37,13 +39,20 @@ def run(
             data = page_context.cache.storage.read_bytes(evaluated.report)
         except ObjectNotFound:
             raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
-        html = data.replace(b"<body>", b"<body>" + _way_back(request, name, watched), 1)
+        html = _link_pictures(data, f"{request.scope.get('root_path', '')}/classifiers/{name}")
+        html = html.replace(b"<body>", b"<body>" + _way_back(request, name, watched), 1)
         return Response(html, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
     if watched is None:
         raise HTTPException(404, f"{name} has no run {run_id}.")
     may_read_logs = access.may_read_logs(request, user, name)
     values = watch(page_context, name, watched, may_read_logs=may_read_logs)
     return render(request, "run.html", {**common(request, user, name, ""), **values})
+
+
+def _link_pictures(html: bytes, classifier: str) -> bytes:
+    """Return a report in which each picture leads to its page, where it is larger and can be decided on."""
+    link = rf'<a href="{classifier}/pictures?version=\1&amp;text=\2">'
+    return PICTURE.sub(link.encode(), html)
 
 
 def _way_back(request: Request, name: str, run: Run | None) -> bytes:

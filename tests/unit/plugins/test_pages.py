@@ -317,6 +317,9 @@ class TestPages:
         assert "Report of run" in answer.text
         assert "script-src" not in answer.headers["content-security-policy"]
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        page = f"/classifiers/{NAME}/pictures?version=d_1&amp;text=p26"
+        assert f'<a href="{page}"><img' in answer.text
+        assert "data-picture" not in answer.text
 
 
 def test_a_job_shows_its_state_and_what_it_wrote(pages: Pages) -> None:

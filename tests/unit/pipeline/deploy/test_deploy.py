@@ -128,7 +128,7 @@ class TestVersion:
             CLASSIFIER, lineage(decision()), EVALUATION, **CARD, cross_validation=read_cross_validation(job)
         )
         assert "Cross-validation: retrained 5 times" in card
-        assert "0.9000 on average, with a standard deviation of 0.0400." in card
+        assert "90.0 % on average, with a standard deviation of 4.0 points." in card
 
     def test_model_directory_carries_its_record(self, storage: Storage) -> None:
         made_of, model = lineage(decision()), ModelDirectory(storage, "gs://graft/m")

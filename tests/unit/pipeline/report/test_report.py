@@ -85,7 +85,7 @@ def test_the_trials_of_a_study_are_shown_the_best_first(tmp_path: Path) -> None:
     text = " ".join(Page(html).text.split())
     assert "model.learning_rate 75.0 %, model.head.units 25.0 %" in text
     assert "too good by about 0.0123. The test pictures judged no trial." in text
-    assert "264 0.0012350.2500 ± 0.01000.2500 ± 0.0100".replace(" ", "") in text.replace(" ", "")
+    assert "264 0.0012350.2500 ± 0.010025.0 ± 1.0 %".replace(" ", "") in text.replace(" ", "")
     assert "failed" in text
     assert "judged no trial" not in report_of(world)
 
@@ -165,7 +165,64 @@ class TestContent:
         text = Page(html.split('id="figures"')[1].split("</section>")[0]).text
         assert "The intervals are those of this model on these pictures." in text
         assert "retrained 5 times, each time without 1/5 of the training pictures" in text
-        assert "0.9000 on average, with a standard deviation of 0.0500" in text
+        assert "90.0 % on average, with a standard deviation of 5.0 points" in text
+
+    def test_shares_are_per_cent_wherever_they_stand(self, tmp_path: Path) -> None:
+        interval, decimals = (-0.3, 0.5), r"(?<![\d.])[01]\.\d{3,}"
+        comparison = Comparison(
+            pictures=6,
+            gained=(),
+            lost=(),
+            difference=1 / 6,
+            interval=interval,
+            p_value=1.0,
+            differences={"accuracy": Difference(value=1 / 6, ci95=interval)},
+        )
+        champion = EVALUATION.candidate
+        evaluation = replace(EVALUATION, comparison=comparison, champion=champion, champion_version="v_1")
+        key = "absolute.accuracy.min"
+        rule = Rule(key=key, verdict=Verdict.PASSED, text="", value=5 / 6, limit=0.6, interval=(0.44, 0.97))
+        html = report_of(
+            ReportWorld(tmp_path), evaluation=evaluation, decision=replace(DECISION, rules=(rule,))
+        )
+        for anchor in ("verdict", "figures", "classes", "confusion"):
+            section = html.split(f'id="{anchor}"')[1].split("</section>")[0]
+            text = re.sub("<[^>]*>", " ", section)
+            assert not re.findall(decimals, text), (anchor, text)
+        verdict = Page(html.split('id="verdict"')[1].split("</section>")[0]).text
+        assert "83.3 %60.0 %44.0 to 97.0 %" in "".join(verdict.split("\n"))
+        figures = Page(html.split('id="figures"')[1].split("</section>")[0]).text
+        assert "+16.7 points, 95 % interval -30.0 points to +50.0 points" in " ".join(figures.split())
+        assert "0.4" in figures  # the log loss is no share
+
+    def test_no_epoch_is_said_to_be_the_best_without_validation(self, html: str, tmp_path: Path) -> None:
+        assert "best epoch" in html
+        assert "was kept" in html
+        world = ReportWorld(tmp_path)
+        history = {"loss": [0.7, 0.4], "accuracy": [0.5, 0.9]}
+        training_record(classes=tuple(CLASSES), history=history, epochs_run=2, best_epoch=2).write(
+            world.workspace.job("train_1")
+        )
+        text = report_of(world).split('id="training"')[1].split("</section>")[0]
+        assert "epochs run: 2" in text
+        assert "Loss at each epoch." in text
+        for claim in ("best epoch", "was kept", ">kept<"):
+            assert claim not in text
+
+    def test_the_run_is_named_by_when_it_was_started(self, tmp_path: Path) -> None:
+        html = report_of(ReportWorld(tmp_path), run_id="scheduled__2026-11-26T03:00:00+00:00")
+        assert "Report of run 26 Nov 2026 03:00, by schedule" in Page(html).text
+
+    def test_each_picture_can_be_made_a_link_by_the_pages_and_is_none_in_a_file(self, html: str) -> None:
+        pictures = re.findall(r'<a data-picture="d_1/(p\d\d)"><img', html)
+        assert {"p26", "p04"} <= set(pictures)
+        assert html.count('<a data-picture="') == len(pictures)
+        assert not [a for tag, a in Page(html).tags if "data-picture" in a and "href" in a]
+
+    def test_commands_in_messages_are_code(self, tmp_path: Path) -> None:
+        decision = replace(DECISION, accepted=False, reasons=("a: use `graft <run>`",), note="n")
+        html = report_of(ReportWorld(tmp_path), decision=decision)
+        assert "a: use <code>graft &lt;run&gt;</code>" in html
 
     def test_curves_and_temperature_are_shown(self, html: str) -> None:
         section = html.split('id="calibration"')[1].split("</section>")[0]
