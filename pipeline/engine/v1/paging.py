@@ -16,7 +16,7 @@ from pipeline.errors import InvalidArgument
 
 DEFAULT_SIZE, MAX_SIZE = 20, 100
 MAX_SCANNED = 1000  # rows that a filter looks at for one page: others wait meanwhile
-SCAN_SECONDS = 0.2  # after which a filtered page ends early: it runs on the event loop
+SCAN_SECONDS = 0.2  # of CPU, after which a filtered page ends early: it runs on the event loop
 
 
 class Row(Protocol):
@@ -84,9 +84,9 @@ class Page:
         A page of a filtered list may be short, or even empty, and still have a next one.
         """
         resources: list[AnyResource] = []
-        last, deadline = 0, time.monotonic() + SCAN_SECONDS
+        last, deadline = 0, time.thread_time() + SCAN_SECONDS
         for row in rows[: self._num_scanned]:
-            if len(resources) == self.size or (last and self.matches and time.monotonic() > deadline):
+            if len(resources) == self.size or (last and self.matches and time.thread_time() > deadline):
                 break
             resource, last = to_resource(row), row.seq
             if self.matches is None or self.matches(resource.to_json()):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -23,6 +25,13 @@ def test_a_filter_that_takes_long_ends_the_page_early_and_the_next_page_goes_on(
         tokens.append(token)
         rows = [row for row in rows if row.seq < int(token or 9)] if token else []
     assert tokens == ["3", "2", None]
+
+
+def test_a_machine_with_other_work_does_not_make_pages_shorter(monkeypatch):
+    clock = itertools.count(step=1000)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    page, token = Page(matches=lambda _: True).select([Row(2), Row(1)], lambda _: Empty())
+    assert (page, token) == ([Empty(), Empty()], None)
 
 
 @pytest.mark.parametrize("text", ["9" * 19, "-1", "1.5", "\u0661", "1_0", " 1"])
