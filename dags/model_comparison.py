@@ -1,7 +1,8 @@
 """Compares backbones, heads and parameters of a classifier by cross-validation on its training pictures.
 
 Each backbone is a task of its own. The page *Models* of the classifier shows the result; nothing is deployed.
-`graft compare NAME` does the same and can write the choice into the YAML.
+With `write` the recommended `model` section is put into the classifier's YAML. `graft compare NAME` does the
+same, with `--write`.
 
 ```bash
 curl -X POST "$AIRFLOW_URL/api/v2/dags/model_comparison/dagRuns" \
@@ -41,4 +42,4 @@ with DAG(
         parameters="{{ params.parameters }}",
     )
     compare = MLEngineCompareModelsOperator.partial(task_id="compare").expand(part=plan.output)
-    RecommendModelOperator(task_id="recommend", parts=compare.output)
+    RecommendModelOperator(task_id="recommend", parts=compare.output, write="{{ params.write }}")

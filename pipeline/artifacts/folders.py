@@ -367,6 +367,11 @@ class ClassifierFolder(Folder):
         """The last model comparison as a page."""
         return self.file("comparison.html")
 
+    @property
+    def comparison_yaml(self) -> str:
+        """The `model` section of the YAML that the last model comparison recommends."""
+        return self.file("comparison.yaml")
+
     def lock(self, subject: str) -> str:
         """Return the folder of a lock."""
         return self.file(subject)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipeline.artifacts.estimate import Estimate as Estimate, Setting as Setting
 from pipeline.artifacts.record import Record
+from pipeline.types import JsonDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class ModelComparison(Record):
         chosen: Name of the recommended option.
         recommendation: Why, in one sentence.
         optimism: By how much the least log loss is too good, being the least of several.
+        model: The `model` section of the present model, its paths absolute; older records have none.
     """
 
     FORMAT: ClassVar[int | None] = 1
@@ -84,6 +86,7 @@ class ModelComparison(Record):
     chosen: str
     recommendation: str
     optimism: float
+    model: JsonDict = field(default_factory=dict)
 
     @property
     def choice(self) -> ComparedOption:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeGuard
 
 import typer
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.workspace import Workspace
     from pipeline.compare.jobs import ComparisonJob
     from pipeline.compare.options import Option
-    from pipeline.config import Classifier, Settings
+    from pipeline.config import Classifier
     from pipeline.ml_engine.protocol import MLEngine
     from pipeline.types import JsonValue
 
@@ -64,6 +63,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare backbones, heads and parameters by cross-validation on the training pictures."""
+    from pipeline.compare.written_choice import write_choice
     from pipeline.config import Settings
 
     settings = Settings()
@@ -72,13 +72,14 @@ def compare(
     version = require_dataset(workspace, name, None).version
     engine = connect_engine(require_stack())
     try:
-        comparison = run_comparison(workspace, engine, name, version, options)
+        comparison, section = run_comparison(workspace, engine, name, version, options)
     except KeyboardInterrupt:
         print_note("\nStopped waiting; the jobs go on, and the same command finds them again.")
         raise typer.Exit(ExitCode.ERROR) from None
-    section = choose_section(comparison, name, settings, write=write)
     page = workspace.storage.local_path(workspace.classifier(name).comparison_page)
     if as_json:
+        if write:
+            write_choice(comparison, settings)
         print_json(
             {**comparison.to_dict(), "caution": comparison.caution, "yaml": section, "page": str(page)}
         )
@@ -88,7 +89,8 @@ def compare(
     if comparison.choice.is_present:
         return
     if write:
-        print_text(f"The YAML has it now; `graft run {name}` trains it and tests it.")
+        path = write_choice(comparison, settings)
+        print_text(f"{path} has it now; `graft run {name}` trains it and tests it.")
     else:
         print_text("The YAML of the choice, which --write puts into the file:\n")
         print_text(section.rstrip())
@@ -142,10 +144,12 @@ def _is_setting(value: JsonValue) -> TypeGuard[Setting]:
 
 def run_comparison(
     workspace: Workspace, engine: MLEngine, name: str, version: str, options: Sequence[Option]
-) -> ModelComparison:
-    """Submit the jobs, wait for them, and keep the result."""
+) -> tuple[ModelComparison, str]:
+    """Submit the jobs, wait for them, keep the result, and return it with the YAML of the choice."""
     from pipeline.compare.comparison import compare_answers
     from pipeline.compare.jobs import by_backbone, stage_work, submit_comparison
+    from pipeline.compare.written_choice import keep_section
+    from pipeline.config import Settings
     from pipeline.report.model_comparison import write_comparison_page
 
     jobs: list[ComparisonJob] = []
@@ -158,8 +162,9 @@ def run_comparison(
     for job in jobs:
         _wait(engine, job)
     comparison = compare_answers(workspace, jobs, classifier=name, dataset_version=version)
-    write_comparison_page(workspace, comparison)
-    return comparison
+    section = keep_section(workspace, comparison, Settings())
+    write_comparison_page(workspace, comparison, section)
+    return comparison, section
 
 
 def _wait(engine: MLEngine, job: ComparisonJob) -> None:
@@ -171,29 +176,6 @@ def _wait(engine: MLEngine, job: ComparisonJob) -> None:
         poll_seconds=POLL_SECONDS,
         on_state=lambda state: print_note(f"job {job.job_id} is {state}"),
     )
-
-
-def choose_section(comparison: ModelComparison, name: str, settings: Settings, *, write: bool) -> str:
-    """Return the `model` section of the choice, and put it into the classifier's YAML if asked to.
-
-    Raises:
-        ConfigError: if the section of that file cannot be replaced by itself.
-    """
-    from pipeline.config.edit import edit_model, model_section
-    from pipeline.config.files import find_classifier_file
-
-    path, choice = find_classifier_file(name, settings), comparison.choice
-    text = path.read_text(encoding="utf-8") if path else ""
-    if write and path and not choice.is_present:
-        _replace_text(path, edit_model(text, choice.parameters))
-    return model_section(text, choice.parameters)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Write a file under another name first, so that Airflow never reads a half-written one."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def print_comparison(comparison: ModelComparison, *, wide: bool = False) -> None:

@@ -16,7 +16,7 @@ from pipeline.compare.estimates import JudgedOption, estimate_scores, judge, sel
 from pipeline.compare.jobs import ComparisonJob
 from pipeline.compare.options import Option
 from pipeline.errors import PredictionJoinError
-from pipeline.types import IntArray
+from pipeline.types import IntArray, JsonDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,18 @@ def compare_answers(
         chosen=choice.option.name,
         recommendation=choice.sentence,
         optimism=optimism,
+        model=_present_model(jobs),
     )
     comparison.write(workspace.storage, workspace.classifier(classifier).comparison)
     return comparison
+
+
+def _present_model(jobs: Sequence[ComparisonJob]) -> JsonDict:
+    """Return the `model` section that the classifier has; every comparison has the present model."""
+    options = (option for job in jobs for option in job.options)
+    present = next(option for option in options if not option.parameters)
+    model: JsonDict = present.classifier.to_dict().get("model", {})
+    return model
 
 
 def _shared_pictures(answers: Sequence[HeldOutAnswers]) -> tuple[list[bytes], IntArray]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import yaml
 
 from pipeline.config.classifier import Classifier
+from pipeline.config.yaml_file import locked, replace_text
 from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict
@@ -34,22 +29,11 @@ def append_source(path: Path, kind: AppendedType) -> bool:
     """
     path = path.resolve()
     try:
-        with _locked(path.parent):
+        with locked(path.parent):
             return _append(path, kind)
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         by_hand = f"Add `- type: {kind}` to its `dataset.sources` by hand."
         raise ConfigError(f"{path} could not be changed: {error}. {by_hand}") from error
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time, and one thread, append a source: each replaces the whole file."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _append(path: Path, kind: AppendedType) -> bool:
@@ -58,7 +42,7 @@ def _append(path: Path, kind: AppendedType) -> bool:
     classifier = Classifier.from_dict(old if isinstance(old, dict) else {}, origin=str(path))
     if any(source.type == kind for source in classifier.dataset.all_sources):
         return False
-    _replace(path, text, with_source(text, kind))
+    replace_text(path, text, with_source(text, kind))
     return True
 
 
@@ -131,18 +115,3 @@ def _content_end(text: str, start: int, end: int) -> int:
     while len(lines) > 1 and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
     return start + len("".join(lines).rstrip())
-
-
-def _replace(path: Path, old: str, new: str) -> None:
-    """Replace a file as a whole, unless somebody has changed it meanwhile."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(new.encode())
-        shutil.copymode(path, name)
-        if path.read_bytes() != old.encode():
-            raise ConfigError("somebody else has just changed it; try again")
-        os.replace(name, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)

@@ -14,8 +14,13 @@ RADIUS = 3.5
 APART = 0.02  # of the axis, between options of equal cost: their error bars would cover each other
 
 
-def render_comparison(comparison: ModelComparison) -> str:
-    """Return the comparison as one HTML document."""
+def render_comparison(comparison: ModelComparison, section: str) -> str:
+    """Return the comparison as one HTML document.
+
+    Args:
+        comparison: What was found.
+        section: The `model` section of the choice, as YAML.
+    """
     from markupsafe import Markup
 
     environment = make_environment()
@@ -23,13 +28,13 @@ def render_comparison(comparison: ModelComparison) -> str:
     style = Markup(STYLESHEET.read_text(encoding="utf-8"))
     plot = Markup(draw_options(comparison.options))
     template = environment.get_template("comparison.html")
-    return template.render(comparison=comparison, plot=plot, style=style) + "\n"
+    return template.render(comparison=comparison, section=section, plot=plot, style=style) + "\n"
 
 
-def write_comparison_page(workspace: Workspace, comparison: ModelComparison) -> str:
+def write_comparison_page(workspace: Workspace, comparison: ModelComparison, section: str) -> str:
     """Write the page of a comparison, which the page *Models* shows; return its URI."""
     uri = workspace.classifier(comparison.classifier).comparison_page
-    workspace.storage.write_bytes(uri, render_comparison(comparison).encode())
+    workspace.storage.write_bytes(uri, render_comparison(comparison, section).encode())
     return uri
 
 

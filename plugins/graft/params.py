@@ -80,6 +80,12 @@ def comparison_params() -> dict[str, Param]:
             title="Parameters",
             description='Values of other parameters, such as {"model.epochs": [10, 40]}.',
         ),
+        "write": Param(
+            False,
+            type="boolean",
+            title="Write",
+            description="Put the recommended `model` section into the classifier's YAML.",
+        ),
     }
 
 

@@ -27,7 +27,7 @@ def test_runs_when_a_person_says_so_and_asks_for_the_classifier(dag: Any) -> Non
         "recommend": [],
     }
     assert dag.get_task("compare").is_mapped
-    assert list(dag.params) == ["classifier", "backbones", "heads", "parameters"]
+    assert list(dag.params) == ["classifier", "backbones", "heads", "parameters", "write"]
     assert all(dag.params.get_param(name).description for name in dag.params)
     with pytest.raises(Exception, match="No value passed"):
         dag.params.validate()
@@ -41,3 +41,9 @@ def test_the_plan_takes_what_the_form_says(dag: Any) -> None:
     task.render_template_fields({"params": {**chosen, "parameters": {"model.epochs": [10, 40]}}})
     assert (task.classifier, task.backbones, task.heads) == ("animals", ["efficientnet_lite2"], None)
     assert task.parameters == {"model.epochs": [10, 40]}
+
+
+def test_the_choice_is_written_only_if_the_form_says_so(dag: Any) -> None:
+    assert dag.params["write"] is False
+    task = dag.get_task("recommend")
+    assert task.render_template(task.write, {"params": {"write": True}}, task.get_template_env(dag)) is True

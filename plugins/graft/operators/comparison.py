@@ -129,31 +129,39 @@ class RecommendModelOperator(GraftOperator):
 
     Args:
         parts: Results of the mapped task that compares.
+        write: Whether the recommended `model` section is put into the classifier's YAML. The task fails if
+            that has another model by now.
         arguments: Those of `GraftOperator`.
     """
 
-    template_fields: Sequence[str] = ("parts",)
+    template_fields: Sequence[str] = ("parts", "write")
 
-    def __init__(self, *, parts: StepInput, **arguments: Any) -> None:
+    def __init__(self, *, parts: StepInput, write: bool | str = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.parts = parts
+        self.write = write
 
     def perform(self, context: Context) -> dict[str, str]:
-        """Return the choice, the recommendation in one sentence, what the figures are not, and the page."""
+        """Return the choice, the recommendation in one sentence, what the figures are not, YAML and page."""
         from pipeline.compare.parts import compare_parts
+        from pipeline.compare.written_choice import keep_section, write_choice
         from pipeline.report.model_comparison import write_comparison_page
 
         comparison = compare_parts(self.workspace, read_steps(ComparisonPart, self.parts))
-        page, ti = write_comparison_page(self.workspace, comparison), context["ti"]
+        section = keep_section(self.workspace, comparison, Settings())
+        page, ti = write_comparison_page(self.workspace, comparison, section), context["ti"]
         name = comparison.classifier
         note = (
             f"**{comparison.recommendation}**\n\n{comparison.caution} The page *Models* of `{name}` has all."
         )
         AirflowApiHook().write_run_note(ti.dag_id, ti.run_id, note)
+        if self.write is True:
+            self.log.info("%s has the choice", write_choice(comparison, Settings()))
         return {
             "classifier": name,
             "chosen": comparison.chosen,
             "recommendation": comparison.recommendation,
             "caution": comparison.caution,
+            "yaml": section,
             "page": page,
         }

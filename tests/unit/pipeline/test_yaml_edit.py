@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_written_says_what_to_add(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("pipeline.config.yaml_edit.os.replace", refuse)
+    monkeypatch.setattr("pipeline.config.yaml_file.os.replace", refuse)
     with pytest.raises(ConfigError, match=r"Permission denied.*Add `- type: uploads`"):
         append_source(path, "uploads")
     assert path.read_text() == BLOCK
@@ -133,7 +133,7 @@ def test_two_sources_that_are_added_at_once_are_both_there(
             together.wait(timeout=0.3)
         replace(old, new)
 
-    monkeypatch.setattr("pipeline.config.yaml_edit.os.replace", wait_and_replace)
+    monkeypatch.setattr("pipeline.config.yaml_file.os.replace", wait_and_replace)
     with ThreadPoolExecutor(2) as pool:
         added = list(pool.map(partial(append_source, path), ("uploads", "feedback")))
     assert added == [True, True]

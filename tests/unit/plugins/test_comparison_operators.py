@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow.sdk.exceptions import AirflowFailException
 
 from pipeline.artifacts.model_comparison import ModelComparison
@@ -99,6 +100,61 @@ def test_each_backbone_is_a_job_and_the_last_task_recommends(
     assert storage.exists(result["page"])
     assert stored.recommendation in notes[0]
     assert stored.caution in notes[0]
+
+
+@pytest.mark.usefixtures("dataset", "notes")
+class TestWriting:
+    """`write` puts the choice into the YAML; what somebody else wrote meanwhile stays."""
+
+    @pytest.fixture
+    def parts(
+        self, plan: Callable[..., Any], compare: Callable[..., Any], engine: FakeMLEngine, toys: Path
+    ) -> Any:
+        engine.run_job = lambda job: run_equal_options(job, seed=4)  # whose choice is another model
+        parts = plan(backbones=["efficientnet_lite0"], parameters={"model.epochs": [7, 9]})
+        return [compare(part) for part in parts]
+
+    @pytest.fixture
+    def recommend(self, parts: Any, make_context: Callable[..., Any]) -> Callable[..., Any]:
+        from graft.operators.comparison import RecommendModelOperator
+
+        def run(**given: Any) -> Any:
+            return RecommendModelOperator(task_id="recommend", parts=parts, **given).execute(make_context())
+
+        return run
+
+    def test_the_section_is_shown_and_the_file_stays_unless_told(
+        self, recommend: Callable[..., Any], toys: Path, storage: Storage
+    ) -> None:
+        before = toys.read_text()
+        section = recommend()["yaml"]
+        assert toys.read_text() == before
+        assert storage.read_bytes("gs://graft/classifiers/toys/comparison.yaml").decode() == section
+        assert yaml.safe_load(section)["model"] != yaml.safe_load(before)["model"]
+
+    def test_told_twice_as_by_another_try_it_is_written_once(
+        self, recommend: Callable[..., Any], toys: Path
+    ) -> None:
+        section = recommend(write=True)["yaml"]
+        written = toys.read_text()
+        assert yaml.safe_load(written)["model"] == yaml.safe_load(section)["model"]
+        recommend(write=True)
+        assert toys.read_text() == written
+
+    def test_a_model_that_was_changed_meanwhile_stays_and_fails_the_task(
+        self, recommend: Callable[..., Any], toys: Path, notes: list[str], storage: Storage
+    ) -> None:
+        toys.write_text(toys.read_text().replace("epochs: 3", "epochs: 4"))
+        with pytest.raises(AirflowFailException, match="its `model` is not the one that was compared"):
+            recommend(write=True)
+        assert read_classifier(toys).model.epochs == 4
+        assert len(notes) == 1
+        assert storage.exists("gs://graft/classifiers/toys/comparison.yaml")
+
+    def test_a_file_that_is_gone_is_named(self, recommend: Callable[..., Any], toys: Path) -> None:
+        toys.unlink()
+        with pytest.raises(AirflowFailException, match="No file of a classifier directory is toys's"):
+            recommend(write=True)
 
 
 @pytest.mark.usefixtures("dataset")

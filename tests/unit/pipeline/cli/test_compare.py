@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ KEPT_APART = {  # the only modules that can read a comparison: no report, card, 
     "pipeline/compare/estimates.py",
     "pipeline/compare/options.py",
     "pipeline/compare/parts.py",
+    "pipeline/compare/written_choice.py",
     "pipeline/cli/compare.py",
     "pipeline/report/model_comparison.py",
 }
@@ -73,9 +75,10 @@ class TestTwentyEqualOptions:
         command = ("compare", "toys", "--backbone", "efficientnet_lite0", "--head", "dense", "--param", SEEDS)
         printed, as_json = graft(*command, "--write"), graft(*command, "--json")
         assert (printed.code, as_json.code) == (0, 0)
-        (page,) = home.rglob("comparison.html")
+        (page,), (section,) = home.rglob("comparison.html"), home.rglob("comparison.yaml")
         return {
             "text": printed.stdout,
+            "section": section.read_text(),
             "json": as_json.stdout,
             "page": page.read_text(),
             "yaml": toys.read_text(),
@@ -117,7 +120,7 @@ class TestTwentyEqualOptions:
         assert all(re.fullmatch(r"options\.\d+\.cross_validated\.\w+", place) for place in places)
 
     def test_the_yaml_has_no_figure(self, documents: dict[str, str]) -> None:
-        assert not re.search(r"\d\.\d{2}", documents["yaml"])
+        assert not re.search(r"\d\.\d{2}", documents["yaml"] + documents["section"])
 
     def test_the_optimism_of_the_choice_is_told(self, documents: dict[str, str]) -> None:
         (told,) = re.findall(r"too good by about (\d\.\d+)", " ".join(documents["text"].split()))
@@ -179,7 +182,7 @@ class TestCommand:
         assert len(engine.jobs) == 2
 
     def test_the_choice_is_printed_and_written_without_touching_other_lines(
-        self, graft: Graft, engine: FakeMLEngine, toys: Path
+        self, graft: Graft, engine: FakeMLEngine, toys: Path, home: Path
     ) -> None:
         engine.run_job = lambda job: run_equal_options(job, seed=4)
         command = ("compare", "toys", "--backbone", "efficientnet_lite0", "--param", "epochs=7,9")
@@ -191,9 +194,28 @@ class TestCommand:
         assert "graft run toys" in written.stdout
         after = toys.read_text()
         assert document["yaml"] in after
+        page, section = (next(home.rglob(f"comparison.{kind}")).read_text() for kind in ("html", "yaml"))
+        assert section == document["yaml"]
+        assert f"<pre>{escape(section)}</pre>" in page
         for line in ("name: toys  # of the shelf", "# what is trained", "gate: {min_accuracy: 0.5}  # low"):
             assert line in after.splitlines()
         assert read_classifier(toys).model.head.units == 16
+
+    def test_a_model_that_was_changed_meanwhile_is_not_overwritten(
+        self, graft: Graft, engine: FakeMLEngine, toys: Path
+    ) -> None:
+        def change_and_run(job: Mapping[str, Any]) -> dict[str, Any]:
+            toys.write_text(toys.read_text().replace("epochs: 3", "epochs: 4"))
+            return run_equal_options(job, seed=4)
+
+        engine.run_job = change_and_run
+        done = graft(
+            "compare", "toys", "--backbone", "efficientnet_lite0", "--param", "epochs=7,9", "--write"
+        )
+        assert done.code == 1
+        assert "its `model` is not the one that was compared" in " ".join(done.stderr.split())
+        assert "±" in done.stdout, "the table is printed all the same"
+        assert read_classifier(toys).model.epochs == 4
 
     def test_a_failed_job_is_told_with_its_reason(self, graft: Graft, engine: FakeMLEngine) -> None:
         engine.run_job = lambda job: {"state": "FAILED", "errorMessage": "EmptyDataset: too few"}
