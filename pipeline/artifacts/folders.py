@@ -369,7 +369,7 @@ class ClassifierFolder(Folder):
 
     @property
     def comparison_yaml(self) -> str:
-        """The `model` section of the YAML that the last model comparison recommends."""
+        """The `model` section that the last model comparison recommends, if it is not the present one."""
         return self.file("comparison.yaml")
 
     def lock(self, subject: str) -> str:

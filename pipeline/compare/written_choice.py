@@ -16,10 +16,13 @@ from pipeline.errors import ConfigError, ObjectNotFound
 
 
 def keep_section(workspace: Workspace, comparison: ModelComparison, settings: Settings) -> str:
-    """Keep the `model` section of the choice in the bucket, and return it."""
+    """Keep the `model` section of the choice in the bucket, unless it is the present one, and return it."""
     section = choice_section(comparison, settings)
     uri = workspace.classifier(comparison.classifier).comparison_yaml
-    workspace.storage.write_bytes(uri, section.encode())
+    if comparison.choice.is_present:
+        workspace.storage.delete(uri)
+    else:
+        workspace.storage.write_bytes(uri, section.encode())
     return section
 
 

@@ -100,6 +100,11 @@ class ArtifactCache:
         uri = self.workspace.classifier(name).comparison_page
         return self.current(lambda: self.storage.read_bytes(uri))
 
+    def comparison_yaml(self, name: str) -> bytes | None:
+        """Return the `model` section that the last comparison recommends, None if it is the present one."""
+        uri = self.workspace.classifier(name).comparison_yaml
+        return self.current(lambda: self.storage.read_bytes(uri))
+
     def _record(self, kind: type[RecordType], uri: str) -> RecordType | None:
         """Return a record that is never written again, None where there is none yet."""
         return self.fixed(uri, lambda: kind.read(self.storage, uri))

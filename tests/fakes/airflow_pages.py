@@ -69,7 +69,8 @@ class Pages:
         monkeypatch.setattr(scheduler, "read_questions", self._questions)
         for module in ("pages", "run_pages"):
             monkeypatch.setattr(f"graft.ui.{module}.read_failure", lambda name, run_id: self.failure)
-        monkeypatch.setattr("graft.ui.run_actions.requires_access_dag", requires_access_dag)
+        for module in ("run_actions", "model_pages"):
+            monkeypatch.setattr(f"graft.ui.{module}.requires_access_dag", requires_access_dag)
         monkeypatch.setattr(PageContext, "_connect", lambda page_context: self.engine)
         endpoint = ("http://engine.test:8000", "local")
         monkeypatch.setattr(PageContext, "endpoint", lambda page_context: endpoint)

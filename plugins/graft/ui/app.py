@@ -19,6 +19,7 @@ from graft.ui import (
     bulk_pages,
     decision_pages,
     feedback,
+    model_pages,
     new_pages,
     pages,
     run_actions,
@@ -124,6 +125,8 @@ def create_app() -> FastAPI:
     app.include_router(new_pages.actions)
     app.include_router(feedback.router)
     app.include_router(bulk_pages.actions)
+    app.include_router(model_pages.router)
+    app.include_router(model_pages.actions)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 RUNS_SHOWN = 10
-NOTICES = {"rolled_back": "Rolled back: the traffic goes to the version that serves now."}
+NOTICES = {
+    "rolled_back": "Rolled back: the traffic goes to the version that serves now.",
+    "comparing": "The comparison has started; its result will be linked below.",
+    "written": "The YAML has the recommended model now; a run trains it and tests it.",
+}
 RUNS_SEARCHED = 20
 PICTURES_SHOWN = 48  # gained, and as many lost, on the page of two versions
 LOG_SHOWN = 20_000  # bytes
@@ -178,18 +182,6 @@ def compare(
         "shown": PICTURES_SHOWN,
     }
     return render(request, "compare.html", {**common(request, user, name, "versions"), **values})
-
-
-@router.get("/classifiers/{name}/models")
-def models(request: Request, name: access.Readable, page_context: PageContextDep) -> Response:
-    """The last comparison of models, as `graft compare` wrote it."""
-    html = page_context.cache.comparison_page(name)
-    if html is None:
-        raise HTTPException(404, f"No models of {name} were compared yet; `graft compare {name}` does it.")
-    address = f"{request.scope.get('root_path', '')}/classifiers/{name}"
-    back = f'<body><p><a href="{address}">{name}</a></p>'.encode()
-    headers = {"content-security-policy": REPORT_POLICY}
-    return Response(html.replace(b"<body>", back, 1), media_type="text/html", headers=headers)
 
 
 @router.get("/classifiers/{name}/pictures")

@@ -28,7 +28,7 @@ async def start_run(request: Request, user: GetUserDep, name: access.Writable, f
     """Start a run, and show it."""
     requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=name)(request, user)
     conf = _read_parameters(text_of(form, "epochs"), only_new=bool(text_of(form, "only_new")))
-    run_id = await run_in_threadpool(_trigger, name, conf, str(user.get_name()))
+    run_id = await run_in_threadpool(start_dag_run, name, conf, str(user.get_name()))
     return _show(request, name, run_id)
 
 
@@ -55,7 +55,8 @@ def _read_parameters(epochs: str, *, only_new: bool) -> dict[str, Any]:
     return conf | {"model.epochs": int(epochs)}
 
 
-def _trigger(name: str, conf: dict[str, Any], by: str) -> str:
+def start_dag_run(name: str, conf: dict[str, Any], by: str) -> str:
+    """Start a run of a DAG in a person's name; return its id."""
     run = trigger_dag(name, triggered_by=DagRunTriggeredByType.UI, triggering_user_name=by, conf=conf)
     if run is None:
         raise HTTPException(502, f"Airflow started no run of {name}; try again.")

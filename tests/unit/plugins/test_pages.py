@@ -142,31 +142,6 @@ class TestHeaders:
             assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", text), path
 
 
-class TestModels:
-    COMPARISON = f"{WORKSPACE}/classifiers/{NAME}/comparison.html"
-
-    def test_the_last_comparison_is_shown_as_it_was_written_and_linked(self, pages: Pages) -> None:
-        pages.sign_in("viewer")
-        pages.fleet.storage.write_bytes(self.COMPARISON, b"<html><body><h1>compared</h1></body></html>")
-        answer = pages.get(f"/classifiers/{NAME}/models")
-        assert answer.status_code == 200
-        assert "<h1>compared</h1>" in answer.text
-        assert f'/classifiers/{NAME}">{NAME}</a>' in answer.text
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'; img-src data:;")
-        assert f"/classifiers/{NAME}/models" in pages.get(f"/classifiers/{NAME}").text
-
-    def test_without_one_the_command_is_told(self, pages: Pages) -> None:
-        pages.sign_in("viewer")
-        answer = pages.get(f"/classifiers/{NAME}/models")
-        assert answer.status_code == 404
-        assert f"graft compare {NAME}" in answer.text
-        assert "/models" not in pages.get(f"/classifiers/{NAME}").text
-
-    def test_it_is_for_those_who_may_see_the_classifier(self, pages: Pages) -> None:
-        pages.fleet.storage.write_bytes(self.COMPARISON, b"<html><body></body></html>")
-        assert pages.get(f"/classifiers/{NAME}/models").status_code == 401
-
-
 class TestHostileText:
     def test_text_from_outside_is_only_text(self, pages: Pages) -> None:
         pages.sign_in("admin")
