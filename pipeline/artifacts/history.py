@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,6 +27,7 @@ class EventType(StrEnum):
 
 SERVING = (EventType.PROMOTED, EventType.ROLLED_BACK)  # the event's version serves from then on
 DECISIONS = (EventType.APPROVED, EventType.REJECTED)
+_PROMOTION = re.compile(r"/\d{8}T\d+-promoted-([A-Za-z0-9_]+)\.json$")  # as `record_event` names it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,3 +171,30 @@ def served_before(history: Iterable[HistoryEvent]) -> list[str]:
             del served[served.index(event.version) :]
         served.append(event.version)
     return served
+
+
+def number_versions(uris: Iterable[str]) -> dict[str, int]:
+    """Return what people call the versions: 1 for the first that ever served, 2 for the second, and so on.
+
+    Args:
+        uris: Of the events, oldest first; they need not be read.
+    """
+    numbers: dict[str, int] = {}
+    for uri in uris:
+        if match := _PROMOTION.search(uri):
+            numbers.setdefault(match[1], len(numbers) + 1)
+    return numbers
+
+
+def withdrawn_versions(history: Iterable[HistoryEvent]) -> Mapping[str, str]:
+    """Return the versions that a rollback took the traffic from and that did not get it again, with why."""
+    withdrawn: dict[str, str] = {}
+    serving = None
+    for event in history:
+        if event.event not in SERVING:
+            continue
+        if event.event is EventType.ROLLED_BACK and serving is not None:
+            withdrawn[serving] = event.reason or ""
+        withdrawn.pop(event.version, None)
+        serving = event.version
+    return withdrawn

@@ -11,7 +11,7 @@ from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
-from pipeline.artifacts.history import HistoryEvent
+from pipeline.artifacts.history import HistoryEvent, number_versions
 from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
 from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.record import Record
@@ -87,9 +87,16 @@ class ArtifactCache:
 
     def history(self, name: str, last: int | None = None) -> list[HistoryEvent]:
         """Return the events of a classifier, oldest first; the last ones alone if a number is given."""
+        return self.numbered_history(name, last)[0]
+
+    def numbered_history(
+        self, name: str, last: int | None = None
+    ) -> tuple[list[HistoryEvent], dict[str, int]]:
+        """Return the events as `history` does, and the number of each version among all of them."""
         uris = self.storage.list_uris(self.workspace.classifier(name).history)
-        events = (self._record(HistoryEvent, uri) for uri in (uris if last is None else uris[-last:]))
-        return [event for event in events if event is not None]
+        first = 0 if last is None else max(0, len(uris) - last)
+        events = (self._record(HistoryEvent, uri) for uri in uris[first:])
+        return [event for event in events if event is not None], number_versions(uris)
 
     def has_comparison(self, name: str) -> bool:
         """Return whether models of a classifier were compared."""

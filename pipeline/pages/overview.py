@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import DatasetInfo
-from pipeline.artifacts.history import SERVING, EventType, HistoryEvent
+from pipeline.artifacts.history import SERVING, EventType, HistoryEvent, withdrawn_versions
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
-from pipeline.pages.schedule import Run, Scheduled
+from pipeline.pages.schedule import Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
 
 TREND = 20  # deployments in the line
@@ -29,6 +29,7 @@ class Overview:
         pictures: How many it holds.
         traffic: Predictions that its versions answered; None where the engine does not count.
         lost: How many versions the bucket holds while the engine serves none: its database was lost.
+        number: What people call the version that serves: 3 if it was the third that ever did.
     """
 
     scheduled: Scheduled
@@ -40,6 +41,7 @@ class Overview:
     pictures: int
     traffic: int | None = None
     lost: int = 0
+    number: int | None = None
 
 
 def describe_classifiers(
@@ -87,7 +89,7 @@ def describe_classifier(
         traffic: Predictions that its versions answered.
     """
     name, run = scheduled.name, scheduled.last_run
-    history = cache.history(name, TREND)
+    history, numbers = cache.numbered_history(name, TREND)
     deployed = [event for event in history if event.event is EventType.PROMOTED]
     accuracies = [event.accuracy for event in deployed if event.accuracy is not None]
     data = cache.latest_dataset(name)
@@ -96,22 +98,13 @@ def describe_classifier(
         serving=serving,
         accuracy=_accuracy(cache, name, serving, deployed),
         trend=draw_sparkline(accuracies),
-        verdict=_verdict(cache, name, run, history) if run else None,
+        verdict=read_run_status(cache, name, run, withdrawn_versions(history)) if run else None,
         data=data,
         pictures=sum(data.pictures.values()) if data else 0,
         traffic=traffic,
         lost=_count_lost(cache, name, history) if is_known and not serving else 0,
+        number=numbers.get(serving) if serving else None,
     )
-
-
-def _verdict(cache: ArtifactCache, name: str, run: Run, history: Iterable[HistoryEvent]) -> RunStatus:
-    """Return how the newest run ended, and that its version was withdrawn since if it was."""
-    status = read_run_status(cache, name, run)
-    serving = [event for event in history if event.event in SERVING]
-    is_withdrawn = serving and serving[-1].event is EventType.ROLLED_BACK and status.word == "deployed"
-    if is_withdrawn and serving[-1].version != status.version:
-        return replace(status, word="rolled back", reason=serving[-1].reason or "")
-    return status
 
 
 def _count_lost(cache: ArtifactCache, name: str, history: Iterable[HistoryEvent]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from pipeline.artifacts.history import SERVING, withdrawn_versions
 from pipeline.artifacts.run_summary import Outcome, RunSummary
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.schedule import Run
@@ -16,8 +18,8 @@ class RunStatus:
     """How a run ended.
 
     Args:
-        word: `deployed`, `refused`, `rejected`, `superseded`, `skipped`, `failed`, `running`, `queued`, or
-            `waiting` for what comes after the gate.
+        word: `deployed`, `rolled back`, `refused`, `rejected`, `superseded`, `skipped`, `failed`, `running`,
+            `queued`, or `waiting` for what comes after the gate.
         reason: Why, in one line; empty where there is nothing to say.
         accuracy: Of the candidate, once it is evaluated.
         version: What the run left behind, if anything.
@@ -36,11 +38,23 @@ class RunStatus:
         return TONES.get(self.word, "")
 
 
-def read_run_status(cache: ArtifactCache, name: str, run: Run) -> RunStatus:
-    """Return how a run ended, from the objects that it left; its state is all there is without them."""
+def read_run_status(
+    cache: ArtifactCache, name: str, run: Run, withdrawn: Mapping[str, str] | None = None
+) -> RunStatus:
+    """Return how a run ended, from the objects that it left; its state is all there is without them.
+
+    Args:
+        cache: The bucket.
+        name: The classifier.
+        run: The run.
+        withdrawn: Versions that were rolled back since, with the reason.
+    """
     summary = cache.summary(name, run.run_id)
     if summary is not None and run.state != "failed":
-        return _ended(summary)
+        status = _ended(summary)
+        why = (withdrawn or {}).get(status.version or "")
+        is_withdrawn = status.word == "deployed" and why is not None
+        return replace(status, word="rolled back", reason=why or "") if is_withdrawn else status
     evaluated = cache.evaluated(name, run.run_id)
     if evaluated is None:
         return RunStatus(word=_state_word(run.state))
@@ -49,6 +63,23 @@ def read_run_status(cache: ArtifactCache, name: str, run: Run) -> RunStatus:
     word = ("waiting" if evaluated.accepted else "refused") if waits else _state_word(run.state)
     reason = reasons or ("the gate accepted it; it is not deployed yet" if waits else "")
     return RunStatus(word=word, reason=reason, accuracy=evaluated.accuracy, has_report=True)
+
+
+def describe_ending(cache: ArtifactCache, name: str, run: Run) -> str:
+    """Return in a sentence how the version of a run stands; empty while the run works or without one."""
+    history, numbers = cache.numbered_history(name)
+    status = read_run_status(cache, name, run, withdrawn_versions(history))
+    if status.version is None or status.word not in ("deployed", "rolled back"):
+        return ""
+    serving = [event.version for event in history if event.event in SERVING][-1:]
+    names = {version: f"v{number}" for version, number in numbers.items()}
+    own = names.get(status.version, status.version)
+    if status.word == "rolled back":
+        return f"It made {own}, which was rolled back: {status.reason}".removesuffix(": ") + "."
+    if serving == [status.version]:
+        return f"It made {own}, which serves now."
+    later = ", ".join(names.get(version, version) for version in serving)
+    return f"It made {own}; {later or 'another version'} serves now."
 
 
 def _ended(summary: RunSummary) -> RunStatus:

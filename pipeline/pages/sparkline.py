@@ -39,5 +39,6 @@ def draw_sparkline(values: Sequence[float]) -> Sparkline | None:
         return round(MARGIN + number * step, 1), round(MARGIN + level * (HEIGHT - 2 * MARGIN), 1)
 
     points = [place(number, value) for number, value in enumerate(values)]
-    text = f"accuracy of the last {len(values)} deployed: from {values[0]:.1%} to {values[-1]:.1%}"
+    ends = f"from {100 * values[0]:.1f} % to {100 * values[-1]:.1f} %"
+    text = f"accuracy of the last {len(values)} deployed: {ends}"
     return Sparkline(points=" ".join(f"{x},{y}" for x, y in points), last=points[-1], text=text)

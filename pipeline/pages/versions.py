@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.artifacts.history import EventType, HistoryEvent
+from pipeline.artifacts.history import EventType, HistoryEvent, withdrawn_versions
 from pipeline.ml_engine.protocol import resource_id
 from pipeline.ml_engine.resources import Version
 from pipeline.pages.artifact_cache import ArtifactCache
@@ -96,9 +96,12 @@ def _read_origin(cache: ArtifactCache, name: str, version: str) -> HistoryEvent 
     )
 
 
-def list_runs(cache: ArtifactCache, name: str, runs: Iterable[Run]) -> list[tuple[Run, RunStatus]]:
+def list_runs(
+    cache: ArtifactCache, name: str, runs: Iterable[Run], history: Iterable[HistoryEvent]
+) -> list[tuple[Run, RunStatus]]:
     """Return runs with their outcomes."""
-    return [(run, read_run_status(cache, name, run)) for run in runs]
+    withdrawn = withdrawn_versions(history)
+    return [(run, read_run_status(cache, name, run, withdrawn)) for run in runs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

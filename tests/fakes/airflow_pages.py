@@ -52,9 +52,10 @@ class Pages:
             return check
 
         monkeypatch.setattr(access, "requires_access_dag", requires_access_dag)
-        monkeypatch.setattr("graft.ui.pages.requires_access_dag", requires_access_dag)
+        monkeypatch.setattr("graft.ui.job_pages.requires_access_dag", requires_access_dag)
         monkeypatch.setattr(manager, "get_authorized_dag_ids", lambda **_: {NAME})
-        monkeypatch.setattr("graft.ui.pages.get_auth_manager", lambda: manager)
+        for module in ("pages", "job_pages"):
+            monkeypatch.setattr(f"graft.ui.{module}.get_auth_manager", lambda: manager)
         monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
         monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: self.fleet.runs[:limit])
         self.tasks: dict[str, list[Task]] = {}

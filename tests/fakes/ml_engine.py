@@ -133,7 +133,9 @@ class FakeMLEngine:
         return self.versions.get(model, {}).get(version)
 
     def list_versions(self, model: str) -> list[JsonDict]:
-        return list(self.versions.get(model, {}).values())
+        default = self.models.get(model, {}).get("defaultVersion")
+        versions = self.versions.get(model, {}).values()
+        return [{**each, "isDefault": True} if each == default else each for each in versions]
 
     def set_default(self, model: str, version: str) -> JsonDict:
         found = self.models[model]["defaultVersion"] = self.versions[model][version]

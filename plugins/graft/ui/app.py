@@ -19,6 +19,7 @@ from graft.ui import (
     bulk_pages,
     decision_pages,
     feedback,
+    job_pages,
     model_pages,
     new_pages,
     pages,
@@ -114,6 +115,7 @@ def create_app() -> FastAPI:
         environment().get_template(template)  # compiled now, not while the first reader waits
     app.include_router(pages.router)
     app.include_router(run_pages.router)
+    app.include_router(job_pages.router)
     app.include_router(actions.router)
     app.include_router(decision_pages.router)
     app.include_router(decision_pages.actions)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -18,9 +18,7 @@ from graft.ui.task_log import read_failure
 from pipeline.artifacts.history import served_before, serving_periods
 from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
-from pipeline.ml_v1 import JobState
 from pipeline.pages.decisions import count_pending, describe_decisions
-from pipeline.pages.job_input import flatten_input
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
 from pipeline.pages.pictures import (
@@ -43,9 +41,6 @@ from pipeline.pages.versions import (
     list_versions,
 )
 
-if TYPE_CHECKING:
-    from pipeline.types import JsonObject
-
 router = APIRouter()
 RUNS_SHOWN = 10
 NOTICES = {
@@ -55,14 +50,12 @@ NOTICES = {
 }
 RUNS_SEARCHED = 20
 PICTURES_SHOWN = 48  # gained, and as many lost, on the page of two versions
-LOG_SHOWN = 20_000  # bytes
 REPORT_POLICY = (  # of pages that hold their own style and drawings
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'"
 )
 Version = Annotated[str, Path(pattern=r"^[A-Za-z0-9_]{1,128}$")]
 VersionQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_]{0,128}$")]
-JobId = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
 PictureId = Annotated[str, Path(pattern=r"^[A-Za-z0-9]{1,64}$")]
 
 
@@ -132,7 +125,7 @@ def classifier(
 ) -> Response:
     """One classifier: its versions, what served when, and its runs."""
     scheduled = find_scheduled(name)
-    history = page_context.cache.history(name)
+    history, numbers = page_context.cache.numbered_history(name)
     resources, problem = page_context.versions(name)
     versions = list_versions(page_context.cache, name, resources, history)
     serving = next((row.version for row in versions if row.is_default), None)
@@ -148,7 +141,8 @@ def classifier(
         "targets": targets,
         "target": earlier[-1] if earlier else None,
         "periods": serving_periods(history)[::-1],
-        "runs": list_runs(page_context.cache, name, runs),
+        "runs": list_runs(page_context.cache, name, runs, history),
+        "numbers": numbers,
         "questions": scheduler.read_questions(name),
         "failure": _why(request, user, row) if _needs_somebody(row) else "",
         "is_compared": page_context.cache.has_comparison(name),
@@ -268,18 +262,3 @@ def render_trial(
 def runs(request: Request, name: access.Readable) -> Response:
     """Where the runs of a classifier are listed."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/classifiers/{name}#runs", status_code=303)
-
-
-@router.get("/jobs/{job_id}")
-def job(request: Request, user: GetUserDep, page_context: PageContextDep, job_id: JobId) -> Response:
-    """A job of the engine: its state, its input, and the end of its log."""
-    requires_access_dag("GET", DagAccessEntity.TASK_LOGS)(request, user)
-    with page_context.engine() as engine:
-        resource = engine.get_job(job_id)
-        if resource is None:
-            raise HTTPException(404, f"The engine has no job {job_id}. Old ones are swept away.")
-        log = engine.read_job_log(job_id, offset=-LOG_SHOWN).text
-    job_input = resource.get("trainingInput") or resource.get("predictionInput") or {}
-    is_waiting = not JobState(resource["state"]).is_terminal
-    rows = list(flatten_input(cast("JsonObject", job_input)))
-    return render(request, "job.html", {"job": resource, "input": rows, "log": log, "is_waiting": is_waiting})

@@ -17,7 +17,9 @@ from graft.ui.pages import REPORT_POLICY, common
 from graft.ui.rendering import render
 from graft.ui.task_log import read_failure
 from pipeline.errors import ObjectNotFound, PlatformError
+from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.progress import Progress, describe_progress
+from pipeline.pages.run_status import describe_ending
 from pipeline.pages.schedule import Run
 
 router = APIRouter()
@@ -40,7 +42,8 @@ def run(
         except ObjectNotFound:
             raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
         html = _link_pictures(data, f"{request.scope.get('root_path', '')}/classifiers/{name}")
-        html = html.replace(b"<body>", b"<body>" + _way_back(request, name, watched), 1)
+        back = _way_back(request, name, watched, page_context.cache)
+        html = html.replace(b"<body>", b"<body>" + back, 1)
         return Response(html, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
     if watched is None:
         raise HTTPException(404, f"{name} has no run {run_id}.")
@@ -55,12 +58,13 @@ def _link_pictures(html: bytes, classifier: str) -> bytes:
     return PICTURE.sub(link.encode(), html)
 
 
-def _way_back(request: Request, name: str, run: Run | None) -> bytes:
-    """Return what leads from the report to the pages around it, and to the question that waits."""
+def _way_back(request: Request, name: str, run: Run | None, cache: ArtifactCache) -> bytes:
+    """Return what leads from the report to the pages around it, how the run ended, and what it waits for."""
     questions = scheduler.read_questions(name) if run else ()
     values = {
         "name": name,
         "run": run,
+        "ending": describe_ending(cache, name, run) if run else "",
         "questions": [each for each in questions if run and each.run_id == run.run_id],
     }
     return bytes(render(request, "way_back.html", values).body)

@@ -115,11 +115,21 @@ def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:
     return Scheduled(
         name=dag.dag_id,
         description=dag.description or "",
-        schedule=None if summary in (None, "None") else summary,
+        schedule=None if summary in (None, "None") else describe_schedule(summary, dag.timetable_description),
         next_run=dag.next_dagrun_create_after,
         is_paused=bool(dag.is_paused),
         last_run=None if run is None else _run(run),
     )
+
+
+def describe_schedule(summary: str, description: str | None) -> str:
+    """Return when runs start in words, as Airflow puts it; a time is UTC, as in the YAML."""
+    if summary == "Asset":
+        return "when its pictures change"
+    if not description:
+        return summary
+    words = re.sub(r"^At (\d\d:\d\d)$", r"every day at \1", description)
+    return f"{words[0].lower()}{words[1:]}{', UTC' if len(summary.split()) == 5 else ''}"
 
 
 def _run(row: DagRun) -> Run:

@@ -44,6 +44,7 @@ def _render(
         "snippets": write_snippets(endpoint, project=project, model=name, bucket=bucket),
         "problem": problem,
         "serving": serving,
+        "number": page_context.cache.numbered_history(name, 0)[1].get(serving or ""),
         "formats": DESCRIPTIONS,
         "tokens": _list_tokens(page_context, name) if access.may(request, user, name, method="PUT") else None,
         "new_token": new_token,

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import PlatformUnavailable
+from pipeline.pages.schedule import Run
 from pipeline.preprocess.decisions import read_decisions
 from pipeline.report.build import write_report
 from tests.fakes.airflow_pages import NAME, Pages
@@ -249,6 +250,46 @@ class TestPages:
         [event] = [event for event in pages.fleet.cache.history(NAME) if event.event == "rolled_back"]
         assert (event.by, event.reason) == ("ann", "it was better")
 
+    def test_after_a_rollback_the_form_does_not_offer_the_withdrawn_version_first(self, pages: Pages) -> None:
+        pages.sign_in("user")
+        pages.engine.ensure_model(NAME)
+        for number in range(3):
+            body = {"name": pages.fleet.version(number), "deploymentUri": "gs://x"}
+            pages.engine.create_version(NAME, body)
+        pages.engine.set_default(NAME, pages.fleet.version(2))
+
+        def selected() -> list[str]:
+            form = pages.get(f"/classifiers/{NAME}").text.split('id="rollback"')[1].split("</form>")[0]
+            return re.findall(r'<option value="(\w*)" selected', form)
+
+        assert selected() == [pages.fleet.version(1)]
+        fields = {"token": pages.token(), "reason": "worse"}
+        pages.post("rollback", {**fields, "version": pages.fleet.version(1)})
+        assert selected() == [pages.fleet.version(0)]
+        text = pages.get(f"/classifiers/{NAME}").text
+        assert '<span class="word ">rolled back</span>' in text
+        assert ">deployed<" not in text.split('id="versions"')[0]
+        pages.post("rollback", {**fields, "version": pages.fleet.version(0)})
+        assert selected() == [""]
+
+    def test_hashes_and_run_ids_are_no_link_text(self, pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+        from graft.ui import scheduler
+
+        pages.sign_in("admin")
+        pages.engine.ensure_model(NAME)
+        for resource in pages.fleet.resources(NAME):
+            body = {"name": resource["name"].rpartition("/")[2], "deploymentUri": "gs://x"}
+            pages.engine.create_version(NAME, body)
+        run = Run(run_id="scheduled__2026-11-26T03:00:00+00:00_AbC12", state="running")
+        monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: [run])
+        texts = []
+        for path in ("/", *(f"/classifiers/{NAME}{each}" for each in GETS if "compare" not in each)):
+            texts += re.findall(r"<a [^>]*>(.*?)</a>", pages.get(path).text, re.DOTALL)
+        shown = [re.sub(r'<span class="unseen">.*?</span>|<[^>]*>', "", text) for text in texts]
+        assert not [text for text in shown if re.search(r"\b[vd]_\w+|__\d{4}-|graft_[0-9a-f]{8}", text)]
+        assert "26 Nov 2026 03:00, by schedule" in shown
+        assert '<span title="v_000000000000">v1</span>' in pages.get(f"/classifiers/{NAME}").text
+
     def test_a_picture_is_answered_with_bars_map_and_version(self, pages: Pages) -> None:
         pages.sign_in("user")
         pages.engine.ensure_model(NAME)
@@ -307,6 +348,53 @@ def test_a_job_shows_its_state_and_what_it_wrote(pages: Pages) -> None:
     assert "--epochs &lt;b&gt;" in answer.text
     assert "<script>alert" not in answer.text
     assert pages.get("/jobs/graft_2").status_code == 404
+
+
+def test_a_job_leads_to_its_classifier_run_version_and_task(pages: Pages) -> None:
+    from graft.ownership import DAG, TASK, digest
+
+    pages.sign_in("viewer")
+    run = pages.fleet.runs[1]
+    labels = {DAG: digest(NAME), TASK: digest(NAME, run.run_id, "train", -1)}
+    pages.engine.create_job({"jobId": "graft_1", "labels": labels, "trainingInput": {}})
+    text = pages.get("/jobs/graft_1").text
+    assert "Job of the step <i>train</i>" in text
+    for address in (
+        f"/classifiers/{NAME}",
+        f"/runs/{NAME}/{run.run_id}",
+        f"/classifiers/{NAME}#{pages.fleet.version(1)}",
+        f"/dags/{NAME}/runs/{run.run_id}/tasks/train",
+        "#log",
+    ):
+        assert f'href="{address}"' in text
+    assert ">v2</span></a>" in text
+    pages.engine.create_job({"jobId": "graft_2", "labels": {**labels, TASK: "gone"}, "trainingInput": {}})
+    assert "in a run that is none of the newest" in pages.get("/jobs/graft_2").text
+
+
+def test_a_job_of_a_classifier_that_one_may_not_see_leads_nowhere(pages: Pages) -> None:
+    from graft.ownership import DAG, digest
+
+    pages.sign_in("viewer")
+    labels = {DAG: digest("classifier_01")}
+    pages.engine.create_job({"jobId": "graft_1", "labels": labels, "trainingInput": {}})
+    assert 'id="origin"' not in pages.get("/jobs/graft_1").text
+
+
+@pytest.mark.parametrize(
+    ("summary", "description", "expected"),
+    [
+        ("0 0 * * 0", "At 00:00, only on Sunday", "at 00:00, only on Sunday, UTC"),
+        ("0 0 * * *", "At 00:00", "every day at 00:00, UTC"),
+        ("@once", "Once, as soon as possible", "once, as soon as possible"),
+        ("Asset", "Triggered by assets", "when its pictures change"),
+        ("0 0 * * 0", None, "0 0 * * 0"),
+    ],
+)
+def test_a_schedule_is_told_in_words(summary: str, description: str | None, expected: str) -> None:
+    from graft.ui.scheduler import describe_schedule
+
+    assert describe_schedule(summary, description) == expected
 
 
 def test_nested_values_of_a_jobs_input_are_shown(pages: Pages) -> None:

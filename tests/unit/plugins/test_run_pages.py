@@ -142,7 +142,7 @@ class TestInbox:
         pages.broken, pages.failure = [broken], "fetch: SourceNotFound: /data is gone"
         pages.sign_in("admin")
         text = pages.get("/").text
-        assert "did you mean `epochs`" in text
+        assert "<code>epoch</code>: did you mean <code>epochs</code>?" in text
         assert "/data is gone" in text
         assert f"/runs/{NAME}/scheduled__9" in text
         assert "<script>alert" not in text

@@ -35,13 +35,21 @@ function filterRows(event) {
 function setUpTrial(form) {
   const input = form.querySelector("input[type=file]");
   const says = form.querySelector("[data-says]");
+  const ask = form.querySelector("button:not([type])");
   const send = (file) => {
     const files = new DataTransfer();
     files.items.add(file);
     input.files = files.files;
-    says.textContent = "Asking…";
     form.requestSubmit();
   };
+  form.addEventListener("submit", () => { // however it was sent; a second time would ask twice
+    says.textContent = "Asking…";
+    ask.disabled = true;
+  });
+  window.addEventListener("pageshow", () => { // also when somebody comes back
+    says.textContent = "";
+    ask.disabled = false;
+  });
   const firstPicture = (list) => [...(list || [])].find((file) => file.type.startsWith("image/"));
   input.addEventListener("change", () => input.files.length && form.requestSubmit());
   for (const name of ["dragenter", "dragover"]) {

@@ -264,7 +264,7 @@ class Uploads {
       list.hidden = false;
       if (list.querySelectorAll("li").length === SHOWN) return;
       const item = document.createElement("li");
-      item.textContent = `${each.name}: ${each.text}`;
+      item.textContent = `${each.name}: ${each.text}`.replaceAll("`", "");
       list.querySelector("ul").append(item);
     }
   }

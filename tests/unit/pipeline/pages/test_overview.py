@@ -12,10 +12,10 @@ from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.run_summary import GateSummary, Outcome, write_summary
 from pipeline.pages.overview import describe_classifiers
-from pipeline.pages.run_status import read_run_status
+from pipeline.pages.run_status import describe_ending, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
-from pipeline.pages.versions import list_versions
+from pipeline.pages.versions import list_runs, list_versions
 from tests.fakes.model_record import decision, lineage, run_summary
 from tests.fakes.pages import DATASET_VERSION, Fleet
 
@@ -63,6 +63,36 @@ class TestClassifiers:
         [row, *_] = describe_classifiers(fleet.cache, fleet.scheduled, {})
         assert row.verdict is not None
         assert (row.verdict.word, row.verdict.reason) == ("rolled back", "worse")
+
+    def test_a_run_whose_version_was_rolled_back_is_not_shown_as_deployed_until_it_serves_again(
+        self, fleet: Fleet
+    ) -> None:
+        name, last = fleet.names[0], fleet.runs[0]
+
+        def words() -> list[str]:
+            history = fleet.cache.history(name)
+            return [status.word for _, status in list_runs(fleet.cache, name, fleet.runs, history)]
+
+        assert words() == ["deployed"] * 4
+        back = HistoryEvent(
+            event=EventType.ROLLED_BACK, version=fleet.version(1), run_id="r", by="ann", reason="worse"
+        )
+        record_event(fleet.workspace, name, back)
+        statuses = list_runs(fleet.cache, name, fleet.runs, fleet.cache.history(name))
+        assert [status.word for _, status in statuses] == ["rolled back", *["deployed"] * 3]
+        assert (statuses[0][1].reason, statuses[0][1].tone) == ("worse", "")
+        assert describe_ending(fleet.cache, name, last) == "It made v4, which was rolled back: worse."
+        record_event(fleet.workspace, name, replace(back, version=fleet.version(3), run_id="r2"))
+        assert words() == ["deployed", "deployed", "rolled back", "deployed"]
+        assert describe_ending(fleet.cache, name, last) == "It made v4, which serves now."
+
+    def test_a_version_is_called_by_the_order_in_which_versions_served(self, fleet: Fleet) -> None:
+        [row, *_] = describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
+        assert row.number == 4
+        history, numbers = fleet.cache.numbered_history(fleet.names[0], 1)
+        assert len(history) == 1
+        assert numbers == {fleet.version(number): number + 1 for number in range(4)}
+        assert describe_ending(fleet.cache, fleet.names[0], fleet.runs[2]) == "It made v2; v4 serves now."
 
     def test_a_version_without_history_is_known_from_its_lineage(self, fleet: Fleet) -> None:
         gate = replace(decision(0.5), override=Override(by="ann", reason="must"))
@@ -140,7 +170,7 @@ class TestSparkline:
         points = [tuple(map(float, point.split(","))) for point in line.points.split()]
         assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
         assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
-        assert line.text == "accuracy of the last 3 deployed: from 50.0% to 100.0%"
+        assert line.text == "accuracy of the last 3 deployed: from 50.0 % to 100.0 %"
 
     def test_noise_stays_flat(self) -> None:
         line = draw_sparkline([0.9, 0.9001])

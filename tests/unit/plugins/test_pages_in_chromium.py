@@ -1,0 +1,60 @@
+"""What only a browser shows: what a form says while it is sent, and what a bar takes of a small screen."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from tests.fakes.airflow_pages import NAME, Pages
+from tests.fakes.pages import WORKSPACE
+from tests.fakes.pictures import encode
+from tests.fakes.served_pages import add_pictures, open_page, serve, start_chromium
+
+
+@pytest.fixture
+def serving(pages: Pages) -> Pages:
+    """The pages of a user, with a model that answers every picture."""
+    answer = {"label": "bee", "score": 0.7, "outputs": [0.1, 0.7, 0.2]}
+    answer |= {"features": [1], "activation": [[0.0, 1.0]]}
+    pages.sign_in("user")
+    pages.engine.ensure_model(NAME)
+    pages.engine.create_version(NAME, {"name": "v_1", "deploymentUri": "gs://graft/x"})
+    pages.engine.answer = lambda version, instance: answer
+    labels = f"{WORKSPACE}/models/{NAME}/v_1/graft/labels.json"
+    pages.fleet.storage.write_json(labels, ["ant", "bee", "cat"])
+    return pages
+
+
+CHOOSE = """bytes => {
+    const input = document.querySelector("#picture"), files = new DataTransfer();
+    files.items.add(new File([new Uint8Array(bytes)], "x.png", { type: "image/png" }));
+    input.files = files.files;
+    input.dispatchEvent(new Event("change"));
+    const form = document.querySelector("#trial");
+    return [form.querySelector("[data-says]").textContent, form.querySelector("button:not([type])").disabled];
+}"""  # what the form says before the answer replaces it
+
+
+def test_the_pages_say_what_they_do_and_leave_room(serving: Pages) -> None:
+    picture = encode(Image.new("RGB", (64, 48), "red"), "PNG")
+    add_pictures(serving)
+    complaints: list[str] = []
+    with serve(serving.app) as address, start_chromium() as chromium:
+        page = open_page(chromium, complaints)
+        page.goto(f"{address}/classifiers/{NAME}/try")
+        assert page.evaluate(CHOOSE, list(picture)) == ["Asking…", True]  # choosing is asking
+        page.locator("#answer", has_text="bee").wait_for()
+        assert page.locator("#trial button:not([type])").is_enabled()
+
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.goto(f"{address}/classifiers/{NAME}/pictures")
+        page.locator("#cards li").first.scroll_into_view_if_needed()
+        bar = "document.querySelector('#decide').getBoundingClientRect().top < window.innerHeight"
+        assert not page.evaluate(bar)  # nothing is selected, so it waits below the pictures
+        page.locator("#cards input[type=checkbox]").first.check()
+        assert page.evaluate(bar)
+        page.set_viewport_size({"width": 1280, "height": 844})
+        page.locator("#cards input[type=checkbox]").first.uncheck()
+        assert page.evaluate(bar)
+        page.close()
+    assert complaints == []
