@@ -39,6 +39,7 @@ SILENT_SECONDS = 600  # how long Airflow may not answer before that is an error
 STOPPED_SECONDS = 120  # how long a run is watched while a part of the stack is down, before that is an error
 PLACES = ("dataset.source.uri", "model.weights", "model.head.module")
 ENDED = ("success", "failed")
+AT_WORK = ("running", "queued", "scheduled")  # no run ends while a task of it is in one of these states
 AWAITING = "awaiting_input"
 IF_CHANGED = "retrain.unchanged=skip"
 
@@ -274,8 +275,7 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> Ru
         while True:
             stack.check()
             try:
-                state = api.run_state(name, run_id)
-                instances = api.task_instances(name, run_id)
+                state, instances = _look(api, name, run_id)
                 transfers = downloads.read(instances)
             except StackUnavailable as silence:
                 stack.wait_for_airflow(silence)
@@ -295,6 +295,15 @@ def watch_run(api: AirflowApi, name: str, run_id: str, settings: Settings) -> Ru
         return RunResult(classifier=name, run_id=run_id, error=error, seconds=seconds)
     summary = _read_summary(settings, name, run_id)
     return RunResult(classifier=name, run_id=run_id, summary=summary, seconds=seconds)
+
+
+def _look(api: AirflowApi, name: str, run_id: str) -> tuple[str, list[TaskInstance]]:
+    """Return the run's state and its task instances; the state is asked for only if no task is at work."""
+    instances = api.task_instances(name, run_id)
+    if any(instance.state in AT_WORK for instance in instances):
+        return "running", instances
+    state = api.run_state(name, run_id)
+    return state, api.task_instances(name, run_id) if state in ENDED else instances
 
 
 def _read_summary(settings: Settings, name: str, run_id: str) -> RunSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import requests
@@ -24,14 +25,20 @@ HEARTBEATS = {
 
 def get_json(url: str, *, timeout_seconds: float = 5) -> JsonValue:
     """Return what a loopback address answers as JSON, or None while it does not answer with 200."""
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy leads to this machine
-        try:
-            answer = session.get(url, timeout=timeout_seconds)
-            value: JsonValue = answer.json() if answer.status_code == 200 else None
-        except requests.RequestException:
-            return None
+    try:
+        answer = _session().get(url, timeout=timeout_seconds)
+        value: JsonValue = answer.json() if answer.status_code == 200 else None
+    except requests.RequestException:
+        return None
     return value
+
+
+@cache
+def _session() -> requests.Session:
+    """Return the session of every look: a new one costs more than the request."""
+    session = requests.Session()
+    session.trust_env = False  # no proxy leads to this machine
+    return session
 
 
 def is_engine_healthy(url: str) -> bool:

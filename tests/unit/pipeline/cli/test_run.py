@@ -418,6 +418,17 @@ class TestWatching:
         assert outcome.stderr.count(f"waiting for approval: {airflow.url}/dags/tiles/runs/{QUOTED}") == 1
         assert "approved   by Ada: no reason given" in outcome.stdout
 
+    def test_the_state_of_a_run_is_read_when_no_task_is_at_work_and_its_tasks_once_more_at_the_end(
+        self, graft: Graft, airflow: Airflow
+    ) -> None:
+        airflow.states = ["failed"]
+        at_work = [[task("clean", state)] for state in ("scheduled", "queued", "running")]
+        airflow.tasks = [*at_work, [task("clean", "success")], [task("clean", "failed")]]
+        outcome = graft("run", "tiles", "--json")
+        assert (outcome.code, outcome.document["state"]) == (1, "failed")
+        assert outcome.document["error"].startswith("clean: ")
+        assert len(airflow.tasks) == 1
+
     def test_failed_run_names_the_task_and_its_error(self, graft: Graft, airflow: Airflow) -> None:
         airflow.states = ["failed"]
         airflow.tasks = [[task("fetch", "success"), task("clean", "failed"), task("pack", "upstream_failed")]]
