@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from pipeline.ml_v1 import JobState
 from pipeline.pages.schedule import Task
+
+if TYPE_CHECKING:
+    from pipeline.ml_engine.resources import Job
+
+EPOCH = re.compile(r"epoch (\d+) of (\d+)((?:, training \d of \d)?: .+)")  # as a training job logs it
 
 STEPS = {
     "settle": "waits for further events",
@@ -161,3 +169,38 @@ def _seconds(tasks: Iterable[Task], now: datetime) -> float | None:
         return None
     first = min(started for started, _ in begun)
     return (max(ended or now for _, ended in begun) - first).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """How far a job is.
+
+    Args:
+        done: Epochs or trials that have ended.
+        total: How many there are, at most.
+        text: The same in words, with what was measured last.
+    """
+
+    done: int
+    total: int
+    text: str
+
+
+def read_epochs(log: str) -> JobProgress | None:
+    """Return how far a training is by its log; None before the end of its first epoch."""
+    epochs = [match for line in log.splitlines() if (match := EPOCH.search(line))]
+    if not epochs:
+        return None
+    done, total = map(int, epochs[-1].group(1, 2))
+    return JobProgress(done=done, total=total, text=epochs[-1][0])
+
+
+def count_trials(job: Job) -> JobProgress | None:
+    """Return how far a hyperparameter tuning job is; None for another job."""
+    tuning = job.get("trainingInput", {}).get("hyperparameters")
+    if tuning is None:
+        return None
+    trials = job.get("trainingOutput", {}).get("trials", [])
+    done = sum(JobState(trial["state"]).is_terminal for trial in trials)
+    total = int(tuning.get("maxTrials", 1))
+    return JobProgress(done=done, total=total, text=f"{done} of {total} trials have ended")

@@ -35,6 +35,7 @@ class Fit:
         chooses: Whether the epoch of the least validation loss is kept.
         parameters: Epochs, rate, batches, seed, patience and class weights.
         num_classes: Width of the output.
+        place: Which of the job's trainings it is, and how many there are.
     """
 
     inputs: Inputs
@@ -44,6 +45,7 @@ class Fit:
     chooses: bool
     parameters: HeadParameters
     num_classes: int
+    place: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,8 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]
         state.now = [variable.numpy() for variable in changing_variables(self._trained.keras)]
         self._store.write(state)
         figures = ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items())
-        logger.info("epoch %d of %d: %s", epoch + 1, fit.parameters.epochs, figures)
+        training = ", training {} of {}".format(*fit.place) if fit.place != (1, 1) else ""
+        logger.info("epoch %d of %d%s: %s", epoch + 1, fit.parameters.epochs, training, figures)
         self.model.stop_training = state.has_ended
 
 

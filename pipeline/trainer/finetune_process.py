@@ -146,6 +146,7 @@ class Finetuning:
                 learning_rate=self.parameters.learning_rate,
             ),
             num_classes=len(self.index.classes),
+            place=self._place(is_judged=is_judged),
         )
         store = CheckpointStore(
             self.spec.open_workspace(self.storage),
@@ -154,6 +155,12 @@ class Finetuning:
             stage=stage,
         )
         return model, fit_model(model, fit, store)
+
+    def _place(self, *, is_judged: bool) -> tuple[int, int]:
+        """Return which of the trainings one is, and how many there are."""
+        if not (self.request.pool & self.request.judges).any():
+            return 1, 1
+        return (1 if is_judged else 2), 2
 
     def _calibrate(self, model: FinetuneModel, inputs: FinetuneInputs) -> Calibration | None:
         """Return the temperature that fits the judges, which have trained nothing; None for too few."""

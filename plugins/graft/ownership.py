@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 AIRFLOW, DAG, TASK = "graft_airflow", "graft_dag", "graft_task"
+RUN = "run"  # of a study, which other runs may adopt
 
 
 def deployment() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.backbones.networks.efficientnet_lite import EfficientNetLite
 from pipeline.backbones.networks.folded import build_mapped_network
 from pipeline.backbones.table import BACKBONES, Backbone
 from pipeline.errors import TrainingDiverged
+from pipeline.pages.progress import read_epochs
 from pipeline.pixels.spec import PixelSpec
 from pipeline.storage import Storage
 from pipeline.trainer.finetune_checkpoint import Checkpoint, CheckpointStore
@@ -69,6 +71,7 @@ def fit(model: FinetuneModel, inputs: Any, store: CheckpointStore, **changes: An
         chooses=False,
         parameters=replace(FIT, **changes),
         num_classes=2,
+        place=(2, 2),
     )
     return fit_model(model, told, store)
 
@@ -126,6 +129,22 @@ def test_a_successor_goes_on_after_the_last_epoch_and_ends_with_the_same_weights
     for name, array in whole.weights().items():
         np.testing.assert_array_equal(resumed.weights()[name], array)
     np.testing.assert_array_equal(resumed.head().output_kernel, whole.head().output_kernel)
+
+
+def test_each_epoch_is_a_line_of_the_log_that_pages_read(
+    backbone: Backbone,
+    weights: dict[str, Any],
+    pixels: Any,
+    workspace: Workspace,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    maps = LowerNetwork(backbone, weights, 1)(pixels)
+    with caplog.at_level("INFO"):
+        fit(build(backbone, weights, PARAMETERS), maps, store(workspace, "a"))
+    progress = read_epochs(caplog.text)
+    assert progress is not None
+    assert (progress.done, progress.total) == (3, 3)
+    assert re.fullmatch(r"epoch 3 of 3, training 2 of 2: loss \d\.\d{4}, accuracy .*", progress.text)
 
 
 def test_a_loss_that_is_no_number_names_the_rate(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, was_cleared
+from graft.ownership import RUN
 from pipeline.artifacts.steps import DatasetResult, TuneResult
 from pipeline.config import Classifier
 from pipeline.errors import ConfigError
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from pipeline.compare.study import Study
     from pipeline.ml_engine.resources import Job
-
-RUN = "run"
 
 
 class MLEngineTuneClassifierOperator(MLEngineJobOperator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,15 +11,22 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from graft.ownership import TASK, digest
+from graft.ownership import DAG, RUN, TASK, digest
 from graft.ui import access, scheduler
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import REPORT_POLICY, common
 from graft.ui.rendering import render
 from graft.ui.task_log import read_failure
 from pipeline.errors import ObjectNotFound, PlatformError
+from pipeline.ml_engine.protocol import label_value
 from pipeline.pages.artifact_cache import ArtifactCache
-from pipeline.pages.progress import Progress, describe_progress
+from pipeline.pages.progress import (
+    JobProgress,
+    Progress,
+    count_trials,
+    describe_progress,
+    read_epochs,
+)
 from pipeline.pages.run_status import describe_ending
 from pipeline.pages.schedule import Run
 
@@ -26,7 +34,22 @@ router = APIRouter()
 LOG_SHOWN = 20_000  # bytes
 TAIL_LINES = 12
 PICTURE = re.compile(rb'<a data-picture="(\w{1,128})/(\w{1,64})">')  # as the report marks it
-JOB_STEPS = ("train", "evaluate")
+JOB_STEPS = ("tune", "train", "evaluate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedJob:
+    """The job that a run waits for.
+
+    Args:
+        job_id: Its id.
+        progress: How far it is; None if that is unknown.
+        tail: The end of its log.
+    """
+
+    job_id: str
+    progress: JobProgress | None
+    tail: str
 
 
 @router.get("/runs/{name}/{run_id:path}")
@@ -78,30 +101,33 @@ def watch(page_context: PageContext, name: str, run: Run, *, may_read_logs: bool
         scheduler.read_tasks(name, earlier.run_id) if earlier else (),
         now=datetime.now(UTC),
     )
-    job_id, tail = _read_job(page_context, name, run, progress) if may_read_logs else ("", "")
+    job = _read_job(page_context, name, run, progress) if may_read_logs else None
     return {
         "run": run,
         "is_waiting": run.state in ("queued", "running"),
         "progress": progress,
         "questions": [each for each in scheduler.read_questions(name) if each.run_id == run.run_id],
         "failure": read_failure(name, run.run_id) if progress.failed and may_read_logs else "",
-        "job_id": job_id,
-        "tail": tail,
+        "job": job,
     }
 
 
-def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress) -> tuple[str, str]:
-    """Return the job that the run waits for now and the end of its log; nothing if there is none."""
+def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress) -> WatchedJob | None:
+    """Return the job that the run waits for now; None if there is none."""
     step = progress.at_work
     if step is None or step.name not in JOB_STEPS:
-        return "", ""
-    label = digest(name, run.run_id, step.name, -1)
+        return None
+    wanted = {TASK: digest(name, run.run_id, step.name, -1)}
+    if step.name == "tune":  # a study is for all runs on its pictures
+        wanted = {DAG: digest(name), RUN: label_value(run.run_id)}
     try:
         with page_context.engine() as engine:
             for job in engine.list_jobs():
-                if job.get("labels", {}).get(TASK) == label:
+                if wanted.items() <= job.get("labels", {}).items():
                     text = engine.read_job_log(job["jobId"], offset=-LOG_SHOWN).text
-                    return job["jobId"], "\n".join(text.splitlines()[-TAIL_LINES:])
+                    tail = "\n".join(text.splitlines()[-TAIL_LINES:])
+                    far = count_trials(job) or read_epochs(text)
+                    return WatchedJob(job_id=job["jobId"], progress=far, tail=tail)
     except PlatformError:
         pass  # the page goes on without it, and looks again
-    return "", ""
+    return None

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from graft.ownership import TASK, digest
+from graft.ownership import DAG, RUN, TASK, digest
 
+from pipeline.ml_engine.protocol import label_value
 from pipeline.pages.progress import describe_progress
 from pipeline.pages.schedule import BrokenFile, Question, Run, Task
 from pipeline.report.build import write_report
@@ -81,6 +82,36 @@ class TestWatching:
         assert "epoch 3 of 20" in text
         assert "/jobs/graft_9" in text
         assert "<script>alert" not in text
+
+    def test_the_last_epoch_of_a_training_is_shown_with_its_figures(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watched.engine.create_job({"jobId": "graft_9", "labels": {TASK: digest(NAME, RUN_ID, "train", -1)}})
+        lines = [
+            f"2026 INFO epoch {epoch} of 8, training 2 of 2: loss 0.{9 - epoch}, accuracy 0.9"
+            for epoch in (2, 3)
+        ]
+        log = SimpleNamespace(text="\n".join([*lines, "2026 INFO and so on"]))
+        monkeypatch.setattr(watched.engine, "read_job_log", lambda *_, **__: log)
+        text = watched.get(PAGE).text
+        assert '<progress value="3" max="8"' in text
+        assert "</progress> epoch 3 of 8, training 2 of 2: loss 0.6, accuracy 0.9</p>" in text
+
+    def test_the_trials_of_a_study_that_this_run_began_are_counted(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        watched.tasks[RUN_ID] = [task("tune", "deferred", 4)]
+        labels = {DAG: digest(NAME), RUN: label_value(RUN_ID)}
+        tuning = {"hyperparameters": {"maxTrials": 30, "params": []}}
+        job = {"jobId": "graft_9", "labels": labels, "trainingInput": tuning}
+        states = ("SUCCEEDED", "FAILED", "RUNNING")
+        output = {"trials": [{"trialId": str(n), "state": state} for n, state in enumerate(states)]}
+        monkeypatch.setattr(watched.engine, "list_jobs", lambda: [{**job, "trainingOutput": output}])
+        monkeypatch.setattr(watched.engine, "read_job_log", lambda *_, **__: SimpleNamespace(text=""))
+        text = watched.get(PAGE).text
+        assert '<progress value="2" max="30"' in text
+        assert "2 of 30 trials have ended" in text
+        assert "/jobs/graft_9" in text
 
     def test_a_failed_run_has_a_reason_and_looks_no_more(self, watched: Pages) -> None:
         watched.watched[RUN_ID] = Run(run_id=RUN_ID, state="failed")
