@@ -202,5 +202,5 @@ def count_trials(job: Job) -> JobProgress | None:
         return None
     trials = job.get("trainingOutput", {}).get("trials", [])
     done = sum(JobState(trial["state"]).is_terminal for trial in trials)
-    total = int(tuning.get("maxTrials", 1))
+    total = int(str(tuning.get("maxTrials", 1)))
     return JobProgress(done=done, total=total, text=f"{done} of {total} trials have ended")
