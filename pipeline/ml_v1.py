@@ -31,3 +31,7 @@ class JobState(StrEnum):
     def is_lost(self) -> bool:
         """Whether the job can no longer succeed, so that its work needs a new one."""
         return self in (JobState.FAILED, JobState.CANCELLING, JobState.CANCELLED)
+
+
+# Of predictions that try a version: Graft's engine counts none of them as traffic, and logs none.
+TEST_HEADER = "X-Graft-Test"

@@ -144,7 +144,7 @@ def wake_version(engine: MLEngine, model: str, version: str) -> None:
     """
     instance: list[JsonValue] = [{"inputs": {"b64": base64.b64encode(PIXEL).decode()}}]
     try:
-        engine.predict(model, instance, version=version)
+        engine.predict(model, instance, version=version, is_test=True)
     except PlatformError as error:
         if error.transient:
             raise

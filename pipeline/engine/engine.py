@@ -32,6 +32,7 @@ from pipeline.engine.settings import EngineSettings
 from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
 from pipeline.engine.telemetry.request_log import RequestLog
+from pipeline.engine.telemetry.traffic import Traffic
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ class Engine:
             self.store = store.fenced(self._lease.check)
         check_rows(self.store)
         self.router = Router(num_warm=settings.warm_versions)
-        self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox))
+        self.traffic = Traffic(parts.home / "engine" / "traffic.json")
+        self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox), self.traffic)
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
         self.feedback = FeedbackFiles(
@@ -207,6 +209,7 @@ class Engine:
         self.registry.start()
         self.runner.start()
         self.request_log.start()
+        self.traffic.start()
         if self._lease is not None:
             self._lease.keep()
         log.info("The engine of project %s has started.", self.project)
@@ -220,6 +223,7 @@ class Engine:
         await self.router.close()
         await self._pool.close()
         await self.request_log.stop()
+        await self.traffic.stop()
         if self._lease is not None:
             await self._lease.end()
         self.store.close()

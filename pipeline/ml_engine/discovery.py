@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Protocol, TypeAlias, TypedDict, TypeVar
 
 from pipeline.ml_engine.resources import Job, Model, Operation, Version
@@ -24,6 +24,8 @@ class Predictions(TypedDict, total=False):
 
 class Request(Protocol[AnswerT_co]):
     """A request that has not been sent."""
+
+    headers: MutableMapping[str, str]
 
     @property
     def uri(self) -> str:

@@ -109,8 +109,12 @@ class MLEngine(Protocol):
         *,
         version: str | None = None,
         signature_name: str | None = None,
+        is_test: bool = False,
     ) -> list[JsonValue]:
-        """Return one prediction for each instance, from the default version unless one is named."""
+        """Return one prediction for each instance, from the default version unless one is named.
+
+        Graft's engine does not count a test as traffic, and does not log it.
+        """
 
     def predict_many(
         self, models: Sequence[str], instances: Sequence[JsonValue], *, signature_name: str | None = None

@@ -14,7 +14,7 @@ from pipeline.ml_engine.protocol import JobLog, ReaderToken
 from pipeline.ml_engine.resources import Job, Model, Operation, Version
 from pipeline.ml_engine.transport import V1Transport, error_status
 from pipeline.ml_engine.version_changes import VersionChange, patch_body, version_changes
-from pipeline.ml_v1 import JobState
+from pipeline.ml_v1 import TEST_HEADER, JobState
 from pipeline.patience import Clock, SystemClock
 from pipeline.types import JsonValue
 
@@ -259,6 +259,7 @@ class RestMLEngine:
         *,
         version: str | None = None,
         signature_name: str | None = None,
+        is_test: bool = False,
     ) -> list[JsonValue]:
         """Return one prediction for each instance.
 
@@ -269,7 +270,10 @@ class RestMLEngine:
         if signature_name:
             body["signature_name"] = signature_name
         name = self._version(model, version) if version else self._model(model)
-        answer = self._api.call(self._api.projects.predict(name=name, body=body))
+        request = self._api.projects.predict(name=name, body=body)
+        if is_test:
+            request.headers[TEST_HEADER] = "1"
+        answer = self._api.call(request)
         return _predictions(name, answer, len(instances))
 
     def predict_many(

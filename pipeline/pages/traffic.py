@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from prometheus_client.parser import text_string_to_metric_families
 
-PREDICTIONS = "graft_predictions_total"
+PREDICTIONS = "graft_model_predictions_total"
 
 
 def count_predictions(metrics: str) -> dict[str, int]:
-    """Return how many predictions each model has answered since the engine started, refused ones left out.
+    """Return how many predictions each model has answered for clients since it was made.
 
     Args:
         metrics: Prometheus's text format.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
-            if sample.name == PREDICTIONS and sample.labels.get("code") == "200":
-                counts[sample.labels["model"]] += int(sample.value)
-    return dict(counts)
+            if sample.name == PREDICTIONS:
+                counts[sample.labels["model"]] = int(sample.value)
+    return counts

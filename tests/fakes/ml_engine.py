@@ -158,6 +158,7 @@ class FakeMLEngine:
         *,
         version: str | None = None,
         signature_name: str | None = None,
+        is_test: bool = False,
     ) -> list[Any]:
         if self.answer is None:
             raise PlatformError("this fake answers no prediction", status=404)

@@ -87,6 +87,7 @@ TESTED = {
     "pipeline/engine/models/feedback.py": "contract/test_feedback.py",
     "pipeline/engine/models/reader_tokens.py": "contract/test_reader_tokens.py",
     "pipeline/engine/models/registry.py": "engine/models",
+    "pipeline/engine/telemetry/traffic.py": "contract/test_traffic.py",
     "pipeline/engine/models/version_record.py": "engine/versions",
     "pipeline/stack/snapshot.py": "Snapshot, newest.json",
     "pipeline/stack/state.py": "stack.json, secrets.json",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
@@ -14,6 +14,7 @@ from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.serving.router import Router
 from pipeline.engine.store import JobRow, Store
 from pipeline.engine.supervision import FAILURES
+from pipeline.engine.telemetry.traffic import Traffic
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PICTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -26,9 +27,10 @@ class Metrics:
         store: Holds the jobs.
         router: Holds the versions.
         sandbox: Restricts jobs and models.
+        traffic: Counts what clients ask.
     """
 
-    def __init__(self, store: Store, router: Router, sandbox: Sandbox) -> None:
+    def __init__(self, store: Store, router: Router, sandbox: Sandbox, traffic: Traffic) -> None:
         self._registry = CollectorRegistry()
         self._router = router
         counter = partial(Counter, registry=self._registry)
@@ -49,7 +51,7 @@ class Metrics:
             registry=self._registry,
         )
         restricted.labels(sandbox.mode, str(sandbox.abi)).set(sandbox.is_active)
-        self._registry.register(_State(store, router))
+        self._registry.register(_State(store, router, traffic))
         self._registry.register(FAILURES)
         self._labels: set[tuple[str, str, str]] = set()
 
@@ -79,13 +81,14 @@ class Metrics:
 
 
 class _State(Collector):
-    """Gauges that are computed when they are collected."""
+    """Figures that are computed when they are collected."""
 
-    def __init__(self, store: Store, router: Router) -> None:
+    def __init__(self, store: Store, router: Router, traffic: Traffic) -> None:
         self._store = store
         self._router = router
+        self._traffic = traffic
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         loaded = GaugeMetricFamily(
             "graft_version_loaded", "1 while a version is loaded.", labels=("model", "version", "runtime")
         )
@@ -107,6 +110,14 @@ class _State(Collector):
         yield damaged
         yield waiting
         yield self._jobs()
+        answered = CounterMetricFamily(
+            "graft_model_predictions",
+            "Predictions answered for clients since the model was made, across restarts.",
+            labels=("model",),
+        )
+        for name, count in self._traffic.counts.items():
+            answered.add_metric((name,), count)
+        yield answered
 
     def _jobs(self) -> GaugeMetricFamily:
         jobs = GaugeMetricFamily("graft_jobs", "Jobs by kind and state.", labels=("kind", "state"))

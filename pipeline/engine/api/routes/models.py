@@ -57,7 +57,9 @@ async def patch_model(engine: TheEngine, model: str, body: TheBody, mask: TheMas
 @router.delete("/models/{model}")
 async def delete_model(engine: TheEngine, model: str) -> Operation:
     """models.delete."""
-    return engine.models.delete(model)
+    operation = engine.models.delete(model)
+    engine.traffic.forget(model)
+    return operation
 
 
 @router.post(VERSIONS, openapi_extra=accepts(VersionBody))

@@ -22,6 +22,7 @@ from pipeline.engine.v1.responses import (
     PredictionRequest,
 )
 from pipeline.errors import ApiError, InvalidArgument, PipelineError
+from pipeline.ml_v1 import TEST_HEADER
 from pipeline.types import JsonValue
 
 router = APIRouter(prefix=PROJECT, dependencies=[counted("predict")])
@@ -30,7 +31,9 @@ MANY = {"model": ManyPredictions}
 MODEL_OR_VERSION = re.compile(r"([^/]+)(?:/versions/([^/]+))?")
 
 
-async def _predict(engine: Engine, body: bytes, model: str, version: str | None) -> bytes:
+async def _predict(
+    engine: Engine, body: bytes, model: str, version: str | None, *, is_test: bool = False
+) -> bytes:
     # Nothing is awaited until the request is counted, so a version that is deleted waits for it.
     deployment = engine.router.find(model, version)
     engine.versions.record_use(deployment)
@@ -44,7 +47,9 @@ async def _predict(engine: Engine, body: bytes, model: str, version: str | None)
     finally:
         seconds = time.perf_counter() - started
         engine.metrics.count_prediction(deployment.name, code=code, seconds=seconds, batches=reply.batches)
-    engine.request_log.add(deployment.request_logging, deployment.name, body, reply.payload)
+    if not is_test:
+        engine.traffic.count(model)
+        engine.request_log.add(deployment.request_logging, deployment.name, body, reply.payload)
     return reply.payload
 
 
@@ -55,7 +60,9 @@ async def _read(engine: Engine, request: Request) -> bytes:
 
 async def _answer(engine: Engine, request: Request, model: str, version: str | None) -> Response:
     body = await _read(engine, request)
-    return Response(await _predict(engine, body, model, version), media_type="application/json")
+    is_test = request.headers.get(TEST_HEADER) == "1"
+    answer = await _predict(engine, body, model, version, is_test=is_test)
+    return Response(answer, media_type="application/json")
 
 
 @router.post("/models/{model}:predict", responses={200: OK}, openapi_extra=accepts(PredictionRequest))
