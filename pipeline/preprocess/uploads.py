@@ -11,7 +11,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -32,6 +32,7 @@ MAX_PICTURES = 50_000  # of one classifier
 MAX_PICTURE_BYTES = 15_000_000  # as `dataset.fetch.max_picture_bytes`
 MAX_NAME = 200
 MAX_LABEL = 200
+RECENT_SECONDS = 60  # a batch that was recorded so long ago may still be written
 BATCH_FILES, BATCH_BYTES = 40, 16_000_000  # of an archive, in memory together
 TOO_LARGE, TOO_MANY, BAD_LABEL = "too_large", "too_many_pictures", "bad_label"
 SPLIT_LOST = (
@@ -117,8 +118,10 @@ class UploadKeeper:
     """
 
     def __init__(self, workspace: Workspace, classifier: str, *, by: str) -> None:
-        self._folder = workspace.uploads(classifier)
+        self._folder, self._storage = workspace.uploads(classifier), workspace.storage
         self._by = by
+        cut = self._folder.record(_moment(datetime.now(UTC) - timedelta(seconds=RECENT_SECONDS)))
+        self._seen = {uri for uri in self._storage.list_uris(self._folder.records) if uri < cut}
         pictures = list_pictures(self._folder)
         self._labels = {picture.digest: picture.label for picture in pictures}
         takedowns = read_takedowns(workspace.dataset(classifier))
@@ -156,13 +159,15 @@ class UploadKeeper:
         if not reason:
             reason, suffix = examine(picture.data)
         if reason:
-            name = clean_name(picture.name)
-            text = TEXTS.get(reason, reason)
-            if reason == CONFLICTING_LABELS:
-                text += f": {self._labels[digest]}"
-            result.refused.append(RefusedPicture(name=name, reason=reason, text=text))
+            self._refuse(picture, reason, digest, result)
             return None
         return _Checked(picture=picture, digest=digest, suffix=suffix)
+
+    def _refuse(self, picture: NewPicture, reason: str, digest: str, result: UploadResult) -> None:
+        text = TEXTS.get(reason, reason)
+        if reason == CONFLICTING_LABELS:
+            text += f": {self._labels[digest]}"
+        result.refused.append(RefusedPicture(name=clean_name(picture.name), reason=reason, text=text))
 
     def _find_reason(self, data: bytes, digest: str) -> str:
         if digest in self._labels:
@@ -185,14 +190,46 @@ class UploadKeeper:
             for each in wanted
         )
         record = Upload(by=self._by, at=now.isoformat(timespec="seconds"), files=files)
-        record.write(
-            self._folder.storage, self._folder.record(f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
-        )
-        for each in wanted:
-            uri = self._folder.picture(label, each.digest, each.suffix)
-            is_new = self._folder.storage.create_bytes(uri, each.picture.data)
-            result.added += is_new
-            result.known += not is_new
+        record_uri = self._folder.record(f"{_moment(now)}-{uuid.uuid4().hex[:8]}")
+        self._seen.add(record_uri)
+        record.write(self._storage, record_uri)
+        uris = {each.digest: self._folder.picture(label, each.digest, each.suffix) for each in wanted}
+        new = {
+            each.digest for each in wanted if self._storage.create_bytes(uris[each.digest], each.picture.data)
+        }
+        result.added += len(new)
+        result.known += len(wanted) - len(new)
+        self._withdraw(label, [each for each in wanted if each.digest in new], result)
+
+    def _withdraw(self, label: str, written: Sequence[_Checked], result: UploadResult) -> None:
+        """Take back and refuse what somebody sent for another class while it was written.
+
+        Each writes the record, then the file, and then looks: of two who send the same file at the same time,
+        one sees the other's, or both do. So no file stays with two labels, and who sent it is told.
+        """
+        others = self._read_others(label)
+        for each in written:
+            other = others.get(each.digest)
+            if other and self._storage.exists(self._folder.picture(other, each.digest, each.suffix)):
+                self._storage.delete(self._folder.picture(label, each.digest, each.suffix))
+                self._labels[each.digest] = other
+                result.added -= 1
+                self._refuse(each.picture, CONFLICTING_LABELS, each.digest, result)
+
+    def _read_others(self, label: str) -> dict[str, str]:
+        """Return what was recorded for other classes since this began, or shortly before: label by digest."""
+        others: dict[str, str] = {}
+        for uri in self._storage.list_uris(self._folder.records):
+            if uri not in self._seen:
+                self._seen.add(uri)
+                files = Upload.read(self._storage, uri).files
+                others |= {file.digest: file.label for file in files if file.label != label}
+        return others
+
+
+def _moment(time: datetime) -> str:
+    """Return what the names of records begin with, so that they are in order."""
+    return f"{time:%Y%m%dT%H%M%S%f}"
 
 
 def read_picture(path: Path) -> NewPicture:

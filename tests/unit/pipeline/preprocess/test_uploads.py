@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from PIL import Image
@@ -15,10 +18,11 @@ from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.datasets.fetch import fetch_pictures
 from pipeline.datasets.fetcher import FetchPolicy
+from pipeline.datasets.sources.source import SourceContext
 from pipeline.errors import ConfigError, DamagedObject, EmptyDataset, StorageError
 from pipeline.preprocess import uploads
 from pipeline.preprocess.preview import preview_dataset
-from pipeline.preprocess.uploads import NewPicture, UploadKeeper, UploadResult, check_label
+from pipeline.preprocess.uploads import NewPicture, UploadKeeper, UploadResult, check_label, keep_archive
 from pipeline.storage import Storage
 from tests.fakes.pictures import encode, folder_of, noise, png, storage_in
 from tests.fakes.rows import index_rows, workspace_of
@@ -33,6 +37,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def pictures(*seeds: int) -> list[NewPicture]:
     return [NewPicture(name=f"{seed}.png", data=png(noise(seed))) for seed in seeds]
+
+
+def tiny(number: int) -> bytes:
+    """A picture unlike those of other numbers."""
+    return encode(Image.frombytes("RGB", (2, 2), number.to_bytes(12, "big")), "PNG")
 
 
 def upload(workspace: Workspace, label: str, *new: NewPicture, by: str = "ann") -> UploadResult:
@@ -114,6 +123,59 @@ class TestKeeping:
         assert refused.reason == "conflicting_labels"
         assert refused.text.endswith(": ant")
 
+    def test_a_file_that_two_people_send_for_two_classes_stays_for_one(self, workspace: Workspace) -> None:
+        ann, bob = (UploadKeeper(workspace, NAME, by=by) for by in ("ann", "bob"))
+        assert ann.keep("ant", pictures(1, 2)).added == 2
+        result = bob.keep("bee", pictures(2, 3))  # who saw nothing of hers when he began
+        assert (result.added, [each.reason for each in result.refused]) == (1, ["conflicting_labels"])
+        assert result.refused[0].text.endswith(": ant")
+        assert [each.label for each in list_pictures(workspace.uploads(NAME))] == ["ant", "ant", "bee"]
+
+    def test_a_file_that_is_written_for_two_classes_at_the_same_time_stays_for_none(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        create, both = Storage.create_bytes, Barrier(2)
+
+        def meet(storage: Storage, uri: str, data: bytes) -> bool:
+            is_new = create(storage, uri, data)
+            both.wait(60)
+            return is_new
+
+        keepers = {label: UploadKeeper(workspace, NAME, by=label) for label in ("ant", "bee")}
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+            patch.setattr(Storage, "create_bytes", meet)
+            results = list(pool.map(lambda label: keepers[label].keep(label, pictures(1)), keepers))
+        kept = list_pictures(workspace.uploads(NAME))
+        assert sum(result.added for result in results) == len(kept) <= 1
+        assert {each.reason for result in results for each in result.refused} == {"conflicting_labels"}
+        assert upload(workspace, "ant", *pictures(1)).added == 1 - len(kept)
+
+    def test_an_archive_with_a_file_in_two_classes_keeps_it_once(
+        self, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for label in ("ant", "bee"):
+                for number in (1, {"ant": 2, "bee": 3}[label]):
+                    archive.writestr(f"{label}/{number}.png", png(noise(number)))
+        context = SourceContext(storage=workspace.storage, previous={}, policy=FetchPolicy.from_environment())
+        results = list(keep_archive(UploadKeeper(workspace, NAME, by="ann"), path, context))
+        [refused] = [each for result in results for each in result.refused]
+        assert (refused.reason, refused.text.endswith(": ant")) == ("conflicting_labels", True)
+        assert sum(result.added for result in results) == 3
+
+    def test_a_file_that_was_recorded_for_another_class_but_never_written_is_taken(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> bool:
+            raise StorageError("No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Storage, "create_bytes", fail)
+            with pytest.raises(StorageError):
+                upload(workspace, "bee", *pictures(1))
+        assert upload(workspace, "ant", *pictures(1)).added == 1
+
     def test_what_was_taken_down_does_not_come_back(self, workspace: Workspace) -> None:
         upload(workspace, "ant", *pictures(1))
         [picture] = list_pictures(workspace.uploads(NAME))
@@ -129,6 +191,26 @@ class TestKeeping:
         result = upload(workspace, "ant", large, *pictures(1, 2, 3))
         assert result.added == 2
         assert [each.reason for each in result.refused] == ["too_large", "too_many_pictures"]
+
+    @pytest.mark.soak
+    def test_of_a_hundred_thousand_files_as_many_as_fit_are_kept_and_the_others_told(
+        self, workspace: Workspace
+    ) -> None:
+        people = [UploadKeeper(workspace, NAME, by=by) for by in ("ann", "bob")]
+        counts: Counter[str] = Counter()
+        for start in range(0, 100_000, 100):
+            numbers = range(start, start + 100)
+            new = [NewPicture(name=f"{number}.png", data=tiny(number)) for number in numbers]
+            for keeper, files in zip(people, (new[:60], new[40:]), strict=True):  # twenty by both
+                result = keeper.keep("ant", files)
+                counts += Counter(added=result.added, known=result.known)
+                counts += Counter(each.reason for each in result.refused)
+        kept = list_pictures(workspace.uploads(NAME))
+        assert counts["added"] == len(kept) == len({each.digest for each in kept})
+        assert uploads.MAX_PICTURES <= len(kept) < 2 * uploads.MAX_PICTURES  # two who began at nothing
+        assert counts["added"] + counts["known"] + counts["too_many_pictures"] == 120_000
+        assert upload(workspace, "ant", NewPicture(name="x", data=tiny(200_000))).refused
+        assert UploadKeeper(workspace, NAME, by="ann").keep("ant", [NewPicture(name="x", data=tiny(0))]).known
 
     def test_a_full_disk_keeps_what_came_before_and_the_rest_can_be_sent_again(
         self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
