@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NotRequired, Protocol, TypedDict
 
 from pipeline.errors import PipelineError, PlatformError, PlatformUnavailable
@@ -13,6 +14,12 @@ from pipeline.ml_v1 import JobState
 from pipeline.patience import Clock, SystemClock
 
 TAIL_BYTES = 4_000
+_OUR_ID = re.compile(r"(graft_[0-9a-f]{8})[0-9a-f]{16,}")  # before lines; changes of state have all of it
+# What TensorFlow prints of the machine at each start, whatever level its environment asks for.
+_NOISE = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite XNNPACK delegate"
+    r"|[IWE]\d{4} \d\d:\d\d:[\d.]+ +\d+ (port|cudart_stub|cuda_\w+|util|cpu_feature_guard)\.cc:\d+\]"
+)
 MAX_PIECES = 16
 
 
@@ -112,8 +119,8 @@ class JobWatcher:
                 self._log.info("job %s: its log cannot be read here: %s", job_id, error)
                 del self._offsets[job_id]
                 return
-            for line in piece.text.splitlines():
-                self._log.info("%s | %s", job_id, printable(line))
+            for line in leave_out_noise(piece.text.splitlines()):
+                self._log.info("%s | %s", _OUR_ID.sub(r"\1", job_id), printable(line))
             self._offsets[job_id] = piece.next_offset
             if not piece.text:
                 return
@@ -148,3 +155,8 @@ def printable(line: str) -> str:
     return "".join(
         char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in line
     )
+
+
+def leave_out_noise(lines: Iterable[str]) -> list[str]:
+    """Return the lines of a job's log that say something about the job; the log itself keeps all of them."""
+    return [line for line in lines if not _NOISE.match(line)]

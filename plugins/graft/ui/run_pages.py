@@ -19,6 +19,7 @@ from graft.ui.rendering import render
 from graft.ui.task_log import read_failure
 from pipeline.errors import ObjectNotFound, PlatformError
 from pipeline.ml_engine.protocol import label_value
+from pipeline.ml_engine.watch import leave_out_noise
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.progress import (
     JobProgress,
@@ -125,7 +126,7 @@ def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress
             for job in engine.list_jobs():
                 if wanted.items() <= job.get("labels", {}).items():
                     text = engine.read_job_log(job["jobId"], offset=-LOG_SHOWN).text
-                    tail = "\n".join(text.splitlines()[-TAIL_LINES:])
+                    tail = "\n".join(leave_out_noise(text.splitlines())[-TAIL_LINES:])
                     far = count_trials(job) or read_epochs(text)
                     return WatchedJob(job_id=job["jobId"], progress=far, tail=tail)
     except PlatformError:

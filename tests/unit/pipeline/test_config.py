@@ -267,3 +267,8 @@ class TestFinding:
         settings = Settings()
         assert settings.home == Path("/state")
         assert settings.workspace == "gs://other"
+
+
+def test_the_sample_says_that_its_accuracy_is_no_achievement() -> None:
+    description = read_classifier(SHIPPED_CLASSIFIERS / "surfaces.yaml").description
+    assert "An easy sample, tiles of three photographs" in description

@@ -72,6 +72,28 @@ def test_shows_no_control_characters(engine: FakeMLEngine, caplog: pytest.LogCap
     assert lines(caplog)[-1] == "j | a�[31mred\tb"
 
 
+NOISE = """\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1795798365.784972   24991 port.cc:153] oneDNN custom operations are on. You may see slightly
+I0000 00:00:1795798365.785386   24991 cudart_stub.cc:31] Could not find cuda drivers on your machine
+E0000 00:00:1795798387.157395   24991 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error
+E0000 00:00:1795798411.661764   24991 util.cc:131] oneDNN supports DT_UINT8 only on platforms with AVX-512
+INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+"""
+
+
+def test_what_tensorflow_prints_of_the_machine_is_left_out_and_ids_are_short(
+    engine: FakeMLEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    job = "graft_4dd4c0e6b735af0d18ced21b"
+    engine.jobs[job] = {"jobId": job, "state": "RUNNING"}
+    own = ["E0000 00:00:1795798387.157395   24991 my_model.cc:52] broken", "WARNING: a class is small"]
+    engine.job_log = lambda job_id: NOISE + "\n".join(own)  # type: ignore[method-assign]
+    JobWatcher(engine, [job], log).look()
+    assert lines(caplog) == [f"job {job} is RUNNING", *(f"graft_4dd4c0e6 | {line}" for line in own)]
+
+
 def test_a_service_without_logs_is_asked_once(engine: FakeMLEngine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     engine.jobs["j"]["state"] = "RUNNING"
