@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
@@ -13,6 +15,7 @@ from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.folders import DatasetVersionFolder, JobDirectory
 from pipeline.artifacts.history import HistoryEvent, number_versions
 from pipeline.artifacts.manifest import COLUMNS, Manifest, ManifestRow
+from pipeline.artifacts.metrics import Interval
 from pipeline.artifacts.model_record import Lineage
 from pipeline.artifacts.record import Record
 from pipeline.artifacts.run_summary import RunSummary
@@ -29,6 +32,16 @@ RecordType = TypeVar("RecordType", bound=Record)
 # What finds near duplicates is most of a row, and no page shows it.
 SHOWN = tuple(name for name in COLUMNS if name not in ("sketch", "phash", "colour"))
 MAX_RECORDS = 20_000  # events and the like, about a kilobyte each
+
+
+@dataclass(frozen=True, slots=True)
+class TestAnswer:
+    """A model's answer for a test picture: the most probable class and its probability."""
+
+    __test__ = False
+
+    taken_for: str
+    score: float
 
 
 class Cache(Generic[Key, Value]):
@@ -69,6 +82,7 @@ class ArtifactCache:
         self.thumbnails: Cache[str, bytes] = Cache(4000)  # 5 kB each
         self._records: Cache[str, object] = Cache(MAX_RECORDS)
         self._manifests: Cache[str, tuple[ManifestRow, ...]] = Cache(4)  # a few megabytes each
+        self._answers: Cache[str, Mapping[str, TestAnswer]] = Cache(4)  # 2 MB for ten thousand pictures
         self._features: Cache[str, CachedFeatures | None] = Cache(2)  # 50 MB for ten thousand pictures
 
     def current(self, read: Callable[[], Parsed]) -> Parsed | None:
@@ -157,6 +171,23 @@ class ArtifactCache:
         """Return the evaluation that a version carries, None where it carries none."""
         return self._record(Evaluation, self.workspace.model(name, version).evaluation)
 
+    def accuracy_interval(self, name: str, version: str) -> Interval | None:
+        """Return the interval of the accuracy in the evaluation that a version carries, None without one.
+
+        A version is listed once its directory is complete, so what is missing then stays missing.
+        """
+        uri = self.workspace.model(name, version).evaluation
+
+        def read() -> Interval | None:
+            evaluation = Evaluation.find(self.storage, uri)
+            return evaluation.candidate.accuracy_ci95 if evaluation else None
+
+        return self.fixed(f"{uri}#accuracy_ci95", read)
+
+    def test_answers(self, job: JobDirectory, classes: Sequence[str]) -> Mapping[str, TestAnswer]:
+        """Return what a batch prediction job answered, by picture."""
+        return self._answers.get(job.uri, lambda: dict(_read_answers(job, classes)))
+
     def summary(self, name: str, run_id: str) -> RunSummary | None:
         """Return how a run ended, None while there is no summary; clearing its tasks writes it again."""
         uri = self.workspace.run(name, run_id).summary
@@ -165,3 +196,12 @@ class ArtifactCache:
     def evaluated(self, name: str, run_id: str) -> EvaluatedRun | None:
         """Return where the report of a run is and what the gate decided, None until it is evaluated."""
         return EvaluatedRun.find(self.storage, self.workspace.run(name, run_id).evaluated)
+
+
+def _read_answers(job: JobDirectory, classes: Sequence[str]) -> Iterator[tuple[str, TestAnswer]]:
+    for uri in job.storage.list_uris(f"{job.predictions}/"):
+        if uri.rpartition("/")[2].startswith("prediction.results"):
+            for line in job.storage.read_bytes(uri).splitlines():
+                row = json.loads(line)
+                score = max(row["outputs"])
+                yield row["key"], TestAnswer(classes[row["outputs"].index(score)], float(score))

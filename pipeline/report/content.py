@@ -171,7 +171,10 @@ def describe_confusion(metrics: Metrics) -> ConfusionView | None:
             label=label,
             cells=[
                 ConfusionCell(
-                    count=row[other], share=row[other] / max(sum(row.values()), 1), right=other == label
+                    taken_for=other,
+                    count=row[other],
+                    share=row[other] / max(sum(row.values()), 1),
+                    right=other == label,
                 )
                 for other in confusion
             ],

@@ -140,8 +140,9 @@ class ClassView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusionCell:
-    """How many pictures, their share of the row, and whether the answer is the label."""
+    """How many pictures, what they were taken for, their share of the row, and whether that is the label."""
 
+    taken_for: str
     count: int
     share: float
     right: bool

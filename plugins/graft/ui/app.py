@@ -20,6 +20,7 @@ from graft.ui import (
     decision_pages,
     feedback,
     job_pages,
+    look_pages,
     model_pages,
     new_pages,
     pages,
@@ -114,6 +115,7 @@ def create_app() -> FastAPI:
     for template in environment().list_templates():
         environment().get_template(template)  # compiled now, not while the first reader waits
     app.include_router(pages.router)
+    app.include_router(look_pages.router)
     app.include_router(run_pages.router)
     app.include_router(job_pages.router)
     app.include_router(actions.router)

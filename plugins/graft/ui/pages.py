@@ -18,6 +18,7 @@ from graft.ui.task_log import read_failure
 from pipeline.artifacts.history import served_before, serving_periods
 from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
+from pipeline.pages.accuracy_chart import draw_accuracy
 from pipeline.pages.decisions import count_pending, describe_decisions
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
@@ -33,6 +34,7 @@ from pipeline.pages.pictures import (
 from pipeline.pages.schedule import Scheduled
 from pipeline.pages.versions import (
     METRICS,
+    add_intervals,
     changed_confusions,
     changed_settings,
     describe_side,
@@ -128,6 +130,7 @@ def classifier(
     history, numbers = page_context.cache.numbered_history(name)
     resources, problem = page_context.versions(name)
     versions = list_versions(page_context.cache, name, resources, history)
+    versions = add_intervals(page_context.cache, name, versions)
     serving = next((row.version for row in versions if row.is_default), None)
     targets = [row.version for row in versions if row.can_serve]
     earlier = [version for version in served_before(history) if version in targets]
@@ -138,6 +141,7 @@ def classifier(
         "problem": problem,
         "notice": NOTICES.get(notice, ""),
         "versions": versions,
+        "chart": draw_accuracy(versions, numbers),
         "targets": targets,
         "target": earlier[-1] if earlier else None,
         "periods": serving_periods(history)[::-1],

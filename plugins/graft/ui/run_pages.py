@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from graft.ownership import DAG, RUN, TASK, digest
 from graft.ui import access, scheduler
+from graft.ui.look_pages import link_cells
 from graft.ui.page_context import PageContext, PageContextDep
 from graft.ui.pages import REPORT_POLICY, common
 from graft.ui.rendering import render
@@ -65,7 +66,8 @@ def run(
             data = page_context.cache.storage.read_bytes(evaluated.report)
         except ObjectNotFound:
             raise HTTPException(404, f"The sweep removed the report of {run_id} with its jobs.") from None
-        html = _link_pictures(data, f"{request.scope.get('root_path', '')}/classifiers/{name}")
+        address = f"{request.scope.get('root_path', '')}/classifiers/{name}"
+        html = link_cells(_link_pictures(data, address), address, run_id)
         back = _way_back(request, name, watched, page_context.cache)
         html = html.replace(b"<body>", b"<body>" + back, 1)
         return Response(html, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})

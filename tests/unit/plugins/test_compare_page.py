@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.fakes.served_pages import add_pictures, open_page, serve, start_chrom
 COMPARISON = Comparison(
     pictures=40, gained=("i2",), lost=("i5", "i7"), difference=-0.025, interval=(-0.1, 0.05), p_value=1.0
 )
+
+LINK = re.compile(r"<a href=[^>]*/answers[^>]*>(\d+)<span.*?</span></a>")
 
 
 @pytest.fixture
@@ -54,10 +57,16 @@ def test_the_accuracy_has_its_interval_on_both_sides(compared: Pages) -> None:
 def test_the_mistakes_that_differ_are_counted_on_both_sides_the_largest_difference_first(
     compared: Pages,
 ) -> None:
-    text = text_of(compared, "v_1", "v_2")
+    text = LINK.sub(r"\1", text_of(compared, "v_1", "v_2"))
     gone = '<th scope="row">cat</th><td>dog</td><td class="n">3</td><td class="n">1</td><td class="n">-2</td>'
     new = '<th scope="row">dog</th><td>cat</td><td class="n">0</td><td class="n">3</td><td class="n">+3</td>'
     assert 0 < text.index(new) < text.index(gone)
+
+
+def test_each_of_these_numbers_leads_to_the_pictures_of_its_run(compared: Pages) -> None:
+    text = text_of(compared, "v_1", "v_2")
+    assert len(LINK.findall(text)) == 3
+    assert "&amp;label=dog&amp;taken_for=cat#cell" in text
 
 
 @pytest.mark.parametrize(("left", "right", "gained"), [("v_1", "v_2", 1), ("v_2", "v_1", 2)])

@@ -15,7 +15,7 @@ from pipeline.pages.overview import describe_classifiers
 from pipeline.pages.run_status import describe_ending, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
-from pipeline.pages.versions import list_runs, list_versions
+from pipeline.pages.versions import add_intervals, list_runs, list_versions
 from tests.fakes.model_record import decision, lineage, run_summary
 from tests.fakes.pages import DATASET_VERSION, Fleet
 
@@ -204,3 +204,12 @@ class TestCost:
             assert len(rows) == 40
             assert rows[0].is_default
             assert fleet.storage.counts["read"] == cache
+
+    def test_intervals_of_the_newest_are_read_once_also_where_there_are_none(self, tmp_path: Path) -> None:
+        fleet = Fleet(tmp_path, classifiers=1, versions=50, pictures=10)
+        [name] = fleet.names
+        rows = list_versions(fleet.cache, name, fleet.resources(name), fleet.cache.history(name))
+        for reads in (40, 0):
+            fleet.storage.counts.clear()
+            assert len(add_intervals(fleet.cache, name, rows)) == 50
+            assert fleet.storage.counts["read"] == reads
