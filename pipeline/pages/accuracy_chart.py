@@ -76,15 +76,15 @@ def draw_accuracy(rows: Sequence[VersionRow], numbers: Mapping[str, int]) -> Acc
         rows: The versions of a classifier, newest first.
         numbers: What people call those that were deployed.
     """
-    known = [row for row in rows if row.accuracy is not None][:MAX_INTERVALS][::-1]
-    if len(known) < 2:
+    drawn = [row for row in rows if row.accuracy is not None][:MAX_INTERVALS][::-1]
+    if len(drawn) < 2:
         return None
-    levels = _choose_levels([value for row in known for value in _values(row)])
+    levels = _choose_levels([value for row in drawn for value in _values(row)])
 
     def place(value: float) -> float:
         return round(TOP + PLOT_HEIGHT * (levels[-1] - value) / (levels[-1] - levels[0]), 1)
 
-    step = max(STEP, MIN_PLOT_WIDTH / (len(known) - 1))
+    step = max(STEP, MIN_PLOT_WIDTH / (len(drawn) - 1))
     marks = [
         Mark(
             x=round(LEFT + 12 + number * step, 1),
@@ -94,7 +94,7 @@ def draw_accuracy(rows: Sequence[VersionRow], numbers: Mapping[str, int]) -> Acc
             serves=row.is_default,
             text=_describe(row, numbers),
         )
-        for number, row in enumerate(known)
+        for number, row in enumerate(drawn)
     ]
     return AccuracyChart(
         width=marks[-1].x + RIGHT,
@@ -102,7 +102,7 @@ def draw_accuracy(rows: Sequence[VersionRow], numbers: Mapping[str, int]) -> Acc
         left=LEFT,
         ticks=[Tick(y=place(level), text=f"{level:.0%}") for level in levels],
         marks=marks,
-        text=f"Accuracy over {len(known)} versions. Oldest: {marks[0].text}. Newest: {marks[-1].text}.",
+        text=f"Accuracy over {len(drawn)} versions. Oldest: {marks[0].text}. Newest: {marks[-1].text}.",
     )
 
 

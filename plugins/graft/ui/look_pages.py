@@ -1,4 +1,4 @@
-"""Pages that look into a version: its answers, cell by cell."""
+"""Pages that look into a version: its answers, cell by cell, and what a picture resembles."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from graft.ui import access
 from graft.ui.page_context import PageContextDep
-from graft.ui.pages import common
+from graft.ui.pages import PictureId, common
 from graft.ui.rendering import render
 from pipeline.pages.answers import find_cell, list_cell, read_answers
+from pipeline.pages.similar import find_similar
 
 router = APIRouter()
 RunId = Annotated[str, Query(min_length=1, max_length=250)]
@@ -43,6 +44,15 @@ def answers(
     sheet = list_cell(cache, found, cell, page) if cell else None
     values = {"answers": found, "cell": cell, "sheet": sheet}
     return render(request, "answers.html", {**common(request, user, name, "versions"), **values})
+
+
+@router.get("/classifiers/{name}/similar/{id}")
+def similar(
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, id: PictureId
+) -> Response:
+    """The training pictures that a picture of the dataset resembles."""
+    values = {"similar": find_similar(page_context.cache, name, id)}
+    return render(request, "similar.html", {**common(request, user, name, "pictures"), **values})
 
 
 def link_cells(html: bytes, address: str, run_id: str) -> bytes:
