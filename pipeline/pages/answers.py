@@ -112,10 +112,10 @@ def read_answers(cache: ArtifactCache, name: str, run_id: str) -> RunAnswers:
 
 def _read_evaluation(cache: ArtifactCache, evaluated: EvaluatedRun) -> Evaluation:
     uri = cache.workspace.job(evaluated.evaluation_job).evaluation
-    found = cache.fixed(uri, lambda: Evaluation.read(cache.storage, uri))
-    if found is None:
+    evaluation = cache.fixed(uri, lambda: Evaluation.read(cache.storage, uri))
+    if evaluation is None:
         raise ObjectNotFound(f"The sweep removed the answers of {evaluated.run_id} with its jobs.", uri=uri)
-    return found
+    return evaluation
 
 
 def find_cell(answers: RunAnswers, label: str, taken_for: str) -> Cell | None:
@@ -127,15 +127,15 @@ def find_cell(answers: RunAnswers, label: str, taken_for: str) -> Cell | None:
 def list_cell(cache: ArtifactCache, answers: RunAnswers, cell: Cell, page: int) -> CellSheet:
     """Return a page of the pictures of a cell; those that were taken down since are left out."""
     pictures = read_pictures(cache, answers.dataset, answers.dataset_version)
-    found = [
+    chosen = [
         CellPicture(picture=picture, score=answer.score)
         for picture in pictures.rows
         if picture.label == cell.label
         and (answer := answers.answers.get(picture.id)) is not None
         and answer.taken_for == cell.taken_for
     ]
-    found.sort(key=lambda each: (-each.score, each.picture.id))
-    pages = max(1, -(-len(found) // PAGE_SIZE))
+    chosen.sort(key=lambda each: (-each.score, each.picture.id))
+    pages = max(1, -(-len(chosen) // PAGE_SIZE))
     page = min(max(page, 1), pages)
-    shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-    return CellSheet(pictures=shown, total=len(found), page=page, pages=pages)
+    shown = chosen[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    return CellSheet(pictures=shown, total=len(chosen), page=page, pages=pages)

@@ -89,7 +89,8 @@ def _find_features(
     for uri in evaluation.storage.list_uris(f"{evaluation.predictions}/prediction.results"):
         for line in evaluation.storage.read_bytes(uri).splitlines():
             if id.encode() in line and (row := json.loads(line))["key"] == id:
-                return row.get("features")
+                features_of_test: Sequence[float] | None = row.get("features")
+                return features_of_test
     return None
 
 

@@ -37,12 +37,12 @@ def answers(
 ) -> Response:
     """The confusion matrix of a run, and the pictures of one of its cells."""
     cache = page_context.cache
-    found = read_answers(cache, name, run)
-    cell = find_cell(found, label, taken_for)
+    run_answers = read_answers(cache, name, run)
+    cell = find_cell(run_answers, label, taken_for)
     if cell is None and (label or taken_for):
         raise HTTPException(404, f"The run's answers have no cell of {label!r} taken for {taken_for!r}.")
-    sheet = list_cell(cache, found, cell, page) if cell else None
-    values = {"answers": found, "cell": cell, "sheet": sheet}
+    sheet = list_cell(cache, run_answers, cell, page) if cell else None
+    values = {"answers": run_answers, "cell": cell, "sheet": sheet}
     return render(request, "answers.html", {**common(request, user, name, "versions"), **values})
 
 
@@ -65,8 +65,8 @@ def link_cells(html: bytes, address: str, run_id: str) -> bytes:
     """
     start = str(escape(f"{address}/answers?run={quote(run_id, safe='')}&")).encode()
 
-    def link(found: re.Match[bytes]) -> bytes:
-        query, rest, count = found.groups()
+    def link(match: re.Match[bytes]) -> bytes:
+        query, rest, count = match.groups()
         return b'%s><a href="%s%s#cell">%s</a>' % (rest.strip(), start, query, count)
 
     return REPORT_CELL.sub(link, html)
