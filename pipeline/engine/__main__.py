@@ -19,8 +19,9 @@ from pipeline.config import Settings
 from pipeline.engine.api.app import create_app
 from pipeline.engine.api.connections import LimitedProtocol, connection_limit
 from pipeline.engine.auth import Tokens, token_file
-from pipeline.engine.database import read_database
+from pipeline.engine.database import Database, read_database
 from pipeline.engine.engine import Engine, local_parts
+from pipeline.engine.home import state_directory
 from pipeline.engine.settings import EngineSettings
 from pipeline.engine.telemetry.log import set_up_logging
 from pipeline.errors import ConfigError, PipelineError, StackError
@@ -50,20 +51,23 @@ def check_exposure(host: str, home: Path) -> None:
         )
 
 
-def claim_home(home: Path) -> IO[str]:
-    """Lock the engine's home until the process ends.
+def claim_home(home: Path, replica: int = 0) -> IO[str]:
+    """Lock the engine's own files until the process ends.
 
     Raises:
-        StackError: if another engine has it.
+        StackError: if another engine has them.
     """
-    state = home / "engine"
+    state = state_directory(home, replica)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = (state / "engine.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise StackError(f"Another engine runs on {home}; stop it, or use another GRAFT_HOME.") from error
+        raise StackError(
+            f"Another engine runs on {home}; stop it, use another GRAFT_HOME, or, with a database on a "
+            "PostgreSQL server, another --replica."
+        ) from error
     return file
 
 
@@ -86,23 +90,51 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 chooses a free one")
     parser.add_argument("--home", type=Path, default=None, help="GRAFT_HOME; by default the variable's value")
+    parser.add_argument(
+        "--replica", type=int, default=0, help="number among the engines of one home, which share a database"
+    )
     return parser.parse_args(words)
 
 
-def serve(host: str, port: int, home: Path) -> None:
+def own_address(listener: socket.socket) -> str:
+    """Return where other machines reach a listening socket, as far as that can be known here."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = socket.getfqdn()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def check_replica(replica: int, database: Database) -> None:
+    """Check that several engines can use one home.
+
+    Raises:
+        ConfigError: if the database is a file, which one engine uses.
+    """
+    if replica < 0 or (replica and not database.is_shared):
+        raise ConfigError(
+            f"--replica {replica}: several engines of one GRAFT_HOME, numbered from 0, need a database on a "
+            "PostgreSQL server. Name it in GRAFT_DATABASE."
+        )
+
+
+def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
     """Serve until SIGTERM or SIGINT."""
     check_exposure(host, home)
-    claim = claim_home(home)
+    claim = claim_home(home, replica)
     with claim, listen(host, port) as listener:
         os.environ["GRAFT_HOME"] = str(home)  # Storage, jobs and settings all read it
         settings, limits = Settings(), EngineSettings()
+        database = read_database(home, settings.database, settings.database_password_file)
+        check_replica(replica, database)
         parts = local_parts(
             home,
-            database=read_database(home, settings.database, settings.database_password_file),
+            database=database,
             project=settings.project,
             workspace=settings.workspace,
             storage=Storage.from_environment(),
             settings=limits,
+            address=own_address(listener),
+            replica=replica,
         )
         app = create_app(Engine(parts, limits))
         LimitedProtocol.max_connections = connection_limit(limits.max_connections)
@@ -134,7 +166,7 @@ def main(words: list[str]) -> int:
     arguments = _arguments(words)
     try:
         home = (arguments.home or Settings().home).expanduser().absolute()
-        serve(arguments.host, arguments.port, home)
+        serve(arguments.host, arguments.port, home, arguments.replica)
     except PipelineError as error:
         log.error("%s", error)
         return 1

@@ -41,9 +41,7 @@ def role_for(method: str, path: str) -> Role:
     """Return the least role that may send a request; unknown requests are the deployer's."""
     if TOKEN_LIST.fullmatch(path):
         return Role.DEPLOYER
-    if method in ("GET", "HEAD", "OPTIONS") or (
-        method == "POST" and path.endswith((":predict", ":predictMany", ":explain"))
-    ):
+    if method in ("GET", "HEAD", "OPTIONS") or (method == "POST" and path.endswith(PREDICTIONS)):
         return Role.READER
     is_feedback = method == "POST" and path.endswith(":feedback")
     return Role.TRAINER if JOBS.match(path) or is_feedback else Role.DEPLOYER

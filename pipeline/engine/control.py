@@ -25,9 +25,10 @@ __all__ = [
 ]
 
 
-def engine_arguments(*, host: str, port: int, home: Path) -> tuple[str, ...]:
-    """Return the arguments of a Python that serves the engine of a home."""
-    return ("-m", "pipeline.engine", "--host", host, "--port", str(port), "--home", str(home))
+def engine_arguments(*, host: str, port: int, home: Path, replica: int = 0) -> tuple[str, ...]:
+    """Return the arguments of a Python that serves an engine of a home."""
+    arguments = ("-m", "pipeline.engine", "--host", host, "--port", str(port), "--home", str(home))
+    return (*arguments, "--replica", str(replica)) if replica else arguments
 
 
 def database_name(home: Path, url: str, password_file: Path | None) -> str:

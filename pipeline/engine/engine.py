@@ -10,21 +10,25 @@ from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
 from pipeline.engine.database import Database
+from pipeline.engine.home import home_id, state_directory
 from pipeline.engine.jobs.batch import BatchPredictor
 from pipeline.engine.jobs.jobs import Jobs
 from pipeline.engine.jobs.runner import JobRunner, Kind
 from pipeline.engine.lease import Lease
+from pipeline.engine.member import Member
 from pipeline.engine.models.feedback import FeedbackFiles
 from pipeline.engine.models.models import Models
 from pipeline.engine.models.operations import Operations, OperationType, Work
-from pipeline.engine.models.reader_tokens import ReaderTokens
+from pipeline.engine.models.reader_tokens import ReaderTokens, TokenFile, TokenTable
 from pipeline.engine.models.registry import Registry, check_rows
 from pipeline.engine.models.resources import Resources
 from pipeline.engine.models.rollout import DeploymentConfig, Rollout
+from pipeline.engine.models.routes import Routes
 from pipeline.engine.models.versions import Versions
 from pipeline.engine.quotas import Quotas
 from pipeline.engine.runtimes import read_aliases
 from pipeline.engine.sandbox.sandbox import Sandbox
+from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits, WorkerLimits
 from pipeline.engine.serving.pool import ProcessPool, WorkerPool
 from pipeline.engine.serving.router import Router
@@ -33,6 +37,7 @@ from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
 from pipeline.engine.telemetry.request_log import RequestLog
 from pipeline.engine.telemetry.traffic import Traffic
+from pipeline.errors import FailedPrecondition, NotFound
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -50,6 +55,8 @@ class EngineParts:
         storage: Reads and writes `gs://`.
         backend: Runs training jobs.
         pool: Loads models.
+        address: Where other engines of the database reach this one.
+        replica: Its number among the engines of the home.
     """
 
     home: Path
@@ -59,6 +66,13 @@ class EngineParts:
     storage: Storage
     backend: Backend
     pool: WorkerPool
+    address: str = ""
+    replica: int = 0
+
+    @property
+    def state(self) -> Path:
+        """Where its own files are."""
+        return state_directory(self.home, self.replica)
 
 
 def local_parts(
@@ -69,6 +83,8 @@ def local_parts(
     workspace: str,
     storage: Storage,
     settings: EngineSettings,
+    address: str = "",
+    replica: int = 0,
 ) -> EngineParts:
     """Return the parts of an engine that runs everything on this machine."""
     return EngineParts(
@@ -79,7 +95,7 @@ def local_parts(
         storage=storage,
         backend=LocalBackend(home, storage, settings, workspace=workspace),
         pool=ProcessPool(
-            home / "engine" / "logs",
+            state_directory(home, replica) / "logs",
             start_seconds=settings.worker_start_seconds,
             sandbox=Sandbox.detect(settings.sandbox),
             trunk_processes=settings.num_trunk_processes,
@@ -96,13 +112,15 @@ def local_parts(
                 feature_bytes=settings.feature_bytes,
             ),
         ),
+        address=settings.address or address,
+        replica=replica,
     )
 
 
 def _deployment_config(parts: EngineParts, settings: EngineSettings) -> DeploymentConfig:
     return DeploymentConfig(
         workspace=parts.workspace,
-        cache=parts.home / "engine" / "models",
+        cache=parts.state / "models",
         limits=RequestLimits(
             wait_seconds=settings.predict_wait_seconds,
             deadline_seconds=settings.predict_deadline_seconds,
@@ -135,15 +153,15 @@ class Engine:
             }
         )
         self.tokens = Tokens.read(token_file(parts.home))
-        self.reader_tokens = ReaderTokens(parts.home / "engine" / "reader_tokens.json")
         self.store = store = Store(parts.database)
-        self._lease = Lease(store, parts.home) if store.is_shared else None
-        if self._lease is not None:
-            self._lease.take()
-            self.store = store.fenced(self._lease.check)
-        check_rows(self.store)
+        file = TokenFile(path=parts.home / "engine" / "reader_tokens.json")
+        self.reader_tokens = ReaderTokens(TokenTable(store) if store.is_shared else file)
+        self._lease = Lease(store, parts.home, parts.address) if store.is_shared else None
+        self.store = store.fenced(self._lease)
+        if self._lease is None:
+            check_rows(store)
         self.router = Router(num_warm=settings.warm_versions)
-        self.traffic = Traffic(parts.home / "engine" / "traffic.json")
+        self.traffic = Traffic(parts.state / "traffic.json")
         self.metrics = Metrics(self.store, self.router, Sandbox.detect(settings.sandbox), self.traffic)
         self.request_log = RequestLog(parts.storage, parts.workspace, seconds=settings.request_log_seconds)
         self.operations = Operations(self.store, parts.project)
@@ -170,14 +188,24 @@ class Engine:
         self.rollout = Rollout(
             self.store, parts.storage, resources, self.operations, self.router, parts.pool, config
         )
+        self.routes = Routes(self.store, self.router, self.rollout)
         self.registry = Registry(self.store, parts.storage, self.rollout.files)
         self.operations.before_end = self.registry.settle
         self.versions = Versions(
             self.store, parts.storage, resources, self.operations, self.router, self.rollout, settings
         )
+        self.member: Member | None = None
+        if self._lease is not None:
+            self.member = Member(
+                self._lease,
+                self.routes,
+                self.reader_tokens,
+                lead=self._lead,
+                save=self.versions.save_uses,
+            )
 
     def _set_up_jobs(self, parts: EngineParts) -> None:
-        scratch = parts.home / "engine" / "scratch"
+        scratch = parts.state / "scratch"
         predictor = BatchPredictor(
             parts.storage,
             self.router,
@@ -187,7 +215,8 @@ class Engine:
             limits=_deployment_config(parts, self.settings).limits,
         )
         slots = {Kind.TRAINING: self.settings.training_slots, Kind.PREDICTION: self.settings.prediction_slots}
-        self.runner = JobRunner(self.store, parts.backend, predictor, slots)
+        home = home_id(parts.home) if self.store.is_shared else ""
+        self.runner = JobRunner(self.store, parts.backend, predictor, slots, home=home)
         self.jobs = Jobs(
             self.store,
             parts.project,
@@ -197,9 +226,46 @@ class Engine:
             aliases=read_aliases(self.settings.runtime_aliases),
         )
 
+    def catch_up(self) -> bool:
+        """Read the routes that the leader changed; return whether any did. Only a follower has to."""
+        return self.member is not None and self.member.catch_up()
+
+    def find_deployment(self, model: str, version: str | None) -> Deployment:
+        """Return what serves a version, or the default of a model.
+
+        Raises:
+            NotFound: if there is no such model or version.
+            FailedPrecondition: if the model has no version yet, or the version is not READY.
+        """
+        try:
+            return self.router.find(model, version)
+        except (NotFound, FailedPrecondition):
+            if not self.catch_up():
+                raise
+        return self.router.find(model, version)
+
     async def start(self) -> None:
         """Serve the READY versions, and resume open operations and jobs."""
-        self.rollout.recover()
+        self.rollout.sweep()
+        self.routes.load()
+        if self.member is not None:
+            self.member.start()
+        else:
+            self._resume()
+        self.request_log.start()
+        self.traffic.start()
+        log.info("The engine of project %s has started.", self.project)
+
+    def _lead(self) -> None:
+        """Do from now on what only one engine of a database does."""
+        self.store.check_revision()
+        check_rows(self.store)
+        self.routes.load()
+        self.routes.forget_changes()
+        self.reader_tokens.refresh()
+        self._resume()
+
+    def _resume(self) -> None:
         work: dict[str, Work] = {
             OperationType.CREATE_VERSION: self.rollout.finish_creation,
             OperationType.DELETE_VERSION: self.rollout.finish_deletion,
@@ -208,11 +274,6 @@ class Engine:
             self.operations.spawn(operation, work[operation.kind])
         self.registry.start()
         self.runner.start()
-        self.request_log.start()
-        self.traffic.start()
-        if self._lease is not None:
-            self._lease.keep()
-        log.info("The engine of project %s has started.", self.project)
 
     async def stop(self) -> None:
         """Stop the workers; training jobs run on and are re-attached at the next start."""
@@ -224,6 +285,6 @@ class Engine:
         await self._pool.close()
         await self.request_log.stop()
         await self.traffic.stop()
-        if self._lease is not None:
-            await self._lease.end()
+        if self.member is not None:
+            await self.member.stop()
         self.store.close()

@@ -19,6 +19,12 @@ class EngineSettings(EnvironmentSettings):
 
     model_config = SettingsConfigDict(env_prefix="GRAFT_ENGINE_", extra="ignore", frozen=True)
 
+    address: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+)?$",
+        description="Where other engines of one PostgreSQL database reach this one, `http://HOST:PORT`; "
+        "empty: the host and port it listens on.",
+    )
     max_body_bytes: int = Field(
         10_000_000, ge=1024, description="Largest request body; v1's own was 1,572,864."
     )

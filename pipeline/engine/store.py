@@ -1,7 +1,7 @@
 """The engine's state in one SQL database, created and upgraded by Alembic.
 
-One engine uses it, and its event loop is the only writer, so a read and the write that follows from it need
-no lock: nothing awaits between them. `:predict` never comes here.
+One engine writes to it, from its event loop only, so a read and the write that follows from it need no lock:
+nothing awaits between them. Engines that follow this one read. `:predict` never comes here.
 A database that is locked by another process, has no disk left or is away fails at once, so that the loop
 never waits: clients get a 503, and the engine's own tasks write through `retry`, which waits off the loop.
 """
@@ -20,14 +20,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     Dialect,
@@ -37,19 +32,19 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     event,
+    insert,
     select,
-    text,
 )
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from pipeline.engine.database import UPGRADE_LOCK, Database, Outage, SqliteFile, is_disconnect
+from pipeline.engine.database import Database, Outage, SqliteFile, is_disconnect
+from pipeline.engine.upgrade import check_revision, upgrade_tables
 from pipeline.errors import DatabaseUnavailable, FormatTooNew, StackError
 from pipeline.types import JsonObject
 
 log = logging.getLogger(__name__)
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts to write; the last one again and again
 Result = TypeVar("Result")
 
@@ -92,6 +87,7 @@ class JobRow(Base):
     output: Mapped[dict[str, Any] | None]
     priority: Mapped[int]
     start_before: Mapped[float | None]
+    home: Mapped[str | None]  # whose machine runs it, of a training job that engines share; see `lease.py`
 
 
 class TrialRow(Base):
@@ -156,26 +152,40 @@ class OperationRow(Base):
 
 
 class LeaseRow(Base):
-    """What an engine holds until a time of the server's clock: the right to use the database."""
+    """What an engine holds until a time of the server's clock: the right to change the database."""
 
     __tablename__ = "leases"
     name: Mapped[str] = mapped_column(primary_key=True)
     holder: Mapped[str]
     expires: Mapped[float] = mapped_column(Double)
+    process: Mapped[str] = mapped_column(server_default="")  # tells others on its machine that it is dead
+    address: Mapped[str] = mapped_column(server_default="")  # where others send what they may not do
 
 
-def _alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+class ReaderTokenRow(Base):
+    """What engines that share a database keep of a reader token."""
+
+    __tablename__ = "reader_tokens"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    token_id: Mapped[str] = mapped_column(unique=True)
+    model: Mapped[str]
+    name: Mapped[str]
+    created: Mapped[str]
+    sha256: Mapped[str]
 
 
-@cache
-def known_revisions() -> frozenset[str]:
-    """Return the formats of the database that this version of Graft reads, `0001` and so on."""
-    scripts = ScriptDirectory.from_config(_alembic_config())
-    return frozenset(script.revision for script in scripts.walk_revisions())
+class RouteChangeRow(Base):
+    """A model that changed, or a version of it: engines that follow read its routes again."""
+
+    __tablename__ = "route_changes"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    model: Mapped[str]
+
+
+def _changed_models(session: Session) -> set[str]:
+    rows = (*session.new, *session.dirty, *session.deleted)
+    models = {row.name for row in rows if isinstance(row, ModelRow)}
+    return models | {row.model for row in rows if isinstance(row, VersionRow)}
 
 
 def now() -> str:
@@ -194,6 +204,21 @@ def etag(resource: JsonObject) -> str:
     return base64.b64encode(digest[:8]).decode()
 
 
+class Fence(Protocol):
+    """Who may change a database that engines share."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this engine may."""
+
+    def check(self, session: Session) -> None:
+        """Begin a transaction: one that may write, or one that only reads.
+
+        Raises:
+            DatabaseUnavailable: if this engine might until another took over.
+        """
+
+
 class Store:
     """The database of one engine.
 
@@ -209,15 +234,18 @@ class Store:
         self._place = place = SqliteFile(path=database) if isinstance(database, Path) else database
         self.database: Connections = place.connect()
         self._outage = Outage(self.database)
-        self._fence: Callable[[Session], None] | None = None
+        self._fence: Fence | None = None
         try:
-            self._check_revision()
+            self.check_revision()
             self._upgrade()
             self._sessions = sessionmaker(self.database, expire_on_commit=False)
             self._read_rows()
         except DatabaseUnavailable as error:
             self.close()
             raise StackError(error.message) from error
+        except (FormatTooNew, StackError):
+            self.close()
+            raise
         except DatabaseError as error:
             self.close()
             if place.is_passing(error.orig):
@@ -236,10 +264,15 @@ class Store:
         """The file or the address of the database, for messages."""
         return self._place.name
 
-    def fenced(self, check: Callable[[Session], None]) -> Store:
-        """Return the same database, with a check that begins each transaction and may refuse it."""
+    @property
+    def may_write(self) -> bool:
+        """Whether this engine may change the database."""
+        return self._fence is None or self._fence.is_ours
+
+    def fenced(self, fence: Fence | None) -> Store:
+        """Return the same database with something that begins each transaction, or without."""
         store = copy(self)
-        store._fence = check
+        store._fence = fence
         return store
 
     def damaged(self, reason: str) -> StackError:
@@ -260,12 +293,12 @@ class Store:
         """Call a function with the names of models, after each commit that changed them or their versions."""
 
         def collect(session: Session, _context: object) -> None:
-            names = session.info.setdefault("models", set())
-            for row in (*session.new, *session.dirty, *session.deleted):
-                if isinstance(row, ModelRow):
-                    names.add(row.name)
-                elif isinstance(row, VersionRow):
-                    names.add(row.model)
+            changed = _changed_models(session)
+            session.info.setdefault("models", set()).update(changed)
+            if changed and self.is_shared:
+                session.connection().execute(
+                    insert(RouteChangeRow), [{"model": name} for name in sorted(changed)]
+                )
 
         def commit(session: Session) -> None:
             if names := session.info.pop("models", None):
@@ -274,30 +307,19 @@ class Store:
         event.listen(self._sessions, "after_flush", collect)
         event.listen(self._sessions, "after_commit", commit)
 
-    def _check_revision(self) -> None:
+    def check_revision(self) -> None:
+        """Check for damage, and that this version of Graft reads the database's format.
+
+        Raises:
+            FormatTooNew: if a newer version of Graft wrote it.
+        """
         with self.database.connect() as connection:
             self._place.check(connection)
-            revision = MigrationContext.configure(connection).get_current_revision()
-        if revision is not None and revision not in known_revisions():
-            newest = max(known_revisions())
-            self.close()
-            raise FormatTooNew(
-                f"The engine's database {self.name} has the format {revision}; this version of Graft reads "
-                f"up to {newest}. Upgrade Graft, restore a backup from before the upgrade, or move the "
-                "database away, start the engine and run `graft engine rebuild`.",
-                record="engine's database",
-                format=revision,
-            )
+            check_revision(connection, self._place)
 
     def _upgrade(self) -> None:
-        config = _alembic_config()
         with self.database.begin() as connection:
-            if self.is_shared:  # another engine may be upgrading it now: that takes as long as it takes
-                connection.execute(text("SET LOCAL lock_timeout = 0"))
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            upgrade_tables(connection, self._place)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -312,7 +334,7 @@ class Store:
         try:
             with self._sessions.begin() as session:
                 if self._fence is not None:
-                    self._fence(session)
+                    self._fence.check(session)
                 yield session
         except (DatabaseError, sqlite3.DatabaseError) as error:
             cause = error.orig if isinstance(error, DatabaseError) else error

@@ -6,14 +6,16 @@ import json
 from contextlib import closing
 
 import pytest
+from sqlalchemy import text
 
 from pipeline.engine.api.app import create_app
-from pipeline.engine.auth import Role
-from pipeline.engine.models.reader_tokens import MAX_TOKENS, ReaderTokens
+from pipeline.engine.auth import Role, token_digest
+from pipeline.engine.models.reader_tokens import MAX_TOKENS, ReaderTokens, TokenFile
 from pipeline.errors import ConfigError, FormatTooNew, PlatformError
 from pipeline.ml_engine.rest import RestMLEngine
 from tests.contract.conftest import serving
 from tests.contract.test_safety import SECRET, bearer, write_tokens
+from tests.fakes.databases import IS_POSTGRES
 
 
 @pytest.fixture
@@ -88,7 +90,8 @@ def test_a_model_whose_tokens_cannot_be_revoked_is_not_deleted(v1, monkeypatch):
     token = create(v1)["token"]
     v1.wait_done(v1("DELETE", "models/m/versions/v1"))
     with monkeypatch.context() as disk:
-        disk.setattr("pipeline.engine.models.reader_tokens.os.replace", full_disk)
+        what = "delete" if IS_POSTGRES else "os.replace"
+        disk.setattr(f"pipeline.engine.models.reader_tokens.{what}", full_disk)
         v1.error("DELETE", "models/m", code=503)
     assert v1("GET", "models/m")["name"] == "projects/p/models/m"
     v1("DELETE", "models/m")
@@ -102,6 +105,15 @@ def full_disk(*_):
 def test_only_a_digest_is_kept_for_the_owner_alone(v1, parts):
     token = create(v1)["token"]
     path = parts.home / "engine" / "reader_tokens.json"
+    if IS_POSTGRES:
+        connections = parts.database.connect()
+        with connections.connect() as connection:
+            [row] = connection.execute(text("SELECT * FROM reader_tokens")).all()
+        connections.dispose()
+        assert token not in row
+        assert token_digest(token) in row
+        assert not path.exists()
+        return
     assert token not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.glob(".reader_tokens*")) == []
@@ -154,20 +166,22 @@ def test_an_open_engine_makes_none(restart):
 
 
 def test_a_full_disk_changes_nothing(tmp_path, monkeypatch):
-    tokens = ReaderTokens(tmp_path / "reader_tokens.json")
+    tokens = ReaderTokens(TokenFile(path=tmp_path / "reader_tokens.json"))
     kept, _ = tokens.create("projects/p/models/m", "shop")
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         tokens.revoke("projects/p/models/m", kept.id)
     assert tokens.of_model("projects/p/models/m") == [kept]
-    assert ReaderTokens(tmp_path / "reader_tokens.json").of_model("projects/p/models/m") == [kept]
+    assert ReaderTokens(TokenFile(path=tmp_path / "reader_tokens.json")).of_model("projects/p/models/m") == [
+        kept
+    ]
 
 
 def test_a_file_that_cannot_be_read_stops_the_engine_with_what_to_do(tmp_path):
     path = tmp_path / "reader_tokens.json"
     path.write_text("{}")
     with pytest.raises(ConfigError, match="Restore it, or delete it"):
-        ReaderTokens(path)
+        ReaderTokens(TokenFile(path=path))
     path.write_text(json.dumps({"format": 2, "tokens": []}))
     with pytest.raises(FormatTooNew):
-        ReaderTokens(path)
+        ReaderTokens(TokenFile(path=path))

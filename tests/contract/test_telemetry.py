@@ -12,8 +12,10 @@ from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.telemetry.log import JsonFormatter
 from tests.contract.conftest import V1Client
 from tests.fakes.clock import wait_for
+from tests.fakes.databases import IS_POSTGRES
 from tests.fakes.engine import FakeParts
 
+ROLE = {"role": "leader"} if IS_POSTGRES else {}  # of an engine that may share its database
 BODY = {"instances": ["x"]}
 
 
@@ -83,12 +85,12 @@ def test_jobs_are_counted_by_kind_and_state(v1: V1Client, parts: FakeParts) -> N
 
 
 def test_readiness_waits_for_default_versions_that_are_being_loaded(deployed, restart, parts) -> None:
-    assert deployed.http.get("/readyz").json() == {"status": "ready"}
+    assert deployed.http.get("/readyz").json() == {"status": "ready", **ROLE}
     is_open = False
     parts.pool.gate = lambda name: is_open
     again = restart()
     answer = again.http.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"status": "loading", "loading": ["m/v1"]})
+    assert (answer.status_code, answer.json()) == (503, {"status": "loading", "loading": ["m/v1"], **ROLE})
     is_open = True
     assert wait_for(lambda: again.http.get("/readyz").status_code == 200)
 

@@ -140,7 +140,7 @@ class FakeParts:
         self.storage = Storage({"graft": home / "buckets" / "graft", "other": home / "buckets" / "other"})
         self.settings = EngineSettings(requests_per_minute=1_000_000, **settings)
 
-    def engine(self) -> Engine:
+    def engine(self, address: str = "") -> Engine:
         parts = EngineParts(
             home=self.home,
             database=self.database,
@@ -149,6 +149,7 @@ class FakeParts:
             storage=self.storage,
             backend=self.backend,
             pool=self.pool,
+            address=address,
         )
         engine = Engine(parts, self.settings)
         self._stores.append(engine.store)

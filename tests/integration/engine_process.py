@@ -14,7 +14,7 @@ import requests
 from googleapiclient import discovery
 
 from pipeline.engine.backends.local import stop_all_jobs
-from pipeline.engine.database import PostgresServer
+from pipeline.engine.database import Database, PostgresServer
 from pipeline.ml_engine.transport import StaticToken
 from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
@@ -41,10 +41,14 @@ def free_port() -> int:
 class EngineProcess:
     """Starts, kills and restarts an engine on one home and one port; a `with` block ends it in any case."""
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(
+        self, home: Path, *, database: Database | None = None, replica: int = 0, **settings: Any
+    ) -> None:
         self.home = home
+        self._replica = replica
+        self.log = home / f"engine{replica or ''}.log"
         self.settings = {f"GRAFT_ENGINE_{name.upper()}": str(value) for name, value in settings.items()}
-        self.database = database_of(home)
+        self.database = database or database_of(home)
         if isinstance(self.database, PostgresServer):
             self.settings["GRAFT_DATABASE"] = self.database.url.render_as_string()
         self.url = ""
@@ -79,14 +83,16 @@ class EngineProcess:
             str(self.port),
             "--home",
             str(self.home),
+            "--replica",
+            str(self._replica),
         ]
-        with (self.home / "engine.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env | self.settings)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _answers(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, (self.home / "engine.log").read_text()
+        assert self.process.poll() is None, self.log.read_text()
         try:
             return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
         except OSError:

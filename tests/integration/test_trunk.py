@@ -90,7 +90,7 @@ def test_versions_come_and_go_and_no_process_does(engine: EngineProcess) -> None
 
 
 def test_a_killed_process_fails_no_request(engine: EngineProcess) -> None:
-    before, clients = trunk(engine).pid, Clients(engine.port, BODY)
+    before, clients = trunk(engine).pid, Clients([engine.port], BODY)
     try:
         for _ in range(3):
             time.sleep(0.5)

@@ -50,7 +50,7 @@ def test_switches_fail_no_request_and_no_version_answers_out_of_its_time(engine:
 
     deploy(0)
     served = {"0": [time.monotonic(), float("inf")]}  # from before it may be seen until it may not
-    clients = Clients(engine.port, body)
+    clients = Clients([engine.port], body)
     try:
         for number in range(1, NUM_SWITCHES + 1):
             deploy(number)

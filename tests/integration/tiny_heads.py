@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +64,21 @@ def write_model(directory: Path, network: bytes, number: int) -> None:
 
 
 class Clients:
-    """Clients that ask without a pause and note when they asked, when they were answered, and by whom."""
+    """Clients that ask without a pause and note when they asked, when they were answered, and by whom.
 
-    def __init__(self, port: int, body: bytes) -> None:
+    Args:
+        ports: Of the engines; each has as many of the clients.
+        body: What they send.
+    """
+
+    def __init__(self, ports: Sequence[int], body: bytes) -> None:
         self.answers: list[tuple[float, float, str]] = []
         self.failures: list[str] = []
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(port, body)) for _ in range(16)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(port, body))
+            for port in itertools.islice(itertools.cycle(ports), 16)
+        ]
         for thread in self._threads:
             thread.start()
 

@@ -39,7 +39,8 @@ from pipeline.deploy.rollback import RollbackPlan
 from pipeline.engine.auth import Tokens
 from pipeline.engine.models.registry import Registry
 from pipeline.engine.models.version_files import VersionFiles
-from pipeline.engine.store import ModelRow, Store, VersionRow, known_revisions, now
+from pipeline.engine.store import ModelRow, Store, VersionRow, now
+from pipeline.engine.upgrade import _alembic_config, known_revisions
 from pipeline.errors import FormatTooNew, TFLiteUnavailable
 from pipeline.stack.snapshot import BackupFolder, Snapshot
 from pipeline.stack.state import (
@@ -184,8 +185,6 @@ def test_a_newer_database_of_the_engine_is_refused_by_name_and_not_changed(tmp_p
 @pytest.mark.parametrize("revision", sorted(known_revisions()))
 def test_every_older_database_of_the_engine_is_migrated(tmp_path: Path, revision: str) -> None:
     from alembic import command
-
-    from pipeline.engine.store import _alembic_config
 
     path = tmp_path / "engine.db"
     store = Store(path)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.engine.api.errors import error_response
 from pipeline.engine.api.openapi import openapi, operation_id
 from pipeline.engine.api.override import MethodOverride, method_of
 from pipeline.engine.api.routes import (
@@ -34,7 +35,7 @@ from pipeline.engine.auth import Tokens, role_for
 from pipeline.engine.engine import Engine
 from pipeline.engine.models.reader_tokens import ReaderTokens
 from pipeline.engine.telemetry.log import AccessLog
-from pipeline.engine.v1.errors import CODES, as_api_error, error_envelope
+from pipeline.engine.v1.errors import CODES, as_api_error
 from pipeline.engine.v1.shortages import shortage
 from pipeline.errors import (
     ApiError,
@@ -51,15 +52,6 @@ log = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # Of a body that is refused: times the largest one, and as long as one that is taken may need.
 READ_OFF_FACTOR, READ_OFF_SECONDS = 4, 60
-
-
-def error_response(error: ApiError, *, code: int | None = None) -> JSONResponse:
-    """Return the response to a request that failed."""
-    status = code or CODES[type(error)].http
-    headers = {"WWW-Authenticate": 'Bearer realm="ml-engine"'} if status == 401 else {}
-    if wait := error.details.get("retry_after_seconds"):
-        headers["Retry-After"] = str(wait)
-    return JSONResponse(error_envelope(error, code=code).to_json(), status, headers=headers)
 
 
 class AuthMiddleware:
@@ -201,6 +193,10 @@ def create_app(engine: Engine) -> FastAPI:
     for kind in (OSError, MemoryError, OperationalError):
         app.add_exception_handler(kind, _on_system_error)
     app.add_exception_handler(Exception, _on_bug)
+    if engine.member is not None:
+        from pipeline.engine.api.forwarding import Forwarding  # imports httpx, which one engine alone spares
+
+        app.add_middleware(Forwarding, engine=engine, lease=engine.member.lease)
     app.add_middleware(MethodOverride)
     app.add_middleware(
         AuthMiddleware,

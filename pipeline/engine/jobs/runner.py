@@ -28,6 +28,10 @@ from pipeline.ml_v1 import JobState
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
+LOST_HOME = (
+    "The engine that ran the job has ended, and another one leads, which does not reach the job's processes: "
+    "they are on another machine, or in another GRAFT_HOME. Submit it again."
+)
 
 
 class Kind(StrEnum):
@@ -54,15 +58,23 @@ class JobRunner:
         backend: Runs training jobs.
         predictor: Runs batch prediction jobs.
         slots: How many jobs of each kind run at a time.
+        home: Tells the engines whose machine runs the processes of jobs; empty if there is one engine only.
     """
 
     def __init__(
-        self, store: Store, backend: Backend, predictor: BatchPredictor, slots: Mapping[Kind, int]
+        self,
+        store: Store,
+        backend: Backend,
+        predictor: BatchPredictor,
+        slots: Mapping[Kind, int],
+        *,
+        home: str = "",
     ) -> None:
         self._store = store
         self._backend = backend
         self._predictor = predictor
         self._slots = slots
+        self._home = home
         self._added = {kind: asyncio.Event() for kind in Kind}
         self._queues: list[asyncio.Task[None]] = []
         self._running: dict[Kind, set[asyncio.Task[None]]] = {kind: set() for kind in Kind}
@@ -81,6 +93,7 @@ class JobRunner:
             job.start_time = change.start_time or job.start_time
             job.end_time = change.end_time or job.end_time
             job.output = change.output.to_json() if change.output else job.output
+            job.home = change.home or job.home
         log.info("Job %s is %s.", job_id, change.state)
 
     async def _record(self, job_id: str, change: JobChange) -> None:
@@ -118,7 +131,7 @@ class JobRunner:
         """Start the jobs that there are slots for; return how soon the next one waits too long."""
         self._expire(kind)
         while self._has_slot(kind) and (job := self._next(kind)):
-            self.change(job.job_id, JobChange(state=JobState.PREPARING))
+            self.change(job.job_id, JobChange(state=JobState.PREPARING, home=self._home or None))
             job.state = JobState.PREPARING
             self._spawn(kind, job)
         return self._seconds_to_expiry(kind)
@@ -182,7 +195,14 @@ class JobRunner:
     async def _state(self, job: JobRow) -> JobState:
         return await self._store.retry(partial(self._read_state, job))
 
+    def _is_elsewhere(self, job: JobRow) -> bool:
+        """Return True if the processes of a job are another machine's, or were."""
+        is_ours = job.home in (None, "", self._home)
+        return not is_ours and self._backend.status(job.job_id).state == RunState.ABSENT
+
     async def _train(self, job: JobRow) -> JobChange:
+        if self._is_elsewhere(job):
+            return JobChange(state=JobState.FAILED, error_message=LOST_HOME)
         if spec := tuning_spec(job):
             study = self._studies[job.job_id] = Study(
                 self._store,

@@ -25,6 +25,7 @@ class JobChange:
         start_time: When its program started.
         end_time: When it ended.
         output: `predictionOutput`.
+        home: Where its processes are.
     """
 
     state: JobState
@@ -32,6 +33,7 @@ class JobChange:
     start_time: str | None = None
     end_time: str | None = None
     output: PredictionOutput | None = None
+    home: str | None = None
 
 
 CANCELLED = JobChange(state=JobState.CANCELLED)

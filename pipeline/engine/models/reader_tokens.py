@@ -1,7 +1,7 @@
 """Reader tokens: each predicts with one model and does nothing else, until it is revoked.
 
-`GRAFT_HOME/engine/reader_tokens.json` has their digests. The tokens of `tokens.json` are read once; these
-come and go while the engine runs.
+`GRAFT_HOME/engine/reader_tokens.json` has their digests, or the database if engines share one. The tokens of
+`tokens.json` are read once; these come and go while the engine runs.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ import re
 import secrets
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import delete, select
 
 from pipeline.engine.auth import token_digest
+from pipeline.engine.store import ReaderTokenRow, Store
 from pipeline.errors import ConfigError, FormatTooNew, NotFound, ResourceExhausted
 
 FORMAT = 1
@@ -45,17 +50,31 @@ class ReaderToken:
     sha256: str
 
 
+class TokenKeeper(Protocol):
+    """Keeps what is known of tokens while no engine runs."""
+
+    def read(self) -> tuple[ReaderToken, ...]:
+        """Return all of them, the oldest first."""
+
+    def write(self, before: Sequence[ReaderToken], after: Sequence[ReaderToken]) -> None:
+        """Keep other tokens than before."""
+
+
 class ReaderTokens:
     """The reader tokens of an engine.
 
     Args:
-        path: The file that keeps them.
+        keeper: Keeps them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, keeper: TokenKeeper) -> None:
+        self._keeper = keeper
         self._lock = threading.Lock()
-        self._tokens = _read(path)  # replaced as a whole: requests read it without the lock
+        self._tokens = keeper.read()  # replaced as a whole: requests read it without the lock
+
+    def refresh(self) -> None:
+        """Read the tokens again: another engine may have changed them."""
+        self._tokens = self._keeper.read()
 
     def allows(self, authorization: str, method: str, path: str) -> bool:
         """Return True if a request is a prediction, and its token is one of the model's."""
@@ -113,29 +132,90 @@ class ReaderTokens:
                 self._keep(rest)
 
     def _keep(self, tokens: tuple[ReaderToken, ...]) -> None:
-        """Write the file as a whole, readable by its owner only; without room nothing changes."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump({"format": FORMAT, "tokens": [asdict(each) for each in tokens]}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
+        self._keeper.write(self._tokens, tokens)
         self._tokens = tokens
 
 
-def _read(path: Path) -> tuple[ReaderToken, ...]:
-    try:
-        value = json.loads(path.read_text())
-        FormatTooNew.check(f"file {path}", value["format"], FORMAT)
-        return tuple(ReaderToken(**row) for row in value["tokens"])
-    except FileNotFoundError:
-        return ()
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(
-            f"{path} is not readable: {error!r}. Restore it, or delete it: that revokes every reader token."
-        ) from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFile:
+    """A file, readable by its owner only, that is written as a whole.
+
+    Args:
+        path: The file; its directory is made.
+    """
+
+    path: Path
+
+    def read(self) -> tuple[ReaderToken, ...]:
+        """Return the tokens; none without the file.
+
+        Raises:
+            ConfigError: if it is not readable.
+            FormatTooNew: if a newer version of Graft wrote it.
+        """
+        try:
+            value = json.loads(self.path.read_text())
+            FormatTooNew.check(f"file {self.path}", value["format"], FORMAT)
+            return tuple(ReaderToken(**row) for row in value["tokens"])
+        except FileNotFoundError:
+            return ()
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{self.path} is not readable: {error!r}. Restore it, or delete it: that revokes every "
+                "reader token."
+            ) from error
+
+    def write(self, before: Sequence[ReaderToken], after: Sequence[ReaderToken]) -> None:
+        """Write the file; without room nothing changes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump({"format": FORMAT, "tokens": [asdict(each) for each in after]}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self.path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+class TokenTable:
+    """The table of a database that engines share.
+
+    Tokens change within transactions of models, which hold the lease, so these are transactions of their own.
+
+    Args:
+        store: The database.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store.fenced(None)
+
+    def read(self) -> tuple[ReaderToken, ...]:
+        """Return the tokens."""
+        with self._store.begin() as session:
+            rows = session.scalars(select(ReaderTokenRow).order_by(ReaderTokenRow.seq))
+            return tuple(
+                ReaderToken(
+                    id=row.token_id, model=row.model, name=row.name, created=row.created, sha256=row.sha256
+                )
+                for row in rows
+            )
+
+    def write(self, before: Sequence[ReaderToken], after: Sequence[ReaderToken]) -> None:
+        """Insert the new ones, and delete those that are gone."""
+        gone = {each.id for each in before} - {each.id for each in after}
+        with self._store.begin() as session:
+            session.execute(delete(ReaderTokenRow).where(ReaderTokenRow.token_id.in_(gone)))
+            session.add_all(
+                ReaderTokenRow(
+                    token_id=each.id,
+                    model=each.model,
+                    name=each.name,
+                    created=each.created,
+                    sha256=each.sha256,
+                )
+                for each in after
+                if each not in before
+            )

@@ -22,7 +22,7 @@ from pipeline.engine.serving.deployment import Deployment
 from pipeline.engine.serving.limits import RequestLimits
 from pipeline.engine.serving.pool import WorkerPool
 from pipeline.engine.serving.router import Router
-from pipeline.engine.store import RETRY_SECONDS, ModelRow, OperationRow, Store, VersionRow
+from pipeline.engine.store import RETRY_SECONDS, OperationRow, Store, VersionRow
 from pipeline.engine.v1.responses import Version, VersionState
 from pipeline.engine.v1.shortages import engine_failed
 from pipeline.errors import (
@@ -119,7 +119,7 @@ class Rollout:
         source = version_spec(version).deployment_uri
         copy = partial(self.files.copy, self._place(version), source)
         await self._write(copy, patience_seconds=CREATE_PATIENCE_SECONDS)
-        deployment = self._deployment(version)
+        deployment = self.deployment(version)
         await self._operations.cancellable(operation, deployment.start())
         return deployment
 
@@ -143,7 +143,7 @@ class Rollout:
         with self._store.begin() as session:
             row = session.get_one(VersionRow, version.seq)
             row.state, row.error_message = VersionState.FAILED, text
-        self._router.refuse(version.model, version.name, _not_ready(version.name, VersionState.FAILED, text))
+        self._router.refuse(version.model, version.name, describe_unready(row))
 
     async def _remove_files(self, version: VersionRow, *, has_failed: bool) -> None:
         """Remove the files of a version, but not the only copy of one that was never served from there."""
@@ -188,24 +188,10 @@ class Rollout:
         with self._store.begin() as session:
             session.delete(session.get_one(VersionRow, version.seq))
 
-    def recover(self) -> None:
-        """Serve READY versions after a restart: defaults at once, the others on demand."""
-        with self._store.begin() as session:
-            defaults = {model.name: model.default_version for model in session.scalars(select(ModelRow))}
-            versions = list(session.scalars(select(VersionRow).order_by(VersionRow.seq.desc())))
-        self._sweep({self._directory(version) for version in versions})
-        ready = [row for row in versions if row.state == VersionState.READY or is_damaged(row)]
-        for name, default in defaults.items():
-            self._router.add_model(name, default)
-        for row in versions:
-            if row not in ready:
-                text = _not_ready(row.name, row.state, row.error_message)
-                self._router.refuse(row.model, row.name, text)
-        for version in sorted(ready, key=lambda row: defaults.get(row.model) != row.name):
-            self._router.add(version.model, version.name, self._deployment(version))
-
-    def _sweep(self, current: set[Path]) -> None:
+    def sweep(self) -> None:
         """Remove local copies that are unfinished, or of deleted versions: a killed engine leaves them."""
+        with self._store.begin() as session:
+            current = {self._directory(version) for version in session.scalars(select(VersionRow))}
         for directory in set(self._config.cache.glob("*/*")) - current:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -217,6 +203,8 @@ class Rollout:
 
     def _record_damage(self, version: VersionRow, text: str | None) -> None:
         """Record that the files of a served version are damaged, or with None that they are right again."""
+        if not self._store.may_write:
+            return  # the leader finds it, too
         with self._store.begin() as session:
             row = session.get(VersionRow, version.seq)
             if row is not None and (row.state == VersionState.READY or is_damaged(row)):
@@ -224,7 +212,8 @@ class Rollout:
                     row.error_message = text
                     row.state = VersionState.FAILED if text else VersionState.READY
 
-    def _deployment(self, version: VersionRow) -> Deployment:
+    def deployment(self, version: VersionRow) -> Deployment:
+        """Return what serves a version; nothing is loaded yet."""
         directory, spec = self._directory(version), version_spec(version)
         place = self._place(version)
 
@@ -253,8 +242,10 @@ def is_damaged(version: VersionRow) -> bool:
     return version.state == VersionState.FAILED and text.startswith(DAMAGED_FILES)
 
 
-def _not_ready(name: str, state: str, error: str | None) -> str:
-    return f"Version {name} is {state}: {error}" if error else f"Version {name} is {state}."
+def describe_unready(version: VersionRow) -> str:
+    """Return why a version is not served."""
+    text = f"Version {version.name} is {version.state}"
+    return f"{text}: {version.error_message}" if version.error_message else f"{text}."
 
 
 def _bad_model(error: PipelineError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.engine.models.operations import Operations, OperationType
@@ -144,12 +144,12 @@ class Versions:
     def _write_uses(self, uses: dict[str, str]) -> None:
         if not uses:
             return
-        with self._store.begin() as session:
+        with self._store.fenced(None).begin() as session:  # the one thing that followers write
             for full_name, moment in uses.items():
                 model, _, name = full_name.partition("/")
-                version = session.scalar(select(VersionRow).filter_by(model=model, name=name))
-                if version is not None:
-                    version.last_use_time = moment
+                change = update(VersionRow).filter_by(model=model, name=name)
+                is_later = VersionRow.last_use_time.is_(None) | (VersionRow.last_use_time < moment)
+                session.execute(change.where(is_later).values(last_use_time=moment))
 
     def get(self, model_name: str, name: str) -> Version:
         """Return one version."""

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from pipeline.engine.api.routes import engine_of
+from pipeline.engine.engine import Engine
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,7 +29,14 @@ async def readyz(request: Request) -> JSONResponse:
     engine = engine_of(request)
     loading = engine.router.loading()
     status = {"status": "loading", "loading": loading} if loading else {"status": "ready"}
-    return JSONResponse({**status, **_problem(request)}, 503 if loading else 200)
+    return JSONResponse({**status, **_role(engine), **_problem(request)}, 503 if loading else 200)
+
+
+def _role(engine: Engine) -> dict[str, str]:
+    """Return whether the engine leads, if it shares its database with others."""
+    if engine.member is None:
+        return {}
+    return {"role": "leader" if engine.member.lease.is_ours else "follower"}
 
 
 @router.get("/metrics")

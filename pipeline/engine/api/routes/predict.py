@@ -35,7 +35,7 @@ async def _predict(
     engine: Engine, body: bytes, model: str, version: str | None, *, is_test: bool = False
 ) -> bytes:
     # Nothing is awaited until the request is counted, so a version that is deleted waits for it.
-    deployment = engine.router.find(model, version)
+    deployment = engine.find_deployment(model, version)
     engine.versions.record_use(deployment)
     started, code, reply = time.perf_counter(), 500, WorkerReply()
     try:
