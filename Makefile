@@ -30,7 +30,7 @@ help: ## List the targets
 setup: $(STAMP) ## Make ./.venv with the project installed
 	@:
 
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml Makefile
+$(STAMP): requirements.txt requirements-dev.txt requirements.in pyproject.toml setup.py Makefile
 	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or sys.exit(f"Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}. Say where it is: make PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

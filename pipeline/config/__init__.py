@@ -15,7 +15,7 @@ from pipeline.config.notify import NotifyConfig
 from pipeline.config.params import RUN_PARAMS, full_name, parameter_schema, parameter_value, with_params
 from pipeline.config.retrain import ON_DATASET_CHANGE, RetrainConfig
 from pipeline.config.serving import ServingConfig
-from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, Settings
+from pipeline.config.settings import PROJECT_ROOT, SHIPPED_CLASSIFIERS, SHIPPED_DAGS, Settings
 from pipeline.config.sources import SOURCE_SECTIONS, SourceConfig, SourceSection
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "RUN_PARAMS",
     "SOURCE_SECTIONS",
     "SHIPPED_CLASSIFIERS",
+    "SHIPPED_DAGS",
     "Action",
     "Classifier",
     "ON_DATASET_CHANGE",

@@ -12,7 +12,10 @@ from pipeline.config.environment import EnvironmentSettings
 from pipeline.storage import WORKSPACE_BUCKET
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-SHIPPED_CLASSIFIERS = PROJECT_ROOT / "dags" / "classifiers"
+# A wheel has the DAGs within the package of the plugins, a checkout beside `pipeline` (setup.py).
+_INSTALLED_DAGS = PROJECT_ROOT / "graft" / "dags"
+SHIPPED_DAGS = _INSTALLED_DAGS if _INSTALLED_DAGS.is_dir() else PROJECT_ROOT / "dags"
+SHIPPED_CLASSIFIERS = SHIPPED_DAGS / "classifiers"
 
 
 class Settings(EnvironmentSettings):

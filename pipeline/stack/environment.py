@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.config import PROJECT_ROOT, Settings
+from pipeline.config import SHIPPED_DAGS, Settings
 from pipeline.engine.control import EngineSettings, database_name, engine_arguments
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.stack.users import parse_users
@@ -161,8 +161,8 @@ def _airflow_sections(
 ) -> dict[str, dict[str, str | float | Path]]:
     return {
         "CORE": {
-            "DAGS_FOLDER": PROJECT_ROOT / "dags",
-            "PLUGINS_FOLDER": PROJECT_ROOT / "plugins",
+            "DAGS_FOLDER": SHIPPED_DAGS,
+            "PLUGINS_FOLDER": SHIPPED_DAGS.with_name("plugins"),
             "LOAD_EXAMPLES": False,
             "EXECUTOR": "LocalExecutor",
             "PARALLELISM": 4,

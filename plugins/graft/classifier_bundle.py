@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
-from pipeline.config import Settings, classifier_files
+from pipeline.config import SHIPPED_DAGS, Settings, classifier_files
 from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 
@@ -42,13 +42,16 @@ class ClassifierBundle(BaseDagBundle):
 
     Args:
         path: Where the files go; `$GRAFT_HOME/classifier_dags` unless given.
+        shipped_dags: Whether the DAGs that Graft ships (`engine_sweep`, `model_rollback`) are among them,
+            for an Airflow whose DAGs folder is not Graft's.
         arguments: Those of every bundle.
     """
 
     supports_versioning = False
 
-    def __init__(self, *, path: str | None = None, **arguments: Any) -> None:
+    def __init__(self, *, path: str | None = None, shipped_dags: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._shipped = sorted(SHIPPED_DAGS.glob("*.py")) if shipped_dags else []
         self._path = Path(path) if path else Settings().home / "classifier_dags"
 
     @property
@@ -68,6 +71,7 @@ class ClassifierBundle(BaseDagBundle):
         """Make the files what the YAMLs are now."""
         self._path.mkdir(parents=True, exist_ok=True)
         wanted = write_sources(classifier_files(Settings()))
+        wanted |= {path.name: path.read_text(encoding="utf-8") for path in self._shipped}
         for name, source in wanted.items():
             _replace(self._path / name, source)
         for path in self._path.glob("*.py"):
