@@ -20,7 +20,7 @@ from tests.distribution import build_wheel
 from tests.fakes.clock import wait_for
 from tests.integration.engine_process import EngineProcess, free_port
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 
 UV = Path(sys.executable).with_name("uv")
 COMPONENTS = (
