@@ -195,6 +195,26 @@ class TestContent:
         assert "+16.7 points, 95 % interval -30.0 points to +50.0 points" in " ".join(figures.split())
         assert "0.4" in figures  # the log loss is no share
 
+    def test_a_difference_without_an_interval_is_shown_alone(self, tmp_path: Path) -> None:
+        differences = {
+            "accuracy": Difference(value=1 / 6, ci95=(-0.3, 0.5)),
+            "loss": Difference(value=-0.125, ci95=None),
+        }
+        comparison = Comparison(
+            pictures=6,
+            gained=(),
+            lost=(),
+            difference=1 / 6,
+            interval=(-0.3, 0.5),
+            p_value=1.0,
+            differences=differences,
+        )
+        champion = EVALUATION.candidate
+        evaluation = replace(EVALUATION, comparison=comparison, champion=champion, champion_version="v_1")
+        html = report_of(ReportWorld(tmp_path), evaluation=evaluation)
+        assert '<td class="n">-0.125</td>' in html
+        assert '<td class="n">+16.7 points (-30.0 points to +50.0 points)</td>' in html
+
     def test_no_epoch_is_said_to_be_the_best_without_validation(self, html: str, tmp_path: Path) -> None:
         assert "best epoch" in html
         assert "was kept" in html
