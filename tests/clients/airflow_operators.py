@@ -69,6 +69,19 @@ try:
 except RuntimeError as error:
     RESULTS["failed"] = str(error)
 
+study = json.loads(os.environ["CLIENT_STUDY"])
+tuning = study["trainingInput"]
+run(
+    "StartTrainingJob",
+    job_id="airflow_study",
+    package_uris=tuning["packageUris"],
+    training_python_module=tuning["pythonModule"],
+    training_args=tuning["args"],
+    hyperparameters=tuning["hyperparameters"],
+    **{name: training[name] for name in ("region", "runtime_version", "python_version", "job_dir")},
+)
+RESULTS["study"] = XCOMS["job_id"]
+
 model, version = {"name": "vendored"}, {"deploymentUri": os.environ["CLIENT_MODEL"], "runtimeVersion": "2.21"}
 RESULTS["model"] = run("CreateModel", model=model)["name"]
 RESULTS["model_again"] = run("CreateModel", model=model)["name"]  # 409: the model there is

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline.artifacts.tuning import Tuning
 from pipeline.datasets.sources.sample import SampleSource
 from tests.e2e.conftest import Stack
 
@@ -67,7 +68,7 @@ def test_a_gallery_becomes_a_served_version(stack: Stack, gallery: str) -> None:
     value = {
         "name": "gallery",
         "dataset": {"sources": sources, "fetch": {"requests_per_second": 200}},
-        "model": {"epochs": 5},
+        "model": {"tune": {"parameters": {"epochs": [5, 10]}, "trials": 2, "search": "grid"}},
         "gate": {"min_accuracy": 0.8},
     }
     (stack.classifiers / "gallery.yaml").write_text(yaml.safe_dump(value))
@@ -80,3 +81,7 @@ def test_a_gallery_becomes_a_served_version(stack: Stack, gallery: str) -> None:
     assert lines.count("-large.png") == TILES * len(LABELS)
     assert "-small.png" not in lines
     assert f"{gallery}/brick/" in lines
+
+    tuned = stack.graft_json("lineage", "gallery")["training"]["tuning"]
+    tuning = Tuning.read(stack.storage, tuned["uri"])
+    assert sorted(trial.parameters["model.epochs"] for trial in tuning.judged) == [5, 10]

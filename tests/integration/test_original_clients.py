@@ -18,6 +18,7 @@ import googleapiclient
 import pytest
 
 from tests.clients.environments import AIRFLOW, MAGIC, TFX
+from tests.integration import branin
 from tests.integration.engine_process import EngineProcess
 from tests.integration.test_public_trainers import run as run_trainer
 
@@ -120,12 +121,15 @@ class TestOwnEnvironments:
         gate.touch()
         more = {"CLIENT_PACKAGE": engine.write_package(), "CLIENT_GATE": str(gate), "CLIENT_MODEL": model}
         more["CLIENT_INPUT"] = "gs://graft/in/lines.jsonl"
+        study = branin.study("airflow_study", branin.stage(engine), maxTrials=3, maxParallelTrials=2)
+        more["CLIENT_STUDY"] = json.dumps(study)
         answer = drive(engine, AIRFLOW.python(), "airflow_operators.py", tmp_path, **more)
         assert "exited with a non-zero status of 3" in answer.pop("failed")
         path = "projects/local/models/vendored"
         assert answer == {
             "training": "airflow_1",
             "adopted": "airflow_1",
+            "study": "airflow_study",
             "deferred": "MLEngineStartTrainingJobTrigger",
             "model": path,
             "model_again": path,
@@ -137,6 +141,8 @@ class TestOwnEnvironments:
             "listed": 2,
             "deleted": None,
         }
+        output = engine.wait_job("airflow_study", "SUCCEEDED")["trainingOutput"]
+        assert output["completedTrialCount"] == "3"
 
     def test_the_client_of_tfx(self, engine: EngineProcess, model: str, tmp_path: Path) -> None:
         document = Path(googleapiclient.__file__).parent / "discovery_cache" / "documents" / "ml.v1.json"

@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline.ml_engine.rest import RestMLEngine
 from tests.fakes.clock import wait_for
 from tests.integration import branin
 from tests.integration.engine_process import EngineProcess
@@ -47,6 +49,32 @@ def test_a_study_goes_on_after_a_kill_and_the_stock_client_reads_its_trials(engi
     assert before.items() <= recorded(engine).items()
     log = (engine.home / "engine" / "jobs" / "tune.3" / "log.txt").read_text()
     assert "trial 3 3" in log
+
+
+@pytest.mark.soak
+def test_our_operator_runs_a_study(engine, monkeypatch):
+    from graft.hooks.ml_engine import MLEngineHook
+    from graft.operators.mlengine import MLEngineStartTrainingJobOperator
+
+    connection = RestMLEngine(engine.url, "local", "any")
+    monkeypatch.setattr(MLEngineHook, "get_conn", lambda self: connection)
+    training = branin.study("tuned", branin.stage(engine), maxTrials=3, maxParallelTrials=2)["trainingInput"]
+    operator = MLEngineStartTrainingJobOperator(
+        task_id="tune",
+        job_id="tuned",
+        package_uris=training["packageUris"],
+        training_python_module=training["pythonModule"],
+        training_args=training["args"],
+        job_dir=training["jobDir"],
+        hyperparameters=training["hyperparameters"],
+        deferrable=False,
+        poll_seconds=0.2,
+    )
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="tune", map_index=-1, try_number=1, max_tries=1)
+    ti.xcom_push = lambda **_: None
+    job_id = operator.execute({"ti": ti, "dag_run": SimpleNamespace(conf={})})
+    branin.check_runs(engine, engine.wait_job(job_id, "SUCCEEDED"))
+    connection.close()
 
 
 @pytest.mark.soak
