@@ -69,7 +69,7 @@ class FinetuneRecord:
         weights: URI of the weights of the network as it is now.
         base_weights: URI of the weights that it began from.
         base_features: URIs of the features of the network that it began from.
-        resumed_after: How many epochs an earlier job had done; 0 without one.
+        resumed_after: How many epochs were done before the program was last started, by this job or another.
         input_bytes: Size of the feature maps or pixels.
         peak_memory_bytes: Of the process that trained.
         cpu_seconds: Of that process, over all threads.

@@ -54,7 +54,7 @@ class Fitted:
 
     Args:
         history: Loss and accuracy of each epoch.
-        resumed_after: Epochs that an earlier job had done.
+        resumed_after: Epochs that were done before, by this job or an earlier one.
     """
 
     history: History
@@ -144,9 +144,7 @@ def fit_model(model: FinetuneModel, fit: Fit, store: CheckpointStore) -> Fitted:
     state = store.find() or Checkpoint()
     done = state.epochs
     if done:
-        logger.info(
-            "Going on after epoch %d of %d, which an earlier job had ended.", done, fit.parameters.epochs
-        )
+        logger.info("Going on after epoch %d of %d, which was done before.", done, fit.parameters.epochs)
         _assign(changing_variables(model.keras), state.now)
     if not state.has_ended:
         batches = Batches(fit, done)
