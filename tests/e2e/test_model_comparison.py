@@ -43,7 +43,8 @@ def test_backbones_are_mapped_tasks_and_the_choice_becomes_a_served_version(
         for backbone in BACKBONES[1:]:
             stage_backbone(workspace, ModelConfig(backbone=backbone))
     source = {"type": "sample", "classes": ["brick", "grass", "gravel"]}
-    value = {"name": NAME, "dataset": {"source": source}, "model": {"epochs": 1, "head": {"units": 4}}}
+    model = {"epochs": 1, "head": {"units": 4}}
+    value = {"name": NAME, "dataset": {"source": source}, "model": model, "gate": {"min_accuracy": 0.1}}
     dag = ClassifierDag(stack, value)
     assert stack.graft_json("run", NAME)["state"] == "success"
     heads = ["dense", "logistic"]

@@ -15,7 +15,7 @@ NAME = "timely"
 CLASSIFIER = {
     "name": NAME,
     "dataset": {"source": {"type": "sample", "classes": ["brick", "grass"]}},
-    "model": {"epochs": 3, "head": {"units": 64}},
+    "model": {"head": {"type": "logistic"}},
     "gate": {"min_accuracy": 0.5},
     "deploy": {"require_approval": True, "approval_hours": 5 / 3600, "on_timeout": "approve"},
     "schedule": "* * * * *",
