@@ -131,6 +131,13 @@ def test_the_pages_are_accessible_and_fit_a_phone(evaluated: Pages) -> None:
             assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         page.goto(f"{address}/runs/{NAME}/{RUN}")
+        for scheme in ("dark", "light"):  # the cell of a class without a mistake is the most coloured one
+            page.emulate_media(color_scheme=scheme)
+            assert [
+                each["id"]
+                for each in Axe().run(page).response["violations"]
+                if each["id"] == "color-contrast"
+            ] == []
         page.locator("table.matrix a").nth(1).click()
         page.locator("#cards img").first.wait_for()
         assert page.locator("#cards img").count() == 1
