@@ -33,7 +33,7 @@ def test_a_block_of_a_larger_backbone_reaches_a_served_version(stack: Stack, tmp
     lineage = stack.graft_json("lineage", name)
     record = read_record(stack, lineage["training"]["job"])
     assert record.finetune is not None
-    assert record.finetune.weights == lineage["training"]["weights_uri"]
+    assert lineage["weights"]["uri"] == record.finetune.weights
     for form in ("tflite", "keras"):
         made = stack.graft_json("export", name, "--format", form, "--out", str(tmp_path / f"{form}.zip"))
         assert Path(made["file"]).stat().st_size > 10_000_000
