@@ -22,7 +22,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients test-team soak check format lint type docs bench screenshots up down clean lock
+.PHONY: help setup demo test test-browser test-clients test-team soak check format lint type docs reference bench screenshots notebooks terminals up down clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,10 +33,13 @@ setup: $(STAMP) ## Make ./.venv with the project installed
 $(STAMP): requirements.txt requirements-dev.txt requirements.in pyproject.toml setup.py Makefile
 	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or sys.exit(f"Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}. Say where it is: make PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "1/3 installing the installer, uv $(UV_VERSION), into ./.venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "2/3 installing the locked packages; the first time that takes a minute or two"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(LOCKS) \
 	  || { echo "uv could not install; trying pip, which may know other registries"; \
 	       $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKS); }
+	@echo "3/3 installing Graft itself"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@$(BIN)/python -m compileall -q pipeline plugins dags
@@ -83,14 +86,24 @@ docs: setup ## Build the documentation as a site, build/site; it needs no networ
 	@$(BIN)/uv pip install --quiet --python build/venv/bin/python --require-hashes -r requirements-docs.txt
 	@rm -rf build/docs build/site && mkdir -p build/docs
 	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs dags build/docs
+	@$(BIN)/python -m tests.docs.notebook_pages build/docs/docs/notebooks
 	@NO_MKDOCS_2_WARNING=1 build/venv/bin/mkdocs build --quiet --strict
 	@echo "build/site/index.html; to search it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site"
+
+reference: setup ## Write the pages of the reference that the code tells: docs/yaml, docs/errors.md, docs/artifacts.md
+	$(BIN)/python -m tests.docs.reference
 
 bench: setup ## Measure, and write docs/performance.md
 	$(BIN)/python -m benchmarks
 
 screenshots: setup ## Make the pictures of the documentation from the pages of the stack that runs, after `make demo`
 	$(BIN)/python -m tests.e2e.screenshots docs/images
+
+notebooks: setup ## Run the notebooks of the documentation and keep their outputs in them, after `make demo`
+	$(BIN)/python -m tests.e2e.notebooks
+
+terminals: setup ## Photograph every command and ten errors at 80 columns, light and dark, into build/terminals
+	$(BIN)/python -m tests.e2e.terminal build/terminals
 
 up: setup ## Start the engine and Airflow
 	@$(BIN)/graft up

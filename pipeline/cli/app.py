@@ -26,6 +26,7 @@ from pipeline.cli import (
     stack,
     versions,
 )
+from pipeline.cli.help import Command, Group
 from pipeline.cli.output import EXIT_CODES, ExitCode, UsageError, print_json, print_note
 from pipeline.errors import PipelineError
 
@@ -33,6 +34,7 @@ EXIT_CODE_HELP = "; ".join(f"{code.value} {meaning}" for code, meaning in EXIT_C
 
 app = typer.Typer(
     name="graft",
+    cls=Group,
     help="Graft a new head onto a trained image network, and keep the result in production.",
     epilog=f"Exit codes: {EXIT_CODE_HELP}.",
     no_args_is_help=True,
@@ -64,8 +66,8 @@ for command in (
     backup.restore,
     demo.demo,
 ):
-    app.command(name=command.__name__.removesuffix("_page"))(command)
-dataset.dataset.command()(preview.preview)
+    app.command(name=command.__name__.removesuffix("_page"), cls=Command)(command)
+dataset.dataset.command(cls=Command)(preview.preview)
 app.add_typer(dataset.dataset)
 app.add_typer(engine.engine)
 

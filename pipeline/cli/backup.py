@@ -47,7 +47,8 @@ def backup(
 def restore(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="What `graft backup` wrote to.")],
     snapshot: Annotated[
-        str | None, typer.Option(help="The name of a snapshot; the latest one by default.")
+        str | None,
+        typer.Option(metavar="SNAPSHOT", help="The name of a snapshot; the latest one by default."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import open_workspace
+from pipeline.cli.help import Command, Group
 from pipeline.cli.output import (
     JsonOption,
     NameArgument,
@@ -32,6 +33,7 @@ SHOWN = 20
 
 dataset = typer.Typer(
     name="dataset",
+    cls=Group,
     help="Look at a classifier's pictures, compare versions, export one, take a picture down.",
     no_args_is_help=True,
 )
@@ -44,7 +46,7 @@ SizeOption = Annotated[
 ]
 
 
-@dataset.command()
+@dataset.command(cls=Command)
 def show(
     name: NameArgument, version: VersionOption = None, wide: WideOption = False, as_json: JsonOption = False
 ) -> None:
@@ -78,7 +80,7 @@ def _print_info(info: DatasetInfo, workspace: Workspace, *, wide: bool) -> None:
         print_text(f"  card: {workspace.storage.local_path(card)}")
 
 
-@dataset.command()
+@dataset.command(cls=Command)
 def add(
     name: NameArgument,
     label: Annotated[str, typer.Argument(metavar="LABEL", help="The class of the pictures.")],
@@ -118,11 +120,13 @@ def _print_upload(result: UploadResult) -> None:
         print_text(f"  and {len(result.refused) - SHOWN} more")
 
 
-@dataset.command()
+@dataset.command(cls=Command)
 def diff(
     name: NameArgument,
-    old: Annotated[str | None, typer.Argument(help="The version before the new one by default.")] = None,
-    new: Annotated[str | None, typer.Argument(help="The latest version by default.")] = None,
+    old: Annotated[
+        str | None, typer.Argument(metavar="OLD", help="The version before the new one by default.")
+    ] = None,
+    new: Annotated[str | None, typer.Argument(metavar="NEW", help="The latest version by default.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two versions: pictures added, removed, moved over the split, relabelled."""
@@ -151,10 +155,10 @@ def diff(
             print_text(f"    and {len(entries) - SHOWN} more; --json lists them all")
 
 
-@dataset.command()
+@dataset.command(cls=Command)
 def export(
     name: NameArgument,
-    target: Annotated[str, typer.Argument(help="A directory, or gs://bucket/prefix.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A directory, or gs://bucket/prefix.")],
     version: VersionOption = None,
     size: SizeOption = None,
     as_json: JsonOption = False,
@@ -194,7 +198,7 @@ def _backbone_size(workspace: Workspace, name: str) -> tuple[int, int]:
     return spec.height, spec.width
 
 
-@dataset.command()
+@dataset.command(cls=Command)
 def forget(
     name: NameArgument,
     picture: Annotated[

@@ -268,7 +268,7 @@ def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:
     for problem in preview.problems:
         yield Finding(check=check, state="broken", detail=f"no model can pass: {problem}")
     if preview.lines:
-        yield Finding(check=check, state="note", detail="; ".join(preview.lines))
+        yield Finding(check=check, state="note", detail=". ".join(preview.lines))
 
 
 def check_databases(settings: Settings) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import typer
 
 from pipeline.cli.connection import connect_engine, open_workspace, require_stack
+from pipeline.cli.help import Command, Group
 from pipeline.cli.output import ExitCode, JsonOption, print_json, print_note, print_text
 
-engine = typer.Typer(name="engine", help="Look after the engine's database.", no_args_is_help=True)
+engine = typer.Typer(name="engine", cls=Group, help="Look after the engine's database.", no_args_is_help=True)
 
 
-@engine.command()
+@engine.command(cls=Command)
 def rebuild(as_json: JsonOption = False) -> None:
     """Register the models and versions of the workspace again, after the engine's database was lost."""
     from pipeline.deploy.rebuild import rebuild_engine

@@ -25,8 +25,10 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A picture.")
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the figure here, as .png or .svg.")
 ]
-ThemeOption = Annotated[str, typer.Option(help="`light` or `dark`: of the figure.")]
-VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
+ThemeOption = Annotated[str, typer.Option(metavar="THEME", help="`light` or `dark`: of the figure.")]
+VersionOption = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Ask this version instead of the default one.")
+]
 
 
 def classify(
@@ -79,7 +81,7 @@ def features(
     wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what lies behind a prediction: features, channels, the training pictures most alike, the map."""
+    """Explain a prediction: features, channels, most similar training pictures, class-activation map."""
     from pipeline.explain import explain_file
     from pipeline.explain.figure import FORMATS, THEMES, draw_explanation, save_figure
 
@@ -101,7 +103,7 @@ def features(
 
 
 def print_explanation(explanation: Explanation, *, wide: bool = False) -> None:
-    """Print what lies behind a prediction as text."""
+    """Print the explanation of a prediction as text."""
     print_text(str(explanation))
     print_table(
         ("channel", "value", "lit most by training pictures of"),

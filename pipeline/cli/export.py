@@ -12,11 +12,17 @@ from pipeline.cli.connection import connect_engine, open_workspace, require_stac
 from pipeline.cli.output import JsonOption, NameArgument, UsageError, print_json, print_text
 from pipeline.export.formats import ExportFormat
 
-FormatOption = Annotated[ExportFormat, typer.Option("--format", help="What the program that gets it loads.")]
-OutOption = Annotated[
-    Path | None, typer.Option(help="The zip to write; NAME-VERSION-FORMAT.zip here by default.")
+FormatOption = Annotated[
+    ExportFormat,
+    typer.Option("--format", metavar="FORMAT", help="`tflite`, `onnx`, `keras` or `savedmodel`."),
 ]
-VersionOption = Annotated[str | None, typer.Option(help="This version instead of the default one.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The zip to write; NAME-VERSION-FORMAT.zip here by default."),
+]
+VersionOption = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="This version instead of the default one.")
+]
 
 
 def export(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from enum import IntEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, TextIO, TypeAlias
 
 import typer
 
@@ -13,6 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.types import JsonValue
 
 Cell: TypeAlias = str | int | float | None  # of a table
+FEWEST_WORDS = 3  # of a line that is broken: two are a label and an address
+_LABEL = re.compile(r" *(\S+ {2,})?")  # `  gate       `, or the spaces before a line
 
 
 class ExitCode(IntEnum):
@@ -66,12 +71,52 @@ def print_json(value: JsonValue) -> None:
 
 
 def print_text(text: str = "") -> None:
-    """Print one line for people on stdout."""
+    """Print a line for people on stdout; on a terminal it breaks between words."""
+    print_line(wrap(text, sys.stdout))
+
+
+def print_line(text: str) -> None:
+    """Print a line for people on stdout as it is: a row of a table, a line of a log."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def print_note(text: str) -> None:
-    """Print one line on stderr: progress, warnings, errors."""
-    sys.stderr.write(f"{text}\n")
+    """Print one line on stderr: progress, warnings, errors. On a terminal it breaks between words."""
+    sys.stderr.write(f"{wrap(text, sys.stderr)}\n")
     sys.stderr.flush()
+
+
+def wrap(text: str, stream: TextIO) -> str:
+    """Break the lines of a text between words where they are wider than the terminal.
+
+    What is not a terminal gets the text as it is, for programs read it line by line.
+
+    Args:
+        text: The text; what follows a line's first word keeps its place: `  gate       refused`.
+        stream: Where it goes.
+    """
+    if not stream.isatty():
+        return text
+    columns = shutil.get_terminal_size((80, 24)).columns
+    return "\n".join(_wrap_line(line, columns) for line in text.split("\n"))
+
+
+def _wrap_line(line: str, columns: int) -> str:
+    if len(line) <= columns:
+        return line
+    match = _LABEL.match(line)
+    indent = len(match[0]) if match else 0
+    if len(line.split()) < FEWEST_WORDS:
+        return line
+    return "\n".join(
+        textwrap.wrap(
+            line,
+            columns,
+            subsequent_indent=" " * indent,
+            replace_whitespace=False,
+            drop_whitespace=True,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )

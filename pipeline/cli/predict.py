@@ -53,12 +53,15 @@ TargetArgument = Annotated[
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Ask every classifier that has a version.")]
-VersionOption = Annotated[str | None, typer.Option(help="Ask this version instead of the default one.")]
+VersionOption = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Ask this version instead of the default one.")
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
+        metavar="FILE",
         help="Write a row for each picture of files, folders, archives and lists into this CSV file; "
-        "goes on with a file that is there."
+        "continues a file that is there.",
     ),
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Tell which pictures were shrunk, and how.")]

@@ -24,7 +24,9 @@ LabelOption = Annotated[str | None, typer.Option(metavar="LABEL", help="The clas
 ClassesOption = Annotated[
     str | None, typer.Option(metavar="A,B", help="The labels of class 0, of class 1, ... (for NPZ files).")
 ]
-SecondsOption = Annotated[float, typer.Option(min=1, help="Stop looking after so many seconds.")]
+SecondsOption = Annotated[
+    float, typer.Option(min=1, metavar="SECONDS", help="Stop looking after so many seconds.")
+]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A folder, archive, NPZ file, list or page: path or address.")
 ]
@@ -58,7 +60,8 @@ def init(
     label: LabelOption = None,
     classes: ClassesOption = None,
     directory: Annotated[
-        Path | None, typer.Option(help="Where the YAML goes; by default $GRAFT_HOME/classifiers.")
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Where the YAML goes; by default $GRAFT_HOME/classifiers."),
     ] = None,
     seconds: SecondsOption = 20.0,
     as_json: JsonOption = False,
@@ -83,7 +86,7 @@ def init(
     print_json({"path": str(path), **result.to_dict()}) if as_json else print_text(f"wrote {path}")
     if target not in settings.classifier_directories:
         print_note(f"Add its directory before `graft up`: export GRAFT_CLASSIFIERS={target}")
-    print_note(f"next: graft up, then graft run {name}")
+    print_note(f"next: graft run {name} (and `graft up` before it, if the stack is not running)")
 
 
 def _read_classifier(source: str, label: str | None, classes: str | None, settings: Settings) -> Classifier:

@@ -136,7 +136,7 @@ def _draw_bar(fetched: FetchCounts, *, is_done: bool) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    bar = ProgressBar(total=1 if is_done else None, completed=int(is_done), pulse=not is_done, width=24)
+    bar = ProgressBar(total=1 if is_done else None, completed=int(is_done), pulse=not is_done, width=12)
     line = Table.grid(padding=(0, 1))
     line.add_row(bar, str(fetched))
     return line

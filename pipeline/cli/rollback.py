@@ -18,9 +18,12 @@ ToOption = Annotated[
     str | None,
     typer.Option("--to", metavar="VERSION", help="The version; by default the one that served before."),
 ]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the deployment history.")]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the deployment history.")
+]
 ByOption = Annotated[
-    str | None, typer.Option("--by", help="A name to record beside that of the signed-in user.")
+    str | None,
+    typer.Option("--by", metavar="NAME", help="A name to record beside that of the signed-in user."),
 ]
 
 

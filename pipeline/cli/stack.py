@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.stack import StackStatus
 
 PortOption = Annotated[
-    int | None, typer.Option(min=1, max=65535, help="Use this port instead of a free one.")
+    int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Use this port instead of a free one.")
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.output import Cell, print_text
+from pipeline.cli.output import Cell, print_line
 
 WideOption = Annotated[
     bool, typer.Option("--wide", help="Shorten nothing: every column, ids, times and paths.")
@@ -58,7 +58,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide
             shorten(text, width, at_start=isinstance(cell, PathText)).ljust(width)
             for text, width, cell in zip(line, widths, cells, strict=True)
         ]
-        print_text(INDENT + GAP.join(shortened).rstrip())
+        print_line(INDENT + GAP.join(shortened).rstrip())
 
 
 def fit(widths: Sequence[int], shrinks: Sequence[bool]) -> list[int]:

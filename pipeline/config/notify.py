@@ -24,8 +24,8 @@ class NotifyConfig(Strict):
     about: list[Outcome] = Field(
         default_factory=lambda: list(USUAL),
         min_length=1,
-        description="What is told: success, refused, rejected, superseded, skipped, failed, approval (a "
-        "person is waited for). All but skipped unless said otherwise.",
+        description="Which outcomes: success, refused, rejected, superseded, skipped, failed, approval (a "
+        "person is waited for). By default all but skipped.",
     )
 
     @model_validator(mode="after")

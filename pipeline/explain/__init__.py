@@ -1,4 +1,4 @@
-"""Explanations: what a network sees, its layers, what lies behind a prediction. No TensorFlow here."""
+"""Explanations: what a network sees, its layers, the explanation of a prediction. No TensorFlow here."""
 
 from pipeline.explain.explanation import Explanation, explain, explain_file
 from pipeline.explain.network import classify, layers

@@ -1,4 +1,4 @@
-"""What lies behind one prediction: the page, the command and the notebook all show the same."""
+"""The explanation of one prediction: the page, the command and the notebook all show the same."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What lies behind one prediction.
+    """The explanation of one prediction.
 
     Args:
         classifier: Whose version answered.

@@ -32,7 +32,7 @@ def draw_explanation(
 
     Args:
         workspace: Where the training pictures are.
-        explanation: What lies behind the prediction.
+        explanation: The explanation of the prediction.
         picture: The picture's bytes.
         theme: `light` or `dark`; the page is painted, so either reads on any background.
 

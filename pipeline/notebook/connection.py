@@ -32,17 +32,15 @@ class Connection:
     def v1_client(self) -> Any:
         """Return Google's own client of `ml` v1, pointed at this engine."""
         import google_auth_httplib2
-        import httplib2  # type: ignore[import-untyped, unused-ignore]
         from googleapiclient import discovery
 
         from pipeline.ml_engine.rest import RestMLEngine
         from pipeline.ml_engine.transport import StaticToken
+        from pipeline.notebook.v1_http import UnkeptHttp
 
         if not isinstance(self.engine, RestMLEngine):
             raise StackError("Only an engine behind HTTP has a client of Google's.")
-        http = google_auth_httplib2.AuthorizedHttp(
-            StaticToken(self.token), http=httplib2.Http(proxy_info=None)
-        )
+        http = google_auth_httplib2.AuthorizedHttp(StaticToken(self.token), http=UnkeptHttp(proxy_info=None))
         options = {"api_endpoint": self.engine.endpoint}
         return discovery.build("ml", "v1", http=http, client_options=options, cache_discovery=False)
 

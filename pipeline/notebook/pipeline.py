@@ -209,7 +209,7 @@ def dataset(name: str, version: str | None = None) -> ShownDataset:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What lies behind a prediction, shown as its figure.
+    """The explanation of a prediction, shown as its figure.
 
     Args:
         explanation: The data.

@@ -16,6 +16,7 @@ from pipeline.engine.settings import EngineSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIERS_PAGE = (ROOT / "docs" / "classifiers.md").read_text()
+YAML_PAGES = {path.stem: path.read_text() for path in (ROOT / "docs" / "yaml").glob("*.md")}
 ENGINE_PAGE = (ROOT / "docs" / "engine.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -30,7 +31,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("key", sorted(keys(Classifier)))
 def test_every_key_of_a_classifier_is_documented(key: str) -> None:
-    assert f"`{key}" in CLASSIFIERS_PAGE
+    section = key.partition(".")[0]
+    assert f"## `{key}" in YAML_PAGES[section] if section in YAML_PAGES else f"`{key}`" in CLASSIFIERS_PAGE
 
 
 def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -56,12 +58,18 @@ def bounds(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]
                 yield from bounds(inner, f"{prefix}{name}.")
 
 
-def test_every_bound_is_documented() -> None:
-    wanted = {f"| `{key}` | {text} |" for key, text in bounds(Classifier)}
-    for section in SOURCE_SECTIONS.values():
-        wanted |= {f"| `{key}` of a source | {text} |" for key, text in bounds(section)}
-    table = CLASSIFIERS_PAGE.split("## Bounds of numbers")[1].split("\n## ")[0]
-    assert wanted == {line for line in table.splitlines() if line.startswith("| `")}
+@pytest.mark.parametrize(("key", "text"), sorted(bounds(Classifier)))
+def test_every_bound_is_documented(key: str, text: str) -> None:
+    page = YAML_PAGES[key.partition(".")[0]]
+    assert text in page.split(f"## `{key}`\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("type", sorted(SOURCE_SECTIONS))
+def test_every_bound_of_a_source_is_documented(type: str) -> None:
+    section = YAML_PAGES["sources"].split(f"## `type: {type}`")[1].split("\n## ")[0]
+    for key, text in bounds(SOURCE_SECTIONS[type]):
+        (entry,) = re.findall(rf"^\* `{key}` \((.*?)\): ", section, re.M | re.S)
+        assert text in " ".join(entry.split())
 
 
 @pytest.mark.parametrize("name", RUN_PARAMS)

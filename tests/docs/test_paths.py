@@ -61,6 +61,19 @@ def test_prose_is_wrapped(page: Path) -> None:
     assert list(long_lines(page.read_text())) == []
 
 
+def long_cells(text: str) -> Iterator[str]:
+    """Yield the cells of tables that are longer than two lines of prose, as they are shown."""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            shown = re.sub(r"\]\([^)]*\)", "]", line).replace("`", "")
+            yield from (cell for cell in re.split(r"(?<!\\)\|", shown) if len(cell.strip()) > 2 * WIDTH)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_cell_of_a_table_is_longer_than_two_lines(page: Path) -> None:
+    assert list(long_cells(page.read_text())) == []
+
+
 def test_every_path_that_the_changelog_moves_to_exists() -> None:
     table = (
         (ROOT / "CHANGELOG.md")

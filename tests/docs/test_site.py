@@ -25,6 +25,7 @@ def places(nav: Any) -> Iterator[str]:
 def test_every_page_has_one_place_and_every_place_a_page() -> None:
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
     pages = {page for page in pages if not page.startswith("docs/adr/0")}
+    pages |= {f"docs/notebooks/{path.stem}.md" for path in (ROOT / "docs" / "notebooks").glob("*.ipynb")}
     assert sorted(places(NAV)) == sorted(pages | {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"})
 
 

@@ -32,11 +32,11 @@ MODULES = frozenset(
     "reads trial verdict deployments members whole part body people".split()
 )
 EVERYWHERE = (
-    r"say whether|what (be)?came of|earlier life|next life|told the answer|\bnobody (has|knows)\b"
+    r"say whether|what (be)?came of|earlier life|next life|lies behind|told the answer|\bnobody (has|knows)\b"
     r"|light (form|worker)|tak(e|es|ing) turns"
 )
 IN_PAGES = (
-    r"\b(its|the) turn\b|quiet[ _]?(period|seconds)|\bstand-?ins?\b|what (lies|is) behind|serves? on\b"
+    r"\b(its|the) turn\b|quiet[ _]?(period|seconds)|\bstand-?ins?\b|what is behind|serves? on\b"
     r"|\bgoes on\b"
     r"|\b(ledger|(?<!`)sketch|recall file|retrain guard|un-grafted)\b|\bunless said\b|\bof our own\b"
     r"|\bDAGs? of (your|one's) own\b|\blooking inside\b"

@@ -1,20 +1,29 @@
-"""The first tutorial, as it is written: each block of commands is run in order, in one shell."""
+"""The README and the first tutorial as they are written: each block of commands in order, in one shell.
+
+The stack of the other tests is used instead of one in a fresh clone; `test_fresh_clone.py` makes one.
+"""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import PROJECT_ROOT
-from pipeline.datasets.sources.sample import SampleSource
 from tests.e2e.conftest import GRAFT, Stack
+from tests.e2e.reader import Reader, blocks_of, must_find
 
-PAGE = PROJECT_ROOT / "docs" / "tutorials" / "first_classifier.md"
-DONE_BY_THE_FIXTURE = ("make setup", "source .venv", "graft up", "graft down")
-SEEN = (  # what the reader is told to find, in this order
+DONE_BY_THE_FIXTURE = ("make ", "source .venv", "graft up", "graft down")
+README = (
+    "brick",
+    "wrote",
+    "accuracy",
+    "accepted",
+    "novelty",
+    "/graft/classifiers/animals",
+    '"label":"brick"',
+)
+TUTORIAL = (  # what the reader is told to find, in this order
     "brick",
     "wrote",
     "accuracy",
@@ -24,44 +33,34 @@ SEEN = (  # what the reader is told to find, in this order
     "rolled_back",
     "wet grass",
 )
-PICTURES = 40
-
-
-def commands() -> str:
-    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.S | re.M)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return "\n".join(line for line in lines if not line.startswith(DONE_BY_THE_FIXTURE))
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the reader brings: a folder of pictures."""
-    for label in ("brick", "grass"):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
-        for entry in list(SampleSource(classes=[label]).entries(0, 1))[:PICTURES]:
-            assert entry.read is not None
-            (tmp_path / "pictures" / label / f"{entry.position}.png").write_bytes(entry.read())
+    """The directory of Graft as the reader has it, without the stack of the tests."""
+    (tmp_path / "docs").symlink_to(PROJECT_ROOT / "docs")
     return tmp_path
 
 
-@pytest.mark.timeout(900)
+def read_page(page: str, folder: Path, stack: Stack, prepare: str = ":") -> str:
+    """Type the blocks of commands of a page and return all that was printed."""
+    path = f"{Path(GRAFT).parent}:{stack.environ['PATH']}"
+    environ = stack.environ | {"PATH": path, "BROWSER": "true", "COLUMNS": "160"}
+    with Reader(folder, environ) as reader:
+        reader.type(prepare)
+        for block in blocks_of(PROJECT_ROOT / page):
+            if block.language == "bash":
+                lines = block.text.splitlines(keepends=True)
+                reader.type("".join(line for line in lines if not line.startswith(DONE_BY_THE_FIXTURE)))
+        return "".join(reader.written)
+
+
+def test_the_readme(stack: Stack, folder: Path) -> None:
+    pictures = "python docs/examples/sample_pictures.py pictures/animals brick gravel --count 20"
+    printed = read_page("README.md", folder, stack, f"{pictures}\ncp pictures/animals/brick/1.png photo.jpg")
+    must_find(README, printed)
+
+
 def test_the_first_classifier(stack: Stack, folder: Path) -> None:
-    environ = stack.environ | {
-        "PATH": f"{Path(GRAFT).parent}:{stack.environ['PATH']}",
-        "BROWSER": "true",
-        "COLUMNS": "160",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands()],
-        env=environ,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    place = 0
-    for words in SEEN:
-        place = done.stdout.find(words, place)
-        assert place >= 0, f"{words!r} is missing in: {done.stdout}{done.stderr}"
+    must_find(TUTORIAL, read_page("docs/tutorials/first_classifier.md", folder, stack))

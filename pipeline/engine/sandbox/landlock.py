@@ -99,7 +99,7 @@ def _create_ruleset(libc: ctypes.CDLL, abi: int, *, has_network: bool) -> int:
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # it does not exist, or lies behind a directory of somebody else's
+    except OSError:  # it does not exist, or is behind a directory of somebody else's
         return
     try:
         is_directory = stat.S_ISDIR(os.fstat(place).st_mode)
