@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.pages import WORKSPACE
 from tests.fakes.pictures import encode
-from tests.fakes.served_pages import add_pictures, open_page, serve, start_chromium
+from tests.fakes.served_pages import add_pictures, add_suspects, open_page, serve, start_chromium
 
 
 @pytest.fixture
@@ -56,5 +58,23 @@ def test_the_pages_say_what_they_do_and_leave_room(serving: Pages) -> None:
         page.set_viewport_size({"width": 1280, "height": 844})
         page.locator("#cards input[type=checkbox]").first.uncheck()
         assert page.evaluate(bar)
+        page.close()
+    assert complaints == []
+
+
+def test_a_picture_and_what_spoke_for_its_answer_are_equally_large_in_a_report(
+    serving: Pages, tmp_path: Path
+) -> None:
+    add_suspects(serving, tmp_path / "run")
+    complaints: list[str] = []
+    with serve(serving.app) as address, start_chromium() as chromium:
+        page = open_page(chromium, complaints)
+        page.goto(f"{address}/runs/{NAME}/manual__000002")
+        for section in ("worst", "explained"):
+            images = page.locator(f"section[aria-labelledby={section}] .pair img")
+            widths = images.evaluate_all("all => all.map((each) => Math.round(each.clientWidth))")
+            assert widths
+            assert len(set(widths)) == 1
+            assert widths[0] > 40
         page.close()
     assert complaints == []
