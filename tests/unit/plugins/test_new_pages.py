@@ -137,7 +137,7 @@ class TestForm:
     @pytest.mark.parametrize(
         ("fields", "told"),
         [
-            ({"name": "1toys"}, "`name` must be text that matches"),
+            ({"name": "1toys"}, "<code>name</code> must be text that matches"),
             ({"kind": "place"}, "Give the path or the address"),
             ({"kind": "place", "place": "https://a.example/gallery"}, "web page"),
             ({"kind": "elsewhere"}, "Say where the pictures are"),
