@@ -341,6 +341,13 @@ def cancel_long_jobs(clients: list[LoadClient]) -> None:
             client.insist("POST", f"jobs/{job_id}:cancel", 200, 400)
 
 
+def finish_deployments(clients: list[LoadClient]) -> None:
+    """Let each client see how the version ended that it was waiting for when the load ended."""
+    for client in clients:
+        if client.deploying is not None:
+            client.deploy()
+
+
 @pytest.mark.timeout(1800 if SOAK else 420)
 @pytest.mark.parametrize("fault", FAULTS if SOAK else SAMPLE)
 def test_faults_under_load(
@@ -355,6 +362,8 @@ def test_faults_under_load(
             recoveries.append(check_recovery(rig, number))
         time.sleep(1)
     cancel_long_jobs(clients)
+    wait_for(lambda: checks.is_settled(clients), seconds=180)
+    finish_deployments(clients)
     wait_for(lambda: checks.is_settled(clients), seconds=180)
     assert [line for client in clients for line in client.broken] == []
     assert predictor.problems() == []
