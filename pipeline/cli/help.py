@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typer._click.formatting import HelpFormatter
 
 _BRACES = re.compile(r"[{}]")
+_LINE_BREAK = re.compile(r"(?<!\n)\n(?!\n)")  # within a paragraph
 _DOTS = re.compile(r"\.{4,}")  # the name of an argument may have three of its own
 
 
@@ -27,8 +28,9 @@ class Command(TyperCommand):
         return _leave_out_types(super().get_params(ctx))
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Write the help."""
+        """Write the help, each paragraph of it wrapped anew."""
         _brighten()
+        self.help = _LINE_BREAK.sub(" ", self.help or "")
         super().format_help(ctx, formatter)
 
 
@@ -68,4 +70,5 @@ def _brighten() -> None:
     from typer import rich_utils
 
     rich_utils.STYLE_REQUIRED_LONG = "red"
+    rich_utils.STYLE_HELPTEXT = ""
     rich_utils.STYLE_OPTION_DEFAULT = rich_utils.STYLE_ERRORS_SUGGESTION = ""

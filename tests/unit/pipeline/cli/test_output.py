@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from typer import rich_utils
 
 from pipeline.cli.output import wrap
 from tests.docs.test_commands import COMMANDS
@@ -63,3 +64,10 @@ def test_help_fits_80_columns_and_names_no_types_of_flags(graft: Callable[..., A
     assert "<bool>" not in text
     assert "{" not in text.split("Usage:")[1].split("\n")[0]
     assert "...." not in text
+
+
+def test_each_paragraph_of_a_help_is_wrapped_anew_and_none_is_dim(graft: Callable[..., Any]) -> None:
+    lines = [line.strip() for line in graft("backup", "--help").stdout.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("Only what is new"))
+    assert lines[start + 1].startswith("interrupted backup leaves the target as it was")
+    assert "dim" not in rich_utils.STYLE_HELPTEXT
