@@ -15,6 +15,7 @@ from pipeline.cli.output import (
     NameArgument,
     UsageError,
     print_json,
+    print_line,
     print_note,
     print_text,
 )
@@ -93,7 +94,7 @@ def compare(
         print_text(f"{path} has it now; `graft run {name}` trains it and tests it.")
     else:
         print_text("The YAML of the choice, which --write puts into the file:\n")
-        print_text(section.rstrip())
+        print_line(section.rstrip())
 
 
 def read_options(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.connection import connect_airflow, connect_engine, require_stack
-from pipeline.cli.output import JsonOption, UsageError, print_json, print_text
+from pipeline.cli.output import JsonOption, UsageError, print_json, print_line
 from pipeline.cli.progress import STAGES
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def logs(
         print_json({"id": target, "lines": list(lines)})
         return
     for line in lines:
-        print_text(line)
+        print_line(line)
 
 
 def read_job(engine: MLEngine, job_id: str, *, follow: bool) -> Iterator[str]:

@@ -76,7 +76,7 @@ def print_text(text: str = "") -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line for people on stdout as it is: a row of a table, a line of a log."""
+    """Print a line on stdout as it is, however wide: a row of a table, a line of a log, a piece of YAML."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.pages.versions import MAX_INTERVALS, VersionRow
+from pipeline.report.page import percent
 
 STEP, LEFT, RIGHT, TOP, PLOT_HEIGHT, BOTTOM = 22, 48, 16, 10, 150, 10
 MIN_PLOT_WIDTH = 280
@@ -100,7 +101,7 @@ def draw_accuracy(rows: Sequence[VersionRow], numbers: Mapping[str, int]) -> Acc
         width=marks[-1].x + RIGHT,
         height=TOP + PLOT_HEIGHT + BOTTOM,
         left=LEFT,
-        ticks=[Tick(y=place(level), text=f"{level:.0%}") for level in levels],
+        ticks=[Tick(y=place(level), text=f"{100 * level:.0f} %") for level in levels],
         marks=marks,
         text=f"Accuracy over {len(drawn)} versions. Oldest: {marks[0].text}. Newest: {marks[-1].text}.",
     )
@@ -112,8 +113,8 @@ def _values(row: VersionRow) -> tuple[float, ...]:
 
 def _describe(row: VersionRow, numbers: Mapping[str, int]) -> str:
     name = f"v{numbers[row.version]}" if row.version in numbers else row.version
-    text = f"{name}: {row.accuracy:.1%}"
-    return f"{text}, {row.interval[0]:.1%} to {row.interval[1]:.1%}" if row.interval else text
+    text = f"{name}: {percent(row.accuracy)}"
+    return f"{text}, {' to '.join(map(percent, row.interval))}" if row.interval else text
 
 
 def _choose_levels(values: Sequence[float]) -> list[float]:

@@ -24,7 +24,7 @@ def load_dags(*, shipped: bool = True) -> dict[str, DAG]:
     """Return the DAGs by their ids; a task that is about to run reads its own DAG only.
 
     Args:
-        shipped: Whether the DAGs that Graft ships (`engine_sweep`, `model_rollback`) are among them.
+        shipped: Whether the DAGs that Graft ships, `engine_sweep` for instance, are among them.
     """
     wanted = get_parsing_context().dag_id
     dags: dict[str, DAG] = {}

@@ -182,7 +182,12 @@ class TestCommand:
         assert len(engine.jobs) == 2
 
     def test_the_choice_is_printed_and_written_without_touching_other_lines(
-        self, graft: Graft, engine: FakeMLEngine, toys: Path, home: Path
+        self,
+        graft: Graft,
+        engine: FakeMLEngine,
+        toys: Path,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         engine.run_job = lambda job: run_equal_options(job, seed=4)
         command = ("compare", "toys", "--backbone", "efficientnet_lite0", "--param", "epochs=7,9")
@@ -190,6 +195,10 @@ class TestCommand:
         document = graft(*command, "--json").document
         assert toys.read_text() == before
         assert not document["chosen"].endswith("dense"), "this seed is one whose choice is another model"
+        with monkeypatch.context() as terminal:
+            terminal.setenv("COLUMNS", "20")
+            terminal.setattr("sys.stdout.isatty", lambda: True)
+            assert document["yaml"].rstrip() in graft(*command).stdout  # to be pasted, so it is not wrapped
         written = graft(*command, "--write")
         assert "graft run toys" in written.stdout
         after = toys.read_text()

@@ -82,6 +82,16 @@ def test_a_job_is_shown_line_by_line(graft: Graft, stack: Callable[..., Api]) ->
     assert graft("logs", "graft_1", "-f").stdout.splitlines() == ["a", "bc", "d"]
 
 
+def test_a_line_stays_whole_on_a_terminal(
+    graft: Graft, stack: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "a line of a log " * 20
+    stack(f"{line}\n")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert graft("logs", "graft_1").stdout == f"{line}\n"
+
+
 def test_without_follow_what_a_job_has_printed_is_enough(graft: Graft, stack: Callable[..., Api]) -> None:
     stack("a\n", "", "later\n")
     assert graft("logs", "graft_1").stdout.splitlines() == ["a"]

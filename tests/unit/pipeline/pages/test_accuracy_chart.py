@@ -34,8 +34,8 @@ def test_the_oldest_is_left_and_higher_is_better() -> None:
     assert old.x < new.x
     assert old.y > new.y
     assert (old.serves, new.serves) == (False, True)
-    assert chart.text.startswith("Accuracy over 2 versions. Oldest: v_1: 80.0%, 75.0% to 83.0%.")
-    assert new.text == "v7: 90.0%, 85.0% to 93.0%"
+    assert chart.text.startswith("Accuracy over 2 versions. Oldest: v_1: 80.0 %, 75.0 % to 83.0 %.")
+    assert new.text == "v7: 90.0 %, 85.0 % to 93.0 %"
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0), (0.971, 0.973)])
@@ -43,7 +43,7 @@ def test_intervals_lie_between_round_levels_within_0_and_1(values: tuple[float, 
     chart = draw_accuracy([row(number, value) for number, value in enumerate(values)], {})
     assert chart is not None
     assert 2 <= len(chart.ticks) <= 8
-    texts = [int(tick.text.rstrip("%")) for tick in chart.ticks]
+    texts = [int(tick.text.removesuffix(" %")) for tick in chart.ticks]
     assert texts == sorted(texts)
     assert 0 <= texts[0] < texts[-1] <= 100
     for mark in chart.marks:
