@@ -277,6 +277,8 @@ class Engine:
 
     async def stop(self) -> None:
         """Stop the workers; training jobs run on and are re-attached at the next start."""
+        if self.member is not None:
+            await self.member.stop_following()
         await self.runner.stop()
         await self.operations.stop()
         await self.registry.stop()

@@ -58,11 +58,15 @@ class Member:
         else:
             self._task = asyncio.create_task(supervise("follower", self._follow))
 
-    async def stop(self) -> None:
-        """Follow no more, and give the lease up."""
+    async def stop_following(self) -> None:
+        """Follow no more: an engine that is about to end must not begin to lead."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Give the lease up, after the last change."""
+        await self.stop_following()
         await self.lease.end()
 
     def catch_up(self) -> bool:

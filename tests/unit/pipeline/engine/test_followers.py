@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -23,6 +24,7 @@ from pipeline.engine.auth import token_digest
 from pipeline.engine.engine import Engine
 from pipeline.engine.home import home_id
 from pipeline.engine.lease import Lease, process_name
+from pipeline.engine.member import POLL_SECONDS
 from pipeline.engine.store import JobRow, LeaseRow, RouteChangeRow, Store, VersionRow
 from pipeline.engine.upgrade import _alembic_config
 from pipeline.errors import DatabaseUnavailable, StackError
@@ -166,6 +168,22 @@ def test_a_follower_leads_when_the_leader_ends_and_nothing_is_lost_or_doubled(st
     assert "on another machine" in lost  # its processes are in the home of the first
     wait_for(lambda: [job.job_id for job in second.parts.backend.started] == ["b"], seconds=60)
     second("POST", "models", {"name": "m"})
+
+
+def test_a_follower_that_is_ending_does_not_begin_to_lead(start, database, tmp_path, monkeypatch):
+    leader = start("first")
+    with serving(parts_of(tmp_path, "second", database)) as follower:
+        stop_runner, member = follower.engine.runner.stop, follower.engine.member
+
+        async def outlive_the_leader() -> None:
+            with leader.engine.store.fenced(None).begin() as session:
+                session.execute(update(LeaseRow).values(holder="", process="", address="", expires=0.0))
+            await asyncio.sleep(3 * POLL_SECONDS)
+            await stop_runner()
+
+        monkeypatch.setattr(leader.engine.member.lease, "renew", lambda: True)
+        monkeypatch.setattr(follower.engine.runner, "stop", outlive_the_leader)
+    assert not member.lease.is_ours
 
 
 def test_a_job_that_the_same_home_prepared_is_started_and_one_of_another_home_is_not(database, tmp_path):
