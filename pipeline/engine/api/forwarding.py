@@ -29,7 +29,9 @@ JOB_LOG = re.compile(r"/v1/projects/[^/]+/jobs/[^/]+:log")  # its file is where 
 
 
 def is_own(method: str, path: str) -> bool:
-    """Return True if a follower answers a request itself: it reads, or predicts."""
+    """Return True if a follower answers a request itself: it reads, or predicts, or the path is none."""
+    if not path.startswith("/"):  # `POST *`: no address can be made of it
+        return True
     if method in ("GET", "HEAD", "OPTIONS"):
         return not JOB_LOG.fullmatch(path)
     return method == "POST" and path.endswith(PREDICTIONS)

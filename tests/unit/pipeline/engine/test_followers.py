@@ -300,6 +300,7 @@ def test_a_reader_token_holds_on_every_engine_until_it_is_revoked(start, tmp_pat
         ("POST", "/v1/projects/p/jobs", False),
         ("PATCH", "/v1/projects/p/models/m", False),
         ("DELETE", "/v1/projects/p/models/m:predict", False),
+        ("POST", "*", True),
     ],
 )
 def test_a_follower_answers_reads_and_predictions_itself(method, path, own):
