@@ -140,10 +140,14 @@ class ClassifierDag:
         return str(self.call("GET", f"dags/{self.name}/dagRuns/{quote(run_id, safe='')}")["note"])
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float, what: str, pause: float = 0.1) -> Any:
+def wait_until(
+    condition: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], pause: float = 0.1
+) -> Any:
+    """Return what the condition returns once it holds; `what` says what did not come, if only then."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        if time.monotonic() >= deadline:
+            pytest.fail(f"no {what if isinstance(what, str) else what()} within {seconds} s")
         time.sleep(pause)
     return found
 
