@@ -190,6 +190,11 @@ class JobDirectory(Folder):
         return self.file("held_out.npz")
 
     @property
+    def fold_answers(self) -> str:
+        """The answers of a training job's cross-validation for the pictures that were left out."""
+        return self.file("fold_answers.npz")
+
+    @property
     def tuning(self) -> str:
         """What a study found, in the directory of its hyperparameter tuning job."""
         return self.file("tuning.json")

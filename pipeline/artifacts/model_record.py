@@ -153,10 +153,17 @@ class Lineage(Record):
     approval: Approval | None = None
     requirements: Requirements | None = None
 
+    def reject_below(self, label: str) -> float:
+        """Return the probability below which the version does not give a label; 0 where it always does."""
+        below = self.thresholds.get(label)
+        return self._serving_threshold("reject_below") if below is None else below
+
     @property
-    def reject_below(self) -> float:
-        """The probability below which the version gives no label; 0 where it always gives one."""
-        return self._serving_threshold("reject_below")
+    def thresholds(self) -> dict[str, float]:
+        """The probabilities by class in place of `serving.reject_below`."""
+        serving = self.classifier.get("serving")
+        values = serving.get("thresholds") if isinstance(serving, dict) else None
+        return {name: float(each) for name, each in values.items()} if isinstance(values, dict) else {}
 
     @property
     def reject_unlike(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TypeAlias
@@ -77,6 +78,7 @@ class TrainingSpec(HeadParameters):
         views_seed: Seeds what the copies are altered by.
         warm_start: URI of the model whose head training begins from; empty for a new head.
         reject_below: The model answers with an empty label below this probability.
+        thresholds: Such probabilities by class, as JSON, in place of `reject_below`; empty for none.
         reject_unlike: The model answers with an empty label above this novelty; 0 never does.
         job_dir: URI that the model is written under; the platform adds it.
     """
@@ -91,6 +93,7 @@ class TrainingSpec(HeadParameters):
     views_seed: int = 0
     warm_start: str = ""
     reject_below: float = 0.0
+    thresholds: str = ""
     reject_unlike: float = 0.0
     validation: str = ""
     finetune: str = ""
@@ -105,6 +108,19 @@ class TrainingSpec(HeadParameters):
     def finetuning(self) -> FinetuneParameters | None:
         """How blocks of the backbone are trained; None if it stays frozen."""
         return FinetuneParameters.from_text(self.finetune) if self.finetune else None
+
+    @property
+    def class_thresholds(self) -> dict[str, float]:
+        """The probabilities by class below which the model answers with an empty label."""
+        thresholds: dict[str, float] = json.loads(self.thresholds) if self.thresholds else {}
+        return thresholds
+
+    def label_bounds(self, classes: Sequence[str]) -> float | list[float]:
+        """Return the probability below which a label is empty: one for each class if they differ."""
+        by_class = self.class_thresholds
+        if not by_class:
+            return self.reject_below
+        return [by_class.get(label, self.reject_below) for label in classes]
 
     def to_args(self) -> list[str]:
         """Return the command line of the job; the platform appends `--job-dir`."""

@@ -172,7 +172,11 @@ def _retraining(cross_validation: CrossValidation | None) -> str:
 
 def _rejection(classifier: Classifier) -> str:
     below, unlike = classifier.serving.reject_below, classifier.serving.reject_unlike
+    thresholds = ", ".join(
+        f"{value:g} for {escape_markdown(label)}" for label, value in classifier.serving.thresholds.items()
+    )
     reasons = [f"below a probability of {below:g}"] if below else []
+    reasons += [f"below a probability of {thresholds}"] if thresholds else []
     reasons += [f"above a novelty of {unlike:g}"] if unlike else []
     return f", or none {' or '.join(reasons)}" if reasons else ""
 

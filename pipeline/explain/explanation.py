@@ -184,7 +184,7 @@ def explain(
         activation=answer["activation"],
         dataset=dataset,
         novelty=None if answer.get("novelty") is None else float(answer["novelty"]),
-        rejected_below=lineage.reject_below if lineage else 0.0,
+        rejected_below=lineage.reject_below(answer["label"]) if lineage else 0.0,
         rejected_unlike=lineage.reject_unlike if lineage else 0.0,
         milliseconds=milliseconds,
     )

@@ -70,7 +70,7 @@ class Plot:
         for number, row in enumerate(rows):
             parts += _legend_row(row, HEIGHT + 8 + LEGEND_ROW * number)
         return (
-            f'<svg aria-hidden="true" focusable="false" style="max-width: {WIDTH * 1.3:.0f}px" '
+            f'<svg class="plot" aria-hidden="true" focusable="false" '
             f'xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-size="10.5" '
             f'font-family="sans-serif" fill="none">{"".join(parts)}</svg>'
         )

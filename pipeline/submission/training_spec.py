@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import fields
 
 from pipeline.artifacts.training import HeadParameters, TrainingSpec
@@ -45,9 +47,14 @@ def build_training_spec(
         views_seed=model.augmentation.seed,
         finetune=_describe_finetuning(model),
         reject_below=classifier.serving.reject_below,
+        thresholds=_describe_thresholds(classifier.serving.thresholds),
         reject_unlike=classifier.serving.reject_unlike,
         **same_name,
     )
+
+
+def _describe_thresholds(thresholds: Mapping[str, float]) -> str:
+    return json.dumps(thresholds, sort_keys=True) if thresholds else ""
 
 
 def _describe_finetuning(model: ModelConfig) -> str:

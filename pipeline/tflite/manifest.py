@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_MANIFEST, TFLITE_NETWORK
@@ -38,6 +38,7 @@ class TFLiteManifest:
         spec: The pixels the network is fed.
         reject_below: `keyed` answers with an empty label where no class is this probable.
         reject_unlike: `keyed` answers with an empty label above this novelty; 0 never does.
+        thresholds: By class, in place of `reject_below` where it is the most probable one.
         parity: How far the answers are from TensorFlow's.
         made_by: Versions of what converted it.
         format: Of this file.
@@ -47,6 +48,7 @@ class TFLiteManifest:
     spec: PixelSpec
     reject_below: float
     reject_unlike: float = 0.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     parity: Parity
     made_by: Mapping[str, str]
     format: int = FORMAT
@@ -58,7 +60,10 @@ class TFLiteManifest:
 
     def write(self, directory: Path) -> None:
         """Write the file into a model directory."""
-        text = json.dumps({**asdict(self), "spec": self.spec.to_dict()}, indent=2)
+        value = {**asdict(self), "spec": self.spec.to_dict()}
+        if not self.thresholds:  # an engine that does not know them reads the file of any other model
+            del value["thresholds"]
+        text = json.dumps(value, indent=2)
         (directory / TFLITE_MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,6 +87,7 @@ class ClassifierHead:
         novelty: What novelty is computed from; models of early releases have none.
         reject_below: See `TFLiteManifest`.
         reject_unlike: See `TFLiteManifest`.
+        thresholds: See `TFLiteManifest`.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class ClassifierHead:
         novelty: Novelty | None = None,
         reject_below: float = 0.0,
         reject_unlike: float = 0.0,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self._head = head
         self._labels = labels
         self._novelty = novelty
-        self._reject_below = np.float32(reject_below)
+        by_class = thresholds or {}
+        self._bounds = np.array([by_class.get(label, reject_below) for label in labels], np.float32)
         self._reject_unlike = np.float32(reject_unlike)
 
     @property
@@ -137,7 +140,7 @@ class ClassifierHead:
         best = int(outputs.argmax())
         score = outputs[best]
         is_unlike = bool(self._reject_unlike) and novelty is not None and novelty > self._reject_unlike
-        is_rejected = may_reject and (score < self._reject_below or is_unlike)
+        is_rejected = may_reject and (score < self._bounds[best] or is_unlike)
         return "" if is_rejected else self._labels[best], float(score)
 
 
@@ -155,6 +158,7 @@ def read_classifier_head(directory: Path, manifest: TFLiteManifest) -> Classifie
         novelty=read_novelty(directory / NOVELTY) if NOVELTY in manifest.files else None,
         reject_below=manifest.reject_below,
         reject_unlike=manifest.reject_unlike,
+        thresholds=manifest.thresholds,
     )
 
 

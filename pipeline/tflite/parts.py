@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.artifacts.model_files import HEAD, LABELS, NOVELTY, TFLITE_NETWORK
 from pipeline.errors import TFLiteUnavailable
 from pipeline.tflite.manifest import TFLiteManifest
+from pipeline.types import JsonDict
 
 LABELS_MEMBER, THRESHOLDS_MEMBER = "labels", "thresholds"
 ARCHIVES = {"head": HEAD, "novelty": NOVELTY}  # the first part of the names of their arrays
@@ -39,7 +40,9 @@ def read_head_members(directory: Path, manifest: TFLiteManifest) -> dict[str, by
     Raises:
         TFLiteUnavailable: if a file of the model is not the one in the manifest, or no archive of arrays.
     """
-    thresholds = {"reject_below": manifest.reject_below, "reject_unlike": manifest.reject_unlike}
+    thresholds: JsonDict = {"reject_below": manifest.reject_below, "reject_unlike": manifest.reject_unlike}
+    if manifest.thresholds:
+        thresholds["thresholds"] = dict(manifest.thresholds)
     members = {
         LABELS_MEMBER: _read(directory, manifest, LABELS),
         THRESHOLDS_MEMBER: json.dumps(thresholds).encode(),

@@ -64,7 +64,7 @@ class Assembly:
         numbers = model_numbers(
             self.head,
             self.novelty,
-            reject_below=self.spec.reject_below,
+            reject_below=self.spec.label_bounds(self.classes),
             reject_unlike=self.spec.reject_unlike,
         )
         try:
@@ -81,6 +81,7 @@ class Assembly:
             made_by=self.template.record.made_by,
             reject_below=self.spec.reject_below,
             reject_unlike=self.spec.reject_unlike,
+            thresholds=self.spec.class_thresholds,
         )
         manifest.write(directory)
         return manifest

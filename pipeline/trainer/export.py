@@ -34,7 +34,7 @@ def export_model(
     head: TrainedHead | KerasHead,
     spec: PixelSpec,
     classes: Sequence[str],
-    reject_below: float = 0.0,
+    reject_below: float | Sequence[float] = 0.0,
     novelty: Novelty | None = None,
     reject_unlike: float = 0.0,
 ) -> PlaceholderConstants:
@@ -54,7 +54,8 @@ def export_model(
         head: The trained head.
         spec: The pixels the backbone is fed.
         classes: The label of each class.
-        reject_below: `keyed` answers with an empty label where no class is this probable.
+        reject_below: `keyed` answers with an empty label where no class is this probable; a sequence has
+            one for each class, which counts where the class is the most probable.
         novelty: What tells how unlike the training pictures a picture is; without it no answer says so.
         reject_unlike: `keyed` answers with an empty label above this novelty; 0 never does.
 

@@ -194,7 +194,7 @@ def _fitted_head(
     if spec.calibration == "temperature":
         head, calibration = calibrate(head, pictures.pool, head_spec, epochs=epochs)
     folds = cross_validate(pictures.pool, head_spec, num_classes=len(classes), epochs=epochs)
-    return FittedHead(head=head, history=result.history, calibration=calibration, cross_validation=folds)
+    return FittedHead(head=head, history=result.history, calibration=calibration, folds=folds)
 
 
 def _run(folder: Path, spec: TrainingSpec) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from pipeline.artifacts.folders import ModelDirectory
+from pipeline.artifacts.folders import JobDirectory, ModelDirectory
 from pipeline.artifacts.training import (
     Calibration,
     CrossValidation,
@@ -19,7 +19,7 @@ from pipeline.artifacts.training import (
 from pipeline.storage import Storage
 from pipeline.tflite.head import Head, TrainedHead
 from pipeline.trainer.calibration import calibrate
-from pipeline.trainer.cross_validation import cross_validate
+from pipeline.trainer.cross_validation import FoldOutputs, cross_validate
 from pipeline.trainer.head import Pictures, best_epoch, train_head
 from pipeline.trainer.logistic import fit_logistic
 from pipeline.trainer.pictures import TrainingPictures
@@ -34,14 +34,28 @@ Train: TypeAlias = "Callable[[Pictures, HeadParameters, Pictures | None], tuple[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedHead:
-    """A trained head, and what `TrainingRecord` says of it under the same names."""
+    """A trained head, and what `TrainingRecord` says of it under the same names.
+
+    `folds` are the answers of heads that were each trained without a fold of the pictures.
+    """
 
     head: TrainedHead | KerasHead
     history: History = field(default_factory=dict)
     warm_start: WarmStart | None = None
     calibration: Calibration | None = None
-    cross_validation: CrossValidation | None = None
+    folds: FoldOutputs | None = None
     regularization: Regularization | None = None
+
+    @property
+    def cross_validation(self) -> CrossValidation | None:
+        """How heads do that were trained without a fold of the pictures each; None where none were."""
+        return self.folds.record if self.folds else None
+
+    def keep_answers(self, job: JobDirectory) -> None:
+        """Write the answers of those heads into the directory of a job."""
+        if self.folds:
+            temperature = self.calibration.temperature if self.calibration else 1.0
+            self.folds.answers(temperature).write(job)
 
 
 def fit_head(
@@ -73,7 +87,7 @@ def fit_head(
         return FittedHead(
             head=fit.head,
             calibration=fit.calibration,
-            cross_validation=fit.cross_validation,
+            folds=fit.folds,
             regularization=fit.regularization,
         )
     fitted = _fit_dense(spec, storage, classes, pictures)
@@ -81,7 +95,7 @@ def fit_head(
         return fitted
     epochs = best_epoch(fitted.history)
     folds = cross_validate(pictures.pool, spec, num_classes=len(classes), epochs=epochs)
-    return replace(fitted, cross_validation=folds)
+    return replace(fitted, folds=folds)
 
 
 def train_to_best(

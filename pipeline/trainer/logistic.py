@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.artifacts.training import Calibration, CrossValidation, HeadParameters, Regularization
+from pipeline.artifacts.training import Calibration, HeadParameters, Regularization
 from pipeline.errors import EmptyDataset
-from pipeline.tflite.head import LogisticHead
+from pipeline.tflite.head import LogisticHead, softmax
 from pipeline.tflite.novelty import unit_rows
 from pipeline.trainer.calibration import TrainingSet, calibration_of, log_loss, soften
-from pipeline.trainer.cross_validation import FOLDS, hold_out
+from pipeline.trainer.cross_validation import FOLDS, FoldOutputs, fold_outputs, hold_out
 from pipeline.types import Float32Features, Int64Labels
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class LogisticFit:
         head: The head, its logits divided by the temperature.
         regularization: The C that was chosen, and what it was chosen from.
         calibration: The temperature; None where none was wanted, or too few pictures could be held out.
-        cross_validation: How the heads of that C do without a fold; None for too few pictures.
+        folds: What the heads of that C answer for a fold they were fitted without; None for too few pictures.
     """
 
     head: LogisticHead
     regularization: Regularization
     calibration: Calibration | None
-    cross_validation: CrossValidation | None
+    folds: FoldOutputs | None
 
 
 def fit_logistic(pictures: TrainingSet, parameters: HeadParameters, num_classes: int) -> LogisticFit:
@@ -64,7 +64,7 @@ def fit_logistic(pictures: TrainingSet, parameters: HeadParameters, num_classes:
     if folds is None:
         [head] = _fit_path(units, pictures.labels, (UNTRIED,), balanced=balanced)
         return LogisticFit(
-            head=head, regularization=Regularization(c=UNTRIED), calibration=None, cross_validation=None
+            head=head, regularization=Regularization(c=UNTRIED), calibration=None, folds=None
         )
     logits = _cross_fit(pictures, units, folds, num_classes, balanced=balanced)
     held_out, truth = folds >= 0, pictures.labels[: len(folds)]
@@ -79,7 +79,7 @@ def fit_logistic(pictures: TrainingSet, parameters: HeadParameters, num_classes:
         head=head,
         regularization=Regularization(c=CANDIDATES[best], tried=CANDIDATES, log_losses=losses),
         calibration=calibration,
-        cross_validation=_judge(logits[best], truth, folds),
+        folds=fold_outputs(softmax(logits[best]), pictures, folds, units=0),
     )
 
 
@@ -132,16 +132,3 @@ def _fit_path(
         if len(bias) == 1:  # of two classes it has the difference of the logits
             kernel, bias = np.concatenate([-kernel, kernel], 1) / 2, np.concatenate([-bias, bias]) / 2
         yield LogisticHead(output_kernel=np.ascontiguousarray(kernel), output_bias=bias)
-
-
-def _judge(logits: NDArray[np.float32], labels: Int64Labels, folds: NDArray[np.int64]) -> CrossValidation:
-    rows = [folds == fold for fold in range(FOLDS)]
-    accuracies = [float((logits[each].argmax(1) == labels[each]).mean()) for each in rows]
-    return CrossValidation(
-        folds=FOLDS,
-        pictures=int((folds >= 0).sum()),
-        accuracy=float(np.mean(accuracies)),
-        spread=float(np.std(accuracies, ddof=1)),
-        log_loss=float(np.mean([log_loss(logits[each], labels[each]) for each in rows])),
-        units=0,
-    )

@@ -57,7 +57,11 @@ class PartsStore:
         self._storage = workspace.storage
         versions, weights = converter_versions(), spec.weights_digest
         key = template_key(
-            classes, units=spec.hidden_units, rejects_unlike=bool(spec.reject_unlike), versions=versions
+            classes,
+            units=spec.hidden_units,
+            rejects_unlike=bool(spec.reject_unlike),
+            has_thresholds=bool(spec.thresholds),
+            versions=versions,
         )
         self._trunk = workspace.tflite(weights, backbone.spec.digest, made_by_name(versions))
         self._template = workspace.template(weights, backbone.spec.digest, key)
@@ -112,6 +116,7 @@ class PartsStore:
             classes=self._classes,
             units=self._spec.hidden_units,
             rejects_unlike=bool(self._spec.reject_unlike),
+            has_thresholds=bool(self._spec.thresholds),
             trunk=str(trunk.path) if trunk else "",
         )
         request.write(folder)

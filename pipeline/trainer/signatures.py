@@ -61,7 +61,7 @@ class NamedAnswers:
         self,
         classes: Sequence[str],
         *,
-        reject_below: float,
+        reject_below: float | Sequence[float],
         novelty: NoveltyGraph | None,
         reject_unlike: float,
         constant: MakeConstant,
@@ -80,7 +80,10 @@ class NamedAnswers:
         return named
 
     def _is_rejected(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        rejected = named["score"] < self._constant(np.array(self._reject_below, np.float32))
+        bound = self._constant(np.array(self._reject_below, np.float32))
+        if bound.shape.rank:  # one for each class
+            bound = tf.gather(bound, tf.argmax(named["outputs"], 1))
+        rejected = named["score"] < bound
         if self._novelty is not None and self._reject_unlike:
             rejected |= named["novelty"] > self._constant(np.array(self._reject_unlike, np.float32))
         return rejected

@@ -38,7 +38,12 @@ _GRAPH_SOURCES = (
 
 
 def template_key(
-    classes: Sequence[str], *, units: int | None, rejects_unlike: bool, versions: Mapping[str, str]
+    classes: Sequence[str],
+    *,
+    units: int | None,
+    rejects_unlike: bool,
+    has_thresholds: bool = False,
+    versions: Mapping[str, str],
 ) -> str:
     """Return the digest of what two models of the same weights must share to be one graph.
 
@@ -48,9 +53,10 @@ def template_key(
         classes: The label of each class.
         units: Width of the hidden layer; None for logistic regression, which has none.
         rejects_unlike: Whether the graph compares the novelty with a limit.
+        has_thresholds: Whether each class has a probability of its own below which there is no label.
         versions: Of what exports the graph.
     """
-    parts = [list(classes), units, rejects_unlike, dict(versions), _digest_sources()]
+    parts = [list(classes), units, rejects_unlike, has_thresholds, dict(versions), _digest_sources()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -64,10 +70,11 @@ def _digest_sources() -> str:
 
 
 def model_numbers(
-    head: TrainedHead, novelty: Novelty, *, reject_below: float, reject_unlike: float
+    head: TrainedHead, novelty: Novelty, *, reject_below: float | Sequence[float], reject_unlike: float
 ) -> ModelNumbers:
     """Return the numbers of one model by name; a limit of 0 for the novelty is not in the graph."""
-    limits = {"reject_below": reject_below} | ({"reject_unlike": reject_unlike} if reject_unlike else {})
+    limits: dict[str, float | Sequence[float]] = {"reject_below": reject_below}
+    limits |= {"reject_unlike": reject_unlike} if reject_unlike else {}
     return {
         **head.arrays(),
         **novelty.arrays(),
@@ -76,8 +83,8 @@ def model_numbers(
 
 
 def sentinel_numbers(
-    feature_width: int, num_classes: int, *, units: int | None
-) -> tuple[TrainedHead, Novelty, float, float]:
+    feature_width: int, num_classes: int, *, units: int | None, has_thresholds: bool = False
+) -> tuple[TrainedHead, Novelty, float | list[float], float]:
     """Return a head, a novelty and two limits whose bytes are in no graph by chance."""
     random = np.random.default_rng(0)
     head = _sentinel_head(random, feature_width, num_classes, units)
@@ -86,7 +93,8 @@ def sentinel_numbers(
         quantiles=np.sort(random.random(STEPS + 1, np.float32)),
     )
     below, unlike = random.random(2, np.float32).tolist()
-    return head, novelty, below, unlike
+    bounds = random.random(num_classes, np.float32).tolist() if has_thresholds else below
+    return head, novelty, bounds, unlike
 
 
 def _sentinel_head(

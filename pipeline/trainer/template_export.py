@@ -43,6 +43,7 @@ class ExportRequest:
         classes: The label of each class.
         units: Width of the hidden layer; None for logistic regression.
         rejects_unlike: Whether the graph compares the novelty with a limit.
+        has_thresholds: Whether each class has a probability of its own below which there is no label.
         trunk: Path of the backbone's conversion; empty to convert it.
     """
 
@@ -53,6 +54,7 @@ class ExportRequest:
     classes: tuple[str, ...]
     units: int | None
     rejects_unlike: bool
+    has_thresholds: bool
     trunk: str
 
     def write(self, folder: Path) -> None:
@@ -73,7 +75,10 @@ def export_template(request: ExportRequest, folder: Path) -> None:
     spec = PixelSpec.from_dict(request.spec)
     build = open_network(Path(request.weights), request.backbone, spec)
     head, novelty, below, unlike = sentinel_numbers(
-        request.feature_width, len(request.classes), units=request.units
+        request.feature_width,
+        len(request.classes),
+        units=request.units,
+        has_thresholds=request.has_thresholds,
     )
     unlike = unlike if request.rejects_unlike else 0.0
     placeholders = export_model(

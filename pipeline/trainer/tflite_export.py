@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ def add_tflite_export(
     spec: PixelSpec,
     reject_below: float,
     reject_unlike: float = 0.0,
+    thresholds: Mapping[str, float] | None = None,
 ) -> TFLiteManifest:
     """Put the TFLite export beside a SavedModel, converting the backbone if no earlier job did.
 
@@ -49,6 +50,7 @@ def add_tflite_export(
         spec: The pixels the backbone is fed.
         reject_below: As in `export_model`.
         reject_unlike: As in `export_model`.
+        thresholds: Bounds by class, in place of `reject_below`.
     """
 
     def write(converted: bytes) -> TFLiteManifest:
@@ -58,6 +60,7 @@ def add_tflite_export(
             spec=spec,
             reject_below=reject_below,
             reject_unlike=reject_unlike,
+            thresholds=thresholds or {},
             parity=_compare(directory, pixels, expected),
             made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ def trainer_for(spec: TrainingSpec, storage: Storage) -> Trainer:
     index = read_pack_index(storage, spec.pack_index)
     backbone = fit_to_pack(backbone, index)
     _check_index(index, backbone)
+    _check_thresholds(spec, index.classes)
     check_labels(index, storage)
     return Trainer(spec=spec, storage=storage, backbone=backbone, index=index)
 
@@ -137,6 +139,7 @@ class Trainer:
                 pictures = self._collect(network)
                 pictures = replace(pictures, work=finetuned.pictures.work + pictures.work)
             finetuned.check(pictures.first)
+        fitted.keep_answers(self.spec.open_job(self.storage))
         parity = self._export(parts, network, fitted.head, pictures)
         self.clock.lap("export")
         return self._record(pictures, fitted, parity, finetuned.record if finetuned else None)
@@ -225,7 +228,6 @@ class Trainer:
 
         network.release()
         spec, backbone = self.spec, self.backbone
-        limits = {"reject_below": spec.reject_below, "reject_unlike": spec.reject_unlike}
         export_model(
             model,
             build_network=network.build,
@@ -233,7 +235,8 @@ class Trainer:
             spec=backbone.spec,
             classes=self.index.classes,
             novelty=novelty,
-            **limits,
+            reject_below=spec.label_bounds(self.index.classes),
+            reject_unlike=spec.reject_unlike,
         )
         compared = comparison_pixels(pixels, backbone.spec)
         expected = check_export(model, compared, head.predict(features))
@@ -249,7 +252,9 @@ class Trainer:
             pixels=compared,
             expected=expected,
             spec=backbone.spec,
-            **limits,
+            reject_below=spec.reject_below,
+            reject_unlike=spec.reject_unlike,
+            thresholds=spec.class_thresholds,
         )
 
     def _record(
@@ -286,6 +291,15 @@ class Trainer:
             },
             seconds=self.clock.seconds,
             cpu_seconds=self.clock.cpu_seconds,
+        )
+
+
+def _check_thresholds(spec: TrainingSpec, classes: Sequence[str]) -> None:
+    if unknown := sorted(spec.class_thresholds.keys() - set(classes)):
+        raise LabelMapMismatch(
+            f"`serving.thresholds` has {', '.join(unknown)}, but the classes of the dataset are "
+            f"{', '.join(classes)}. Correct or remove it.",
+            backbone=spec.backbone,
         )
 
 

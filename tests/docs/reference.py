@@ -52,6 +52,7 @@ MORE = {
     "model.tune": "classifiers.md#tuning",
     "model.finetune": "classifiers.md#fine-tuning",
     "serving.reject_unlike": "probabilities.md#thresholds",
+    "serving.thresholds": "probabilities.md#thresholds",
     "gate.absolute": "evaluation.md#metrics",
     "gate.defaults": "evaluation.md#rules-that-are-always-in-force",
     "gate.override_by": "evaluation.md#override",

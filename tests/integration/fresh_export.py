@@ -23,13 +23,15 @@ def export_again(model: Path, weights: Path, output: Path) -> None:
     from pipeline.trainer.export import export_model
 
     manifest, backbone = read_manifest(model), "efficientnet_lite0"
+    classes = json.loads((model / LABELS).read_text())
+    below, by_class = manifest.reject_below, manifest.thresholds
     export_model(
         output,
         build_network=partial(build_mapped_network, backbone, read_weights(weights, backbone)),
         head=head_of(read_npz(model / HEAD)),
         spec=manifest.spec,
-        classes=json.loads((model / LABELS).read_text()),
-        reject_below=manifest.reject_below,
+        classes=classes,
+        reject_below=[by_class.get(label, below) for label in classes] if by_class else below,
         novelty=read_novelty(model / NOVELTY),
         reject_unlike=manifest.reject_unlike,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -25,10 +26,11 @@ from pipeline.npz import read_npz, write_npz
 from pipeline.storage import Storage
 from pipeline.submission.package import MODULE, build_package
 from pipeline.submission.staged_head import stage_head_text
-from pipeline.tflite.manifest import check_tflite
+from pipeline.tflite.manifest import check_tflite, read_manifest
+from pipeline.tflite.network import ClassifierHead, read_classifier_head
 from tests.fakes.clock import wait_for
 from tests.integration.kinds_of_pictures import pictures
-from tests.integration.trainer_pack import make_bucket, tiny_pictures
+from tests.integration.trainer_pack import CLASSES, make_bucket, tiny_pictures
 
 JOB = (
     "import sys; from pipeline.trainer.task import main; code = main(sys.argv[1:]); "
@@ -38,7 +40,7 @@ OPTIONS = {
     "plain": "--calibration none",
     "temperature": "--calibration temperature --seed 3",
     "reject": "--reject-below 0.7 --calibration none --seed 4",
-    "both": "--reject-below 0.3 --reject-unlike 0.95 --seed 5",
+    "both": "--reject-below 0.3 --reject-unlike 0.95 --seed 5 --thresholds " + json.dumps({CLASSES[0]: 1}).replace(" ", ""),
     "logistic": "--head-type logistic --reject-below 0.6",
 }
 MISSING = (
@@ -158,6 +160,26 @@ def test_a_model_of_a_template_equals_a_fresh_export(
     assert {key: np.array_equal(value, theirs[key]) for key, value in ours.items()} == dict.fromkeys(
         ours, True
     )
+    if name == "both":
+        check_labels(ours, read_classifier_head(model, read_manifest(model)))
+
+
+def check_labels(ours: Mapping[str, Any], head: ClassifierHead) -> None:
+    """The class with a threshold of 1 is never answered, in the graph as in NumPy."""
+    outputs, novelty = ours["keyed.outputs"], ours["keyed.novelty"]
+    labels = [label.decode() for label in ours["keyed.label"]]
+    assert labels == [
+        head.label(row, float(value), may_reject=True)[0] for row, value in zip(outputs, novelty, strict=True)
+    ]
+    best = [CLASSES[index] for index in outputs.argmax(1)]
+    limits = {CLASSES[0]: 1, CLASSES[1]: 0.3}
+    kept = [row.max() >= limits[label] for row, label in zip(outputs, best, strict=True)]
+    assert labels == [
+        label if is_kept and value <= 0.95 else ""
+        for label, is_kept, value in zip(best, kept, novelty, strict=True)
+    ]
+    assert CLASSES[0] in best
+    assert CLASSES[0] not in labels
 
 
 def test_other_labels_need_a_template_and_no_trunk(first: Ran, bucket: Bucket, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ TESTED = {
     "pipeline/artifacts/evaluation.py": "Evaluation",
     "pipeline/artifacts/feedback.py": "Feedback",
     "pipeline/artifacts/fetch_index.py": "FetchHead",
+    "pipeline/artifacts/fold_answers.py": "artifacts/test_fold_answers.py",
     "pipeline/artifacts/held_out_answers.py": "ComparisonRecord",
     "pipeline/artifacts/history.py": "HistoryEvent",
     "pipeline/artifacts/model_comparison.py": "ModelComparison",

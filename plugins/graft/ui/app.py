@@ -26,6 +26,7 @@ from graft.ui import (
     pages,
     run_actions,
     run_pages,
+    threshold_pages,
     upload_pages,
     use_pages,
 )
@@ -131,6 +132,8 @@ def create_app() -> FastAPI:
     app.include_router(bulk_pages.actions)
     app.include_router(model_pages.router)
     app.include_router(model_pages.actions)
+    app.include_router(threshold_pages.router)
+    app.include_router(threshold_pages.actions)
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:

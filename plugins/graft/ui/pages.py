@@ -48,6 +48,7 @@ RUNS_SHOWN = 10
 NOTICES = {
     "rolled_back": "Rolled back: the traffic goes to the version that serves now.",
     "comparing": "The comparison has started; its result will be linked below.",
+    "thresholds": "The YAML has these thresholds now; a run makes a version that serves with them.",
     "written": "The YAML has the recommended model now; a run trains it and tests it.",
 }
 RUNS_SEARCHED = 20

@@ -109,7 +109,7 @@ def map_head(source: HeadSource) -> ClassifierHead:
     if actual != source.digest:
         raise LostHead(f"The file of the head {source.digest} has the digest {actual}; try again.")
     members = unpack_members(data)
-    thresholds: dict[str, float] = json.loads(bytes(members[THRESHOLDS_MEMBER]))
+    thresholds: dict[str, Any] = json.loads(bytes(members[THRESHOLDS_MEMBER]))
     arrays = {name.removesuffix(".npy"): _array(each) for name, each in members.items() if ".npy" in name}
     layers = {name.removeprefix("head/"): each for name, each in arrays.items() if name.startswith("head/")}
     novelty = {each: arrays[f"novelty/{each}"] for each in NOVELTY_ARRAYS if f"novelty/{each}" in arrays}

@@ -106,10 +106,34 @@ function setUpCamera(form, send, says) {
   window.addEventListener("pagehide", stop);
 }
 
+// The server judges the thresholds: what it answers for their present values takes the place of all but them.
+function setUpThresholds(form) {
+  const sliders = form.elements;
+  let newest = 0;
+  const judge = async () => {
+    const query = new URLSearchParams(new FormData(form));
+    const mine = (newest += 1);
+    const answer = await fetch(`${form.action.split("?")[0]}?${query}`);
+    if (!answer.ok || mine !== newest) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("#all, #write, [data-thresholds-row] > td:not([data-keep])")) {
+      const fresh = page.getElementById(part.id);
+      if (fresh) part.replaceChildren(...fresh.childNodes);
+    }
+    window.history.replaceState(null, "", `?${query}`);
+  };
+  for (const slider of [...sliders].filter((each) => each.type === "range")) {
+    slider.addEventListener("input", () => { slider.nextElementSibling.value = slider.value; });
+    slider.addEventListener("change", judge);
+  }
+  for (const button of [...sliders].filter((each) => each.type === "submit")) button.hidden = true;
+}
+
 document.addEventListener("click", follow);
 document.addEventListener("keydown", focusSearch);
 for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("input", filterRows);
 for (const form of document.querySelectorAll("[data-drop]")) setUpTrial(form);
+for (const form of document.querySelectorAll("[data-thresholds]")) setUpThresholds(form);
 for (const part of document.querySelectorAll("[data-reload]")) {
   setTimeout(() => window.location.reload(), 1000 * Number(part.dataset.reload));
 }

@@ -100,8 +100,17 @@ class TestOlderFiles:
         assert found is not None
         assert (found.gate.rules, found.approval, found.requirements) == ((), None, None)
         assert (found.training.head_uri, found.training.runtime_version) == (None, None)
-        assert (found.decided_by, found.reject_below) == ("gate", 0.5)
+        assert (found.decided_by, found.reject_below("cat")) == ("gate", 0.5)
         assert workspace.list_model_versions("m") == ["v_1"]
+
+    def test_of_a_lineage_with_thresholds_bound_the_classes_that_have_one(self, workspace: Workspace) -> None:
+        model = workspace.model("m", "v_1")
+        serving = {"reject_below": 0.5, "thresholds": {"cat": 0.8}}
+        classifier = {"name": "m", "serving": serving}
+        workspace.storage.write_json(model.lineage, {**OLD_LINEAGE, "classifier": classifier})
+        found = read_lineage(model)
+        assert found is not None
+        assert [found.reject_below(label) for label in ("cat", "dog")] == [0.8, 0.5]
 
     def test_of_a_summary_are_read(self) -> None:
         found = RunSummary.from_dict(OLD_SUMMARY)

@@ -46,6 +46,7 @@ class TestSpec:
             views=3,
             reject_below=0.25,
             reject_unlike=0.5,
+            thresholds='{"würfel": 0.5}',
         )
         read = TrainingSpec.from_args([*spec.to_args(), "--job-dir", "gs://graft/jobs/2"])
         assert read == replace(spec, job_dir="gs://graft/jobs/2")
@@ -65,6 +66,11 @@ class TestSpec:
             "calibration",
         }
         assert {"units", "epochs"} < set(SPEC.head_parameters())
+
+    def test_a_class_without_a_threshold_has_the_common_bound(self) -> None:
+        spec = replace(SPEC, reject_below=0.25, thresholds='{"bee": 0.5, "cat": 0.0}')
+        assert spec.label_bounds(["ant", "bee", "cat"]) == [0.25, 0.5, 0.0]
+        assert replace(spec, thresholds="").label_bounds(["ant", "bee"]) == 0.25
 
     def test_what_is_empty_is_no_argument(self) -> None:
         assert not {"--head-module", "--warm-start", "--job-dir"} & set(SPEC.to_args())
@@ -103,7 +109,7 @@ class TestSpec:
             "name": "toys",
             "dataset": {"source": {"type": "sample"}},
             "model": model,
-            "serving": {"reject_below": 0.19, "reject_unlike": 0.2},
+            "serving": {"reject_below": 0.19, "reject_unlike": 0.2, "thresholds": {"bee": 0.8, "ant": 1}},
         }
         spec = build_training_spec(
             Classifier.from_dict(values), pack_index="gs://i", weights="gs://w", workspace="gs://graft"
@@ -127,6 +133,7 @@ class TestSpec:
             views_seed=18,
             reject_below=0.19,
             reject_unlike=0.2,
+            thresholds='{"ant": 1.0, "bee": 0.8}',
         )
         same = {field.name for field in fields(spec) if getattr(spec, field.name) == field.default}
         # `validation` says that the source names what validates, in place of a fraction; fine-tuning needs a

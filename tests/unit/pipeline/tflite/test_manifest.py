@@ -53,6 +53,12 @@ def test_a_manifest_of_before_there_was_a_novelty_is_read(model: Path) -> None:
     assert check_tflite(model).reject_unlike == 0
 
 
+def test_thresholds_are_in_the_file_only_where_there_are_some(model: Path) -> None:
+    assert "thresholds" not in json.loads((model / TFLITE_MANIFEST).read_text())
+    replace(check_tflite(model), thresholds={"cat": 0.8}).write(model)
+    assert check_tflite(model).thresholds == {"cat": 0.8}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_changed_or_missing_file_is_named(model: Path, name: str) -> None:
     (model / name).write_text("other")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.artifacts.fold_answers import FoldAnswers
+from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import FeatureWork, HeadParameters, History, TrainingSpec, ValidationSplit
 from pipeline.storage import Storage
 from pipeline.trainer import calibration
 from pipeline.trainer.features import TrainingFeatures
-from pipeline.trainer.fitting import fit_head, train_to_best
+from pipeline.trainer.fitting import FittedHead, fit_head, train_to_best
 from pipeline.trainer.head import Pictures, best_epoch, train_head
 from pipeline.trainer.pictures import TrainingPictures, choose_validation
 from tests.unit.pipeline.trainer.test_calibration import clusters, training_set
@@ -135,3 +138,24 @@ class TestLogistic:
         ]
         assert chosen[0] is not None
         assert chosen[1] is None
+
+
+class TestFoldAnswers:
+    @pytest.mark.parametrize("head", ["dense", "logistic"])
+    def test_are_left_by_a_job_with_the_temperature_of_its_head(self, tmp_path: Path, head: str) -> None:
+        job = JobDirectory(Storage({"graft": tmp_path}), "gs://graft/jobs/1")
+        found = fit(pictures(drawn=False), head_type=head, calibration="temperature")
+        found.keep_answers(job)
+        kept = FoldAnswers.find(job)
+        assert kept is not None
+        assert (len(kept.labels), kept.labels.min(), kept.labels.max()) == (NUM, 0, 2)
+        expected = found.folds.answers(found.calibration.temperature)
+        assert np.array_equal(kept.scores, expected.scores)
+        assert not np.array_equal(kept.scores, found.folds.answers(1).scores)
+        right = kept.labels == kept.predicted
+        assert right.mean() == pytest.approx(found.cross_validation.accuracy, abs=0.02)
+
+    def test_are_not_left_where_too_few_pictures_can_be_left_out(self, tmp_path: Path) -> None:
+        job = JobDirectory(Storage({"graft": tmp_path}), "gs://graft/jobs/1")
+        FittedHead(head=fit(pictures(drawn=False)).head).keep_answers(job)
+        assert FoldAnswers.find(job) is None

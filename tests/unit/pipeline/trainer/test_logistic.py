@@ -81,7 +81,7 @@ class TestTheChoice:
         fit = fit_logistic(training_set(*clusters(12, spread=1.0)), HeadParameters(head_type="logistic"), 3)
         assert (fit.regularization.c, fit.regularization.tried) == (UNTRIED, ())
         assert fit.calibration is None
-        assert fit.cross_validation is None
+        assert fit.folds is None
         assert "too few pictures" in fit.regularization.line
 
     def test_copies_of_a_picture_never_train_the_head_that_judges_it(self) -> None:
@@ -93,8 +93,9 @@ class TestTheChoice:
             ids=[str(number) for number in range(40)],
             groups={},
         )
-        found = fit_logistic(altered, PLAIN, 2).cross_validation
-        assert found is not None
+        folds = fit_logistic(altered, PLAIN, 2).folds
+        assert folds is not None
+        found = folds.record
         assert found.pictures == 40
         assert found.accuracy < 0.75  # labels are random
 

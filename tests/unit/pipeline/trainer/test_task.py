@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ def test_a_label_without_a_class_is_refused(storage: Storage) -> None:
     write_index(storage, labels=[0, 2])
     with pytest.raises(LabelMapMismatch, match="outside the 2 classes"):
         trainer_for(SPEC, storage)
+
+
+def test_a_threshold_of_no_class_is_refused(storage: Storage) -> None:
+    write_index(storage, labels=[0, 1])
+    spec = replace(SPEC, thresholds='{"b": 0.5, "cat": 0.8}')
+    with pytest.raises(LabelMapMismatch, match="`serving.thresholds` has cat, but the classes .* are a, b"):
+        trainer_for(spec, storage)
 
 
 def test_an_error_that_another_job_would_repeat_ends_the_job_with_a_code_that_says_so(

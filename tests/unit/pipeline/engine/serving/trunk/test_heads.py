@@ -52,6 +52,7 @@ def write_model(directory, seed: int, *, has_novelty: bool = True, hidden: bool 
         spec=PixelSpec(height=8, width=8, offset=0, divisor=255),
         reject_below=0.4,
         reject_unlike=0.9,
+        thresholds={"né": 0.9, "c": 0.1},
         parity=Parity(pictures=1, largest_difference=0),
         made_by={},
     )
@@ -76,6 +77,13 @@ def test_a_mapped_head_answers_as_the_model_directory_does(tmp_path, has_novelty
             assert mapped.label(row, value, may_reject=may_reject) == read.label(
                 row, value, may_reject=may_reject
             )
+
+
+def test_each_class_has_its_own_threshold_in_place_of_the_common_one(tmp_path):
+    mapped = map_head(write_head(tmp_path / "model", write_model(tmp_path / "model", 1), tmp_path / "heads"))
+    rows = np.array([[0.85, 0.1, 0.05], [0.92, 0.05, 0.03], [0.3, 0.38, 0.32], [0.3, 0.3, 0.4]], np.float32)
+    assert [mapped.label(row, may_reject=True)[0] for row in rows] == ["", "né", "", "c"]
+    assert [mapped.label(row, may_reject=False)[0] for row in rows] == ["né", "né", "b", "c"]
 
 
 @pytest.mark.parametrize("place", [0, 9, 300, -1])
