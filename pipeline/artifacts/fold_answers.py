@@ -43,7 +43,7 @@ class FoldAnswers:
     groups: IntArray
 
     def write(self, job: JobDirectory) -> None:
-        """Write the answers into the directory of the job; what a killed try of it left stays, for it is equal."""
+        """Write the answers into the directory of the job; those of a killed try stay, for they are equal."""
         import numpy as np
 
         from pipeline.npz import write_npz

@@ -12,6 +12,7 @@ from pipeline.config.yaml_text import parse_yaml
 from pipeline.errors import ConfigError
 from pipeline.types import JsonDict, JsonValue
 
+
 def model_section(text: str, parameters: Mapping[str, JsonValue]) -> str:
     """Return the `model` section with some parameters, as YAML.
 
@@ -47,8 +48,8 @@ def edit_section(text: str, section: str, parameters: Mapping[str, JsonValue]) -
     wanted = _changed(_parse(text), section, parameters)
     if _parse(edited) != wanted:
         raise ConfigError(
-            f"The `{section}` section shares lines or anchors with others, so it cannot be replaced by itself. "
-            "Change it by hand."
+            f"The `{section}` section shares lines or anchors with others, so it cannot be replaced by "
+            "itself. Change it by hand."
         )
     Classifier.from_dict(wanted)
     return edited

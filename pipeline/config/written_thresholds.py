@@ -41,9 +41,7 @@ def read_serving(name: str, settings: Settings) -> WrittenServing | None:
         return None
 
 
-def write_thresholds(
-    name: str, thresholds: Mapping[str, float], settings: Settings, *, digest: str
-) -> Path:
+def write_thresholds(name: str, thresholds: Mapping[str, float], settings: Settings, *, digest: str) -> Path:
     """Put thresholds in place of those of a classifier's YAML; return the file.
 
     Args:
@@ -75,7 +73,9 @@ def _write(path: Path, thresholds: Mapping[str, float], digest: str) -> None:
     value = parse_yaml(text)
     old = Classifier.from_dict(value if isinstance(value, dict) else {}, origin=str(path)).serving
     if dict(old.thresholds) != dict(thresholds):
-        replace_text(path.resolve(), text, edit_section(text, "serving", {"serving.thresholds": dict(thresholds)}))
+        replace_text(
+            path.resolve(), text, edit_section(text, "serving", {"serving.thresholds": dict(thresholds)})
+        )
 
 
 def _digest(data: bytes) -> str:

@@ -173,8 +173,9 @@ def _describe(
     if manifest.reject_below or manifest.reject_unlike or manifest.thresholds:
         by_class = "".join(f" ({each:g} for {label})" for label, each in manifest.thresholds.items())
         thresholds = (
-            f"\nThe version answers no class below the probability {manifest.reject_below:g}{by_class}, or above "
-            f"the novelty {manifest.reject_unlike:g} if that is not 0. This export does not do so by itself.\n"
+            f"\nThe version answers no class below the probability {manifest.reject_below:g}{by_class}, or "
+            f"above the novelty {manifest.reject_unlike:g} if that is not 0. This export does not do so by "
+            "itself.\n"
         )
     about = ABOUT.substitute(
         model=model,

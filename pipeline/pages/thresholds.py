@@ -1,4 +1,4 @@
-"""What a threshold for each class does to a version's answers, by cross-validation on its training pictures."""
+"""What thresholds by class do to a version's answers, by cross-validation on its training pictures."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def read_folds(cache: ArtifactCache, name: str, version: str) -> FoldedVersion:
     answers = cache.fixed(job.fold_answers, lambda: FoldAnswers.find(job))
     if answers is None:
         raise ObjectNotFound(
-            f"The training job of {version} has kept no answers of a cross-validation: an earlier release made "
-            "it, its head or its backbone's blocks are trained in a way that is not cross-validated, it had "
-            "too few pictures, or the sweep removed it. Start a run."
+            f"The training job of {version} has kept no answers of a cross-validation: an earlier release "
+            "made it, its head or its backbone's blocks are trained in a way that is not cross-validated, "
+            "it had too few pictures, or the sweep removed it. Start a run."
         )
     classes = lineage.training.classes
     return FoldedVersion(version=version, lineage=lineage, classes=classes, answers=answers)
@@ -180,7 +180,10 @@ def _draw(answers: FoldAnswers, classes: Sequence[str]) -> Iterator[tuple[str, l
         scores = answers.scores[rows]
         last = np.append(scores[1:] != scores[:-1], True)  # answers of equal probability fall together
         taken = np.arange(1, len(rows) + 1)
-        yield label, list(zip((hits[last] / support).tolist(), (hits[last] / taken[last]).tolist(), strict=True))
+        yield (
+            label,
+            list(zip((hits[last] / support).tolist(), (hits[last] / taken[last]).tolist(), strict=True)),
+        )
 
 
 def chosen_thresholds(judged: JudgedThresholds, reject_below: float) -> dict[str, float]:

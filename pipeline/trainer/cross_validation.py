@@ -66,7 +66,7 @@ class FoldOutputs:
         return float(-np.log(np.maximum(own, 1e-7)).mean())
 
     def answers(self, temperature: float) -> FoldAnswers:
-        """Return the most probable class of each picture that was left out, with the probability it has then."""
+        """Return the most probable class of each picture that was left out, and its probability then."""
         rows = self.folds >= 0
         outputs = self.outputs[rows].astype(np.float64)
         powers = (outputs / outputs.max(1, keepdims=True)) ** (1 / temperature)

@@ -63,9 +63,7 @@ def fit_logistic(pictures: TrainingSet, parameters: HeadParameters, num_classes:
     folds = hold_out(pictures, seed=parameters.seed)
     if folds is None:
         [head] = _fit_path(units, pictures.labels, (UNTRIED,), balanced=balanced)
-        return LogisticFit(
-            head=head, regularization=Regularization(c=UNTRIED), calibration=None, folds=None
-        )
+        return LogisticFit(head=head, regularization=Regularization(c=UNTRIED), calibration=None, folds=None)
     logits = _cross_fit(pictures, units, folds, num_classes, balanced=balanced)
     held_out, truth = folds >= 0, pictures.labels[: len(folds)]
     losses = tuple(log_loss(each[held_out], truth[held_out]) for each in logits)

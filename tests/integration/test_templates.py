@@ -36,11 +36,12 @@ JOB = (
     "import sys; from pipeline.trainer.task import main; code = main(sys.argv[1:]); "
     "print('IMPORTED', *sorted({'tensorflow', 'keras'} & sys.modules.keys())); sys.exit(code)"
 )
+NEVER_THE_FIRST = json.dumps({CLASSES[0]: 1}).replace(" ", "")
 OPTIONS = {
     "plain": "--calibration none",
     "temperature": "--calibration temperature --seed 3",
     "reject": "--reject-below 0.7 --calibration none --seed 4",
-    "both": "--reject-below 0.3 --reject-unlike 0.95 --seed 5 --thresholds " + json.dumps({CLASSES[0]: 1}).replace(" ", ""),
+    "both": f"--reject-below 0.3 --reject-unlike 0.95 --seed 5 --thresholds {NEVER_THE_FIRST}",
     "logistic": "--head-type logistic --reject-below 0.6",
 }
 MISSING = (

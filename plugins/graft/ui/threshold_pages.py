@@ -41,9 +41,7 @@ def thresholds(
     begin = [written.serving.thresholds.get(label, below) for label in folded.classes] if written else None
     bounds = _read_bounds(request, folded, begin or folded.served)
     judged = judge_thresholds(folded, bounds)
-    chart = class_curves(
-        judged.curves, title="Precision and recall of each class", x="recall", y="precision"
-    )
+    chart = class_curves(judged.curves, title="Precision and recall of each class", x="recall", y="precision")
     chosen = chosen_thresholds(judged, below)
     values = {
         "judged": judged,

@@ -33,7 +33,8 @@ ANSWERS = FoldAnswers(
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "yaml" / f"{NAME}.yaml"
     path.parent.mkdir()
-    path.write_text(f"name: {NAME}  # mine\ndataset: {{source: {{type: sample}}}}\nserving: {{reject_below: 0.3}}\n")
+    lines = f"name: {NAME}  # mine", "dataset: {source: {type: sample}}", "serving: {reject_below: 0.3}", ""
+    path.write_text("\n".join(lines))
     monkeypatch.setenv("GRAFT_CLASSIFIERS", str(path.parent))
     return path
 
