@@ -52,7 +52,7 @@ def find_similar(cache: ArtifactCache, name: str, id: str) -> Similar:
     """
     from pipeline.explain.neighbours import nearest_pictures
 
-    version, lineage = _find_serving(cache, name)
+    version, lineage = find_serving(cache, name)
     folder = cache.workspace.dataset(name).version(lineage.dataset.version)
     pictures = read_pictures(cache, name, folder.name)
     picture = pictures.by_id.get(id)
@@ -71,7 +71,12 @@ def find_similar(cache: ArtifactCache, name: str, id: str) -> Similar:
     )
 
 
-def _find_serving(cache: ArtifactCache, name: str) -> tuple[str, Lineage]:
+def find_serving(cache: ArtifactCache, name: str) -> tuple[str, Lineage]:
+    """Return the version that serves, and where it comes from.
+
+    Raises:
+        ObjectNotFound: if none serves, or it carries no lineage.
+    """
     served = served_before(cache.history(name))
     lineage = cache.lineage(name, served[-1]) if served else None
     if lineage is None:

@@ -1,4 +1,4 @@
-"""Pages that look into a version: its answers, cell by cell, and what a picture resembles."""
+"""Pages that look into a version: its answers cell by cell, its pictures on a map, and what one resembles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from graft.ui.page_context import PageContextDep
 from graft.ui.pages import PictureId, common
 from graft.ui.rendering import render
 from pipeline.pages.answers import find_cell, list_cell, read_answers
+from pipeline.pages.embedding_map import HEIGHT, MAX_LISTED, WIDTH, draw_map
 from pipeline.pages.similar import find_similar
 
 router = APIRouter()
@@ -44,6 +45,16 @@ def answers(
     sheet = list_cell(cache, run_answers, cell, page) if cell else None
     values = {"answers": run_answers, "cell": cell, "sheet": sheet}
     return render(request, "answers.html", {**common(request, user, name, "versions"), **values})
+
+
+@router.get("/classifiers/{name}/map")
+def embedding_map(
+    request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep
+) -> Response:
+    """The pictures of the version that serves, near each other where its network finds them alike."""
+    drawn = draw_map(page_context.cache, name)
+    values = {"map": drawn, "width": WIDTH, "height": HEIGHT, "listed": MAX_LISTED}
+    return render(request, "map.html", {**common(request, user, name, "versions"), **values})
 
 
 @router.get("/classifiers/{name}/similar/{id}")

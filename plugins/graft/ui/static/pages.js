@@ -129,10 +129,16 @@ function setUpThresholds(form) {
   for (const button of [...sliders].filter((each) => each.type === "submit")) button.hidden = true;
 }
 
+function openMark(event) {
+  const id = event.target.closest("[data-id]")?.dataset.id;
+  if (id) window.location.assign(event.currentTarget.dataset.map + encodeURIComponent(id));
+}
+
 document.addEventListener("click", follow);
 document.addEventListener("keydown", focusSearch);
 for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("input", filterRows);
 for (const form of document.querySelectorAll("[data-drop]")) setUpTrial(form);
+for (const drawing of document.querySelectorAll("[data-map]")) drawing.addEventListener("click", openMark);
 for (const form of document.querySelectorAll("[data-thresholds]")) setUpThresholds(form);
 for (const part of document.querySelectorAll("[data-reload]")) {
   setTimeout(() => window.location.reload(), 1000 * Number(part.dataset.reload));
