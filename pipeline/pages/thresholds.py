@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.types import BoolArray
 
 MAX_CURVES = 8  # lines in the drawing
+MAX_STEPS = 200  # points of a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ def _share(answers: FoldAnswers, hits: BoolArray, among: BoolArray) -> Share:
 
 
 def _draw(answers: FoldAnswers, classes: Sequence[str]) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Yield (recall, precision) of each class at each threshold that makes a difference."""
+    """Yield (recall, precision) of each class at thresholds that make a difference."""
     import numpy as np
 
     for index, label in enumerate(classes[:MAX_CURVES]):
@@ -178,12 +179,11 @@ def _draw(answers: FoldAnswers, classes: Sequence[str]) -> Iterator[tuple[str, l
             continue
         hits = np.cumsum(answers.labels[rows] == index)
         scores = answers.scores[rows]
-        last = np.append(scores[1:] != scores[:-1], True)  # answers of equal probability fall together
-        taken = np.arange(1, len(rows) + 1)
-        yield (
-            label,
-            list(zip((hits[last] / support).tolist(), (hits[last] / taken[last]).tolist(), strict=True)),
-        )
+        # Answers of equal probability fall together.
+        steps = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, MAX_STEPS).astype(int))]
+        recall, precision = hits[steps] / support, hits[steps] / (steps + 1)
+        yield label, list(zip(recall.tolist(), precision.tolist(), strict=True))
 
 
 def chosen_thresholds(judged: JudgedThresholds, reject_below: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from pipeline.artifacts.fold_answers import FoldAnswers
 from pipeline.config import read_classifier
-from pipeline.pages.thresholds import FoldedVersion, judge_thresholds
+from pipeline.pages.thresholds import MAX_STEPS, FoldedVersion, judge_thresholds
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.model_record import lineage
 from tests.fakes.served_pages import open_page, serve, start_chromium
@@ -76,6 +76,15 @@ class TestJudging:
             low, high = judge_thresholds(folded, [0, 0]).right.interval or (0, 0)
             widths.append(high - low)
         assert widths[0] < widths[1]
+
+    def test_a_curve_of_many_answers_keeps_its_ends(self) -> None:
+        scores = np.linspace(1, 0.5, 5000, dtype=np.float32)
+        labels, ones = np.arange(5000) % 2, np.ones(5000, int)
+        answers = FoldAnswers(labels=labels, predicted=ones, scores=scores, groups=np.arange(5000))
+        folded = FoldedVersion(version="v_1", lineage=lineage(), classes=["cat", "dog"], answers=answers)
+        [curve] = judge_thresholds(folded, [0.0, 0.0]).curves.values()
+        assert len(curve) == MAX_STEPS
+        assert (curve[0], curve[-1]) == ((0.0, 0.0), (1.0, 0.5))
 
     def test_a_class_that_is_never_answered_has_no_precision(self) -> None:
         folded = FoldedVersion(version="v_1", lineage=lineage(), classes=["cat", "dog"], answers=ANSWERS)
