@@ -163,7 +163,8 @@ class Lineage(Record):
         """The probabilities by class in place of `serving.reject_below`."""
         serving = self.classifier.get("serving")
         values = serving.get("thresholds") if isinstance(serving, dict) else None
-        return {name: float(each) for name, each in values.items()} if isinstance(values, dict) else {}
+        pairs = values.items() if isinstance(values, dict) else ()
+        return {name: float(each) for name, each in pairs if isinstance(each, int | float)}
 
     @property
     def reject_unlike(self) -> float:
