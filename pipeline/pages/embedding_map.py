@@ -164,13 +164,13 @@ def _describe(points: Sequence[Point], colours: Mapping[str, int]) -> list[tuple
 
 def read_directions(job: JobDirectory) -> dict[str, Sequence[int]]:
     """Return the features of test pictures, as directions, that batch prediction gave."""
-    found: dict[str, Sequence[int]] = {}
+    directions: dict[str, Sequence[int]] = {}
     for uri in job.storage.list_uris(f"{job.predictions}/prediction.results"):
         for line in job.storage.read_bytes(uri).splitlines():
             row = json.loads(line)
             if row.get("features"):
-                found[row["key"]] = row["features"]
-    return found
+                directions[row["key"]] = row["features"]
+    return directions
 
 
 def project_features(

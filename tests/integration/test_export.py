@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,16 @@ def test_a_zip_has_what_its_reader_needs_and_the_same_bytes_each_time(
     first = (tmp_path / "m.zip").read_bytes()
     unpack(workspace, tmp_path, ExportFormat.TFLITE)
     assert (tmp_path / "m.zip").read_bytes() == first
+
+
+def test_the_thresholds_of_classes_are_named_since_a_zip_does_not_apply_them(
+    workspace: Workspace, version: Path, tmp_path: Path
+) -> None:
+    manifest = check_tflite(version)
+    replace(manifest, thresholds={LABELS_OF[0]: 0.8}).write(version)
+    about = (unpack(workspace, tmp_path, ExportFormat.TFLITE) / "README.md").read_text()
+    assert f"below the probability 0.5 (0.8 for {LABELS_OF[0]}), or above" in about
+    assert "This export does not do so by itself." in about
 
 
 def test_the_saved_model_is_the_one_that_serves(workspace: Workspace, version: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pipeline.artifacts.training import CrossValidation
 from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Classifier
 from pipeline.config.gate import LatencyLimit
+from pipeline.config.serving import ServingConfig
 from pipeline.deploy.lineage import build_lineage, describe_version
 from pipeline.deploy.model_card import count_licences, front_matter, model_card, read_cross_validation
 from pipeline.deploy.promote import promote_version
@@ -118,6 +119,13 @@ class TestVersion:
     def test_labels_keep_v1s_alphabet(self) -> None:
         assert label_value("manual__2026-01-01T00:00:00+00:00") == "manual__2026-01-01t00_00_00_00_00"
         assert len(label_value("x" * 99)) == 63
+
+    def test_card_says_when_there_is_no_label(self) -> None:
+        serving = ServingConfig(reject_below=0.3, thresholds={"cat": 0.8, "dog": 1})
+        card = model_card(
+            CLASSIFIER.model_copy(update={"serving": serving}), lineage(decision()), EVALUATION, **CARD
+        )
+        assert "none below a probability of 0.3 or below a probability of 0.8 for cat, 1 for dog" in card
 
     def test_card_says_what_retraining_changes(self, storage: Storage) -> None:
         folds = CrossValidation(folds=5, pictures=40, accuracy=0.9, spread=0.04, log_loss=0.3, units=128)
