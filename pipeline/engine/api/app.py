@@ -116,7 +116,8 @@ class AuthMiddleware:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._max_body_bytes:
-                await self._read_off(receive)
+                if message.get("more_body"):  # else the client has sent everything, and waits
+                    await self._read_off(receive)
                 self._check_size(size)
             return message
 
