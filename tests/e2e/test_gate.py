@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.config import ModelConfig
 from tests.e2e.conftest import ClassifierDag, Stack
+from tests.e2e.model_kinds import check_served, stage_extra
 
 pytestmark = pytest.mark.timeout(1800)  # several whole runs, and the start of the stack
 NAME = "stripes"
+# No other test of CI takes it through the DAG.
+LARGER = ModelConfig.model_validate({"backbone": "efficientnet_lite2"})
 SIDE = 48
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "across": lambda x, y: np.sin(y),
@@ -50,12 +54,15 @@ def write_class(folder: Path, label: str, count: int, *, shape: str = "", seed: 
 class Gated(ClassifierDag):
     """A classifier of a folder, whose gate has a floor that every model reaches."""
 
-    def __init__(self, stack: Stack, name: str, folder: Path, **gate: Any) -> None:
+    def __init__(
+        self, stack: Stack, name: str, folder: Path, model: ModelConfig | None = None, **gate: Any
+    ) -> None:
         self.folder = folder
         super().__init__(
             stack,
             {
                 "name": name,
+                "model": (model or ModelConfig()).model_dump(mode="json", exclude_unset=True),
                 "dataset": {"source": {"type": "folder", "uri": str(folder)}},
                 "gate": {"min_accuracy": 0.3, **gate},
             },
@@ -82,7 +89,8 @@ def stripes(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Gated:
     folder = tmp_path_factory.mktemp("stripes")
     for label in ("across", "along", "grid", "slanted"):
         write_class(folder, label, 60)
-    return Gated(stack, NAME, folder)
+    stage_extra(stack, LARGER, tmp_path_factory.mktemp("extras"))
+    return Gated(stack, NAME, folder, LARGER)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +109,10 @@ def serving(stripes: Gated) -> str:
         version["version"] for version in stripes.stack.graft_json("versions", NAME) if version["is_default"]
     ]
     return str(name)
+
+
+def test_a_larger_network_answers_as_it_was_trained(stripes: Gated, champion: str, tmp_path: Path) -> None:
+    check_served(stripes.stack, NAME, LARGER, tmp_path)
 
 
 def test_a_worse_model_is_refused_though_it_is_above_the_floor(stripes: Gated, champion: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -12,12 +13,16 @@ import pytest
 import requests
 from PIL import Image
 
+from pipeline.config import ModelConfig
 from tests.e2e.conftest import ClassifierDag, Stack, wait_until
+from tests.e2e.model_kinds import check_served
 
 NAME = "hostile"
 SCRIPT = "<img src=x onerror=alert(1)>"
 LABELS = (f"ant {SCRIPT}", "cat")
 EACH = 48
+# Its last block is trained too: no other test of CI takes that through the DAG.
+MODEL = {"epochs": 3, "head": {"units": 16}, "finetune": {"blocks": 1, "epochs": 1}}
 RAW = re.compile(rb"<img src=x|<script>alert|onerror=alert\(1\)>")
 
 
@@ -56,14 +61,16 @@ def hostile_zip() -> bytes:
 
 
 @pytest.mark.timeout(900)
-def test_a_run_over_hostile_pictures_ends_green_and_shows_their_words_as_text(stack: Stack) -> None:
+def test_a_run_over_hostile_pictures_ends_green_and_shows_their_words_as_text(
+    stack: Stack, tmp_path: Path
+) -> None:
     stack.storage.write_bytes("gs://graft/in/hostile.zip", hostile_zip())
     dag = ClassifierDag(
         stack,
         {
             "name": NAME,
             "dataset": {"source": {"type": "archive", "uri": "gs://graft/in/hostile.zip"}},
-            "model": {"epochs": 3, "head": {"units": 16}},
+            "model": MODEL,
             "gate": {"min_accuracy": 0.5},
         },
     )
@@ -76,6 +83,7 @@ def test_a_run_over_hostile_pictures_ends_green_and_shows_their_words_as_text(st
     assert slipped == []
     check_documents(stack)
     check_pages(stack, run)
+    check_served(stack, NAME, ModelConfig.model_validate(MODEL), tmp_path)
 
 
 def check_documents(stack: Stack) -> None:

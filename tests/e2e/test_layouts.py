@@ -8,28 +8,15 @@ import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.artifacts.dataset import read_info
 from pipeline.artifacts.workspace import Workspace
 from tests.e2e.conftest import ClassifierDag, Stack
+from tests.fakes.pictures import save_blots
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 Parts = Mapping[str, list[str]]
-
-
-def draw(label: str, seed: int) -> Image.Image:
-    """Return blots like no others, reddish or bluish."""
-    levels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3))
-    levels[..., 0 if label == "red" else 2] = levels[..., 0] // 3 + 170
-    return Image.fromarray(levels.astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
-
-
-def save(path: Path, label: str, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(label, seed).save(path)
 
 
 LABELS = ("blue", "red")
@@ -39,14 +26,14 @@ def spanish(root: Path) -> dict[str, str]:
     for part, count, first in (("entrenamiento", 30, 0), ("prueba", 10, 500)):
         for place, label in enumerate(LABELS):
             for n in range(count):
-                save(root / part / label / f"{n}.png", label, first + 2 * n + place)
+                save_blots(root / part / label / f"{n}.png", label, first + 2 * n + place)
     return {"type": "folder", "uri": str(root)}
 
 
 def packed_here(root: Path) -> dict[str, str]:
     for place, label in enumerate(LABELS):
         for n in range(40):
-            save(root / "in" / label / f"{n}.jpg", label, 2 * n + place)
+            save_blots(root / "in" / label / f"{n}.jpg", label, 2 * n + place)
     subprocess.run(["tar", "-czf", root / "all.tgz", "-C", root / "in", "."], check=True)
     with tarfile.open(root / "all.tgz") as archive:
         assert any(name.startswith("./blue/") for name in archive.getnames())
@@ -57,7 +44,7 @@ def manifest(root: Path) -> dict[str, str]:
     rows = []
     for place, label in enumerate(LABELS):
         for n in range(40):
-            save(root / "pictures" / f"{label[0]}{n}.png", label, 2 * n + place)
+            save_blots(root / "pictures" / f"{label[0]}{n}.png", label, 2 * n + place)
             meta = {"class-name": label, "type": "groundtruth/image-classification"}
             rows.append({"source-ref": f"s3://b/x/{label[0]}{n}.png", "job": place, "job-metadata": meta})
     (root / "output.manifest").write_text("\n".join(map(json.dumps, rows)))
@@ -90,5 +77,5 @@ def test_layouts_reach_served_versions(stack: Stack, tmp_path: Path) -> None:
 
 
 def saved(path: Path) -> Path:
-    save(path, "red", 9001)
+    save_blots(path, "red", 9001)
     return path

@@ -29,6 +29,14 @@ def noise(seed: int, size: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
 
+def save_blots(path: Path, label: str, seed: int) -> None:
+    """Save blots like no others, "red" ones or bluish."""
+    levels = np.random.default_rng(seed).integers(0, 256, (12, 12, 3))
+    levels[..., 0 if label == "red" else 2] = levels[..., 0] // 3 + 170
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels.astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC).save(path)
+
+
 def encode(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
