@@ -6,11 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import text
-from sqlalchemy.exc import DatabaseError
-
 from pipeline.engine.backends.local import stop_all_jobs
-from pipeline.engine.database import read_database
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
 
@@ -37,6 +33,8 @@ def database_name(home: Path, url: str, password_file: Path | None) -> str:
     Raises:
         ConfigError: if they name none.
     """
+    from pipeline.engine.database import read_database  # SQLAlchemy, which few commands need
+
     return read_database(home, url, password_file).name
 
 
@@ -46,6 +44,11 @@ def database_problem(home: Path, url: str, password_file: Path | None) -> str | 
     Raises:
         ConfigError: if they name none, or psycopg is not installed.
     """
+    from sqlalchemy import text
+    from sqlalchemy.exc import DatabaseError
+
+    from pipeline.engine.database import read_database
+
     connections = read_database(home, url, password_file).connect()
     try:
         with connections.connect() as connection:

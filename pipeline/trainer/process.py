@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import sys
@@ -33,6 +34,16 @@ def prepare_process(*, keras: bool) -> None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     _keep_freed_memory()
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without garbage collections, which find nothing and take a sixth of the time."""
+    gc.disable()
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run_job(work: Callable[[], None]) -> int:

@@ -19,7 +19,7 @@ from pipeline.artifacts.template import TemplateRecord, TrunkRecord
 from pipeline.errors import PipelineError, SignatureMismatch
 from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.network import TFLiteNetwork
-from pipeline.trainer.process import prepare_process
+from pipeline.trainer.process import import_tensorflow, prepare_process
 from pipeline.trainer.shared_cache import hash_file
 from pipeline.trainer.template import find_offsets, model_numbers, sentinel_numbers
 from pipeline.trainer.trunk import TOLERANCE, converter_versions, noise_picture, relative_difference
@@ -138,6 +138,7 @@ def _describe_trunk(folder: Path, trunk: Path, pixels: UInt8Images, expected: Fl
 def main(folder: Path) -> int:
     """Answer the request of a folder; return the process's exit code."""
     prepare_process(keras=False)
+    import_tensorflow()
     value = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     try:
         export_template(ExportRequest(**{**value, "classes": tuple(value["classes"])}), folder)

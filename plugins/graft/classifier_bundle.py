@@ -6,6 +6,7 @@ of its own: a broken one shows as its own import error and harms no other. See d
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -61,6 +62,8 @@ class ClassifierBundle(BaseDagBundle):
 
     def initialize(self) -> None:
         """Write the files: a worker may run where no dag-processor ever did."""
+        # Every task and every parsing is a fork: a full collection there walks all of Airflow's objects.
+        gc.freeze()
         self.refresh()
         super().initialize()
 

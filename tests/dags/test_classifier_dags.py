@@ -265,15 +265,16 @@ class TestRefresh:
         assert "# name: surfaces\n" in source
 
 
-def test_parsing_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_parsing_imports_nothing_heavy_and_collects_none_of_airflows_objects(tmp_path: Path) -> None:
     code = """
-import sys
+import gc, sys
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag
 import airflow.triggers.base
 before = set(sys.modules)
 bundle = DagBundlesManager().get_bundle("classifiers")
 bundle.initialize()
+print("FROZEN", gc.get_freeze_count() > 0)
 bag = DagBag(dag_folder=bundle.path, bundle_path=bundle.path)
 assert bag.dags and not bag.import_errors, bag.import_errors
 import graft.triggers.ml_engine_job
@@ -292,6 +293,7 @@ print("HEAVY", sorted(heavy & (set(sys.modules) - before)))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environ
     )
     assert "HEAVY []" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+    assert "FROZEN True" in result.stdout
 
 
 @pytest.mark.parametrize(("setting", "pool"), [("", "default_pool"), ("downloads", "downloads")])

@@ -10,7 +10,6 @@ from graft.operators.inputs import StepInput, read_step
 from graft.operators.jobs import MLEngineJobOperator, instance_key, was_cleared
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.steps import DatasetResult, TrainResult, TuneResult
-from pipeline.artifacts.training import TrainingRecord, TrainingSpec
 from pipeline.config import Classifier, with_params
 from pipeline.errors import ConfigError
 from pipeline.ml_v1 import RUNTIME_VERSION
@@ -102,6 +101,8 @@ class MLEngineTrainClassifierOperator(MLEngineJobOperator):
 
     def complete(self, context: Context, jobs: Sequence[Job]) -> TrainResult:
         """Return the model's place, and the work that the job itself counted."""
+        from pipeline.artifacts.training import TrainingRecord, TrainingSpec
+
         job = jobs[0]
         training_input = job["trainingInput"]
         directory = JobDirectory(self.workspace.storage, training_input["jobDir"])

@@ -24,6 +24,7 @@ HEAVY = (
     "google.cloud",
     "sklearn",
     "psutil",
+    "sqlalchemy",
 )
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +36,16 @@ def test_what_the_environment_says_already_stays(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     prepare_process(keras=False)
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+
+def test_no_garbage_collection_looks_at_what_the_import_of_tensorflow_leaves(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text("import gc\nprint(gc.isenabled(), gc.get_freeze_count() > 0)\n")
+    code = f"""
+import gc, sys
+from pipeline.trainer.process import import_tensorflow
+sys.path.insert(0, {str(tmp_path)!r})
+import_tensorflow()
+print(gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["False False", "True True"]
