@@ -25,7 +25,7 @@ CLOSURE = (
     "artifacts/finetuning.py",
     *("artifacts/model_files.py", "artifacts/network.py", "artifacts/pack.py", "artifacts/template.py"),
     *("artifacts/folders.py", "artifacts/held_out_answers.py", "artifacts/training.py"),
-    *("artifacts/trial_scores.py", "artifacts/workspace.py"),
+    *("artifacts/fold_answers.py", "artifacts/trial_scores.py", "artifacts/workspace.py"),
     *("storage", "pixels", "backbones", "tflite", "trainer"),
 )
 MODULE = "pipeline.trainer.task"

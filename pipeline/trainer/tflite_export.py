@@ -48,9 +48,7 @@ def add_tflite_export(
         pixels: Pictures of the network's size.
         expected: What the SavedModel answers for them.
         spec: The pixels the backbone is fed.
-        reject_below: As in `export_model`.
-        reject_unlike: As in `export_model`.
-        thresholds: Bounds by class, in place of `reject_below`.
+        reject_below, reject_unlike, thresholds: As in `TFLiteManifest`.
     """
 
     def write(converted: bytes) -> TFLiteManifest:
