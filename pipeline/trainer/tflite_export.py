@@ -48,20 +48,19 @@ def add_tflite_export(
         pixels: Pictures of the network's size.
         expected: What the SavedModel answers for them.
         spec: The pixels the backbone is fed.
-        reject_below, reject_unlike, thresholds: As in `TFLiteManifest`.
+        reject_below: As in `export_model`.
+        reject_unlike: As in `export_model`.
+        thresholds: Bounds by class, in place of `reject_below`.
     """
 
     def write(converted: bytes) -> TFLiteManifest:
         (directory / TFLITE_NETWORK).write_bytes(converted)
         manifest = TFLiteManifest(
             files=digest_files(directory),
-            spec=spec,
-            reject_below=reject_below,
-            reject_unlike=reject_unlike,
-            thresholds=thresholds or {},
+            spec=spec, reject_below=reject_below, reject_unlike=reject_unlike, thresholds=thresholds or {},
             parity=_compare(directory, pixels, expected),
             made_by={"graft": pipeline.__version__, "tensorflow": tf.__version__},
-        )
+        )  # fmt: skip
         manifest.write(directory)  # also where the answers differ, so that the engine reads why
         return manifest
 
