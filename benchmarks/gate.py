@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import hypergeom
 
+from benchmarks.gate_retrains import RETRAINS, retrain_rows
 from pipeline.artifacts.evaluation import ClassPairs, Comparison, Evaluation
 from pipeline.artifacts.gate import Verdict
 from pipeline.artifacts.metrics import Metrics
@@ -29,7 +30,6 @@ SIZES = (20, 40, 80, 150, 300, 800, 2000)
 APART = (0.02, 0.05, 0.10, 0.20, 0.30)
 CLASSES = (2, 5, 10, 50)
 GATE = GateConfig(min_test_pictures=1)
-RETRAINS = 20
 CHURN = ((0.01, 0.0), (0.02, 0.01), (0.03, 0.02), (0.05, 0.04))  # of the pictures: lost and gained
 REPEATS = 400
 
@@ -217,41 +217,6 @@ def simulate_retrains() -> Iterator[str]:
         yield row(pictures, f"{churn[0]:.0%}, {churn[1]:.0%}", *(f"{each:.1f}" for each in points))
 
 
-def count_flaps(name: str) -> tuple[int, int]:
-    """Return how many of 20 retrains of real pictures with other seeds are refused, and the test pictures."""
-    from benchmarks.real_pictures import read_pictures
-    from pipeline.artifacts.training import HeadParameters
-    from pipeline.trainer.head import train_head
-
-    pictures = read_pictures(name)
-    features, labels = pictures.features, pictures.labels
-    is_test = np.random.default_rng(0).random(len(labels)) < 0.2
-
-    def answer(seed: int) -> Any:
-        parameters = HeadParameters(seed=seed)
-        head, _ = train_head(features[~is_test], labels[~is_test], len(pictures.classes), parameters)
-        return np.asarray(head.predict(features[is_test])).argmax(axis=1) == labels[is_test]
-
-    serving = best = answer(0)
-    refused = 0
-    for seed in range(1, RETRAINS + 1):
-        candidate = answer(seed)
-        if is_worse(candidate, serving) or is_worse(candidate, best):
-            refused += 1
-            continue
-        serving, best = candidate, candidate if candidate.sum() > best.sum() else best
-    return refused, int(is_test.sum())
-
-
-def count_real_flaps() -> Iterator[str]:
-    """Yield the flaps of each set of real pictures."""
-    yield row("pictures of", "test pictures", f"of {RETRAINS} retrains, refused")
-    yield row("---", "---:", "---:")
-    for name in ("kangaroo_raccoon", "sign_digits"):
-        refused, tested = count_flaps(name)
-        yield row(f"`{name}`", tested, refused)
-
-
 def measure() -> str:
     """Return the section of docs/performance.md."""
     check_against_rules(np.random.default_rng(0))
@@ -260,7 +225,7 @@ def measure() -> str:
         simulate_power,
         simulate_informative,
         simulate_retrains,
-        count_real_flaps,
+        retrain_rows,
     )
     equal, power, informative, retrains, flaps = ("\n".join(simulate()) for simulate in simulations)
     apart, classes = ", ".join(f"{share:.0%}" for share in APART), ", ".join(map(str, CLASSES))
@@ -290,7 +255,8 @@ pictures can show.
 
 {retrains}
 
-Real pictures, the same data and other seeds, held against what serves and the best so far:
+Real pictures: {RETRAINS} retrains of the default head on the same training pictures, each with another
+seed, held by the gate's own rules against what serves and the best so far. Refused by:
 
 {flaps}
 """

@@ -80,7 +80,9 @@ def print_history(
     rows = []
     for event in reversed(events):
         details = (event.previous, RunId(event.run_id)) if wide else ()
-        rows.append((Moment(event.at), event.event, event.version, *details, event.person, event.reason))
+        off = f"switched off: {', '.join(event.switched_off)}" if event.switched_off else None
+        reason = event.reason or off
+        rows.append((Moment(event.at), event.event, event.version, *details, event.person, reason))
     columns = ("at", "event", "version", *(("previous", "run") if wide else ()), "by", "reason")
     print_table(columns, rows, wide=wide)
     print_text()

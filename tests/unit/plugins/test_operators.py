@@ -389,7 +389,7 @@ class TestSmokeTest:
 
 
 class TestLatency:
-    def deploy(self, run_step: Callable[..., Any], p95: float, **more: str) -> dict[str, Any]:
+    def deploy(self, run_step: Callable[..., Any], p95: float, **more: Any) -> dict[str, Any]:
         gate = {"min_accuracy": 0.6, "latency_ms": {"p95": p95}, **more}
         done = run_until_gate(run_step, {**DATASET, "classifier": {**YAML, "gate": gate}})
         return {**done, "version": run_step("create_version", **done)}
@@ -441,6 +441,15 @@ class TestLatency:
         promote(run_step, done)
         [event] = read_history(Workspace(world.storage, "gs://graft"), "m")
         assert event.decided_by != "Ada"
+
+    def test_without_a_default_rule_stands_in_the_history(
+        self, world: World, run_step: Callable[..., Any]
+    ) -> None:
+        done = self.deploy(run_step, 1e6, defaults={"ratchet": False})
+        done["smoke_test"] = smoke_test(run_step, done)
+        promote(run_step, done)
+        [event] = read_history(Workspace(world.storage, "gs://graft"), "m")
+        assert event.switched_off == ("ratchet",)
 
     def test_within_the_limit_passes(self, world: World, run_step: Callable[..., Any]) -> None:
         assert smoke_test(run_step, self.deploy(run_step, 1e6))["answers"] == 20

@@ -78,5 +78,16 @@ def test_history_tells_what_served_when_and_who_said_so(
     assert lines[-3].endswith("now")
 
 
+def test_history_names_the_default_rules_that_were_off(
+    engine: FakeMLEngine, graft: Callable[..., Any]
+) -> None:
+    event = HistoryEvent(
+        event=EventType.PROMOTED, version="v_3", previous="v_2", run_id="r", switched_off=("ratchet",)
+    )
+    record_event(Workspace(Storage.from_environment(), WORKSPACE), "m", event)
+    assert graft("history", "m", "--json").document["events"][-1]["switched_off"] == ["ratchet"]
+    assert "switched off: ratchet" in graft("history", "m").stdout
+
+
 def test_history_of_nothing_says_what_to_do(engine: FakeMLEngine, graft: Callable[..., Any]) -> None:
     assert "`graft run other`" in graft("history", "other").stdout

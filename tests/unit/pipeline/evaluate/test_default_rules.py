@@ -333,7 +333,7 @@ class TestReasons:
             (
                 "refuse",
                 Verdict.FAILED,
-                "split_changed: this dataset takes no other way to choose test pictures",
+                "split_changed: this dataset takes no other way to choose test pictures: the test set is",
             ),
         ],
     )

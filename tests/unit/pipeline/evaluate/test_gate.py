@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation
+from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation, SplitChanges
 from pipeline.artifacts.gate import GateDecision, Override, Rule, Verdict
 from pipeline.config import GateConfig
 from pipeline.evaluate.compare import difference_interval
 from pipeline.evaluate.default_rules import RULES
 from pipeline.evaluate.gate import decide_gate
+from pipeline.evaluate.report import verdict_line
 from tests.fakes.evaluation import evaluation, metrics, pairs, part
 
 PERSON = {"override_by": "Ada", "override_reason": "the camera was broken"}
@@ -394,6 +395,13 @@ TABLE = [
         accepted=False,
     ),
     Case(
+        "nobody overrides a refusal of first versions, whatever else fails",
+        evaluation(),
+        {"min_accuracy": 0.95, "first_version": "refuse", **PERSON},
+        ["absolute.accuracy.min", "first_version"],
+        accepted=False,
+    ),
+    Case(
         "a person overrides a failed rule",
         evaluation(),
         {"min_accuracy": 0.95, **PERSON},
@@ -453,6 +461,10 @@ class TestReasons:
         [
             ({"min_accuracy": 0.95}, "absolute.accuracy.min: accuracy 0.9 is below the limit 0.95"),
             ({"max_loss": 0.1}, "absolute.loss.max: loss 0.2 is above the limit 0.1"),
+            (
+                absolute("ece", max=0.04),
+                "absolute.ece.max: ece 0.0512346 is above the limit 0.04",
+            ),
             ({"min_test_pictures": 41}, "min_test_pictures: 40 test pictures, the limit is 41"),
             ({"size_mb": 2}, "size_mb: the model's megabytes 3 is above the limit 2"),
             (
@@ -481,7 +493,7 @@ class TestReasons:
     )
     def test_say_rule_value_and_limit(self, gate: dict[str, Any], reason: str) -> None:
         found = evaluation(
-            metrics(),
+            metrics(ece=0.05123456),
             metrics(1.0),
             size_mb=3.0,
             slices={"source": {"web": part(0.5, champion={"accuracy": 0.8})}},
@@ -679,6 +691,18 @@ class TestDecision:
         assert WORSE.champion is not None
         assert decision.baseline == WORSE.champion.headline()
         assert (decision.metrics.per_class, decision.baseline.per_class) == ({}, {})
+
+    def test_records_which_defaults_are_off_and_tells_it(self) -> None:
+        off = decide(BETTER, min_accuracy=0.5, defaults={"ratchet": False, "informative": False})
+        assert off.switched_off == ("informative", "ratchet")
+        assert verdict_line(off) == "accepted (switched off: informative, ratchet)"
+        assert decide(BETTER, min_accuracy=0.5).switched_off == ()
+
+    def test_asks_a_person_about_another_split_unless_told_otherwise(self) -> None:
+        changes = SplitChanges(before="hash", now="given", to_test=7, to_train=3)
+        decision = decide(replace(BETTER, split_changes=changes), min_accuracy=0.5)
+        assert decision.waits_for_person
+        assert decision.rules[-1].key == "split_changed"
 
     def test_records_who_overrode_and_why(self) -> None:
         decision = decide(evaluation(), min_accuracy=0.95, override_by=" Ada ", override_reason=" broken ")
