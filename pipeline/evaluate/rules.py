@@ -169,7 +169,7 @@ def _judge_drop(
 def _relative(drop: float, base: float) -> float | None:
     if base == 0:
         return None if drop > 0 else 0.0
-    return drop / abs(base)
+    return drop / base
 
 
 def _drop_interval(comparison: Comparison | None, name: str, sign: int) -> Interval | None:

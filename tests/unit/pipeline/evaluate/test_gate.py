@@ -515,6 +515,17 @@ class TestReasons:
         )
         assert (own_rules(decision)[-1].limit, own_rules(decision)[-1].value) == (0.5, None)
 
+    def test_of_a_value_that_is_no_number_say_that_it_is_undefined(self) -> None:
+        assert decide(evaluation(metrics(loss=math.nan)), max_loss=9).reasons == (
+            "absolute.loss.max: loss is undefined on these pictures; the limit is 9",
+        )
+
+    def test_of_a_first_version_that_a_person_lets_in_name_what_needed_one(self) -> None:
+        gate = {"min_accuracy": 0.5, "first_version": "require_approval", **PERSON}
+        assert decide(evaluation(), **gate).reasons == (
+            "first_version: needs a person: a first version of a model",
+        )
+
     def test_of_a_class_without_pictures_name_it(self) -> None:
         rule = own_rules(decide(NO_RECALL, per_class={"recall": {"min": 0.5}}))[-1]
         assert rule.text == (
@@ -657,6 +668,21 @@ class TestRules:
             *("min_test_pictures", "absolute.accuracy.min", "change.loss.max_drop", "non_inferiority"),
             *("per_class.f1.min", "per_class.f1.min", "slices.source.accuracy.min", "size_mb"),
             *("latency_ms.p95", "informative", "not_worse", "class_drop", "ratchet", "first_version"),
+        ]
+
+
+    def test_of_several_metrics_come_by_their_names(self) -> None:
+        found = evaluation(metrics(), metrics(), comparison=pairs(0, 0, 40))
+        decision = decide(
+            found,
+            absolute={"loss": {"max": 9}, "accuracy": {"min": 0}},
+            change={"loss": {"max_drop": 1}, "brier": {"max_drop": 1}},
+            per_class={"recall": {"min": 0}, "f1": {"min": 0}},
+        )
+        assert [rule.key for rule in own_rules(decision)][1:] == [
+            *("absolute.accuracy.min", "absolute.loss.max"),
+            *("change.brier.max_drop", "change.loss.max_drop"),
+            *("per_class.f1.min", "per_class.f1.min", "per_class.recall.min", "per_class.recall.min"),
         ]
 
 
