@@ -39,13 +39,13 @@ def judge_informative(evaluation: Evaluation, gate: GateConfig) -> Rule:
         for label, row in evaluation.candidate.per_class.items()
         if row.support >= MIN_CLASS_PICTURES and row.predicted == 0
     ]
-    is_judged = chance is not None and chance.lowest_p_value <= LEVEL
-    if not is_judged and not silent:
+    judged = chance if chance is not None and chance.lowest_p_value <= LEVEL else None
+    if judged is None and not silent:
         few = "these test pictures are too few to show it"
         return _skip(key, few if chance else "the evaluation was written before this rule")
     texts, p_value = [f"no picture is taken for {label}" for label in silent], None
-    if is_judged and chance is not None:
-        p_value = chance.p_value
+    if judged is not None:
+        p_value = judged.p_value
         texts.insert(0, f"answers regardless of the labels hit as often with probability {p_value:.3g}")
     is_chance = p_value is not None and p_value > LEVEL
     verdict = Verdict.FAILED if silent or is_chance else Verdict.PASSED

@@ -228,6 +228,11 @@ class TestReasons:
                 "0.3422; not judged, with fewer than 8 pictures: emu",
             ),
             (
+                by_class(fox=(0, 3, 7), emu=(0, 3, 7), dog=(0, 12, 20), cat=(0, 0, 20), ape=(0, 3, 7)),
+                "class_drop: recall dropped, beyond the 0.1 allowed: dog by at least 0.3422; not judged, "
+                "with fewer than 8 pictures: ape, emu, fox",
+            ),
+            (
                 against(0, 9),
                 "ratchet: on 100 pictures accuracy differs by -0.0900 from v_best, the most accurate version "
                 "of the last 365 days, with 95 % confidence by at most -0.0531, which is below 0",
@@ -385,6 +390,16 @@ class TestReasons:
         assert (worst.subject, worst.limit) == ("cat", -0.1)
         assert worst.value == pytest.approx(-0.3422, abs=1e-4)
 
+    def test_carry_the_bound_of_the_worst_class_whatever_its_name(self) -> None:
+        worst = rule_of(decide(by_class(cat=(4, 0, 80), dog=(0, 12, 20))), "class_drop")
+        assert (worst.subject, worst.value) == ("dog", pytest.approx(-0.3422, abs=1e-4))
+
+    def test_of_a_small_allowed_drop_are_as_short_as_can_be(self) -> None:
+        decision = decide(by_class(cat=(0, 2, 50), dog=(0, 12, 20)), max_class_drop=0.0123456789)
+        assert decision.reasons[0].startswith("class_drop: recall dropped, beyond the 0.0123457 allowed: dog")
+        passed = decide(by_class(cat=(0, 0, 50)), max_class_drop=0.0123456789)
+        assert rule_of(passed, "class_drop").text.endswith("to have dropped by more than 0.0123457")
+
     def test_carry_the_bound_of_the_class_nearest_to_failing_where_none_does(self) -> None:
         decision = decide(by_class(cat=(0, 2, 50), dog=(4, 0, 50), emu=(0, 7, 7)))
         rule = rule_of(decision, "class_drop")
@@ -416,6 +431,15 @@ class TestRulesOnTheChampion:
         decision = decide(shared(2, 2, slices=parts), slices=[{"by": "source", "max_drop": 0.1}])
         assert decision.reasons == (
             "slices.source.accuracy.max_drop: the drop of accuracy of source=web 0.4 is above the limit 0.1",
+        )
+
+    def test_hold_a_slices_floor_to_all_pictures(self) -> None:
+        found = replace(
+            shared(2, 2, slices={"source": {"web": part(0.9)}}), slices={"source": {"web": part(0.5)}}
+        )
+        decision = decide(found, slices=[{"by": "source", "min": 0.7}])
+        assert decision.reasons == (
+            "slices.source.accuracy.min: accuracy of source=web 0.5 is below the limit 0.7",
         )
 
     def test_are_skipped_where_nothing_is_shared(self) -> None:
@@ -535,3 +559,19 @@ def test_comparison_counts_each_class_and_what_changed() -> None:
     }
     assert comparison.changed == 3
     assert Comparison.from_dict(comparison.to_dict()) == comparison
+
+
+def test_comparison_counts_the_copies_of_a_class_as_one_picture() -> None:
+    from pipeline.evaluate.compare import compare_pairs
+
+    candidate = [False] * 12 + [True] * 12
+    comparison = compare_pairs(
+        list(map(str, range(24))),
+        candidate,
+        [True] * 24,
+        groups=[*[number // 6 for number in range(12)], *range(2, 14)],
+        labels=["cat"] * 12 + ["dog"] * 12,
+        changed=12,
+    )
+    assert comparison.classes["cat"] == ClassPairs(pictures=12, gained=0, lost=12, design_effect=6.0)
+    assert comparison.classes["dog"] == ClassPairs(pictures=12, gained=0, lost=0, design_effect=1.0)

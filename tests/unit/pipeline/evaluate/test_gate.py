@@ -352,6 +352,12 @@ TABLE = [
         ["per_class.recall.min"],
     ),
     Case(
+        "a class that was not measured has no precision and fails",
+        replace(evaluation(), classes=("cat", "dog", "emu")),
+        {"per_class": {"precision": {"min": 0}}},
+        ["per_class.precision.min"],
+    ),
+    Case(
         "a first version passes its absolute rules",
         evaluation(),
         {"min_accuracy": 0.9, "first_version": "absolute_only"},
@@ -554,6 +560,8 @@ class TestReasons:
             "the champion is refused 83 % of the time",
         )
         passed = decide(SAME, **sure(0.01)).rules[1]
+        assert "with 0.95 confidence by" in passed.text
+        assert "with 0.9877 confidence by" in decide(WORSE, **sure(0.05, confidence=0.98765)).reasons[0]
         assert "which is not below the margin -0.01; with these 1000 pictures" in passed.text
         assert "is refused 0 % of the time" in passed.text
 
@@ -669,7 +677,6 @@ class TestRules:
             *("per_class.f1.min", "per_class.f1.min", "slices.source.accuracy.min", "size_mb"),
             *("latency_ms.p95", "informative", "not_worse", "class_drop", "ratchet", "first_version"),
         ]
-
 
     def test_of_several_metrics_come_by_their_names(self) -> None:
         found = evaluation(metrics(), metrics(), comparison=pairs(0, 0, 40))
