@@ -10,11 +10,14 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 CLASSIFIERS, VERSIONS, PICTURES = 50, 100, 10_000
 REPEATS = 10
+MANY, OF_MANY = 1000, 10  # classifiers, and versions of each, where the list alone is looked at
+RATIO = 5
 BUDGET_MS = 200
 
 SECTION = """## Pages
@@ -26,21 +29,54 @@ reads and lists in the bucket. *CPU* is what a quiet machine would need.
 
 | page | first | CPU | then | CPU | objects |
 |---|---|---|---|---|---|
-{rows}"""
+{rows}
+
+*Classifiers* with {of_many} versions and runs each, of {few} and of {many} classifiers in turn:
+{few_cpu:.0f} and {many_cpu:.0f} ms of CPU, {ratio:.1f} times as much; asked for: at most {limit}."""
 
 
 def measure() -> str:
     """Return the section."""
-    with tempfile.TemporaryDirectory() as folder:
-        return _measure(Path(folder))
-
-
-def _measure(folder: Path) -> str:
     import tests.airflow_environment  # noqa: F401  before any import of Airflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        few_cpu, many_cpu = _measure_list(Path(folder, "many"))
+        rows = _measure_pages(Path(folder, "pages"))
+    return SECTION.format(
+        classifiers=CLASSIFIERS,
+        versions=VERSIONS,
+        pictures=PICTURES,
+        budget=BUDGET_MS,
+        repeats=REPEATS,
+        rows="\n".join(rows),
+        few=CLASSIFIERS,
+        many=MANY,
+        of_many=OF_MANY,
+        few_cpu=few_cpu,
+        many_cpu=many_cpu,
+        ratio=many_cpu / few_cpu,
+        limit=RATIO,
+    )
+
+
+def _measure_list(folder: Path) -> tuple[float, float]:
+    """Return the milliseconds of CPU that the list takes of few classifiers and of many."""
+    from tests.fakes.pages import Fleet
+
+    fleet, medians = Fleet(folder, classifiers=MANY, versions=OF_MANY, pictures=0), []
+    for names in (fleet.names[:CLASSIFIERS], fleet.names):
+        _fill_database(fleet, names)
+        with _client(fleet, names) as client:
+            client.get("/")
+            medians.append(statistics.median(_time(client, "/", fleet)[1] for _ in range(REPEATS)))
+    return medians[0], medians[1]
+
+
+def _measure_pages(folder: Path) -> list[str]:
     from tests.fakes.pages import DATASET_VERSION, Fleet
 
     fleet = Fleet(folder, classifiers=CLASSIFIERS, versions=VERSIONS, pictures=PICTURES)
-    _fill_database(fleet)
+    _fill_database(fleet, fleet.names)
     name = fleet.names[0]
     addresses = {
         "*Classifiers*": "/",
@@ -51,7 +87,7 @@ def _measure(folder: Path) -> str:
         "*Try it*, empty": f"/classifiers/{name}/try",
     }
     rows = []
-    with _client(fleet) as client:
+    with _client(fleet, fleet.names) as client:
         client.get("/static/pages.css")  # the application is made
         for title, address in addresses.items():
             (first, first_cpu), *then = (_time(client, address, fleet) for _ in range(REPEATS + 1))
@@ -60,14 +96,7 @@ def _measure(folder: Path) -> str:
             rows.append(
                 f"| {title} | {first:.0f} | {first_cpu:.0f} | {wall:.0f} | {cpu:.0f} | {objects or 'none'} |"
             )
-    return SECTION.format(
-        classifiers=CLASSIFIERS,
-        versions=VERSIONS,
-        pictures=PICTURES,
-        budget=BUDGET_MS,
-        repeats=REPEATS,
-        rows="\n".join(rows),
-    )
+    return rows
 
 
 def _time(client: Any, address: str, fleet: Any) -> tuple[float, float]:
@@ -80,7 +109,7 @@ def _time(client: Any, address: str, fleet: Any) -> tuple[float, float]:
     return spent[0] * 1000, spent[1] * 1000
 
 
-def _client(fleet: Any) -> Any:
+def _client(fleet: Any, names: Sequence[str]) -> Any:
     from airflow.api_fastapi.app import create_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import get_user
@@ -93,18 +122,18 @@ def _client(fleet: Any) -> Any:
 
     create_auth_manager()
     page_context = PageContext(fleet.cache)
-    page_context._idle.append(_engine(fleet))
+    page_context._idle.append(_engine(fleet, names))
     app = create_app()
     app.dependency_overrides[get_page_context] = lambda: page_context
     app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="ann", role="admin")
     return TestClient(app)
 
 
-def _engine(fleet: Any) -> Any:
+def _engine(fleet: Any, names: Sequence[str]) -> Any:
     from tests.fakes.ml_engine import FakeMLEngine
 
     engine = FakeMLEngine()
-    for name in fleet.names:
+    for name in names:
         versions = {each["name"].rpartition("/")[2]: each for each in fleet.resources(name)}
         engine.versions[name] = versions
         default = versions[fleet.serving[name]]
@@ -112,20 +141,23 @@ def _engine(fleet: Any) -> Any:
     return engine
 
 
-def _fill_database(fleet: Any) -> None:
-    """Make Airflow's tables, and put the classifiers with their runs into them."""
+def _fill_database(fleet: Any, names: Sequence[str]) -> None:
+    """Make Airflow's tables, and put classifiers with their runs into them, and nothing else."""
     from airflow.models.dag import DagModel, DagTag
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
     from graft.ui.scheduler import TAG
+    from sqlalchemy import delete
 
     initdb()
     with create_session() as session:
+        for table in (DagRun, DagTag, DagModel, DagBundleModel):
+            session.execute(delete(table))
         session.add(DagBundleModel(name="classifiers"))
         session.flush()
-        for name in fleet.names:
+        for name in names:
             dag = DagModel(dag_id=name, bundle_name="classifiers", is_stale=False, is_paused=False)
             dag.description, dag.timetable_summary, dag.fileloc = f"Tells {name}.", "@daily", f"{name}.py"
             dag.tags = [DagTag(name=TAG, dag_id=name)]

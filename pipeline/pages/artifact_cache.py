@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pipeline.artifacts.dataset import DatasetInfo, read_info, read_latest
@@ -188,10 +189,17 @@ class ArtifactCache:
         """Return what a batch prediction job answered, by picture."""
         return self._answers.get(job.uri, lambda: dict(_read_answers(job, classes)))
 
-    def summary(self, name: str, run_id: str) -> RunSummary | None:
-        """Return how a run ended, None while there is no summary; clearing its tasks writes it again."""
+    def summary(self, name: str, run_id: str, *, ended: datetime | None = None) -> RunSummary | None:
+        """Return how a run ended, None while there is no summary.
+
+        It is read once if the time is known at which the run ended: a run whose tasks are cleared ends anew.
+        """
         uri = self.workspace.run(name, run_id).summary
-        return self.current(lambda: RunSummary.read(self.storage, uri))
+
+        def read() -> RunSummary:
+            return RunSummary.read(self.storage, uri)
+
+        return self.fixed(f"{uri}#{ended.isoformat()}", read) if ended else self.current(read)
 
     def evaluated(self, name: str, run_id: str) -> EvaluatedRun | None:
         """Return where the report of a run is and what the gate decided, None until it is evaluated."""

@@ -9,10 +9,11 @@ from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.artifacts.history import SERVING, EventType, HistoryEvent, withdrawn_versions
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
-from pipeline.pages.schedule import Scheduled
+from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
 
 TREND = 20  # deployments in the line
+PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,48 @@ class Overview:
     traffic: int | None = None
     lost: int = 0
     number: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierPage:
+    """Some of the classifiers, by name.
+
+    Args:
+        shown: Those of this page.
+        total: How many are like what is looked for.
+        page: Which page, from 1.
+        pages: How many there are.
+    """
+
+    shown: list[Scheduled]
+    total: int
+    page: int
+    pages: int
+
+
+def choose_classifiers(classifiers: Iterable[Scheduled], text: str, page: int) -> ClassifierPage:
+    """Return a page of the classifiers whose name or description has a text; the last page for one beyond."""
+    wanted = text.strip().lower()
+    found = sorted(
+        (each for each in classifiers if wanted in f"{each.name} {each.description}".lower()),
+        key=lambda each: each.name,
+    )
+    pages = max(1, -(-len(found) // PAGE_SIZE))
+    page = min(max(page, 1), pages)
+    shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    return ClassifierPage(shown=shown, total=len(found), page=page, pages=pages)
+
+
+def find_alarms(
+    cache: ArtifactCache, classifiers: Iterable[Scheduled]
+) -> list[tuple[Scheduled, Run, RunStatus]]:
+    """Return the classifiers whose newest run failed or was refused, the newest run first."""
+    alarms = []
+    for each in classifiers:
+        status = read_run_status(cache, each.name, each.last_run) if each.last_run else None
+        if each.last_run and status and status.needs_somebody:
+            alarms.append((each, each.last_run, status))
+    return sorted(alarms, key=lambda alarm: str(alarm[1].started or ""), reverse=True)
 
 
 def describe_classifiers(

@@ -37,6 +37,11 @@ class RunStatus:
         """`good`, `bad` or neither."""
         return TONES.get(self.word, "")
 
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether a person should look at it."""
+        return self.word in ("failed", "refused")
+
 
 def read_run_status(
     cache: ArtifactCache, name: str, run: Run, withdrawn: Mapping[str, str] | None = None
@@ -49,7 +54,7 @@ def read_run_status(
         run: The run.
         withdrawn: Versions that were rolled back since, with the reason.
     """
-    summary = cache.summary(name, run.run_id)
+    summary = cache.summary(name, run.run_id, ended=run.ended)
     if summary is not None and run.state != "failed":
         status = _ended(summary)
         why = (withdrawn or {}).get(status.version or "")

@@ -18,6 +18,7 @@ from pipeline.report import charts
 from pipeline.report.curves import class_curves, fit_temperature, uncalibrated_reliability, unlike_shares
 from pipeline.report.gallery import Gallery
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.page import figure
 from pipeline.report.plain import describe_plainly
 from pipeline.report.ranking import Answer
 from pipeline.report.views import (
@@ -289,8 +290,15 @@ def describe_history(record: TrainingRecord | None) -> list[tuple[str, str]]:
 def _describe(value: DataclassInstance | str | int) -> str:
     if isinstance(value, str | int):
         return str(value)
-    parts = ((_spell(name), part) for name, part in asdict(value).items())
-    return ", ".join(f"{round(part, 3) if isinstance(part, float) else part} {name}" for name, part in parts)
+    parts = asdict(value).items()
+    return ", ".join(f"{_figure(part, name)} {_spell(name)}" for name, part in parts)
+
+
+def _figure(value: object, name: str) -> str:
+    """Return a value as the rest of the report has it: shares as per cent, their spread in points."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{100 * value:.1f} points" if name == "spread" else figure(value, name)
 
 
 def _spell(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +30,7 @@ from pipeline.report.views import (
     PictureCard,
 )
 
+DIGEST = re.compile(r"^([0-9a-f]{12})[0-9a-f]{52}(?=\.|$)")  # uploaded files are named by theirs
 log = logging.getLogger(__name__)
 
 NUM_WORST = 12
@@ -201,9 +203,9 @@ class Gallery:
 
 
 def picture_name(source_url: str) -> str:
-    """Return the file name in an address, or its end where there is none."""
+    """Return the file name in an address, or its end where there is none; of a digest the beginning."""
     parts = urlsplit(source_url)
-    name = unquote(parts.path.rpartition("/")[2]) or source_url
+    name = DIGEST.sub(r"\1", unquote(parts.path.rpartition("/")[2])) or source_url
     return f"{name}#{parts.fragment}" if parts.fragment else name
 
 

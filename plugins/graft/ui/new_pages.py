@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from graft.ui import access, scheduler
 from graft.ui.actions import read_form, text_of
 from graft.ui.page_context import PageContextDep
+from graft.ui.pages import render_unread
 from graft.ui.rendering import render
 from pipeline.config import Settings
 from pipeline.errors import ClassifierExists, ConfigError, DatasetError
@@ -39,8 +40,7 @@ def created(request: Request, user: GetUserDep, name: access.Writable) -> Respon
     """The new classifier, as soon as Airflow has read its file."""
     if scheduler.read_classifiers([name]):
         return _go(request, f"classifiers/{name}")
-    broken = [each for each in scheduler.read_broken_files() if each.file == f"{name}.yaml"]
-    return render(request, "created.html", {"name": name, "broken": broken})
+    return render_unread(request, user, name)
 
 
 @actions.post("/new")

@@ -16,12 +16,19 @@ from graft.ui.page_context import PageContextDep
 from graft.ui.rendering import render
 from graft.ui.task_log import read_failure
 from pipeline.artifacts.history import served_before, serving_periods
+from pipeline.config import Settings
+from pipeline.config.files import find_classifier_file
 from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
 from pipeline.pages.accuracy_chart import draw_accuracy
 from pipeline.pages.decisions import count_pending, describe_decisions
 from pipeline.pages.labels import find_suspects
-from pipeline.pages.overview import Overview, describe_classifier, describe_classifiers
+from pipeline.pages.overview import (
+    choose_classifiers,
+    describe_classifier,
+    describe_classifiers,
+    find_alarms,
+)
 from pipeline.pages.pictures import (
     Choice,
     choose_pictures,
@@ -31,6 +38,7 @@ from pipeline.pages.pictures import (
     pending_decisions,
     read_pictures,
 )
+from pipeline.pages.run_status import RunStatus
 from pipeline.pages.schedule import Scheduled
 from pipeline.pages.versions import (
     METRICS,
@@ -45,6 +53,7 @@ from pipeline.pages.versions import (
 
 router = APIRouter()
 RUNS_SHOWN = 10
+ALARMS_SHOWN = 50
 NOTICES = {
     "rolled_back": "Rolled back: the traffic goes to the version that serves now.",
     "comparing": "The comparison has started; its result will be linked below.",
@@ -72,49 +81,51 @@ def common(request: Request, user: GetUserDep, name: str, tab: str) -> dict[str,
     }
 
 
-def find_scheduled(name: str) -> Scheduled:
-    """Return a classifier as Airflow has it; a 404 that says what to do where there is none."""
-    matches = scheduler.read_classifiers([name])
-    if not matches:
-        raise HTTPException(
-            404,
-            f"Airflow has no classifier named {name}. Add {name}.yaml to dags/classifiers, and wait a few "
-            "seconds; a mistake in it is among Airflow's import errors.",
-        )
-    return matches[0]
+def render_unread(request: Request, user: GetUserDep, name: str) -> Response:
+    """Return what is shown of a classifier until Airflow has read its file: the page looks again."""
+    files = scheduler.read_broken_files() if may_see_broken_files(user) else ()
+    broken = [each for each in files if each.file == f"{name}.yaml"]
+    return render(request, "created.html", {"name": name, "broken": broken})
 
 
 @router.get("/")
-def classifiers(request: Request, user: GetUserDep, page_context: PageContextDep) -> Response:
-    """All classifiers that the person may see."""
+def classifiers(
+    request: Request, user: GetUserDep, page_context: PageContextDep, text: str = "", page: int = 1
+) -> Response:
+    """The classifiers that the person may see, and what needs somebody."""
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
     visible = [each for each in scheduler.read_classifiers() if each.name in allowed]
     serving = page_context.serving()
     versions = None if serving.problem else serving.versions
-    rows = describe_classifiers(page_context.cache, visible, versions, serving.traffic)
+    sheet = choose_classifiers(visible, text[:100], page)
+    alarms = find_alarms(page_context.cache, visible)
     values = {
-        "rows": rows,
+        "rows": describe_classifiers(page_context.cache, sheet.shown, versions, serving.traffic),
+        "sheet": sheet,
+        "text": text[:100],
+        "num_visible": len(visible),
         "problem": serving.problem,
         "questions": [each for each in scheduler.read_questions() if each.name in allowed],
-        "failures": {row.scheduled.name: _why(request, user, row) for row in rows if _needs_somebody(row)},
+        "alarms": [
+            (run, each, status, _why(request, user, each, status))
+            for each, run, status in alarms[:ALARMS_SHOWN]
+        ],
+        "num_alarms": len(alarms),
         "can_create": access.may_create(request, user),
         "broken": scheduler.read_broken_files() if may_see_broken_files(user) else (),
     }
     return render(request, "classifiers.html", values)
 
 
-def _needs_somebody(row: Overview) -> bool:
-    return row.verdict is not None and row.verdict.word in ("failed", "refused")
-
-
-def _why(request: Request, user: GetUserDep, row: Overview) -> str:
+def _why(request: Request, user: GetUserDep, scheduled: Scheduled, status: RunStatus | None) -> str:
     """Return why the newest run of a classifier deployed nothing, as far as the person may read it."""
-    if row.verdict and row.verdict.reason:
-        return row.verdict.reason
-    run = row.scheduled.last_run
-    if run is None or not access.may_read_logs(request, user, row.scheduled.name):
+    run = scheduled.last_run
+    if status is None or run is None or not status.needs_somebody:
         return ""
-    return read_failure(row.scheduled.name, run.run_id)
+    if status.reason:
+        return status.reason
+    may_read_logs = access.may_read_logs(request, user, scheduled.name)
+    return read_failure(scheduled.name, run.run_id) if may_read_logs else ""
 
 
 def may_see_broken_files(user: GetUserDep) -> bool:
@@ -127,7 +138,16 @@ def classifier(
     request: Request, user: GetUserDep, name: access.Readable, page_context: PageContextDep, notice: str = ""
 ) -> Response:
     """One classifier: its versions, what served when, and its runs."""
-    scheduled = find_scheduled(name)
+    matches = scheduler.read_classifiers([name])
+    if not matches and find_classifier_file(name, Settings()) is None:
+        raise HTTPException(
+            404,
+            f"Airflow has no classifier named {name}. Add {name}.yaml to dags/classifiers, and wait a few "
+            "seconds; a mistake in it is among Airflow's import errors.",
+        )
+    if not matches:
+        return render_unread(request, user, name)
+    [scheduled] = matches
     history, numbers = page_context.cache.numbered_history(name)
     resources, problem = page_context.versions(name)
     versions = list_versions(page_context.cache, name, resources, history)
@@ -149,7 +169,7 @@ def classifier(
         "runs": list_runs(page_context.cache, name, runs, history),
         "numbers": numbers,
         "questions": scheduler.read_questions(name),
-        "failure": _why(request, user, row) if _needs_somebody(row) else "",
+        "failure": _why(request, user, scheduled, row.verdict),
         "is_compared": page_context.cache.has_comparison(name),
         "max_epochs": MAX_EPOCHS,
         "pending": count_pending(page_context.cache, name),
@@ -174,6 +194,7 @@ def compare(
         raise ObjectNotFound(f"Version {missing} of {name} carries no metadata of Graft's to compare.")
     values = {
         "sides": (one, other),
+        "numbers": page_context.cache.numbered_history(name, 0)[1],
         "metrics": METRICS,
         "changed": changed_settings(one, other),
         "confusions": changed_confusions(one, other),

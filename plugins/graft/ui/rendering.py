@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from graft.ui import PREFIX
-from pipeline.report.page import STYLESHEET, number, percent, prose, visible
+from pipeline.report.page import STYLESHEET, figure, number, percent, points, prose, visible
 from pipeline.run_name import run_name
 
 UI = Path(__file__).parent
@@ -53,6 +53,8 @@ def environment() -> Environment:
     made.filters.update(
         percent=percent,
         number=number,
+        figure=figure,
+        points=points,
         visible=visible,
         prose=prose,
         ago=ago,

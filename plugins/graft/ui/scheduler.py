@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
@@ -12,23 +13,30 @@ from airflow.models.errors import ParseImportError
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from pipeline.pages.schedule import BrokenFile, Question, Run, Scheduled, Task
 
 TAG = "image classifier"  # every DAG that `training_dag` builds has it
+SHOWN_OF_DAG = (  # columns instead of objects: a page may show a thousand
+    *(DagModel.dag_id, DagModel.description, DagModel.timetable_summary, DagModel.timetable_description),
+    *(DagModel.next_dagrun_create_after, DagModel.is_paused),
+)
+SHOWN_OF_RUN = (DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.start_date, DagRun.end_date)
 
 
 def read_classifiers(names: Collection[str] | None = None) -> list[Scheduled]:
     """Return the classifiers that Airflow has, with their newest runs; those of some names if given."""
     tagged = select(DagTag.dag_id).where(DagTag.name == TAG)
-    query = select(DagModel).where(DagModel.dag_id.in_(tagged), DagModel.is_stale.is_(False))
+    query = select(*SHOWN_OF_DAG).where(DagModel.dag_id.in_(tagged), DagModel.is_stale.is_(False))
     if names is not None:
+        tagged = tagged.where(DagTag.dag_id.in_(names))
         query = query.where(DagModel.dag_id.in_(names))
     newest = select(func.max(DagRun.id)).where(DagRun.dag_id.in_(tagged)).group_by(DagRun.dag_id)
     with create_session() as session:
-        runs = {run.dag_id: run for run in session.scalars(select(DagRun).where(DagRun.id.in_(newest)))}
-        return [_scheduled(dag, runs.get(dag.dag_id)) for dag in session.scalars(query)]
+        rows = session.execute(select(*SHOWN_OF_RUN).where(DagRun.id.in_(newest)))
+        runs = {row.dag_id: _run(row) for row in rows}
+        return [_scheduled(dag, runs.get(dag.dag_id)) for dag in session.execute(query)]
 
 
 def read_runs(name: str, limit: int) -> list[Run]:
@@ -110,7 +118,7 @@ def _message(trace: str) -> str:
     return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else ""
 
 
-def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:
+def _scheduled(dag: Row[Any], run: Run | None) -> Scheduled:
     summary = dag.timetable_summary
     return Scheduled(
         name=dag.dag_id,
@@ -118,7 +126,7 @@ def _scheduled(dag: DagModel, run: DagRun | None) -> Scheduled:
         schedule=None if summary in (None, "None") else describe_schedule(summary, dag.timetable_description),
         next_run=dag.next_dagrun_create_after,
         is_paused=bool(dag.is_paused),
-        last_run=None if run is None else _run(run),
+        last_run=run,
     )
 
 
@@ -132,5 +140,5 @@ def describe_schedule(summary: str, description: str | None) -> str:
     return f"{words[0].lower()}{words[1:]}{', UTC' if len(summary.split()) == 5 else ''}"
 
 
-def _run(row: DagRun) -> Run:
+def _run(row: DagRun | Row[Any]) -> Run:
     return Run(run_id=row.run_id, state=str(row.state), started=row.start_date, ended=row.end_date)

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from pipeline.artifacts.evaluation import Comparison
+from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.pages.pictures import read_pictures
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.evaluation import evaluation, metrics
@@ -52,6 +53,24 @@ def text_of(pages: Pages, left: str, right: str) -> str:
 
 def test_the_accuracy_has_its_interval_on_both_sides(compared: Pages) -> None:
     assert text_of(compared, "v_1", "v_2").count('<td class="n">76.9 % to 96.0 %</td>') == 2
+
+
+def test_figures_are_as_on_the_other_pages_and_ids_are_tooltips(compared: Pages) -> None:
+    record_promotion(compared, "v_1")
+    record_promotion(compared, "v_2")
+    text = text_of(compared, "v_1", "v_2")
+    shown = re.sub(r' title="[^"]*"|<span class="unseen">.*?</span>|href="[^"]*"', "", text)
+    heads = re.findall(r'<th scope="col" class="n"><span title="(v_\d)">(v\d)</span></th>', text)
+    assert heads[:2] == [("v_1", "v4"), ("v_2", "v5")]  # three others served before
+    [accuracy] = re.findall(r'<th scope="row">Accuracy</th>(.*?)</tr>', shown)
+    assert re.findall(r'<td class="n">(.*?)</td>', accuracy) == ["90.0 %", "90.0 %", "+0.0 points"]
+    assert DATASET_VERSION not in re.sub(r'src="[^"]*"', "", shown)
+    assert f'title="{DATASET_VERSION}">its pictures' in text
+
+
+def record_promotion(pages: Pages, version: str) -> None:
+    event = HistoryEvent(event=EventType.PROMOTED, version=version, run_id="r")
+    record_event(pages.fleet.workspace, NAME, event)
 
 
 def test_the_mistakes_that_differ_are_counted_on_both_sides_the_largest_difference_first(

@@ -209,6 +209,27 @@ class TestWaiting:
         answer = writer.get(f"/new/{NAME}")
         assert (answer.status_code, answer.headers["location"]) == (303, f"/classifiers/{NAME}")
 
+    def test_a_classifier_whose_file_was_just_written_is_waited_for_and_no_error(self, writer: Pages) -> None:
+        post(writer, "/create", text=TEXT)
+        answer = writer.get("/classifiers/toys")
+        assert (answer.status_code, "data-reload" in answer.text) == (200, True)
+        assert writer.get("/classifiers/nobody").status_code == 404
+
+    def test_what_is_left_to_do_is_a_link_on_our_own_pages(
+        self, writer: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(writer.fleet.cache, "latest_dataset", lambda name: None)
+        monkeypatch.setattr("graft.ui.pages.find_suspects", lambda *_: None)
+        start = f'href="/classifiers/{NAME}#start"'
+        for path in ("/pictures", "/labels", "/add"):
+            assert start in writer.get(f"/classifiers/{NAME}{path}").text, path
+        text = writer.get(f"/classifiers/{NAME}").text
+        assert 'href="#start"' in text
+        assert 'id="start"' in text
+        writer.sign_in("viewer")
+        for path in ("", "/pictures", "/labels", "/add"):
+            assert "#start" not in writer.get(f"/classifiers/{NAME}{path}").text, path
+
     def test_a_file_that_airflow_cannot_read_is_told(self, writer: Pages) -> None:
         writer.broken = [BrokenFile(file="toys.yaml", error="no such key")]
         assert "no such key" in writer.get("/new/toys").text

@@ -37,6 +37,30 @@ CHOOSE = """bytes => {
 }"""  # what the form says before the answer replaces it
 
 
+SEND_TWICE = """() => {
+    const form = document.querySelector("form[action$='/run']"), sent = [];
+    document.addEventListener("submit", (event) => {
+        if (!event.defaultPrevented) sent.push(event.target.getAttribute("action"));
+        event.preventDefault();  // nothing is sent here
+    });
+    form.requestSubmit();
+    form.requestSubmit();
+    const before = sent.length;
+    window.dispatchEvent(new PageTransitionEvent("pageshow"));
+    form.requestSubmit();
+    return [before, sent.length];
+}"""
+
+
+def test_a_form_is_sent_once_however_often_it_is_clicked_until_somebody_comes_back(serving: Pages) -> None:
+    complaints: list[str] = []
+    with serve(serving.app) as address, start_chromium() as chromium:
+        page = open_page(chromium, complaints)
+        page.goto(f"{address}/classifiers/{NAME}")
+        assert page.evaluate(SEND_TWICE) == [1, 2]
+    assert complaints == []
+
+
 def test_the_pages_say_what_they_do_and_leave_room(serving: Pages) -> None:
     picture = encode(Image.new("RGB", (64, 48), "red"), "PNG")
     add_pictures(serving)

@@ -13,6 +13,7 @@ from graft.ownership import DAG, RUN, TASK, digest
 
 from pipeline.ml_engine.protocol import label_value
 from pipeline.pages.progress import describe_progress
+from pipeline.pages.run_status import RunStatus
 from pipeline.pages.schedule import BrokenFile, Question, Run, Task
 from pipeline.report.build import write_report
 from tests.fakes.airflow_pages import NAME, Pages
@@ -142,6 +143,36 @@ class TestWatching:
             text = watched.get(path).text
             assert "bob, eve" in text
             assert f"/dags/{NAME}/runs/manual__2026-11-27T01%3A00%3A00%2B00%3A00/tasks/approve/" in text
+
+    def test_the_verdict_of_a_run_that_waits_says_for_whom(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = watched.fleet.runs[0]
+        asked = {"run_id": run.run_id, "task_id": "approve", "asked": NOW}
+        watched.questions = [Question(name=NAME, approvers=("bob", "eve"), **asked)]
+        waiting = RunStatus(word="waiting", has_report=True)
+        monkeypatch.setattr("pipeline.pages.versions.read_run_status", lambda *_: waiting)
+        monkeypatch.setattr("pipeline.pages.overview.read_run_status", lambda *_: waiting)
+        cells = r'<td data-title="(?:last )?verdict">(.*?)</td>'
+        for path in ("/", f"/classifiers/{NAME}"):
+            [cell, *others] = re.findall(cells, watched.get(path).text, re.S)
+            assert re.sub("<[^>]*>", "", cell).startswith("waiting for bob, eve")
+            assert not any(" for " in other for other in others)
+        watched.questions = [Question(name=NAME, **asked)]
+        [cell, *_] = re.findall(cells, watched.get("/").text, re.S)
+        assert re.sub("<[^>]*>", "", cell).startswith("waiting for a person")
+
+    def test_a_report_of_a_run_that_goes_on_says_so(self, watched: Pages, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path / "graft")
+        write_report(
+            world.workspace,
+            **world.arguments(classifier=CLASSIFIER.model_copy(update={"name": NAME})),
+        )
+        for uri in world.storage.list_uris(f"{WORKSPACE}/"):
+            watched.fleet.storage.write_bytes(uri, world.storage.read_bytes(uri))
+        for state, goes_on in (("running", True), ("success", False)):
+            watched.watched["manual__1"] = Run(run_id="manual__1", state=state)
+            assert ("Look again" in watched.get(f"/runs/{NAME}/manual__1").text) is goes_on
 
     def test_a_report_leads_back_and_to_the_question(self, watched: Pages, tmp_path: Path) -> None:
         world = ReportWorld(tmp_path / "graft")

@@ -134,6 +134,22 @@ function openMark(event) {
   if (id) window.location.assign(event.currentTarget.dataset.map + encodeURIComponent(id));
 }
 
+// A form that was sent waits for its answer: a second click would start a second run. One whose answer is a file
+// stays on the page and may be sent again.
+function sendOnce(event) {
+  const form = event.target;
+  const isFile = [form, event.submitter].some((part) => part && part.matches("[data-file]"));
+  if (event.defaultPrevented || form.getAttribute("method") !== "post" || isFile) return;
+  if ("sent" in form.dataset) event.preventDefault();
+  form.dataset.sent = "";
+}
+
+function allowSending() { // also when somebody comes back
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+}
+
+document.addEventListener("submit", sendOnce);
+window.addEventListener("pageshow", allowSending);
 document.addEventListener("click", follow);
 document.addEventListener("keydown", focusSearch);
 for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("input", filterRows);

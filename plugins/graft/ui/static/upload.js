@@ -190,7 +190,7 @@ class Uploads {
         return;
       }
       if (!classes.size) says("There is no folder with files in it. Drop single pictures on their class.");
-      for (const [label, chosen] of classes) this.send(this.boxOf(label.normalize("NFC")), chosen);
+      for (const [label, chosen] of [...classes].sort()) this.send(this.boxOf(label.normalize("NFC")), chosen);
     };
     tree.hidden = false;
     tree.querySelector("button").addEventListener("click", () => pickFolder(take));

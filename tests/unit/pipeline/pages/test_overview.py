@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from pipeline.artifacts.gate import Override
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.run_summary import GateSummary, Outcome, write_summary
-from pipeline.pages.overview import describe_classifiers
+from pipeline.pages.overview import choose_classifiers, describe_classifiers, find_alarms
 from pipeline.pages.run_status import describe_ending, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
 from pipeline.pages.versions import add_intervals, list_runs, list_versions
 from tests.fakes.model_record import decision, lineage, run_summary
 from tests.fakes.pages import DATASET_VERSION, Fleet
+
+LATER, HOUR = datetime(2026, 6, 1, tzinfo=UTC), timedelta(hours=1)
 
 
 @pytest.fixture
@@ -183,17 +186,54 @@ class TestSparkline:
         assert draw_sparkline([0.9]) is None
 
 
+class TestListing:
+    def test_fifty_are_on_a_page_by_name_and_the_last_page_stands_for_those_beyond(self) -> None:
+        many = [Scheduled(name=f"c_{number:03d}") for number in reversed(range(120))]
+        first, last = (choose_classifiers(many, "", page) for page in (1, 9))
+        assert [each.name for each in first.shown] == [f"c_{number:03d}" for number in range(50)]
+        assert (first.total, first.page, first.pages) == (120, 1, 3)
+        assert [each.name for each in last.shown] == [f"c_{number:03d}" for number in range(100, 120)]
+        assert last.page == 3
+
+    def test_text_is_looked_for_in_names_and_descriptions_of_all_pages(self) -> None:
+        many = [Scheduled(name=f"c_{number:03d}", description="Birds.") for number in range(120)]
+        many.append(Scheduled(name="z", description="Fish of the sea."))
+        assert [each.name for each in choose_classifiers(many, " FISH", 1).shown] == ["z"]
+        assert [each.name for each in choose_classifiers(many, "c_11", 1).shown] == [
+            f"c_{number}" for number in range(110, 120)
+        ]
+        assert choose_classifiers(many, "no such", 1).shown == []
+
+    def test_what_failed_or_was_refused_is_found_wherever_it_is_the_newest_first(self, fleet: Fleet) -> None:
+        refused, failed, fine = fleet.names
+        runs = {refused: Run(run_id="r", state="success", started=LATER, ended=LATER)}
+        runs |= {failed: Run(run_id="f", state="failed", started=LATER + HOUR, ended=LATER + HOUR)}
+        runs |= {fine: fleet.runs[0]}
+        gate = GateSummary(accepted=False, reasons=("accuracy is 0.5",), override=None)
+        write_summary(
+            fleet.workspace, run_summary(classifier=refused, run_id="r", state=Outcome.REFUSED, gate=gate)
+        )
+        alarms = find_alarms(fleet.cache, [Scheduled(name=name, last_run=run) for name, run in runs.items()])
+        assert [(each.name, status.word) for each, _, status in alarms] == [
+            (failed, "failed"),
+            (refused, "refused"),
+        ]
+        fleet.storage.counts.clear()
+        find_alarms(fleet.cache, [Scheduled(name=fine, last_run=runs[fine])] * 100)
+        assert fleet.storage.counts == {}  # how a run ended is read once
+
+
 class TestCost:
     """How much is read: it grows with the classifiers on the page, not with their versions or pictures."""
 
-    def test_all_classifiers_take_four_reads_and_a_listing_each_and_then_two(self, tmp_path: Path) -> None:
+    def test_all_classifiers_take_four_reads_and_a_listing_each_and_then_one(self, tmp_path: Path) -> None:
         fleet = Fleet(tmp_path, classifiers=5, versions=40, pictures=100)
         describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
         assert fleet.storage.counts["list"] == 5
         assert fleet.storage.counts["read"] <= 5 * (20 + 3)  # the last 20 events, latest, dataset, summary
         fleet.storage.counts.clear()
         describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
-        assert fleet.storage.counts == {"list": 5, "read": 5 * 2}  # latest, summary
+        assert fleet.storage.counts == {"list": 5, "read": 5}  # latest
 
     def test_versions_are_known_from_the_history_alone(self, tmp_path: Path) -> None:
         fleet = Fleet(tmp_path, classifiers=1, versions=40, pictures=10)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.artifacts.estimate import Estimate
 from pipeline.artifacts.evaluation import Comparison, Difference
 from pipeline.artifacts.gate import Override, Rule, Verdict
-from pipeline.artifacts.training import Regularization
+from pipeline.artifacts.training import Calibration, CrossValidation, Regularization
 from pipeline.artifacts.tuning import StudyTrial, Tuning
 from pipeline.report.build import copy_report, write_report
 from pipeline.report.gallery import picture_name, web_link
@@ -229,6 +229,21 @@ class TestContent:
         for claim in ("best epoch", "was kept", ">kept<"):
             assert claim not in text
 
+    def test_the_lines_under_training_have_the_formats_of_the_figures(self, tmp_path: Path) -> None:
+        world = ReportWorld(tmp_path)
+        training_record(
+            classes=tuple(CLASSES),
+            calibration=Calibration(
+                temperature=2.92833, pictures=46, log_loss_before=0.0000123, log_loss_after=0.013
+            ),
+            cross_validation=CrossValidation(
+                folds=5, pictures=46, accuracy=0.9783, spread=0.02, log_loss=0.0571234, units=128
+            ),
+        ).write(world.workspace.job("train_1"))
+        text = Page(report_of(world).split('id="training"')[1].split("</section>")[0]).text
+        assert "2.928 temperature, 46 pictures, 1.23e-05 log loss before, 0.013 log loss after" in text
+        assert "5 folds, 46 pictures, 97.8 % accuracy, 2.0 points spread, 0.05712 log loss, 128 units" in text
+
     def test_the_run_is_named_by_when_it_was_started(self, tmp_path: Path) -> None:
         html = report_of(ReportWorld(tmp_path), run_id="scheduled__2026-11-26T03:00:00+00:00")
         assert "Report of run 26 Nov 2026 03:00, by schedule" in Page(html).text
@@ -355,3 +370,5 @@ class TestHostileText:
         assert picture_name("file:///a/b%20c.jpg") == "b c.jpg"
         assert picture_name("gs://x/set.npz#12") == "set.npz#12"
         assert picture_name("sample:brick") == "brick"
+        assert picture_name(f"gs://x/brick/{'0123456789ab' + 52 * 'c'}.png") == "0123456789ab.png"
+        assert picture_name("gs://x/0123456789abc.png") == "0123456789abc.png"
