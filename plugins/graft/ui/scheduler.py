@@ -18,7 +18,7 @@ from sqlalchemy import Row, func, select
 from pipeline.pages.schedule import BrokenFile, Question, Run, Scheduled, Task
 
 TAG = "image classifier"  # every DAG that `training_dag` builds has it
-SHOWN_OF_DAG = (  # columns instead of objects: a page may show a thousand
+SHOWN_OF_DAG: tuple[Any, ...] = (  # columns instead of objects: a page may show a thousand
     *(DagModel.dag_id, DagModel.description, DagModel.timetable_summary, DagModel.timetable_description),
     *(DagModel.next_dagrun_create_after, DagModel.is_paused),
 )
