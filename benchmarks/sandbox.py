@@ -91,10 +91,11 @@ def _run(home: Path, mode: str, package: str, module: str, *arguments: str) -> f
     )
     backend, before = LocalBackend(home, storage_of(home), EngineSettings(sandbox=mode)), _children_cpu()
     asyncio.run(backend.start(job))
-    while not backend.status(job_id).is_over:
+    while not (status := asyncio.run(backend.statuses([job_id]))[job_id]).is_over:
         time.sleep(0.1)
-    if backend.status(job_id).exit_code:
-        raise SystemExit(backend.log(job_id, 0, backend.log_size(job_id)).decode())
+    if status.exit_code:
+        size = asyncio.run(backend.log_size(job_id))
+        raise SystemExit(asyncio.run(backend.log(job_id, 0, size)).decode())
     _collect()
     return _children_cpu() - before
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ from tests.fakes.databases import database_of
 class FakeBackend:
     """Jobs that are only noted; the test says how each goes on."""
 
+    poll_seconds = 0.05
+    is_local = True
+
     def __init__(self) -> None:
+        self.calls: list[frozenset[str]] = []  # the runs of each call of `statuses`
         self.started: list[TrainingJob] = []
         self.stopped: list[str] = []
         self.states: dict[str, RunStatus] = {}
@@ -35,6 +39,10 @@ class FakeBackend:
         if job.run_id not in self.states:
             self.started.append(job)
             self.states[job.run_id] = RunStatus(state=RunState.RUNNING, started=self.moment)
+
+    async def statuses(self, runs: Collection[str]) -> dict[str, RunStatus]:
+        self.calls.append(frozenset(runs))
+        return {run: self.status(run) for run in runs}
 
     def status(self, run: str) -> RunStatus:
         return self.states.get(run, RunStatus(state=RunState.ABSENT))
@@ -49,13 +57,13 @@ class FakeBackend:
         if not self.status(run).is_over:
             self.states[run] = RunStatus(state=RunState.VANISHED)
 
-    def log_size(self, run: str) -> int:
+    async def log_size(self, run: str) -> int:
         return len(self.logs.get(run, b""))
 
-    def log(self, run: str, start: int, length: int) -> bytes:
+    async def log(self, run: str, start: int, length: int) -> bytes:
         return self.logs.get(run, b"")[start : start + length]
 
-    def metrics(self, run: str) -> bytes:
+    async def metrics(self, run: str) -> bytes:
         return self.reports.get(run, b"")
 
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import FeatureWork, TrainingRecord
 from pipeline.artifacts.workspace import Workspace
-from pipeline.engine.backends import TrainingJob
+from pipeline.engine.backends import RunStatus, TrainingJob
 from pipeline.engine.backends.local import LocalBackend, stop_all_jobs
 from pipeline.engine.settings import EngineSettings
 from pipeline.npz import read_npz, write_npz
@@ -211,6 +211,10 @@ def test_a_head_module_is_exported_afresh_and_the_job_says_so(first: Ran, bucket
     assert outputs.sum(1) == pytest.approx(1, abs=1e-5)
 
 
+def status_of(backend: LocalBackend) -> RunStatus:
+    return asyncio.run(backend.statuses(["j1"]))["j1"]
+
+
 def test_a_job_in_the_sandbox_shares_template_and_trunk(first: Ran, bucket: Bucket, tmp_path: Path) -> None:
     storage = Storage({"graft": tmp_path / "buckets" / "graft"})
     for folder in ("packs", "weights"):
@@ -228,9 +232,10 @@ def test_a_job_in_the_sandbox_shares_template_and_trunk(first: Ran, bucket: Buck
     )
     try:
         asyncio.run(backend.start(job))
-        wait_for(lambda: backend.status("j1").is_over, seconds=300)
-        log = backend.log("j1", 0, backend.log_size("j1")).decode()
-        assert backend.status("j1").exit_code == 0, log
+        status = wait_for(lambda: (now := status_of(backend)).is_over and now, seconds=300)
+        size = asyncio.run(backend.log_size("j1"))
+        log = asyncio.run(backend.log("j1", 0, size)).decode()
+        assert status.exit_code == 0, log
     finally:
         stop_all_jobs(tmp_path, grace_seconds=0)
     assert "is not kept for later jobs" not in log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -85,22 +86,33 @@ class RunStatus:
 
 
 class Backend(Protocol):
-    """Runs training jobs, and the trials of some, that outlive the engine; each has a run id."""
+    """Runs training jobs, and the trials of some, that outlive the engine; each has a run id.
+
+    Every call may wait for another machine.
+    """
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between two calls of `statuses`."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether jobs are processes of the engine's machine, which another engine does not reach."""
 
     async def start(self, job: TrainingJob) -> None:
         """Fetch the packages and launch the job; do nothing when it was launched before."""
 
-    def status(self, run: str) -> RunStatus:
-        """Return the state of the job."""
+    async def statuses(self, runs: Collection[str]) -> Mapping[str, RunStatus]:
+        """Return the state of each of the runs."""
 
     async def stop(self, run: str) -> None:
         """End the job and everything it started; return when none of it is left."""
 
-    def log_size(self, run: str) -> int:
+    async def log_size(self, run: str) -> int:
         """Return how many bytes the job has printed so far."""
 
-    def log(self, run: str, start: int, length: int) -> bytes:
+    async def log(self, run: str, start: int, length: int) -> bytes:
         """Return some of what the job has printed."""
 
-    def metrics(self, run: str) -> bytes:
+    async def metrics(self, run: str) -> bytes:
         """Return the end of the file to which the job reports metrics."""

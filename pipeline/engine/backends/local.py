@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 import uuid
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,6 +111,9 @@ class LocalBackend:
         workspace: URI of the workspace.
     """
 
+    poll_seconds = 0.2
+    is_local = True
+
     def __init__(
         self, home: Path, storage: Storage, settings: EngineSettings, *, workspace: str = "gs://graft"
     ) -> None:
@@ -202,8 +206,12 @@ class LocalBackend:
             "restarts": self._settings.job_restarts,
         }
 
-    def status(self, run: str) -> RunStatus:
-        """Return the state of the job, from its files and its supervisor's pid and start time."""
+    async def statuses(self, runs: Collection[str]) -> Mapping[str, RunStatus]:
+        """Return the state of each of the runs; it takes no time that others would have to wait for."""
+        return {run: self._status(run) for run in runs}
+
+    def _status(self, run: str) -> RunStatus:
+        """Return the state of a run, from its files and its supervisor's pid and start time."""
         directory = self._directory(run)
         ending = _read(directory / "exit.json")
         if ending is None:
@@ -238,14 +246,14 @@ class LocalBackend:
         for name in (*OWN, "packages"):
             shutil.rmtree(directory / name, ignore_errors=True)
 
-    def log_size(self, run: str) -> int:
+    async def log_size(self, run: str) -> int:
         """Return how many bytes the job has printed so far; none before it starts."""
         try:
             return (self._directory(run) / "log.txt").stat().st_size
         except FileNotFoundError:
             return 0
 
-    def log(self, run: str, start: int, length: int) -> bytes:
+    async def log(self, run: str, start: int, length: int) -> bytes:
         """Return some of what the job has printed; nothing before it starts."""
         try:
             with (self._directory(run) / "log.txt").open("rb") as file:
@@ -254,7 +262,7 @@ class LocalBackend:
         except FileNotFoundError:
             return b""
 
-    def metrics(self, run: str) -> bytes:
+    async def metrics(self, run: str) -> bytes:
         """Return the end of the file to which the job reports metrics; nothing before there is one."""
         try:
             return _read_end(self._directory(run) / METRIC_FILE, METRIC_BYTES)

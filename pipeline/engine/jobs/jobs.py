@@ -209,7 +209,7 @@ class Jobs:
             queues = [session.scalars(query).all() for query in ids]
         return {job_id: position for queue in queues for position, job_id in enumerate(queue, start=1)}
 
-    def log(self, job_id: str, part: LogRange, trial_id: str = "") -> JobLog:
+    async def log(self, job_id: str, part: LogRange, trial_id: str = "") -> JobLog:
         """Return a piece of what a training job, or one of its trials, has printed so far.
 
         A batch prediction prints nothing, and of a tuning job only the trials do.
@@ -220,9 +220,9 @@ class Jobs:
                 f"Expected the number of a trial. Received: {trial_id[:40]!r}", field="trial"
             )
         run = run_id(job_id, trial_id)
-        size = self._backend.log_size(run) if job.kind == Kind.TRAINING else 0
+        size = await self._backend.log_size(run) if job.kind == Kind.TRAINING else 0
         start = part.start(size)
-        data = self._backend.log(run, start, part.limit)
+        data = await self._backend.log(run, start, part.limit)
         is_last = JobState(job.state).is_terminal and start + len(data) >= size
         return log_piece(data, start, is_last=is_last)
 

@@ -12,8 +12,9 @@ from functools import partial
 
 from sqlalchemy import Select, func, select
 
-from pipeline.engine.backends import Backend, RunState
+from pipeline.engine.backends import Backend, RunState, RunStatus
 from pipeline.engine.jobs.batch import BatchPredictor
+from pipeline.engine.jobs.status_board import StatusBoard
 from pipeline.engine.jobs.study import Study
 from pipeline.engine.jobs.training import CANCELLED, JobChange, cancelled_waiting, ending_of, training_job
 from pipeline.engine.jobs.trials import tuning_spec
@@ -27,7 +28,7 @@ from pipeline.ml_v1 import JobState
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between two looks at whether a batch prediction was cancelled
 LOST_HOME = (
     "The engine that ran the job has ended, and another one leads, which does not reach the job's processes: "
     "they are on another machine, or in another GRAFT_HOME. Submit it again."
@@ -72,6 +73,7 @@ class JobRunner:
     ) -> None:
         self._store = store
         self._backend = backend
+        self._board = StatusBoard(backend)
         self._predictor = predictor
         self._slots = slots
         self._home = home
@@ -195,18 +197,23 @@ class JobRunner:
     async def _state(self, job: JobRow) -> JobState:
         return await self._store.retry(partial(self._read_state, job))
 
-    def _is_elsewhere(self, job: JobRow) -> bool:
+    async def _is_elsewhere(self, job: JobRow) -> bool:
         """Return True if the processes of a job are another machine's, or were."""
-        is_ours = job.home in (None, "", self._home)
-        return not is_ours and self._backend.status(job.job_id).state == RunState.ABSENT
+        if job.home in (None, "", self._home) or not self._backend.is_local:
+            return False
+        return (await self._status(job)).state == RunState.ABSENT
+
+    async def _status(self, job: JobRow) -> RunStatus:
+        return (await self._board.read([job.job_id]))[job.job_id]
 
     async def _train(self, job: JobRow) -> JobChange:
-        if self._is_elsewhere(job):
+        if await self._is_elsewhere(job):
             return JobChange(state=JobState.FAILED, error_message=LOST_HOME)
         if spec := tuning_spec(job):
             study = self._studies[job.job_id] = Study(
                 self._store,
                 self._backend,
+                self._board,
                 job,
                 spec,
                 may_start=self._may_start_trial,
@@ -218,7 +225,7 @@ class JobRunner:
         return await self._watch(job)
 
     async def _watch(self, job: JobRow) -> JobChange:
-        while not (status := self._backend.status(job.job_id)).is_over and status.state != RunState.ABSENT:
+        while not (status := await self._status(job)).is_over and status.state != RunState.ABSENT:
             state = await self._state(job)
             if state == JobState.CANCELLING:
                 return CANCELLED
@@ -227,8 +234,7 @@ class JobRunner:
                 await self._record(job.job_id, JobChange(state=JobState.RUNNING, start_time=start_time))
             elif state == JobState.PREPARING and job.start_before and job.start_before < time.time():
                 return cancelled_waiting(job)
-            await asyncio.sleep(POLL_SECONDS)
-        return ending_of(training_job(job), status, self._backend)
+        return await ending_of(training_job(job), status, self._backend)
 
     async def _predict(self, job: JobRow) -> JobChange:
         value = PredictionInput.read(job.input, where="prediction_input")

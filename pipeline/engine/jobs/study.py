@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob, run_id
 from pipeline.engine.jobs.search import History, Observation, is_exhausted, suggest
+from pipeline.engine.jobs.status_board import StatusBoard
 from pipeline.engine.jobs.training import (
     CANCELLED,
     JobChange,
@@ -45,7 +46,6 @@ HOW_TO_REPORT = (
     "Report it with cloudml-hypertune, or write lines of JSON with the metric and global_step to the file "
     "that CLOUD_ML_HP_METRIC_FILE names."
 )
-POLL_SECONDS = 0.2
 NUM_HOPELESS = 3  # failures without a success that end a study that sets no limit of its own
 LIVE = (JobState.PREPARING, JobState.RUNNING)
 
@@ -56,6 +56,7 @@ class Study:
     Args:
         store: The database.
         backend: Runs the trials.
+        board: Reads their states.
         job: The job.
         spec: What it tunes.
         may_start: Returns True while there is a slot for one trial more than the first.
@@ -66,6 +67,7 @@ class Study:
         self,
         store: Store,
         backend: Backend,
+        board: StatusBoard,
         job: JobRow,
         spec: HyperparameterSpec,
         *,
@@ -74,6 +76,7 @@ class Study:
     ) -> None:
         self._store = store
         self._backend = backend
+        self._board = board
         self._job = job
         self._spec = spec
         self._base = training_job(job)
@@ -91,15 +94,15 @@ class Study:
         """Run trials until the study ends; return how it ended."""
         await self._store.retry(self._load)
         while True:
+            statuses = await self._board.read([self._run_id(trial) for trial in self.live])
             await self._store.retry(self._refresh)
             if ending := self._outside_ending():
                 return ending
             for trial in self.live:
-                await self._advance(trial)
+                await self._advance(trial, statuses[self._run_id(trial)])
             if ending := self._ending():
                 return ending
             await self._start_trials()
-            await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self) -> None:
         """End the trials that still run: the job has ended."""
@@ -137,9 +140,7 @@ class Study:
         started = datetime.fromisoformat(self._job.start_time).timestamp()
         return started + self._base.max_running_seconds - time.time()
 
-    async def _advance(self, trial: TrialRecord) -> None:
-        run = self._run_id(trial)
-        status = self._backend.status(run)
+    async def _advance(self, trial: TrialRecord, status: RunStatus) -> None:
         if status.state == RunState.ABSENT and trial.state == JobState.PREPARING:
             await self._backend.start(self._run_of(trial))  # the engine was killed before it could
         elif status.is_over or status.state == RunState.ABSENT:
@@ -148,7 +149,7 @@ class Study:
             await self._watch(trial, status)
 
     async def _watch(self, trial: TrialRecord, status: RunStatus) -> None:
-        changed = self._with_metrics(trial)
+        changed = await self._with_metrics(trial)
         if trial.state == JobState.PREPARING:
             start_time = now() if status.started is None else timestamp(status.started)
             changed = replace(changed, state=JobState.RUNNING, start_time=start_time)
@@ -176,8 +177,8 @@ class Study:
 
     async def _end(self, trial: TrialRecord, status: RunStatus) -> None:
         await self._backend.stop(self._run_id(trial))  # ends what the program left running, too
-        trial = self._with_metrics(trial)
-        ending = ending_of(self._run_of(trial), status, self._backend)
+        trial = await self._with_metrics(trial)
+        ending = await ending_of(self._run_of(trial), status, self._backend)
         if trial.is_stopped_early:
             ending = replace(ending, state=JobState.SUCCEEDED, error_message=None)
         elif ending.state == JobState.SUCCEEDED and not trial.metrics:
@@ -265,8 +266,8 @@ class Study:
     def _run_id(self, trial: TrialRecord) -> str:
         return run_id(self._job.job_id, str(trial.trial_id))
 
-    def _with_metrics(self, trial: TrialRecord) -> TrialRecord:
-        more = parse_metrics(self._backend.metrics(self._run_id(trial)), self._spec.tag)
+    async def _with_metrics(self, trial: TrialRecord) -> TrialRecord:
+        more = parse_metrics(await self._backend.metrics(self._run_id(trial)), self._spec.tag)
         return replace(trial, metrics=add_metrics(trial.metrics, more))
 
     async def _save(self, trial: TrialRecord) -> None:

@@ -84,7 +84,7 @@ def failure_text(status: RunStatus, log_tail: bytes) -> str:
     return f"{text}\n\n{tail}" if tail else text
 
 
-def ending_of(job: TrainingJob, status: RunStatus, backend: Backend) -> JobChange:
+async def ending_of(job: TrainingJob, status: RunStatus, backend: Backend) -> JobChange:
     """Return what the end of a run means.
 
     Args:
@@ -101,6 +101,6 @@ def ending_of(job: TrainingJob, status: RunStatus, backend: Backend) -> JobChang
         return replace(ending, state=JobState.CANCELLED, error_message=ran_too_long(job))
     if status.state == RunState.EXITED and status.exit_code == 0 and not status.problem:
         return ending
-    start = max(0, backend.log_size(job.run_id) - LOG_TAIL_BYTES)
-    text = failure_text(status, backend.log(job.run_id, start, LOG_TAIL_BYTES))
+    start = max(0, await backend.log_size(job.run_id) - LOG_TAIL_BYTES)
+    text = failure_text(status, await backend.log(job.run_id, start, LOG_TAIL_BYTES))
     return replace(ending, state=JobState.FAILED, error_message=text)

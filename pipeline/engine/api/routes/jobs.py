@@ -45,7 +45,7 @@ async def read_log(
     trial: IntegerQuery = None,
 ) -> JobLog:
     """Return a piece of the log of a training job or of one of its trials: an addition of ours to v1."""
-    return engine.jobs.log(job, LogRange.read(offset, limit), trial or "")
+    return await engine.jobs.log(job, LogRange.read(offset, limit), trial or "")
 
 
 @router.get("/{job}")

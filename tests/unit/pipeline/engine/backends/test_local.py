@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.engine.backends import RunState, TrainingJob
+from pipeline.engine.backends import RunState, RunStatus, TrainingJob
 from pipeline.engine.backends.control_group import ControlGroup
 from pipeline.engine.backends.local import LocalBackend, marked_processes, stop_all_jobs
 from pipeline.engine.backends.plan import MARK, job_environment, memory_limit
@@ -136,16 +136,21 @@ def start(backend: LocalBackend, work: TrainingJob) -> None:
 
 
 def log(backend: LocalBackend) -> bytes:
-    return backend.log("j1", 0, backend.log_size("j1"))
+    size = asyncio.run(backend.log_size("j1"))
+    return asyncio.run(backend.log("j1", 0, size))
+
+
+def status_of(backend: LocalBackend) -> RunStatus:
+    return asyncio.run(backend.statuses(["j1"]))["j1"]
 
 
 def wait_over(backend: LocalBackend):
-    return wait_for(lambda: (status := backend.status("j1")).is_over and status)
+    return wait_for(lambda: (status := status_of(backend)).is_over and status)
 
 
 def test_an_sdist_is_installed_and_its_module_runs_with_the_job_dir(backend, tmp_path):
-    assert backend.status("j1").state == RunState.ABSENT
-    assert backend.log_size("j1") == 0
+    assert status_of(backend).state == RunState.ABSENT
+    assert log(backend) == b""
     start(backend, job("exit", "0", package_uris=("gs://graft/tiny-1.tar.gz",)))
     status = wait_over(backend)
     assert (status.state, status.exit_code, status.preparing) == (RunState.EXITED, 0, False)
@@ -308,7 +313,7 @@ def test_a_missing_or_unknown_package_never_starts(backend):
         start(backend, job(package_uris=("gs://graft/none.tar.gz",)))
     with pytest.raises(InvalidArgument, match=r"sdist .* or a wheel"):
         start(backend, job(package_uris=("gs://graft/tiny.exe",)))
-    assert backend.status("j1").state == RunState.ABSENT
+    assert status_of(backend).state == RunState.ABSENT
 
 
 def test_stopping_ends_what_ignores_the_signal_and_what_left_the_session(backend, tmp_path):
@@ -318,7 +323,7 @@ def test_stopping_ends_what_ignores_the_signal_and_what_left_the_session(backend
     assert len(marked_processes(directory)) == 3  # the supervisor, the program, and what it started
     asyncio.run(backend.stop("j1"))
     assert marked_processes(directory) == []
-    assert backend.status("j1").is_over
+    assert status_of(backend).is_over
     assert b"waiting" in log(backend)  # what it installed is gone, its log is not
     assert not {"site", "env", "packages", "work"} & {path.name for path in directory.iterdir()}
 
@@ -333,7 +338,7 @@ def test_a_job_past_its_time_is_ended_by_its_supervisor(backend):
 def test_a_killed_supervisor_is_seen_as_vanished(backend, tmp_path):
     start(backend, job("wait"))
     wait_for(lambda: b"waiting" in log(backend))
-    assert backend.status("j1").state == RunState.RUNNING
+    assert status_of(backend).state == RunState.RUNNING
     directory = tmp_path / "engine" / "jobs" / "j1"
     for process in marked_processes(directory):
         if "supervisor" in " ".join(process.cmdline()):
