@@ -29,12 +29,17 @@ class StatusBoard:
         """Return the states of at least these runs, read after this was called.
 
         Raises:
-            PipelineError: what the backend raises, to each who waits for it.
+            PipelineError, OSError: what the backend raises for these runs alone: the damaged record of one
+                must not end others.
         """
         self._wanted.update(runs)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        return await asyncio.shield(self._reading)  # others may wait for it, too
+        reading = self._reading
+        try:
+            return await asyncio.shield(reading)  # others may wait for it, too
+        except Exception:  # whatever it is, it is raised again where it belongs
+            return await self._backend.statuses(runs)
 
     async def _read(self) -> Mapping[str, RunStatus]:
         try:

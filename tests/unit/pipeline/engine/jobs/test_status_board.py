@@ -77,17 +77,19 @@ def test_one_who_gives_up_does_not_take_the_reply_from_others(backend: FakeBacke
     assert asyncio.run(ask()).exit_code == 0
 
 
-def test_an_error_reaches_each_who_waits_and_the_next_call_is_made(backend: FakeBackend) -> None:
-    async def fail(runs):
-        raise Unavailable("not now")
+def test_the_damaged_record_of_a_run_fails_only_those_who_ask_for_it(backend: FakeBackend) -> None:
+    statuses = backend.statuses
+
+    async def read(runs):
+        if "damaged" in runs:
+            raise Unavailable("no JSON")
+        return await statuses(runs)
 
     async def ask():
-        board, statuses = StatusBoard(backend), backend.statuses
-        backend.statuses = fail
-        both = await asyncio.gather(board.read(["a"]), board.read(["b"]), return_exceptions=True)
-        backend.statuses = statuses
+        board, backend.statuses = StatusBoard(backend), read
+        both = await asyncio.gather(board.read(["damaged"]), board.read(["a"]), return_exceptions=True)
         return both, await board.read(["a"])
 
-    errors, after = asyncio.run(ask())
-    assert [str(error) for error in errors] == ["not now"] * 2
-    assert after["a"].exit_code == 0
+    (error, status), after = asyncio.run(ask())
+    assert str(error) == "no JSON"
+    assert status["a"].exit_code == after["a"].exit_code == 0
