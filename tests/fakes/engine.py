@@ -23,7 +23,7 @@ from tests.fakes.databases import database_of
 class FakeBackend:
     """Jobs that are only noted; the test says how each goes on."""
 
-    poll_seconds = 0.05
+    poll_seconds = 0.2  # as that of the local backend
     is_local = True
 
     def __init__(self) -> None:
