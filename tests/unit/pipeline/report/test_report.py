@@ -269,7 +269,7 @@ class TestContent:
         assert "without the temperature" in section
         assert "its temperature of 2" in Page(section).text
         training = Page(html.split('id="training"')[1].split("</section>")[0]).text
-        for part in ("2.0 temperature", "24 pictures", "0.5 log loss before", "0.25 log loss after"):
+        for part in ("2 temperature", "24 pictures", "0.5 log loss before", "0.25 log loss after"):
             assert part in training.split("calibration: ")[1]
 
     def test_the_share_of_pictures_unlike_the_training_pictures_is_shown(self, html: str) -> None:
