@@ -13,6 +13,12 @@ STAMP := .venv/.graft-setup
 TEST_PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 LOCKS := --require-hashes -r requirements.txt -r requirements-dev.txt
+# `make demo PROFILE=team` and `make up PROFILE=team`: an environment beside ./.venv, with what only a team's stack needs.
+TEAM := build/team
+TEAM_STAMP := $(TEAM)/.graft-setup
+GRAFT := $(if $(filter team,$(PROFILE)),$(TEAM)/bin,$(BIN))/graft
+STACK_OPTIONS := $(if $(PROFILE),--profile $(PROFILE))
+STACK_SETUP := $(if $(filter team,$(PROFILE)),$(TEAM_STAMP),setup)
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.
@@ -45,8 +51,18 @@ $(STAMP): requirements.txt requirements-dev.txt requirements.in pyproject.toml s
 	@$(BIN)/python -m compileall -q pipeline plugins dags
 	@touch $@
 
-demo: setup ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up
-	@$(BIN)/graft demo
+$(TEAM_STAMP): requirements-team.txt $(STAMP)
+	@echo "installing PostgreSQL, Redis and Celery into ./$(TEAM)"
+	@$(BIN)/python -m venv --clear --without-pip $(TEAM)
+	@$(BIN)/python -c 'import pathlib, sysconfig; packages = sysconfig.get_path("purelib"); \
+	  pathlib.Path(packages.replace("/.venv/", "/$(TEAM)/"), "graft-venv.pth").write_text(f"import site; site.addsitedir({packages!r})\n")'
+	@$(BIN)/uv pip install --quiet --python $(TEAM)/bin/python --no-deps --require-hashes -r requirements-team.txt \
+	  || $(BIN)/python -m pip --python $(TEAM)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-team.txt
+	@sed "1s|.*|#!$(CURDIR)/$(TEAM)/bin/python|" $(BIN)/graft > $(TEAM)/bin/graft && chmod +x $(TEAM)/bin/graft
+	@touch $@
+
+demo: $(STACK_SETUP) ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up. PROFILE=team: on Celery
+	@$(GRAFT) demo $(STACK_OPTIONS)
 
 test: setup ## Run the whole test suite
 	$(PYTEST) $(PYTEST_ARGS)
@@ -58,9 +74,9 @@ test-browser: setup ## Run the tests of the pages in Chromium, installed where i
 test-clients: setup ## Run original clients against the engine: Airflow 2.10's operators, TFX's, and others, installed in $GRAFT_TEST_CLIENTS
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
 
-test-team: setup ## Run the tests of the engine's state, its REST contract and its durability on PostgreSQL, started for them
-	@$(BIN)/python -c 'from tests.fakes import postgres; postgres.find_programs() or exit(postgres.MISSING)'
-	GRAFT_TEST_DATABASE=postgresql $(PYTEST) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
+test-team: $(TEAM_STAMP) ## Run a team's demo, and the engine's contract and durability tests on PostgreSQL, started for them
+	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py $(PYTEST_ARGS)
+	GRAFT_TEST_DATABASE=postgresql $(subst $(BIN),$(TEAM)/bin,$(PYTEST)) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)
@@ -105,8 +121,8 @@ notebooks: setup ## Run the notebooks of the documentation and keep their output
 terminals: setup ## Photograph every command and ten errors at 80 columns, light and dark, into build/terminals
 	$(BIN)/python -m tests.e2e.terminal build/terminals
 
-up: setup ## Start the engine and Airflow
-	@$(BIN)/graft up
+up: $(STACK_SETUP) ## Start the engine and Airflow; PROFILE=team: PostgreSQL, Redis and Celery workers, too
+	@$(GRAFT) up $(STACK_OPTIONS)
 
 down: setup ## End every process of the stack
 	@$(BIN)/graft down
@@ -116,6 +132,8 @@ clean: ## Stop the stack; remove its state, the caches and ./.venv
 	@home="$${GRAFT_HOME:-.graft}"; if test -e "$$home/stack.json"; then rm -rf "$$home"; fi
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
-lock: setup ## Compile requirements.in and requirements-dev.in into their locks
+lock: setup ## Compile requirements.in and its companions into their locks
 	@for name in requirements requirements-dev requirements-docs; do \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python -o $$name.txt $$name.in; done
+	@$(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python --custom-compile-command "make lock" \
+	  $$(sed -nE 's/^([A-Za-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.txt) -o requirements-team.txt requirements-team.in

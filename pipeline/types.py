@@ -1,8 +1,9 @@
-"""Array aliases, for type checkers only: nothing heavy is imported at run time."""
+"""Array aliases, for type checkers only, and words of settings: nothing heavy is imported at run time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,3 +29,10 @@ JsonValue: TypeAlias = (
 )
 JsonObject: TypeAlias = "Mapping[str, JsonValue]"
 JsonDict: TypeAlias = dict[str, Any]
+
+
+class Profile(StrEnum):
+    """What a stack is made of; a `GRAFT_HOME` has the state of one."""
+
+    LAPTOP = "laptop"
+    TEAM = "team"

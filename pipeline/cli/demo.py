@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.connection import open_workspace
 from pipeline.cli.output import print_note, print_text
+from pipeline.cli.stack import ProfileOption, WorkersOption
 from pipeline.cli.tables import print_table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 CLASSIFIER = "surfaces"
 
 
-def demo() -> None:
+def demo(profile: ProfileOption = None, workers: WorkersOption = None) -> None:
     """Start the stack, train and deploy the classifier `surfaces`, and ask it for predictions."""
     from pipeline.cli import run as runs
     from pipeline.cli.connection import connect_airflow, pages_url
@@ -29,7 +30,7 @@ def demo() -> None:
     from pipeline.stack import up
 
     settings = Settings()
-    status = up(settings, print_note)
+    status = up(settings, print_note, profile=profile, workers=workers)
     api = connect_airflow(status)
     run_id = runs.start_run(api, CLASSIFIER, {}, settings)
     result = runs.watch_run(api, CLASSIFIER, run_id, settings)

@@ -275,10 +275,15 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
     """Look for damage in the databases."""
     from pipeline.stack.databases import airflow_remedy, engine_remedy, find_damage
     from pipeline.stack.environment import database_path
+    from pipeline.stack.profile import find_profile
+    from pipeline.types import Profile
 
+    if find_profile(settings.home) is Profile.TEAM:
+        yield from _check_services(settings)
+        return
     databases = [("Airflow database", database_path(settings), airflow_remedy)]
     if settings.database:
-        yield _check_server(settings)
+        yield _check_server("engine database", settings, settings.database, settings.database_password_file)
     else:
         databases.append(("engine database", settings.home / "engine" / "engine.db", engine_remedy))
     for check, path, remedy in databases:
@@ -286,18 +291,50 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
             yield Finding(check=check, state="broken", detail=remedy(path, damage))
 
 
-def _check_server(settings: Settings) -> Finding:
-    """Connect to the PostgreSQL database that `GRAFT_DATABASE` names."""
+def _check_services(settings: Settings) -> Iterator[Finding]:
+    """Connect to a team's databases and broker, and ask its workers; a stopped stack is no fault."""
+    from pipeline.stack.health import is_engine_healthy
+    from pipeline.stack.services import broker_problem, check_extra, find_services, silent_workers
+    from pipeline.stack.state import load_state
+
+    state = load_state(settings.home)
+    if not any(record.is_alive for record in state.processes):
+        return
+    check_extra()
+    services = find_services(settings, state)
+    for check, url in (
+        ("engine database", services.engine_database),
+        ("Airflow database", services.airflow_database),
+    ):
+        yield _check_server(check, settings, url, services.database_password_file)
+    second = state.second_engine_url
+    yield _answers("engine-2", second, is_engine_healthy(second))
+    problem = broker_problem(services)
+    if problem:
+        detail = f"Redis at {services.broker} cannot be used: {problem}. `graft up` starts its own again"
+        yield Finding(check="broker", state="broken", detail=detail)
+        return
+    yield Finding(check="broker", state="ok", detail=f"Redis at {services.broker}")
+    if silent := silent_workers(settings, state):
+        detail = f"no answer from {', '.join(silent)}. `graft up` starts those that ended"
+        yield Finding(check="workers", state="broken", detail=detail)
+    else:
+        yield Finding(check="workers", state="ok", detail=f"{state.workers} Celery workers answer")
+
+
+def _check_server(check: str, settings: Settings, url: str, password_file: Path | None) -> Finding:
+    """Connect to a PostgreSQL database."""
     from pipeline.engine.control import database_name, database_problem
 
-    check, where = "engine database", (settings.home, settings.database, settings.database_password_file)
+    where = (settings.home, url, password_file)
     try:
         name, problem = database_name(*where), database_problem(*where)
     except ConfigError as error:
         return Finding(check=check, state="broken", detail=error.message)
     if problem is None:
         return Finding(check=check, state="ok", detail=f"PostgreSQL at {name}")
-    detail = f"GRAFT_DATABASE: {name} cannot be used: {problem}"
+    variable = "GRAFT_DATABASE" if check == "engine database" else "GRAFT_AIRFLOW_DATABASE"
+    detail = f"{variable}: {name} cannot be used: {problem}"
     return Finding(check=check, state="broken", detail=detail)
 
 

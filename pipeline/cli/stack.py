@@ -9,6 +9,7 @@ import typer
 from pipeline.cli.connection import pages_url
 from pipeline.cli.output import JsonOption, print_json, print_note, print_text
 from pipeline.cli.tables import print_table
+from pipeline.types import Profile
 
 if TYPE_CHECKING:
     from pipeline.stack import StackStatus
@@ -16,15 +17,35 @@ if TYPE_CHECKING:
 PortOption = Annotated[
     int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Use this port instead of a free one.")
 ]
+ProfileOption = Annotated[
+    Profile | None,
+    typer.Option(help="What a new stack is made of: `team` has PostgreSQL, Redis and Celery workers."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=32, metavar="N", help="Celery workers of the team profile; 2 at first."),
+]
 
 
-def up(engine_port: PortOption = None, airflow_port: PortOption = None, as_json: JsonOption = False) -> None:
+def up(
+    engine_port: PortOption = None,
+    airflow_port: PortOption = None,
+    profile: ProfileOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Start the engine and Airflow, or what of them is not running."""
     from pipeline.config import Settings
     from pipeline.stack import up as start
 
-    settings = Settings()
-    status = start(settings, print_note, engine_port=engine_port, airflow_port=airflow_port)
+    status = start(
+        Settings(),
+        print_note,
+        engine_port=engine_port,
+        airflow_port=airflow_port,
+        profile=profile,
+        workers=workers,
+    )
     if as_json:
         print_json(status.to_dict())
     else:

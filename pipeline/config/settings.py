@@ -56,6 +56,16 @@ class Settings(EnvironmentSettings):
     database_password_file: Path | None = Field(
         None, description="A file with the password of `GRAFT_DATABASE`, read for each connection."
     )
+    airflow_database: str = Field(
+        "",
+        description="Airflow's database in the team profile, where it is on a server that runs: "
+        "`postgresql+psycopg://USER@HOST:PORT/DATABASE`, without a password.",
+        repr=False,
+    )
+    broker: str = Field(
+        "", description="Redis of the team profile, where it runs already: `redis://HOST:PORT/NUMBER`."
+    )
+    broker_password_file: Path | None = Field(None, description="A file with the password of `GRAFT_BROKER`.")
     project: str = Field("local", description="The project in ML Engine's resource names.")
     ml_engine_url: str = Field(
         "", description="Where notebooks find ML Engine; the stack of `GRAFT_HOME` by default."

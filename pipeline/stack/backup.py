@@ -22,9 +22,11 @@ from pipeline.errors import BackupError, ObjectNotFound
 from pipeline.stack.databases import airflow_remedy, engine_remedy
 from pipeline.stack.environment import database_path
 from pipeline.stack.places import check_whole
+from pipeline.stack.profile import find_profile
 from pipeline.stack.secret_files import check_target, write_secrets
 from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile, is_path, reusable, stamp_of
 from pipeline.storage import Storage
+from pipeline.types import Profile
 
 Progress = Callable[[str], None]
 MAX_ROUNDS = 5  # until no version was created or deleted while the bucket was read
@@ -158,6 +160,8 @@ class _BackupRun:
         objects = self._objects({})  # most of the work, before the databases are read
         if self._settings.database:
             self._on_progress("left out the engine's database: it is a server's, so use pg_dump")
+        elif find_profile(self._settings.home) is Profile.TEAM:
+            self._on_progress("left out the databases of the engines and of Airflow: use pg_dump")
         for _ in range(MAX_ROUNDS):
             before = self._serving_state()
             home = self._home()

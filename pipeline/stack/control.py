@@ -1,11 +1,13 @@
-"""Start, stop and describe the local stack: the engine and Airflow's four components."""
+"""Start, stop and describe the local stack: the engine, Airflow's components, and what a team has besides."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,21 +16,24 @@ from pipeline.config import Settings
 from pipeline.errors import StackError
 from pipeline.stack.databases import airflow_remedy, find_damage
 from pipeline.stack.environment import (
-    AIRFLOW_COMMANDS,
     API_SERVER,
     COMPONENTS,
     ENGINE,
     PYTHON,
     SCHEDULER,
+    SECOND_ENGINE,
     Component,
     build_components,
+    component_names,
     database_path,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
 from pipeline.stack.places import check_whole
 from pipeline.stack.processes import log_tail, start_process, stop_processes
+from pipeline.stack.profile import DEFAULT_WORKERS, POSTGRES, REDIS, SERVERS, choose_profile
 from pipeline.stack.state import (
     USERNAME,
+    Secrets,
     StackState,
     ensure_secrets,
     free_ports,
@@ -49,12 +54,15 @@ from pipeline.stack.status import (
     StackStatus,
 )
 from pipeline.stack.users import parse_users, write_passwords
+from pipeline.types import Profile
 
 Progress = Callable[[str], None]
 START_SECONDS = 180
+TEAM_START_SECONDS = 400  # twice as many processes start at the same time
 MIGRATE_SECONDS = 300
 POOL_SLOTS = 2  # of a new pool of downloads
 STOP_SECONDS = 10
+SERVER_STOP_SECONDS = 60  # PostgreSQL writes what it has in memory
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
 
 
@@ -64,6 +72,8 @@ def up(
     *,
     engine_port: int | None = None,
     airflow_port: int | None = None,
+    profile: Profile | None = None,
+    workers: int | None = None,
 ) -> StackStatus:
     """Start what does not run; return when everything is healthy.
 
@@ -74,26 +84,87 @@ def up(
         on_progress: Receives one line a step.
         engine_port: A port for the engine instead of a free one.
         airflow_port: A port for Airflow's API server instead of a free one.
+        profile: What to start where the home has no state; that of the home by default.
+        workers: How many Celery workers a team's stack has; as many as before by default.
 
     Raises:
-        StackError: if a port is taken, a component does not start (with the end of its log), or a restore
-            did not end.
+        StackError: if a port is taken, a component does not start (with the end of its log), a restore did
+            not end, or the home has the state of another profile.
     """
-    with locked(settings.home):
+    with locked(settings.home), ExitStack() as private:
         check_whole(settings.home)
-        secrets = ensure_secrets(settings.home)
-        write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
+        chosen = choose_profile(settings.home, profile)
+        if workers and chosen is Profile.LAPTOP:
+            raise StackError("Celery workers are of the team profile: `graft up --profile team --workers N`.")
         old = load_state(settings.home)
         state = _choose_ports(old, engine_port, airflow_port)
-        components = build_components(settings, state, secrets)
+        if chosen is Profile.TEAM:
+            private.enter_context(
+                _private_files()
+            )  # its home opens to PostgreSQL's user, and to nothing else
+            state = _choose_team(settings, state, workers)
+        secrets = ensure_secrets(settings.home)
+        write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
+        components = _build(settings, state, secrets)
         due = [component for component in components if not _is_current(component, state)]
         # Before anything is stopped, ports that are new to us; those we held ourselves, afterwards.
         _check_ports(state, due, held=_ports(old).values())
         save_state(settings.home, state)
-        _stop(state, [component.name for component in due])
+        names = {component.name for component in components}
+        _stop(state, [component.name for component in due] + _surplus(state, names))
+        state = replace(state, processes=tuple(old for old in state.processes if old.name in names))
         _check_ports(state, due)
         _start(settings, state, due, on_progress)
     return status(settings)
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Give what is written meanwhile to its owner alone."""
+    umask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+
+
+def _build(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
+    if not state.is_team:
+        return build_components(settings, state, secrets)
+    from pipeline.stack import services, team
+
+    team.prepare(settings, state)
+    services.write_credentials(settings.home, services.find_services(settings, state))
+    return team.build_team(settings, state, secrets)
+
+
+def _surplus(state: StackState, names: Collection[str]) -> list[str]:
+    """Return what runs and is no part of the stack any more, such as a worker too many."""
+    return [record.name for record in state.processes if record.name not in names]
+
+
+def _choose_team(settings: Settings, state: StackState, workers: int | None) -> StackState:
+    """Return the state with the ports and workers of a team's stack.
+
+    Raises:
+        StackError: if a package or a program is missing.
+    """
+    from pipeline.stack.servers import find_programs
+    from pipeline.stack.services import check_extra, is_own_database
+
+    check_extra()
+    own = [POSTGRES] if is_own_database(settings) else []
+    own += [] if settings.broker else [REDIS]
+    for name in own:
+        find_programs(name)
+    names = [*own, SECOND_ENGINE]
+    idle = not any(record.is_alive for record in state.processes)
+    ports = {}
+    for name, free in zip(names, free_ports(len(names)), strict=True):
+        kept = state.ports.get(name, 0)
+        ports[name] = free if not kept or (idle and not is_port_free(kept)) else kept
+    count = workers or state.workers or DEFAULT_WORKERS
+    return replace(state, profile=Profile.TEAM, workers=count, ports=ports)
 
 
 def _choose_ports(state: StackState, engine_port: int | None, airflow_port: int | None) -> StackState:
@@ -119,17 +190,18 @@ def _is_current(component: Component, state: StackState) -> bool:
 
 
 def _ports(state: StackState) -> dict[str, int]:
-    return {ENGINE: state.engine_port, API_SERVER: state.airflow_port}
+    return {ENGINE: state.engine_port, API_SERVER: state.airflow_port, **state.ports}
 
 
 def _check_ports(state: StackState, due: Iterable[Component], *, held: Collection[int] = ()) -> None:
     names = {component.name for component in due}
     for name, port in _ports(state).items():
         if name in names and port not in held and not is_port_free(port):
+            option = PORT_OPTIONS.get(name)
+            other = f"choose another port: `graft up {option} PORT`" if option else "run `graft down` first"
             raise StackError(
                 f"Port {port} for {name} is in use by another program. End that program "
-                f"(`ss -ltnp 'sport = :{port}'` names it), or choose another port: "
-                f"`graft up {PORT_OPTIONS[name]} PORT`.",
+                f"(`ss -ltnp 'sport = :{port}'` names it), or {other}.",
                 port=port,
             )
 
@@ -137,7 +209,11 @@ def _check_ports(state: StackState, due: Iterable[Component], *, held: Collectio
 def _start(settings: Settings, state: StackState, due: list[Component], on_progress: Progress) -> None:
     logs = settings.home / "logs"
 
-    def start(component: Component) -> None:
+    def start(components: Iterable[Component]) -> None:
+        for component in components:
+            start_one(component)
+
+    def start_one(component: Component) -> None:
         nonlocal state
         on_progress(f"starting {component.name}")
         record = start_process(
@@ -147,37 +223,82 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
             directory=settings.home,
             log=logs / f"{component.name}.log",
             fingerprint=component.fingerprint,
+            account=component.account,
         )
         state = state.with_process(record)
         save_state(settings.home, state)
 
-    airflow = [component for component in due if component.name in AIRFLOW_COMMANDS]
-    for component in due:
-        if component.name == ENGINE:
-            start(component)
+    airflow = [component for component in due if component.is_airflow]
+    start(component for component in due if component.name in SERVERS)
+    if state.is_team:
+        _wait_for_servers(settings, state, logs)
+    start(component for component in due if component.is_engine)
     if airflow:
         state = _ensure_database(settings, state, airflow[0], on_progress)
-        _ensure_pool(settings, airflow[0], on_progress)
+        _ensure_pool(settings, state, airflow[0], on_progress)
         for component in sorted(airflow, key=lambda component: component.name == SCHEDULER):
             if component.name == SCHEDULER:
                 _wait_for_api_server(state, logs)
-            start(component)
-
-    def waiting() -> list[str]:
-        records = [state.find(name) for name in AIRFLOW_COMMANDS]
-        engine = [] if is_engine_healthy(state.engine_url) else [ENGINE]
-        return engine + unhealthy_airflow(state.airflow_url, filter(None, records))
+            start_one(component)
 
     if due:
         on_progress("waiting until everything is healthy")
+    _wait_for_all(settings, state, logs)
+
+
+def _wait_for_all(settings: Settings, state: StackState, logs: Path) -> None:
+    """Wait until every component is healthy."""
+
+    def waiting() -> list[str]:
+        records = [record for record in state.processes if record.name.startswith("airflow-")]
+        return _unhealthy_engines(state) + unhealthy_airflow(state.airflow_url, records)
+
+    seconds = TEAM_START_SECONDS if state.is_team else START_SECONDS
+    wait_healthy(waiting, state.processes, logs=logs, seconds=seconds)
+    if state.is_team:
+        wait_healthy(lambda: _silent_workers(settings, state), state.processes, logs=logs, seconds=seconds)
+
+
+def _unhealthy_engines(state: StackState) -> list[str]:
+    urls = {ENGINE: state.engine_url}
+    if state.is_team:
+        urls[SECOND_ENGINE] = state.second_engine_url
+    return [name for name, url in urls.items() if not is_engine_healthy(url)]
+
+
+def _silent_workers(settings: Settings, state: StackState) -> list[str]:
+    from pipeline.stack.services import silent_workers
+
+    return silent_workers(settings, state)
+
+
+def _wait_for_servers(settings: Settings, state: StackState, logs: Path) -> None:
+    """Wait until our own servers answer, then make the databases that are not there."""
+    from pipeline.stack import services
+
+    addresses = services.find_services(settings, state)
+
+    def waiting() -> list[str]:
+        names = []
+        if POSTGRES in state.ports and not services.is_postgres_ready(settings.home, state):
+            names.append(POSTGRES)
+        if REDIS in state.ports and services.broker_problem(addresses):
+            names.append(REDIS)
+        return names
+
     wait_healthy(waiting, state.processes, logs=logs, seconds=START_SECONDS)
+    if POSTGRES in state.ports:
+        services.make_databases(settings.home, state)
 
 
 def _wait_for_api_server(state: StackState, logs: Path) -> None:
     """Wait until Airflow's API server answers: a task that the scheduler starts before that fails at once."""
     records = [record for record in state.processes if record.name == API_SERVER]
     wait_healthy(
-        lambda: unhealthy_airflow(state.airflow_url, records), records, logs=logs, seconds=START_SECONDS
+        lambda: unhealthy_airflow(state.airflow_url, records),
+        records,
+        logs=logs,
+        seconds=TEAM_START_SECONDS if state.is_team else START_SECONDS,
     )
 
 
@@ -186,9 +307,9 @@ def _ensure_database(
 ) -> StackState:
     """Make or migrate Airflow's tables, unless this Airflow has done so already."""
     wanted = version("apache-airflow-core")
-    if state.database == wanted and _has_row(settings, "SELECT version_num FROM alembic_version"):
+    if state.database == wanted and _has_row(settings, state, "SELECT version_num FROM alembic_version"):
         return state
-    if damage := find_damage(database_path(settings)):
+    if not state.is_team and (damage := find_damage(database_path(settings))):
         raise StackError(airflow_remedy(database_path(settings), damage))
     on_progress("preparing Airflow's database")
     _run_airflow(settings, component, ("db", "migrate"), what="Preparing Airflow's database")
@@ -197,10 +318,10 @@ def _ensure_database(
     return state
 
 
-def _ensure_pool(settings: Settings, component: Component, on_progress: Progress) -> None:
+def _ensure_pool(settings: Settings, state: StackState, component: Component, on_progress: Progress) -> None:
     """Make the pool of `GRAFT_FETCH_POOL` unless it is there; how many slots it has is then the user's."""
     name = settings.fetch_pool
-    if not name or _has_row(settings, "SELECT pool FROM slot_pool WHERE pool = ?", name):
+    if not name or _has_row(settings, state, "SELECT pool FROM slot_pool WHERE pool = ?", name):
         return
     on_progress(f"making the pool {name} with {POOL_SLOTS} slots")
     command = ("pools", "set", name, str(POOL_SLOTS), "Downloads of Graft")
@@ -230,8 +351,12 @@ def _run_airflow(settings: Settings, component: Component, command: Sequence[str
         raise StackError(f"{what} failed. The end of {log}:\n{log_tail(log)}", log=str(log))
 
 
-def _has_row(settings: Settings, query: str, *values: str) -> bool:
+def _has_row(settings: Settings, state: StackState, query: str, *values: str) -> bool:
     """Return True if a query of Airflow's database has a row; without tables it has none."""
+    if state.is_team:
+        from pipeline.stack.services import find_services, query_airflow
+
+        return query_airflow(settings.home, find_services(settings, state), query, values)
     try:
         with closing(sqlite3.connect(f"{database_path(settings).as_uri()}?mode=ro", uri=True)) as database:
             return bool(database.execute(query, values).fetchall())
@@ -253,12 +378,21 @@ def down(settings: Settings, on_progress: Progress = lambda _: None) -> int:
         is_recorded = (settings.home / "stack.json").exists()
         state = load_state(settings.home) if is_recorded else recover_state(settings.home)
         on_progress("stopping")
-        return _stop(state, COMPONENTS) + _stop_jobs(settings)
+        names = [record.name for record in state.processes] if state.is_team else COMPONENTS
+        others = [name for name in names if name not in SERVERS]
+        # Servers last: what ends writes to them.
+        return _stop(state, others) + _stop_jobs(settings) + _stop(state, SERVERS)
 
 
 def _stop(state: StackState, names: Iterable[str]) -> int:
-    records = list(filter(None, (state.find(name) for name in names)))
-    return stop_processes(records, grace_seconds=STOP_SECONDS)
+    """End some components, the servers after all others and without waiting for their clients."""
+    names = list(names)
+    others = [record for record in state.processes if record.name in names and record.name not in SERVERS]
+    servers = [record for record in state.processes if record.name in names and record.name in SERVERS]
+    ended = stop_processes(others, grace_seconds=STOP_SECONDS)
+    if not servers:
+        return ended
+    return ended + stop_processes(servers, grace_seconds=SERVER_STOP_SECONDS, first=signal.SIGINT)
 
 
 def _stop_jobs(settings: Settings) -> int:
@@ -270,11 +404,11 @@ def _stop_jobs(settings: Settings) -> int:
 def status(settings: Settings) -> StackStatus:
     """Describe the stack: its addresses, its secrets, its processes."""
     state, secrets = load_state(settings.home), load_secrets(settings.home)
-    processes = tuple(_describe(state, name) for name in COMPONENTS)
+    processes = tuple(_describe(state, name) for name in _names(state))
     num_alive = sum(process.state is ProcessState.RUNNING for process in processes)
     shown = secrets if num_alive else None
     return StackStatus(
-        state=_overall(num_alive),
+        state=_overall(num_alive, len(processes)),
         engine=EngineAddress(
             url=state.engine_url if shown else None,
             project=settings.project,
@@ -290,8 +424,12 @@ def status(settings: Settings) -> StackStatus:
     )
 
 
-def _overall(num_alive: int) -> Overall:
-    if num_alive == len(COMPONENTS):
+def _names(state: StackState) -> tuple[str, ...]:
+    return component_names(state) if state.is_team else COMPONENTS
+
+
+def _overall(num_alive: int, num_components: int) -> Overall:
+    if num_alive == num_components:
         return Overall.RUNNING
     return Overall.DEGRADED if num_alive else Overall.STOPPED
 

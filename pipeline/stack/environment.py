@@ -12,6 +12,8 @@ from pathlib import Path
 from pipeline import __version__
 from pipeline.config import SHIPPED_DAGS, Settings
 from pipeline.engine.control import EngineSettings, database_name, engine_arguments
+from pipeline.stack.processes import Account
+from pipeline.stack.profile import SERVERS
 from pipeline.stack.state import LOOPBACK, USERNAME, Secrets, StackState
 from pipeline.stack.users import parse_users
 from pipeline.storage import parse_buckets
@@ -28,6 +30,7 @@ AIRFLOW_COMMANDS = {
     "airflow-triggerer": ("triggerer", "--skip-serve-logs"),
 }
 COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
+SECOND_ENGINE = "engine-2"
 # `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
 PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
@@ -48,6 +51,17 @@ class Component:
     name: str
     command: tuple[str, ...]
     variables: dict[str, str]
+    account: Account | None = None
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether it serves ML Engine."""
+        return self.name in (ENGINE, SECOND_ENGINE)
+
+    @property
+    def is_airflow(self) -> bool:
+        """Whether it is one of Airflow's."""
+        return self.name.startswith("airflow-")
 
     @property
     def environ(self) -> dict[str, str]:
@@ -80,6 +94,24 @@ def build_components(settings: Settings, state: StackState, secrets: Secrets) ->
         Component(name=name, command=(*PYTHON, "-m", "airflow", *arguments), variables=airflow)
         for name, arguments in AIRFLOW_COMMANDS.items()
     )
+
+
+def component_names(state: StackState) -> tuple[str, ...]:
+    """Return the names of all components of a stack, in the order of their start."""
+    if not state.is_team:
+        return COMPONENTS
+    servers = tuple(name for name in SERVERS if name in state.ports)
+    return (*servers, ENGINE, SECOND_ENGINE, *AIRFLOW_COMMANDS, *worker_names(state.workers))
+
+
+def worker_names(count: int) -> tuple[str, ...]:
+    """Return the names of Celery workers."""
+    return tuple(f"airflow-worker-{number}" for number in range(1, count + 1))
+
+
+def celery_node(name: str) -> str:
+    """Return what Celery calls the worker of a component."""
+    return f"{name.removeprefix('airflow-')}@graft"
 
 
 def engine_variables() -> dict[str, str]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,8 +25,26 @@ from pipeline.types import JsonDict
 
 STARTED_TOLERANCE_SECONDS = 0.05
 LOG_TAIL_LINES = 25
-COMPONENT = re.compile(r"-m pipeline\.engine |airflow (api[-_]server|scheduler|dag-processor|triggerer)\b")
+COMPONENT = re.compile(
+    r"-m pipeline\.engine |airflow (api[-_]server|scheduler|dag-processor|triggerer)\b"
+    r"|(?:celeryd: |--celery-hostname )(worker-\d+)@"
+)
+REPLICA = re.compile(r"--replica (\d+)")
 PORT = re.compile(r"port[ :](\d+)")
+SERVER_PORT = re.compile(r"(?:-p |127\.0\.0\.1:)(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Who a process runs as, where that is not who starts it."""
+
+    name: str
+    user: int
+    group: int
+
+    def options(self) -> dict[str, Any]:
+        """Return what `subprocess` wants for it."""
+        return {"user": self.user, "group": self.group, "extra_groups": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +91,7 @@ def start_process(
     directory: Path,
     log: Path,
     fingerprint: str,
+    account: Account | None = None,
 ) -> ProcessRecord:
     """Start a process in its own session, its output appended to a log file.
 
@@ -90,6 +110,7 @@ def start_process(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
+                **(account.options() if account else {}),
             )
         except OSError as error:
             raise StackError(f"{name} could not be started: {error}", component=name) from error
@@ -115,7 +136,7 @@ def find_components(home: Path) -> list[tuple[ProcessRecord, int]]:
             if match is None or process.cwd() != os.path.realpath(home):
                 continue
             record = ProcessRecord(
-                name=f"airflow-{match[1].replace('_', '-')}" if match[1] else "engine",
+                name=_component_name(match, text),
                 pid=process.pid,
                 started=process.create_time(),
                 fingerprint="",
@@ -125,6 +146,36 @@ def find_components(home: Path) -> list[tuple[ProcessRecord, int]]:
         port = PORT.search(text)
         components.append((record, int(port[1]) if port else 0))
     return components
+
+
+def _component_name(match: re.Match[str], text: str) -> str:
+    """Return the name of a component; the second engine has the replica 1."""
+    if match[1] or match[2]:
+        return f"airflow-{(match[1] or match[2]).replace('_', '-')}"
+    replica = REPLICA.search(text)
+    return f"engine-{int(replica[1]) + 1}" if replica else "engine"
+
+
+def find_servers(directories: Mapping[str, Path]) -> list[tuple[ProcessRecord, int]]:
+    """Return the servers that run in some directories, found without their records, each with its port.
+
+    Args:
+        directories: Where each keeps its data, which is its working directory, by the name of its component.
+    """
+    homes, servers = {os.path.realpath(path): name for name, path in directories.items()}, []
+    for process in psutil.process_iter():
+        try:
+            name = homes.get(process.cwd())
+            parent = process.parent()
+            # A server's own children work where it does, some of them in sessions of their own.
+            if name is None or (parent and parent.cwd() == process.cwd()):
+                continue
+            record = ProcessRecord(name=name, pid=process.pid, started=process.create_time(), fingerprint="")
+            match = SERVER_PORT.search(" ".join(process.cmdline()))
+        except (psutil.Error, PermissionError):
+            continue
+        servers.append((record, int(match[1]) if match else 0))
+    return servers
 
 
 def session_members(record: ProcessRecord) -> list[psutil.Process]:
@@ -158,8 +209,13 @@ def _is_reused(record: ProcessRecord) -> bool:
     return abs(created - record.started) > STARTED_TOLERANCE_SECONDS
 
 
-def stop_processes(records: Iterable[ProcessRecord], *, grace_seconds: float) -> int:
-    """End every process of some components: TERM, wait, then KILL what is left.
+def stop_processes(
+    records: Iterable[ProcessRecord],
+    *,
+    grace_seconds: float,
+    first: signal.Signals = signal.SIGTERM,
+) -> int:
+    """End every process of some components: TERM, or another signal, wait, then KILL what is left.
 
     Returns:
         How many processes were alive.
@@ -169,7 +225,7 @@ def stop_processes(records: Iterable[ProcessRecord], *, grace_seconds: float) ->
     led = [record for record in records if record.is_alive]
     members = [process for record in records for process in session_members(record)]
     ending = [process for record in led for process in session_members(record)]
-    _signal_all(ending, signal.SIGTERM)
+    _signal_all(ending, first)
     _wait_gone(ending, led, seconds=grace_seconds)
     # A component may have started more processes while it was ending.
     for _ in range(5):

@@ -14,11 +14,13 @@ from pipeline.config import Settings
 from pipeline.errors import BackupError
 from pipeline.stack.control import down, status, up
 from pipeline.stack.places import Places, is_half_restored, path_in
+from pipeline.stack.profile import find_profile
 from pipeline.stack.secret_files import SECRET_FILES, read_secrets
 from pipeline.stack.snapshot import BackupFolder, Snapshot, StoredFile
 from pipeline.stack.state import StackState, load_state, locked, save_state
 from pipeline.stack.status import Overall
 from pipeline.storage import Storage
+from pipeline.types import Profile
 
 Progress = Callable[[str], None]
 PROGRESS_SECONDS = 2.0
@@ -64,6 +66,11 @@ def restore(
         BackupError: if the backup is damaged, is of another bucket, or cannot be put in place. The state
             before stays.
     """
+    if find_profile(settings.home) is Profile.TEAM:
+        raise BackupError(
+            f"{settings.home} is that of a team's stack, whose databases no snapshot has. Restore to another "
+            "GRAFT_HOME; databases of PostgreSQL are restored with pg_restore."
+        )
     folder = BackupFolder(Storage.from_environment(), source)
     snapshot = folder.read(name) if name else folder.find_latest()
     if snapshot is None:

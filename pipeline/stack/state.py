@@ -17,13 +17,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from pipeline.errors import FormatTooNew, StackError
-from pipeline.stack.processes import ProcessRecord, find_components
-from pipeline.types import JsonDict, JsonValue
+from pipeline.stack.processes import ProcessRecord, find_components, find_servers
+from pipeline.stack.profile import SERVERS, find_profile
+from pipeline.types import JsonDict, JsonValue, Profile
 
 LOOPBACK = "127.0.0.1"
 USERNAME = "admin"
 LOCK_WAIT_SECONDS = 300
 FORMAT = 1  # of stack.json, secrets.json and, where it has one, tokens.json
+TEAM_FORMAT = 2  # of the stack.json of a team: a Graft that knows no profiles must not start its own there
 log = logging.getLogger(__name__)
 
 
@@ -47,17 +49,33 @@ class StackState:
         airflow_port: The port of Airflow's API server, chosen once.
         processes: The components as they were last started.
         database: The Airflow version whose tables the database has; empty before the first migration.
+        profile: What the stack is made of.
+        workers: How many Celery workers it has.
+        ports: Of what only a team's stack has, by component.
     """
 
     engine_port: int = 0
     airflow_port: int = 0
     processes: tuple[ProcessRecord, ...] = ()
     database: str = ""
+    profile: Profile = Profile.LAPTOP
+    workers: int = 0
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_team(self) -> bool:
+        """Whether it has servers and Celery workers."""
+        return self.profile is Profile.TEAM
 
     @property
     def engine_url(self) -> str:
         """Where the engine answers."""
         return f"http://{LOOPBACK}:{self.engine_port}"
+
+    @property
+    def second_engine_url(self) -> str:
+        """Where the second engine of a team answers."""
+        return f"http://{LOOPBACK}:{self.ports['engine-2']}"
 
     @property
     def airflow_url(self) -> str:
@@ -107,13 +125,16 @@ def load_state(home: Path) -> StackState:
     path = home / "stack.json"
     try:
         value = json.loads(path.read_bytes())
-        _check_format(path, value)
+        _check_format(path, value, TEAM_FORMAT)
         processes = tuple(ProcessRecord(**record) for record in value["processes"])
         return StackState(
             engine_port=int(value["engine_port"]),
             airflow_port=int(value["airflow_port"]),
             processes=processes,
             database=str(value["database"]),
+            profile=Profile(value.get("profile", Profile.LAPTOP)),
+            workers=int(value.get("workers", 0)),
+            ports={name: int(port) for name, port in value.get("ports", {}).items()},
         )
     except FileNotFoundError:
         return StackState()
@@ -122,30 +143,38 @@ def load_state(home: Path) -> StackState:
         return recover_state(home)
 
 
-def _check_format(path: Path, value: JsonValue) -> None:
+def _check_format(path: Path, value: JsonValue, newest: int = FORMAT) -> None:
     """Refuse a newer format by name; a file without a number is of an earlier release."""
     number = value.get("format", 0) if isinstance(value, Mapping) else 0
     if isinstance(number, int):
-        FormatTooNew.check(f"file {path}", number, FORMAT)
+        FormatTooNew.check(f"file {path}", number, newest)
 
 
 def recover_state(home: Path) -> StackState:
     """Return the state of a stack from its processes alone."""
     components = find_components(home)
+    profile = find_profile(home) or Profile.LAPTOP
+    if profile is Profile.TEAM:
+        components += find_servers({name: home / "servers" / name for name in SERVERS})
     ports = {record.name: port for record, port in components}
+    engine_port, airflow_port = ports.pop("engine", 0), ports.pop("airflow-api-server", 0)
     return StackState(
-        engine_port=ports.get("engine", 0),
-        airflow_port=ports.get("airflow-api-server", 0),
+        engine_port=engine_port,
+        airflow_port=airflow_port,
         processes=tuple(record for record, _ in components),
+        profile=profile,
+        workers=sum("-worker-" in name for name in ports),
+        ports={name: port for name, port in ports.items() if port},
     )
 
 
 def save_state(home: Path, state: StackState) -> None:
-    """Write `stack.json`."""
-    write_private(
-        home / "stack.json",
-        {"format": FORMAT, **asdict(state), "processes": [old.to_dict() for old in state.processes]},
-    )
+    """Write `stack.json`; that of a laptop is as it was before there were profiles."""
+    value = {**asdict(state), "processes": [old.to_dict() for old in state.processes]}
+    if not state.is_team:
+        for name in ("profile", "workers", "ports"):
+            del value[name]
+    write_private(home / "stack.json", {"format": TEAM_FORMAT if state.is_team else FORMAT, **value})
 
 
 def _read_json(path: Path) -> JsonDict | None:

@@ -18,6 +18,8 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 SITE_LOCK = "requirements-docs.txt"  # installed by `make docs` alone
 FILES = ("requirements.in", "requirements-dev.in", *LOCKS)
 SITE_FILES = ("requirements-docs.in", SITE_LOCK)
+TEAM_LOCK = "requirements-team.txt"  # `make demo PROFILE=team` installs it beside the first
+TEAM_FILES = ("requirements-team.in", TEAM_LOCK)
 PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+) \\$", re.M)
 OURS = {"pipeline", "graft"}
 
@@ -50,7 +52,7 @@ def imported_by_what_runs() -> set[str]:
     return modules - sys.stdlib_module_names - OURS - {"_typeshed"}  # it exists for type checkers only
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, SITE_LOCK])
+@pytest.mark.parametrize("lock", [*LOCKS, SITE_LOCK, TEAM_LOCK])
 def test_every_package_is_pinned_and_hashed(lock: str) -> None:
     entries = re.split(r"^(?=\w)", (ROOT / lock).read_text(), flags=re.M)[1:]
     assert len(entries) == len(pins(lock)) > 10
@@ -58,12 +60,12 @@ def test_every_package_is_pinned_and_hashed(lock: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
 
 
-@pytest.mark.parametrize("name", [*FILES, *SITE_FILES])
+@pytest.mark.parametrize("name", [*FILES, *SITE_FILES, *TEAM_FILES])
 def test_no_registry_is_named(name: str) -> None:
     assert not re.search(r"://|pypi|--(extra-)?index|--find-links|@ ", (ROOT / name).read_text())
 
 
-@pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2]])
+@pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2], TEAM_FILES])
 def test_everything_asked_for_is_locked(name: str, lock: str) -> None:
     assert direct(name) <= set(pins(lock))
 
@@ -83,6 +85,17 @@ def test_both_locks_agree() -> None:
 
 def test_what_runs_holds_nothing_that_only_tests() -> None:
     assert direct("requirements-dev.in") & set(pins("requirements.txt")) == set()
+
+
+def test_the_lock_of_a_team_adds_to_what_runs_and_changes_none_of_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = {
+        canonicalize_name(re.split(r"[=<>\[]", name)[0]) for name in project["optional-dependencies"]["team"]
+    }
+    team = pins(TEAM_LOCK)
+    assert extra <= team.keys()
+    assert team.keys() & pins("requirements.txt").keys() == set()
+    assert team["celery"] < "5.7"
 
 
 def test_extras_are_not_what_runs() -> None:

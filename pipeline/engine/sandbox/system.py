@@ -38,6 +38,8 @@ def interpreter() -> tuple[str, ...]:
     paths |= {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     if site.ENABLE_USER_SITE:
         paths.add(site.getusersitepackages())
+    # Of another environment, where a `.pth` file of this one adds it.
+    paths |= {path for path in sys.path if Path(path).name == "site-packages"}
     paths.add(str(Path(pipeline.__file__).resolve().parent))
     return tuple(sorted(paths))
 

@@ -274,7 +274,7 @@ class TestPool:
         monkeypatch.setattr(control, "PYTHON", (sys.executable, "-c", code))
         lines: list[str] = []
         settings = Settings(home=home, fetch_pool=name)
-        control._ensure_pool(settings, TestDatabase.COMPONENT, lines.append)
+        control._ensure_pool(settings, StackState(), TestDatabase.COMPONENT, lines.append)
         asked = home / "asked"
         return lines, asked.read_text() if asked.exists() else ""
 
