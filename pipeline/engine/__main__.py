@@ -162,7 +162,8 @@ def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
 def main(words: list[str]) -> int:
     """Run the command line; return the exit code."""
     set_up_logging()
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "httpx"):  # httpx: a line for each request to Ray
+        logging.getLogger(name).setLevel(logging.WARNING)
     arguments = _arguments(words)
     try:
         home = (arguments.home or Settings().home).expanduser().absolute()

@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
+from pipeline.engine.backends.ray.backend import RayBackend
+from pipeline.engine.backends.ray.jobs_api import RayJobs
 from pipeline.engine.database import Database
 from pipeline.engine.home import home_id, state_directory
 from pipeline.engine.jobs.batch import BatchPredictor
@@ -37,7 +39,7 @@ from pipeline.engine.store import Store
 from pipeline.engine.telemetry.metrics import Metrics
 from pipeline.engine.telemetry.request_log import RequestLog
 from pipeline.engine.telemetry.traffic import Traffic
-from pipeline.errors import FailedPrecondition, NotFound
+from pipeline.errors import ConfigError, FailedPrecondition, NotFound
 from pipeline.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,16 @@ class EngineParts:
         return state_directory(self.home, self.replica)
 
 
+def _backend(home: Path, storage: Storage, settings: EngineSettings, workspace: str) -> Backend:
+    if settings.backend == "local":
+        return LocalBackend(home, storage, settings, workspace=workspace)
+    if not settings.ray_address:
+        raise ConfigError("GRAFT_ENGINE_BACKEND=ray: name the cluster in GRAFT_ENGINE_RAY_ADDRESS.")
+    ray = RayJobs(settings.ray_address, settings.ray_token_file)
+    ray.headers()  # a token that cannot be read is said now, not by the first job
+    return RayBackend(storage, settings, workspace=workspace, ray=ray)
+
+
 def local_parts(
     home: Path,
     *,
@@ -86,14 +98,14 @@ def local_parts(
     address: str = "",
     replica: int = 0,
 ) -> EngineParts:
-    """Return the parts of an engine that runs everything on this machine."""
+    """Return the parts of an engine that predicts, and by default trains, on this machine."""
     return EngineParts(
         home=home,
         database=database,
         project=project,
         workspace=workspace,
         storage=storage,
-        backend=LocalBackend(home, storage, settings, workspace=workspace),
+        backend=_backend(home, storage, settings, workspace),
         pool=ProcessPool(
             state_directory(home, replica) / "logs",
             start_seconds=settings.worker_start_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -27,6 +28,23 @@ class EngineSettings(EnvironmentSettings):
     )
     max_body_bytes: int = Field(
         10_000_000, ge=1024, description="Largest request body; v1's own was 1,572,864."
+    )
+    backend: Literal["local", "ray"] = Field(
+        "local", description="Where training jobs run: processes of this machine, or a Ray cluster."
+    )
+    ray_address: str = Field(
+        "",
+        pattern=r"^(https?://[^/@]+/?)?$",
+        description="The dashboard of the Ray cluster, `http://HOST:8265`.",
+    )
+    ray_token_file: Path | None = Field(None, description="A file that holds the token of the Ray cluster.")
+    ray_python: str = Field(
+        "python", description="The interpreter of Ray's nodes that has Graft, as their shell finds it."
+    )
+    ray_shares_directories: bool = Field(
+        False,
+        description="Whether Ray's nodes have the directories that `GRAFT_BUCKETS` maps: this machine's "
+        "own cluster, or a file system that all of them mount.",
     )
     training_slots: int = Field(1, ge=1, description="How many training jobs run at a time.")
     prediction_slots: int = Field(1, ge=1, description="How many batch prediction jobs run at a time.")

@@ -65,14 +65,14 @@ class ClassifierPage:
 def choose_classifiers(classifiers: Iterable[Scheduled], text: str, page: int) -> ClassifierPage:
     """Return a page of the classifiers whose name or description has a text; the last page for one beyond."""
     wanted = text.strip().lower()
-    found = sorted(
+    matching = sorted(
         (each for each in classifiers if wanted in f"{each.name} {each.description}".lower()),
         key=lambda each: each.name,
     )
-    pages = max(1, -(-len(found) // PAGE_SIZE))
+    pages = max(1, -(-len(matching) // PAGE_SIZE))
     page = min(max(page, 1), pages)
-    shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-    return ClassifierPage(shown=shown, total=len(found), page=page, pages=pages)
+    shown = matching[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    return ClassifierPage(shown=shown, total=len(matching), page=page, pages=pages)
 
 
 def find_alarms(

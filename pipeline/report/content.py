@@ -294,7 +294,7 @@ def _describe(value: DataclassInstance | str | int) -> str:
     return ", ".join(f"{_figure(part, name)} {_spell(name)}" for name, part in parts)
 
 
-def _figure(value: object, name: str) -> str:
+def _figure(value: float | str | None, name: str) -> str:
     """Return a value as the rest of the report has it: shares as per cent, their spread in points."""
     if not isinstance(value, float):
         return str(value)

@@ -109,14 +109,22 @@ class LocalBackend:
         storage: Reads packages.
         settings: The limits of jobs.
         workspace: URI of the workspace.
+        owner: A process with which its jobs end; None for jobs that outlive whoever started them.
     """
 
     poll_seconds = 0.2
     is_local = True
 
     def __init__(
-        self, home: Path, storage: Storage, settings: EngineSettings, *, workspace: str = "gs://graft"
+        self,
+        home: Path,
+        storage: Storage,
+        settings: EngineSettings,
+        *,
+        workspace: str = "gs://graft",
+        owner: int | None = None,
     ) -> None:
+        self._owner = owner
         self._sandbox = Sandbox.detect(settings.sandbox)
         self._workspace = workspace
         self._jobs = jobs_directory(home)
@@ -204,6 +212,7 @@ class LocalBackend:
             "cpus": cpus,
             "nice": self._settings.job_nice,
             "restarts": self._settings.job_restarts,
+            "owner": {"pid": self._owner, "start": process_start(self._owner)} if self._owner else None,
         }
 
     async def statuses(self, runs: Collection[str]) -> Mapping[str, RunStatus]:

@@ -161,6 +161,7 @@ class Supervisor:
         if self.stopping:
             self.child.terminate()
         while not self._has_ended(self.child):
+            self._check_owner()
             self._check_time(deadline)
             self._check_size()
             self._check_log()
@@ -183,6 +184,13 @@ class Supervisor:
         if self.server and not set(waiting).isdisjoint(ready):
             self.server.start()
         return child.poll() is not None
+
+    def _check_owner(self) -> None:
+        """End the job if it has an owner that is gone: on a node of Ray nobody else would."""
+        owner = self.job.get("owner")
+        if owner and not self.stopping and process_start(owner["pid"]) != owner["start"]:
+            self.stopping = True
+            self._end_all(self.job["grace_seconds"])
 
     def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline and not self.timed_out:

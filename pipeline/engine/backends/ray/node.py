@@ -1,0 +1,211 @@
+"""Runs one attempt of a job on the node of Ray that has it, as the local backend would.
+
+`python -P -m pipeline.engine.backends.ray.node JOB_URI --buckets=NAME=ADDRESS,...` is the entrypoint of the
+submission. Graft and what the buckets need (keys, in the environment) are the node's own. It
+  1. claims the attempt in the bucket, and refuses it if the engine has another version of Graft;
+  2. runs it under a supervisor in a scratch directory of its own: packages, sandbox and limits as locally;
+  3. sends its log and its metrics while it runs;
+  4. ends it on SIGTERM, and when the engine has recorded an ending; it also ends when this process does;
+  5. writes how it ended, when nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pipeline
+from pipeline.engine.backends import RunState, RunStatus
+from pipeline.engine.backends.local import LocalBackend
+from pipeline.engine.backends.ray.run_files import AttemptFiles, Ending, JobFile
+from pipeline.engine.backends.ray.run_log import LogUpload, pause_seconds
+from pipeline.errors import PipelineError
+from pipeline.storage import Storage
+from pipeline.storage.addresses import parse_buckets
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.5
+ENDING_SECONDS = 10.0  # between two looks whether the engine has recorded an ending
+RECORD_SECONDS = 300.0  # for a bucket that does not answer when all is over
+CLAIMED, LOST = 3, 4  # exit statuses without a record
+
+
+class NodeJob:
+    """One attempt on this node.
+
+    Args:
+        files: Its files in the bucket.
+        job: What to run.
+        backend: Runs it here.
+    """
+
+    def __init__(self, files: AttemptFiles, job: JobFile, backend: LocalBackend) -> None:
+        self._files = files
+        self._run_id = job.job.run_id
+        self._job = job.job
+        self._backend = backend
+        self._upload = LogUpload(files=files, limit=job.limits().job_log_bytes)
+        self._started_at = time.monotonic()
+        self._next_piece = self._next_look = 0.0
+        self._metrics = b""
+        self._is_noted = False
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> Ending | None:
+        """Run it to its end; return how it ended, None if its processes were lost."""
+        try:
+            await self._backend.start(self._job)
+        except (PipelineError, OSError) as error:
+            return Ending(code=1, problem=str(error), ended=time.time())
+        while not (status := await self._status()).is_over and not self.stopping.is_set():
+            await self._report(status)
+            if await self._is_ended_by_engine():
+                break
+            await _wait(self.stopping, WATCH_SECONDS)
+        await self._backend.stop(self._run_id)
+        status = await self._status()
+        await _insist(self._send_rest)
+        return None if status.state != RunState.EXITED else Ending.of(status)
+
+    async def _status(self) -> RunStatus:
+        return (await self._backend.statuses([self._run_id]))[self._run_id]
+
+    async def _report(self, status: RunStatus) -> None:
+        """Send what is new; what fails is sent later."""
+        try:
+            if status.started is not None and not self._is_noted:
+                await asyncio.to_thread(self._files.note_start, status.started)
+                self._is_noted = True
+            if time.monotonic() >= self._next_piece:
+                await self._send_piece()
+                self._next_piece = time.monotonic() + pause_seconds(time.monotonic() - self._started_at)
+        except PipelineError as error:
+            log.warning("The bucket does not take the log at the moment: %s", error)
+            self._next_piece = time.monotonic() + ENDING_SECONDS
+
+    async def _send_piece(self) -> None:
+        start, length = self._upload.next_piece(await self._backend.log_size(self._run_id))
+        if length:
+            data = await self._backend.log(self._run_id, start, length)
+            await asyncio.to_thread(self._upload.send, data)
+        await self._send_metrics()
+
+    async def _send_metrics(self) -> None:
+        metrics = await self._backend.metrics(self._run_id)
+        if metrics != self._metrics:
+            await asyncio.to_thread(self._files.write_metrics, metrics)
+            self._metrics = metrics
+
+    async def _send_rest(self) -> None:
+        size = await self._backend.log_size(self._run_id)
+        start, num_skipped = self._upload.rest(size)
+        if num_skipped:
+            note = f"\n[{num_skipped} bytes of this log are not kept: it is too long.]\n".encode()
+            await asyncio.to_thread(self._upload.send, note, num_read=start - self._upload.num_read)
+        while data := await self._backend.log(self._run_id, self._upload.num_read, 4_000_000):
+            await asyncio.to_thread(self._upload.send, data)
+        await self._send_metrics()
+
+    async def _is_ended_by_engine(self) -> bool:
+        """Return True if the engine stopped it, or gave it up as lost while this node was cut off."""
+        if time.monotonic() < self._next_look:
+            return False
+        self._next_look = time.monotonic() + ENDING_SECONDS
+        try:
+            return await asyncio.to_thread(self._files.ending) is not None
+        except PipelineError as error:
+            log.warning("The bucket does not answer at the moment: %s", error)
+            return False
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def _insist(work: Callable[[], object]) -> None:
+    """Do what must not be lost to a bucket that does not answer for a while."""
+    deadline = time.monotonic() + RECORD_SECONDS
+    while True:
+        try:
+            result = work()
+            if asyncio.iscoroutine(result):
+                await result
+        except PipelineError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("It is tried again: %s", error)
+            await asyncio.sleep(WATCH_SECONDS)
+        else:
+            return
+
+
+def mismatch(job: JobFile) -> str:
+    """Return why this node must not run a job; empty if it may."""
+    if job.version == pipeline.__version__:
+        return ""
+    return (
+        f"The node {socket.gethostname()} has Graft {pipeline.__version__}, the engine has {job.version}. "
+        "Install the same version in the environment or the image of Ray's nodes."
+    )
+
+
+async def run(files: AttemptFiles, job: JobFile, storage: Storage, scratch: Path) -> int:
+    """Run an attempt that this node has claimed; return the exit status of the entrypoint."""
+    if problem := mismatch(job):
+        ending: Ending | None = Ending(code=1, problem=problem, ended=time.time())
+    else:
+        settings = job.limits()
+        backend = LocalBackend(scratch, storage, settings, workspace=job.workspace, owner=os.getpid())
+        work = NodeJob(files, job, backend)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.stopping.set)
+        ending = await work.run()
+    if ending is None:
+        log.error("The processes of the job are gone and left no exit code.")
+        return LOST
+    await _insist(lambda: files.end(ending))
+    log.info("It ended with status %s. %s", ending.code, ending.problem)
+    return 0
+
+
+def main(words: list[str]) -> int:
+    """Run the attempt that the command line names; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="graft: %(message)s")
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description="Run a job's attempt.")
+    parser.add_argument("job", help="URI of its job.json")
+    parser.add_argument("--buckets", default="", help="what buckets stand for, as GRAFT_BUCKETS says it")
+    arguments = parser.parse_args(words)
+    scratch = Path(tempfile.mkdtemp(prefix="graft-job-"))
+    os.environ |= {"GRAFT_BUCKETS": arguments.buckets, "GRAFT_HOME": str(scratch)}
+    try:
+        storage = Storage(parse_buckets(arguments.buckets), cache=scratch / "cache")
+        files = AttemptFiles(storage, arguments.job.rpartition("/")[0])
+        job = files.read_job()
+        if job is None:
+            log.error("There is no %s in the bucket that this node reaches.", arguments.job)
+            return 1
+        if not files.claim(socket.gethostname()):
+            log.error("Another start of this attempt has it: %s", arguments.job)
+            return CLAIMED
+        return asyncio.run(run(files, job, storage, scratch))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
