@@ -66,11 +66,7 @@ def restore(
         BackupError: if the backup is damaged, is of another bucket, or cannot be put in place. The state
             before stays.
     """
-    if find_profile(settings.home) is Profile.TEAM:
-        raise BackupError(
-            f"{settings.home} is that of a team's stack, whose databases no snapshot has. Restore to another "
-            "GRAFT_HOME; databases of PostgreSQL are restored with pg_restore."
-        )
+    _check_profile(settings)
     folder = BackupFolder(Storage.from_environment(), source)
     snapshot = folder.read(name) if name else folder.find_latest()
     if snapshot is None:
@@ -104,6 +100,14 @@ def restore(
         has_secrets=snapshot.has_secrets,
         was_running=was_running,
     )
+
+
+def _check_profile(settings: Settings) -> None:
+    if find_profile(settings.home) is Profile.TEAM:
+        raise BackupError(
+            f"{settings.home} is that of a team's stack, whose databases no snapshot has. Restore to another "
+            "GRAFT_HOME; databases of PostgreSQL are restored with pg_restore."
+        )
 
 
 def _put_in_place(

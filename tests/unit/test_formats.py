@@ -129,7 +129,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def newer(path: Path) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
 
 
 def without_number(path: Path) -> None:
