@@ -128,8 +128,8 @@ def storage(tmp_path: Path) -> Storage:
     return Storage({"graft": tmp_path / "bucket"})
 
 
-def newer(path: Path) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+def newer(path: Path, number: int = 2) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": number}))
 
 
 def without_number(path: Path) -> None:
@@ -163,9 +163,12 @@ def test_a_newer_file_of_the_home_is_refused_by_name(
 ) -> None:
     ensure_secrets(tmp_path)
     save_state(tmp_path, StackState(engine_port=7))
-    newer(tmp_path / name)
+    number = 3 if name == "stack.json" else 2  # that of a team has 2
+    newer(tmp_path / name, number)
     before = (tmp_path / name).read_bytes()
-    with pytest.raises(FormatTooNew, match=rf"{name} has the format 2; .* reads up to 1. Upgrade Graft"):
+    with pytest.raises(
+        FormatTooNew, match=rf"{name} has the format {number}; .* reads up to {number - 1}. Upgrade"
+    ):
         read(tmp_path)
     assert (tmp_path / name).read_bytes() == before
 
