@@ -111,19 +111,19 @@ class TestStackCommands:
         assert graft("down").stdout == "Nothing was running.\n"
         assert graft("down", "--json").document == {"ended": 0}
 
-    def test_up_passes_ports_on_and_prints_where_to_look(
+    def test_up_passes_options_on_and_prints_where_to_look(
         self, graft: Graft, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = {}
 
-        def up(settings: Any, on_progress: Callable[[str], None], **ports: Any) -> StackStatus:
-            seen.update(ports)
+        def up(settings: Any, on_progress: Callable[[str], None], **options: Any) -> StackStatus:
+            seen.update(options)
             on_progress("starting engine")
             return stack_status()
 
         monkeypatch.setattr(pipeline.stack, "up", up)
-        outcome = graft("up", "--engine-port", "8001")
-        assert seen == {"engine_port": 8001, "airflow_port": None}
+        outcome = graft("up", "--engine-port", "8001", "--profile", "team")
+        assert seen == {"engine_port": 8001, "airflow_port": None, "profile": "team", "workers": None}
         assert outcome.stderr == "starting engine\n"
         assert "password shown" in outcome.stdout
         assert "make down" in outcome.stdout

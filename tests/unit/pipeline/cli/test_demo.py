@@ -68,7 +68,7 @@ def stage(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         return RunResult(classifier=name, run_id=run_id, summary=summaries[-1], seconds={"train": 9.5})
 
     set_summary()
-    monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress: stack_status())
+    monkeypatch.setattr(pipeline.stack, "up", lambda settings, on_progress, **_: stack_status())
     monkeypatch.setattr(run, "start_run", lambda api, name, conf, settings: "r1")
     monkeypatch.setattr(run, "watch_run", watch)
     monkeypatch.setattr(connection, "connect_engine", lambda status: _engine())
