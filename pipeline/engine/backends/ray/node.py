@@ -75,6 +75,7 @@ class NodeJob:
             await _wait(self.stopping, WATCH_SECONDS)
         await self._backend.stop(self._run_id)
         status = await self._status()
+        await _insist(lambda: self._note_start(status))  # it may have ended between two looks
         await _insist(self._send_rest)
         return None if status.state != RunState.EXITED else Ending.of(status)
 
@@ -84,15 +85,18 @@ class NodeJob:
     async def _report(self, status: RunStatus) -> None:
         """Send what is new; what fails is sent later."""
         try:
-            if status.started is not None and not self._is_noted:
-                await asyncio.to_thread(self._files.note_start, status.started)
-                self._is_noted = True
+            await self._note_start(status)
             if time.monotonic() >= self._next_piece:
                 await self._send_piece()
                 self._next_piece = time.monotonic() + pause_seconds(time.monotonic() - self._started_at)
         except PipelineError as error:
             log.warning("The bucket does not take the log at the moment: %s", error)
             self._next_piece = time.monotonic() + ENDING_SECONDS
+
+    async def _note_start(self, status: RunStatus) -> None:
+        if status.started is not None and not self._is_noted:
+            await asyncio.to_thread(self._files.note_start, status.started)
+            self._is_noted = True
 
     async def _send_piece(self) -> None:
         start, length = self._upload.next_piece(await self._backend.log_size(self._run_id))
