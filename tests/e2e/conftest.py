@@ -42,6 +42,7 @@ class Stack:
     classifiers: Path
     gallery_port: int
     demo: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
+    command_seconds: float = COMMAND_SECONDS
 
     @property
     def environ(self) -> dict[str, str]:
@@ -67,7 +68,7 @@ class Stack:
             cwd=PROJECT_ROOT,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=self.command_seconds,
             check=False,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.config import PROJECT_ROOT
-from tests.e2e.conftest import GRAFT, Stack, ended_with_us
+from tests.e2e.conftest import Stack, ended_with_us
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("GRAFT_TEST_TEAM") != "1", reason="`make test-team` runs it"),
@@ -38,17 +36,6 @@ class TeamStack(Stack):
     def environ(self) -> dict[str, str]:
         return super().environ | {"TMPDIR": str(self.scratch)}
 
-    def graft(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GRAFT, *arguments],
-            env=self.environ,
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            timeout=DEMO_SECONDS,
-            check=False,
-        )
-
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[TeamStack]:
@@ -58,7 +45,8 @@ def stack() -> Iterator[TeamStack]:
         root.chmod(0o711)
         for name in ("classifiers", "scratch"):
             (root / name).mkdir()
-        team = TeamStack(root / "home", root / "classifiers", 1, scratch=root / "scratch")
+        places = root / "home", root / "classifiers", 1
+        team = TeamStack(*places, command_seconds=DEMO_SECONDS, scratch=root / "scratch")
         with ended_with_us(team):
             try:
                 team.demo.append(team.graft("demo", "--profile", "team", "--workers", "2"))
