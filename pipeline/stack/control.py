@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
-import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.stack.databases import airflow_remedy, find_damage
+from pipeline.stack.airflow_database import ensure_database, ensure_pool
 from pipeline.stack.environment import (
     API_SERVER,
     COMPONENTS,
     ENGINE,
-    PYTHON,
     SCHEDULER,
     SECOND_ENGINE,
     Component,
     build_components,
     component_names,
-    database_path,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
 from pipeline.stack.places import check_whole
-from pipeline.stack.processes import log_tail, start_process, stop_processes
+from pipeline.stack.processes import start_process, stop_processes
 from pipeline.stack.profile import DEFAULT_WORKERS, POSTGRES, REDIS, SERVERS, choose_profile
 from pipeline.stack.state import (
     USERNAME,
@@ -59,8 +54,6 @@ from pipeline.types import Profile
 Progress = Callable[[str], None]
 START_SECONDS = 180
 TEAM_START_SECONDS = 400  # twice as many processes start at the same time
-MIGRATE_SECONDS = 300
-POOL_SLOTS = 2  # of a new pool of downloads
 STOP_SECONDS = 10
 SERVER_STOP_SECONDS = 60  # PostgreSQL writes what it has in memory
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
@@ -99,9 +92,8 @@ def up(
         old = load_state(settings.home)
         state = _choose_ports(old, engine_port, airflow_port)
         if chosen is Profile.TEAM:
-            private.enter_context(
-                _private_files()
-            )  # its home opens to PostgreSQL's user, and to nothing else
+            # Its home opens to PostgreSQL's user, and to nothing else.
+            private.enter_context(_private_files())
             state = _choose_team(settings, state, workers)
         secrets = ensure_secrets(settings.home)
         write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
@@ -234,8 +226,8 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
         _wait_for_servers(settings, state, logs)
     start(component for component in due if component.is_engine)
     if airflow:
-        state = _ensure_database(settings, state, airflow[0], on_progress)
-        _ensure_pool(settings, state, airflow[0], on_progress)
+        state = ensure_database(settings, state, airflow[0], on_progress)
+        ensure_pool(settings, state, airflow[0], on_progress)
         for component in sorted(airflow, key=lambda component: component.name == SCHEDULER):
             if component.name == SCHEDULER:
                 _wait_for_api_server(state, logs)
@@ -300,68 +292,6 @@ def _wait_for_api_server(state: StackState, logs: Path) -> None:
         logs=logs,
         seconds=TEAM_START_SECONDS if state.is_team else START_SECONDS,
     )
-
-
-def _ensure_database(
-    settings: Settings, state: StackState, component: Component, on_progress: Progress
-) -> StackState:
-    """Make or migrate Airflow's tables, unless this Airflow has done so already."""
-    wanted = version("apache-airflow-core")
-    if state.database == wanted and _has_row(settings, state, "SELECT version_num FROM alembic_version"):
-        return state
-    if not state.is_team and (damage := find_damage(database_path(settings))):
-        raise StackError(airflow_remedy(database_path(settings), damage))
-    on_progress("preparing Airflow's database")
-    _run_airflow(settings, component, ("db", "migrate"), what="Preparing Airflow's database")
-    state = replace(state, database=wanted)
-    save_state(settings.home, state)
-    return state
-
-
-def _ensure_pool(settings: Settings, state: StackState, component: Component, on_progress: Progress) -> None:
-    """Make the pool of `GRAFT_FETCH_POOL` unless it is there; how many slots it has is then the user's."""
-    name = settings.fetch_pool
-    if not name or _has_row(settings, state, "SELECT pool FROM slot_pool WHERE pool = ?", name):
-        return
-    on_progress(f"making the pool {name} with {POOL_SLOTS} slots")
-    command = ("pools", "set", name, str(POOL_SLOTS), "Downloads of Graft")
-    _run_airflow(settings, component, command, what=f"Making the pool {name}")
-
-
-def _run_airflow(settings: Settings, component: Component, command: Sequence[str], *, what: str) -> None:
-    """Run one of Airflow's commands in the environment of a component.
-
-    Raises:
-        StackError: if it fails, with the end of its log.
-    """
-    log = settings.home / "logs" / f"airflow-{'-'.join(command[:2])}.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as output:
-        result = subprocess.run(
-            [*PYTHON, "-m", "airflow", *command],
-            env=component.environ,
-            cwd=settings.home,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=MIGRATE_SECONDS,
-            umask=0o077,
-            check=False,
-        )
-    if result.returncode:
-        raise StackError(f"{what} failed. The end of {log}:\n{log_tail(log)}", log=str(log))
-
-
-def _has_row(settings: Settings, state: StackState, query: str, *values: str) -> bool:
-    """Return True if a query of Airflow's database has a row; without tables it has none."""
-    if state.is_team:
-        from pipeline.stack.services import find_services, query_airflow
-
-        return query_airflow(settings.home, find_services(settings, state), query, values)
-    try:
-        with closing(sqlite3.connect(f"{database_path(settings).as_uri()}?mode=ro", uri=True)) as database:
-            return bool(database.execute(query, values).fetchall())
-    except sqlite3.Error:
-        return False
 
 
 def down(settings: Settings, on_progress: Progress = lambda _: None) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.stack import StackStatus, control, down, status, up
+from pipeline.stack import StackStatus, airflow_database, control, down, status, up
 from pipeline.stack.environment import COMPONENTS, Component
 from pipeline.stack.health import get_json
 from pipeline.stack.state import Secrets, StackState, free_ports, load_state
@@ -52,7 +52,7 @@ def unanswered(url: str, records: Any) -> list[str]:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setattr(control, "build_components", stand_ins)
     monkeypatch.setattr(control, "unhealthy_airflow", unanswered)
-    monkeypatch.setattr(control, "_ensure_database", lambda settings, state, component, on_progress: state)
+    monkeypatch.setattr(control, "ensure_database", lambda settings, state, component, on_progress: state)
     monkeypatch.setattr(control, "COMPONENTS", COMPONENTS[:2])
     settings = Settings(home=tmp_path / "home")
     yield settings
@@ -229,12 +229,12 @@ class TestDatabase:
     COMPONENT = Component(name="airflow-scheduler", command=(), variables={})
 
     def ensure(self, settings: Settings, state: StackState, lines: list[str]) -> StackState:
-        return control._ensure_database(settings, state, self.COMPONENT, lines.append)
+        return airflow_database.ensure_database(settings, state, self.COMPONENT, lines.append)
 
     @pytest.fixture
     def migrate(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         def use(code: str) -> None:
-            monkeypatch.setattr(control, "PYTHON", (sys.executable, "-c", code))
+            monkeypatch.setattr(airflow_database, "PYTHON", (sys.executable, "-c", code))
 
         return use
 
@@ -271,10 +271,10 @@ class TestPool:
     def ensure(self, home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], str]:
         """Return what was said, and the arguments of the command that was run."""
         code = "import sys; open('asked', 'a').write(' '.join(sys.argv[1:]))"
-        monkeypatch.setattr(control, "PYTHON", (sys.executable, "-c", code))
+        monkeypatch.setattr(airflow_database, "PYTHON", (sys.executable, "-c", code))
         lines: list[str] = []
         settings = Settings(home=home, fetch_pool=name)
-        control._ensure_pool(settings, StackState(), TestDatabase.COMPONENT, lines.append)
+        airflow_database.ensure_pool(settings, StackState(), TestDatabase.COMPONENT, lines.append)
         asked = home / "asked"
         return lines, asked.read_text() if asked.exists() else ""
 

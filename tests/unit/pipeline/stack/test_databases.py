@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.stack.control import _ensure_database
+from pipeline.stack.airflow_database import ensure_database
 from pipeline.stack.databases import find_damage
 from pipeline.stack.environment import build_components, database_path
 from pipeline.stack.state import StackState, ensure_secrets
@@ -41,4 +41,4 @@ def test_airflow_is_not_migrated_on_a_damaged_database(tmp_path: Path, damage: o
     state = StackState(engine_port=1, airflow_port=2)
     component = build_components(settings, state, ensure_secrets(tmp_path))[1]
     with pytest.raises(StackError, match=r"airflow.db is damaged .*graft restore.*graft up"):
-        _ensure_database(settings, state, component, lambda _: None)
+        ensure_database(settings, state, component, lambda _: None)
