@@ -36,7 +36,8 @@ class Point:
         x: From the left, in units of the drawing.
         y: From the top.
         colour: Which of the colours.
-        taken_for: The class that the version answered a test picture with; empty for a training picture.
+        taken_for: The class that the version answered a test picture with; empty for a training picture, and
+            where there is no answer.
     """
 
     picture: Picture
@@ -48,9 +49,9 @@ class Point:
     @property
     def kind(self) -> str:
         """`train`, `test`, or `wrong` for a test picture that was taken for another class."""
-        if not self.taken_for:
+        if self.picture.split != "test":
             return "train"
-        return "test" if self.taken_for == self.picture.label else "wrong"
+        return "wrong" if self.taken_for not in ("", self.picture.label) else "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

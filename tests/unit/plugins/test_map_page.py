@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_wrong_answers_are_marked_and_lie_on_top(served: Pages) -> None:
     drawn = draw_map(served.fleet.cache, NAME)
     kinds = [point.kind for point in drawn.points]
     assert kinds == ["train"] * 24 + ["test"] * 5 + ["wrong"]
+    assert replace(drawn.points[-1], taken_for="").kind == "test"  # no training picture
     assert [(point.picture.id, point.taken_for) for point in drawn.wrong] == [("p26", "bee")]
 
 
