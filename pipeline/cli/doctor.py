@@ -6,39 +6,25 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from pipeline.cli.finding import Finding
 from pipeline.cli.output import ExitCode, JsonOption, print_json, print_text
-from pipeline.errors import ConfigError, PipelineError, StackError, StorageError
+from pipeline.cli.stack_checks import check_databases, check_stack
+from pipeline.errors import PipelineError, StorageError
 
 if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
-    from pipeline.stack import StackStatus
     from pipeline.storage import S3Address, Storage
 
 MIN_FREE_BYTES = 2 * 1024**3
 MARKS = {"ok": "ok     ", "note": "note   ", "broken": "BROKEN "}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The result of one check.
-
-    Args:
-        check: What was checked.
-        state: `ok`, `note` (works, but worth knowing) or `broken`.
-        detail: The result; for something broken, with the fix.
-    """
-
-    check: str
-    state: str
-    detail: str
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -269,152 +255,3 @@ def check_gate(settings: Settings, classifier: Classifier) -> Iterator[Finding]:
         yield Finding(check=check, state="broken", detail=f"no model can pass: {problem}")
     if preview.lines:
         yield Finding(check=check, state="note", detail=". ".join(preview.lines))
-
-
-def check_databases(settings: Settings) -> Iterator[Finding]:
-    """Look for damage in the databases."""
-    from pipeline.stack.databases import airflow_remedy, engine_remedy, find_damage
-    from pipeline.stack.environment import database_path
-    from pipeline.stack.profile import find_profile
-    from pipeline.types import Profile
-
-    if find_profile(settings.home) is Profile.TEAM:
-        yield from _check_services(settings)
-        return
-    databases = [("Airflow database", database_path(settings), airflow_remedy)]
-    if settings.database:
-        yield _check_server("engine database", settings, settings.database, settings.database_password_file)
-    else:
-        databases.append(("engine database", settings.home / "engine" / "engine.db", engine_remedy))
-    for check, path, remedy in databases:
-        if damage := find_damage(path):
-            yield Finding(check=check, state="broken", detail=remedy(path, damage))
-
-
-def _check_services(settings: Settings) -> Iterator[Finding]:
-    """Connect to a team's databases and broker, and ask its workers; a stopped stack is no fault."""
-    from pipeline.stack.health import is_engine_healthy
-    from pipeline.stack.services import broker_problem, check_extra, find_services, silent_workers
-    from pipeline.stack.state import load_state
-
-    state = load_state(settings.home)
-    if not any(record.is_alive for record in state.processes):
-        return
-    check_extra()
-    services = find_services(settings, state)
-    for check, url in (
-        ("engine database", services.engine_database),
-        ("Airflow database", services.airflow_database),
-    ):
-        yield _check_server(check, settings, url, services.database_password_file)
-    second = state.second_engine_url
-    yield _answers("engine-2", second, is_engine_healthy(second))
-    problem = broker_problem(services)
-    if problem:
-        detail = f"Redis at {services.broker} cannot be used: {problem}. `graft up` starts its own again"
-        yield Finding(check="broker", state="broken", detail=detail)
-        return
-    yield Finding(check="broker", state="ok", detail=f"Redis at {services.broker}")
-    if silent := silent_workers(settings, state):
-        detail = f"no answer from {', '.join(silent)}. `graft up` starts those that ended"
-        yield Finding(check="workers", state="broken", detail=detail)
-    else:
-        yield Finding(check="workers", state="ok", detail=f"{state.workers} Celery workers answer")
-
-
-def _check_server(check: str, settings: Settings, url: str, password_file: Path | None) -> Finding:
-    """Connect to a PostgreSQL database."""
-    from pipeline.engine.control import database_name, database_problem
-
-    where = (settings.home, url, password_file)
-    try:
-        name, problem = database_name(*where), database_problem(*where)
-    except ConfigError as error:
-        return Finding(check=check, state="broken", detail=error.message)
-    if problem is None:
-        return Finding(check=check, state="ok", detail=f"PostgreSQL at {name}")
-    variable = "GRAFT_DATABASE" if check == "engine database" else "GRAFT_AIRFLOW_DATABASE"
-    detail = f"{variable}: {name} cannot be used: {problem}"
-    return Finding(check=check, state="broken", detail=detail)
-
-
-def check_stack(settings: Settings) -> Iterator[Finding]:
-    """Check the health of the running components; a stopped stack is no fault."""
-    from pipeline.config import classifier_files
-    from pipeline.stack import status
-    from pipeline.stack.health import get_json, is_engine_healthy
-    from pipeline.stack.status import Overall
-
-    stack = status(settings)
-    if stack.state is Overall.STOPPED:
-        yield Finding(check="stack", state="note", detail="not running; `graft up` starts it")
-        return
-    if stack.stopped:
-        detail = (
-            f"not running: {', '.join(stack.stopped)}. `graft up` starts them; logs: {settings.home / 'logs'}"
-        )
-        yield Finding(check="stack", state="broken", detail=detail)
-    engine_answers = is_engine_healthy(f"{stack.engine.url}")
-    yield _answers("engine", stack.engine.url, engine_answers)
-    if engine_answers:
-        yield from _lost_models(stack, settings)
-        yield from _damaged_versions(stack)
-    airflow_answers = get_json(f"{stack.airflow.url}/api/v2/monitor/health") is not None
-    yield _answers("airflow", stack.airflow.url, airflow_answers)
-    if airflow_answers:
-        yield from _import_errors(stack, {str(path) for path in classifier_files(settings)})
-
-
-def _answers(name: str, url: str | None, is_healthy: bool) -> Finding:
-    if is_healthy:
-        return Finding(check=name, state="ok", detail=f"{url}")
-    detail = f"{url} does not answer. `graft down`, then `graft up`"
-    return Finding(check=name, state="broken", detail=detail)
-
-
-def _lost_models(stack: StackStatus, settings: Settings) -> Iterator[Finding]:
-    from pipeline.cli.connection import connect_engine, open_workspace
-    from pipeline.deploy.rebuild import unregistered_versions
-
-    try:
-        lost = unregistered_versions(open_workspace(settings), connect_engine(stack))
-    except PipelineError as error:
-        yield Finding(check="engine database", state="broken", detail=str(error))
-        return
-    if lost:
-        names = ", ".join(f"{model} ({len(versions)} versions)" for model, versions in lost.items())
-        detail = f"it does not know models of the bucket: {names}. `graft engine rebuild` registers them"
-        yield Finding(check="engine database", state="broken", detail=detail)
-
-
-def _damaged_versions(stack: StackStatus) -> Iterator[Finding]:
-    from pipeline.cli.connection import connect_engine
-    from pipeline.deploy.staging import is_staging
-    from pipeline.ml_engine.protocol import resource_id
-    from pipeline.ml_v1 import DAMAGED_FILES
-
-    engine = connect_engine(stack)
-    with suppress(PipelineError):  # an engine that does not answer is a finding already
-        for model in map(resource_id, engine.list_models()):
-            if is_staging(model):
-                continue
-            for version in engine.list_versions(model):
-                message = version.get("errorMessage", "")
-                if message.startswith(DAMAGED_FILES):
-                    detail = f"{resource_id(version)} is not served. {message}"
-                    yield Finding(check=f"model {model}", state="broken", detail=detail)
-
-
-def _import_errors(stack: StackStatus, checked: Collection[str]) -> Iterator[Finding]:
-    from pipeline.cli.connection import connect_airflow
-
-    try:
-        failures = connect_airflow(stack, patience_seconds=0).import_errors()
-    except StackError as error:
-        yield Finding(check="airflow", state="broken", detail=str(error))
-        return
-    for failure in failures:
-        if any(path in f"{failure.filename}\n{failure.stack_trace}" for path in checked):
-            continue  # `check_classifiers` names the mistake already
-        last = failure.stack_trace.strip().splitlines()[-1]
-        yield Finding(check="Airflow import", state="broken", detail=f"{failure.filename}: {last}")
