@@ -18,7 +18,7 @@ TEAM := build/team
 TEAM_STAMP := $(TEAM)/.graft-setup
 GRAFT := $(if $(filter team,$(PROFILE)),$(TEAM)/bin,$(BIN))/graft
 STACK_OPTIONS := $(if $(PROFILE),--profile $(PROFILE))
-STACK_SETUP := $(if $(filter team,$(PROFILE)),$(TEAM_STAMP),setup)
+STACK_SETUP := $(if $(filter team,$(PROFILE)),$(TEAM_STAMP))
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.
@@ -61,7 +61,7 @@ $(TEAM_STAMP): requirements-team.txt $(STAMP)
 	@sed "1s|.*|#!$(CURDIR)/$(TEAM)/bin/python|" $(BIN)/graft > $(TEAM)/bin/graft && chmod +x $(TEAM)/bin/graft
 	@touch $@
 
-demo: $(STACK_SETUP) ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up. PROFILE=team: on Celery
+demo: setup $(STACK_SETUP) ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up. PROFILE=team: on Celery
 	@$(GRAFT) demo $(STACK_OPTIONS)
 
 test: setup ## Run the whole test suite
@@ -74,7 +74,7 @@ test-browser: setup ## Run the tests of the pages in Chromium, installed where i
 test-clients: setup ## Run original clients against the engine: Airflow 2.10's operators, TFX's, and others, installed in $GRAFT_TEST_CLIENTS
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
 
-test-team: $(TEAM_STAMP) ## Run a team's demo, and the engine's contract and durability tests on PostgreSQL, started for them
+test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engine's contract and durability tests on PostgreSQL, started for them
 	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py $(PYTEST_ARGS)
 	GRAFT_TEST_DATABASE=postgresql $(subst $(BIN),$(TEAM)/bin,$(PYTEST)) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
 
@@ -121,7 +121,7 @@ notebooks: setup ## Run the notebooks of the documentation and keep their output
 terminals: setup ## Photograph every command and ten errors at 80 columns, light and dark, into build/terminals
 	$(BIN)/python -m tests.e2e.terminal build/terminals
 
-up: $(STACK_SETUP) ## Start the engine and Airflow; PROFILE=team: PostgreSQL, Redis and Celery workers, too
+up: setup $(STACK_SETUP) ## Start the engine and Airflow; PROFILE=team: PostgreSQL, Redis and Celery workers, too
 	@$(GRAFT) up $(STACK_OPTIONS)
 
 down: setup ## End every process of the stack
