@@ -377,6 +377,15 @@ class ClassifierFolder(Folder):
         """The `model` section that the last model comparison recommends, if it is not the present one."""
         return self.file("comparison.yaml")
 
+    @property
+    def demo_links(self) -> str:
+        """The folder of the links to its demo page, with a trailing slash."""
+        return self.file("demo_links/")
+
+    def demo_link(self, id: str) -> str:
+        """Return the URI of a link to its demo page: who made it, and the digest of its key."""
+        return self.file(f"demo_links/{quote(id, safe='')}.json")
+
     def lock(self, subject: str) -> str:
         """Return the folder of a lock."""
         return self.file(subject)

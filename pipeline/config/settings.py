@@ -43,6 +43,9 @@ class Settings(EnvironmentSettings):
     keep_days: float = Field(
         30, ge=1, description="How long `engine_sweep` keeps folders of jobs that no version needs."
     )
+    demo_per_minute: int = Field(
+        20, ge=0, description="Pictures a minute that a link to a demo page may ask about; 0: no demo pages."
+    )
     users: str = Field(
         "",
         description="Further people of Airflow: `name:role,...`; viewer, user, op or admin.",

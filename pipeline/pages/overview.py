@@ -13,7 +13,6 @@ from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import Sparkline, draw_sparkline
 
 TREND = 20  # deployments in the line
-PAGE_SIZE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,36 +44,6 @@ class Overview:
     number: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierPage:
-    """Some of the classifiers, by name.
-
-    Args:
-        shown: Those of this page.
-        total: How many are like what is looked for.
-        page: Which page, from 1.
-        pages: How many there are.
-    """
-
-    shown: list[Scheduled]
-    total: int
-    page: int
-    pages: int
-
-
-def choose_classifiers(classifiers: Iterable[Scheduled], text: str, page: int) -> ClassifierPage:
-    """Return a page of the classifiers whose name or description has a text; the last page for one beyond."""
-    wanted = text.strip().lower()
-    matching = sorted(
-        (each for each in classifiers if wanted in f"{each.name} {each.description}".lower()),
-        key=lambda each: each.name,
-    )
-    pages = max(1, -(-len(matching) // PAGE_SIZE))
-    page = min(max(page, 1), pages)
-    shown = matching[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-    return ClassifierPage(shown=shown, total=len(matching), page=page, pages=pages)
-
-
 def find_alarms(
     cache: ArtifactCache, classifiers: Iterable[Scheduled]
 ) -> list[tuple[Scheduled, Run, RunStatus]]:
@@ -93,7 +62,7 @@ def describe_classifiers(
     serving: Mapping[str, str] | None,
     traffic: Mapping[str, int] | None = None,
 ) -> list[Overview]:
-    """Return a row for each classifier, by name.
+    """Return a row for each classifier, in their order.
 
     Args:
         cache: The bucket.
@@ -101,7 +70,6 @@ def describe_classifiers(
         serving: Default version by model, as the engine says; None if it does not answer.
         traffic: Predictions by model, None where the engine does not count them.
     """
-    ordered = sorted(classifiers, key=lambda each: each.name)
     return [
         describe_classifier(
             cache,
@@ -110,7 +78,7 @@ def describe_classifiers(
             is_known=serving is not None,
             traffic=None if traffic is None else traffic.get(each.name, 0),
         )
-        for each in ordered
+        for each in classifiers
     ]
 
 
@@ -168,3 +136,19 @@ def _accuracy(
         return accuracies[serving]
     lineage = cache.lineage(name, serving)
     return lineage.gate.metrics.accuracy if lineage else None
+
+
+def find_accuracy(cache: ArtifactCache, name: str, serving: str | None) -> float | None:
+    """Return the accuracy of the version that serves, with one read that is cached where it has a lineage.
+
+    Args:
+        cache: The bucket.
+        name: The classifier.
+        serving: Its default version; None if there is none or if it is unknown.
+    """
+    if serving is None:
+        return None
+    lineage = cache.lineage(name, serving)
+    if lineage is not None:
+        return lineage.gate.metrics.accuracy
+    return _accuracy(cache, name, serving, cache.history(name))

@@ -167,6 +167,7 @@ def pipeline_variables(settings: Settings) -> dict[str, str]:
         ),
         "GRAFT_KEEP_VERSIONS": str(settings.keep_versions),
         "GRAFT_KEEP_DAYS": str(settings.keep_days),
+        "GRAFT_DEMO_PER_MINUTE": str(settings.demo_per_minute),
     }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
+from starlette.routing import Mount
 
 from pipeline.pages.schedule import BrokenFile, Question, Run, Task
 from tests.fakes.ml_engine import FakeMLEngine
@@ -77,6 +78,9 @@ class Pages:
         monkeypatch.setattr(PageContext, "endpoint", lambda page_context: endpoint)
         self.app = create_app()
         self.app.dependency_overrides[get_page_context] = lambda: PageContext(self.fleet.cache)
+        for route in self.app.routes:
+            if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+                route.app.dependency_overrides = self.app.dependency_overrides
         self.client = TestClient(self.app, base_url="http://airflow.test", follow_redirects=False)
         self._get_user = get_user
         self._make_user = SimpleAuthManagerUser

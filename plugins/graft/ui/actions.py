@@ -26,6 +26,15 @@ MAX_FORM_BYTES = 64_000
 MAX_PICTURE_BYTES = 7_000_000  # base64 makes four bytes of three, and the engine takes 10 MB
 
 
+def check_length(request: Request, limit: int) -> None:
+    """Refuse a body that is larger than a number of bytes, or does not say how large it is."""
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise HTTPException(411, "Send `Content-Length`.")
+    if int(length) > limit:
+        raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
+
+
 async def read_form(
     request: Request,
     user: GetUserDep,
@@ -36,11 +45,7 @@ async def read_form(
     max_fields: int = 20,
 ) -> FormData:
     """Return a form of this site, of limited size."""
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        raise HTTPException(411, "Send `Content-Length`.")
-    if int(length) > limit:
-        raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
+    check_length(request, limit)
     form = await request.form(max_files=max_files, max_fields=max_fields, max_part_size=max_part)
     try:
         access.require_token(user, form.get(access.TOKEN_FIELD))
@@ -62,6 +67,14 @@ def text_of(form: FormData, field: str) -> str:
     """Return a field's text, empty where it is absent or a file."""
     value = form.get(field, "")
     return value.strip() if isinstance(value, str) else ""
+
+
+async def take_picture(form: FormData) -> bytes:
+    """Return the picture of a form, empty where there is none, and close the form."""
+    picture = form.get("picture")
+    data = await picture.read() if isinstance(picture, UploadFile) else b""
+    await form.close()
+    return data
 
 
 @router.post("/classifiers/{name}/rollback")
@@ -86,10 +99,7 @@ async def try_it(
     request: Request, user: GetUserDep, name: access.Writable, page_context: PageContextDep
 ) -> Response:
     """Ask the serving version what is on a picture."""
-    form = await read_form(request, user, MAX_PICTURE_BYTES + MAX_FORM_BYTES)
-    picture = form.get("picture")
-    data = await picture.read() if isinstance(picture, UploadFile) else b""
-    await form.close()
+    data = await take_picture(await read_form(request, user, MAX_PICTURE_BYTES + MAX_FORM_BYTES))
     if not data:
         return render_trial(request, user, name, {"problem": "Choose a picture first."}, status_code=400)
     try:

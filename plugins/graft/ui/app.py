@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.api_fastapi.core_api.security import get_user
@@ -18,6 +19,7 @@ from graft.ui import (
     actions,
     bulk_pages,
     decision_pages,
+    demo_pages,
     feedback,
     job_pages,
     look_pages,
@@ -103,16 +105,8 @@ class Headers:
 
 def create_app() -> FastAPI:
     """Return the application; Airflow mounts it at `/graft`."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
+    app = _make_app([Depends(get_user)])
     app.add_middleware(Headers)
-    handlers: dict[Any, Any] = {
-        StarletteHTTPException: _on_http_exception,
-        RequestValidationError: _on_validation_error,
-        PipelineError: _on_pipeline_error,
-        OSError: _on_os_error,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
     for template in environment().list_templates():
         environment().get_template(template)  # compiled now, not while the first reader waits
     app.include_router(pages.router)
@@ -134,16 +128,39 @@ def create_app() -> FastAPI:
     app.include_router(model_pages.actions)
     app.include_router(threshold_pages.router)
     app.include_router(threshold_pages.actions)
-
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        if name not in STATIC:
-            raise HTTPException(404, f"There is no file {name}.")
-        file, media_type = STATIC[name]
-        headers = {"cache-control": "private, max-age=31536000, immutable"}
-        return Response(file.read_bytes(), media_type=media_type, headers=headers)
-
+    app.mount("/demo", create_demo_app())
     return app
+
+
+def create_demo_app() -> FastAPI:
+    """Return the part that needs no sign-in: demo pages, which look at the key of a link themselves."""
+    app = _make_app([])
+    app.include_router(demo_pages.router)
+    return app
+
+
+def _make_app(dependencies: Sequence[Any]) -> FastAPI:
+    """Return an application with our static files and pages for errors; all of it has the dependencies."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=dependencies)
+    handlers: dict[Any, Any] = {
+        StarletteHTTPException: _on_http_exception,
+        RequestValidationError: _on_validation_error,
+        PipelineError: _on_pipeline_error,
+        OSError: _on_os_error,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+    app.add_api_route("/static/{name}", static, methods=["GET"])
+    return app
+
+
+def static(name: str) -> Response:
+    """A style sheet or script of the pages."""
+    if name not in STATIC:
+        raise HTTPException(404, f"There is no file {name}.")
+    file, media_type = STATIC[name]
+    headers = {"cache-control": "private, max-age=31536000, immutable"}
+    return Response(file.read_bytes(), media_type=media_type, headers=headers)
 
 
 def _problem(request: Request, status_code: int, text: str, title: str = "") -> Response:

@@ -21,10 +21,10 @@ from pipeline.config.files import find_classifier_file
 from pipeline.config.model import MAX_EPOCHS
 from pipeline.errors import ObjectNotFound
 from pipeline.pages.accuracy_chart import draw_accuracy
+from pipeline.pages.classifier_list import Order, choose_classifiers
 from pipeline.pages.decisions import count_pending, describe_decisions
 from pipeline.pages.labels import find_suspects
 from pipeline.pages.overview import (
-    choose_classifiers,
     describe_classifier,
     describe_classifiers,
     find_alarms,
@@ -90,18 +90,27 @@ def render_unread(request: Request, user: GetUserDep, name: str) -> Response:
 
 @router.get("/")
 def classifiers(
-    request: Request, user: GetUserDep, page_context: PageContextDep, text: str = "", page: int = 1
+    request: Request,
+    user: GetUserDep,
+    page_context: PageContextDep,
+    text: str = "",
+    page: int = 1,
+    sort: str = "",
 ) -> Response:
     """The classifiers that the person may see, and what needs somebody."""
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
     visible = [each for each in scheduler.read_classifiers() if each.name in allowed]
     serving = page_context.serving()
     versions = None if serving.problem else serving.versions
-    sheet = choose_classifiers(visible, text[:100], page)
+    order = Order.parse(sort)
+    sheet = choose_classifiers(
+        page_context.cache, visible, serving.versions, text=text[:100], page=page, order=order
+    )
     alarms = find_alarms(page_context.cache, visible)
     values = {
         "rows": describe_classifiers(page_context.cache, sheet.shown, versions, serving.traffic),
         "sheet": sheet,
+        "order": order,
         "text": text[:100],
         "num_visible": len(visible),
         "problem": serving.problem,

@@ -51,6 +51,16 @@ class TestAccess:
         pages.sign_in("viewer")
         assert pages.post(action, {"token": token}).status_code == 403
 
+    def test_the_list_is_sorted_by_links_that_keep_what_is_looked_for(self, pages: Pages) -> None:
+        pages.sign_in("viewer")
+        text = pages.get("/?sort=-accuracy&text=Class&page=7").text
+        heads = dict(re.findall(r'<th scope="col"[^>]* aria-sort="(\w+)"><a href="\?([^"]+)">', text))
+        assert heads["descending"] == "text=Class&amp;sort=accuracy"
+        assert re.findall(r'aria-sort="(\w+)"', text).count("none") == 4
+        assert '<input type="hidden" name="sort" value="-accuracy">' in text
+        assert "&amp;sort=-last_run" in text
+        assert "script" not in pages.get("/?sort=<script>").text.partition("<table")[2]
+
     def test_a_list_shows_only_what_the_person_may_see(self, pages: Pages) -> None:
         pages.sign_in("viewer")
         text = pages.get("/").text

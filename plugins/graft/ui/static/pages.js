@@ -148,12 +148,21 @@ function allowSending() { // also when somebody comes back
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 }
 
+// The key of a demo page is what follows # in its address: no server and no log is told that part.
+function openDemo(form) {
+  const key = window.location.hash.slice(1);
+  if (!key) return;
+  form.elements.key.value = key;
+  form.requestSubmit();
+}
+
 document.addEventListener("submit", sendOnce);
 window.addEventListener("pageshow", allowSending);
 document.addEventListener("click", follow);
 document.addEventListener("keydown", focusSearch);
 for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("input", filterRows);
 for (const form of document.querySelectorAll("[data-drop]")) setUpTrial(form);
+for (const form of document.querySelectorAll("[data-demo]")) openDemo(form);
 for (const drawing of document.querySelectorAll("[data-map]")) drawing.addEventListener("click", openMark);
 for (const form of document.querySelectorAll("[data-thresholds]")) setUpThresholds(form);
 for (const part of document.querySelectorAll("[data-reload]")) {

@@ -12,7 +12,8 @@ from pipeline.artifacts.gate import Override
 from pipeline.artifacts.history import EventType, HistoryEvent, record_event
 from pipeline.artifacts.model_record import Approval
 from pipeline.artifacts.run_summary import GateSummary, Outcome, write_summary
-from pipeline.pages.overview import choose_classifiers, describe_classifiers, find_alarms
+from pipeline.pages.classifier_list import Order, choose_classifiers
+from pipeline.pages.overview import describe_classifiers, find_alarms
 from pipeline.pages.run_status import describe_ending, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
@@ -31,8 +32,8 @@ def fleet(tmp_path: Path) -> Fleet:
 class TestClassifiers:
     def test_each_has_its_version_accuracy_verdict_and_data(self, fleet: Fleet) -> None:
         rows = describe_classifiers(fleet.cache, fleet.scheduled[::-1], fleet.serving, {"classifier_01": 7})
-        assert [row.scheduled.name for row in rows] == fleet.names
-        first = rows[0]
+        assert [row.scheduled.name for row in rows] == fleet.names[::-1]
+        first = rows[-1]
         assert first.serving == fleet.version(3)
         assert first.accuracy == pytest.approx(0.803)
         assert first.verdict is not None
@@ -187,22 +188,78 @@ class TestSparkline:
 
 
 class TestListing:
-    def test_fifty_are_on_a_page_by_name_and_the_last_page_stands_for_those_beyond(self) -> None:
+    def test_fifty_are_on_a_page_by_name_and_the_last_page_stands_for_those_beyond(
+        self, fleet: Fleet
+    ) -> None:
         many = [Scheduled(name=f"c_{number:03d}") for number in reversed(range(120))]
-        first, last = (choose_classifiers(many, "", page) for page in (1, 9))
+        first, last = (choose_classifiers(fleet.cache, many, {}, page=page) for page in (1, 9))
         assert [each.name for each in first.shown] == [f"c_{number:03d}" for number in range(50)]
         assert (first.total, first.page, first.pages) == (120, 1, 3)
         assert [each.name for each in last.shown] == [f"c_{number:03d}" for number in range(100, 120)]
         assert last.page == 3
 
-    def test_text_is_looked_for_in_names_and_descriptions_of_all_pages(self) -> None:
+    def test_text_is_looked_for_in_names_and_descriptions_of_all_pages(self, fleet: Fleet) -> None:
         many = [Scheduled(name=f"c_{number:03d}", description="Birds.") for number in range(120)]
         many.append(Scheduled(name="z", description="Fish of the sea."))
-        assert [each.name for each in choose_classifiers(many, " FISH", 1).shown] == ["z"]
-        assert [each.name for each in choose_classifiers(many, "c_11", 1).shown] == [
-            f"c_{number}" for number in range(110, 120)
+        found = {
+            text: [each.name for each in choose_classifiers(fleet.cache, many, {}, text=text).shown]
+            for text in (" FISH", "c_11", "no such")
+        }
+        assert found == {" FISH": ["z"], "c_11": [f"c_{number}" for number in range(110, 120)], "no such": []}
+
+    def test_it_is_sorted_over_all_pages_and_those_without_a_value_are_last(self, fleet: Fleet) -> None:
+        def run(hours: int, state: str = "failed") -> Run:
+            return Run(run_id=f"r{hours}", state=state, started=LATER, ended=LATER + hours * HOUR)
+
+        many = [
+            *(Scheduled(name=f"c_{n:03d}", next_run=LATER + n * HOUR, is_paused=n == 5) for n in range(60)),
+            Scheduled(name="x", last_run=run(2, "running")),
+            Scheduled(name="y", last_run=run(3)),
+            Scheduled(name="z", last_run=run(1)),
         ]
-        assert choose_classifiers(many, "no such", 1).shown == []
+
+        def names(sort: str, page: int = 1) -> list[str]:
+            order = Order.parse(sort)
+            shown = choose_classifiers(fleet.cache, many, {}, text="", page=page, order=order).shown
+            return [each.name for each in shown]
+
+        assert names("-name")[:3] == ["z", "y", "x"]
+        assert names("state")[:4] == ["y", "z", "x", "c_000"]
+        assert names("-last_run")[:4] == ["y", "x", "z", "c_000"]
+        assert names("last_run")[:4] == ["z", "x", "y", "c_000"]
+        assert names("-next_run")[0] == "c_059"
+        assert names("-next_run", 2)[-5:] == ["c_000", "c_005", "x", "y", "z"]
+        assert names("nonsense") == names("") == names("name")
+
+    def test_it_is_sorted_by_the_accuracy_that_the_rows_show(self, fleet: Fleet) -> None:
+        first, second, third = fleet.names
+        made_of = lineage(run_id="manual__9", dataset_version="d_9", gate=decision(0.5))
+        made_of.write(fleet.storage, fleet.workspace.model(first, "v_9").lineage)
+        serving = {first: "v_9", second: fleet.version(1)}
+        for sort, expected in (("accuracy", [first, second, third]), ("-accuracy", [second, first, third])):
+            sheet = choose_classifiers(fleet.cache, fleet.scheduled, serving, order=Order.parse(sort))
+            rows = describe_classifiers(fleet.cache, sheet.shown, serving)
+            assert [row.scheduled.name for row in rows] == expected
+            assert sorted(row.accuracy or 0 for row in rows) == pytest.approx([0, 0.5, 0.801])
+
+    def test_a_run_whose_version_was_rolled_back_comes_before_those_that_serve(self, fleet: Fleet) -> None:
+        event = HistoryEvent(
+            event=EventType.ROLLED_BACK, version=fleet.version(0), run_id="r", by="ann", reason="worse"
+        )
+        record_event(fleet.workspace, fleet.names[1], event)
+        order = Order.parse("state")
+        sheet = choose_classifiers(fleet.cache, fleet.scheduled, fleet.serving, order=order)
+        assert [each.name for each in sheet.shown] == [fleet.names[1], fleet.names[0], fleet.names[2]]
+
+    def test_a_heading_leads_to_its_order_and_then_to_the_other_one(self) -> None:
+        order = Order.parse("-last_run")
+        assert (order.aria("last_run"), order.aria("name")) == ("descending", "none")
+        assert (order.after("last_run"), order.after("name"), str(order)) == ("last_run", "name", "-last_run")
+        assert (Order().aria("name"), Order().after("name"), Order().after("last_run")) == (
+            "ascending",
+            "-name",
+            "-last_run",
+        )
 
     def test_what_failed_or_was_refused_is_found_wherever_it_is_the_newest_first(self, fleet: Fleet) -> None:
         refused, failed, fine = fleet.names

@@ -104,7 +104,10 @@ def test_fingerprint_changes_with_settings_only(tmp_path: Path) -> None:
     assert not set(fingerprints()) & set(fingerprints(buckets="mine=/mine"))
 
 
-@pytest.mark.parametrize("changed", [{"classifiers": "/mine"}, {"keep_versions": 9}, {"keep_days": 9}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"classifiers": "/mine"}, {"keep_versions": 9}, {"keep_days": 9}, {"demo_per_minute": 0}],
+)
 def test_a_setting_that_the_engine_does_not_read_interrupts_no_served_model(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
