@@ -19,7 +19,7 @@ class DemoLink(Record):
         name: Who or what it is for.
         by: The user who made it.
         created: When, in ISO 8601.
-        sha256: Digest of its key. The key itself is kept nowhere.
+        key_sha256: Digest of its key. The key itself is kept nowhere.
     """
 
     FORMAT: ClassVar[int | None] = 1
@@ -28,11 +28,11 @@ class DemoLink(Record):
     name: str
     by: str
     created: str
-    sha256: str
+    key_sha256: str
 
     def opens_with(self, key: str) -> bool:
         """Return True if a key is that of this link; takes the same time for every wrong one."""
-        return hmac.compare_digest(key_digest(key), self.sha256)
+        return hmac.compare_digest(key_digest(key), self.key_sha256)
 
 
 def key_digest(key: str) -> str:

@@ -53,7 +53,7 @@ class Order:
         return "descending" if self.is_descending else "ascending"
 
     def after(self, column: str) -> str:
-        """Return the order that the heading of a column leads to: the other one if it is sorted by already."""
+        """Return the order that a heading leads to: the other one if it is sorted by already."""
         is_descending = not self.is_descending if column == self.column else column in NEWEST_FIRST
         return str(Order(column=column, is_descending=is_descending))
 

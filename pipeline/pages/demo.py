@@ -47,7 +47,7 @@ def create_link(cache: ArtifactCache, name: str, label: str, *, by: str) -> tupl
     id = secrets.token_hex(8)
     key = f"{id}.{secrets.token_urlsafe(32)}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    link = DemoLink(id=id, name=label, by=by, created=now, sha256=key_digest(key))
+    link = DemoLink(id=id, name=label, by=by, created=now, key_sha256=key_digest(key))
     link.write(cache.storage, folder.demo_link(id))
     return link, key
 

@@ -32,7 +32,15 @@ PAGE_SECONDS = 240  # of a step on a page, while runs take the processors
 PAGES = ("", "/pictures", "/decisions", "/add", "/labels", "/try", "/feedback", "/use")
 POSTS = (
     *("run", "cancel", "rollback", "try", "decisions", "decisions/undo", "add", "add/archive"),
-    *("feedback", "feedback/decisions", "feedback/traffic", "tokens", "predictions", "models/compare"),
+    *(
+        "feedback",
+        "feedback/decisions",
+        "feedback/traffic",
+        "tokens",
+        "demo",
+        "predictions",
+        "models/compare",
+    ),
 )
 
 
@@ -241,6 +249,27 @@ class Story:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def share(self, chromium: Browser, photo: Path) -> None:
+        """Make a link to the demo page, ask there as nobody, and revoke it."""
+        self.visitor.visit(f"/classifiers/{self.name}/use")
+        self.hands.write(self.page.get_by_label("Who it is for"), "a fair")
+        self.press(self.button("Make a link"))
+        link = self.page.inner_text("#new-link")
+        self.check_page()
+        stranger = Visitor(chromium, self.stack)
+        stranger.page.set_default_timeout(PAGE_SECONDS * 1000)
+        stranger.page.goto(link)
+        stranger.page.wait_for_url(link.partition("#")[0])
+        stranger.page.get_by_label("Drop a picture here").set_input_files(str(photo))
+        stranger.page.wait_for_selector("#answer")
+        assert stranger.serious_violations() == []
+        assert stranger.get(f"/classifiers/{self.name}") == 401
+        self.press(self.page.get_by_role("button", name="Revoke the link for a fair"))
+        self.page.wait_for_url("**/use#demo")
+        assert stranger.get(f"/demo/{self.name}") == 404
+        assert stranger.complaints == []
+        stranger.close()
+
 
 def kill_engine(stack: Stack) -> None:
     """Kill the engine as the kernel would."""
@@ -297,6 +326,7 @@ def test_from_sixty_pictures_to_a_rollback_and_an_export(
     answer = story.call(pictures)
     assert '"label"' in answer
     assert "gravel" in answer
+    story.share(chromium, pictures / "photo.jpg")
     assert story.visitor.complaints == []
     check_viewer(chromium, stack, story.name)
 

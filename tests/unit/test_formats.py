@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.artifacts.dataset import DatasetInfo, read_latest, write_latest
 from pipeline.artifacts.decision_event import DecisionEvent
+from pipeline.artifacts.demo_link import DemoLink
 from pipeline.artifacts.evaluated_run import EvaluatedRun
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.feedback import Feedback
@@ -60,11 +61,13 @@ RECORDS = (
     *(DatasetInfo, EvaluatedRun, Evaluation, FetchHead, HistoryEvent, Lineage, PackIndex, Registration),
     *(NetworkRecord, RunSummary, TrainingRecord, RollbackPlan, Snapshot, TrunkRecord, TemplateRecord),
     *(ComparisonRecord, ModelComparison, Feedback, TrialScores, Tuning, Upload, DecisionEvent),
+    DemoLink,
 )
 # Module by module, what tests its number: here, or in the test that is named.
 TESTED = {
     "pipeline/artifacts/dataset.py": "DatasetInfo, latest.json",
     "pipeline/artifacts/decision_event.py": "DecisionEvent",
+    "pipeline/artifacts/demo_link.py": "DemoLink",
     "pipeline/artifacts/evaluated_run.py": "EvaluatedRun",
     "pipeline/artifacts/evaluation.py": "Evaluation",
     "pipeline/artifacts/feedback.py": "Feedback",

@@ -188,7 +188,7 @@ class TestOwners:
         assert secret not in caplog.text
         storage = pages.fleet.storage
         stored = [storage.read_bytes(uri) for uri in storage.list_uris(f"{WORKSPACE}/classifiers/{NAME}/")]
-        assert any(link.sha256.encode() in data for data in stored)
+        assert any(link.key_sha256.encode() in data for data in stored)
         assert not any(secret.encode() in data for data in stored)
 
     def test_a_viewer_and_a_forged_form_neither_make_nor_revoke_one(self, pages: Pages, key: str) -> None:
@@ -211,7 +211,9 @@ class TestOwners:
     ) -> None:
         monkeypatch.setenv("GRAFT_DEMO_PER_MINUTE", "0")
         pages.client.cookies.set("graft_demo", key)
-        assert pages.get(DEMO).status_code == ask(pages).status_code == open_demo(pages, key).status_code == 404
+        assert (
+            pages.get(DEMO).status_code == ask(pages).status_code == open_demo(pages, key).status_code == 404
+        )
         pages.sign_in("user")
         token = pages.token()
         assert "switched off" in pages.get(f"/classifiers/{NAME}/use").text

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.pages.demo import create_link
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.pages import WORKSPACE
 from tests.fakes.pictures import encode
@@ -82,6 +83,23 @@ def test_the_pages_say_what_they_do_and_leave_room(serving: Pages) -> None:
         page.set_viewport_size({"width": 1280, "height": 844})
         page.locator("#cards input[type=checkbox]").first.uncheck()
         assert page.evaluate(bar)
+        page.close()
+    assert complaints == []
+
+
+def test_a_link_opens_the_demo_page_and_no_address_that_is_asked_for_has_its_key(serving: Pages) -> None:
+    _, key = create_link(serving.fleet.cache, NAME, "fair", by="ann")
+    complaints: list[str] = []
+    with serve(serving.app) as address, start_chromium() as chromium:
+        page = open_page(chromium, complaints)
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url + str(request.headers.get("referer"))))
+        page.goto(f"{address}/demo/{NAME}#{key}")
+        page.wait_for_url(f"{address}/demo/{NAME}")  # without the key
+        assert page.evaluate(CHOOSE, list(encode(Image.new("RGB", (64, 48), "red"), "PNG")))[0] == "Asking…"
+        page.locator("#answer", has_text="bee").wait_for()
+        assert len(sent) >= 4
+        assert not [each for each in sent if key.partition(".")[2] in each]
         page.close()
     assert complaints == []
 
