@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.history import withdrawn_versions
 from pipeline.pages.artifact_cache import ArtifactCache
@@ -12,10 +11,8 @@ from pipeline.pages.overview import TREND, find_accuracy
 from pipeline.pages.run_status import read_run_status
 from pipeline.pages.schedule import Scheduled
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
 PAGE_SIZE = 50
+NAME = "name"
 STATES = (  # what needs somebody first
     *("failed", "refused", "waiting", "running", "queued", "rejected", "rolled back", "superseded"),
     *("skipped", "ended", "deployed"),
@@ -27,18 +24,18 @@ class Order:
     """The order of the list.
 
     Args:
-        column: A key of `COLUMNS`.
+        column: `NAME`, or a key of `COLUMNS`.
         is_descending: Whether the largest comes first.
     """
 
-    column: str = "name"
+    column: str = NAME
     is_descending: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Order:
         """Return what an address says: a column, after `-` if it is descending; by name for any other."""
         column = text.removeprefix("-")
-        if column not in COLUMNS:
+        if column not in (NAME, *COLUMNS):
             return cls()
         return cls(column=column, is_descending=text.startswith("-"))
 
@@ -106,10 +103,12 @@ def choose_classifiers(
 def _sort(
     cache: ArtifactCache, classifiers: list[Scheduled], serving: Mapping[str, str], order: Order
 ) -> list[Scheduled]:
-    value_of = COLUMNS[order.column]
     by_name = sorted(classifiers, key=lambda each: each.name)
+    if order.column == NAME:
+        return by_name[::-1] if order.is_descending else by_name
+    value_of = COLUMNS[order.column]
     values = [(value_of(cache, each, serving.get(each.name)), each) for each in by_name]
-    sortable = [pair for pair in values if pair[0] is not None]
+    sortable = [(value, each) for value, each in values if value is not None]
     sortable.sort(key=lambda pair: pair[0], reverse=order.is_descending)
     return [each for _, each in sortable] + [each for value, each in values if value is None]
 
@@ -126,21 +125,18 @@ def _accuracy(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -
     return find_accuracy(cache, scheduled.name, serving)
 
 
-def _last_run(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> datetime | None:
+def _last_run(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> float | None:
     run = scheduled.last_run
-    return (run.ended or run.started) if run else None
+    time = (run.ended or run.started) if run else None
+    return time.timestamp() if time else None
 
 
-def _next_run(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> datetime | None:
-    return None if scheduled.is_paused else scheduled.next_run
+def _next_run(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> float | None:
+    time = None if scheduled.is_paused else scheduled.next_run
+    return time.timestamp() if time else None
 
 
-def _name(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> str:
-    return scheduled.name
-
-
-COLUMNS: dict[str, Callable[[ArtifactCache, Scheduled, str | None], Any]] = {
-    "name": _name,
+COLUMNS: dict[str, Callable[[ArtifactCache, Scheduled, str | None], float | None]] = {
     "accuracy": _accuracy,
     "state": _state,
     "last_run": _last_run,
