@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
+from graft import preload
 from graft.ui.mount import EXTERNAL_VIEWS, FASTAPI_APPS
 
 
@@ -13,3 +14,4 @@ class GraftPlugin(AirflowPlugin):
     name = "graft"
     fastapi_apps = FASTAPI_APPS
     external_views = EXTERNAL_VIEWS
+    listeners = [preload]

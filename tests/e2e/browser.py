@@ -44,7 +44,7 @@ class Visitor:
     """
 
     def __init__(self, browser: Browser, stack: Stack, name: str = "") -> None:
-        self.url = str(stack.graft_json("status")["airflow"]["url"])
+        self.url = str(stack.status["airflow"]["url"])
         self.complaints: list[str] = []
         self._context = browser.new_context(viewport={"width": 1280, "height": 900})
         self._context.set_default_timeout(SECONDS * 1000)

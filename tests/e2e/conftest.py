@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -87,16 +88,28 @@ class Stack:
             text=True,
         )
 
+    @cached_property
+    def status(self) -> Any:
+        """What `graft status` said first: a home keeps its ports, its tokens and its passwords.
+
+        To ask each time would cost a second of a processor for each look at a run.
+        """
+        return self.graft_json("status")
+
     def engine_get(self, path: str) -> Any:
-        engine = self.graft_json("status")["engine"]
+        engine = self.status["engine"]
         url = f"{engine['url']}/v1/projects/{engine['project']}/{path}"
         answer = requests.get(url, headers={"Authorization": f"Bearer {engine['token']}"}, timeout=30)
         answer.raise_for_status()
         return answer.json()
 
-    def airflow(self) -> AirflowApi:
-        airflow = self.graft_json("status")["airflow"]
+    @cached_property
+    def _airflow(self) -> AirflowApi:
+        airflow = self.status["airflow"]
         return AirflowApi(airflow["url"], airflow["username"], airflow["password"])
+
+    def airflow(self) -> AirflowApi:
+        return self._airflow
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that works in this home or was told of it, whoever its parent is now."""
@@ -142,7 +155,7 @@ class ClassifierDag:
 
 
 def wait_until(
-    condition: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], pause: float = 0.1
+    condition: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], pause: float = 0.3
 ) -> Any:
     """Return what the condition returns once it holds; `what` says what did not come, if only then."""
     deadline = time.monotonic() + seconds

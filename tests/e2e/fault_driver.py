@@ -46,7 +46,7 @@ class FaultRun:
 
     def __post_init__(self) -> None:
         self.api = self.stack.airflow()
-        engine = self.stack.graft_json("status")["engine"]
+        engine = self.stack.status["engine"]
         self.engine = RestMLEngine(engine["url"], engine["project"], engine["token"])
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:

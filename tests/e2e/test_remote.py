@@ -26,7 +26,7 @@ MARKER = "9.9.9"
 
 @pytest.fixture(scope="module")
 def engine(stack: Stack) -> Iterator[RestMLEngine]:
-    status = stack.graft_json("status")["engine"]
+    status = stack.status["engine"]
     with closing(RestMLEngine(status["url"], status["project"], status["token"])) as engine:
         yield engine
 

@@ -153,7 +153,7 @@ def test_rollback_dag_gives_the_older_version_the_traffic_and_says_who_and_why(
 ) -> None:
     from pipeline.ml_engine.rest import RestMLEngine
 
-    status = vetted.stack.graft_json("status")["engine"]
+    status = vetted.stack.status["engine"]
     engine = RestMLEngine(status["url"], status["project"], status["token"])
     try:
         old = engine.get_version(NAME, approved["version"])

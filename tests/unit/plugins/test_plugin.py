@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import runpy
+import sys
 from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from airflow.listeners.listener import get_listener_manager
 from airflow.plugins_manager import AirflowPlugin, get_plugin_info
 from graft.plugin import GraftPlugin
 
@@ -34,3 +36,9 @@ def test_the_file_names_the_plugin_where_no_entry_point_does(
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # of Airflow's own loader
 def test_airflow_knows_it_once() -> None:
     assert [each["name"] for each in get_plugin_info()].count("graft") == 1
+
+
+def test_processes_that_fork_tasks_load_first_what_a_dag_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "graft.training_dag", None)  # so that its import is seen
+    with pytest.raises(ImportError, match="graft.training_dag"):
+        get_listener_manager().hook.on_starting(component=object())
