@@ -50,7 +50,7 @@ the goal is under 1 s for parsing all.
 |---|---|---|"""
 NOTES = """Load of the machine's two cores meanwhile: {load:.0f}, so CPU seconds are what counts. Heavy
 libraries imported by parsing: {heavy}. The dag-processor parses each file in a process of its own, forked
-with Airflow loaded; a task parses its own classifier's file only, however many there are."""
+with Airflow and Graft loaded; a task parses its own classifier's file only, however many there are."""
 
 
 def measure() -> str:
