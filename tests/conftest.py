@@ -49,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(MARKED_FOLDERS[folder])
+        if folder == "e2e" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(1800))  # the first one starts the stack
     if not os.environ.get("GRAFT_SOAK"):
         _leave_out(config, items, [item for item in items if "soak" in item.keywords])
     if not CHROMIUM.exists():  # `make test-browser` and .ci/run install it, or fail

@@ -27,6 +27,7 @@ from pipeline.storage import Storage
 
 GRAFT = str(Path(sys.executable).with_name("graft"))
 COMMAND_SECONDS = 420
+PATIENCE = 3
 GUARD = """
 import json, subprocess, sys
 environ = json.loads(sys.stdin.readline())
@@ -157,11 +158,18 @@ class ClassifierDag:
 def wait_until(
     condition: Callable[[], Any], *, seconds: float, what: str | Callable[[], str], pause: float = 0.3
 ) -> Any:
-    """Return what the condition returns once it holds; `what` says what did not come, if only then."""
-    deadline = time.monotonic() + seconds
+    """Return what the condition returns once it holds; `what` says what did not come, if only then.
+
+    Args:
+        condition: Asked again and again.
+        seconds: What it takes at most on a quiet machine; a loaded one gets three times as many.
+        what: What is waited for.
+        pause: Seconds between two questions.
+    """
+    deadline = time.monotonic() + PATIENCE * seconds
     while not (found := condition()):
         if time.monotonic() >= deadline:
-            pytest.fail(f"no {what if isinstance(what, str) else what()} within {seconds} s")
+            pytest.fail(f"no {what if isinstance(what, str) else what()} within {PATIENCE * seconds} s")
         time.sleep(pause)
     return found
 

@@ -20,7 +20,6 @@ CLASSIFIER = {
     "schedule": "on_dataset_change",
     "retrain": {"debounce_seconds": 1},
 }
-TASK_SECONDS = 15
 
 
 class Vetted(ClassifierDag):
@@ -103,7 +102,6 @@ def test_event_of_new_pictures_starts_a_run_that_finds_nothing_new(
     runs = wait_until(ended, seconds=120, what="end of the runs by event")
     assert len(runs) <= 2  # a burst of three
     for run in runs:
-        tasks = vetted.tasks(run["dag_run_id"])
         states = vetted.states(run["dag_run_id"])
         assert {name for name, found in states.items() if found == {"success"}} == {
             "settle",
@@ -111,13 +109,6 @@ def test_event_of_new_pictures_starts_a_run_that_finds_nothing_new(
             "clean",
         }
         assert states["train"] == states["publish"] == {"skipped"}
-        spent = sum(
-            (task.ended - task.started).total_seconds()
-            for instances in tasks.values()
-            for task in instances
-            if task.started and task.ended
-        )
-        assert 0 < spent < TASK_SECONDS
         assert vetted.note(run["dag_run_id"]).startswith("**Nothing new; nothing was trained.**")
 
 
