@@ -39,7 +39,7 @@ def compare_pairs(
     pairs = list(zip(keys, candidate, champion, strict=True))
     gained = tuple(key for key, one, other in pairs if one and not other)
     lost = tuple(key for key, one, other in pairs if other and not one)
-    signs = [int(one) - int(other) for _, one, other in pairs]
+    signs = [one - other for _, one, other in pairs]
     effect = design_effect(signs, groups)
     return Comparison(
         pictures=len(pairs),
@@ -80,7 +80,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     for count in range(min(gained, lost)):
         ways = ways * (total - count) // (count + 1)
         tail += ways
-    return min(1.0, float(2 * tail / 2**total))
+    return min(1.0, 2 * tail / (1 << total))
 
 
 def design_effect(differences: Sequence[int], groups: Sequence[Hashable]) -> float:

@@ -104,6 +104,18 @@ def test_interval_of_a_single_group_inverts_the_score_test_of_a_single_picture()
 def test_interval_stays_within_what_a_difference_can_be() -> None:
     assert difference_interval(0, 29, 29, confidence=0.95, effect=1.5)[0] == -1
     assert difference_interval(29, 0, 29, confidence=0.95, effect=1.5)[1] == 1
+    assert difference_interval(0, 1_000_000, 1_000_000, confidence=0.95)[0] == -1
+
+
+def test_interval_includes_a_difference_that_the_score_test_just_allows() -> None:
+    pictures = NormalDist().inv_cdf(0.975) ** 2  # the bound of equal answers is then exactly a half
+    assert difference_interval(0, 0, pictures, confidence=0.95) == (-0.5, 0.5)
+
+
+def test_interval_of_all_pictures_but_one_of_a_large_group_survives_rounding() -> None:
+    low, high = difference_interval(0, 999_999, 1_000_000, confidence=0.95, effect=1_000_000)
+    assert -1 <= low < -0.999_999
+    assert difference_interval(999_999, 0, 1_000_000, confidence=0.95, effect=1_000_000) == (-high, -low)
 
 
 @given(counts, st.floats(1, 9))
@@ -167,6 +179,7 @@ class TestRefusalRisk:
     def test_without_differences_is_all_or_nothing(self) -> None:
         assert refusal_risk(0, 20, margin=0.05, confidence=0.95) == 1.0
         assert refusal_risk(0, 2000, margin=0.05, confidence=0.95) == 0.0
+        assert isinstance(refusal_risk(0, 20, margin=0.05, confidence=0.95), float)
 
     def test_groups_raise_it(self) -> None:
         alone = refusal_risk(20, 400, margin=0.03, confidence=0.95)
@@ -200,6 +213,12 @@ class TestComparison:
         assert found.design_effect > 1
         assert found.interval == difference_interval(2, 1, 5, confidence=0.95, effect=found.design_effect)
         assert found.differences == {"loss": Difference(value=1, ci95=None)}
+
+    def test_keeps_differences_of_its_own(self) -> None:
+        differences = {"loss": Difference(value=1, ci95=None)}
+        found = self.compare(differences=differences)
+        differences.clear()
+        assert set(found.differences) == {"loss"}
 
     def test_survives_json(self) -> None:
         found = self.compare(differences={"loss": Difference(value=0.1, ci95=(0.0, 0.2))})

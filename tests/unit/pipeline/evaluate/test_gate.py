@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation, SplitChanges
+from pipeline.artifacts.evaluation import FIRST_VERSION, Evaluation, SharedClasses, SplitChanges
 from pipeline.artifacts.gate import GateDecision, Override, Rule, Verdict
 from pipeline.config import GateConfig
 from pipeline.evaluate.compare import difference_interval
@@ -564,6 +564,25 @@ class TestReasons:
         assert "with 0.9877 confidence by" in decide(WORSE, **sure(0.05, confidence=0.98765)).reasons[0]
         assert "which is not below the margin -0.01; with these 1000 pictures" in passed.text
         assert "is refused 0 % of the time" in passed.text
+
+    def test_of_non_inferiority_round_a_margin_of_many_digits(self) -> None:
+        [reason] = decide(WORSE, **sure(1 / 7)).reasons
+        assert "which is below the margin -0.142857; with these 40 pictures" in reason
+
+    def test_of_latency_tell_when_it_is_judged(self) -> None:
+        assert own_rules(decide(evaluation(), latency_ms={"p95": 80}))[-1].text == (
+            "latency_ms.p95: judged by the smoke test, before the version gets traffic"
+        )
+
+    @pytest.mark.parametrize("missing", ["candidate", "champion"])
+    def test_of_a_drop_between_figures_of_which_one_is_missing_say_that_it_is_not_judged(
+        self, missing: str
+    ) -> None:
+        both = {"candidate": metrics(), "champion": metrics()}
+        shared = SharedClasses(classes=("cat",), pictures=20, **{**both, missing: None})  # type: ignore[arg-type]
+        found, gate = replace(BETTER, shared=shared), {"min_accuracy": 0.5, **change("loss", max_drop=0)}
+        [rule] = [rule for rule in decide(found, **gate).rules if rule.key == "change.loss.max_drop"]
+        assert rule.verdict is Verdict.SKIPPED
 
     def test_of_non_inferiority_count_groups_as_one(self) -> None:
         [reason] = decide(GROUPED, **sure(0.05)).reasons
