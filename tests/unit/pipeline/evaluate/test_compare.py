@@ -1,3 +1,10 @@
+"""Pairs, their interval and its rounding.
+
+Mutants of `compare` that no test kills, because they return the same: a step of bisection more or fewer; a
+bisection that begins above the estimate, where the score test rejects nothing; McNemar's arguments exchanged, and
+the variance at `margin` in place of `-margin` where as many are gained as lost, which are both symmetric.
+"""
+
 from __future__ import annotations
 
 import json
@@ -112,10 +119,12 @@ def test_interval_includes_a_difference_that_the_score_test_just_allows() -> Non
     assert difference_interval(0, 0, pictures, confidence=0.95) == (-0.5, 0.5)
 
 
-def test_interval_of_all_pictures_but_one_of_a_large_group_survives_rounding() -> None:
-    low, high = difference_interval(0, 999_999, 1_000_000, confidence=0.95, effect=1_000_000)
+@pytest.mark.parametrize("pictures", [1_000_000, 1_000_000_000])
+def test_interval_of_all_pictures_but_one_of_a_large_group_survives_rounding(pictures: int) -> None:
+    low, high = difference_interval(0, pictures - 1, pictures, confidence=0.95, effect=pictures)
     assert -1 <= low < -0.999_999
-    assert difference_interval(999_999, 0, 1_000_000, confidence=0.95, effect=1_000_000) == (-high, -low)
+    turned = difference_interval(pictures - 1, 0, pictures, confidence=0.95, effect=pictures)
+    assert turned == (-high, -low)
 
 
 @given(counts, st.floats(1, 9))
@@ -181,6 +190,10 @@ class TestRefusalRisk:
         assert refusal_risk(0, 2000, margin=0.05, confidence=0.95) == 0.0
         assert isinstance(refusal_risk(0, 20, margin=0.05, confidence=0.95), float)
 
+    def test_a_bound_exactly_at_the_margin_is_none(self) -> None:
+        pictures = NormalDist().inv_cdf(0.95) ** 2  # of equal answers: the bound is exactly minus a half
+        assert refusal_risk(0, pictures, margin=0.5, confidence=0.95) == 0.0
+
     def test_groups_raise_it(self) -> None:
         alone = refusal_risk(20, 400, margin=0.03, confidence=0.95)
         together = refusal_risk(20, 400, margin=0.03, confidence=0.95, effect=3)
@@ -204,6 +217,13 @@ class TestComparison:
         assert found.interval == difference_interval(2, 1, 5, confidence=0.95)
         assert found.design_effect == 1.0
         assert found.differences == {}
+
+    def test_that_lost_more_than_it_gained_is_negative(self) -> None:
+        worse = compare_pairs(
+            self.KEYS, [True, False, False, False, True], [False, True, True, True, True], groups=self.KEYS
+        )
+        assert (worse.gained, worse.lost) == (("a",), ("b", "c", "d"))
+        assert worse.difference == pytest.approx(-0.4)
 
     def test_counts_groups(self) -> None:
         found = self.compare(
