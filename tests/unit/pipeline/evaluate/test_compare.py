@@ -1,8 +1,8 @@
 """Pairs, their interval and its rounding.
 
 Mutants of `compare` that no test kills, because they return the same: a step of bisection more or fewer; a
-bisection that begins above the estimate, where the score test rejects nothing; McNemar's arguments exchanged, and
-the variance at `margin` in place of `-margin` where as many are gained as lost, which are both symmetric.
+bisection that begins above the estimate, where the score test rejects nothing; McNemar's arguments exchanged,
+and the variance at `margin` in place of `-margin` where as many are gained as lost: both are symmetric.
 """
 
 from __future__ import annotations
@@ -184,6 +184,17 @@ class TestRefusalRisk:
         ]
         stated = refusal_risk(told_apart, pictures, margin=margin, confidence=0.95)
         assert np.mean(refused) == pytest.approx(stated, abs=0.04)
+
+    @pytest.mark.parametrize(("told_apart", "margin"), [(20, 0.05), (30, 0.1), (4, 0.02)])
+    def test_follows_from_the_score_test_and_the_spread_of_a_difference(
+        self, told_apart: int, margin: float
+    ) -> None:
+        pictures, half = 200, told_apart / 2
+        null = margin / score(-margin, half, half, pictures)
+        shortfall = NormalDist().inv_cdf(0.95) * null - margin
+        expected = NormalDist().cdf(shortfall / (math.sqrt(told_apart) / pictures))
+        found = refusal_risk(told_apart, pictures, margin=margin, confidence=0.95)
+        assert found == pytest.approx(expected, abs=1e-5)
 
     def test_without_differences_is_all_or_nothing(self) -> None:
         assert refusal_risk(0, 20, margin=0.05, confidence=0.95) == 1.0
