@@ -1,3 +1,9 @@
+"""The decision table of the gate, its reasons and its record.
+
+Mutants of `gate` that no test kills: a default of `split_changed` that is no `ChangeAction`. It asks a person
+all the same, and mypy refuses it.
+"""
+
 from __future__ import annotations
 
 import json
