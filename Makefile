@@ -74,9 +74,10 @@ test-browser: setup ## Run the tests of the pages in Chromium, installed where i
 test-clients: setup ## Run original clients against the engine: Airflow 2.10's operators, TFX's, and others, installed in $GRAFT_TEST_CLIENTS
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
 
-test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engine's contract and durability tests on PostgreSQL, started for them
+test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engines' tests on PostgreSQL, started for them; GRAFT_SOAK=1: kill workers and servers, too
 	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py $(PYTEST_ARGS)
 	GRAFT_TEST_DATABASE=postgresql $(subst $(BIN),$(TEAM)/bin,$(PYTEST)) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
+	GRAFT_SOAK=1 $(TEAM)/bin/python -m pytest tests/integration/test_engine_replicas.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)

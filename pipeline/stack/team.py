@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import sys
 from pathlib import Path
 
 from pipeline.config import Settings
@@ -34,6 +36,9 @@ from pipeline.stack.services import Services, find_services
 from pipeline.stack.state import LOOPBACK, Secrets, StackState
 
 SLOTS = 2  # tasks at once of a worker
+API_SERVERS = 2  # processes of Airflow's API server behind its one address
+# Each engine and each component of Airflow has one, which starts it again; its file needs nothing of Graft.
+KEEPER = (sys.executable, "-P", str(Path(__file__).with_name("keeper.py")))
 
 
 def prepare(settings: Settings, state: StackState) -> None:
@@ -60,6 +65,7 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
             Component(
                 name=name,
                 command=(
+                    *KEEPER,
                     *PYTHON,
                     *engine_arguments(host=LOOPBACK, port=port, home=settings.home, replica=replica),
                 ),
@@ -68,7 +74,7 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
             for replica, (name, port) in enumerate(engine_ports(state).items())
         ),
         *(
-            Component(name=name, command=(*PYTHON, "-m", "airflow", *arguments), variables=airflow)
+            Component(name=name, command=(*KEEPER, *PYTHON, "-m", "airflow", *arguments), variables=airflow)
             for name, arguments in AIRFLOW_COMMANDS.items()
         ),
         *(
@@ -101,7 +107,7 @@ def _worker_command(settings: Settings, name: str) -> tuple[str, ...]:
         *("--concurrency", str(SLOTS), "--pid", str(airflow_home(settings) / f"{name}.pid")),
         *("--skip-serve-logs", "--without-gossip", "--without-mingle"),
     )
-    return (*PYTHON, "-m", "airflow", *arguments)
+    return (*KEEPER, *PYTHON, "-m", "airflow", *arguments)
 
 
 def _database_variables(services: Services) -> dict[str, str]:
@@ -125,4 +131,23 @@ def _airflow_variables(
         "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
         "AIRFLOW__CELERY__OPERATION_TIMEOUT": "30",  # a busy machine needs seconds to send a task
         "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",  # longer would run twice
+        "AIRFLOW__API__WORKERS": str(API_SERVERS),
+        **_outage_variables(),
+    }
+
+
+def _outage_variables() -> dict[str, str]:
+    """Return the settings that keep tasks alive while a server is away, and find those that were lost."""
+    return {
+        # A worker ends a task after 3 heartbeats that fail, which 25 s without a database can be. 7 are more
+        # than the minute after which the scheduler gives a silent task up ([workers] in Airflow's
+        # configuration reference).
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "7",
+        # Celery keeps results in Airflow's database, and drops one that it cannot write at once: the
+        # scheduler would count the task's slot as taken until it ends (result_backend_always_retry in
+        # Celery's configuration reference).
+        "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG": json.dumps({"result_backend_always_retry": True}),
+        # A message that Redis or a killed worker has lost leaves its task queued: 5 minutes, not 10.
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "300",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
     }

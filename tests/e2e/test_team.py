@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.e2e.conftest import Stack, ended_with_us
+from tests.e2e.conftest import Stack, ended_with_us, wait_until
+from tests.e2e.fault_driver import JOB_STEPS, FaultRun
+from tests.e2e.team_driver import Predictions, TeamStack, is_gone
+
+log = logging.getLogger(__name__)
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("GRAFT_TEST_TEAM") != "1", reason="`make test-team` runs it"),
@@ -24,17 +30,12 @@ STAGES = (
     *("fetch", "clean", "pack", "train", "evaluate", "gate"),
     *("create_version", "smoke_test", "promote", "publish"),
 )
-
-
-@dataclass(frozen=True)
-class TeamStack(Stack):
-    """A stack whose temporary files are in a directory of its own."""
-
-    scratch: Path = field(default=Path())
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return super().environ | {"TMPDIR": str(self.scratch)}
+# A task whose job runs holds no worker: it is killed after it has submitted, and again after the job.
+KILLS = (
+    *("fetch", "clean", "pack", "train-submitted", "train", "evaluate-submitted", "evaluate", "gate"),
+    *("create_version", "smoke_test", "promote", "publish"),
+)
+AWAY_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,96 @@ def test_the_other_profile_is_refused_by_name(stack: TeamStack) -> None:
     refused = stack.graft("up", "--profile", "laptop")
     assert refused.returncode != 0
     assert "has the state of the profile team" in " ".join(refused.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def faults(stack: TeamStack) -> Iterator[FaultRun]:
+    """The DAG whose tasks can be held."""
+    assert stack.write_pictures() == 128
+    run = FaultRun(stack, "team_faults")
+    wait_until(lambda: run.api.last_parsed("team_faults"), seconds=180, what="DAG team_faults")
+    yield run
+    run.engine.close()
+
+
+def tries(run: FaultRun) -> dict[str, int]:
+    """Return how often each step was tried; of a mapped one, the instance with the most tries."""
+    numbers: dict[str, int] = defaultdict(int)
+    for task in run.api.task_instances(run.dag_id, run.run_id):
+        numbers[task.task_id] = max(numbers[task.task_id], task.try_number)
+    return numbers
+
+
+def count_forwarded(run: FaultRun) -> tuple[int, int]:
+    """Return how many pictures the training jobs of a run forwarded, by their logs, and of how many."""
+    logs = "\n".join(run.engine.job_log(job["jobId"]) for job in run.jobs("train"))
+    pairs = re.findall(r"(\d+) of (\d+) pictures forwarded", logs)
+    return sum(int(forwarded) for forwarded, _ in pairs), sum(int(total) for _, total in pairs)
+
+
+@pytest.mark.soak
+def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(
+    stack: TeamStack, faults: FaultRun
+) -> None:
+    stack.ask_to_hold(*KILLS)
+    faults.start()
+    began = time.monotonic()
+    for name in KILLS:
+        worker = stack.kill_worker_at(name)
+        log.info("%s: killed %s after %.0f s", name, worker, time.monotonic() - began)
+    faults.wait_task("publish", "success", seconds=400)
+    faults.finish()
+    log.info("ended after %.0f s; tries: %s", time.monotonic() - began, dict(tries(faults)))
+    assert {step: tries(faults)[step] for step in STAGES} == {
+        step: 3 if step in JOB_STEPS else 2 for step in STAGES
+    }
+    assert {step: len(faults.jobs(step)) for step in JOB_STEPS} == dict.fromkeys(JOB_STEPS, 1)
+    forwarded, total = count_forwarded(faults)
+    (evaluation,) = faults.jobs("evaluate")
+    tested = int(evaluation["predictionOutput"]["predictionCount"])
+    log.info("%d of %d training pictures forwarded, %d test pictures", forwarded, total, tested)
+    assert forwarded == total == 128 - tested
+    assert len(faults.engine.list_versions("team_faults")) == 1
+
+
+@pytest.mark.soak
+def test_servers_that_are_away_stop_no_prediction_and_no_run(stack: TeamStack, faults: FaultRun) -> None:
+    moments = "train-submitted", "gate", "create_version", "smoke_test"
+    stack.ask_to_hold(*moments)
+    faults.start()
+    with Predictions(stack) as predictions:
+        stack.wait_held("train-submitted")
+        with stack.without_postgres(AWAY_SECONDS):
+            stack.release("train-submitted")
+        log.info("PostgreSQL is back")
+
+        stack.wait_held("gate")
+        stack.part("redis").kill()
+        stack.start_again()
+        stack.release("gate")
+        log.info("Redis is back")
+
+        stack.wait_held("create_version")
+        name = stack.leader()
+        engine = stack.kept(name)
+        engine.kill()
+        stack.release("create_version")
+        wait_until(lambda: is_gone(engine) and stack.kept(name), seconds=60, what=f"new process of {name}")
+        log.info("%s was killed, %s leads", name, stack.leader())
+
+        stack.wait_held("smoke_test")
+        before = stack.api_servers()
+        assert len(before) == 2
+        before[0].kill()
+        stack.release("smoke_test")
+        faults.finish()
+        wait_until(lambda: len(stack.api_servers()) == 2, seconds=60, what="second API server")
+    log.info("tries: %s", dict(tries(faults)))
+    counts = predictions.num_answers, predictions.num_other, predictions.longest
+    log.info("%d predictions, %d by the other engine, the longest %.2f s", *counts)
+    assert predictions.failures == []
+    assert predictions.num_answers > 100
+    assert faults.engine.get_model("team_faults") is not None
 
 
 def test_down_leaves_no_process_no_port_and_no_file_outside_the_home(stack: TeamStack) -> None:

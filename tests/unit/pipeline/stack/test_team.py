@@ -11,8 +11,8 @@ import pytest
 from pipeline.config import Settings
 from pipeline.errors import BackupError, ConfigError, FormatTooNew, StackError
 from pipeline.stack import control, servers, services, state as states, team
-from pipeline.stack.environment import SECOND_ENGINE, Component, build_components, component_names
-from pipeline.stack.processes import Account, find_servers
+from pipeline.stack.environment import PYTHON, SECOND_ENGINE, Component, build_components, component_names
+from pipeline.stack.processes import COMPONENT, Account, _component_name, find_servers
 from pipeline.stack.profile import POSTGRES, REDIS, choose_profile, find_profile, password_table
 from pipeline.stack.restore import restore
 from pipeline.stack.state import Secrets, StackState, load_state, save_state
@@ -181,10 +181,24 @@ class TestComponents:
         assert float(variables["AIRFLOW__CELERY__OPERATION_TIMEOUT"]) >= 30
         assert variables["AIRFLOW__CELERY__BROKER_URL_CMD"] == f"cat {settings.home}/airflow/broker_url"
 
+    def test_every_part_but_the_servers_is_kept(self, components: dict[str, Component]) -> None:
+        kept = {name for name, component in components.items() if component.command[:3] == team.KEEPER}
+        assert set(components) - kept == {POSTGRES, REDIS}
+        assert Path(team.KEEPER[2]).is_file()
+
+    def test_a_kept_part_is_found_by_its_command(self, components: dict[str, Component]) -> None:
+        for name in set(components) - {POSTGRES, REDIS}:
+            text = " ".join(components[name].command)
+            match = COMPONENT.search(text)
+            assert match is not None, text
+            assert _component_name(match, text) == name
+
     def test_laptop_keeps_its_executor(self, settings: Settings) -> None:
         (*_, last) = build_components(settings, StackState(engine_port=1, airflow_port=2), SECRETS)
         assert last.variables["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
         assert [name for name in last.variables if "CELERY" in name or "PG" in name] == []
+        assert last.variables["AIRFLOW__API__WORKERS"] == "1"
+        assert last.command[: len(PYTHON)] == PYTHON
 
     def test_every_port_listens_on_this_machine_only(
         self, components: dict[str, Component], settings: Settings

@@ -1,0 +1,65 @@
+"""A training DAG whose tasks the tests hold: when work is done, or a job submitted, and not yet reported.
+
+A task that finds the file `$GRAFT_HOME/holds/NAME` takes it, writes its process id beside it, and waits until
+it is killed or the file with its id is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from graft.training_dag import build_training_dag
+
+from pipeline.config import Classifier
+
+
+def hold(name: str) -> None:
+    """Wait, if the tests ask for it; only one process does."""
+    holds = Path(os.environ["GRAFT_HOME"], "holds")
+    taken = holds / f"{name}.{os.getpid()}"
+    try:
+        (holds / name).rename(taken)
+    except FileNotFoundError:
+        return
+    while taken.exists():
+        time.sleep(0.1)
+
+
+def held(operator: type) -> type:
+    """Return an operator's class with the two places where the tests hold it."""
+
+    class Held(operator):
+        def defer(self, **arguments):
+            hold(f"{self.task_id}-submitted")
+            return super().defer(**arguments)
+
+        def post_execute(self, context, result=None):
+            hold(self.task_id)
+
+    Held.__name__ = operator.__name__
+    return Held
+
+
+def build():
+    classifier = Classifier.from_dict(
+        {
+            "name": "team_faults",
+            "dataset": {"source": {"type": "folder", "uri": str(Path(os.environ["GRAFT_HOME"], "pictures"))}},
+            "model": {"epochs": 2},
+            "gate": {"min_accuracy": 0.5},
+        }
+    )
+    dag = build_training_dag(classifier)
+    for task in dag.tasks:
+        task.retry_delay = timedelta(seconds=1)
+        if hasattr(task, "operator_class"):
+            task.operator_class = held(task.operator_class)
+        else:
+            task.__class__ = held(type(task))
+    return dag
+
+
+team_faults = build()
