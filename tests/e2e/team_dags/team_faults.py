@@ -11,6 +11,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from graft.training_dag import build_training_dag
 
 from pipeline.config import Classifier
@@ -55,7 +56,7 @@ def build():
     dag = build_training_dag(classifier)
     for task in dag.tasks:
         task.retry_delay = timedelta(seconds=1)
-        if hasattr(task, "operator_class"):
+        if isinstance(task, MappedOperator):
             task.operator_class = held(task.operator_class)
         else:
             task.__class__ = held(type(task))
