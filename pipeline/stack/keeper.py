@@ -67,7 +67,7 @@ class Keeper:
                 return code
             if seconds >= self._start_seconds:
                 pause = self._first_pause
-            log.warning("ended with the code %d, and starts again in %g s: %s", code, pause, self._command)
+            log.warning("the component ended with the code %d, and starts again in %g s", code, pause)
             if self._ending.wait(pause):
                 return code
             pause, is_first = min(2 * pause, LAST_PAUSE), False

@@ -137,12 +137,15 @@ def _airflow_variables(
 
 
 def _outage_variables() -> dict[str, str]:
-    """Return the settings that keep tasks alive while a server is away, and find those that were lost."""
+    """Return the settings that keep tasks alive while a server is away or slow, and find lost ones."""
     return {
         # A worker ends a task after 3 heartbeats that fail, which 25 s without a database can be. 7 are more
         # than the minute after which the scheduler gives a silent task up ([workers] in Airflow's
         # configuration reference).
         "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "7",
+        # A busy API server needs more than 5 s for an answer, and 5 timeouts cost a try: seen here, and the
+        # advice of the configuration reference of Airflow for high load.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
         # Celery keeps results in Airflow's database, and drops one that it cannot write at once: the
         # scheduler would count the task's slot as taken until it ends (result_backend_always_retry in
         # Celery's configuration reference).

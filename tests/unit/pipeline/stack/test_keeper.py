@@ -67,7 +67,7 @@ def test_a_killed_component_starts_again_and_takes_its_processes_along(
     wait_for(lambda: len(pids(tmp_path)) == 2 and len(session_members(kept)) == 3, seconds=30)
     after = session_members(kept)
     assert set(before) & set(after) == {psutil.Process(kept.pid)}
-    assert "ended with the code -9, and starts again in 0.1 s" in log_tail(tmp_path / "log")
+    assert "the component ended with the code -9, and starts again in 0.1 s" in log_tail(tmp_path / "log")
 
 
 def test_term_ends_the_keeper_and_its_component(kept: ProcessRecord, tmp_path: Path) -> None:

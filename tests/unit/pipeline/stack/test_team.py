@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -180,6 +181,14 @@ class TestComponents:
         assert variables["PGPASSFILE"] == str(password_table(settings.home))
         assert float(variables["AIRFLOW__CELERY__OPERATION_TIMEOUT"]) >= 30
         assert variables["AIRFLOW__CELERY__BROKER_URL_CMD"] == f"cat {settings.home}/airflow/broker_url"
+
+    def test_tasks_outlive_a_server_that_is_away_or_slow(self, components: dict[str, Component]) -> None:
+        variables = components["airflow-worker-1"].variables
+        heartbeat_seconds, away_seconds = 5, 30  # Airflow's default of [workers] min_heartbeat_interval
+        assert int(variables["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) * heartbeat_seconds > away_seconds
+        assert float(variables["AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"]) >= 30
+        celery = json.loads(variables["AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"])
+        assert celery == {"result_backend_always_retry": True}
 
     def test_every_part_but_the_servers_is_kept(self, components: dict[str, Component]) -> None:
         kept = {name for name, component in components.items() if component.command[:3] == team.KEEPER}
