@@ -274,6 +274,19 @@ class TestReasons:
         found = chance(0.9, 8, 0, lowest=0.06)
         assert decide(found).reasons == ("informative: no picture is taken for dog",)
 
+    def test_of_chance_come_before_those_of_silent_classes(self) -> None:
+        silent = metrics(classes={"cat": {"predicted": 0}, "dog": {"predicted": 0}})
+        assert decide(replace(chance(0.3, 8, 0), candidate=silent)).reasons == (
+            "informative: answers regardless of the labels hit as often with probability 0.3; "
+            "no picture is taken for cat; no picture is taken for dog",
+        )
+
+    def test_of_a_class_shown_worse_by_exactly_what_is_allowed_are_none(self) -> None:
+        found = by_class(cat=(0, 12, 20))
+        drop = rule_of(decide(found), "class_drop").value
+        assert drop is not None
+        assert rule_of(decide(found, max_class_drop=-drop), "class_drop").verdict is Verdict.PASSED
+
     def test_of_a_class_shown_worse_end_there_where_all_are_judged(self) -> None:
         assert decide(by_class(cat=(0, 12, 20), dog=(4, 0, 80))).reasons == (
             "class_drop: recall dropped, beyond the 0.1 allowed: cat by at least 0.3422",
