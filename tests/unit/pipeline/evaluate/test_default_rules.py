@@ -281,6 +281,13 @@ class TestReasons:
             "no picture is taken for cat; no picture is taken for dog",
         )
 
+    def test_round_a_probability_and_name_classes_by_the_alphabet(self) -> None:
+        assert "with probability 0.123; " in decide(chance(0.12345, 8, 0)).reasons[0]
+        few = {f"c{number}": (0, 0, 7) for number in range(9, 0, -1)}
+        [reason] = decide(by_class(dog=(0, 12, 20), cat=(0, 12, 20), **few)).reasons
+        assert reason.index("cat by at least") < reason.index("dog by at least")
+        assert reason.endswith("pictures: c1, c2, c3, c4, c5, c6, c7, c8, c9")
+
     def test_of_a_class_shown_worse_by_exactly_what_is_allowed_are_none(self) -> None:
         found = by_class(cat=(0, 12, 20))
         drop = rule_of(decide(found), "class_drop").value
