@@ -85,6 +85,8 @@ class ArtifactCache:
         self._manifests: Cache[str, tuple[ManifestRow, ...]] = Cache(4)  # a few megabytes each
         self._answers: Cache[str, Mapping[str, TestAnswer]] = Cache(4)  # 2 MB for ten thousand pictures
         self._features: Cache[str, CachedFeatures | None] = Cache(2)  # 50 MB for ten thousand pictures
+        self.made: Cache[Hashable, object] = Cache(8)  # of these, by all that it was made of
+        self._numbers: Cache[tuple[str, ...], Mapping[str, int]] = Cache(2000)  # by what a history holds
 
     def current(self, read: Callable[[], Parsed]) -> Parsed | None:
         """Return a record that may change, None where there is none."""
@@ -106,12 +108,13 @@ class ArtifactCache:
 
     def numbered_history(
         self, name: str, last: int | None = None
-    ) -> tuple[list[HistoryEvent], dict[str, int]]:
+    ) -> tuple[list[HistoryEvent], Mapping[str, int]]:
         """Return the events as `history` does, and the number of each version among all of them."""
-        uris = self.storage.list_uris(self.workspace.classifier(name).history)
+        uris = tuple(self.storage.list_uris(self.workspace.classifier(name).history))
         first = 0 if last is None else max(0, len(uris) - last)
         events = (self._record(HistoryEvent, uri) for uri in uris[first:])
-        return [event for event in events if event is not None], number_versions(uris)
+        numbers = self._numbers.get(uris, lambda: number_versions(uris))
+        return [event for event in events if event is not None], numbers
 
     def has_comparison(self, name: str) -> bool:
         """Return whether models of a classifier were compared."""

@@ -102,7 +102,7 @@ def describe_classifier(
     name, run = scheduled.name, scheduled.last_run
     history, numbers = cache.numbered_history(name, TREND)
     deployed = [event for event in history if event.event is EventType.PROMOTED]
-    accuracies = [event.accuracy for event in deployed if event.accuracy is not None]
+    accuracies = tuple(event.accuracy for event in deployed if event.accuracy is not None)
     data = cache.latest_dataset(name)
     return Overview(
         scheduled=scheduled,

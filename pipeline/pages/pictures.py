@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline.artifacts.manifest import ManifestRow
 from pipeline.errors import ObjectNotFound
@@ -91,7 +92,12 @@ class Picture:
 
     def contains(self, text: str) -> bool:
         """Return True if its address, creator or id contains a text in lower case."""
-        return any(text in value.casefold() for value in (self.row.source_url, self.creator, self.id))
+        row = self.row
+        return (
+            text in row.source_url.casefold()
+            or text in (row.provenance.creator or "").casefold()
+            or text in (row.id or "")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +109,14 @@ class Pictures:
         version: The version.
         rows: In source order.
         by_id: The kept ones and those set aside that can be shown.
+        reasons: How many are kept out, by reason.
     """
 
     dataset: str
     version: str
     rows: tuple[Picture, ...]
     by_id: Mapping[str, Picture]
+    reasons: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,17 +173,24 @@ def read_pictures(cache: ArtifactCache, name: str, version: str) -> Pictures:
     """
     from pipeline.explain.features import read_taken_down
 
+    gone = frozenset(read_taken_down(cache.workspace, name))
     manifest = cache.manifest(cache.workspace.dataset(name).version(version))
-    gone = read_taken_down(cache.workspace, name)
-    shown = (row for row in manifest if row.id not in gone and row.blob not in gone)
-    rows = tuple(map(Picture, shown))
-    by_id = {row.id: row for row in rows if row.id}
-    return Pictures(dataset=name, version=version, rows=rows, by_id=by_id)
+
+    def make() -> Pictures:
+        shown = (row for row in manifest if row.id not in gone and row.blob not in gone)
+        rows = tuple(map(Picture, shown))
+        by_id = {row.id: row for row in rows if row.id}
+        reasons = Counter(row.reason for row in rows if row.reason)
+        return Pictures(dataset=name, version=version, rows=rows, by_id=by_id, reasons=reasons)
+
+    return cast("Pictures", cache.made.get(("pictures", name, version, gone), make))
 
 
 def choose_pictures(pictures: Pictures, choice: Choice) -> Sheet:
     """Return a page of the pictures that are asked for; a page beyond the last is the last."""
-    taken = [picture for picture in pictures.rows if choice.takes(picture)]
+    taken: Sequence[Picture] = pictures.rows
+    if choice != Choice(page=choice.page):
+        taken = [picture for picture in pictures.rows if choice.takes(picture)]
     pages = max(1, -(-len(taken) // PAGE_SIZE))
     page = min(max(choice.page, 1), pages)
     return Sheet(
@@ -185,8 +200,7 @@ def choose_pictures(pictures: Pictures, choice: Choice) -> Sheet:
 
 def count_reasons(pictures: Pictures) -> list[tuple[str, int, str]]:
     """Return why pictures were kept out, how many, and what it means; the most frequent first."""
-    counts = Counter(picture.reason for picture in pictures.rows if picture.reason)
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(pictures.reasons.items(), key=lambda item: (-item[1], item[0]))
     return [(reason, count, REASONS.get(reason, "as its source says")) for reason, count in ordered]
 
 

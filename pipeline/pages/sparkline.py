@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 WIDTH, HEIGHT, MARGIN = 120, 28, 4
 
@@ -23,7 +23,8 @@ class Sparkline:
     text: str
 
 
-def draw_sparkline(values: Sequence[float]) -> Sparkline | None:
+@lru_cache(maxsize=2000)
+def draw_sparkline(values: tuple[float, ...]) -> Sparkline | None:
     """Return the line through some values, oldest first; None for fewer than two, which are no trend.
 
     The scale is the values' own, but never finer than two per cent, so that noise does not look like news.

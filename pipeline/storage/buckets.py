@@ -170,13 +170,27 @@ class DirectoryBucket:
         folder = self._path(prefix.rpartition("/")[0])
         if not _can_be_a_path(prefix) or not self._is_inside(folder):
             return
-        for directory, _, names in os.walk(folder):
-            inside = Path(directory).relative_to(self.root).as_posix()
-            for name in names:
-                key = name if inside == "." else f"{inside}/{name}"
-                if key.startswith(prefix) and not name.endswith(".part"):
-                    if not os.path.islink(path := Path(directory, name)) or self._is_inside(path):
-                        yield key
+        inside = folder.relative_to(self.root).as_posix()
+        yield from self._keys_in(str(folder), "" if inside == "." else f"{inside}/", prefix)
+
+    def _keys_in(self, folder: str, inside: str, prefix: str) -> Iterator[str]:
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError:  # nothing is there, or it is gone meanwhile
+            return
+        for entry in entries:
+            key = inside + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if f"{key}/".startswith(prefix):
+                    yield from self._keys_in(entry.path, f"{key}/", prefix)
+            elif key.startswith(prefix) and not entry.name.endswith(".part") and self._is_listed(entry):
+                yield key
+
+    def _is_listed(self, entry: os.DirEntry[str]) -> bool:
+        if not entry.is_symlink():  # which costs nothing: the directory says so
+            return True
+        return not entry.is_dir() and self._is_inside(Path(entry.path))
 
     def _is_inside(self, path: Path) -> bool:
         if not _passes_link(self.root, path):  # as nearly always: the rest costs as much as a small write

@@ -169,7 +169,7 @@ class TestVerdict:
 
 class TestSparkline:
     def test_points_stay_inside_and_rise_with_the_values(self) -> None:
-        line = draw_sparkline([0.5, 0.75, 1.0])
+        line = draw_sparkline((0.5, 0.75, 1.0))
         assert line is not None
         points = [tuple(map(float, point.split(","))) for point in line.points.split()]
         assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
@@ -177,14 +177,14 @@ class TestSparkline:
         assert line.text == "accuracy of the last 3 deployed: from 50.0 % to 100.0 %"
 
     def test_noise_stays_flat(self) -> None:
-        line = draw_sparkline([0.9, 0.9001])
+        line = draw_sparkline((0.9, 0.9001))
         assert line is not None
         first, last = (float(point.split(",")[1]) for point in line.points.split())
         assert abs(first - last) < 0.5
 
     def test_fewer_than_two_values_are_no_trend(self) -> None:
-        assert draw_sparkline([]) is None
-        assert draw_sparkline([0.9]) is None
+        assert draw_sparkline(()) is None
+        assert draw_sparkline((0.9,)) is None
 
 
 class TestListing:
