@@ -159,8 +159,6 @@ class TestLooking:
         page.keyboard.press("/")
         page.keyboard.type("surf")
         assert page.locator("#classifiers tbody tr:visible").count() == 1
-        page.keyboard.press("Tab")
-        page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_url(f"{admin.url}/graft/classifiers/surfaces")
 

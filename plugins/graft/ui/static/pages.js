@@ -32,6 +32,12 @@ function filterRows(event) {
   }
 }
 
+function openFirstRow(event) {
+  if (event.key !== "Enter" || !event.target.value.trim()) return;
+  const link = document.querySelector(`#${event.target.dataset.filter} tbody tr:not([hidden]) th a`);
+  if (link) link.click();
+}
+
 function setUpTrial(form) {
   const input = form.querySelector("input[type=file]");
   const says = form.querySelector("[data-says]");
@@ -160,7 +166,10 @@ document.addEventListener("submit", sendOnce);
 window.addEventListener("pageshow", allowSending);
 document.addEventListener("click", follow);
 document.addEventListener("keydown", focusSearch);
-for (const field of document.querySelectorAll("[data-filter]")) field.addEventListener("input", filterRows);
+for (const field of document.querySelectorAll("[data-filter]")) {
+  field.addEventListener("input", filterRows);
+  field.addEventListener("keydown", openFirstRow);
+}
 for (const form of document.querySelectorAll("[data-drop]")) setUpTrial(form);
 for (const form of document.querySelectorAll("[data-demo]")) openDemo(form);
 for (const drawing of document.querySelectorAll("[data-map]")) drawing.addEventListener("click", openMark);
