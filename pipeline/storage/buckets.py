@@ -175,8 +175,8 @@ class DirectoryBucket:
 
     def _keys_in(self, folder: str, inside: str, prefix: str) -> Iterator[str]:
         try:
-            with os.scandir(folder) as found:
-                entries = list(found)
+            with os.scandir(folder) as listing:
+                entries = list(listing)
         except OSError:  # nothing is there, or it is gone meanwhile
             return
         for entry in entries:
