@@ -90,14 +90,10 @@ class Picture:
         """The address of its licence, if it is one that a browser may follow."""
         return web_link(self.row.provenance.license_url)
 
-    def contains(self, text: str) -> bool:
-        """Return True if its address, creator or id contains a text in lower case."""
-        row = self.row
-        return (
-            text in row.source_url.casefold()
-            or text in (row.provenance.creator or "").casefold()
-            or text in (row.id or "")
-        )
+    @property
+    def text(self) -> str:
+        """What a search looks at: its address, creator and id, in lower case."""
+        return "\n".join((self.row.source_url, self.creator, self.id)).casefold()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +106,7 @@ class Pictures:
         rows: In source order.
         by_id: The kept ones and those set aside that can be shown.
         reasons: How many are kept out, by reason.
+        texts: What a search looks at, of each row.
     """
 
     dataset: str
@@ -117,6 +114,7 @@ class Pictures:
     rows: tuple[Picture, ...]
     by_id: Mapping[str, Picture]
     reasons: Mapping[str, int]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +136,12 @@ class Choice:
     page: int = 1
 
     def takes(self, picture: Picture) -> bool:
-        """Return True if a picture is one of those asked for."""
+        """Return True if a picture is one of those asked for, whatever the text."""
         side = picture.split or "out"
         return (
             (not self.label or picture.label == self.label)
             and (not self.split or side == self.split)
             and (not self.reason or picture.reason == self.reason)
-            and (not self.text or picture.contains(self.text.casefold()))
         )
 
 
@@ -181,7 +178,8 @@ def read_pictures(cache: ArtifactCache, name: str, version: str) -> Pictures:
         rows = tuple(map(Picture, shown))
         by_id = {row.id: row for row in rows if row.id}
         reasons = Counter(row.reason for row in rows if row.reason)
-        return Pictures(dataset=name, version=version, rows=rows, by_id=by_id, reasons=reasons)
+        texts = tuple(row.text for row in rows)
+        return Pictures(dataset=name, version=version, rows=rows, by_id=by_id, reasons=reasons, texts=texts)
 
     return cast("Pictures", cache.made.get(("pictures", name, version, gone), make))
 
@@ -189,8 +187,10 @@ def read_pictures(cache: ArtifactCache, name: str, version: str) -> Pictures:
 def choose_pictures(pictures: Pictures, choice: Choice) -> Sheet:
     """Return a page of the pictures that are asked for; a page beyond the last is the last."""
     taken: Sequence[Picture] = pictures.rows
-    if choice != Choice(page=choice.page):
-        taken = [picture for picture in pictures.rows if choice.takes(picture)]
+    if wanted := choice.text.casefold():
+        taken = [each for each, text in zip(taken, pictures.texts, strict=True) if wanted in text]
+    if choice.label or choice.split or choice.reason:
+        taken = [each for each in taken if choice.takes(each)]
     pages = max(1, -(-len(taken) // PAGE_SIZE))
     page = min(max(choice.page, 1), pages)
     return Sheet(
