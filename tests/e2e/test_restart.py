@@ -35,7 +35,7 @@ def test_a_run_that_trains_outlasts_the_end_of_the_whole_stack(
         return any("trainingInput" in job and job["state"] == "RUNNING" for job in jobs)
 
     seed = 100 + len(before)
-    parameters = ("--param", f"model.seed={seed}", "--param", "model.epochs=60")
+    parameters = ("--param", f"model.seed={seed}", "--param", "model.epochs=300")
     with stack.start_graft("run", "surfaces", *parameters, "--json") as run:
         wait_until(training, seconds=240, what="training job")
         end(stack, run.pid)
