@@ -33,7 +33,7 @@ function filterRows(event) {
 }
 
 function openFirstRow(event) {
-  if (event.key !== "Enter" || !event.target.value.trim()) return;
+  if (event.key !== "Enter" || event.isComposing || !event.target.value.trim()) return;
   const link = document.querySelector(`#${event.target.dataset.filter} tbody tr:not([hidden]) th a`);
   if (link) link.click();
 }
