@@ -9,8 +9,6 @@ from pathlib import Path
 from pipeline.engine.auth import Tokens, token_file
 from pipeline.engine.backends import Backend
 from pipeline.engine.backends.local import LocalBackend
-from pipeline.engine.backends.ray.backend import RayBackend
-from pipeline.engine.backends.ray.jobs_api import RayJobs
 from pipeline.engine.database import Database
 from pipeline.engine.home import home_id, state_directory
 from pipeline.engine.jobs.batch import BatchPredictor
@@ -82,6 +80,9 @@ def _backend(home: Path, storage: Storage, settings: EngineSettings, workspace: 
         return LocalBackend(home, storage, settings, workspace=workspace)
     if not settings.ray_address:
         raise ConfigError("GRAFT_ENGINE_BACKEND=ray: name the cluster in GRAFT_ENGINE_RAY_ADDRESS.")
+    from pipeline.engine.backends.ray.backend import RayBackend  # imports httpx, which one machine spares
+    from pipeline.engine.backends.ray.jobs_api import RayJobs
+
     ray = RayJobs(settings.ray_address, settings.ray_token_file)
     ray.headers()  # a token that cannot be read is said now, not by the first job
     return RayBackend(storage, settings, workspace=workspace, ray=ray)

@@ -16,6 +16,7 @@ from pipeline.errors import TFLiteUnavailable
 from pipeline.tflite.manifest import TFLiteManifest
 from pipeline.types import JsonDict
 
+PIECE_BYTES = 1 << 20
 LABELS_MEMBER, THRESHOLDS_MEMBER = "labels", "thresholds"
 ARCHIVES = {"head": HEAD, "novelty": NOVELTY}  # the first part of the names of their arrays
 
@@ -25,13 +26,24 @@ def network_digest(manifest: TFLiteManifest) -> str:
     return manifest.files[TFLITE_NETWORK]
 
 
-def read_network(directory: Path, manifest: TFLiteManifest) -> bytes:
-    """Return the network of a model.
+def copy_network(directory: Path, manifest: TFLiteManifest, target: Path) -> None:
+    """Copy the network of a model to a file, in pieces: what is read whole stays with the process.
 
     Raises:
-        TFLiteUnavailable: if it is not the one in the manifest.
+        TFLiteUnavailable: if it is not the one in the manifest; then there is no file.
     """
-    return _read(directory, manifest, TFLITE_NETWORK)
+    digest = hashlib.sha256()
+    try:
+        with (directory / TFLITE_NETWORK).open("rb") as source, target.open("wb") as file:
+            while piece := source.read(PIECE_BYTES):
+                digest.update(piece)
+                file.write(piece)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise TFLiteUnavailable(f"{TFLITE_NETWORK} cannot be read: {error.strerror}") from error
+    if digest.hexdigest() != network_digest(manifest):
+        target.unlink()
+        raise TFLiteUnavailable(_not_compared(TFLITE_NETWORK))
 
 
 def read_head_members(directory: Path, manifest: TFLiteManifest) -> dict[str, bytes]:
@@ -64,5 +76,9 @@ def _read(directory: Path, manifest: TFLiteManifest, name: str) -> bytes:
     except OSError as error:
         raise TFLiteUnavailable(f"{name} cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != manifest.files[name]:
-        raise TFLiteUnavailable(f"{name} is not the file that was compared with TensorFlow")
+        raise TFLiteUnavailable(_not_compared(name))
     return data
+
+
+def _not_compared(name: str) -> str:
+    return f"{name} is not the file that was compared with TensorFlow"

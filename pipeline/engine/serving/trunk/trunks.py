@@ -16,7 +16,7 @@ from pipeline.engine.serving.process import WorkerProcess
 from pipeline.engine.serving.trunk.head_file import HEADS, NETWORK, SPEC
 from pipeline.engine.serving.trunk.server import TrunkServer, TrunkVersion
 from pipeline.tflite.manifest import TFLiteManifest
-from pipeline.tflite.parts import network_digest, read_network
+from pipeline.tflite.parts import copy_network, network_digest
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,6 @@ def write_trunk(model: Path, manifest: TFLiteManifest, directory: Path) -> None:
     Raises:
         TFLiteUnavailable: if the network is not the one in the manifest.
     """
-    data = read_network(model, manifest)
     (directory / HEADS).mkdir(parents=True, exist_ok=True)
-    (directory / NETWORK).write_bytes(data)
+    copy_network(model, manifest, directory / NETWORK)
     (directory / SPEC).write_text(json.dumps(manifest.spec.to_dict()))

@@ -81,3 +81,8 @@ def test_the_engine_imports_no_ray() -> None:
         "sys.exit([name for name in sys.modules if name.partition('.')[0] == 'ray'] or None)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_engine_of_one_machine_imports_no_http_client() -> None:
+    code = "import sys, pipeline.engine.__main__; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
