@@ -17,6 +17,9 @@ LOCKS := --require-hashes -r requirements.txt -r requirements-dev.txt
 TEAM := build/team
 TEAM_STAMP := $(TEAM)/.graft-setup
 GRAFT := $(if $(filter team,$(PROFILE)),$(TEAM)/bin,$(BIN))/graft
+# Ray's own environment, of `make test-ray` and `graft ray up`: it shares no package with ./.venv.
+RAY := build/ray
+RAY_STAMP := $(RAY)/.graft-setup
 STACK_OPTIONS := $(if $(PROFILE),--profile $(PROFILE))
 STACK_SETUP := $(if $(filter team,$(PROFILE)),$(TEAM_STAMP))
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
@@ -28,7 +31,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients test-team soak check format lint type docs reference bench screenshots notebooks terminals up down clean lock
+.PHONY: help setup demo test test-browser test-clients test-team test-ray soak check format lint type docs reference bench screenshots notebooks terminals up down ray clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +64,13 @@ $(TEAM_STAMP): requirements-team.txt $(STAMP)
 	@sed "1s|.*|#!$(CURDIR)/$(TEAM)/bin/python|" $(BIN)/graft > $(TEAM)/bin/graft && chmod +x $(TEAM)/bin/graft
 	@touch $@
 
+$(RAY_STAMP): requirements-ray.txt $(STAMP)
+	@echo "installing Ray into ./$(RAY)"
+	@$(BIN)/python -m venv --clear --without-pip $(RAY)
+	@$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --compile-bytecode --require-hashes -r requirements-ray.txt \
+	  || $(BIN)/python -m pip --python $(RAY)/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements-ray.txt
+	@touch $@
+
 demo: setup $(STACK_SETUP) ## Start the stack, train and deploy `surfaces`, predict; leaves the stack up. PROFILE=team: on Celery
 	@$(GRAFT) demo $(STACK_OPTIONS)
 
@@ -78,6 +88,9 @@ test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engines' tests on P
 	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py $(PYTEST_ARGS)
 	GRAFT_TEST_DATABASE=postgresql $(subst $(BIN),$(TEAM)/bin,$(PYTEST)) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
 	GRAFT_SOAK=1 $(TEAM)/bin/python -m pytest tests/integration/test_engine_replicas.py $(PYTEST_ARGS)
+
+test-ray: setup $(RAY_STAMP) ## Run jobs on a Ray cluster of three hosts in namespaces, started for them; lose a host, and the head. As root
+	GRAFT_TEST_RAY=1 $(BIN)/python -m pytest tests/integration/test_ray_backend.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)
@@ -128,8 +141,11 @@ up: setup $(STACK_SETUP) ## Start the engine and Airflow; PROFILE=team: PostgreS
 down: setup ## End every process of the stack
 	@$(BIN)/graft down
 
+ray: setup $(RAY_STAMP) ## Install Ray into build/ray; then `graft ray up` starts a cluster on this machine
+	@:
+
 clean: ## Stop the stack; remove its state, the caches and ./.venv
-	@if test -x $(BIN)/graft; then $(BIN)/graft down; fi
+	@if test -x $(BIN)/graft; then $(BIN)/graft down; $(BIN)/graft ray down; fi
 	@home="$${GRAFT_HOME:-.graft}"; if test -e "$$home/stack.json"; then rm -rf "$$home"; fi
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
@@ -138,3 +154,5 @@ lock: setup ## Compile requirements.in and its companions into their locks
 	  $(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python -o $$name.txt $$name.in; done
 	@$(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python --custom-compile-command "make lock" \
 	  $$(sed -nE 's/^([A-Za-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.txt) -o requirements-team.txt requirements-team.in
+	@$(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python --custom-compile-command "make lock" \
+	  -o requirements-ray.txt requirements-ray.in

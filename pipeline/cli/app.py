@@ -21,6 +21,7 @@ from pipeline.cli import (
     open,
     predict,
     preview,
+    ray,
     rollback,
     run,
     stack,
@@ -70,6 +71,7 @@ for command in (
 dataset.dataset.command(cls=Command)(preview.preview)
 app.add_typer(dataset.dataset)
 app.add_typer(engine.engine)
+app.add_typer(ray.ray)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
