@@ -147,7 +147,7 @@ class RayCluster:
     def _check_machine(self) -> None:
         if sys.platform != "linux" or os.geteuid():
             raise StackError(
-                "`graft ray up` makes Linux namespaces: run it as root, on Linux, for instance in a container."
+                "`graft ray up` makes Linux namespaces: run it as root, on Linux; in a container, say."
             )
         missing = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
         if missing:
