@@ -7,14 +7,10 @@ import json
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,13 @@ from pipeline.stack.ray_cluster import RayCluster
 from tests.fakes.clock import wait_for
 from tests.fakes.pictures import encode
 from tests.integration.engine_process import EngineProcess
+from tests.integration.hostile_targets import (
+    HOSTILE,
+    check_that_this_machine_reaches,
+    reached,
+    read_report,
+    targets,
+)
 from tests.integration.tiny_heads import convert_network, write_model
 from tests.packages import wheel
 
@@ -34,7 +37,6 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = ROOT / "build" / "ray" / "bin" / "ray"
-HOSTILE = Path(__file__).with_name("hostile_ray_job.py")
 PATIENCE = 600  # seconds; a loaded machine takes half a minute for a job that does nothing
 HEAD_SECONDS = 300
 
@@ -164,88 +166,28 @@ def programs_with(gate: Path) -> list[int]:
 def test_a_hostile_job_reaches_nothing_of_the_engine_and_of_its_servers(
     engine: EngineProcess, cluster: RayCluster, home: Path
 ):
-    secrets = home / "secrets.json"  # where the stack keeps the engine's token
-    secrets.write_text("the-token-of-the-engine")
-    paths = home / "database.sock", Path("/tmp") / f"graft-{os.getpid()}.sock"
-    with ExitStack() as stack:
-        asked = {
-            "files": [str(secrets), str(cluster.token_file), "/etc/shadow"],
-            "sockets": [listen_on_path(stack, path) for path in paths],
-            "addresses": [
-                (address, port)
-                for port in (engine.port, listen_everywhere(stack), listen_everywhere(stack))
-                for address in own_addresses()
-            ],
-            "dashboard": "http://10.77.0.1:8265",
-            "secrets_reversed": [secrets.read_text()[::-1], cluster.token_file.read_text()[::-1]],
-        }
+    with targets(home, engine.port) as asked:
+        asked["files"].append(str(cluster.token_file))
+        asked["secrets_reversed"].append(cluster.token_file.read_text()[::-1])
         check_that_this_machine_reaches(asked)
         name = "hostile-1-py3-none-any.whl"
-        engine.storage.write_bytes(
-            f"gs://graft/packages/{name}",
-            wheel("hostile", {"hostile/__init__.py": "", "hostile/task.py": HOSTILE.read_text()}),
-        )
-        create(
-            engine,
-            {
-                "jobId": "hostile",
-                "trainingInput": {
-                    "packageUris": [f"gs://graft/packages/{name}"],
-                    "pythonModule": "hostile.task",
-                    "args": [json.dumps(asked)],
-                    "region": "local",
-                    "runtimeVersion": "2.21",
-                },
-            },
-        )
+        files = {"hostile/__init__.py": "", "hostile/task.py": HOSTILE.read_text()}
+        engine.storage.write_bytes(f"gs://graft/packages/{name}", wheel("hostile", files))
+        value = {
+            "packageUris": [f"gs://graft/packages/{name}"],
+            "pythonModule": "hostile.task",
+            "args": [json.dumps(asked)],
+            "region": "local",
+            "runtimeVersion": "2.21",
+        }
+        create(engine, {"jobId": "hostile", "trainingInput": value})
         engine.wait_job("hostile", "SUCCEEDED", seconds=PATIENCE)
-    report = reports(log_of(engine, "hostile"))
+    report = read_report(log_of(engine, "hostile"))
     log.info("in the job: %s", json.dumps(report))
-    tried = report["files"] | report["sockets"] | report["addresses"]
-    assert [what for what, result in tried.items() if result["reached"]] == []
+    assert reached(report) == []
     assert (report["dashboard"]["what"], report["submission"]["what"]) == ("401", "401")
     assert report["num_secrets"] == 0
     assert {name for _, name in report["network"]} == {"lo", "eth0"}
-
-
-def listen_everywhere(stack: ExitStack) -> int:
-    """Listen as a careless database would, on all addresses; return the port."""
-    return int(stack.enter_context(socket.create_server(("0.0.0.0", 0))).getsockname()[1])
-
-
-def listen_on_path(stack: ExitStack, path: Path) -> str:
-    server = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    server.bind(str(path))
-    server.listen()
-    path.chmod(0o777)
-    stack.callback(path.unlink)
-    return str(path)
-
-
-def own_addresses() -> list[str]:
-    return [
-        each.address
-        for addresses in psutil.net_if_addrs().values()
-        for each in addresses
-        if each.family == socket.AF_INET
-    ]
-
-
-def reports(text: str) -> dict[str, Any]:
-    """Return what the hostile program printed."""
-    [line] = [line for line in text.splitlines() if line.startswith("REPORT ")]
-    report: dict[str, Any] = json.loads(line.removeprefix("REPORT "))
-    return report
-
-
-def check_that_this_machine_reaches(asked: dict[str, Any]) -> None:
-    """Check that there is something to reach, so that the job's failure to do so means something."""
-    command = [sys.executable, str(HOSTILE), json.dumps(asked)]
-    report = reports(subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)
-    log.info("on this machine: %s", json.dumps(report))
-    assert all(result["reached"] for kind in ("files", "sockets") for result in report[kind].values())
-    addresses = [address for address, result in report["addresses"].items() if result["reached"]]
-    assert len(addresses) == len(asked["addresses"]) - len(own_addresses()) + 1  # the engine is on 127.0.0.1
 
 
 def test_six_jobs_survive_the_loss_of_a_host_and_a_restart_of_the_engine(
