@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -35,7 +36,7 @@ def measure_chance(answers: Answers) -> Chance:
     of_labels = np.bincount(labels)
     log_arrangements = math.lgamma(size + 1) - sum(math.lgamma(count + 1) for count in of_labels.tolist())
     is_exact = log_arrangements <= math.log(MOST_EXACT)
-    deals = _arrange(of_labels.tolist()) if is_exact else _shuffle(labels)
+    deals = _arrange(of_labels) if is_exact else _shuffle(labels)
     as_good = [bool(counts[places, dealt].sum() >= hits) for dealt in deals]
     extra = 0 if is_exact else 1  # the labels themselves are a deal, too
     return Chance(
@@ -49,12 +50,19 @@ def _shuffle(labels: IntArray) -> Iterator[IntArray]:
         yield random.permutation(labels)
 
 
-def _arrange(counts: list[int]) -> Iterator[list[int]]:
-    """Yield every order of labels that occur so many times each."""
-    if not any(counts):
-        yield []
-    for label, count in enumerate(counts):
-        if count:
-            rest = [*counts[:label], count - 1, *counts[label + 1 :]]
-            for order in _arrange(rest):
-                yield [label, *order]
+def _arrange(counts: IntArray) -> Iterator[IntArray]:
+    """Yield every order of labels that occur so many times each: the most frequent one is where no other is."""
+    most = int(counts.argmax())
+    others = [label for label, count in enumerate(counts) if count and label != most]
+    yield from _deal(np.full(counts.sum(), most), most, [(label, int(counts[label])) for label in others])
+
+
+def _deal(order: IntArray, most: int, others: list[tuple[int, int]]) -> Iterator[IntArray]:
+    if not others:
+        yield order
+        return
+    (label, count), *rest = others
+    for places in itertools.combinations(np.flatnonzero(order == most).tolist(), count):
+        dealt = order.copy()
+        dealt[list(places)] = label
+        yield from _deal(dealt, most, rest)

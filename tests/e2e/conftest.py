@@ -26,8 +26,8 @@ from pipeline.config import PROJECT_ROOT
 from pipeline.storage import Storage
 
 GRAFT = str(Path(sys.executable).with_name("graft"))
-COMMAND_SECONDS = 420
 PATIENCE = 3
+COMMAND_SECONDS = PATIENCE * 420
 GUARD = """
 import json, subprocess, sys
 environ = json.loads(sys.stdin.readline())

@@ -294,6 +294,13 @@ class TestReasons:
         assert drop is not None
         assert rule_of(decide(found, max_class_drop=-drop), "class_drop").verdict is Verdict.PASSED
 
+    def test_of_a_bound_of_exactly_zero_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Bisection does not end there for counts that occur.
+        monkeypatch.setattr("pipeline.evaluate.default_rules.highest_difference", lambda *_: 0.0)
+        rule = rule_of(decide(compared(0, 9, 40)), "not_worse")
+        assert (rule.verdict, rule.value) == (Verdict.PASSED, 0)
+        assert rule.text.endswith("by at most +0.0000, which is not below 0")
+
     def test_of_a_class_shown_worse_end_there_where_all_are_judged(self) -> None:
         assert decide(by_class(cat=(0, 12, 20), dog=(4, 0, 80))).reasons == (
             "class_drop: recall dropped, beyond the 0.1 allowed: cat by at least 0.3422",
@@ -529,6 +536,39 @@ class TestChance:
         groups = [number // 3 for number in range(12)]
         assert measure_chance(answers(truth, truth)).p_value < 0.01
         assert measure_chance(answers(truth, truth, groups)).p_value == pytest.approx(1 / 6)
+
+    def test_of_many_pictures_of_one_class_and_one_of_another_is_exact(self) -> None:
+        truth = [1, *[0] * 3000]
+        assert measure_chance(answers(truth, truth)) == Chance(
+            p_value=1 / 3001, lowest_p_value=pytest.approx(1 / 3001)
+        )
+        assert measure_chance(answers(truth, [0, 1, *[0] * 2999])).p_value == 1
+
+    def test_tries_every_order_of_three_classes_once(self) -> None:
+        truth = [0, 1, 1, 2, 2]
+        found = [measure_chance(answers(truth, predicted)) for predicted in (truth, [0, 1, 2, 1, 2])]
+        assert [each.p_value for each in found] == pytest.approx([1 / 30, self.share_of_orders(3)])
+        assert found[0].lowest_p_value == pytest.approx(1 / 30)
+
+    def share_of_orders(self, hits: int) -> float:
+        """How many of the orders of two labels twice and one once hit so often."""
+        from itertools import permutations
+
+        orders = set(permutations([0, 1, 1, 2, 2]))
+        good = [order for order in orders if sum(map(int.__eq__, order, (0, 1, 2, 1, 2))) >= hits]
+        return len(good) / len(orders)
+
+    def test_deals_five_thousand_times_and_fewer_to_a_larger_set(self) -> None:
+        p_values = [
+            measure_chance(answers(truth, truth)).p_value
+            for truth in ([0, 1] * 20, [0, 1] * 3000, [0, 1] * 15_000)
+        ]
+        assert p_values == [1 / 5000, 1 / 3334, 1 / 1000]
+
+    def test_gives_a_group_the_label_of_its_first_picture(self) -> None:
+        truth = [0, 1, 0, 1, 0, 1, 0, 1]
+        found = measure_chance(answers(truth, [0] * 4 + [1] * 4, [number // 2 for number in range(8)]))
+        assert found == Chance(p_value=1, lowest_p_value=pytest.approx(1))
 
     def test_is_the_same_each_time(self) -> None:
         random = np.random.default_rng(0)

@@ -11,12 +11,18 @@ import pytest
 
 from pipeline.artifacts.evaluation import Evaluation
 from pipeline.artifacts.folders import DatasetVersionFolder
-from pipeline.artifacts.history import EventType, HistoryEvent, record_event
+from pipeline.artifacts.history import EventType, HistoryEvent, read_history, record_event
 from pipeline.artifacts.workspace import Workspace
 from pipeline.evaluate.champion import Champion
 from pipeline.evaluate.evaluation import evaluate_model
 from pipeline.evaluate.predictions import PredictionJob
-from pipeline.evaluate.ratchet import MAX_VERSIONS, ServedVersion, best_served, find_better_versions
+from pipeline.evaluate.ratchet import (
+    MAX_VERSIONS,
+    ServedVersion,
+    best_served,
+    find_better_versions,
+    list_served_lately,
+)
 from pipeline.storage import Storage
 from tests.fakes import dataset
 from tests.fakes.model_record import decision, lineage
@@ -40,6 +46,11 @@ class World:
             made_of = lineage(gate=decision(accuracy), evaluation_job=f"job_{version}")
             made_of.write(model.storage, model.lineage)
             model.storage.write_json(model.labels, list(CLASSES))
+
+    def roll_back(self, version: str) -> HistoryEvent:
+        event = HistoryEvent(event=EventType.ROLLED_BACK, version=version, run_id="")
+        record_event(self.workspace, "m", event, now=NOW)
+        return event
 
     def better(self, champion: str) -> list[ServedVersion]:
         return find_better_versions(self.workspace, "m", champion=champion, now=NOW)
@@ -70,6 +81,56 @@ class TestVersions:
         assert found[0].output_path == "gs://graft/jobs/job_v_1/predictions"
         assert world.better("v_1") == []
 
+    def test_are_told_with_what_they_are_compared_by(self, world: World) -> None:
+        world.serve("v_0", 0.97, 20)
+        world.serve("v_1", 0.90, 10)
+        assert world.better("v_1") == [
+            ServedVersion(
+                version="v_0",
+                accuracy=0.97,
+                classes=CLASSES,
+                output_path="gs://graft/jobs/job_v_0/predictions",
+                dataset_uri=lineage().dataset.uri,
+            )
+        ]
+
+    def test_as_accurate_as_the_champion_are_not_better(self, world: World) -> None:
+        world.serve("v_0", 0.90, 20)
+        world.serve("v_1", 0.90, 10)
+        assert world.better("v_1") == []
+
+    def test_are_all_where_the_champion_is_not_described(self, world: World) -> None:
+        world.serve("v_0", 0.0, 30)
+        world.serve("v_1", 0.01, 20)
+        world.serve("v_2", 0.90, 10, recorded=False)
+        assert [version.version for version in world.better("v_2")] == ["v_1"]
+
+    @pytest.mark.parametrize("missing", ["labels", "lineage"])
+    def test_without_labels_or_lineage_do_not_count(self, world: World, missing: str) -> None:
+        world.serve("v_0", 0.97, 20)
+        world.serve("v_1", 0.90, 10)
+        world.workspace.storage.delete(getattr(world.workspace.model("m", "v_0"), missing))
+        assert world.better("v_1") == []
+
+    def test_that_served_until_a_year_ago_to_the_second_count(self, world: World) -> None:
+        world.serve("v_0", 0.99, 500)
+        world.serve("v_1", 0.90, 365)
+        history = read_history(world.workspace, "m")
+        assert list_served_lately(history, now=NOW) == ["v_1", "v_0"]
+        assert list_served_lately(history, now=NOW + timedelta(seconds=1)) == ["v_1"]
+
+    def test_that_serve_again_stand_where_they_served_last(self, world: World) -> None:
+        world.serve("v_0", 0.9, 30)
+        world.serve("v_1", 0.9, 20)
+        world.roll_back("v_0")
+        assert list_served_lately(read_history(world.workspace, "m"), now=NOW) == ["v_0", "v_1"]
+
+    def test_of_late_are_twenty(self, world: World) -> None:
+        for number in range(25):
+            world.serve(f"v_{number:02d}", 0.9, 100 - number, recorded=False)
+        found = list_served_lately(read_history(world.workspace, "m"), now=NOW)
+        assert found == [f"v_{number:02d}" for number in range(24, 4, -1)]
+
     def test_that_served_more_than_a_year_ago_do_not_count(self, world: World) -> None:
         world.serve("v_0", 0.99, 800)
         world.serve("v_1", 0.97, 500)  # until 300 days ago
@@ -87,12 +148,12 @@ class TestVersions:
         assert world.better("v_1") == []
 
     def test_the_best_of_the_history_is_the_one_to_keep(self, world: World) -> None:
-        from pipeline.artifacts.history import read_history
-
-        world.serve("v_0", 0.99, 20)
-        world.serve("v_1", 0.90, 10)
-        assert best_served(read_history(world.workspace, "m"), now=NOW) == "v_0"
+        for version, accuracy, days_ago in (("v_0", 1.0, 800), ("v_1", 0.99, 500), ("v_2", 0.90, 10)):
+            world.serve(version, accuracy, days_ago)
+        back = world.roll_back("v_1")
+        assert best_served(read_history(world.workspace, "m"), now=NOW) == "v_1"
         assert best_served([], now=NOW) is None
+        assert best_served([back], now=NOW) is None
 
 
 class TestComparison:
