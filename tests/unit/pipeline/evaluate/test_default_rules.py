@@ -21,6 +21,7 @@ from pipeline.artifacts.evaluation import (
 from pipeline.artifacts.gate import GateDecision, Rule, Verdict
 from pipeline.config import GateConfig
 from pipeline.config.gate import ChangeAction
+from pipeline.evaluate import chance as chance_module
 from pipeline.evaluate.answers import Answers
 from pipeline.evaluate.chance import measure_chance
 from pipeline.evaluate.gate import decide_gate
@@ -558,10 +559,11 @@ class TestChance:
         good = [order for order in orders if sum(map(int.__eq__, order, (0, 1, 2, 1, 2))) >= hits]
         return len(good) / len(orders)
 
-    def test_deals_five_thousand_times_and_fewer_to_a_larger_set(self) -> None:
+    def test_deals_five_thousand_times_and_fewer_to_a_larger_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert chance_module.MOST_CELLS == 20_000_000
+        monkeypatch.setattr(chance_module, "MOST_CELLS", 200_000)  # as 6,000 and 30,000 pictures, but quicker
         p_values = [
-            measure_chance(answers(truth, truth)).p_value
-            for truth in ([0, 1] * 20, [0, 1] * 3000, [0, 1] * 15_000)
+            measure_chance(answers(truth, truth)).p_value for truth in ([0, 1] * 20, [0, 1] * 30, [0, 1] * 150)
         ]
         assert p_values == [1 / 5000, 1 / 3334, 1 / 1000]
 
