@@ -50,9 +50,7 @@ def find_better_versions(
     serving = _describe(workspace, model, champion)
     floor = serving.accuracy if serving else 0.0
     names = list_served_lately(read_history(workspace, model), now=now)
-    versions = [
-        served for name in names if name != champion and (served := _describe(workspace, model, name))
-    ]
+    versions = [served for name in names if (served := _describe(workspace, model, name))]
     better = [version for version in versions if version.accuracy > floor]
     return sorted(better, key=lambda version: -version.accuracy)
 
@@ -84,7 +82,7 @@ def _describe(workspace: Workspace, model: str, version: str) -> ServedVersion |
 
 def best_served(history: list[HistoryEvent], *, now: datetime) -> str | None:
     """Return the most accurate version of late by the history, None if it records no accuracy."""
-    names = set(list_served_lately(history, now=now))
+    names = list_served_lately(history, now=now)
     scored = [
         (event.accuracy, event.version)
         for event in history
