@@ -15,6 +15,8 @@ from pytest_httpserver import HTTPServer
 import pipeline.stack
 from pipeline import airflow_api
 from pipeline.airflow_api import ImportFailure
+from pipeline.artifacts.dataset import DatasetInfo, SplitSettings, write_info, write_latest
+from pipeline.cli.connection import open_workspace
 from pipeline.config import SHIPPED_CLASSIFIERS
 from pipeline.ml_v1 import DAMAGED_FILES
 from pipeline.stack.status import ProcessState
@@ -115,6 +117,54 @@ class TestClassifiers:
         assert found["state"] == "broken"
         assert str(folder / "a.yaml") in found["detail"]
         assert said in found["detail"]
+
+    @pytest.mark.parametrize(
+        ("gate", "problems"),
+        [
+            ("min_accuracy: 0.5", []),
+            (
+                "min_test_pictures: 99",
+                ["no model can pass: min_test_pictures: 8 test pictures, the limit is 99"],
+            ),
+            (
+                "min_accuracy: 0.5, first_version: refuse",
+                ["no model can pass: first_version: this gate takes no first version from a run"],
+            ),
+        ],
+    )
+    def test_what_the_test_pictures_can_show_is_told(
+        self, graft: Graft, home: Path, folder: Path, gate: str, problems: list[str]
+    ) -> None:
+        (folder / "a.yaml").write_text(f"name: a\ndataset: {{source: {{type: sample}}}}\ngate: {{{gate}}}\n")
+        info = DatasetInfo(
+            dataset="a",
+            version="d_1",
+            classes=("cat", "dog"),
+            pictures={"cat": 20, "dog": 20},
+            train={"cat": 16, "dog": 16},
+            test={"cat": 4, "dog": 4},
+            rejected={},
+            source={"type": "sample"},
+            split=SplitSettings(method="hash", test_fraction=0.2, seed=0),
+            run_id="manual__1",
+            created_at="2026-01-01T00:00:00Z",
+        )
+        dataset = open_workspace().dataset("a")
+        write_info(info, dataset.version(info.version))
+        write_latest(dataset, info.version)
+        found = [
+            each for each in graft("doctor", "--json").document["findings"] if each["check"] == "gate of a"
+        ]
+        assert [each["detail"] for each in found if each["state"] == "broken"] == problems
+        assert [each["detail"].partition(" that")[0] for each in found if each["state"] == "note"] == [
+            "8 test pictures: the smallest margin of `non_inferiority`"
+        ]
+
+    def test_of_a_classifier_without_pictures_nothing_is_told_about_its_gate(
+        self, findings: Findings, folder: Path
+    ) -> None:
+        (folder / "a.yaml").write_text("name: a\ndataset: {source: {type: sample}}\n")
+        assert "gate of a" not in findings()
 
     def test_name_that_is_taken_is_broken(self, findings: Findings, folder: Path) -> None:
         for name in ("a.yaml", "b.yaml"):

@@ -559,11 +559,14 @@ class TestChance:
         good = [order for order in orders if sum(map(int.__eq__, order, (0, 1, 2, 1, 2))) >= hits]
         return len(good) / len(orders)
 
-    def test_deals_five_thousand_times_and_fewer_to_a_larger_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_deals_five_thousand_times_and_fewer_to_a_larger_set(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         assert chance_module.MOST_CELLS == 20_000_000
         monkeypatch.setattr(chance_module, "MOST_CELLS", 200_000)  # as 6,000 and 30,000 pictures, but quicker
         p_values = [
-            measure_chance(answers(truth, truth)).p_value for truth in ([0, 1] * 20, [0, 1] * 30, [0, 1] * 150)
+            measure_chance(answers(truth, truth)).p_value
+            for truth in ([0, 1] * 20, [0, 1] * 30, [0, 1] * 150)
         ]
         assert p_values == [1 / 5000, 1 / 3334, 1 / 1000]
 

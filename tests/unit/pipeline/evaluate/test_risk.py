@@ -82,7 +82,8 @@ def test_of_class_drop_is_that_of_any_class_at_a_share_of_the_level() -> None:
 
 
 def test_highest_difference_is_the_upper_end_of_an_interval_with_the_level_at_each_end() -> None:
-    assert highest_difference(3, 9, 60, 1.5, 0.05) == (
-        difference_interval(3, 9, 60, confidence=0.9, effect=1.5)[1]
+    assert (
+        highest_difference(3, 9, 60, 1.5, 0.05)
+        == (difference_interval(3, 9, 60, confidence=0.9, effect=1.5)[1])
     )
     assert highest_difference(3, 9, 60, 1.5, 0.05) != highest_difference(3, 9, 60, 1.5, 0.025)
