@@ -51,7 +51,7 @@ def _shuffle(labels: IntArray) -> Iterator[IntArray]:
 
 
 def _arrange(counts: IntArray) -> Iterator[IntArray]:
-    """Yield every order of labels that occur so many times each: the most frequent one is where no other is."""
+    """Yield every order of labels that occur so many times each; the most frequent is where no other is."""
     most = int(counts.argmax())
     others = [label for label, count in enumerate(counts) if count and label != most]
     yield from _deal(np.full(counts.sum(), most), most, [(label, int(counts[label])) for label in others])
