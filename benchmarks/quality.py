@@ -90,10 +90,10 @@ def cross_validate_split(pictures: RealPictures, seed: int) -> tuple[float, Cros
     tested = (head.predict(pictures.features[test]).argmax(1) == pictures.labels[test]).mean()
     own = TrainingSet(features=features, labels=labels, ids=[str(row) for row in train], groups={})
     start = time.process_time()
-    validation = cross_validate(own, parameters, num_classes=num_classes, epochs=parameters.epochs)
-    if validation is None:
+    folds = cross_validate(own, parameters, num_classes=num_classes, epochs=parameters.epochs)
+    if folds is None:
         raise RuntimeError("too few pictures")
-    return float(tested), validation, time.process_time() - start
+    return float(tested), folds.record, time.process_time() - start
 
 
 @dataclass(frozen=True)
