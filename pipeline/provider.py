@@ -32,7 +32,13 @@ def get_provider_info() -> JsonDict:
                         "label": "Project",
                         "description": "The project in resource names; `local` unless given.",
                         "schema": {"type": ["string", "null"], "default": "local"},
-                    }
+                    },
+                    "others": {
+                        "label": "Other engines",
+                        "description": "Addresses of further engines on the same database, with commas "
+                        "between them; asked when the first does not answer.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                 },
             }
         ],

@@ -26,10 +26,7 @@ class Request(Protocol[AnswerT_co]):
     """A request that has not been sent."""
 
     headers: MutableMapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        """Its URL with the query."""
+    uri: str
 
     def execute(self, *, num_retries: int) -> AnswerT_co:
         """Send it."""

@@ -36,6 +36,7 @@ class RestMLEngine:
         patience_seconds: How long a request that is not answered, or answered 429 or 5xx, is made again.
         operation_seconds: How long a version may take to come up or to go.
         clock: Paces the wait for operations and answers.
+        others: Base URLs of further engines on the same database, for when the first does not answer.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RestMLEngine:
         patience_seconds: float = 10,
         operation_seconds: float = 900,
         clock: Clock | None = None,
+        others: Sequence[str] = (),
     ) -> None:
         self.project = project
         self._operation_seconds = operation_seconds
@@ -58,6 +60,7 @@ class RestMLEngine:
             timeout_seconds=timeout_seconds,
             patience_seconds=patience_seconds,
             clock=self._clock,
+            others=others,
         )
         self.endpoint = self._api.endpoint
         self._jobs = self._api.projects.jobs()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TypedDict, TypeVar, cast
 
 import google.auth.credentials
@@ -17,7 +20,10 @@ from pipeline.ml_engine.discovery import Projects, Request
 from pipeline.patience import Clock, call_patiently
 from pipeline.types import JsonObject
 
+log = logging.getLogger(__name__)
+
 AnswerT = TypeVar("AnswerT")
+UNANSWERED = (OSError, httplib2.HttpLib2Error, http.client.HTTPException)
 FINAL_STATUSES = (501, 505)  # not implemented: another try is answered the same
 
 
@@ -59,12 +65,21 @@ class V1Transport:
         timeout_seconds: For one HTTP exchange.
         patience_seconds: How long a request that is not answered, or answered 429 or 5xx, is made again.
         clock: Paces these requests.
+        others: Base URLs of further engines on the same database, for when the first does not answer.
     """
 
     def __init__(
-        self, endpoint: str, token: str, *, timeout_seconds: float, patience_seconds: float, clock: Clock
+        self,
+        endpoint: str,
+        token: str,
+        *,
+        timeout_seconds: float,
+        patience_seconds: float,
+        clock: Clock,
+        others: Sequence[str] = (),
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
+        self._endpoints = deque([self.endpoint, *(other.rstrip("/") for other in others)])
         self._patience_seconds = patience_seconds
         self._clock = clock
         # proxy_info=None: httplib2 would refuse http_proxy without PySocks, whatever no_proxy says.
@@ -94,14 +109,37 @@ class V1Transport:
         return call_patiently(lambda: self._send(request), seconds=self._patience_seconds, clock=self._clock)
 
     def _send(self, request: Request[AnswerT]) -> AnswerT:
-        try:
+        own = request.uri
+
+        def execute(endpoint: str) -> AnswerT:
+            request.uri = own.replace(self.endpoint, endpoint, 1)
             return request.execute(num_retries=0)
+
+        try:
+            return self._exchange(execute)
         except HttpError as error:
             raise _error_of(error.status_code, error.reason, request.uri.partition("?")[0]) from error
-        except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
         except ClientError as error:
             raise PlatformError(f"Google's client refused to call {self.endpoint}: {error}") from error
+        finally:
+            request.uri = own  # it is sent again, and the request for the next page begins with it
+
+    def _exchange(self, exchange: Callable[[str], AnswerT]) -> AnswerT:
+        """Ask an engine, or the next if it does not answer; the one that answers is asked first next time."""
+        for number in range(len(self._endpoints)):
+            try:
+                return exchange(self._endpoints[0])
+            except UNANSWERED as error:
+                failure, asked = error, self._endpoints[0]
+            self._endpoints.rotate(-1)
+            if number < len(self._endpoints) - 1:
+                log.warning(
+                    "ML Engine at %s does not answer (%s); asking %s", asked, failure, self._endpoints[0]
+                )
+        raise PlatformUnavailable(
+            f"ML Engine at {' and '.join(self._endpoints)} does not answer: {failure}. Is it running? "
+            "`graft status` says."
+        ) from failure
 
     def find(self, request: Request[AnswerT]) -> AnswerT | None:
         """Send a request whose 404 means that there is no such thing."""
@@ -114,11 +152,11 @@ class V1Transport:
 
     def read_log(self, path: str) -> LogPiece:
         """Return a piece of a job's log: an addition of Graft's engine to v1, at a path below `v1/`."""
-        return cast(LogPiece, json.loads(self._read(f"{self.endpoint}/v1/{path}")))
+        return cast(LogPiece, json.loads(self._read(f"v1/{path}")))
 
     def read_text(self, path: str) -> str:
         """Return the text that Graft's engine has at a path of its own, beside v1."""
-        return self._read(f"{self.endpoint}/{path}").decode("utf-8", errors="replace")
+        return self._read(path).decode("utf-8", errors="replace")
 
     def post(self, path: str, body: JsonObject) -> JsonObject:
         """Return the answer to a call that Graft's engine has beside v1's, at a path below `v1/`.
@@ -126,25 +164,21 @@ class V1Transport:
         Raises:
             PlatformUnavailable, PlatformError: as `call`.
         """
-        url, data = f"{self.endpoint}/v1/{path}", json.dumps(body).encode()
+        data = json.dumps(body).encode()
         answer = call_patiently(
-            lambda: self._read(url, data), seconds=self._patience_seconds, clock=self._clock
+            lambda: self._read(f"v1/{path}", data), seconds=self._patience_seconds, clock=self._clock
         )
         return cast(JsonObject, json.loads(answer))
 
-    def _read(self, url: str, data: bytes | None = None) -> bytes:
-        try:
-            response, content = self._http.request(url, "GET" if data is None else "POST", data)
-        except (OSError, httplib2.HttpLib2Error, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
-        if response.status != 200:
-            raise _error_of(response.status, _reason(response, content), url.partition("?")[0])
-        return bytes(content)
-
-    def _unreachable(self, error: Exception) -> PlatformUnavailable:
-        return PlatformUnavailable(
-            f"ML Engine at {self.endpoint} does not answer: {error}. Is it running? `graft status` says."
+    def _read(self, path: str, data: bytes | None = None) -> bytes:
+        method = "GET" if data is None else "POST"
+        response, content = self._exchange(
+            lambda endpoint: self._http.request(f"{endpoint}/{path}", method, data)
         )
+        if response.status != 200:
+            what = f"{self._endpoints[0]}/{path}".partition("?")[0]
+            raise _error_of(response.status, _reason(response, content), what)
+        return bytes(content)
 
 
 def _reason(response: httplib2.Response, content: bytes) -> str:

@@ -247,11 +247,12 @@ def dag_bundles(settings: Settings) -> list[JsonObject]:
 
 
 def _connections(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:
+    others = {"others": state.second_engine_url} if state.is_team else {}
     engine = {
         "conn_type": "ml_engine",
         "host": state.engine_url,
         "password": secrets.engine_token,
-        "extra": {"project": settings.project},
+        "extra": {"project": settings.project, **others},
     }
     airflow = {
         "conn_type": "http",

@@ -10,7 +10,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-UV = Path(sys.executable).with_name("uv")
+from pipeline.config import PROJECT_ROOT
+
+# A team's environment has none of its own.
+_UVS = Path(sys.executable).with_name("uv"), PROJECT_ROOT / ".venv" / "bin" / "uv"
+UV = next((path for path in _UVS if path.exists()), _UVS[0])
 
 
 @dataclass(frozen=True, kw_only=True)

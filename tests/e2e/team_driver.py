@@ -1,4 +1,4 @@
-"""A team's stack, what the tests do to its parts, and a client that predicts meanwhile."""
+"""A team's stack, what the tests do to its parts and to its bucket, and a client that predicts meanwhile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,10 +22,87 @@ from PIL import Image
 
 from pipeline.datasets.sources.sample import SampleSource
 from pipeline.stack.state import load_state
+from pipeline.storage import S3Address
+from pipeline.storage.s3_bucket import s3_client
+from tests.clients.servers import running_moto
 from tests.e2e.conftest import Stack, wait_until
 
 PREDICT_SECONDS = 60
 HOLD_SECONDS = 400
+
+
+class Relay:
+    """Passes connections on to a port of this machine, but for a while refuses them."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self._is_refusing = False
+        self.num_refused = 0
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Cut every connection, and each that is made within the block."""
+        with self._lock:
+            self._is_refusing = True
+            cut = list(self._open)
+        for connection in cut:
+            _cut(connection)
+        try:
+            yield
+        finally:
+            self._is_refusing = False
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            with self._lock:
+                if self._is_refusing:
+                    self.num_refused += 1
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._open |= {client, server}
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for connection in (source, target):
+            _cut(connection)
+        with self._lock:
+            self._open -= {source, target}
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def refusable_bucket() -> Iterator[tuple[Relay, S3Address]]:
+    """Serve a bucket of S3 that can be made to refuse, with the keys of the environment.
+
+    Yields:
+        What is before it, and its address.
+    """
+    with running_moto() as url:
+        s3_client(url, "").create_bucket(Bucket="company")
+        with contextlib.closing(Relay(int(url.rpartition(":")[2]))) as relay:
+            endpoint = f"http://127.0.0.1:{relay.port}"
+            yield relay, S3Address(bucket="company", prefix="team", endpoint=endpoint)
 
 
 @dataclass(frozen=True)
@@ -32,26 +110,24 @@ class TeamStack(Stack):
     """A stack whose temporary files are in a directory of its own, with a DAG that can be held."""
 
     scratch: Path = field(default=Path())
+    bucket: S3Address | None = None
 
     @property
     def environ(self) -> dict[str, str]:
         inherited = super().environ
         dags = f"{inherited['GRAFT_DAGS']}:{Path(__file__).parent / 'team_dags'}"
-        return inherited | {"TMPDIR": str(self.scratch), "GRAFT_DAGS": dags}
+        buckets = {"GRAFT_BUCKETS": f"graft={self.bucket}"} if self.bucket else {}
+        return inherited | {"TMPDIR": str(self.scratch), "GRAFT_DAGS": dags} | buckets
 
-    @property
-    def pictures(self) -> Path:
-        return self.home / "pictures"
-
-    def write_pictures(self) -> int:
-        """Write the pictures of `team_faults`, which no other classifier has; return how many there are."""
+    def write_pictures(self, name: str, turn: Image.Transpose) -> int:
+        """Write the pictures of a held DAG, which no other classifier has; return how many there are."""
         count = 0
         for entry in SampleSource(classes=["brick", "grass"]).entries(0, 1):
             assert entry.read is not None
-            file = self.pictures / str(entry.label) / f"{count}.png"
+            file = self.home / "pictures" / name / str(entry.label) / f"{count}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             with Image.open(io.BytesIO(entry.read())) as picture:
-                picture.transpose(Image.Transpose.ROTATE_90).save(file)
+                picture.transpose(turn).save(file)
             count += 1
         return count
 

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
+from pipeline.storage import S3Address
 from tests.e2e.conftest import Stack, ended_with_us, wait_until
 from tests.e2e.fault_driver import JOB_STEPS, FaultRun
-from tests.e2e.team_driver import Predictions, TeamStack, is_gone
+from tests.e2e.team_driver import Predictions, Relay, TeamStack, is_gone, refusable_bucket
+from tests.fakes.s3 import use_keys
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,19 @@ AWAY_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[TeamStack]:
+def bucket() -> Iterator[tuple[Relay, S3Address] | None]:
+    """A bucket of S3 at full counts; otherwise it is a directory of the home."""
+    if os.environ.get("GRAFT_SOAK") != "1":
+        yield None
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        use_keys(patch)
+        with refusable_bucket() as bucket:
+            yield bucket
+
+
+@pytest.fixture(scope="module")
+def stack(bucket: tuple[Relay, S3Address] | None) -> Iterator[TeamStack]:
     # pytest's own directories are closed to PostgreSQL's user.
     with tempfile.TemporaryDirectory(prefix="graft-team-") as directory:
         root = Path(directory)
@@ -47,7 +62,8 @@ def stack() -> Iterator[TeamStack]:
         for name in ("classifiers", "scratch"):
             (root / name).mkdir()
         places = root / "home", root / "classifiers", 1
-        team = TeamStack(*places, command_seconds=DEMO_SECONDS, scratch=root / "scratch")
+        options = {"command_seconds": DEMO_SECONDS, "scratch": root / "scratch"}
+        team = TeamStack(*places, **options, bucket=bucket[1] if bucket else None)
         with ended_with_us(team):
             try:
                 team.demo.append(team.graft("demo", "--profile", "team", "--workers", "2"))
@@ -109,14 +125,12 @@ def test_the_other_profile_is_refused_by_name(stack: TeamStack) -> None:
     assert "has the state of the profile team" in " ".join(refused.stderr.split())
 
 
-@pytest.fixture(scope="module")
-def faults(stack: TeamStack) -> Iterator[FaultRun]:
-    """The DAG whose tasks can be held."""
-    assert stack.write_pictures() == 128
-    run = FaultRun(stack, "team_faults")
-    wait_until(lambda: run.api.last_parsed("team_faults"), seconds=180, what="DAG team_faults")
-    yield run
-    run.engine.close()
+def held_run(stack: TeamStack, name: str, turn: Image.Transpose) -> FaultRun:
+    """Return a run, not yet started, of a DAG whose tasks can be held."""
+    assert stack.write_pictures(name, turn) == 128
+    run = FaultRun(stack, name)
+    wait_until(lambda: run.api.last_parsed(name), seconds=180, what=f"DAG {name}")
+    return run
 
 
 def tries(run: FaultRun) -> dict[str, int]:
@@ -135,9 +149,8 @@ def count_forwarded(run: FaultRun) -> tuple[int, int]:
 
 
 @pytest.mark.soak
-def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(
-    stack: TeamStack, faults: FaultRun
-) -> None:
+def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(stack: TeamStack) -> None:
+    faults = held_run(stack, "team_faults", Image.Transpose.ROTATE_90)
     stack.ask_to_hold(*KILLS)
     faults.start()
     began = time.monotonic()
@@ -156,15 +169,28 @@ def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(
     tested = int(evaluation["predictionOutput"]["predictionCount"])
     log.info("%d of %d training pictures forwarded, %d test pictures", forwarded, total, tested)
     assert forwarded == total == 128 - tested
-    assert len(faults.engine.list_versions("team_faults")) == 1
+    assert len(faults.engine.list_versions(faults.dag_id)) == 1
 
 
 @pytest.mark.soak
-def test_servers_that_are_away_stop_no_prediction_and_no_run(stack: TeamStack, faults: FaultRun) -> None:
-    moments = "train-submitted", "gate", "create_version", "smoke_test"
+def test_servers_that_are_away_stop_no_prediction_and_no_run(
+    stack: TeamStack, bucket: tuple[Relay, S3Address]
+) -> None:
+    faults = held_run(stack, "team_outages", Image.Transpose.ROTATE_180)
+    moments = "clean", "train-submitted", "gate", "create_version", "smoke_test"
     stack.ask_to_hold(*moments)
     faults.start()
     with Predictions(stack) as predictions:
+        stack.wait_held("clean")
+        with bucket[0].refusing():
+            began = time.monotonic()
+            stack.release("clean")
+            wait_until(
+                lambda: time.monotonic() - began >= AWAY_SECONDS, seconds=2 * AWAY_SECONDS, what="refusals"
+            )
+        log.info("the bucket answers again; it refused %d connections", bucket[0].num_refused)
+        assert bucket[0].num_refused > 0
+
         stack.wait_held("train-submitted")
         with stack.without_postgres(AWAY_SECONDS):
             stack.release("train-submitted")
@@ -196,7 +222,7 @@ def test_servers_that_are_away_stop_no_prediction_and_no_run(stack: TeamStack, f
     log.info("%d predictions, %d by the other engine, the longest %.2f s", *counts)
     assert predictions.failures == []
     assert predictions.num_answers > 100
-    assert faults.engine.get_model("team_faults") is not None
+    assert faults.engine.get_model(faults.dag_id) is not None
 
 
 def test_down_leaves_no_process_no_port_and_no_file_outside_the_home(stack: TeamStack) -> None:

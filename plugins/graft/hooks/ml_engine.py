@@ -27,7 +27,8 @@ class MLEngineHook(BaseHook):
     """Calls ML Engine v1.
 
     The connection's host is the endpoint (with its scheme, or with `schema` and `port` beside it), its
-    password the bearer token, its extra `{"project": ...}`.
+    password the bearer token, its extra `{"project": ..., "others": "URL, URL"}`. The others are further
+    engines on the same database, which are asked when the first does not answer.
 
     Args:
         ml_engine_conn_id: The connection.
@@ -81,7 +82,8 @@ def connect(connection: Connection, project: str | None = None, **options: Any) 
     from pipeline.ml_engine.rest import RestMLEngine
 
     endpoint, own_project = find_endpoint(connection)
-    return RestMLEngine(endpoint, project or own_project, connection.password or "", **options)
+    others = str(connection.extra_dejson.get("others") or "").replace(",", " ").split()
+    return RestMLEngine(endpoint, project or own_project, connection.password or "", others=others, **options)
 
 
 def find_endpoint(connection: Connection) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A training DAG whose tasks the tests hold: when work is done, or a job submitted, and not yet reported.
+"""Training DAGs whose tasks the tests hold: when work is done, or a job submitted, and not yet reported.
 
 A task that finds the file `$GRAFT_HOME/holds/NAME` takes it, writes its process id beside it, and waits until
 it is killed or the file with its id is removed.
@@ -44,11 +44,12 @@ def held(operator: type) -> type:
     return Held
 
 
-def build():
+def build(name: str):
+    pictures = Path(os.environ["GRAFT_HOME"], "pictures", name)
     classifier = Classifier.from_dict(
         {
-            "name": "team_faults",
-            "dataset": {"source": {"type": "folder", "uri": str(Path(os.environ["GRAFT_HOME"], "pictures"))}},
+            "name": name,
+            "dataset": {"source": {"type": "folder", "uri": str(pictures)}},
             "model": {"epochs": 2},
             "gate": {"min_accuracy": 0.5},
         }
@@ -63,4 +64,5 @@ def build():
     return dag
 
 
-team_faults = build()
+team_faults = build("team_faults")
+team_outages = build("team_outages")

@@ -67,6 +67,17 @@ class TestMLEngineConnection:
     def test_host_may_be_bare_with_schema_and_port_beside_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.connect(monkeypatch, host="127.0.0.1", port=81) == ("http://127.0.0.1:81", "local")
 
+    def test_others_answer_when_the_host_does_not(
+        self, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+    ) -> None:
+        from graft.hooks.ml_engine import MLEngineHook
+
+        monkeypatch.setattr("graft.hooks.ml_engine.PATIENCE_SECONDS", 0)
+        httpserver.expect_request("/v1/projects/local/models/m").respond_with_json({"name": "m"})
+        others = f"http://127.0.0.1:2, {httpserver.url_for('/')}"
+        self.connect(monkeypatch, host="http://127.0.0.1:1", extra={"others": others})
+        assert MLEngineHook("e").get_conn().get_model("m") == {"name": "m"}
+
     def test_missing_host_says_what_to_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match="set it to the endpoint"):
             self.connect(monkeypatch)

@@ -15,6 +15,7 @@ from pipeline.ml_engine.protocol import JobLog, default_version, resource_id
 from pipeline.ml_engine.rest import RestMLEngine
 from tests.fakes.clock import FakeClock
 
+GONE = "http://127.0.0.1:1"
 JOB = {"jobId": "j", "trainingInput": {"region": "r", "args": ["a"]}}
 VERSION = "/v1/projects/p/models/m/versions/v"
 
@@ -178,6 +179,40 @@ class TestFailures:
         httpserver.expect_request("/v1/projects/p/jobs/j").respond_with_json({**JOB, "state": "RUNNING"})
         engine = RestMLEngine(httpserver.url_for("/"), "p", "t", patience_seconds=0)
         assert engine.get_job("j") == {**JOB, "state": "RUNNING"}
+
+
+class TestOtherEngines:
+    """Of a team: each answers for all, and one may be gone."""
+
+    def make(self, endpoint: str, *others: str) -> RestMLEngine:
+        return RestMLEngine(endpoint, "p", "t", patience_seconds=0, clock=FakeClock(), others=others)
+
+    def test_answer_when_the_first_is_gone(self, httpserver: HTTPServer) -> None:
+        engine = self.make(GONE, httpserver.url_for("/"))
+        httpserver.expect_request("/v1/projects/p/jobs/j").respond_with_json({**JOB, "state": "RUNNING"})
+        httpserver.expect_request("/metrics").respond_with_data("m 1")
+        for _ in range(2):
+            assert engine.get_job("j") == {**JOB, "state": "RUNNING"}
+        assert engine.read_metrics() == "m 1"
+        assert engine.endpoint == GONE
+
+    def test_every_page_of_a_list_is_read(self, httpserver: HTTPServer) -> None:
+        engine = self.make(GONE, httpserver.url_for("/"))
+        httpserver.expect_request("/v1/projects/p/models").respond_with_handler(
+            answers({"models": [{"name": "a"}], "nextPageToken": "n"}, {"models": [{"name": "b"}]})
+        )
+        assert [model["name"] for model in engine.list_models()] == ["a", "b"]
+        assert "pageToken=n" in str(httpserver.log[1][0].query_string)
+
+    def test_are_not_asked_while_the_first_answers(self, httpserver: HTTPServer) -> None:
+        engine = self.make(httpserver.url_for("/"), GONE)
+        httpserver.expect_request("/v1/projects/p/jobs/j").respond_with_handler(answers(error(503, "busy")))
+        with pytest.raises(PlatformUnavailable, match="busy"):
+            engine.get_job("j")
+
+    def test_all_are_named_when_none_answers(self) -> None:
+        with pytest.raises(PlatformUnavailable, match=f"{GONE} and http://127.0.0.1:2 does not answer"):
+            self.make(GONE, "http://127.0.0.1:2").get_job("j")
 
 
 class TestModels:

@@ -182,6 +182,14 @@ class TestComponents:
         assert float(variables["AIRFLOW__CELERY__OPERATION_TIMEOUT"]) >= 30
         assert variables["AIRFLOW__CELERY__BROKER_URL_CMD"] == f"cat {settings.home}/airflow/broker_url"
 
+    def test_tasks_ask_the_second_engine_when_the_first_is_gone(
+        self, components: dict[str, Component]
+    ) -> None:
+        variables = components["airflow-worker-1"].variables
+        connection = json.loads(variables["AIRFLOW_CONN_ML_ENGINE_DEFAULT"])
+        assert connection["host"] == STATE.engine_url
+        assert connection["extra"]["others"] == STATE.second_engine_url == "http://127.0.0.1:8105"
+
     def test_tasks_outlive_a_server_that_is_away_or_slow(self, components: dict[str, Component]) -> None:
         variables = components["airflow-worker-1"].variables
         heartbeat_seconds, away_seconds = 5, 30  # Airflow's default of [workers] min_heartbeat_interval
