@@ -125,12 +125,15 @@ def test_the_other_profile_is_refused_by_name(stack: TeamStack) -> None:
     assert "has the state of the profile team" in " ".join(refused.stderr.split())
 
 
-def held_run(stack: TeamStack, name: str, turn: Image.Transpose) -> FaultRun:
-    """Return a run, not yet started, of a DAG whose tasks can be held."""
+@pytest.fixture
+def held_run(stack: TeamStack, request: pytest.FixtureRequest) -> Iterator[FaultRun]:
+    """A run, not yet started, of a DAG whose tasks can be held; by its name and how its pictures turn."""
+    name, turn = request.param
     assert stack.write_pictures(name, turn) == 128
     run = FaultRun(stack, name)
     wait_until(lambda: run.api.last_parsed(name), seconds=180, what=f"DAG {name}")
-    return run
+    with run.cleanup():
+        yield run
 
 
 def tries(run: FaultRun) -> dict[str, int]:
@@ -149,37 +152,39 @@ def count_forwarded(run: FaultRun) -> tuple[int, int]:
 
 
 @pytest.mark.soak
-def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(stack: TeamStack) -> None:
-    faults = held_run(stack, "team_faults", Image.Transpose.ROTATE_90)
+@pytest.mark.parametrize("held_run", [("team_faults", Image.Transpose.ROTATE_90)], indirect=True, ids=[""])
+def test_a_worker_killed_in_each_step_costs_a_try_and_nothing_else(
+    stack: TeamStack, held_run: FaultRun
+) -> None:
     stack.ask_to_hold(*KILLS)
-    faults.start()
+    held_run.start()
     began = time.monotonic()
     for name in KILLS:
         worker = stack.kill_worker_at(name)
         log.info("%s: killed %s after %.0f s", name, worker, time.monotonic() - began)
-    faults.wait_task("publish", "success", seconds=400)
-    faults.finish()
-    log.info("ended after %.0f s; tries: %s", time.monotonic() - began, dict(tries(faults)))
-    assert {step: tries(faults)[step] for step in STAGES} == {
+    held_run.wait_task("publish", "success", seconds=400)
+    held_run.finish()
+    log.info("ended after %.0f s; tries: %s", time.monotonic() - began, dict(tries(held_run)))
+    assert {step: tries(held_run)[step] for step in STAGES} == {
         step: 3 if step in JOB_STEPS else 2 for step in STAGES
     }
-    assert {step: len(faults.jobs(step)) for step in JOB_STEPS} == dict.fromkeys(JOB_STEPS, 1)
-    forwarded, total = count_forwarded(faults)
-    (evaluation,) = faults.jobs("evaluate")
+    assert {step: len(held_run.jobs(step)) for step in JOB_STEPS} == dict.fromkeys(JOB_STEPS, 1)
+    forwarded, total = count_forwarded(held_run)
+    (evaluation,) = held_run.jobs("evaluate")
     tested = int(evaluation["predictionOutput"]["predictionCount"])
     log.info("%d of %d training pictures forwarded, %d test pictures", forwarded, total, tested)
     assert forwarded == total == 128 - tested
-    assert len(faults.engine.list_versions(faults.dag_id)) == 1
+    assert len(held_run.engine.list_versions(held_run.dag_id)) == 1
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("held_run", [("team_outages", Image.Transpose.ROTATE_180)], indirect=True, ids=[""])
 def test_servers_that_are_away_stop_no_prediction_and_no_run(
-    stack: TeamStack, bucket: tuple[Relay, S3Address]
+    stack: TeamStack, held_run: FaultRun, bucket: tuple[Relay, S3Address]
 ) -> None:
-    faults = held_run(stack, "team_outages", Image.Transpose.ROTATE_180)
     moments = "clean", "train-submitted", "gate", "create_version", "smoke_test"
     stack.ask_to_hold(*moments)
-    faults.start()
+    held_run.start()
     with Predictions(stack) as predictions:
         stack.wait_held("clean")
         with bucket[0].refusing():
@@ -215,14 +220,14 @@ def test_servers_that_are_away_stop_no_prediction_and_no_run(
         assert len(before) == 2
         before[0].kill()
         stack.release("smoke_test")
-        faults.finish()
+        held_run.finish()
         wait_until(lambda: len(stack.api_servers()) == 2, seconds=60, what="second API server")
-    log.info("tries: %s", dict(tries(faults)))
+    log.info("tries: %s", dict(tries(held_run)))
     counts = predictions.num_answers, predictions.num_other, predictions.longest
     log.info("%d predictions, %d by the other engine, the longest %.2f s", *counts)
     assert predictions.failures == []
     assert predictions.num_answers > 100
-    assert faults.engine.get_model(faults.dag_id) is not None
+    assert held_run.engine.get_model(held_run.dag_id) is not None
 
 
 def test_down_leaves_no_process_no_port_and_no_file_outside_the_home(stack: TeamStack) -> None:
