@@ -247,7 +247,7 @@ def dag_bundles(settings: Settings) -> list[JsonObject]:
 
 
 def _connections(settings: Settings, state: StackState, secrets: Secrets) -> dict[str, str]:
-    others = {"others": state.second_engine_url} if state.is_team else {}
+    others = {"others": state.second_engine_url} if SECOND_ENGINE in state.ports else {}
     engine = {
         "conn_type": "ml_engine",
         "host": state.engine_url,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pipeline.engine.api.routes.unimplemented import MISSING
 from pipeline.engine.auth import token_digest
 from tests.contract.conftest import every_route
 from tests.fakes.engine import FakeParts
+from tests.team_only import TEAM_ONLY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,9 +75,10 @@ with TestClient(create_app(parts.engine())) as http:
     v1("POST", "models/m:predict", {"instances": [[1]]})
     for method, path in every_route(http.app):
         http.request(method, path, content=b"{}")
-print(sorted({"tensorflow", "keras", "numpy", "airflow"} & set(sys.modules)))
+print(sorted({"tensorflow", "keras", "numpy", "airflow", *sys.argv[2:]} & set(sys.modules)))
 """
-    command = [sys.executable, "-c", script, str(tmp_path)]
+    team = () if os.environ.get("GRAFT_TEST_DATABASE") == "postgresql" else TEAM_ONLY
+    command = [sys.executable, "-c", script, str(tmp_path), *team]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert answer.stdout == "[]\n", answer.stderr
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline.config import RUN_PARAMS
 from pipeline.errors import ConfigError
 from tests.airflow_environment import airflow_variables
+from tests.team_only import TEAM_ONLY
 
 GOOD = "name: {name}\ndataset: {{source: {{type: sample}}}}\n"
 EDGES = {
@@ -280,6 +281,7 @@ assert bag.dags and not bag.import_errors, bag.import_errors
 import graft.triggers.ml_engine_job
 heavy = set("tensorflow keras numpy PIL googleapiclient sklearn skimage scipy ray h5py".split())
 print("HEAVY", sorted(heavy & (set(sys.modules) - before)))
+print("TEAM", sorted(set(sys.argv[1:]) & set(sys.modules)))
 """
     bundle = {"name": "classifiers", "classpath": "graft.classifier_bundle.ClassifierBundle", "kwargs": {}}
     environ = {
@@ -289,10 +291,10 @@ print("HEAVY", sorted(heavy & (set(sys.modules) - before)))
         "GRAFT_CLASSIFIERS": "",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
     }
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environ
-    )
+    command = [sys.executable, "-c", code, *TEAM_ONLY]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
     assert "HEAVY []" in result.stdout, result.stdout[-2000:] + result.stderr[-2000:]
+    assert "TEAM []" in result.stdout, result.stdout[-2000:]
     assert "FROZEN True" in result.stdout
 
 

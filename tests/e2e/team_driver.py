@@ -73,17 +73,25 @@ class Relay:
                     continue
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open |= {client, server}
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self._copy, args=pair, daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
 
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-        for connection in (source, target):
-            _cut(connection)
-        with self._lock:
-            self._open -= {source, target}
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+            back.start()
+            _copy(client, server)
+            back.join()
+            with self._lock:
+                self._open -= {client, server}
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Pass bytes on until one of two connections ends, then end both."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    for connection in (source, target):
+        _cut(connection)
 
 
 def _cut(connection: socket.socket) -> None:
