@@ -44,7 +44,7 @@ def held(operator: type) -> type:
     return Held
 
 
-def build(name: str):
+def build(name: str, retry_seconds: float | None = None):
     pictures = Path(os.environ["GRAFT_HOME"], "pictures", name)
     classifier = Classifier.from_dict(
         {
@@ -56,7 +56,8 @@ def build(name: str):
     )
     dag = build_training_dag(classifier)
     for task in dag.tasks:
-        task.retry_delay = timedelta(seconds=1)
+        if retry_seconds is not None:
+            task.retry_delay = timedelta(seconds=retry_seconds)
         if isinstance(task, MappedOperator):
             task.operator_class = held(task.operator_class)
         else:
@@ -64,5 +65,5 @@ def build(name: str):
     return dag
 
 
-team_faults = build("team_faults")
+team_faults = build("team_faults", retry_seconds=1)
 team_outages = build("team_outages")

@@ -189,6 +189,19 @@ class TestRefusals:
             Storage(storage.addresses).read_bytes("gs://graft/a")
         assert caught.value.transient
 
+    @pytest.mark.parametrize("is_down", [False, True])
+    def test_a_store_that_is_away_is_waited_for_half_a_minute_at_most(
+        self, storage: Storage, server: FakeS3, monkeypatch: pytest.MonkeyPatch, is_down: bool
+    ) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr("time.sleep", pauses.append)
+        monkeypatch.setattr("random.random", lambda: 1.0)
+        server.refusal = 503, "ServiceUnavailable"
+        down = S3Address(bucket="company", endpoint="http://127.0.0.1:9")
+        with pytest.raises(StorageError):
+            Storage({"graft": down} if is_down else storage.addresses).read_bytes("gs://graft/a")
+        assert pauses == [1, 2, 4, 8, 16]
+
     def test_an_endpoint_that_is_down_is_named(
         self, server: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
