@@ -130,6 +130,8 @@ def run_ray(command: list[str], environ: dict[str, str]) -> None:
 
 def main(plan: dict[str, Any]) -> None:
     """Be the host until it is killed."""
+    if os.getpid() != 1:  # it ends every process that it sees, and mounts over directories
+        sys.exit("This is the first process of a host in namespaces; `graft ray up` starts it.")
     arrange_files(Path(plan["state"]), plan["hidden"], plan["shown"])
     name_host(plan["name"])
     wait_for_link(plan["address"])
