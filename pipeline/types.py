@@ -36,3 +36,9 @@ class Profile(StrEnum):
 
     LAPTOP = "laptop"
     TEAM = "team"
+
+
+class Role(StrEnum):
+    """What a machine does for a team's stack that it has joined."""
+
+    WORKER = "worker"

@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 for command in (
     stack.up,
+    stack.join,
     stack.down,
     stack.status,
     preview.init,

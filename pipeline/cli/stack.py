@@ -1,7 +1,9 @@
-"""`graft up`, `graft down`, `graft status`."""
+"""`graft up`, `graft join`, `graft down`, `graft status`."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +11,7 @@ import typer
 from pipeline.cli.connection import pages_url
 from pipeline.cli.output import JsonOption, print_json, print_note, print_text
 from pipeline.cli.tables import print_table
-from pipeline.types import Profile
+from pipeline.types import Profile, Role
 
 if TYPE_CHECKING:
     from pipeline.stack import StackStatus
@@ -23,7 +25,26 @@ ProfileOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, max=32, metavar="N", help="Celery workers of the team profile; 2 at first."),
+    typer.Option(min=0, max=32, metavar="N", help="Celery workers of the team profile; 2 at first."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST[:PORT]",
+        help="Let other machines join a team's stack here, with TLS and a token; `off` ends that.",
+    ),
+]
+RoleOption = Annotated[Role, typer.Option(help="What this machine does for the stack.")]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The stack's `$GRAFT_HOME/servers/join.json`, copied to here; by default that of the last time.",
+    ),
+]
+SlotsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, metavar="N", help="Tasks at once; by default one for each processor."),
 ]
 
 
@@ -32,6 +53,7 @@ def up(
     airflow_port: PortOption = None,
     profile: ProfileOption = None,
     workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the engine and Airflow, or what of them is not running."""
@@ -45,11 +67,35 @@ def up(
         airflow_port=airflow_port,
         profile=profile,
         workers=workers,
+        address=address,
     )
     if as_json:
         print_json(status.to_dict())
     else:
         print_addresses(status)
+
+
+def join(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="HOST[:PORT] of the stack's gateway.")],
+    role: RoleOption = Role.WORKER,
+    token_file: TokenFileOption = None,
+    slots: SlotsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let this machine take tasks of the team's stack at an address; `graft down` ends that.
+
+    The stack is started with `graft up --profile team --address HOST`. Its file
+    `$GRAFT_HOME/servers/join.json` has the token and the certificate: copy it here, readable by you alone.
+    """
+    from pipeline.config import Settings
+    from pipeline.stack.joining import join as start
+
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Airflow's logging would print where keys are
+    name = start(Settings(), address, token_file=token_file, slots=slots, on_progress=print_note)
+    if as_json:
+        print_json({"name": name, "role": role, "address": address})
+    else:
+        print_text(f"{name} takes tasks of the stack at {address}. `graft down` ends that.")
 
 
 def down(as_json: JsonOption = False) -> None:
@@ -78,12 +124,21 @@ def status(as_json: JsonOption = False) -> None:
     if stack.state is not Overall.STOPPED:
         print_addresses(stack)
     print_table(("process", "pid", "state"), [(each.name, each.pid, each.state) for each in stack.processes])
+    if stack.machines:
+        print_text("")
+        print_table(("machine", "slots"), [(each.name, each.slots) for each in stack.machines])
 
 
 def print_addresses(status: StackStatus) -> None:
     """Print where the stack answers, and how to stop it."""
+    if status.joined:
+        print_text(f"  Worker    of the stack at {status.joined}")
+        print_text("  Stop it   `graft down`")
+        return
     engine, airflow = status.engine, status.airflow
     print_text(f"  Airflow   {airflow.url}   user {airflow.username}, password {airflow.password}")
     print_text(f"  Pages     {pages_url(airflow.url or '')}/")
     print_text(f"  Engine    {engine.url}   project {engine.project}, token: `graft status --json`")
+    if status.address:
+        print_text(f"  Gateway   {status.address}   `graft join {status.address}` on other machines")
     print_text("  Stop it   `make down` or `graft down`")

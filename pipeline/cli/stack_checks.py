@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, PipelineError, StackError
 if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.stack import StackStatus
+    from pipeline.stack.state import StackState
 
 
 def check_databases(settings: Settings) -> Iterator[Finding]:
@@ -20,10 +21,11 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
     from pipeline.stack.databases import airflow_remedy, engine_remedy, find_damage
     from pipeline.stack.environment import database_path
     from pipeline.stack.profile import find_profile
+    from pipeline.stack.state import load_state
     from pipeline.types import Profile
 
     if find_profile(settings.home) is Profile.TEAM:
-        yield from _check_services(settings)
+        yield from _check_services(settings) if not load_state(settings.home).joined else ()
         return
     databases = [("Airflow database", database_path(settings), airflow_remedy)]
     if settings.database:
@@ -59,11 +61,48 @@ def _check_services(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="broker", state="broken", detail=detail)
         return
     yield Finding(check="broker", state="ok", detail=f"Redis at {services.broker}")
+    if state.address:
+        yield from _check_gateway(settings, state)
     if silent := silent_workers(settings, state):
         detail = f"no answer from {', '.join(silent)}. `graft up` starts those that ended"
         yield Finding(check="workers", state="broken", detail=detail)
     else:
         yield Finding(check="workers", state="ok", detail=f"{state.workers} Celery workers answer")
+
+
+def _check_gateway(settings: Settings, state: StackState) -> Iterator[Finding]:
+    """Look at the port that other machines reach, and at who has joined."""
+    from pipeline.stack.join_file import is_listening
+    from pipeline.stack.machines import read_machines
+
+    yield _answers("gateway", state.address, is_listening(state.address))
+    machines = read_machines(settings.home)
+    if not machines and not state.workers:
+        detail = f"no worker here, and no machine has joined: tasks wait. `graft join {state.address}` there"
+        yield Finding(check="machines", state="broken", detail=detail)
+        return
+    names = ", ".join(f"{each.name} ({each.slots} slots)" for each in machines) or "none has joined"
+    yield Finding(check="machines", state="ok", detail=names)
+
+
+def _check_joined(settings: Settings, stack: StackStatus) -> Iterator[Finding]:
+    """Look at the link of a machine that has joined, and ask its worker through it."""
+    from pipeline.stack.joining import is_answering
+    from pipeline.stack.link import link_problem
+
+    if stack.stopped:
+        detail = f"not running: {', '.join(stack.stopped)}. `graft join {stack.joined}` starts them"
+        yield Finding(check="stack", state="broken", detail=detail)
+        return
+    if problem := link_problem(settings.home):
+        yield Finding(check="link", state="broken", detail=problem)
+        return
+    yield Finding(check="link", state="ok", detail=f"joined the stack at {stack.joined}")
+    if is_answering(settings.home):
+        yield Finding(check="workers", state="ok", detail="the Celery worker answers")
+    else:
+        detail = f"no answer from the Celery worker. `graft join {stack.joined}` starts it again"
+        yield Finding(check="workers", state="broken", detail=detail)
 
 
 def _check_server(check: str, settings: Settings, url: str, password_file: Path | None) -> Finding:
@@ -92,6 +131,9 @@ def check_stack(settings: Settings) -> Iterator[Finding]:
     stack = status(settings)
     if stack.state is Overall.STOPPED:
         yield Finding(check="stack", state="note", detail="not running; `graft up` starts it")
+        return
+    if stack.joined:
+        yield from _check_joined(settings, stack)
         return
     if stack.stopped:
         detail = (

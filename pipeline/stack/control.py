@@ -16,6 +16,7 @@ from pipeline.stack.environment import (
     API_SERVER,
     COMPONENTS,
     ENGINE,
+    GATEWAY,
     SCHEDULER,
     SECOND_ENGINE,
     Component,
@@ -23,9 +24,10 @@ from pipeline.stack.environment import (
     component_names,
 )
 from pipeline.stack.health import is_engine_healthy, unhealthy_airflow, wait_healthy
+from pipeline.stack.machines import Machine, read_machines
 from pipeline.stack.places import check_whole
 from pipeline.stack.processes import start_process, stop_processes
-from pipeline.stack.profile import DEFAULT_WORKERS, POSTGRES, REDIS, SERVERS, choose_profile
+from pipeline.stack.profile import POSTGRES, REDIS, SERVERS, choose_profile
 from pipeline.stack.state import (
     USERNAME,
     Secrets,
@@ -38,6 +40,7 @@ from pipeline.stack.state import (
     locked,
     recover_state,
     save_state,
+    write_private,
 )
 from pipeline.stack.status import (
     PAGES,
@@ -67,6 +70,7 @@ def up(
     airflow_port: int | None = None,
     profile: Profile | None = None,
     workers: int | None = None,
+    address: str | None = None,
 ) -> StackStatus:
     """Start what does not run; return when everything is healthy.
 
@@ -79,22 +83,22 @@ def up(
         airflow_port: A port for Airflow's API server instead of a free one.
         profile: What to start where the home has no state; that of the home by default.
         workers: How many Celery workers a team's stack has; as many as before by default.
+        address: HOST or HOST:PORT where other machines join a team's stack, `off`, or as before by default.
 
     Raises:
         StackError: if a port is taken, a component does not start (with the end of its log), a restore did
-            not end, or the home has the state of another profile.
+            not end, or the home is of another profile, has joined a stack, or cannot let others join.
     """
     with locked(settings.home), ExitStack() as private:
         check_whole(settings.home)
         chosen = choose_profile(settings.home, profile)
-        if workers and chosen is Profile.LAPTOP:
-            raise StackError("Celery workers are of the team profile: `graft up --profile team --workers N`.")
         old = load_state(settings.home)
+        _check_asked(settings, old, chosen, has_workers=workers is not None or bool(address))
         state = _choose_ports(old, engine_port, airflow_port)
         if chosen is Profile.TEAM:
             # Its home opens to PostgreSQL's user, and to nothing else.
             private.enter_context(_private_files())
-            state = _choose_team(settings, state, workers)
+            state = _choose_team(settings, state, workers, address)
         secrets = ensure_secrets(settings.home)
         write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
         components = _build(settings, state, secrets)
@@ -110,6 +114,16 @@ def up(
     return status(settings)
 
 
+def _check_asked(settings: Settings, state: StackState, chosen: Profile, *, has_workers: bool) -> None:
+    if has_workers and chosen is Profile.LAPTOP:
+        raise StackError("Celery workers are of the team profile: `graft up --profile team --workers N`.")
+    if state.joined:
+        raise StackError(
+            f"{settings.home} has joined the stack at {state.joined}: `graft join {state.joined}` starts its "
+            "worker. Name an empty directory for a stack: `GRAFT_HOME=... graft up`."
+        )
+
+
 @contextmanager
 def _private_files() -> Iterator[None]:
     """Give what is written meanwhile to its owner alone."""
@@ -123,40 +137,27 @@ def _private_files() -> Iterator[None]:
 def _build(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
     if not state.is_team:
         return build_components(settings, state, secrets)
-    from pipeline.stack import services, team
+    from pipeline.stack import gateway, joining, services, team
 
     team.prepare(settings, state)
-    services.write_credentials(settings.home, services.find_services(settings, state))
+    addresses = services.find_services(settings, state)
+    services.write_credentials(settings.home, addresses)
+    if state.address:
+        write_private(gateway.gateway_file(settings.home), joining.offer_settings(settings, state, addresses))
     return team.build_team(settings, state, secrets)
+
+
+def _choose_team(
+    settings: Settings, state: StackState, workers: int | None, address: str | None
+) -> StackState:
+    from pipeline.stack.team import choose_team
+
+    return choose_team(settings, state, workers=workers, address=address)
 
 
 def _surplus(state: StackState, names: Collection[str]) -> list[str]:
     """Return what runs and is no part of the stack any more, such as a worker too many."""
     return [record.name for record in state.processes if record.name not in names]
-
-
-def _choose_team(settings: Settings, state: StackState, workers: int | None) -> StackState:
-    """Return the state with the ports and workers of a team's stack.
-
-    Raises:
-        StackError: if a package or a program is missing.
-    """
-    from pipeline.stack.servers import find_programs
-    from pipeline.stack.services import check_extra, is_own_database
-
-    check_extra()
-    own = [POSTGRES] if is_own_database(settings) else []
-    own += [] if settings.broker else [REDIS]
-    for name in own:
-        find_programs(name)
-    names = [*own, SECOND_ENGINE]
-    idle = not any(record.is_alive for record in state.processes)
-    ports = {}
-    for name, free in zip(names, free_ports(len(names)), strict=True):
-        kept = state.ports.get(name, 0)
-        ports[name] = free if not kept or (idle and not is_port_free(kept)) else kept
-    count = workers or state.workers or DEFAULT_WORKERS
-    return replace(state, profile=Profile.TEAM, workers=count, ports=ports)
 
 
 def _choose_ports(state: StackState, engine_port: int | None, airflow_port: int | None) -> StackState:
@@ -224,7 +225,7 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
     start(component for component in due if component.name in SERVERS)
     if state.is_team:
         _wait_for_servers(settings, state, logs)
-    start(component for component in due if component.is_engine)
+    start(component for component in due if component.is_engine or component.is_gateway)
     if airflow:
         state = ensure_database(settings, state, airflow[0], on_progress)
         ensure_pool(settings, state, airflow[0], on_progress)
@@ -243,7 +244,9 @@ def _wait_for_all(settings: Settings, state: StackState, logs: Path) -> None:
 
     def waiting() -> list[str]:
         records = [record for record in state.processes if record.name.startswith("airflow-")]
-        return _unhealthy_engines(state) + unhealthy_airflow(state.airflow_url, records)
+        return (
+            _unhealthy_engines(state) + _silent_gateway(state) + unhealthy_airflow(state.airflow_url, records)
+        )
 
     seconds = TEAM_START_SECONDS if state.is_team else START_SECONDS
     wait_healthy(waiting, state.processes, logs=logs, seconds=seconds)
@@ -256,6 +259,14 @@ def _unhealthy_engines(state: StackState) -> list[str]:
     if state.is_team:
         urls[SECOND_ENGINE] = state.second_engine_url
     return [name for name, url in urls.items() if not is_engine_healthy(url)]
+
+
+def _silent_gateway(state: StackState) -> list[str]:
+    if not state.address:
+        return []
+    from pipeline.stack.join_file import is_listening
+
+    return [] if is_listening(state.address) else [GATEWAY]
 
 
 def _silent_workers(settings: Settings, state: StackState) -> list[str]:
@@ -351,7 +362,16 @@ def status(settings: Settings) -> StackStatus:
             pages=PAGES if shown else None,
         ),
         processes=processes,
+        address=state.address or None,
+        joined=state.joined or None,
+        machines=_machines(settings, state),
     )
+
+
+def _machines(settings: Settings, state: StackState) -> tuple[Machine, ...]:
+    """Return the machines that have joined a stack whose gateway runs."""
+    record = state.find(GATEWAY)
+    return read_machines(settings.home) if record is not None and record.is_alive else ()
 
 
 def _names(state: StackState) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ AIRFLOW_COMMANDS = {
 }
 COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
 SECOND_ENGINE = "engine-2"
+GATEWAY = "gateway"  # of a team's stack that other machines may join
+LINK = "link"  # of a home that has joined one
 # `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
 PYTHON = (sys.executable, "-P")
 FOREIGN = ("AIRFLOW", "GRAFT_", "PYTHONPATH", "PYTHONHOME")
@@ -57,6 +59,11 @@ class Component:
     def is_engine(self) -> bool:
         """Whether it serves ML Engine."""
         return self.name in (ENGINE, SECOND_ENGINE)
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether other machines join through it."""
+        return self.name == GATEWAY
 
     @property
     def is_airflow(self) -> bool:
@@ -100,8 +107,12 @@ def component_names(state: StackState) -> tuple[str, ...]:
     """Return the names of all components of a stack, in the order of their start."""
     if not state.is_team:
         return COMPONENTS
+    if state.joined:
+        return (LINK, *worker_names(state.workers))
     servers = tuple(name for name in SERVERS if name in state.ports)
-    return (*servers, ENGINE, SECOND_ENGINE, *AIRFLOW_COMMANDS, *worker_names(state.workers))
+    gateway = (GATEWAY,) if state.address else ()
+    engines = ENGINE, SECOND_ENGINE
+    return (*servers, *engines, *gateway, *AIRFLOW_COMMANDS, *worker_names(state.workers))
 
 
 def worker_names(count: int) -> tuple[str, ...]:
@@ -109,9 +120,9 @@ def worker_names(count: int) -> tuple[str, ...]:
     return tuple(f"airflow-worker-{number}" for number in range(1, count + 1))
 
 
-def celery_node(name: str) -> str:
+def celery_node(name: str, machine: str = "graft") -> str:
     """Return what Celery calls the worker of a component."""
-    return f"{name.removeprefix('airflow-')}@graft"
+    return f"{name.removeprefix('airflow-')}@{machine}"
 
 
 def engine_variables() -> dict[str, str]:

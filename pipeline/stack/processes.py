@@ -28,6 +28,7 @@ LOG_TAIL_LINES = 25
 COMPONENT = re.compile(
     r"-m pipeline\.engine |airflow (api[-_]server|scheduler|dag-processor|triggerer)\b"
     r"|(?:celeryd: |--celery-hostname )(worker-\d+)@"
+    r"|-m pipeline\.stack\.(gateway|link) "
 )
 REPLICA = re.compile(r"--replica (\d+)")
 PORT = re.compile(r"port[ :](\d+)")
@@ -152,6 +153,8 @@ def _component_name(match: re.Match[str], text: str) -> str:
     """Return the name of a component; the second engine has the replica 1."""
     if match[1] or match[2]:
         return f"airflow-{(match[1] or match[2]).replace('_', '-')}"
+    if match[3]:
+        return match[3]
     replica = REPLICA.search(text)
     return f"engine-{int(replica[1]) + 1}" if replica else "engine"
 

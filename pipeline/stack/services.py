@@ -257,5 +257,7 @@ def query_airflow(home: Path, services: Services, query: str, values: Collection
 def silent_workers(settings: Settings, state: StackState) -> list[str]:
     """Return the names of the components that are Celery workers and do not answer."""
     nodes = {celery_node(name): name for name in worker_names(state.workers)}
+    if not nodes:
+        return []
     answering = answering_workers(find_services(settings, state), nodes)
     return [name for node, name in nodes.items() if node not in answering]

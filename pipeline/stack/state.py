@@ -52,6 +52,8 @@ class StackState:
         profile: What the stack is made of.
         workers: How many Celery workers it has.
         ports: Of what only a team's stack has, by component.
+        address: HOST:PORT where other machines join a team's stack; empty if none may.
+        joined: HOST:PORT of the team's stack whose tasks this home's worker takes; empty for a stack.
     """
 
     engine_port: int = 0
@@ -61,6 +63,8 @@ class StackState:
     profile: Profile = Profile.LAPTOP
     workers: int = 0
     ports: dict[str, int] = field(default_factory=dict)
+    address: str = ""
+    joined: str = ""
 
     @property
     def is_team(self) -> bool:
@@ -135,6 +139,8 @@ def load_state(home: Path) -> StackState:
             profile=Profile(value.get("profile", Profile.LAPTOP)),
             workers=int(value.get("workers", 0)),
             ports={name: int(port) for name, port in value.get("ports", {}).items()},
+            address=str(value.get("address", "")),
+            joined=str(value.get("joined", "")),
         )
     except FileNotFoundError:
         return StackState()
@@ -172,7 +178,7 @@ def save_state(home: Path, state: StackState) -> None:
     """Write `stack.json`; that of a laptop is as it was before there were profiles."""
     value = {**asdict(state), "processes": [old.to_dict() for old in state.processes]}
     if not state.is_team:
-        for name in ("profile", "workers", "ports"):
+        for name in ("profile", "workers", "ports", "address", "joined"):
             del value[name]
     write_private(home / "stack.json", {"format": TEAM_FORMAT if state.is_team else FORMAT, **value})
 

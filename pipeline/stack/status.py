@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from pipeline.stack.machines import Machine
 from pipeline.types import JsonDict
 
 PAGES = "/graft/"  # where plugins/graft/ui is mounted
@@ -55,12 +56,25 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """What `graft status --json` prints."""
+    """What `graft status --json` prints.
+
+    Args:
+        state: Of all processes together.
+        engine: Where the engine answers.
+        airflow: Where Airflow answers.
+        processes: Of this machine.
+        address: Where other machines join a team's stack; None if none may.
+        joined: The address of the stack that this machine has joined, or None.
+        machines: Those that have joined this stack.
+    """
 
     state: Overall
     engine: EngineAddress
     airflow: AirflowAddress
     processes: tuple[ProcessStatus, ...]
+    address: str | None = None
+    joined: str | None = None
+    machines: tuple[Machine, ...] = ()
 
     @property
     def stopped(self) -> list[str]:
@@ -68,5 +82,9 @@ class StackStatus:
         return [process.name for process in self.processes if process.state is ProcessState.STOPPED]
 
     def to_dict(self) -> JsonDict:
-        """Return plain JSON values."""
-        return asdict(self)
+        """Return plain JSON values; where no machine may join, nothing about machines."""
+        value: JsonDict = asdict(self)
+        if not self.address and not self.joined:
+            for name in ("address", "joined", "machines"):
+                del value[name]
+        return value

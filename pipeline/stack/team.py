@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.engine.control import engine_arguments
+from pipeline.errors import StackError
 from pipeline.stack.environment import (
     AIRFLOW_COMMANDS,
     ENGINE,
+    GATEWAY,
+    LINK,
     PYTHON,
     SECOND_ENGINE,
     Component,
@@ -23,22 +27,74 @@ from pipeline.stack.environment import (
     pipeline_variables,
     worker_names,
 )
-from pipeline.stack.profile import POSTGRES, REDIS, password_table
+from pipeline.stack.join_file import ensure_join_file, format_address, parse_address
+from pipeline.stack.profile import DEFAULT_WORKERS, POSTGRES, REDIS, password_table
 from pipeline.stack.servers import (
     ensure_password,
+    find_programs,
     password_file,
     postgres_account,
     postgres_command,
     prepare_postgres,
     redis_command,
 )
-from pipeline.stack.services import Services, find_services
-from pipeline.stack.state import LOOPBACK, Secrets, StackState
+from pipeline.stack.services import Services, check_extra, find_services, is_own_database
+from pipeline.stack.shared_buckets import check_shared
+from pipeline.stack.state import LOOPBACK, Secrets, StackState, free_ports, is_port_free
+from pipeline.types import Profile
 
 SLOTS = 2  # tasks at once of a worker
 API_SERVERS = 2  # processes of Airflow's API server behind its one address
+CLOSED = "off"  # no other machine may join any more
+MOST_SLOTS = 256  # of all machines together, where others may join
+# What only the stack's own machine has: tasks elsewhere ask the API server for connections.
+WITHHELD = (
+    *("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"),
+    *("AIRFLOW_CONN_ML_ENGINE_DEFAULT", "AIRFLOW_CONN_GRAFT_AIRFLOW_API"),
+)
 # Each engine and each component of Airflow has one, which starts it again; its file needs nothing of Graft.
 KEEPER = (sys.executable, "-P", str(Path(__file__).with_name("keeper.py")))
+
+
+def choose_team(
+    settings: Settings, state: StackState, *, workers: int | None, address: str | None
+) -> StackState:
+    """Return the state with the ports, the workers and the address of a team's stack.
+
+    Args:
+        settings: Which servers run already.
+        state: As it was.
+        workers: How many Celery workers; as many as before by default.
+        address: Where other machines join, or `off`; as before by default.
+
+    Raises:
+        ConfigError: if the address is none.
+        StackError: if a package or a program is missing, or other machines could not see a bucket.
+    """
+    check_extra()
+    own = [POSTGRES] if is_own_database(settings) else []
+    own += [] if settings.broker else [REDIS]
+    for name in own:
+        find_programs(name)
+    names = [*own, SECOND_ENGINE]
+    idle = not any(record.is_alive for record in state.processes)
+    ports = {}
+    for name, free in zip(names, free_ports(len(names)), strict=True):
+        kept = state.ports.get(name, 0)
+        ports[name] = free if not kept or (idle and not is_port_free(kept)) else kept
+    place = state.address if address is None else _read_address(address)
+    if place:
+        check_shared(settings)
+    count = workers if workers is not None else state.workers if state.is_team else DEFAULT_WORKERS
+    if not (count or place):
+        raise StackError(
+            "A team's stack needs workers: `--workers N`, or `--address HOST` for other machines."
+        )
+    return replace(state, profile=Profile.TEAM, workers=count, ports=ports, address=place)
+
+
+def _read_address(text: str) -> str:
+    return "" if text == CLOSED else format_address(*parse_address(text))
 
 
 def prepare(settings: Settings, state: StackState) -> None:
@@ -51,6 +107,8 @@ def prepare(settings: Settings, state: StackState) -> None:
         prepare_postgres(settings.home)
     if REDIS in state.ports:
         ensure_password(password_file(settings.home, REDIS))
+    if state.address:
+        ensure_join_file(settings.home)
 
 
 def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
@@ -73,6 +131,7 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
             )
             for replica, (name, port) in enumerate(engine_ports(state).items())
         ),
+        *_gateway(settings, state, shared),
         *(
             Component(name=name, command=(*KEEPER, *PYTHON, "-m", "airflow", *arguments), variables=airflow)
             for name, arguments in AIRFLOW_COMMANDS.items()
@@ -82,6 +141,44 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
             for name in worker_names(state.workers)
         ),
     )
+
+
+def build_worker(
+    settings: Settings, state: StackState, services: Services, *, name: str, slots: int
+) -> tuple[Component, ...]:
+    """Return the components of a home that has joined a stack, in the order of their start.
+
+    Args:
+        settings: Those of the stack, but with this machine's home.
+        state: Of this home, with the ports of the stack.
+        services: The databases and the broker as they are seen from here.
+        name: Of this machine.
+        slots: How many tasks it takes at once.
+    """
+    shared = graft_variables(settings)
+    nothing = Secrets(engine_token="", airflow_password="", jwt_secret="", api_secret_key="", fernet_key="")
+    airflow = shared | pipeline_variables(settings) | _airflow_variables(settings, state, nothing, services)
+    kept = {variable: value for variable, value in airflow.items() if variable not in WITHHELD}
+    link = (*KEEPER, *PYTHON, "-m", "pipeline.stack.link", "--home", str(settings.home))
+    (worker,) = worker_names(state.workers)
+    return (
+        Component(name=LINK, command=link, variables=shared),
+        Component(
+            name=worker,
+            command=_worker_command(settings, worker, machine=name, slots=slots),
+            variables=kept,
+        ),
+    )
+
+
+def _gateway(settings: Settings, state: StackState, shared: dict[str, str]) -> tuple[Component, ...]:
+    if not state.address:
+        return ()
+    host, port = parse_address(state.address)
+    arguments = ("--home", str(settings.home), "--host", host, "--port", str(port))
+    own = ("--own-slots", str(SLOTS * state.workers))
+    command = (*KEEPER, *PYTHON, "-m", "pipeline.stack.gateway", *arguments, *own)
+    return (Component(name=GATEWAY, command=command, variables=shared | pipeline_variables(settings)),)
 
 
 def engine_ports(state: StackState) -> dict[str, int]:
@@ -101,10 +198,12 @@ def _servers(home: Path, state: StackState) -> list[Component]:
     return servers
 
 
-def _worker_command(settings: Settings, name: str) -> tuple[str, ...]:
+def _worker_command(
+    settings: Settings, name: str, *, machine: str = "graft", slots: int = SLOTS
+) -> tuple[str, ...]:
     arguments = (
-        *("celery", "worker", "--celery-hostname", celery_node(name)),
-        *("--concurrency", str(SLOTS), "--pid", str(airflow_home(settings) / f"{name}.pid")),
+        *("celery", "worker", "--celery-hostname", celery_node(name, machine)),
+        *("--concurrency", str(slots), "--pid", str(airflow_home(settings) / f"{name}.pid")),
         *("--skip-serve-logs", "--without-gossip", "--without-mingle"),
     )
     return (*KEEPER, *PYTHON, "-m", "airflow", *arguments)
@@ -121,8 +220,9 @@ def _airflow_variables(
 ) -> dict[str, str]:
     broker = airflow_home(settings) / services.broker_url_file
     return airflow_variables(settings, state, secrets) | {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-        "AIRFLOW__CORE__PARALLELISM": str(SLOTS * state.workers),
+        # The other one counts the slots of the machines that have joined.
+        "AIRFLOW__CORE__EXECUTOR": "graft.team_executor.TeamExecutor" if state.address else "CeleryExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(MOST_SLOTS if state.address else SLOTS * state.workers),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": services.airflow_database,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": services.airflow_database,
         # Passwords stay in files: libpq reads the one, Airflow runs the command of the other.

@@ -1,6 +1,8 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import pipeline.stack
 from pipeline.errors import StackError
 from pipeline.stack import StackStatus
+from pipeline.stack.machines import Machine
 from pipeline.stack.state import ensure_secrets
 from tests.fakes.stack import stack_status
 
@@ -122,13 +125,52 @@ class TestStackCommands:
             return stack_status()
 
         monkeypatch.setattr(pipeline.stack, "up", up)
-        outcome = graft("up", "--engine-port", "8001", "--profile", "team")
-        assert seen == {"engine_port": 8001, "airflow_port": None, "profile": "team", "workers": None}
+        outcome = graft("up", "--engine-port", "8001", "--profile", "team", "--address", "10.0.0.5")
+        assert seen == {
+            "engine_port": 8001,
+            "airflow_port": None,
+            "profile": "team",
+            "workers": None,
+            "address": "10.0.0.5",
+        }
         assert outcome.stderr == "starting engine\n"
         assert "password shown" in outcome.stdout
         assert "make down" in outcome.stdout
         assert "hidden" not in outcome.stdout
         assert graft("up", "--json").document["engine"]["token"] == "hidden"
+
+    def test_join_passes_options_on(self, graft: Graft, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = {}
+
+        def join(settings: Any, address: str, **options: Any) -> str:
+            seen.update(options, address=address)
+            options["on_progress"]("starting link")
+            return "far-1"
+
+        monkeypatch.setattr("pipeline.stack.joining.join", join)
+        outcome = graft("join", "10.0.0.5", "--role", "worker", "--token-file", "join.json", "--slots", "3")
+        assert outcome.stderr == "starting link\n"
+        assert outcome.stdout == ("far-1 takes tasks of the stack at 10.0.0.5. `graft down` ends that.\n")
+        del seen["on_progress"]
+        assert seen == {"address": "10.0.0.5", "token_file": Path("join.json"), "slots": 3}
+        assert graft("join", "10.0.0.5", "--json").document["name"] == "far-1"
+        assert graft("join", "10.0.0.5", "--role", "server").code == 2
+
+    def test_status_shows_the_stack_that_a_machine_has_joined(
+        self, graft: Graft, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        status = replace(stack_status(), joined="10.0.0.5:8470")
+        monkeypatch.setattr(pipeline.stack, "status", lambda settings: status)
+        assert "Worker    of the stack at 10.0.0.5:8470" in graft("status").stdout
+        assert graft("status", "--json").document["joined"] == "10.0.0.5:8470"
+
+    def test_status_shows_who_has_joined(self, graft: Graft, monkeypatch: pytest.MonkeyPatch) -> None:
+        machines = (Machine(name="far-1", slots=3, since=0.0),)
+        status = replace(stack_status(), address="10.0.0.5:8470", machines=machines)
+        monkeypatch.setattr(pipeline.stack, "status", lambda settings: status)
+        outcome = graft("status")
+        assert "`graft join 10.0.0.5:8470` on other machines" in outcome.stdout
+        assert re.search(r"far-1\s+3", outcome.stdout)
 
     def test_port_in_use_is_an_error(self, graft: Graft, monkeypatch: pytest.MonkeyPatch) -> None:
         def up(*args: Any, **ports: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class TestProfile:
             during.append(os.umask(0o077))
             raise StackError("stop here")
 
-        monkeypatch.setattr(services, "check_extra", fail)
+        monkeypatch.setattr(team, "check_extra", fail)
         before = os.umask(0o022)
         try:
             with pytest.raises(StackError, match="stop here"):
@@ -208,6 +209,40 @@ class TestComponents:
             match = COMPONENT.search(text)
             assert match is not None, text
             assert _component_name(match, text) == name
+
+    def test_a_stack_with_an_address_has_a_gateway_and_counts_the_slots_of_all(
+        self, settings: Settings
+    ) -> None:
+        state = replace(STATE, address="10.0.0.5:8470")
+        components = {each.name: each for each in team.build_team(settings, state, SECRETS)}
+        assert tuple(components) == component_names(state)
+        command = " ".join(components["gateway"].command)
+        assert "--host 10.0.0.5 --port 8470 --own-slots 4" in command
+        variables = components["airflow-scheduler"].variables
+        assert variables["AIRFLOW__CORE__EXECUTOR"] == "graft.team_executor.TeamExecutor"
+        assert int(variables["AIRFLOW__CORE__PARALLELISM"]) > 4
+        assert variables["AIRFLOW__API__HOST"] == "127.0.0.1"
+
+    def test_workers_and_address_stay_until_others_are_asked_for(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(team, "check_extra", lambda: None)
+        monkeypatch.setattr(team, "find_programs", lambda name: Path("/programs"))
+        shared = settings.model_copy(update={"buckets": "graft=s3://company-bucket"})
+
+        def choose(state: StackState, **asked: Any) -> tuple[int, str]:
+            chosen = team.choose_team(shared, state, **{"workers": None, "address": None, **asked})
+            return chosen.workers, chosen.address
+
+        assert choose(StackState()) == (2, "")
+        assert choose(StackState(), workers=0, address="10.0.0.5") == (0, "10.0.0.5:8470")
+        joined = replace(STATE, workers=0, address="10.0.0.5:8470")
+        assert choose(joined) == (0, "10.0.0.5:8470")
+        assert choose(joined, workers=1, address="off") == (1, "")
+        with pytest.raises(StackError, match=r"needs workers: `--workers N`, or `--address HOST`"):
+            choose(joined, address="off")
+        with pytest.raises(StackError, match=r"directories, which other machines do not see: gs://graft"):
+            team.choose_team(settings, STATE, workers=None, address="10.0.0.5")
 
     def test_laptop_keeps_its_executor(self, settings: Settings) -> None:
         (*_, last) = build_components(settings, StackState(engine_port=1, airflow_port=2), SECRETS)
