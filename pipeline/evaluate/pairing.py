@@ -108,7 +108,7 @@ def describe_relabelled(
     places = [place for place, key in enumerate(champion.keys) if key in changed]
     answers = [champion.classes[champion.predicted[place]] for place in places]
     before = sum(changed[champion.keys[place]] == label for place, label in zip(places, answers, strict=True))
-    now = int(champion.correct[places].sum())
+    now = champion.correct[places].sum()
     named = ", ".join(list(changed)[:MAX_NAMED]) + (", ..." if len(changed) > MAX_NAMED else "")
     return (
         f"{len(changed)} test pictures changed their label since ({named}), which changed its accuracy by "
