@@ -122,7 +122,8 @@ def _state(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> i
 
 
 def _accuracy(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> float | None:
-    return find_accuracy(cache, scheduled.name, serving)
+    history = cache.history(scheduled.name, TREND) if serving else ()
+    return find_accuracy(cache, scheduled.name, serving, history)
 
 
 def _last_run(cache: ArtifactCache, scheduled: Scheduled, serving: str | None) -> float | None:

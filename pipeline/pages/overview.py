@@ -107,7 +107,7 @@ def describe_classifier(
     return Overview(
         scheduled=scheduled,
         serving=serving,
-        accuracy=_accuracy(cache, name, serving, deployed),
+        accuracy=find_accuracy(cache, name, serving, history),
         trend=draw_sparkline(accuracies),
         verdict=read_run_status(cache, name, run, withdrawn_versions(history)) if run else None,
         data=data,
@@ -125,30 +125,25 @@ def _count_lost(cache: ArtifactCache, name: str, history: Iterable[HistoryEvent]
     return len(cache.workspace.list_model_versions(name))
 
 
-def _accuracy(
-    cache: ArtifactCache, name: str, serving: str | None, deployed: Iterable[HistoryEvent]
+def find_accuracy(
+    cache: ArtifactCache, name: str, serving: str | None, history: Iterable[HistoryEvent]
 ) -> float | None:
-    """Return the accuracy that its promotion recorded, else that of the version's own lineage."""
-    if serving is None:
-        return None
-    accuracies = {event.version: event.accuracy for event in deployed}
-    if accuracies.get(serving) is not None:
-        return accuracies[serving]
-    lineage = cache.lineage(name, serving)
-    return lineage.gate.metrics.accuracy if lineage else None
-
-
-def find_accuracy(cache: ArtifactCache, name: str, serving: str | None) -> float | None:
-    """Return the accuracy of the version that serves, with one read that is cached where it has a lineage.
+    """Return the accuracy that its last promotion recorded, else that of the version's own lineage.
 
     Args:
         cache: The bucket.
         name: The classifier.
         serving: Its default version; None if there is none or if it is unknown.
+        history: The last `TREND` events, oldest first.
     """
     if serving is None:
         return None
+    accuracies = {
+        event.version: event.accuracy
+        for event in history
+        if event.event is EventType.PROMOTED and event.accuracy is not None
+    }
+    if serving in accuracies:
+        return accuracies[serving]
     lineage = cache.lineage(name, serving)
-    if lineage is not None:
-        return lineage.gate.metrics.accuracy
-    return _accuracy(cache, name, serving, cache.history(name))
+    return lineage.gate.metrics.accuracy if lineage else None

@@ -242,6 +242,19 @@ class TestListing:
             assert [row.scheduled.name for row in rows] == expected
             assert sorted(row.accuracy or 0 for row in rows) == pytest.approx([0, 0.5, 0.801])
 
+    def test_the_order_follows_the_shown_accuracy_also_where_a_lineage_says_another(self, fleet: Fleet) -> None:
+        first, second, _ = fleet.names
+        other = lineage(run_id="manual__1", dataset_version="d_1", gate=decision(0.99))
+        other.write(fleet.storage, fleet.workspace.model(first, fleet.version(0)).lineage)
+        serving = {first: fleet.version(0), second: fleet.version(1)}
+        order = Order.parse("-accuracy")
+        sheet = choose_classifiers(fleet.cache, fleet.scheduled, serving, order=order)
+        rows = describe_classifiers(fleet.cache, sheet.shown, serving)
+        assert [(row.scheduled.name, row.accuracy) for row in rows[:2]] == [
+            (second, pytest.approx(0.801)),
+            (first, pytest.approx(0.8)),
+        ]
+
     def test_a_run_whose_version_was_rolled_back_comes_before_those_that_serve(self, fleet: Fleet) -> None:
         event = HistoryEvent(
             event=EventType.ROLLED_BACK, version=fleet.version(0), run_id="r", by="ann", reason="worse"
