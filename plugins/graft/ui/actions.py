@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 router = APIRouter(dependencies=[Depends(access.require_same_site)])
 MAX_FORM_BYTES = 64_000
 MAX_PICTURE_BYTES = 7_000_000  # base64 makes four bytes of three, and the engine takes 10 MB
+MAX_LENGTH_DIGITS = 18  # Python reads no number of thousands of digits
 
 
 def check_length(request: Request, limit: int) -> None:
-    """Refuse a body that is larger than a number of bytes, or does not say how large it is."""
+    """Refuse a body that is larger than a number of bytes, or does not say how large it is.
+
+    A body in chunks has no length: a length beside it says nothing of what comes.
+    """
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        raise HTTPException(411, "Send `Content-Length`.")
-    if int(length) > limit:
+    if not length.isdecimal() or "transfer-encoding" in request.headers:
+        raise HTTPException(411, "Send `Content-Length`, and no `Transfer-Encoding`.")
+    if len(length) > MAX_LENGTH_DIGITS or int(length) > limit:
         raise HTTPException(413, f"That is larger than {limit / 1e6:.1f} MB, the most that is taken here.")
 
 

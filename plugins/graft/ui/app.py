@@ -135,6 +135,7 @@ def create_app() -> FastAPI:
 def create_demo_app() -> FastAPI:
     """Return the part that needs no sign-in: demo pages, which look at the key of a link themselves."""
     app = _make_app([])
+    app.add_exception_handler(PipelineError, _on_demo_error)
     app.include_router(demo_pages.router)
     return app
 
@@ -201,3 +202,9 @@ def _on_pipeline_error(request: Request, error: PipelineError) -> Response:
     if status_code == 502:
         log.warning("%s failed: %s", request.url.path, error)
     return _problem(request, status_code, error.message)
+
+
+def _on_demo_error(request: Request, error: PipelineError) -> Response:
+    """Log what went wrong; strangers are told neither addresses nor names of files."""
+    log.warning("%s failed: %s", request.url.path, error)
+    return _problem(request, 502, "That does not work just now. Try later.")

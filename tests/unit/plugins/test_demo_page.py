@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.errors import PlatformUnavailable
+from pipeline.errors import PlatformUnavailable, StorageError
 from pipeline.pages.demo import MAX_LINKS, LinkQuota, create_link, find_link, list_links
 from tests.fakes.airflow_pages import NAME, Pages
 from tests.fakes.pages import WORKSPACE
@@ -45,7 +45,7 @@ def make_link(pages: Pages, label: str = "fair") -> str:
         **{"features": [1, 2], "activation": [[0.0, 1.0], [0.5, 0.0]]},
     }
     labels = f"{WORKSPACE}/models/{NAME}/v_1/graft/labels.json"
-    pages.fleet.storage.write_json(labels, ["ant", "bee", "<wasp>"])
+    pages.fleet.storage.write_json(labels, ["ant", "bee", '"><wasp>'])
     pages.sign_in("user", name="bob")
     answer = pages.post("demo", {"token": pages.token(), "label": label})
     found = re.search(r'id="new-link">([^<]+)<', answer.text)
@@ -147,6 +147,62 @@ class TestVisitors:
             answer = pages.client.post(DEMO, files={"picture": ("x.png", data)}, headers=SAME_SITE)
             assert answer.status_code == status_code
         assert open_demo(pages, "x" * 3000).status_code == 413
+
+    @pytest.mark.parametrize(
+        ("headers", "status_code"),
+        [
+            ({"content-length": "9" * 5000}, 413),
+            ({"content-length": "5", "transfer-encoding": "chunked"}, 411),
+            ({"content-length": "5, 5"}, 411),
+            ({"content-length": "-5"}, 411),
+        ],
+    )
+    def test_a_length_that_is_none_is_refused_before_anything_is_read(
+        self, pages: Pages, key: str, headers: dict[str, str], status_code: int
+    ) -> None:
+        pages.client.cookies.set("graft_demo", key)
+        for path in (DEMO, f"{DEMO}/open"):
+            answer = pages.client.post(path, content=b"key=x", headers={**SAME_SITE, **headers})
+            assert answer.status_code == status_code
+
+    def test_a_body_of_another_type_opens_and_asks_nothing(self, pages: Pages, key: str) -> None:
+        pages.client.cookies.set("graft_demo", key)
+        kinds = ("application/json", "text/plain", "multipart/form-data", "multipart/form-data; boundary=b")
+        for kind in kinds:
+            headers = {**SAME_SITE, "content-type": kind}
+            asked, opened = (
+                pages.client.post(path, content=f"key={key}", headers=headers)
+                for path in (DEMO, f"{DEMO}/open")
+            )
+            assert (asked.status_code, opened.status_code in (400, 404)) == (400, True), kind
+            assert "set-cookie" not in opened.headers
+
+    def test_each_answer_has_the_policy_also_a_refusal(self, pages: Pages, key: str) -> None:
+        refused = pages.client.get(DEMO, headers={"cookie": "graft_demo=x"})
+        answers = [pages.get(DEMO), refused, open_demo(pages, "x"), ask(pages), pages.client.put(DEMO)]
+        assert [answer.status_code for answer in answers] == [200, 404, 404, 404, 405]
+        for answer in answers:
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            assert answer.headers["cache-control"] == "private, no-store"
+
+    def test_what_is_wrong_with_the_bucket_is_not_told_to_strangers(
+        self, pages: Pages, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise StorageError("cannot read gs://secret-bucket/x")
+
+        pages.client.cookies.set("graft_demo", key)
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.pages.prediction.predict_picture", fail)
+            answers = [ask(pages)]
+        link = pages.fleet.workspace.classifier(NAME).demo_link(key.partition(".")[0])
+        pages.fleet.storage.write_bytes(link, b"{")
+        answers += [pages.get(DEMO), ask(pages), open_demo(pages, key)]
+        assert [answer.status_code for answer in answers] == [502] * 4
+        for answer in answers:
+            assert "gs://" not in answer.text
+            assert "Try later" in answer.text
+        assert "cannot read gs://secret-bucket/x" in caplog.text  # those who run it are told
 
     def test_what_is_wrong_with_the_engine_is_not_told_to_strangers(
         self, pages: Pages, key: str, monkeypatch: pytest.MonkeyPatch
