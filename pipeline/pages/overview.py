@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.artifacts.dataset import DatasetInfo
 from pipeline.artifacts.history import SERVING, EventType, HistoryEvent, withdrawn_versions
+from pipeline.artifacts.metrics import Interval
 from pipeline.pages.artifact_cache import ArtifactCache
 from pipeline.pages.run_status import RunStatus, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
@@ -23,6 +24,7 @@ class Overview:
         scheduled: What the scheduler says of it.
         serving: The version that has the traffic; None if there is none or if it is unknown.
         accuracy: Of that version, on its test pictures.
+        interval: Of the accuracy, 95 %; None where the version carries none.
         trend: Accuracy of the last deployments.
         verdict: The outcome of the newest run; None before the first.
         data: The latest dataset version.
@@ -42,6 +44,7 @@ class Overview:
     traffic: int | None = None
     lost: int = 0
     number: int | None = None
+    interval: Interval | None = None
 
 
 def find_alarms(
@@ -115,6 +118,7 @@ def describe_classifier(
         traffic=traffic,
         lost=_count_lost(cache, name, history) if is_known and not serving else 0,
         number=numbers.get(serving) if serving else None,
+        interval=cache.accuracy_interval(name, serving) if serving else None,
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline.ml_v1 import JobState
 from pipeline.pages.schedule import Task
+from pipeline.pages.sparkline import Sparkline, draw_epochs
 
 if TYPE_CHECKING:
     from pipeline.ml_engine.resources import Job
 
+FIGURE = re.compile(r"(\w+) (\d+(?:\.\d+)?(?:e-?\d+)?)(?:,|$)")
 EPOCH = re.compile(r"epoch (\d+) of (\d+)((?:, training \d of \d)?: .+)")  # as a training job logs it
 
 STEPS = {
@@ -179,11 +181,13 @@ class JobProgress:
         done: Epochs or trials that have ended.
         total: How many there are, at most.
         text: The same in words, with what was measured last.
+        lines: What was measured over the epochs of the present training, by its name.
     """
 
     done: int
     total: int
     text: str
+    lines: Mapping[str, Sparkline] = field(default_factory=dict)
 
 
 def read_epochs(log: str) -> JobProgress | None:
@@ -192,7 +196,21 @@ def read_epochs(log: str) -> JobProgress | None:
     if not epochs:
         return None
     done, total = map(int, epochs[-1].group(1, 2))
-    return JobProgress(done=done, total=total, text=epochs[-1][0])
+    return JobProgress(done=done, total=total, text=epochs[-1][0], lines=_draw_lines(epochs))
+
+
+def _draw_lines(epochs: Sequence[re.Match[str]]) -> dict[str, Sparkline]:
+    """Return the lines of the last training: an epoch that is not the next one begins another."""
+    values: dict[str, list[float]] = {}
+    last = 0
+    for match in epochs:
+        if int(match[1]) != last + 1:
+            values = {}
+        last = int(match[1])
+        for name, value in FIGURE.findall(match[3]):
+            values.setdefault(name, []).append(float(value))
+    drawn = {name: draw_epochs(name, each) for name, each in values.items()}
+    return {name: line for name, line in drawn.items() if line}
 
 
 def count_trials(job: Job) -> JobProgress | None:

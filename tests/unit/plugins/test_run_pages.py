@@ -12,7 +12,7 @@ import pytest
 from graft.ownership import DAG, RUN, TASK, digest
 
 from pipeline.ml_engine.protocol import label_value
-from pipeline.pages.progress import describe_progress
+from pipeline.pages.progress import describe_progress, read_epochs
 from pipeline.pages.run_status import RunStatus
 from pipeline.pages.schedule import BrokenFile, Question, Run, Task
 from pipeline.report.build import write_report
@@ -97,6 +97,25 @@ class TestWatching:
         text = watched.get(PAGE).text
         assert '<progress value="3" max="8"' in text
         assert "</progress> epoch 3 of 8, training 2 of 2: loss 0.6, accuracy 0.9</p>" in text
+        for line in ("loss of 2 epochs: from 0.7 to 0.6", "accuracy of 2 epochs: from 0.9 to 0.9"):
+            assert f'role="img" aria-label="{line}"' in text
+
+    def test_the_lines_are_those_of_the_present_training(self) -> None:
+        lines = [f"epoch {n} of 2, training 1 of 2: loss 0.{n}" for n in (1, 2)]
+        first = read_epochs(lines[0])
+        assert first
+        assert not first.lines  # one point is none
+        lines += [
+            f"epoch {n} of 3, training 2 of 2: loss {1 / n:.4f}, val_loss {9e-5 / n}" for n in (1, 2, 3)
+        ]
+        progress = read_epochs("\n".join(lines))
+        assert progress
+        assert {name: line.text for name, line in progress.lines.items()} == {
+            "loss": "loss of 3 epochs: from 1 to 0.3333",
+            "val_loss": "val_loss of 3 epochs: from 9e-05 to 3e-05",
+        }
+        points = [tuple(map(float, pair.split(","))) for pair in progress.lines["loss"].points.split()]
+        assert points == [(4, 4), (60, 19), (116, 24)]  # it falls
 
     def test_the_trials_of_a_study_that_this_run_began_are_counted(
         self, watched: Pages, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from pipeline.pages.run_status import describe_ending, read_run_status
 from pipeline.pages.schedule import Run, Scheduled
 from pipeline.pages.sparkline import HEIGHT, WIDTH, draw_sparkline
 from pipeline.pages.versions import add_intervals, list_runs, list_versions
+from tests.fakes.evaluation import evaluation, metrics
 from tests.fakes.model_record import decision, lineage, run_summary
 from tests.fakes.pages import DATASET_VERSION, Fleet
 
@@ -42,6 +43,18 @@ class TestClassifiers:
         assert first.data is not None
         assert first.data.version == DATASET_VERSION
         assert [row.traffic for row in rows] == [0, 7, 0]
+
+    def test_the_accuracy_has_the_interval_that_the_version_carries_and_it_is_read_once(
+        self, fleet: Fleet
+    ) -> None:
+        name = fleet.names[0]
+        carried = evaluation(metrics(0.8))
+        carried.write(fleet.storage, fleet.workspace.model(name, fleet.version(3)).evaluation)
+        for reads in (True, False):
+            fleet.storage.counts.clear()
+            rows = describe_classifiers(fleet.cache, fleet.scheduled[:2], fleet.serving)
+            assert [row.interval for row in rows] == [carried.candidate.accuracy_ci95, None]
+            assert (fleet.storage.counts["read"] > 2) == reads  # `latest` of each may change
 
     def test_one_that_never_ran_is_empty_and_no_error(self, fleet: Fleet) -> None:
         [row] = describe_classifiers(fleet.cache, [Scheduled(name="new")], {})
@@ -242,7 +255,9 @@ class TestListing:
             assert [row.scheduled.name for row in rows] == expected
             assert sorted(row.accuracy or 0 for row in rows) == pytest.approx([0, 0.5, 0.801])
 
-    def test_the_order_follows_the_shown_accuracy_also_where_a_lineage_says_another(self, fleet: Fleet) -> None:
+    def test_the_order_follows_the_shown_accuracy_also_where_a_lineage_says_another(
+        self, fleet: Fleet
+    ) -> None:
         first, second, _ = fleet.names
         other = lineage(run_id="manual__1", dataset_version="d_1", gate=decision(0.99))
         other.write(fleet.storage, fleet.workspace.model(first, fleet.version(0)).lineage)
@@ -296,11 +311,11 @@ class TestListing:
 class TestCost:
     """How much is read: it grows with the classifiers on the page, not with their versions or pictures."""
 
-    def test_all_classifiers_take_four_reads_and_a_listing_each_and_then_one(self, tmp_path: Path) -> None:
+    def test_all_classifiers_take_five_reads_and_a_listing_each_and_then_one(self, tmp_path: Path) -> None:
         fleet = Fleet(tmp_path, classifiers=5, versions=40, pictures=100)
         describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
         assert fleet.storage.counts["list"] == 5
-        assert fleet.storage.counts["read"] <= 5 * (20 + 3)  # the last 20 events, latest, dataset, summary
+        assert fleet.storage.counts["read"] <= 5 * (20 + 4)  # 20 events, latest, dataset, summary, interval
         fleet.storage.counts.clear()
         describe_classifiers(fleet.cache, fleet.scheduled, fleet.serving)
         assert fleet.storage.counts == {"list": 5, "read": 5}  # latest
