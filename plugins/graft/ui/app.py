@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow.api_fastapi.core_api.security import get_user
@@ -134,19 +134,20 @@ def create_app() -> FastAPI:
 
 def create_demo_app() -> FastAPI:
     """Return the part that needs no sign-in: demo pages, which look at the key of a link themselves."""
-    app = _make_app([])
-    app.add_exception_handler(PipelineError, _on_demo_error)
+    app = _make_app([], on_pipeline_error=_on_demo_error)
     app.include_router(demo_pages.router)
     return app
 
 
-def _make_app(dependencies: Sequence[Any]) -> FastAPI:
+def _make_app(
+    dependencies: Sequence[Any], *, on_pipeline_error: Callable[..., Response] | None = None
+) -> FastAPI:
     """Return an application with our static files and pages for errors; all of it has the dependencies."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=dependencies)
     handlers: dict[Any, Any] = {
         StarletteHTTPException: _on_http_exception,
         RequestValidationError: _on_validation_error,
-        PipelineError: _on_pipeline_error,
+        PipelineError: on_pipeline_error or _on_pipeline_error,
         OSError: _on_os_error,
     }
     for kind, handler in handlers.items():
