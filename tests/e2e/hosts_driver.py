@@ -216,6 +216,9 @@ class HostsStack(Stack):
         assert answer.ok, answer.text
 
     def read_dataset(self, name: str) -> dict[str, bytes]:
-        """Return every object of a dataset's versions."""
+        """Return every object of a dataset's versions, without the moment when each was made."""
         uris = self.bucket.list_uris(f"gs://graft/datasets/{name}/")
-        return {uri: self.bucket.read_bytes(uri) for uri in uris}
+        objects = {uri: self.bucket.read_bytes(uri) for uri in uris}
+        infos = [json.loads(data) for uri, data in objects.items() if uri.endswith("/dataset.json")]
+        (moment,) = {info["created_at"].encode() for info in infos}
+        return {uri: data.replace(moment, b"") for uri, data in objects.items()}
