@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 WIDTH = 100
-WRITTEN_BY_COMMANDS = {"docker/.env"}
+WRITTEN_BY_COMMANDS = {"docker/.env", "docker/secrets", "docker/secrets/airflow_password"}
 PATH = re.compile(r"(?<![\w./-])((?:pipeline|plugins|dags|benchmarks|tests|docs|docker)/[\w./-]*\w)")
 MODULE = re.compile(r"(?<![\w./-])((?:pipeline|graft)(?:\.\w+)+)")
 
