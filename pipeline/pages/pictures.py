@@ -198,9 +198,9 @@ def choose_pictures(pictures: Pictures, choice: Choice) -> Sheet:
     )
 
 
-def count_reasons(pictures: Pictures) -> list[tuple[str, int, str]]:
+def explain_reasons(reasons: Mapping[str, int]) -> list[tuple[str, int, str]]:
     """Return why pictures were kept out, how many, and what it means; the most frequent first."""
-    ordered = sorted(pictures.reasons.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     return [(reason, count, REASONS.get(reason, "as its source says")) for reason, count in ordered]
 
 

@@ -12,7 +12,14 @@ import numpy as np
 from pipeline.artifacts.training import HeadParameters, History
 from pipeline.trainer.finetune_checkpoint import Checkpoint, CheckpointStore
 from pipeline.trainer.finetune_model import FinetuneModel, Inputs
-from pipeline.trainer.head import balance_classes, best_epoch, check_loss, judge_head, note_epoch
+from pipeline.trainer.head import (
+    balance_classes,
+    best_epoch,
+    check_loss,
+    judge_head,
+    log_epoch,
+    note_epoch,
+)
 from pipeline.types import Int64Labels
 
 if TYPE_CHECKING:
@@ -128,9 +135,7 @@ class EpochEnd(keras.callbacks.Callback):  # type: ignore[misc]
         state.has_ended = epoch + 1 == fit.parameters.epochs or bool(patience and behind >= patience)
         state.now = [variable.numpy() for variable in changing_variables(self._trained.keras)]
         self._store.write(state)
-        figures = ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items())
-        training = ", training {} of {}".format(*fit.place) if fit.place != (1, 1) else ""
-        logger.info("epoch %d of %d%s: %s", epoch + 1, fit.parameters.epochs, training, figures)
+        log_epoch(state.history, fit.parameters.epochs, fit.place)
         self.model.stop_training = state.has_ended
 
 

@@ -73,7 +73,8 @@ def fit_head(
         storage: Where the file of a custom head, or the head to begin from, is.
         classes: The label of each class.
         pictures: What trains it.
-        cross_validates: Whether a dense head is trained again without a fold of the pictures each.
+        cross_validates: Whether a dense head is trained again without a fold of the pictures each, and the
+            epochs of the head itself are told in the log: whether it is more than one of many.
 
     Raises:
         TrainingDiverged: if the loss is no longer a number.
@@ -90,7 +91,7 @@ def fit_head(
             folds=fit.folds,
             regularization=fit.regularization,
         )
-    fitted = _fit_dense(spec, storage, classes, pictures)
+    fitted = _fit_dense(spec, storage, classes, pictures, tells=cross_validates)
     if not cross_validates:
         return fitted
     epochs = best_epoch(fitted.history)
@@ -113,7 +114,12 @@ def train_to_best(
 
 
 def _fit_dense(
-    spec: TrainingSpec, storage: Storage, classes: Sequence[str], pictures: TrainingPictures
+    spec: TrainingSpec,
+    storage: Storage,
+    classes: Sequence[str],
+    pictures: TrainingPictures,
+    *,
+    tells: bool,
 ) -> FittedHead:
     width = pictures.pool.features.shape[1]
     start, warm_start = _read_start(spec, storage, classes, width) if spec.warm_start else (None, None)
@@ -122,7 +128,7 @@ def _fit_dense(
         trains: Pictures, parameters: HeadParameters, validation: Pictures | None
     ) -> tuple[Head, History]:
         begin = start.copy() if start else None
-        return train_head(*trains, len(classes), parameters, validation=validation, start=begin)
+        return train_head(*trains, len(classes), parameters, validation=validation, start=begin, tells=tells)
 
     head, history = train_to_best(train, pictures, spec)
     calibration = None

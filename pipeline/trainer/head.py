@@ -6,6 +6,7 @@ its defaults. On cached features it is a second's work; tracing and compiling a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,8 @@ from pipeline.types import Float32Features, Int64Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 Pictures: TypeAlias = "tuple[Float32Features, Int64Labels]"
 
@@ -47,10 +50,9 @@ def train_head(
     *,
     validation: Pictures | None = None,
     start: Head | None = None,
+    tells: bool = False,
 ) -> tuple[Head, History]:
     """Train a head; the same input and seed give the same head on the same machine.
-
-    With validation pictures the head of the epoch of the least validation loss is returned.
 
     Args:
         features: Pooled features of the training pictures.
@@ -59,13 +61,13 @@ def train_head(
         parameters: Sizes and rates.
         validation: Features and labels that judge each epoch and train none.
         start: The head to begin from, instead of a new one; it is changed.
+        tells: Whether each epoch has a line in the log.
 
     Shapes:
         features: (num_images, feature_width) float32.  labels: (num_images,) int64.
 
     Returns:
-        The head, and `loss` and `accuracy` of each epoch as Keras's `History` has them; with validation
-        pictures `val_loss` and `val_accuracy` too.
+        The head, with validation pictures that of the least validation loss; and the history as Keras has it.
 
     Raises:
         TrainingDiverged: when the loss is no longer a number.
@@ -76,14 +78,15 @@ def train_head(
     order, best = np.random.default_rng([parameters.seed, 1]), head
     history: History = {"loss": [], "accuracy": []}
     for epoch in range(parameters.epochs):
-        loss, correct = 0.0, 0
-        for rows in _batches(order.permutation(len(labels)), parameters.batch_size):
-            mean_loss, num_correct = _step(head, optimizer, features[rows], labels[rows], weights)
-            loss, correct = loss + mean_loss * len(rows), correct + num_correct
-        check_loss(loss, epoch, parameters)
-        note_epoch(history, "", loss / len(labels), correct / len(labels))
+        batches = _batches(order.permutation(len(labels)), parameters.batch_size)
+        judged = _run_epoch(head, optimizer, (features, labels), batches, weights)
+        check_loss(judged[0], epoch, parameters)
+        note_epoch(history, "", *judged)
         if validation is not None:
             note_epoch(history, "val_", *judge_head(head, *validation))
+        if tells:
+            log_epoch(history, parameters.epochs)
+        if validation is not None:
             if best_epoch(history) == epoch + 1:
                 best = head.copy()
             elif parameters.patience and epoch + 1 - best_epoch(history) >= parameters.patience:
@@ -112,6 +115,14 @@ def note_epoch(history: History, prefix: str, loss: float, accuracy: float) -> N
         history.setdefault(prefix + name, []).append(value)
 
 
+def log_epoch(history: History, epochs: int, place: tuple[int, int] = (1, 1)) -> None:
+    """Write the last epoch to the log; `place` is which training of how many. The page of a run reads it."""
+    done = len(history["loss"])
+    figures = ", ".join(f"{name} {values[-1]:.4f}" for name, values in history.items())
+    training = ", training {} of {}".format(*place) if place != (1, 1) else ""
+    logger.info("epoch %d of %d%s: %s", done, epochs, training, figures)
+
+
 def check_loss(
     loss: float, epoch: int, parameters: HeadParameters, *, key: str = "model.learning_rate"
 ) -> None:
@@ -138,6 +149,22 @@ def judge_head(head: Head, features: Float32Features, labels: Int64Labels) -> tu
 def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def _run_epoch(
+    head: Head,
+    optimizer: Adam,
+    pictures: Pictures,
+    batches: Iterator[NDArray[np.int64]],
+    weights: NDArray[np.float32] | None,
+) -> tuple[float, float]:
+    """Train on each batch once; return the mean loss and the accuracy."""
+    features, labels = pictures
+    loss, correct = 0.0, 0
+    for rows in batches:
+        mean_loss, num_correct = _step(head, optimizer, features[rows], labels[rows], weights)
+        loss, correct = loss + mean_loss * len(rows), correct + num_correct
+    return loss / len(labels), correct / len(labels)
 
 
 def _step(

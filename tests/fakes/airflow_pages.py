@@ -60,6 +60,7 @@ class Pages:
         monkeypatch.setattr(scheduler, "read_classifiers", self._classifiers)
         monkeypatch.setattr(scheduler, "read_runs", lambda name, limit: self.fleet.runs[:limit])
         self.tasks: dict[str, list[Task]] = {}
+        self.results: dict[tuple[str, str], Any] = {}
         self.questions: list[Question] = []
         self.broken: list[BrokenFile] = []
         self.watched: dict[str, Run] = {}
@@ -67,6 +68,9 @@ class Pages:
         monkeypatch.setattr(scheduler, "read_run", lambda name, run_id: self.watched.get(run_id))
         monkeypatch.setattr(scheduler, "read_last_success", lambda name: self.watched.get("earlier"))
         monkeypatch.setattr(scheduler, "read_tasks", lambda name, run_id: self.tasks.get(run_id, []))
+        monkeypatch.setattr(
+            scheduler, "read_result", lambda name, run_id, task_id: self.results.get((run_id, task_id))
+        )
         monkeypatch.setattr(scheduler, "read_broken_files", lambda: self.broken)
         monkeypatch.setattr(scheduler, "read_questions", self._questions)
         for module in ("pages", "run_pages"):

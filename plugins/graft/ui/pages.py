@@ -32,7 +32,7 @@ from pipeline.pages.overview import (
 from pipeline.pages.pictures import (
     Choice,
     choose_pictures,
-    count_reasons,
+    explain_reasons,
     make_picture,
     make_thumbnail,
     pending_decisions,
@@ -240,7 +240,7 @@ def pictures(
         "info": info,
         "sheet": sheet,
         "choice": choice,
-        "reasons": count_reasons(listing),
+        "reasons": explain_reasons(listing.reasons),
         "notes": describe_decisions(sheet.pictures, pending_decisions(cache, name)),
         "total": len(listing.rows),
     }

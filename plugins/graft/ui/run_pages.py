@@ -22,6 +22,7 @@ from pipeline.errors import ObjectNotFound, PlatformError
 from pipeline.ml_engine.protocol import label_value
 from pipeline.ml_engine.watch import leave_out_noise
 from pipeline.pages.artifact_cache import ArtifactCache
+from pipeline.pages.pictures import explain_reasons
 from pipeline.pages.progress import (
     JobProgress,
     Progress,
@@ -45,11 +46,13 @@ class WatchedJob:
 
     Args:
         job_id: Its id.
+        position: Its position in the queue of jobs, from 1; empty unless it waits there.
         progress: How far it is; None if that is unknown.
         tail: The end of its log.
     """
 
     job_id: str
+    position: str
     progress: JobProgress | None
     tail: str
 
@@ -112,7 +115,16 @@ def watch(page_context: PageContext, name: str, run: Run, *, may_read_logs: bool
         "questions": [each for each in scheduler.read_questions(name) if each.run_id == run.run_id],
         "failure": read_failure(name, run.run_id) if progress.failed and may_read_logs else "",
         "job": job,
+        **_read_pictures(page_context.cache, name, run.run_id),
     }
+
+
+def _read_pictures(cache: ArtifactCache, name: str, run_id: str) -> dict[str, Any]:
+    """Return the dataset version that the run has made, and why pictures were kept out of it."""
+    result = scheduler.read_result(name, run_id, "clean")
+    version = result.get("version") if isinstance(result, dict) else None
+    info = cache.dataset(name, version) if version else None
+    return {"info": info, "reasons": explain_reasons(info.rejected) if info else []}
 
 
 def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress) -> WatchedJob | None:
@@ -130,7 +142,8 @@ def _read_job(page_context: PageContext, name: str, run: Run, progress: Progress
                     text = engine.read_job_log(job["jobId"], offset=-LOG_SHOWN).text
                     tail = "\n".join(leave_out_noise(text.splitlines())[-TAIL_LINES:])
                     far = count_trials(job) or read_epochs(text)
-                    return WatchedJob(job_id=job["jobId"], progress=far, tail=tail)
+                    position = job.get("jobPosition", "")
+                    return WatchedJob(job_id=job["jobId"], position=position, progress=far, tail=tail)
     except PlatformError:
         pass  # the page goes on without it, and looks again
     return None

@@ -12,6 +12,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import Row, func, select
 
@@ -77,6 +78,16 @@ def read_tasks(name: str, run_id: str) -> list[Task]:
             )
             for row in session.scalars(query)
         ]
+
+
+def read_result(name: str, run_id: str, task_id: str) -> Any:
+    """Return what a task of a run returned, None while it has not."""
+    query = XComModel.get_many(
+        run_id=run_id, key=XCOM_RETURN_KEY, dag_ids=name, task_ids=task_id, map_indexes=-1, limit=1
+    )
+    with create_session() as session:
+        row = session.scalar(query)
+        return None if row is None else XComModel.deserialize_value(row)
 
 
 def read_questions(name: str | None = None) -> list[Question]:

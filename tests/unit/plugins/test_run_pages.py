@@ -17,7 +17,7 @@ from pipeline.pages.run_status import RunStatus
 from pipeline.pages.schedule import BrokenFile, Question, Run, Task
 from pipeline.report.build import write_report
 from tests.fakes.airflow_pages import NAME, Pages
-from tests.fakes.pages import WORKSPACE
+from tests.fakes.pages import DATASET_VERSION, WORKSPACE
 from tests.fakes.report import CLASSIFIER, ReportWorld
 
 NOW = datetime.now(UTC)
@@ -83,6 +83,26 @@ class TestWatching:
         assert "epoch 3 of 20" in text
         assert "/jobs/graft_9" in text
         assert "<script>alert" not in text
+
+    def test_a_job_that_waits_says_where_in_the_queue(
+        self, watched: Pages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = {"jobId": "graft_9", "labels": {TASK: digest(NAME, RUN_ID, "train", -1)}}
+        monkeypatch.setattr(watched.engine, "read_job_log", lambda *_, **__: SimpleNamespace(text=""))
+        monkeypatch.setattr(watched.engine, "list_jobs", lambda: [{**job, "jobPosition": "3"}])
+        assert "number 3 in the queue of jobs" in watched.get(PAGE).text
+        monkeypatch.setattr(watched.engine, "list_jobs", lambda: [job])
+        assert "in the queue of jobs" not in watched.get(PAGE).text
+
+    def test_what_was_kept_out_is_told_once_the_pictures_are_clean(self, watched: Pages) -> None:
+        assert "kept out" not in watched.get(PAGE).text
+        watched.results[RUN_ID, "clean"] = {"version": DATASET_VERSION}
+        text = watched.get(PAGE).text
+        assert ">90 pictures</a> to train and test with; kept out:" in text
+        place = f"/classifiers/{NAME}/pictures?version={DATASET_VERSION}&amp;split=out&amp;reason=truncated"
+        assert f'{place}">truncated</a>, 10: the file ends before the picture does' in text
+        watched.results[RUN_ID, "clean"] = {"version": "d_none"}  # nothing there any more
+        assert "kept out" not in watched.get(PAGE).text
 
     def test_the_last_epoch_of_a_training_is_shown_with_its_figures(
         self, watched: Pages, monkeypatch: pytest.MonkeyPatch

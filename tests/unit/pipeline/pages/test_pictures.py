@@ -16,7 +16,7 @@ from pipeline.pages.pictures import (
     PAGE_SIZE,
     Choice,
     choose_pictures,
-    count_reasons,
+    explain_reasons,
     make_thumbnail,
     pending_decisions,
     read_pictures,
@@ -57,7 +57,7 @@ class TestBrowsing:
 
     def test_reasons_are_counted_and_explained(self, fleet: Fleet) -> None:
         found = read_pictures(fleet.cache, fleet.names[0], DATASET_VERSION)
-        assert count_reasons(found) == [("truncated", 20, "the file ends before the picture does")]
+        assert explain_reasons(found.reasons) == [("truncated", 20, "the file ends before the picture does")]
 
     def test_the_manifest_is_read_once(self, fleet: Fleet) -> None:
         for cache in (3, 1):  # the manifest, the description with its digest, and each time the takedowns

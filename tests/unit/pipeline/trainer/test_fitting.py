@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pipeline.artifacts.fold_answers import FoldAnswers
 from pipeline.artifacts.folders import JobDirectory
 from pipeline.artifacts.training import FeatureWork, HeadParameters, History, TrainingSpec, ValidationSplit
+from pipeline.pages.progress import read_epochs
 from pipeline.storage import Storage
 from pipeline.trainer import calibration
 from pipeline.trainer.features import TrainingFeatures
@@ -58,6 +60,21 @@ def pictures(*, drawn: bool, given: bool = False, copies: int = 1) -> TrainingPi
 
 def fit(made: TrainingPictures, **changes: Any) -> Any:
     return fit_head(replace(SPEC, **changes), Storage({}), ["a", "b", "c"], made)
+
+
+def test_the_epochs_of_the_head_itself_are_told_and_those_of_folds_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, logger="pipeline.trainer.head"):
+        fit(pictures(drawn=False), epochs=3, calibration="temperature", validation_fraction=None)
+        assert [read_epochs(line).text for line in caplog.messages] == caplog.messages
+        assert [line.partition(":")[0] for line in caplog.messages] == [f"epoch {n} of 3" for n in (1, 2, 3)]
+        progress = read_epochs("\n".join(caplog.messages))
+        assert sorted(progress.lines) == ["accuracy", "loss"]
+        caplog.clear()
+        classes = ["a", "b", "c"]
+        fit_head(replace(SPEC, epochs=3), Storage({}), classes, pictures(drawn=False), cross_validates=False)
+        assert caplog.messages == []
 
 
 class TestDrawnValidation:
