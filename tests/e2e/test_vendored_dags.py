@@ -101,7 +101,7 @@ class TestConnection:
         [kind] = [kind for kind in kinds if kind["connection_type"] == "ml_engine"]
         assert kind["hook_name"] == "ML Engine"
         assert kind["standard_fields"]["host"]["title"] == "Endpoint"
-        assert list(kind["extra_fields"]) == ["project"]
+        assert list(kind["extra_fields"]) == ["project", "others"]
 
     def test_test_button_tells_a_good_token_from_a_bad_one(self, stack: Stack) -> None:
         engine = stack.graft_json("status")["engine"]

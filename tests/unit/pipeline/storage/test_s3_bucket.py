@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,7 +196,12 @@ class TestRefusals:
         self, storage: Storage, server: FakeS3, monkeypatch: pytest.MonkeyPatch, is_down: bool
     ) -> None:
         pauses: list[float] = []
-        monkeypatch.setattr("time.sleep", pauses.append)
+        real, own = time.sleep, threading.get_ident()
+
+        def sleep(seconds: float) -> None:  # threads of other tests sleep as they would
+            pauses.append(seconds) if threading.get_ident() == own else real(seconds)
+
+        monkeypatch.setattr("time.sleep", sleep)
         monkeypatch.setattr("random.random", lambda: 1.0)
         server.refusal = 503, "ServiceUnavailable"
         down = S3Address(bucket="company", endpoint="http://127.0.0.1:9")
