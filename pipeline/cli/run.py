@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.config import Classifier, Settings
 
 DAG_BUNDLE = "classifiers"
-PARSE_SECONDS = 60
+PARSE_SECONDS = 180  # Airflow on busy cores takes long for several new files at once
 POLL_SECONDS = 1.0
 SILENT_SECONDS = 600  # how long Airflow may not answer before that is an error
 STOPPED_SECONDS = 120  # how long a run is watched while a part of the stack is down, before that is an error
@@ -171,7 +171,7 @@ def start_run(api: AirflowApi, name: str, conf: JsonObject, settings: Settings) 
     """Make sure that Airflow knows the DAG as its YAML is now, and start it.
 
     Raises:
-        StackError: if Airflow does not know it after 60 s, or refuses the run.
+        StackError: if Airflow does not know it after `PARSE_SECONDS`, or refuses the run.
     """
     deadline = time.monotonic() + PARSE_SECONDS
     changed = _changed_at(name, settings)
