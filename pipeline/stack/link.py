@@ -38,6 +38,7 @@ log = logging.getLogger("link")
 
 CONNECT_SECONDS = 10
 PAUSE_SECONDS = 1.0  # before the next try to reach the gateway
+RECORD = ".from_stack.json"  # in the directory of classifiers: the names of those that the stack sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +203,8 @@ class Link:
                     write_classifiers(self._home / "classifiers", line["classifiers"])
                 self._note("")
                 line = json.loads(await asyncio.wait_for(reader.readline(), SILENT_SECONDS))
+        except StackError as error:
+            self._note(str(error))
         except (OSError, ValueError, TimeoutError):
             self._note(f"The connection to {spec.address} is lost.")
         finally:
@@ -213,25 +216,37 @@ class Link:
         if link_problem(self._home) == (problem or None):
             return
         log.info("%s", problem or f"joined {self._spec.address}")
-        partial = problem_file(self._home).with_suffix(".part")
-        partial.write_text(problem, encoding="utf-8")
-        os.replace(partial, problem_file(self._home))
+        _replace(problem_file(self._home), problem.encode("utf-8"))
 
 
 def write_classifiers(directory: Path, files: dict[str, Any]) -> None:
-    """Make a directory have these files and no other, each replaced whole."""
+    """Make a directory have these files, each replaced whole; remove those that only an earlier call wrote.
+
+    Raises:
+        StackError: if a file of the same name is there that no call wrote.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = {Path(name).name: str(text) for name, text in files.items()}
-    for name, text in wanted.items():
-        path = directory / name
-        data = text.encode("utf-8")
-        if not path.exists() or path.read_bytes() != data:
-            partial = path.with_name(f".{name}.part")
-            partial.write_bytes(data)
-            os.replace(partial, path)
-    for path in directory.glob("*.y*ml"):
-        if path.name not in wanted:
-            path.unlink(missing_ok=True)
+    record = directory / RECORD
+    earlier = set(json.loads(record.read_bytes())) if record.exists() else set()
+    wanted = {Path(name).name: str(text).encode("utf-8") for name, text in files.items()}
+    for name in sorted(wanted.keys() - earlier):
+        if (directory / name).exists() and (directory / name).read_bytes() != wanted[name]:
+            raise StackError(
+                f"{directory / name} is not of the stack, which has a file of that name: move it away."
+            )
+    _replace(record, json.dumps(sorted(earlier | wanted.keys())).encode())  # before there is any of them
+    for name, data in wanted.items():
+        if not (directory / name).exists() or (directory / name).read_bytes() != data:
+            _replace(directory / name, data)
+    for name in earlier - wanted.keys():
+        (directory / Path(name).name).unlink(missing_ok=True)
+    _replace(record, json.dumps(sorted(wanted)).encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 def ask_settings(address: str, file: JoinFile) -> JsonDict:

@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, StackError
 from pipeline.stack import control, gateway, join_file as files, joining, link, team
 from pipeline.stack.environment import SECOND_ENGINE, component_names
 from pipeline.stack.join_file import JoinFile, ensure_join_file, join_file, parse_address
-from pipeline.stack.link import Link, LinkSpec, ask_settings, connect, link_problem
+from pipeline.stack.link import Link, LinkSpec, ask_settings, connect, link_problem, write_classifiers
 from pipeline.stack.machines import read_machines
 from pipeline.stack.processes import COMPONENT, _component_name
 from pipeline.stack.profile import POSTGRES, REDIS
@@ -193,14 +193,26 @@ class TestGateway:
         assert "PRIVATE" not in join_file(home).read_text()
 
 
+def test_a_file_that_the_stack_did_not_send_is_neither_removed_nor_written_over(tmp_path: Path) -> None:
+    directory = tmp_path / "classifiers"
+    write_classifiers(directory, {"a.yaml": "name: a\n", "b.yaml": "name: b\n"})
+    (directory / "own.yaml").write_text("name: own\n")
+    with pytest.raises(StackError, match=r"own\.yaml is not of the stack.*move it away"):
+        write_classifiers(directory, {"own.yaml": "name: other\n"})
+    assert (directory / "own.yaml").read_text() == "name: own\n"
+    write_classifiers(directory, {"b.yaml": "name: b2\n"})
+    assert {path.name for path in directory.glob("*.yaml")} == {"b.yaml", "own.yaml"}
+    assert (directory / "b.yaml").read_text() == "name: b2\n"
+
+
 class TestLink:
     def test_carries_bytes_brings_classifiers_and_is_counted(
         self, home: Path, file: JoinFile, tmp_path: Path
     ) -> None:
         there = tmp_path / "there"
-        (there / "classifiers").mkdir(parents=True)
-        (there / "servers").mkdir()
-        (there / "classifiers" / "gone.yaml").write_text("name: gone\n")
+        (there / "servers").mkdir(parents=True)
+        write_classifiers(there / "classifiers", {"gone.yaml": "name: gone\n"})
+        (there / "classifiers" / "own.yaml").write_text("name: own\n")
         port = free_port()
 
         async def run() -> bytes:
@@ -219,7 +231,8 @@ class TestLink:
                     (machine,) = read_machines(home)
                     assert (machine.name, machine.slots) == ("far", 3)
                     assert json.loads((home / "servers" / "machines.json").read_text())["slots"] == 4 + 3
-                    assert [path.name for path in (there / "classifiers").iterdir()] == ["mine.yaml"]
+                    names = {path.name for path in (there / "classifiers").glob("*.yaml")}
+                    assert names == {"mine.yaml", "own.yaml"}
                     (home / "classifiers" / "new.yaml").write_text("name: new\n")
                     await until((there / "classifiers" / "new.yaml").exists)
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
