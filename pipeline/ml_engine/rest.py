@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from pipeline.errors import JobTimeout, PlatformError, PlatformUnavailable
+from pipeline.errors import PlatformError
 from pipeline.ml_engine.discovery import Collection, Page, Predictions, Request
 from pipeline.ml_engine.jobs import adopt_job, wait_for_job
+from pipeline.ml_engine.operations import Operations
 from pipeline.ml_engine.protocol import JobLog, ReaderToken
-from pipeline.ml_engine.resources import Job, Model, Operation, Version
+from pipeline.ml_engine.resources import Job, Model, Version
 from pipeline.ml_engine.transport import V1Transport, error_status
 from pipeline.ml_engine.version_changes import VersionChange, patch_body, version_changes
 from pipeline.ml_v1 import TEST_HEADER, JobState
@@ -52,7 +53,6 @@ class RestMLEngine:
         others: Sequence[str] = (),
     ) -> None:
         self.project = project
-        self._operation_seconds = operation_seconds
         self._clock = clock or SystemClock()
         self._api = V1Transport(
             endpoint,
@@ -63,6 +63,7 @@ class RestMLEngine:
             others=others,
         )
         self.endpoint = self._api.endpoint
+        self._operations = Operations(self._api, operation_seconds, self._clock)
         self._jobs = self._api.projects.jobs()
         self._models = self._api.projects.models()
         self._versions = self._models.versions()
@@ -186,7 +187,7 @@ class RestMLEngine:
             if error_status(error) != 404:
                 raise
             return
-        self._wait_operation(operation)
+        self._operations.wait(operation)
 
     def create_version(self, model: str, body: Version, *, update_existing: bool = False) -> Version:
         """Deploy a version and wait until it is READY; an equal READY one is returned as it is.
@@ -207,7 +208,7 @@ class RestMLEngine:
         if existing is None:
             try:
                 operation = self._api.call(self._versions.create(parent=self._model(model), body=body))
-                self._wait_operation(operation)
+                self._operations.wait(operation)
             except PlatformError as error:
                 if error_status(error) != 409:
                     raise
@@ -228,7 +229,7 @@ class RestMLEngine:
         mask = ",".join(change.path for change in changes)
         name = self._version(model, body["name"])
         request = self._versions.patch(name=name, updateMask=mask, body=patch_body(changes))
-        self._wait_operation(self._api.call(request))
+        self._operations.wait(self._api.call(request))
         return self._ready_version(model, body)
 
     def get_version(self, model: str, version: str) -> Version | None:
@@ -251,7 +252,7 @@ class RestMLEngine:
             if error_status(error) != 404:
                 raise
             return
-        self._wait_operation(operation)
+        self._operations.wait(operation)
 
     # Prediction
 
@@ -346,7 +347,7 @@ class RestMLEngine:
             request = collection.list_next(request, page)
 
     def _ready_version(self, model: str, body: Version) -> Version:
-        deadline = self._clock.now() + self._operation_seconds
+        deadline = self._operations.deadline()
         while True:
             version = self.get_version(model, body["name"])
             state = "absent" if version is None else version.get("state", "UNKNOWN")
@@ -360,30 +361,7 @@ class RestMLEngine:
             if state not in ("CREATING", "UPDATING"):
                 why = version.get("errorMessage", "no message") if version else "no message"
                 raise PlatformError(f"Version {body['name']} of {model} did not come up: {state}: {why}")
-            self._pause(deadline, f"version {body['name']} of {model}")
-
-    def _wait_operation(self, operation: Operation) -> Operation:
-        deadline = self._clock.now() + self._operation_seconds
-        while not operation.get("done"):
-            self._pause(deadline, f"operation {operation['name']}")
-            operation = self._look_again(operation)
-        if operation.get("error"):
-            error = operation["error"]
-            raise PlatformError(f"{operation['name']} failed: {error.get('message', error)}", status=200)
-        return operation
-
-    def _look_again(self, operation: Operation) -> Operation:
-        """Return the operation as it is now, or as it was: one goes on after a restart of the service."""
-        try:
-            return self._api.call(self._api.projects.operations().get(name=operation["name"]))
-        except PlatformUnavailable as error:
-            log.warning("ML Engine does not answer (%s); asking again", error)
-            return operation
-
-    def _pause(self, deadline: float, what: str) -> None:
-        if self._clock.now() >= deadline:
-            raise JobTimeout(f"{what} took longer than {self._operation_seconds:.0f} s.")
-        self._clock.sleep(0.5)
+            self._operations.pause(deadline, f"version {body['name']} of {model}")
 
 
 def _predictions(name: str, answer: JsonValue | Predictions, count: int) -> list[JsonValue]:
