@@ -146,10 +146,17 @@ def find_error(events: Sequence[LogEvent]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportFailure:
-    """A DAG file that Airflow could not import."""
+    """A DAG file that Airflow could not import.
+
+    Args:
+        filename: The file, as the bundle names it.
+        stack_trace: Why.
+        at: When Airflow tried last.
+    """
 
     filename: str
     stack_trace: str
+    at: datetime | None = None
 
 
 def _read_time(text: str | None) -> datetime | None:
@@ -210,7 +217,12 @@ class AirflowApi:
         """Return the DAG files that Airflow could not import."""
         failures = self._call("GET", f"/api/v2/importErrors?limit={PAGE_SIZE}")["import_errors"]
         return [
-            ImportFailure(filename=each["filename"], stack_trace=each["stack_trace"]) for each in failures
+            ImportFailure(
+                filename=each["filename"],
+                stack_trace=each["stack_trace"],
+                at=_read_time(each.get("timestamp")),
+            )
+            for each in failures
         ]
 
     def trigger(self, dag_id: str, conf: JsonObject) -> str:

@@ -171,28 +171,36 @@ def start_run(api: AirflowApi, name: str, conf: JsonObject, settings: Settings) 
     """Make sure that Airflow knows the DAG as its YAML is now, and start it.
 
     Raises:
-        StackError: if Airflow does not know it after `PARSE_SECONDS`, or refuses the run.
+        StackError: if Airflow cannot read it, does not know it after `PARSE_SECONDS`, or refuses the run.
     """
     deadline = time.monotonic() + PARSE_SECONDS
-    changed = _changed_at(name, settings)
+    path = _file_of(name, settings)
+    changed = path.stat().st_mtime if path else 0.0
     announced = False
     while not _is_read(api.last_parsed(name), changed):
         if not announced:
             print_note(f"asking Airflow to read {name} again")
             api.request_parse(name, DAG_BUNDLE)
             announced = True
+        for error in api.import_errors():
+            # The bundle of classifiers names a file with `.py`.
+            if (
+                path
+                and Path(error.filename).name.removesuffix(".py") == path.name
+                and _is_read(error.at, changed)
+            ):
+                raise StackError(f"Airflow cannot make a DAG of {name}:\n{error.stack_trace}")
         if time.monotonic() > deadline:
             raise StackError(_unknown_dag(api, name, settings))
         time.sleep(POLL_SECONDS)
     return api.trigger(name, conf)
 
 
-def _changed_at(name: str, settings: Settings) -> float:
-    """Return when the classifier's YAML was last written."""
+def _file_of(name: str, settings: Settings) -> Path | None:
+    """Return the YAML of a classifier; None if it is the DAG of a file in Python."""
     from pipeline.config.files import find_classifier_file
 
-    path = find_classifier_file(name, settings)
-    return path.stat().st_mtime if path else 0.0
+    return find_classifier_file(name, settings)
 
 
 def _is_read(parsed: datetime | None, changed: float) -> bool:

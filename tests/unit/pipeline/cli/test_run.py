@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -559,6 +560,26 @@ class TestNewClassifier:
         assert outcome.code == 1
         assert "ConfigError: `datset`" in outcome.stderr
         assert "not mine" not in outcome.stderr
+
+    def test_an_error_of_the_file_as_it_is_now_is_told_at_once(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.parsed = [""]
+        now = datetime.now(UTC).isoformat()
+        airflow.import_errors = [
+            {"filename": "tiles.yaml.py", "stack_trace": "ConfigError: `datset`", "timestamp": now}
+        ]
+        outcome = graft("run", "tiles")  # it would take three minutes else
+        assert outcome.code == 1
+        assert "cannot make a DAG of tiles" in outcome.stderr
+        assert "ConfigError: `datset`" in outcome.stderr
+
+    def test_an_error_of_another_file_or_of_before_is_not_told(self, graft: Graft, airflow: Airflow) -> None:
+        airflow.parsed = ["", "2100-01-01T00:00:00Z"]
+        then, now = "2020-01-01T00:00:00Z", datetime.now(UTC).isoformat()
+        airflow.import_errors = [
+            {"filename": "tiles.yaml.py", "stack_trace": "old", "timestamp": then},
+            {"filename": "small_tiles.yaml.py", "stack_trace": "tiles", "timestamp": now},
+        ]
+        assert graft("run", "tiles").code == 0
 
     def test_waiting_without_import_error_suggests_the_directories(
         self, graft: Graft, airflow: Airflow, classifier: Path, monkeypatch: pytest.MonkeyPatch
