@@ -69,6 +69,11 @@ class Visitor:
         self.page.click("button[type=submit]")
         self.page.wait_for_url(lambda url: "/auth/login" not in url)
 
+    def reopen(self) -> None:
+        """Close the window, whatever it is at, and open another with the same cookies."""
+        self.page.close()
+        self.page = self._watch(self._context.new_page())
+
     def visit(self, path: str) -> Page:
         """Open one of our pages by its path below `/graft`."""
         answer = self.page.goto(f"{self.url}/graft{path}")

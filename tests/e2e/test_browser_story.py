@@ -6,6 +6,7 @@ Nothing is typed into a shell but the page's own curl line.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import zipfile
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
 from pipeline.datasets.sources.sample import SampleSource
@@ -29,6 +32,7 @@ LABELS = ("brick", "grass", "gravel")
 OF_EACH = 20
 SECONDS = 900
 PAGE_SECONDS = 240  # of a step on a page, while runs take the processors
+MANY = 10_000  # pictures that one person uploads
 PAGES = ("", "/pictures", "/decisions", "/add", "/labels", "/try", "/feedback", "/use")
 POSTS = (
     *("run", "cancel", "rollback", "try", "decisions", "decisions/undo", "add", "add/archive"),
@@ -271,10 +275,10 @@ class Story:
         stranger.close()
 
 
-def kill_engine(stack: Stack) -> None:
-    """Kill the engine as the kernel would."""
-    [engine] = [row for row in stack.graft_json("status")["processes"] if row["name"] == "engine"]
-    psutil.Process(engine["pid"]).kill()
+def kill(stack: Stack, name: str) -> None:
+    """Kill a process of the stack as the kernel would."""
+    [process] = [row for row in stack.graft_json("status")["processes"] if row["name"] == name]
+    psutil.Process(process["pid"]).kill()
 
 
 @pytest.fixture(params=["telephone", "keyboard", "killed"])
@@ -293,12 +297,12 @@ def test_from_sixty_pictures_to_a_rollback_and_an_export(
 ) -> None:
     stack, is_killed = story.stack, story.name.startswith("story_killed")
 
-    def kill() -> None:
+    def kill_engine() -> None:
         if is_killed:
-            kill_engine(stack)
+            kill(stack, "engine")
 
     story.create()
-    story.upload(pictures / "classes", meanwhile=kill)
+    story.upload(pictures / "classes", meanwhile=kill_engine)
     if is_killed:
         story.visitor.visit("/")  # says that the engine is away, and shows the rest
         assert "The engine does not answer" in story.page.inner_text("main")
@@ -309,7 +313,7 @@ def test_from_sixty_pictures_to_a_rollback_and_an_export(
     story.start_run()
     if is_killed:
         story.page.locator("tr[aria-current=step]", has_text="train").wait_for(timeout=SECONDS * 1000)
-        kill_engine(stack)
+        kill_engine()
         assert stack.graft_json("up")["state"] == "running"
     story.wait_for_report()
     story.approve()
@@ -343,3 +347,49 @@ def check_viewer(chromium: Browser, stack: Stack, name: str) -> None:
     assert viewer.get(f"/classifiers/{name}/export?format=tflite&version=v_1") == 403
     assert viewer.complaints == []
     viewer.close()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten thousand different pictures in a folder for each class."""
+    folder, random = tmp_path_factory.mktemp("many"), np.random.default_rng(0)
+    for label in LABELS[:2]:
+        (folder / label).mkdir()
+        for number in range(MANY // 2):
+            pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("story", ["many"], indirect=True)
+def test_ten_thousand_pictures_arrive_once_though_the_window_and_the_server_go_away(
+    story: Story, many: Path
+) -> None:
+    def says(label: str, text: str) -> str:
+        place = story.page.locator(f"form[data-label={label}] [data-says]", has_text=text)
+        return place.inner_text(timeout=SECONDS * 1000)
+
+    story.create()
+    story.choose(story.button("Choose a folder of class folders"), str(many))
+    says(LABELS[0], f"of {MANY // 2}: 2000 added")
+    story.visitor.reopen()
+
+    story.visitor.visit(f"/classifiers/{story.name}/add")
+    shown = story.page.locator(f"form[data-label={LABELS[0]}] [data-count]")
+    before = int(shown.get_attribute("data-count") or 0)
+    assert 2000 <= before < MANY // 2
+    story.choose(story.button("Choose a folder of class folders"), str(many))
+    says(LABELS[1], f"of {MANY // 2}: 2000 added")
+    kill(story.stack, "airflow-api-server")
+    says(LABELS[1], "trying again")
+    assert story.stack.graft_json("up")["state"] == "running"
+    says(LABELS[1], f"{MANY // 2} of {MANY // 2}: ")
+    assert f"{before} already there" in says(LABELS[0], "added")
+
+    folder = f"**/uploads/{story.name}/*/*.png"
+    assert digests(story.stack.home, folder) == digests(many, "*/*.png")
+
+
+def digests(folder: Path, pattern: str) -> list[str]:
+    """Return the sorted digests of files."""
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob(pattern))
