@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("GRAFT_TEST_TEAM") != "1", reason="`make test-team` runs it"),
-    pytest.mark.timeout(2400),
+    pytest.mark.timeout(4500),
 ]
 DEMO_SECONDS = 1500
 STAGES = (
