@@ -106,7 +106,7 @@ class DatasetFolder(Folder):
 
     @property
     def journal(self) -> str:
-        """Scratch space of an unfinished fetch."""
+        """What an unfinished fetch has done so far."""
         return self.file("journal")
 
     @property

@@ -16,7 +16,7 @@ from pipeline.config.labels import normalize_label
 from pipeline.datasets.download import Downloads, Outcome, utc_now
 from pipeline.datasets.fetcher import FetchPolicy, HttpClient, PictureFetcher
 from pipeline.datasets.fetcher.robots import Robots
-from pipeline.datasets.journal import Journal, JournalLine
+from pipeline.datasets.journal import Journal, JournalLine, open_journal
 from pipeline.datasets.last_run import BlobStore, LastRun, read_last_run
 from pipeline.datasets.progress import Progress
 from pipeline.datasets.sources.registry import open_source
@@ -82,7 +82,7 @@ def open_chunk(
     last_run = read_last_run(dataset, blobs)
     scratch = workspace.storage.scratch_path(dataset.journal)
     with (
-        closing(Journal(scratch / f"{chunk:05d}-of-{num_chunks:05d}.jsonl")) as journal,
+        closing(open_journal(dataset, chunk, num_chunks)) as journal,
         closing(HttpClient(policy)) as client,
         closing(RowSpool()) as rows,
     ):

@@ -212,6 +212,11 @@ class Storage:
             raise ObjectNotFound(f"There is no object {uri}.", uri=uri)
         return path
 
+    def is_directory(self, uri: str) -> bool:
+        """Return True if the URI's bucket is a directory of this machine, or the URI is a path."""
+        parts = urlsplit(uri)
+        return parts.scheme != "gs" or parts.netloc in self.directories
+
     def scratch_path(self, uri: str) -> Path:
         """Return a path of this machine for work in progress: beside the objects, where they are files.
 
