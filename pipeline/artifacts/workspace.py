@@ -77,6 +77,11 @@ class Workspace:
         """The folder of predictions that the engine logs, with a trailing slash."""
         return f"{self.uri}/request_logs/"
 
+    @property
+    def task_logs(self) -> str:
+        """The folder of the logs of Airflow's tasks, with a trailing slash; a team's stack has it."""
+        return f"{self.uri}/airflow/logs/"
+
     def uploads(self, name: str) -> UploadFolder:
         """Return where the pictures lie that people uploaded for a classifier."""
         return UploadFolder(self.storage, f"{self.uri}/uploads/{name}")

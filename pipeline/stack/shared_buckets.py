@@ -6,7 +6,19 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.storage import WORKSPACE_BUCKET, parse_buckets
+from pipeline.storage import WORKSPACE_BUCKET, BucketAddress, parse_buckets
+
+
+def _places(settings: Settings) -> dict[str, BucketAddress]:
+    places = parse_buckets(settings.buckets)
+    if settings.bucket == WORKSPACE_BUCKET:
+        places.setdefault(WORKSPACE_BUCKET, settings.home / "buckets" / WORKSPACE_BUCKET)
+    return places
+
+
+def has_directory(settings: Settings) -> bool:
+    """Return True if the workspace's bucket is a directory, which is lost with its machine."""
+    return isinstance(_places(settings).get(settings.bucket), Path)
 
 
 def check_shared(settings: Settings) -> None:
@@ -15,9 +27,7 @@ def check_shared(settings: Settings) -> None:
     Raises:
         StackError: naming those that are.
     """
-    places = parse_buckets(settings.buckets)
-    if settings.bucket == WORKSPACE_BUCKET:
-        places.setdefault(WORKSPACE_BUCKET, settings.home / "buckets" / WORKSPACE_BUCKET)
+    places = _places(settings)
     directories = [f"gs://{name} ({place})" for name, place in places.items() if isinstance(place, Path)]
     if directories:
         raise StackError(

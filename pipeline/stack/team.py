@@ -39,7 +39,7 @@ from pipeline.stack.servers import (
     redis_command,
 )
 from pipeline.stack.services import Services, check_extra, find_services, is_own_database
-from pipeline.stack.shared_buckets import check_shared
+from pipeline.stack.shared_buckets import check_shared, has_directory
 from pipeline.stack.state import LOOPBACK, Secrets, StackState, free_ports, is_port_free
 from pipeline.types import Profile
 
@@ -232,8 +232,16 @@ def _airflow_variables(
         "AIRFLOW__CELERY__OPERATION_TIMEOUT": "30",  # a busy machine needs seconds to send a task
         "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",  # longer would run twice
         "AIRFLOW__API__WORKERS": str(API_SERVERS),
+        **_log_variables(settings),
         **_outage_variables(),
     }
+
+
+def _log_variables(settings: Settings) -> dict[str, str]:
+    """Return where logs of tasks go: to the bucket too, unless it is a directory of this very machine."""
+    if has_directory(settings):
+        return {}
+    return {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "graft.task_logs.LOGGING_CONFIG"}
 
 
 def _outage_variables() -> dict[str, str]:

@@ -244,10 +244,23 @@ class TestComponents:
         with pytest.raises(StackError, match=r"directories, which other machines do not see: gs://graft"):
             team.choose_team(settings, STATE, workers=None, address="10.0.0.5")
 
+    def test_logs_of_tasks_go_to_a_bucket_that_outlives_the_machine(self, settings: Settings) -> None:
+        key = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
+        for buckets, bucket, expected in (
+            ("graft=s3://company-bucket", "graft", True),
+            ("", "company-bucket", True),
+            ("", "graft", False),
+            ("graft=/srv/graft", "graft", False),
+        ):
+            asked = settings.model_copy(update={"buckets": buckets, "bucket": bucket})
+            parts = [each for each in team.build_team(asked, STATE, SECRETS) if each.is_airflow]
+            assert [key in part.variables for part in parts] == [expected] * 6
+
     def test_laptop_keeps_its_executor(self, settings: Settings) -> None:
         (*_, last) = build_components(settings, StackState(engine_port=1, airflow_port=2), SECRETS)
         assert last.variables["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
-        assert [name for name in last.variables if "CELERY" in name or "PG" in name] == []
+        others = ("CELERY", "PG", "LOGGING_CONFIG_CLASS")
+        assert [name for name in last.variables if any(other in name for other in others)] == []
         assert last.variables["AIRFLOW__API__WORKERS"] == "1"
         assert last.command[: len(PYTHON)] == PYTHON
 
