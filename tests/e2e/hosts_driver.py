@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -210,6 +211,26 @@ class HostsStack(Stack):
         tasks = api._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         assert state == "success", tasks
         return list(tasks)
+
+    def finished(self, name: str) -> list[int] | None:
+        """Return how many pictures the journal of each chunk has, once two have any."""
+        chunks: Counter[str] = Counter()
+        for uri in self.bucket.list_uris(f"gs://graft/datasets/{name}/journal/"):
+            chunks[uri.split("/")[6]] += self.bucket.read_bytes(uri).count(b"\n")
+        return list(chunks.values()) if len(chunks) == 2 else None
+
+    def has_logs(self, dag_id: str, task_id: str, count: int) -> bool:
+        """Return True if the bucket has the logs of so many runs of a task."""
+        uris = self.bucket.list_uris(f"gs://graft/airflow/logs/dag_id={dag_id}/run_id=run/task_id={task_id}/")
+        return len({uri.partition("attempt=")[0] for uri in uris}) >= count
+
+    def log_of(self, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int) -> list[str]:
+        """Return the lines of a log as Airflow's page gets them."""
+        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        answer = self.airflow()._call(
+            "GET", f"{task}/logs/{try_number}?map_index={map_index}&full_content=true"
+        )
+        return [line["event"] for line in answer["content"]]
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         answer = self.airflow()._send("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", None)

@@ -149,13 +149,24 @@ def test_a_host_that_is_cut_off_leaves_its_chunk_to_the_other(stack: HostsStack,
 
     stack.start_run("cut_off", "run")
     wait_until(lambda: min(map(count, joined)) >= 20, seconds=180, what="downloads of both hosts")
+    kept = wait_until(lambda: stack.finished("cut_off"), seconds=60, what="both journals in the bucket")
+    wait_until(lambda: stack.has_logs("cut_off", "fetch", 2), seconds=60, what="both logs in the bucket")
     second.cut_off()
-    log.info("cut off after %d and %d downloads", *map(count, joined))
+    lost = count(second)
+    log.info("cut off after %d and %d downloads, of which the bucket knows %s", count(first), lost, kept)
     try:
         tasks = stack.end_run("cut_off", "run")
-        assert sorted(task["try_number"] for task in tasks if task["task_id"] == "fetch") == [1, 2]
+        fetches = [task for task in tasks if task["task_id"] == "fetch"]
+        assert sorted(task["try_number"] for task in fetches) == [1, 2]
         assert list(stack.machines.values()) == [1]
-        log.info("downloads: %d and %d", *map(count, joined))
+        downloads = sum(map(count, joined))
+        log.info("downloads of %d pictures: %d", FEW, downloads)
+        assert FEW <= downloads <= FEW + lost - min(kept)
+        (again,) = [task["map_index"] for task in fetches if task["try_number"] == 2]
+        for try_number in (1, 2):  # the first of which ran on the host that is still cut off
+            events = stack.log_of("cut_off", "run", "fetch", again, try_number)
+            log.info("log of try %d: %s", try_number, events)
+            assert any("DAG bundles loaded" in event for event in events), events
     finally:
         second.plug_in()
     disturbed = stack.read_dataset("cut_off")
