@@ -75,9 +75,16 @@ class EngineParts:
         return state_directory(self.home, self.replica)
 
 
-def _backend(home: Path, storage: Storage, settings: EngineSettings, workspace: str) -> Backend:
+def _backend(
+    home: Path, storage: Storage, settings: EngineSettings, workspace: str, *, is_shared: bool
+) -> Backend:
     if settings.backend == "local":
-        return LocalBackend(home, storage, settings, workspace=workspace)
+        local = LocalBackend(home, storage, settings, workspace=workspace)
+        if not is_shared or storage.is_directory(workspace):
+            return local
+        from pipeline.engine.backends.kept import KeptBackend  # which one machine spares
+
+        return KeptBackend(local, storage, workspace=workspace, log_bytes=settings.job_log_bytes)
     if not settings.ray_address:
         raise ConfigError("GRAFT_ENGINE_BACKEND=ray: name the cluster in GRAFT_ENGINE_RAY_ADDRESS.")
     from pipeline.engine.backends.ray.backend import RayBackend  # imports httpx, which one machine spares
@@ -106,7 +113,7 @@ def local_parts(
         project=project,
         workspace=workspace,
         storage=storage,
-        backend=_backend(home, storage, settings, workspace),
+        backend=_backend(home, storage, settings, workspace, is_shared=database.is_shared),
         pool=ProcessPool(
             state_directory(home, replica) / "logs",
             start_seconds=settings.worker_start_seconds,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.backends.ray.run_files import Ending, JobFile
+from pipeline.engine.backends.run_files import Ending, JobFile
 from tests.contract import test_jobs as jobs
 from tests.contract.test_jobs import JOB, training
 from tests.fakes.clock import wait_for

@@ -54,7 +54,7 @@ class FakeBackend:
 
     async def stop(self, run: str) -> None:
         self.stopped.append(run)
-        if not self.status(run).is_over:
+        if run in self.states and not self.status(run).is_over:
             self.states[run] = RunStatus(state=RunState.VANISHED)
 
     async def log_size(self, run: str) -> int:

@@ -12,7 +12,7 @@ import httpx
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.ray.backend import RayBackend, submission_id
 from pipeline.engine.backends.ray.jobs_api import RayJobs
-from pipeline.engine.backends.ray.run_files import AttemptFiles, Ending
+from pipeline.engine.backends.run_files import AttemptFiles, Ending
 from pipeline.engine.settings import EngineSettings
 from pipeline.storage import Storage
 

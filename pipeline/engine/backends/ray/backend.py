@@ -14,8 +14,8 @@ from pathlib import Path
 import pipeline
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob
 from pipeline.engine.backends.ray.jobs_api import RayJob, RayJobs
-from pipeline.engine.backends.ray.run_files import STOPPED_CODE, AttemptFiles, Ending, JobFile
-from pipeline.engine.backends.ray.run_log import RunLog
+from pipeline.engine.backends.run_files import STOPPED_CODE, AttemptFiles, Ending, JobFile
+from pipeline.engine.backends.run_log import RunLog
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import ConfigError, FailedPrecondition, InvalidArgument, PipelineError, Unavailable
 from pipeline.storage import Storage

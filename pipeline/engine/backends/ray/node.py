@@ -27,8 +27,8 @@ from pathlib import Path
 import pipeline
 from pipeline.engine.backends import RunState, RunStatus
 from pipeline.engine.backends.local import LocalBackend
-from pipeline.engine.backends.ray.run_files import AttemptFiles, Ending, JobFile
-from pipeline.engine.backends.ray.run_log import LogUpload, pause_seconds
+from pipeline.engine.backends.run_files import AttemptFiles, Ending, JobFile
+from pipeline.engine.backends.run_report import RunReport
 from pipeline.errors import PipelineError
 from pipeline.storage import Storage
 from pipeline.storage.addresses import parse_buckets
@@ -55,11 +55,8 @@ class NodeJob:
         self._run_id = job.job.run_id
         self._job = job.job
         self._backend = backend
-        self._upload = LogUpload(files=files, limit=job.limits().job_log_bytes)
-        self._started_at = time.monotonic()
-        self._next_piece = self._next_look = 0.0
-        self._metrics = b""
-        self._is_noted = False
+        self._report = RunReport(files, backend, self._run_id, limit=job.limits().job_log_bytes)
+        self._next_look = 0.0
         self.stopping = asyncio.Event()
 
     async def run(self) -> Ending | None:
@@ -69,57 +66,28 @@ class NodeJob:
         except (PipelineError, OSError) as error:
             return Ending(code=1, problem=str(error), ended=time.time())
         while not (status := await self._status()).is_over and not self.stopping.is_set():
-            await self._report(status)
+            await self._send(status)
             if await self._is_ended_by_engine():
                 break
             await _wait(self.stopping, WATCH_SECONDS)
         await self._backend.stop(self._run_id)
         status = await self._status()
-        await _insist(lambda: self._note_start(status))  # it may have ended between two looks
-        await _insist(self._send_rest)
+        await _insist(lambda: self._report.note_start(status))  # it may have ended between two looks
+        await _insist(self._report.send_rest)
         return None if status.state != RunState.EXITED else Ending.of(status)
 
     async def _status(self) -> RunStatus:
         return (await self._backend.statuses([self._run_id]))[self._run_id]
 
-    async def _report(self, status: RunStatus) -> None:
+    async def _send(self, status: RunStatus) -> None:
         """Send what is new; what fails is sent later."""
         try:
-            await self._note_start(status)
-            if time.monotonic() >= self._next_piece:
-                await self._send_piece()
-                self._next_piece = time.monotonic() + pause_seconds(time.monotonic() - self._started_at)
+            await self._report.note_start(status)
+            if self._report.is_due:
+                await self._report.send_piece()
         except PipelineError as error:
             log.warning("The bucket does not take the log at the moment: %s", error)
-            self._next_piece = time.monotonic() + ENDING_SECONDS
-
-    async def _note_start(self, status: RunStatus) -> None:
-        if status.started is not None and not self._is_noted:
-            await asyncio.to_thread(self._files.note_start, status.started)
-            self._is_noted = True
-
-    async def _send_piece(self) -> None:
-        start, length = self._upload.next_piece(await self._backend.log_size(self._run_id))
-        if length:
-            data = await self._backend.log(self._run_id, start, length)
-            await asyncio.to_thread(self._upload.send, data)
-        await self._send_metrics()
-
-    async def _send_metrics(self) -> None:
-        metrics = await self._backend.metrics(self._run_id)
-        if metrics != self._metrics:
-            await asyncio.to_thread(self._files.write_metrics, metrics)
-            self._metrics = metrics
-
-    async def _send_rest(self) -> None:
-        size = await self._backend.log_size(self._run_id)
-        start, num_skipped = self._upload.rest(size)
-        if num_skipped:
-            note = f"\n[{num_skipped} bytes of this log are not kept: it is too long.]\n".encode()
-            await asyncio.to_thread(self._upload.send, note, num_read=start - self._upload.num_read)
-        while data := await self._backend.log(self._run_id, self._upload.num_read, 4_000_000):
-            await asyncio.to_thread(self._upload.send, data)
-        await self._send_metrics()
+            self._report.delay(ENDING_SECONDS)
 
     async def _is_ended_by_engine(self) -> bool:
         """Return True if the engine stopped it, or gave it up as lost while this node was cut off."""

@@ -14,8 +14,8 @@ import pytest
 import pipeline
 from pipeline.engine.backends import TrainingJob
 from pipeline.engine.backends.ray import node
-from pipeline.engine.backends.ray.run_files import AttemptFiles, Ending, JobFile
-from pipeline.engine.backends.ray.run_log import RunLog
+from pipeline.engine.backends.run_files import AttemptFiles, Ending, JobFile
+from pipeline.engine.backends.run_log import RunLog
 from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
 from tests.packages import wheel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.engine.backends.ray.run_files import AttemptFiles, LogPiece
+from pipeline.engine.backends.run_files import AttemptFiles, LogPiece
 from pipeline.storage import Storage
 
 PIECE_BYTES = 4_000_000

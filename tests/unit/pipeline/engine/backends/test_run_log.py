@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.backends.ray.run_files import AttemptFiles
-from pipeline.engine.backends.ray.run_log import LogUpload, RunLog, attempt_note
+from pipeline.engine.backends.run_files import AttemptFiles
+from pipeline.engine.backends.run_log import LogUpload, RunLog, attempt_note
 from pipeline.storage import Storage
 
 

@@ -1,6 +1,7 @@
 """The files of a run in the bucket, by which the engine and the node of an attempt know of each other.
 
-`<workspace>/engine/ray/<run>/<attempt>/` holds
+`<workspace>/engine/ray/<run>/<attempt>/` holds all of these; `<workspace>/engine/local/<run>/`, of a run on
+the machine of a team's engine, holds how it went:
   `job.json`       what to run: the engine wrote it before it submitted the attempt;
   `claim.json`     which node has it: created once, so an attempt is never run twice;
   `running.json`   when its program began;
