@@ -93,6 +93,8 @@ class KeptBackend:
     async def _send(self, statuses: Mapping[str, RunStatus]) -> None:
         for run, status in statuses.items():
             async with self._sending:
+                if (await self._own_status(run)).state != RunState.RUNNING:
+                    continue  # it ended while others were sent, and its log is complete
                 try:
                     report = await self._report(run)
                     await report.note_start(status)

@@ -77,6 +77,19 @@ def test_a_running_job_is_sent_in_pieces_that_another_engine_goes_on_with(storag
     assert len(storage.list_uris("gs://graft/engine/local/j1/log/")) == 4
 
 
+def test_a_job_that_ended_while_others_were_sent_is_left_alone(storage: Storage) -> None:
+    machine = FakeBackend()
+    backend = kept(machine, storage)
+    asyncio.run(backend.start(JOB))
+    status = machine.status("j1")
+    machine.logs["j1"] = b"one\n"
+    machine.finish("j1", 0)
+    asyncio.run(backend.stop("j1"))
+    machine.logs["j1"] += b"of no job\n"
+    asyncio.run(backend._send({"j1": status}))
+    assert log_of(kept(FakeBackend(), storage)) == b"one\n"
+
+
 def test_a_stopped_job_and_one_without_an_end_are_told_apart(storage: Storage) -> None:
     machine, elsewhere = FakeBackend(), kept(FakeBackend(), storage)
     backend = kept(machine, storage)
