@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline import __version__
 from pipeline.artifacts.record import Record
+from pipeline.artifacts.workspace import Workspace
 from pipeline.config import Settings
 from pipeline.config.settings import SHIPPED_CLASSIFIERS
 from pipeline.engine.control import EngineSettings, serving_state
@@ -226,10 +227,11 @@ class _BackupRun:
             return {}
         storage, prefix = self._folder.storage, f"{self._settings.workspace}/"
         is_local = self._settings.bucket in storage.directories
+        left_out = f"{prefix}{STAGING}", Workspace(storage, self._settings.workspace).task_logs
         objects: dict[str, StoredFile] = {}
         for uri in storage.list_uris(prefix):
             key = uri.removeprefix(prefix)
-            if key.startswith(STAGING):
+            if uri.startswith(left_out):
                 continue
             if not is_path(key):  # as of the folders that Google's console makes
                 self._on_progress(f"left out {uri}, which cannot be a file")

@@ -131,6 +131,15 @@ class TestRoundTrip:
         restore(Settings(), str(target), name=first.snapshot)
         assert not (home / "buckets" / "graft" / "blobs" / "new").exists()
 
+    def test_logs_of_tasks_are_no_part_of_it(self, home: Path, tmp_path: Path) -> None:
+        fill(home, "one")
+        before = back_up(Settings(), str(tmp_path / "before")).files
+        for name in ("airflow/logs/dag_id=a/attempt=1.log/1-host.log", "airflow/other"):
+            path = home / "buckets" / "graft" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        assert back_up(Settings(), str(tmp_path / "after")).files == before + 1
+
     def test_a_bucket_that_is_mapped_elsewhere_is_restored_there(
         self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
