@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow.config_templates.airflow_local_settings import BASE_LOG_FOLDER, DEFAULT_LOGGING_CONFIG
+from airflow.configuration import conf
 from airflow.utils.state import State
 
 from pipeline.artifacts.task_logs import LogPart, TaskLogFolder
@@ -85,12 +86,16 @@ class LogShipper:
     Args:
         logs: Where they go.
         base: Airflow's folder of logs.
+        left_out: The folder in it with the logs of the dag-processor, which writes one at each parsing.
         first_seconds: How soon a running task's log is sent.
     """
 
-    def __init__(self, logs: TaskLogFolder, base: Path, *, first_seconds: float = FIRST_SECONDS) -> None:
+    def __init__(
+        self, logs: TaskLogFolder, base: Path, *, left_out: Path, first_seconds: float = FIRST_SECONDS
+    ) -> None:
         self._logs = logs
         self._base = base
+        self._left_out = left_out
         self._first_seconds = first_seconds
         self._forget()
         os.register_at_fork(after_in_child=self._forget)  # tasks: their parent has the logs, and the thread
@@ -108,7 +113,7 @@ class LogShipper:
             growing.file = file  # another one where Airflow gave the first one up without a word
             return
         path = Path(file.name)
-        if not path.is_relative_to(self._base):
+        if not path.is_relative_to(self._base) or path.is_relative_to(self._left_out):
             return
         part = self._logs.part(path.relative_to(self._base).as_posix(), time.time(), socket.gethostname())
         growing = GrowingLog(file=file, part=part, base=path.stat().st_size, pause=self._first_seconds)
@@ -160,14 +165,21 @@ class BucketTaskLog:
 
     Args:
         base: Airflow's folder of logs.
+        left_out: The folder in it whose logs are of no task.
         logs: Where they go; by default in the workspace that the environment names.
         first_seconds: How soon a running task's log is sent.
     """
 
     def __init__(
-        self, base: Path, *, logs: TaskLogFolder | None = None, first_seconds: float = FIRST_SECONDS
+        self,
+        base: Path,
+        *,
+        left_out: Path,
+        logs: TaskLogFolder | None = None,
+        first_seconds: float = FIRST_SECONDS,
     ) -> None:
         self._base = base
+        self._left_out = left_out
         self._given = logs
         self._first_seconds = first_seconds
         self._refused: set[str] = set()
@@ -182,7 +194,7 @@ class BucketTaskLog:
 
     @cached_property
     def _shipper(self) -> LogShipper:
-        return LogShipper(self.logs, self._base, first_seconds=self._first_seconds)
+        return LogShipper(self.logs, self._base, left_out=self._left_out, first_seconds=self._first_seconds)
 
     @property
     def processors(self) -> tuple[Processor, ...]:
@@ -222,4 +234,7 @@ class BucketTaskLog:
 
 
 LOGGING_CONFIG = DEFAULT_LOGGING_CONFIG
-REMOTE_TASK_LOG = BucketTaskLog(Path(BASE_LOG_FOLDER))
+REMOTE_TASK_LOG = BucketTaskLog(
+    Path(BASE_LOG_FOLDER),
+    left_out=Path(conf.get("logging", "dag_processor_child_process_log_directory")),
+)

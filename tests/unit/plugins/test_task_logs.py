@@ -35,6 +35,7 @@ from airflow.sdk.log import load_remote_log_handler, logging_processors
 
 logs = load_remote_log_handler()
 assert type(logs).__name__ == type(get_remote_task_log()).__name__ == "BucketTaskLog"
+assert logs._left_out.name == "dag_processor"
 path = logs._base / "{PATH}"
 path.parent.mkdir(parents=True)
 logger = structlog.wrap_logger(structlog.BytesLogger(path.open("ab")), processors=logging_processors(True))
@@ -63,7 +64,9 @@ class Machine:
 
     def __init__(self, base: Path, folder: TaskLogFolder, *, first_seconds: float = SOON) -> None:
         self.base = base
-        self.io = BucketTaskLog(base, logs=folder, first_seconds=first_seconds)
+        self.io = BucketTaskLog(
+            base, left_out=base / "dag_processor", logs=folder, first_seconds=first_seconds
+        )
 
     @contextmanager
     def task(self, path: str = PATH) -> Iterator[Any]:
@@ -87,7 +90,7 @@ def shown(tmp_path: Path, folder: TaskLogFolder, monkeypatch: pytest.MonkeyPatch
     """What Airflow's own reader gives, on a machine that has no log of its own."""
     monkeypatch.setattr(module.socket, "gethostname", lambda: "api")
     reader = FileTaskHandler(str(tmp_path / "api"))
-    io = BucketTaskLog(tmp_path / "api", logs=folder)
+    io = BucketTaskLog(tmp_path / "api", left_out=tmp_path / "none", logs=folder)
     monkeypatch.setattr(logging_config, "get_remote_task_log", lambda: io)
     monkeypatch.setattr(FileTaskHandler, "_render_filename", lambda *_: PATH)
     monkeypatch.setattr(FileTaskHandler, "_read_from_logs_server", lambda *_: ([], []))
@@ -213,6 +216,15 @@ def test_a_log_that_airflow_forgot_to_upload_is_completed(
         logger.info("first")
     wait_for(lambda: [uri[-4:] for uri in objects(folder)], [".log"])
     assert shown() == ["first"]
+
+
+def test_what_the_dag_processor_writes_at_each_parsing_is_not_sent(
+    tmp_path: Path, folder: TaskLogFolder
+) -> None:
+    machine = Machine(tmp_path / "one", folder)
+    machine.run("parsed", path="dag_processor/latest/dags-folder/cats.py.log")
+    machine.run("ran")
+    assert [uri.removeprefix(folder.uri).split("/")[0] for uri in objects(folder)] == ["dag_id=cats"]
 
 
 def test_airflow_takes_it_from_its_setting_and_sends_from_the_supervisor_only(tmp_path: Path) -> None:
