@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import random
+import shutil
 import signal
 import threading
 import time
@@ -19,9 +20,12 @@ import pytest
 import requests
 from PIL import Image
 
+from pipeline.engine.backends.local import stop_all_jobs
+from pipeline.storage import S3Address, Storage
 from tests.fakes.clock import wait_for
 from tests.fakes.pictures import encode
 from tests.fakes.postgres import running
+from tests.fakes.s3 import FakeS3, running_s3, use_keys
 from tests.integration.engine_process import EngineProcess
 from tests.integration.tiny_heads import Clients, convert_network, write_model
 
@@ -143,6 +147,50 @@ def test_when_the_leader_is_gone_the_other_goes_on_and_nothing_is_lost_or_double
     pair[0].start()
     assert pair.role(0) == "follower"
     check_that_each_ran_once(pair, 0, "j")
+
+
+def test_logs_and_ends_of_jobs_outlive_the_machine_of_the_leader(
+    tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch
+):
+    use_keys(monkeypatch)
+    database, gates = postgres.new_database(), tmp_path / "gates"
+    gates.mkdir()
+    (gates / "open").touch()
+    with running_s3() as store:
+        machines = [machine_of(tmp_path / name, database, store) for name in ("one", "other")]
+        with machines[0] as one, machines[1] as other:
+            one.start()
+            other.start()
+            url = f"{one.url}/v1/projects/local/jobs"
+            for job_id, gate in (("ended", "open"), ("running", "closed")):
+                requests.post(url, json=one.training(job_id, gates / gate), timeout=60).raise_for_status()
+            one.wait_job("ended", "SUCCEEDED", seconds=300)
+            wait_for(lambda: b"started" in kept_log(one.storage, "running"), seconds=300)
+            one.end(signal.SIGKILL)
+            stop_all_jobs(one.home, grace_seconds=0)
+            shutil.rmtree(one.home)
+            error = other.wait_job("running", "FAILED", seconds=300)["errorMessage"]
+            assert "does not reach the job's processes" in error
+            url = f"{other.url}/v1/projects/local/jobs"
+            for job_id in ("ended", "running"):
+                answer = requests.get(f"{url}/{job_id}:log", timeout=60).json()
+                log.info("%s: %s", job_id, answer)
+                assert (answer["log"].count("started "), answer["complete"]) == (1, True)
+            assert not (other.home / "engine" / "jobs" / "ended").exists()
+
+
+def machine_of(home: Path, database: Any, store: FakeS3) -> EngineProcess:
+    """Return an engine that shares the database and the bucket with those of other machines, and no file."""
+    home.mkdir()
+    engine = EngineProcess(home, database=database, training_slots=2)
+    address = S3Address(bucket="graft", endpoint=store.url("").rstrip("/"), region="eu-1")
+    engine.settings["GRAFT_BUCKETS"] = f"graft={address}"
+    engine.storage = Storage({"graft": address}, cache=home / "cache")
+    return engine
+
+
+def kept_log(storage: Storage, run: str) -> bytes:
+    return b"".join(map(storage.read_bytes, storage.list_uris(f"gs://graft/engine/local/{run}/log/")))
 
 
 def pair_states(pair: Pair) -> Counter[str]:
