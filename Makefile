@@ -90,7 +90,7 @@ test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engines' tests on P
 	GRAFT_SOAK=1 $(TEAM)/bin/python -m pytest tests/integration/test_engine_replicas.py $(PYTEST_ARGS)
 
 test-ray: setup $(RAY_STAMP) ## Run jobs on a Ray cluster of three hosts in namespaces, started for them; lose a host, and the head. As root
-	GRAFT_TEST_RAY=1 $(BIN)/python -m pytest tests/integration/test_ray_hosts.py tests/integration/test_ray_backend.py $(PYTEST_ARGS)
+	GRAFT_TEST_RAY=1 $(BIN)/python -m pytest tests/integration/test_ray_hosts.py tests/integration/test_ray_backend.py tests/integration/test_ray_replicas.py $(PYTEST_ARGS)
 
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)

@@ -41,6 +41,11 @@ class EngineSettings(EnvironmentSettings):
     ray_python: str = Field(
         "python", description="The interpreter of Ray's nodes that has Graft, as their shell finds it."
     )
+    ray_driver_python: str = Field(
+        "",
+        description="The interpreter of Ray's nodes that has Ray, for jobs with several replicas; empty: "
+        "that of `GRAFT_ENGINE_RAY_PYTHON`.",
+    )
     ray_shares_directories: bool = Field(
         False,
         description="Whether Ray's nodes have the directories that `GRAFT_BUCKETS` maps: this machine's "

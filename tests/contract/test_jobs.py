@@ -110,12 +110,14 @@ class TestCreate:
             {"workerCount": 0},
             {"parameterServerCount": "0", "parameterServerType": "standard"},
             {"workerCount": "0", "worker_type": "standard", "workerConfig": {"imageUri": "x"}},
+            {"workerType": "", "workerConfig": {"acceleratorConfig": {"count": "0"}}},
             {"network": "", "serviceAccount": "", "useChiefInTfConfig": False, "masterConfig": None},
             {"masterConfig": {"acceleratorConfig": {"count": "0", "type": "ACCELERATOR_TYPE_UNSPECIFIED"}}},
         ],
     )
     def test_no_workers_are_what_the_engine_has_and_come_back_as_sent(self, v1, more):
         assert v1("POST", "jobs", training(**more))["trainingInput"].items() >= more.items()
+        v1.wait_state("j1", "RUNNING")  # whoever reads it again takes it, too
 
     @pytest.mark.parametrize(
         "more",

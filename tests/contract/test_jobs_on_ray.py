@@ -61,6 +61,74 @@ class TestRestart(jobs.TestRestart):
     pass
 
 
+class TestReplicas:
+    """Of jobs with workers and parameter servers; `test_jobs` has that other engines refuse them by name."""
+
+    CUSTOM = {"scaleTier": "CUSTOM", "masterType": "m"}
+
+    @pytest.mark.parametrize(
+        ("more", "replicas"),
+        [
+            ({"scaleTier": "STANDARD_1"}, {"worker": 4, "ps": 3}),
+            ({"scaleTier": "PREMIUM_1"}, {"worker": 19, "ps": 11}),
+            (CUSTOM, {}),
+            ({**CUSTOM, "workerCount": "2", "workerType": "w"}, {"worker": 2}),
+            ({**CUSTOM, "parameter_server_count": 1, "parameter_server_type": "p"}, {"ps": 1}),
+            ({**CUSTOM, "evaluatorCount": 1, "evaluatorType": "e"}, {"evaluator": 1}),
+            ({**CUSTOM, "workerCount": "0", "worker_type": "w", "workerConfig": {"imageUri": "x"}}, {}),
+            ({"workerType": "", "workerConfig": {"acceleratorConfig": {"count": "0"}}}, {}),
+            ({"workerCount": 0, "parameterServerCount": "0", "useChiefInTfConfig": True}, {}),
+        ],
+    )
+    def test_a_job_has_the_replicas_it_asks_for(self, v1, parts, more, replicas):
+        assert v1("POST", "jobs", training(**more))["trainingInput"].items() >= more.items()
+        v1.wait_state("j1", "RUNNING")
+        (job,) = parts.backend.started
+        assert job.replicas == replicas
+        request = parts.backend.ray.jobs["j1-1"]
+        assert request["entrypoint_num_cpus"] == (0.01 if replicas else 1)
+
+    def test_accelerators_reach_ray_and_each_role_has_its_own(self, v1, parts):
+        own = {"acceleratorConfig": {"count": "2", "type": "NVIDIA_TESLA_T4"}}
+        v1("POST", "jobs", training(**self.CUSTOM, masterConfig=own))
+        v1.wait_state("j1", "RUNNING")
+        assert parts.backend.ray.jobs["j1-1"]["entrypoint_num_gpus"] == 2
+        workers = {"workerCount": 1, "workerType": "w", "workerConfig": own}
+        v1("POST", "jobs", training(**self.CUSTOM, **workers) | {"jobId": "j2"})
+        parts.backend.finish("j1", 0)
+        v1.wait_state("j2", "RUNNING")
+        assert parts.backend.started[1].num_gpus == {"worker": 2}
+        assert "entrypoint_num_gpus" not in parts.backend.ray.jobs["j2-1"]
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            ({"workerCount": 1, "workerType": "w"}, "workerCount may be set only if scaleTier is CUSTOM"),
+            ({**CUSTOM, "workerCount": 1}, "workerCount and workerType must be set together"),
+            ({**CUSTOM, "workerType": "w"}, "workerCount and workerType must be set together"),
+            ({**CUSTOM, "workerCount": 1001, "workerType": "w"}, "training_input.worker_count"),
+            ({**CUSTOM, "evaluatorCount": 2, "evaluatorType": "e"}, "training_input.evaluator_count"),
+            ({"scaleTier": "STANDARD_1", "masterType": "m"}, "masterType must be set if, and only if"),
+        ],
+    )
+    def test_replicas_that_make_no_sense_are_400(self, v1, more, words):
+        assert words in v1.error("POST", "jobs", training(**more), code=400)["message"]
+
+    @pytest.mark.parametrize(
+        ("more", "field"),
+        [
+            ({"scaleTier": "BASIC_TPU"}, "scale_tier"),
+            ({"masterConfig": {"imageUri": "x"}}, "master_config.image_uri"),
+            ({**CUSTOM, "workerCount": 1, "workerType": "w", "workerConfig": {"diskConfig": {"x": 1}}},
+             "worker_config.disk_config"),
+            ({"network": "n"}, "network"),
+        ],
+    )  # fmt: skip
+    def test_what_no_node_has_is_501_and_named(self, v1, more, field):
+        error = v1.error("POST", "jobs", training(**more), code=501)
+        assert error["message"].startswith(f"Field: training_input.{field} ")
+
+
 class TestLostNodes:
     def test_a_job_goes_on_elsewhere_and_the_logs_of_both_attempts_are_kept(self, v1, parts):
         v1("POST", "jobs", training(scheduling={"maxRunningTime": "3600s"}))
@@ -73,7 +141,7 @@ class TestLostNodes:
         parts.backend.finish("j1", 0)
         v1.wait_state("j1", "SUCCEEDED")
         text = v1("GET", "jobs/j1:log")["log"]
-        assert text == "epoch 1\n\n[The node of attempt 1 was lost. Attempt 2:]\nepoch 2\n"
+        assert text == "epoch 1\n\n[Attempt 1 was lost. Attempt 2:]\nepoch 2\n"
         again = parts.backend.files("j1", 2).read_job().job
         assert again.max_running_seconds == 1.0  # its clock is that of the test's first attempt
 

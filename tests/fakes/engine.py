@@ -25,6 +25,7 @@ class FakeBackend:
 
     poll_seconds = 0.2  # as that of the local backend
     is_local = True
+    has_replicas = False
 
     def __init__(self) -> None:
         self.calls: list[frozenset[str]] = []  # the runs of each call of `statuses`

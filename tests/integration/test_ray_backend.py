@@ -12,9 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 import requests
 from PIL import Image
@@ -30,14 +28,21 @@ from tests.integration.hostile_targets import (
     read_report,
     targets,
 )
+from tests.integration.ray_engine import (
+    PATIENCE,
+    cancel,
+    create,
+    log_of,
+    node_of,
+    programs_with,
+    ray_cluster,
+    ray_engine,
+)
 from tests.integration.tiny_heads import convert_network, write_model
 from tests.packages import wheel
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[2]
-RAY = ROOT / "build" / "ray" / "bin" / "ray"
-PATIENCE = 600  # seconds; a loaded machine takes half a minute for a job that does nothing
 HEAD_SECONDS = 300
 
 pytestmark = [
@@ -48,49 +53,24 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    (home / "buckets" / "graft" / "gates").mkdir(parents=True)
-    return home
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
 def cluster(home: Path) -> Iterator[RayCluster]:
-    cluster = RayCluster(home, directories=[home / "buckets" / "graft"], ray=RAY)
-    try:
-        cluster.up(nodes=2, cpus=6)
+    with ray_cluster(home) as cluster:
         yield cluster
-    finally:
-        cluster.down()
 
 
 @pytest.fixture(scope="module")
 def engine(home: Path, cluster: RayCluster) -> Iterator[EngineProcess]:
-    engine = EngineProcess(home, training_slots=6, cancel_grace_seconds=2, job_cpus=1)
-    engine.settings |= cluster.status.environ
-    with engine:
-        engine.start()
+    with ray_engine(home, cluster) as engine:
         yield engine
 
 
 @pytest.fixture
 def gate(home: Path, request: pytest.FixtureRequest) -> Path:
     return home / "buckets" / "graft" / "gates" / request.node.name
-
-
-def create(engine: EngineProcess, body: dict[str, Any]) -> None:
-    jobs = f"{engine.url}/v1/projects/local/jobs"
-    requests.post(jobs, json=body, timeout=120).raise_for_status()
-
-
-def log_of(engine: EngineProcess, job_id: str) -> str:
-    url = f"{engine.url}/v1/projects/local/jobs/{job_id}:log"
-    return str(requests.get(url, timeout=120).json()["log"])
-
-
-def node_of(home: Path, job_id: str, attempt: int = 1) -> str:
-    """Return the host that took an attempt; empty before one has."""
-    claim = home / "buckets" / "graft" / "engine" / "ray" / job_id / str(attempt) / "claim.json"
-    return str(json.loads(claim.read_text())["node"]) if claim.exists() else ""
 
 
 def listed_ids(engine: EngineProcess) -> Counter[str]:
@@ -132,8 +112,7 @@ class TestJobs:
         create(engine, engine.training("gone", gate))
         engine.wait_job("gone", "RUNNING", seconds=PATIENCE)
         wait_for(lambda: programs_with(gate), seconds=PATIENCE)
-        url = f"{engine.url}/v1/projects/local/jobs/gone:cancel"
-        requests.post(url, json={}, timeout=120).raise_for_status()
+        cancel(engine, "gone")
         engine.wait_job("gone", "CANCELLED", seconds=PATIENCE)
         assert programs_with(gate) == []
 
@@ -148,19 +127,6 @@ class TestJobs:
         assert [answer.status_code for answer in answers] == [200, 409]
         engine.wait_job("once", "SUCCEEDED", seconds=PATIENCE)
         assert log_of(engine, "once").count("started") == 1
-
-
-def programs_with(gate: Path) -> list[int]:
-    """Return the jobs' programs on all hosts that wait for a gate."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        if str(gate) in words and "tiny.task" in words:
-            found.append(process.pid)
-    return found
 
 
 def test_a_hostile_job_reaches_nothing_of_the_engine_and_of_its_servers(
@@ -212,7 +178,7 @@ def test_six_jobs_survive_the_loss_of_a_host_and_a_restart_of_the_engine(
         text = log_of(engine, name)
         assert ids[name] == 1
         assert text.count("started ") == (2 if name in lost else 1), text
-        assert ("[The node of attempt 1 was lost. Attempt 2:]" in text) == (name in lost), text
+        assert ("[Attempt 1 was lost. Attempt 2:]" in text) == (name in lost), text
     assert {node_of(home, name, 2) for name in lost} == {"node1"}
     cluster.start_host("node2", cpus=6)
     cluster.wait_for_hosts(3)

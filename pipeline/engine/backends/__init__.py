@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -34,6 +34,9 @@ class TrainingJob:
         training_input: The input as the client sent it, for `TF_CONFIG`.
         trial_id: The trial of a hyperparameter tuning job that it is; empty if it is none.
         metric_tag: The metric that is tuned.
+        replicas: How many replicas it has of each role besides the chief: `worker`, `ps`, `evaluator`.
+        num_gpus: How many GPUs each replica of a role has.
+        tf_config: The `TF_CONFIG` of a replica; None for a job that is one, and finds its own address.
     """
 
     job_id: str
@@ -45,6 +48,9 @@ class TrainingJob:
     training_input: JsonObject
     trial_id: str = ""
     metric_tag: str = ""
+    replicas: dict[str, int] = field(default_factory=dict)
+    num_gpus: dict[str, int] = field(default_factory=dict)
+    tf_config: JsonObject | None = None
 
     @property
     def run_id(self) -> str:
@@ -98,6 +104,10 @@ class Backend(Protocol):
     @property
     def is_local(self) -> bool:
         """Whether jobs are processes of the engine's machine, which another engine does not reach."""
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether a job may have several replicas."""
 
     async def start(self, job: TrainingJob) -> None:
         """Fetch the packages and launch the job; do nothing when it was launched before."""

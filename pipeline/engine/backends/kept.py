@@ -34,6 +34,7 @@ class KeptBackend:
     """
 
     is_local = True
+    has_replicas = False
 
     def __init__(self, backend: Backend, storage: Storage, *, workspace: str, log_bytes: int) -> None:
         self._backend = backend

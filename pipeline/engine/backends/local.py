@@ -38,7 +38,7 @@ from pipeline.engine.backends.processes import is_marked, process_start, signal_
 from pipeline.engine.backends.supervisor import write_json
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
-from pipeline.errors import Internal, InvalidArgument
+from pipeline.errors import Internal, InvalidArgument, Unimplemented
 from pipeline.storage import Storage
 from pipeline.types import JsonObject
 
@@ -114,6 +114,7 @@ class LocalBackend:
 
     poll_seconds = 0.2
     is_local = True
+    has_replicas = False
 
     def __init__(
         self,
@@ -136,7 +137,17 @@ class LocalBackend:
         return self._jobs / run
 
     async def start(self, job: TrainingJob) -> None:
-        """Fetch the packages and launch the supervisor; do nothing when one has the job."""
+        """Fetch the packages and launch the supervisor; do nothing when one has the job.
+
+        Raises:
+            Unimplemented: if it has several replicas, as a job has that an engine with Ray queued.
+        """
+        if job.replicas and job.tf_config is None:
+            raise Unimplemented(
+                "This engine runs jobs with one replica only. Submit it to an engine with "
+                "GRAFT_ENGINE_BACKEND=ray.",
+                field="training_input.scale_tier",
+            )
         directory = self._directory(job.run_id)
         if (directory / "supervisor.json").exists():
             return

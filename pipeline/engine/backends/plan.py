@@ -56,7 +56,9 @@ def job_environment(job: TrainingJob, directory: Path, environ: Mapping[str, str
 
 
 def tf_config(job: TrainingJob) -> JsonObject:
-    """Return the `TF_CONFIG` of a job with one replica, the master, at an address of its own."""
+    """Return the `TF_CONFIG` of a replica, or of a job that has one, the master, at an address of its own."""
+    if job.tf_config is not None:
+        return job.tf_config
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     return {

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from pipeline.engine.backends.run_files import AttemptFiles, LogPiece
+from pipeline.engine.backends.run_files import LogPiece
 from pipeline.storage import Storage
 
 PIECE_BYTES = 4_000_000
 FIRST_SECONDS, LAST_SECONDS = 2.0, 10.0  # between two pieces: of a new job, and of one that runs for long
 GROWTH = 120.0  # after so many seconds a piece is sent a second later than the one before
+
+
+class LogTarget(Protocol):
+    """Takes the pieces of a log."""
+
+    def write_log(self, start: int, data: bytes) -> None:
+        """Write a piece."""
 
 
 def pause_seconds(elapsed: float) -> float:
@@ -23,12 +31,12 @@ class LogUpload:
     """Sends the log of an attempt; of a long one its beginning while it runs, and its end when it is over.
 
     Args:
-        files: Of the attempt.
+        files: Take its pieces.
         limit: Most bytes to send.
         num_sent: How many it has sent.
     """
 
-    files: AttemptFiles
+    files: LogTarget
     limit: int
     num_sent: int = 0
     num_read: int = 0
@@ -63,7 +71,7 @@ class LogUpload:
 
 def attempt_note(number: int) -> bytes:
     """Return the line between the logs of two attempts."""
-    return f"\n[The node of attempt {number - 1} was lost. Attempt {number}:]\n".encode()
+    return f"\n[Attempt {number - 1} was lost. Attempt {number}:]\n".encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 from pipeline.engine.backends import Backend, RunStatus
-from pipeline.engine.backends.run_files import AttemptFiles
-from pipeline.engine.backends.run_log import PIECE_BYTES, LogUpload, pause_seconds
+from pipeline.engine.backends.run_files import Ending
+from pipeline.engine.backends.run_log import PIECE_BYTES, LogTarget, LogUpload, pause_seconds
+
+
+class RunRecord(LogTarget, Protocol):
+    """What becomes known of a run while it runs."""
+
+    def note_start(self, started: float) -> None:
+        """Write when its program began."""
+
+    def write_metrics(self, data: bytes) -> None:
+        """Replace the end of its metric file."""
+
+    def ending(self) -> Ending | None:
+        """Return how it ended, if somebody else has ended it."""
 
 
 class RunReport:
     """Sends what a run of this machine prints and reports.
 
     Args:
-        files: Of the run, in the bucket.
+        files: Take what becomes known of it: those of the run in the bucket.
         backend: Runs it.
         run: Its id on the backend.
         limit: Most bytes of its log that are kept.
@@ -22,7 +36,7 @@ class RunReport:
     """
 
     def __init__(
-        self, files: AttemptFiles, backend: Backend, run: str, *, limit: int, num_sent: int = 0
+        self, files: RunRecord, backend: Backend, run: str, *, limit: int, num_sent: int = 0
     ) -> None:
         self._files = files
         self._backend = backend

@@ -16,6 +16,7 @@ from pipeline.engine.jobs.training import JobChange
 from pipeline.engine.jobs.trials import TrialRecord, read_trials, training_output, tuning_spec
 from pipeline.engine.runtimes import find_runtime
 from pipeline.engine.store import JobRow, Store, etag, now
+from pipeline.engine.v1.distributed import DistributedTrainingInput
 from pipeline.engine.v1.fields import check_name
 from pipeline.engine.v1.hyperparameters import HyperparameterSpec
 from pipeline.engine.v1.paging import Page
@@ -134,7 +135,8 @@ class Jobs:
                 "Exactly one of training_input and prediction_input must be set.", field="job"
             )
         if body.training_input is not None:
-            training = TrainingInput.read(body.training_input, where="training_input")
+            kind = DistributedTrainingInput if self._backend.has_replicas else TrainingInput
+            training = kind.read(body.training_input, where="training_input")
             where = "training_input"
             version, python = training.runtime_version, training.python_version
             find_runtime(version, python, where=where, aliases=self._aliases)

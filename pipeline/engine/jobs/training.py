@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.engine.backends import Backend, RunState, RunStatus, TrainingJob
 from pipeline.engine.store import JobRow, timestamp
+from pipeline.engine.v1.distributed import DistributedTrainingInput
 from pipeline.engine.v1.fields import seconds_of
-from pipeline.engine.v1.resources import TrainingInput
 from pipeline.engine.v1.responses import PredictionOutput
 from pipeline.ml_v1 import PACKAGES_REFUSED, JobState
 
@@ -41,7 +41,7 @@ CANCELLED = JobChange(state=JobState.CANCELLED)
 
 def training_job(job: JobRow) -> TrainingJob:
     """Return a job as its backend runs it."""
-    value = TrainingInput.read(job.input, where="training_input")
+    value = DistributedTrainingInput.read(job.input, where="training_input")
     return TrainingJob(
         job_id=job.job_id,
         package_uris=tuple(value.package_uris),
@@ -50,12 +50,14 @@ def training_job(job: JobRow) -> TrainingJob:
         job_dir=value.job_dir,
         max_running_seconds=seconds_of(value.scheduling.max_running_time),
         training_input=job.input,
+        replicas=value.replicas,
+        num_gpus=value.num_gpus,
     )
 
 
 def cancelled_waiting(job: JobRow) -> JobChange:
     """Return the end of a job that did not start in time."""
-    limit = TrainingInput.read(job.input, where="training_input").scheduling.max_wait_time
+    limit = DistributedTrainingInput.read(job.input, where="training_input").scheduling.max_wait_time
     text = f"The job was cancelled because it did not start within its maxWaitTime of {limit}."
     return JobChange(state=JobState.CANCELLED, error_message=text)
 

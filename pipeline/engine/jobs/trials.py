@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from pipeline.engine.jobs.search import Observation
 from pipeline.engine.store import JobRow, Store, TrialRow
+from pipeline.engine.v1.distributed import DistributedTrainingInput
 from pipeline.engine.v1.hyperparameters import HyperparameterSpec
-from pipeline.engine.v1.resources import TrainingInput
 from pipeline.engine.v1.responses import HyperparameterMetric, HyperparameterOutput, TrainingOutput
 from pipeline.ml_v1 import JobState
 
@@ -142,7 +142,7 @@ def tuning_spec(job: JobRow) -> HyperparameterSpec | None:
     """Return what a training job tunes; None if it tunes nothing."""
     if job.input.get("hyperparameters") is None:
         return None
-    return TrainingInput.read(job.input, where="training_input").hyperparameters
+    return DistributedTrainingInput.read(job.input, where="training_input").hyperparameters
 
 
 def training_output(job: JobRow, trials: Sequence[TrialRecord]) -> TrainingOutput | None:

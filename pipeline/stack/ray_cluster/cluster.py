@@ -43,11 +43,13 @@ class RayStatus:
         address: Of its dashboard, on this machine.
         token_file: Holds its token.
         hosts: The names of its hosts that run, the head first.
+        python: The interpreter of its hosts that has Ray.
     """
 
     address: str
     token_file: str
     hosts: tuple[str, ...]
+    python: str = ""
 
     def to_dict(self) -> JsonObject:
         """Return plain JSON values."""
@@ -61,6 +63,7 @@ class RayStatus:
             "GRAFT_ENGINE_RAY_ADDRESS": self.address,
             "GRAFT_ENGINE_RAY_TOKEN_FILE": self.token_file,
             "GRAFT_ENGINE_RAY_PYTHON": sys.executable,
+            "GRAFT_ENGINE_RAY_DRIVER_PYTHON": self.python,
             "GRAFT_ENGINE_RAY_SHARES_DIRECTORIES": "true",
         }
 
@@ -114,7 +117,12 @@ class RayCluster:
         """Where the cluster answers, and its hosts that run."""
         hosts = tuple(name for name in self.processes if name != "network")
         port = self._read_state()[0]
-        return RayStatus(address=f"http://127.0.0.1:{port}", token_file=str(self.token_file), hosts=hosts)
+        return RayStatus(
+            address=f"http://127.0.0.1:{port}",
+            token_file=str(self.token_file),
+            hosts=hosts,
+            python=str(self._ray.absolute().parent / "python"),
+        )
 
     def up(self, *, nodes: int = 1, cpus: int = 0, port: int | None = None) -> RayStatus:
         """Start what of the cluster does not run; return when all its hosts are there.

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pipeline
 from pipeline.engine.backends import RunState, RunStatus, TrainingJob
+from pipeline.engine.backends.ray.group_backend import LEADER_CPUS
 from pipeline.engine.backends.ray.jobs_api import RayJob, RayJobs
+from pipeline.engine.backends.ray.replicas import CHIEF
 from pipeline.engine.backends.run_files import STOPPED_CODE, AttemptFiles, Ending, JobFile
 from pipeline.engine.backends.run_log import RunLog
 from pipeline.engine.settings import EngineSettings
@@ -27,6 +29,7 @@ NODE = "pipeline.engine.backends.ray.node"
 FOR_JOBS = (  # of the engine's settings; what else a node needs, its own environment has
     *("training_slots", "job_memory_bytes", "job_cpus", "job_processes", "job_nice", "job_restarts"),
     *("job_log_bytes", "job_paths", "max_package_bytes", "sandbox", "cancel_grace_seconds"),
+    *("ray_python", "ray_driver_python"),
 )
 STOP_SECONDS = 20.0  # more than the grace that a program has: to send its log
 WAIT_SECONDS = 1.0
@@ -54,6 +57,7 @@ class RayBackend:
 
     poll_seconds = 2.0
     is_local = False
+    has_replicas = True
 
     def __init__(self, storage: Storage, settings: EngineSettings, *, workspace: str, ray: RayJobs) -> None:
         self._storage = storage
@@ -145,9 +149,11 @@ class RayBackend:
             "runtime_env": {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": f"{wait:.0f}"}},
             "entrypoint_num_cpus": self._settings.job_cpus or 1,
         }
+        if job.replicas:  # each of them takes what it needs
+            return request | {"entrypoint_num_cpus": LEADER_CPUS}
         if self._settings.job_memory_bytes:
             request["entrypoint_memory"] = self._settings.job_memory_bytes
-        if num_gpus := num_accelerators(job):
+        if num_gpus := job.num_gpus.get(CHIEF):
             request["entrypoint_num_gpus"] = num_gpus
         return request
 
@@ -294,9 +300,3 @@ class RayBackend:
         """Return the end of the file to which its last attempt reports metrics."""
         last = await self._find(run)
         return await asyncio.to_thread(self._files(run, last[0]).metrics) if last else b""
-
-
-def num_accelerators(job: TrainingJob) -> int:
-    """Return how many GPUs a job asks for: one by `BASIC_GPU`."""
-    scale_tier = job.training_input.get("scaleTier", job.training_input.get("scale_tier"))
-    return 1 if scale_tier == "BASIC_GPU" else 0

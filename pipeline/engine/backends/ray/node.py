@@ -7,6 +7,7 @@ submission. Graft and what the buckets need (keys, in the environment) are the n
   3. sends its log and its metrics while it runs;
   4. ends it on SIGTERM, and when the engine has recorded an ending; it also ends when this process does;
   5. writes how it ended, when nothing of it is left.
+A job with several replicas runs on the nodes that Ray has for them; this one starts and watches them.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pipeline
-from pipeline.engine.backends import RunState, RunStatus
+from pipeline.engine.backends import Backend, RunState, RunStatus
 from pipeline.engine.backends.local import LocalBackend
+from pipeline.engine.backends.ray.group_backend import GroupBackend
 from pipeline.engine.backends.run_files import AttemptFiles, Ending, JobFile
-from pipeline.engine.backends.run_report import RunReport
+from pipeline.engine.backends.run_report import RunRecord, RunReport
 from pipeline.errors import PipelineError
 from pipeline.storage import Storage
 from pipeline.storage.addresses import parse_buckets
@@ -42,15 +46,15 @@ CLAIMED, LOST = 3, 4  # exit statuses without a record
 
 
 class NodeJob:
-    """One attempt on this node.
+    """One attempt on this node, or one replica of it.
 
     Args:
-        files: Its files in the bucket.
+        files: Take what becomes known of it: an attempt's files in the bucket.
         job: What to run.
         backend: Runs it here.
     """
 
-    def __init__(self, files: AttemptFiles, job: JobFile, backend: LocalBackend) -> None:
+    def __init__(self, files: RunRecord, job: JobFile, backend: Backend) -> None:
         self._files = files
         self._run_id = job.job.run_id
         self._job = job.job
@@ -74,7 +78,9 @@ class NodeJob:
         status = await self._status()
         await _insist(lambda: self._report.note_start(status))  # it may have ended between two looks
         await _insist(self._report.send_rest)
-        return None if status.state != RunState.EXITED else Ending.of(status)
+        if status.state == RunState.EXITED:
+            return Ending.of(status)
+        return replace(Ending.of(status), is_lost=True) if status.problem else None
 
     async def _status(self) -> RunStatus:
         return (await self._backend.statuses([self._run_id]))[self._run_id]
@@ -135,17 +141,26 @@ def mismatch(job: JobFile) -> str:
     )
 
 
-async def run(files: AttemptFiles, job: JobFile, storage: Storage, scratch: Path) -> int:
+def listen_to_signals(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    """Have a run end on SIGTERM."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+
+def _backend(job: JobFile, storage: Storage, scratch: Path, words: list[str]) -> Backend:
+    settings = job.limits()
+    if job.job.replicas:
+        return GroupBackend(settings, scratch, words)
+    return LocalBackend(scratch, storage, settings, workspace=job.workspace, owner=os.getpid())
+
+
+async def run(files: AttemptFiles, job: JobFile, backend: Backend) -> int:
     """Run an attempt that this node has claimed; return the exit status of the entrypoint."""
     if problem := mismatch(job):
         ending: Ending | None = Ending(code=1, problem=problem, ended=time.time())
     else:
-        settings = job.limits()
-        backend = LocalBackend(scratch, storage, settings, workspace=job.workspace, owner=os.getpid())
         work = NodeJob(files, job, backend)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.stopping.set)
+        listen_to_signals(asyncio.get_running_loop(), work.stopping)
         ending = await work.run()
     if ending is None:
         log.error("The processes of the job are gone and left no exit code.")
@@ -155,10 +170,10 @@ async def run(files: AttemptFiles, job: JobFile, storage: Storage, scratch: Path
     return 0
 
 
-def main(words: list[str]) -> int:
-    """Run the attempt that the command line names; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="graft: %(message)s")
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description="Run a job's attempt.")
+@contextmanager
+def open_attempt(words: list[str]) -> Iterator[tuple[AttemptFiles, Storage, Path]]:
+    """Open the attempt that a command line names; its scratch directory goes with it."""
+    parser = argparse.ArgumentParser(description="Run a job's attempt, or a replica of it.")
     parser.add_argument("job", help="URI of its job.json")
     parser.add_argument("--buckets", default="", help="what buckets stand for, as GRAFT_BUCKETS says it")
     arguments = parser.parse_args(words)
@@ -166,17 +181,23 @@ def main(words: list[str]) -> int:
     os.environ |= {"GRAFT_BUCKETS": arguments.buckets, "GRAFT_HOME": str(scratch)}
     try:
         storage = Storage(parse_buckets(arguments.buckets), cache=scratch / "cache")
-        files = AttemptFiles(storage, arguments.job.rpartition("/")[0])
-        job = files.read_job()
-        if job is None:
-            log.error("There is no %s in the bucket that this node reaches.", arguments.job)
-            return 1
-        if not files.claim(socket.gethostname()):
-            log.error("Another start of this attempt has it: %s", arguments.job)
-            return CLAIMED
-        return asyncio.run(run(files, job, storage, scratch))
+        yield AttemptFiles(storage, arguments.job.rpartition("/")[0]), storage, scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main(words: list[str]) -> int:
+    """Run the attempt that the command line names; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="graft: %(message)s")
+    with open_attempt(words) as (files, storage, scratch):
+        job = files.read_job()
+        if job is None:
+            log.error("There is no %s in the bucket that this node reaches.", files.job_uri)
+            return 1
+        if not files.claim(socket.gethostname()):
+            log.error("Another start of this attempt has it: %s", files.job_uri)
+            return CLAIMED
+        return asyncio.run(run(files, job, _backend(job, storage, scratch, words)))
 
 
 if __name__ == "__main__":
