@@ -22,6 +22,8 @@ RAY := build/ray
 RAY_STAMP := $(RAY)/.graft-setup
 STACK_OPTIONS := $(if $(PROFILE),--profile $(PROFILE))
 STACK_SETUP := $(if $(filter team,$(PROFILE)),$(TEAM_STAMP))
+# Where `make images` keeps images: some GB, below a directory of its own; `make clean` removes it with build.
+IMAGES ?= build/images
 SOURCES := .ci pipeline plugins dags tests benchmarks docker
 
 # pip knows this machine's package registry; uv is told what pip was told.
@@ -31,7 +33,7 @@ export SSL_CERT_FILE ?= $(PIP_CERT)
 unexport_empty = $(if $($(1)),,$(eval unexport $(1)))
 $(foreach name,UV_DEFAULT_INDEX UV_FIND_LINKS SSL_CERT_FILE,$(call unexport_empty,$(name)))
 
-.PHONY: help setup demo test test-browser test-clients test-team test-ray soak check format lint type docs reference bench screenshots notebooks terminals up down ray clean lock
+.PHONY: help setup demo test test-browser test-clients test-team test-ray images test-images soak check format lint type docs reference bench screenshots notebooks terminals up down ray clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +94,14 @@ test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engines' tests on P
 test-ray: setup $(RAY_STAMP) ## Run jobs on a Ray cluster of three hosts in namespaces, started for them; lose a host, and the head. As root
 	GRAFT_TEST_RAY=1 $(BIN)/python -m pytest tests/integration/test_ray_hosts.py tests/integration/test_ray_backend.py tests/integration/test_ray_replicas.py $(PYTEST_ARGS)
 
+images: setup ## Build the images of docker/ without Docker, list their packages, and check what is in them. Needs root and buildah
+	@test -x build/sbom/bin/debsbom || $(PYTHON) -m venv --without-pip build/sbom
+	@$(BIN)/uv pip install --quiet --python build/sbom/bin/python --require-hashes -r requirements-images.txt
+	@$(BIN)/python docker/images.py --storage $(IMAGES) --tools build/sbom/bin --out build/sbom
+
+test-images: setup images ## Start the engine and Airflow from the images, in a chroot, and ask for their health
+	GRAFT_TEST_IMAGES=$(abspath $(IMAGES)) $(BIN)/python -m pytest tests/e2e/test_images.py $(PYTEST_ARGS)
+
 soak: setup ## Run the same tests at full counts
 	GRAFT_SOAK=1 $(PYTEST) $(PYTEST_ARGS)
 
@@ -150,7 +160,7 @@ clean: ## Stop the stack; remove its state, the caches and ./.venv
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 lock: setup ## Compile requirements.in and its companions into their locks
-	@for name in requirements requirements-dev requirements-docs; do \
+	@for name in requirements requirements-dev requirements-docs requirements-images; do \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python -o $$name.txt $$name.in; done
 	@$(BIN)/uv pip compile --quiet --generate-hashes --python $(BIN)/python --custom-compile-command "make lock" \
 	  $$(sed -nE 's/^([A-Za-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.txt) -o requirements-team.txt requirements-team.in

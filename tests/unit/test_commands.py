@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = (
-    "help setup demo test test-browser test-clients test-team test-ray soak check format lint type docs "
-    "reference bench screenshots notebooks terminals up down ray clean lock"
+    "help setup demo test test-browser test-clients test-team test-ray images test-images soak check "
+    "format lint type docs reference bench screenshots notebooks terminals up down ray clean lock"
 ).split()
 
 

@@ -18,6 +18,8 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 SITE_LOCK = "requirements-docs.txt"  # installed by `make docs` alone
 FILES = ("requirements.in", "requirements-dev.in", *LOCKS)
 SITE_FILES = ("requirements-docs.in", SITE_LOCK)
+IMAGES_LOCK = "requirements-images.txt"  # installed by `make images` alone
+IMAGES_FILES = ("requirements-images.in", IMAGES_LOCK)
 TEAM_LOCK = "requirements-team.txt"  # `make demo PROFILE=team` installs it beside the first
 TEAM_FILES = ("requirements-team.in", TEAM_LOCK)
 RAY_LOCK = "requirements-ray.txt"  # `make ray` installs it in an environment of its own
@@ -54,7 +56,7 @@ def imported_by_what_runs() -> set[str]:
     return modules - sys.stdlib_module_names - OURS - {"_typeshed"}  # it exists for type checkers only
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, SITE_LOCK, TEAM_LOCK, RAY_LOCK])
+@pytest.mark.parametrize("lock", [*LOCKS, SITE_LOCK, TEAM_LOCK, RAY_LOCK, IMAGES_LOCK])
 def test_every_package_is_pinned_and_hashed(lock: str) -> None:
     entries = re.split(r"^(?=\w)", (ROOT / lock).read_text(), flags=re.M)[1:]
     assert len(entries) == len(pins(lock)) > 10
@@ -62,12 +64,12 @@ def test_every_package_is_pinned_and_hashed(lock: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
 
 
-@pytest.mark.parametrize("name", [*FILES, *SITE_FILES, *TEAM_FILES, *RAY_FILES])
+@pytest.mark.parametrize("name", [*FILES, *SITE_FILES, *TEAM_FILES, *RAY_FILES, *IMAGES_FILES])
 def test_no_registry_is_named(name: str) -> None:
     assert not re.search(r"://|pypi|--(extra-)?index|--find-links|@ ", (ROOT / name).read_text())
 
 
-@pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2], TEAM_FILES, RAY_FILES])
+@pytest.mark.parametrize(("name", "lock"), [FILES[::2], FILES[1::2], TEAM_FILES, RAY_FILES, IMAGES_FILES])
 def test_everything_asked_for_is_locked(name: str, lock: str) -> None:
     assert direct(name) <= set(pins(lock))
 
