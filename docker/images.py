@@ -15,76 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+
+from buildah import Buildah, ImageError
+from debian_base import RELEASE, bootstrap
+from image_contents import REGISTRY_VARIABLES, check, installed, size, write_sbom
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("engine", "airflow", "team")
 FIRST_STAGE = "FROM base AS engine"
 BASE, COMMON = "localhost/graft-debian", "localhost/graft-common"
-RELEASE = "bookworm"  # the last with Python 3.11
-PACKAGES = ("ca-certificates", "python3.11-venv")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PULL_SECONDS = 300
-SITE_PACKAGES = "opt/graft/.venv/lib/python3.11/site-packages"
-# Where an installer keeps what it was told about a registry.
-CONFIGURATION = (
-    *("etc/pip.conf", "etc/xdg/pip", "root/.config", "root/.pip", "root/.netrc", "root/.cache"),
-    *("etc/uv", "opt/graft/.venv/pip.conf", "opt/graft/uv.toml", "run/secrets/registry", "run/secrets/ca"),
-)
-REGISTRY_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX")
-
-
-class ImageError(Exception):
-    """An image cannot be built, or holds what it must not."""
-
-
-class Buildah:
-    """The program, with a storage of its own.
-
-    Args:
-        storage: Directory of images, containers and temporary files.
-    """
-
-    def __init__(self, storage: Path) -> None:
-        self.storage = storage
-        self.environment = os.environ | {"TMPDIR": str(storage / "tmp"), "BUILDAH_ISOLATION": "chroot"}
-        (storage / "tmp").mkdir(parents=True, exist_ok=True)
-        self.options = ("--root", str(storage / "root"), "--runroot", str(storage / "run"))
-
-    def command(self, *words: str) -> list[str]:
-        """Return the whole command."""
-        return ["buildah", *self.options, "--storage-driver", "vfs", *words]
-
-    def run(self, *words: str, timeout: float | None = None) -> None:
-        """Run it; what it prints is shown.
-
-        Raises:
-            ImageError: if it fails.
-        """
-        code = subprocess.run(
-            self.command(*words), env=self.environment, timeout=timeout, check=False
-        ).returncode
-        if code:
-            raise ImageError(f"`buildah {words[0]}` ended with exit code {code}; its messages are above.")
-
-    def ask(self, *words: str) -> str:
-        """Run it and return what it prints."""
-        run = subprocess.run(
-            self.command(*words), env=self.environment, check=False, stdout=subprocess.PIPE, text=True
-        )
-        if run.returncode:
-            raise ImageError(f"`buildah {words[0]}` ended with exit code {run.returncode}.")
-        return run.stdout.strip()
-
-    @contextmanager
-    def mounted(self, image: str) -> Iterator[tuple[str, Path]]:
-        """Make a container of an image; yield its id and its files, and remove it in the end."""
-        container = self.ask("from", "--pull-never", image)
-        try:
-            yield container, Path(self.ask("mount", container))
-        finally:
-            self.ask("rm", container)
 
 
 def pinned_base() -> str:
@@ -111,8 +54,9 @@ def make_base(buildah: Buildah) -> str:
     container = buildah.ask("from", "scratch")
     try:
         root = Path(buildah.ask("mount", container))
-        _bootstrap(root)
-        buildah.ask("commit", container, BASE)
+        bootstrap(root)
+        buildah.ask("config", "--env", f"PATH={PATH}", "--cmd", "bash", container)
+        buildah.ask("commit", "--quiet", "--format", "docker", container, BASE)
     finally:
         buildah.ask("rm", container)
     return BASE
@@ -127,22 +71,6 @@ def _can_pull(buildah: Buildah, image: str) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return run.returncode == 0
-
-
-def _bootstrap(root: Path) -> None:
-    mirror = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
-    # Packages of Python come from the updates, which debootstrap does not read: apt installs them.
-    _call("debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(root), mirror)
-    chroot = ("env", "DEBIAN_FRONTEND=noninteractive", "chroot", str(root), "apt-get", "-qq")
-    _call(*chroot, "update")
-    _call(*chroot, "install", "--yes", "--no-install-recommends", *PACKAGES)
-    _call(*chroot, "clean")
-    (root / "usr/local/bin/python").symlink_to("/usr/bin/python3.11")
-    (root / "etc/apt/sources.list").unlink(missing_ok=True)  # the mirror of the machine that builds
-    for directory in ("var/lib/apt/lists", "debootstrap", "var/log"):
-        shutil.rmtree(root / directory, ignore_errors=True)
-        if directory != "debootstrap":
-            (root / directory).mkdir()
 
 
 def build(buildah: Buildah, base: str, targets: tuple[str, ...]) -> None:
@@ -172,90 +100,6 @@ def registry_settings() -> str:
     if "PIP_INDEX_URL" in values:
         values.setdefault("UV_DEFAULT_INDEX", values["PIP_INDEX_URL"])
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
-
-
-def check(root: Path, config: str) -> list[str]:
-    """Return what an image must not hold: tools of tests, and what an installer was told.
-
-    Args:
-        root: The files of the image.
-        config: Its configuration and history, as JSON.
-    """
-    unwanted = [f"{name}, a tool of tests" for name in sorted(test_tools() & installed(root))]
-    left = [f"/{name}, of an installer" for name in CONFIGURATION if _has_text(root / name)]
-    values = {os.environ[name] for name in REGISTRY_VARIABLES if os.environ.get(name)}
-    told = [
-        f"{name}: the address of a registry"
-        for name in ("its configuration",)
-        if any(v in config for v in values)
-    ]
-    return unwanted + left + told
-
-
-def _has_text(path: Path) -> bool:
-    if path.is_dir():
-        return any(child.is_file() for child in path.rglob("*"))
-    return path.is_file() and path.stat().st_size > 0
-
-
-def test_tools() -> set[str]:
-    """Return the packages that only requirements-dev.txt has, in their normal spelling."""
-    dev, run, team = (_pins(f"requirements{name}.txt") for name in ("-dev", "", "-team"))
-    return dev - run - team
-
-
-def _pins(name: str) -> set[str]:
-    return {_normal(pin) for pin in re.findall(r"^([\w.-]+)(?:\[.*\])?==", (ROOT / name).read_text(), re.M)}
-
-
-def installed(root: Path) -> set[str]:
-    """Return the names of the Python packages in an image."""
-    return {_normal(path.name.split("-")[0]) for path in root.glob(f"{SITE_PACKAGES}/*.dist-info")}
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def size(root: Path) -> int:
-    """Return the bytes of an image's files."""
-    return int(subprocess.check_output(["du", "-sxb", str(root)], text=True).split()[0])
-
-
-def write_sbom(root: Path, target: str, tools: Path, directory: Path) -> list[Path]:
-    """Write the lists of Python's and of Debian's packages in CycloneDX's format.
-
-    Args:
-        root: The files of the image.
-        target: Its name.
-        tools: Directory of the programs `cyclonedx-py` and `debsbom`.
-        directory: Where the lists go.
-    """
-    python, debian = (directory / f"{target}.{kind}.cdx.json" for kind in ("python", "debian"))
-    with tempfile.TemporaryDirectory() as scratch:
-        # An environment whose only packages are those of the image: the image's own `python` is for a chroot.
-        _call(sys.executable, "-m", "venv", "--without-pip", scratch)
-        for site in Path(scratch).glob("lib/python3*/site-packages"):
-            (site / "image.pth").write_text(f"{root / SITE_PACKAGES}\n", encoding="utf-8")
-        _call(
-            *(str(tools / "cyclonedx-py"), "environment", "--output-reproducible", "--of", "JSON"),
-            *("-o", str(python), f"{scratch}/bin/python"),
-        )
-        stem = Path(scratch) / "debian"
-        _call(
-            *(str(tools / "debsbom"), "generate", "--root", str(root), "--sbom-type", "cdx"),
-            *("--distro-name", f"graft-{target}", "--out", str(stem)),
-        )
-        shutil.copyfile(stem.with_suffix(".cdx.json"), debian)
-    return [python, debian]
-
-
-def _call(*words: str) -> None:
-    run = subprocess.run(words, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if run.returncode:
-        raise ImageError(
-            f"`{' '.join(words[:6])}` ended with exit code {run.returncode}:\n{run.stdout[-2000:]}"
-        )
 
 
 def _need(program: str) -> None:
