@@ -97,10 +97,18 @@ def build_target(buildah: Buildah, target: str) -> None:
     """Build one image on what all have in common."""
     with _secrets(buildah) as secrets:
         rest = buildah.storage / "tmp" / "Dockerfile"
-        later_stages = FIRST_STAGE + dockerfile().split(FIRST_STAGE)[1]
-        rest.write_text(f"FROM {COMMON} AS base\n{later_stages}", encoding="utf-8")
+        rest.write_text(later_stages(), encoding="utf-8")
         words = ("bud", *OPTIONS, *secrets, "--target", target, "--tag", f"localhost/graft-{target}")
         buildah.run(*words, "--file", str(rest), str(ROOT))
+
+
+def later_stages() -> str:
+    """Return the Dockerfile without its first stage, on the image that is already built.
+
+    A stage of its own for that image, with nothing but FROM, would make buildah keep a container of it.
+    """
+    text = FIRST_STAGE + dockerfile().split(FIRST_STAGE)[1]
+    return text.replace("FROM base AS", f"FROM {COMMON} AS")
 
 
 @contextmanager

@@ -105,6 +105,10 @@ def answers(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
         return False
 
 
+def test_building_leaves_no_container() -> None:
+    assert Buildah(Path(STORAGE)).ask("containers", "--all", "--quiet") == ""
+
+
 @pytest.mark.parametrize("target", ["engine", "team"])
 def test_engine_answers_for_its_health_as_the_user_of_the_image(target: str, tmp_path: Path) -> None:
     log, port = tmp_path / "log", free_port()

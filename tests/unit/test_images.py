@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,13 @@ class TestBase:
     def test_the_rest_of_the_dockerfile_begins_at_one_place(self) -> None:
         assert images.dockerfile().count(images.FIRST_STAGE) == 1
         assert images.pinned_base().startswith("python:3.11-slim@sha256:")
+
+    def test_no_stage_is_nothing_but_the_image_of_another(self) -> None:
+        stages = re.split(r"^FROM ", images.later_stages(), flags=re.M)[1:]
+        names = [stage.splitlines()[0] for stage in stages]
+        common = images.COMMON
+        assert names == [f"{common} AS engine", f"{common} AS airflow", "airflow AS team"]
+        assert all(len(stage.splitlines()) > 3 for stage in stages)
 
     def test_base_names_neither_a_mirror_nor_a_name_server_of_this_machine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
