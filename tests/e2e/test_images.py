@@ -85,7 +85,7 @@ def container(target: str, log: Path) -> Iterator[Container]:
     buildah = Buildah(Path(STORAGE))
     with buildah.mounted(f"localhost/graft-{target}") as (identity, root):
         yield Container(buildah, identity, root, log)
-    assert identity not in buildah.ask("containers", "--quiet", "--no-trunc")
+    assert identity not in buildah.ask("containers", "--quiet", "--notruncate")
     assert str(root) not in Path("/proc/self/mounts").read_text()
     assert not [process for process in psutil.process_iter() if is_inside(process, root)]
 
