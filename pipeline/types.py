@@ -42,3 +42,4 @@ class Role(StrEnum):
     """What a machine does for a team's stack that it has joined."""
 
     WORKER = "worker"
+    SERVER = "server"

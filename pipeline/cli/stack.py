@@ -34,6 +34,17 @@ AddressOption = Annotated[
         help="Let other machines join a team's stack here, with TLS and a token; `off` ends that.",
     ),
 ]
+FrontOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST[:PORT]",
+        help="Answer predictions at one address of a team's stack, by HAProxy; `off` ends that.",
+    ),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST[:PORT]", help="Where the stack reaches this server, with `--role server`."),
+]
 RoleOption = Annotated[Role, typer.Option(help="What this machine does for the stack.")]
 TokenFileOption = Annotated[
     Path | None,
@@ -54,6 +65,7 @@ def up(
     profile: ProfileOption = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
+    front: FrontOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the engine and Airflow, or what of them is not running."""
@@ -68,6 +80,7 @@ def up(
         profile=profile,
         workers=workers,
         address=address,
+        front=front,
     )
     if as_json:
         print_json(status.to_dict())
@@ -80,9 +93,10 @@ def join(
     role: RoleOption = Role.WORKER,
     token_file: TokenFileOption = None,
     slots: SlotsOption = None,
+    listen: ListenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let this machine take tasks of the team's stack at an address; `graft down` ends that.
+    """Let this machine take tasks or predictions of the team's stack at an address; `graft down` ends that.
 
     The stack is started with `graft up --profile team --address HOST`. Its file
     `$GRAFT_HOME/servers/join.json` has the token and the certificate: copy it here, readable by you alone.
@@ -91,11 +105,20 @@ def join(
     from pipeline.stack.joining import join as start
 
     logging.getLogger("botocore").setLevel(logging.WARNING)  # Airflow's logging would print where keys are
-    name = start(Settings(), address, token_file=token_file, slots=slots, on_progress=print_note)
+    name = start(
+        Settings(),
+        address,
+        role=role,
+        token_file=token_file,
+        slots=slots,
+        listen=listen,
+        on_progress=print_note,
+    )
     if as_json:
         print_json({"name": name, "role": role, "address": address})
     else:
-        print_text(f"{name} takes tasks of the stack at {address}. `graft down` ends that.")
+        what = "tasks" if role is Role.WORKER else "predictions"
+        print_text(f"{name} takes {what} of the stack at {address}. `graft down` ends that.")
 
 
 def down(as_json: JsonOption = False) -> None:
@@ -126,13 +149,16 @@ def status(as_json: JsonOption = False) -> None:
     print_table(("process", "pid", "state"), [(each.name, each.pid, each.state) for each in stack.processes])
     if stack.machines:
         print_text("")
-        print_table(("machine", "slots"), [(each.name, each.slots) for each in stack.machines])
+        print_table(
+            ("machine", "slots", "predicts at"),
+            [(each.name, each.slots, each.serves or "-") for each in stack.machines],
+        )
 
 
 def print_addresses(status: StackStatus) -> None:
     """Print where the stack answers, and how to stop it."""
     if status.joined:
-        print_text(f"  Worker    of the stack at {status.joined}")
+        print_text(f"  {'Server' if status.serves else 'Worker'}    of the stack at {status.joined}")
         print_text("  Stop it   `graft down`")
         return
     engine, airflow = status.engine, status.airflow
@@ -141,4 +167,6 @@ def print_addresses(status: StackStatus) -> None:
     print_text(f"  Engine    {engine.url}   project {engine.project}, token: `graft status --json`")
     if status.address:
         print_text(f"  Gateway   {status.address}   `graft join {status.address}` on other machines")
+    if status.serves:
+        print_text(f"  Predict   {status.serves}   one address for all engines and servers")
     print_text("  Stop it   `make down` or `graft down`")

@@ -93,23 +93,33 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--replica", type=int, default=0, help="number among the engines of one home, which share a database"
     )
+    parser.add_argument(
+        "--follow", action="store_true", help="never lead the engines of a shared database: predict only"
+    )
+    parser.add_argument(
+        "--tls-file", type=Path, default=None, help="serve TLS with the key and certificate of this PEM file"
+    )
     return parser.parse_args(words)
 
 
-def own_address(listener: socket.socket) -> str:
+def own_address(listener: socket.socket, scheme: str = "http") -> str:
     """Return where other machines reach a listening socket, as far as that can be known here."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = socket.getfqdn()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def check_replica(replica: int, database: Database) -> None:
-    """Check that several engines can use one home.
+def check_replica(replica: int, database: Database, *, follow: bool = False) -> None:
+    """Check that several engines can use one home, or one of them may follow for ever.
 
     Raises:
         ConfigError: if the database is a file, which one engine uses.
     """
+    if follow and not database.is_shared:
+        raise ConfigError(
+            "--follow needs a leader, and so a database on a PostgreSQL server. Name it in GRAFT_DATABASE."
+        )
     if replica < 0 or (replica and not database.is_shared):
         raise ConfigError(
             f"--replica {replica}: several engines of one GRAFT_HOME, numbered from 0, need a database on a "
@@ -117,7 +127,15 @@ def check_replica(replica: int, database: Database) -> None:
         )
 
 
-def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
+def serve(
+    host: str,
+    port: int,
+    home: Path,
+    replica: int = 0,
+    *,
+    follow: bool = False,
+    tls_file: Path | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT."""
     check_exposure(host, home)
     claim = claim_home(home, replica)
@@ -125,7 +143,7 @@ def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
         os.environ["GRAFT_HOME"] = str(home)  # Storage, jobs and settings all read it
         settings, limits = Settings(), EngineSettings()
         database = read_database(home, settings.database, settings.database_password_file)
-        check_replica(replica, database)
+        check_replica(replica, database, follow=follow)
         parts = local_parts(
             home,
             database=database,
@@ -133,8 +151,9 @@ def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
             workspace=settings.workspace,
             storage=Storage.from_environment(),
             settings=limits,
-            address=own_address(listener),
+            address=own_address(listener, "https" if tls_file else "http"),
             replica=replica,
+            may_lead=not follow,
         )
         app = create_app(Engine(parts, limits))
         LimitedProtocol.max_connections = connection_limit(limits.max_connections)
@@ -149,10 +168,12 @@ def serve(host: str, port: int, home: Path, replica: int = 0) -> None:
             server_header=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=75,
+            ssl_certfile=tls_file,
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
             signal.signal(number, lambda *_: sys.exit(0))
-        log.info("Listening on http://%s:%d", host, listener.getsockname()[1])
+        scheme = "https" if tls_file else "http"
+        log.info("Listening on %s://%s:%d", scheme, host, listener.getsockname()[1])
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
         if not server.started:
@@ -167,7 +188,14 @@ def main(words: list[str]) -> int:
     arguments = _arguments(words)
     try:
         home = (arguments.home or Settings().home).expanduser().absolute()
-        serve(arguments.host, arguments.port, home, arguments.replica)
+        serve(
+            arguments.host,
+            arguments.port,
+            home,
+            arguments.replica,
+            follow=arguments.follow,
+            tls_file=arguments.tls_file,
+        )
     except PipelineError as error:
         log.error("%s", error)
         return 1

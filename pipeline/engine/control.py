@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from pipeline.engine.auth import token_file
 from pipeline.engine.backends.local import stop_all_jobs
 from pipeline.engine.sandbox.sandbox import Sandbox
 from pipeline.engine.settings import EngineSettings
@@ -18,13 +19,28 @@ __all__ = [
     "engine_arguments",
     "serving_state",
     "stop_all_jobs",
+    "token_file",
 ]
 
 
-def engine_arguments(*, host: str, port: int, home: Path, replica: int = 0) -> tuple[str, ...]:
-    """Return the arguments of a Python that serves an engine of a home."""
-    arguments = ("-m", "pipeline.engine", "--host", host, "--port", str(port), "--home", str(home))
-    return (*arguments, "--replica", str(replica)) if replica else arguments
+def engine_arguments(
+    *, host: str, port: int, home: Path, replica: int = 0, follow: bool = False, tls_file: Path | None = None
+) -> tuple[str, ...]:
+    """Return the arguments of a Python that serves an engine of a home.
+
+    Args:
+        host: What it listens on.
+        port: Likewise.
+        home: `GRAFT_HOME`.
+        replica: Its number among the engines of the home.
+        follow: Whether it never leads.
+        tls_file: Key and certificate, if it serves TLS.
+    """
+    arguments = ["-m", "pipeline.engine", "--host", host, "--port", str(port), "--home", str(home)]
+    arguments += ["--replica", str(replica)] if replica else []
+    arguments += ["--follow"] if follow else []
+    arguments += ["--tls-file", str(tls_file)] if tls_file else []
+    return tuple(arguments)
 
 
 def database_name(home: Path, url: str, password_file: Path | None) -> str:

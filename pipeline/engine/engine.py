@@ -57,6 +57,7 @@ class EngineParts:
         pool: Loads models.
         address: Where other engines of the database reach this one.
         replica: Its number among the engines of the home.
+        may_lead: Whether it may change a database that it shares with others.
     """
 
     home: Path
@@ -68,6 +69,7 @@ class EngineParts:
     pool: WorkerPool
     address: str = ""
     replica: int = 0
+    may_lead: bool = True
 
     @property
     def state(self) -> Path:
@@ -105,6 +107,7 @@ def local_parts(
     settings: EngineSettings,
     address: str = "",
     replica: int = 0,
+    may_lead: bool = True,
 ) -> EngineParts:
     """Return the parts of an engine that predicts, and by default trains, on this machine."""
     return EngineParts(
@@ -134,6 +137,7 @@ def local_parts(
         ),
         address=settings.address or address,
         replica=replica,
+        may_lead=may_lead,
     )
 
 
@@ -222,6 +226,7 @@ class Engine:
                 self.reader_tokens,
                 lead=self._lead,
                 save=self.versions.save_uses,
+                may_lead=parts.may_lead,
             )
 
     def _set_up_jobs(self, parts: EngineParts) -> None:

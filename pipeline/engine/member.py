@@ -1,4 +1,4 @@
-"""An engine among those of one database: it follows the leader, and leads once there is none."""
+"""An engine among those of one database: it follows the leader, and, if it may, leads once there is none."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Member:
         reader_tokens: Likewise.
         lead: Begins to do what only the leader does.
         save: Is called now and then while this engine follows.
+        may_lead: Whether it ever leads; one that only predicts does not.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Member:
         *,
         lead: Callable[[], None],
         save: Callable[[], None],
+        may_lead: bool = True,
     ) -> None:
         self.lease = lease
+        self._may_lead = may_lead
         self._routes = routes
         self._reader_tokens = reader_tokens
         self._lead = lead
@@ -102,7 +105,7 @@ class Member:
         try:
             leader = self.lease.look()
             self._read(leader)
-            leads, self._problem = self.lease.take(leader), ""
+            leads, self._problem = self._may_lead and self.lease.take(leader), ""
         except DatabaseUnavailable as error:
             if error.message != self._problem:
                 self._problem = error.message

@@ -16,6 +16,7 @@ from pipeline.stack.environment import (
     API_SERVER,
     COMPONENTS,
     ENGINE,
+    FRONT,
     GATEWAY,
     SCHEDULER,
     SECOND_ENGINE,
@@ -71,6 +72,7 @@ def up(
     profile: Profile | None = None,
     workers: int | None = None,
     address: str | None = None,
+    front: str | None = None,
 ) -> StackStatus:
     """Start what does not run; return when everything is healthy.
 
@@ -84,6 +86,7 @@ def up(
         profile: What to start where the home has no state; that of the home by default.
         workers: How many Celery workers a team's stack has; as many as before by default.
         address: HOST or HOST:PORT where other machines join a team's stack, `off`, or as before by default.
+        front: HOST:PORT of one address for predictions of a team's stack, likewise.
 
     Raises:
         StackError: if a port is taken, a component does not start (with the end of its log), a restore did
@@ -93,12 +96,12 @@ def up(
         check_whole(settings.home)
         chosen = choose_profile(settings.home, profile)
         old = load_state(settings.home)
-        _check_asked(settings, old, chosen, has_workers=workers is not None or bool(address))
+        _check_asked(settings, old, chosen, is_team=workers is not None or bool(address or front))
         state = _choose_ports(old, engine_port, airflow_port)
         if chosen is Profile.TEAM:
             # Its home opens to PostgreSQL's user, and to nothing else.
             private.enter_context(_private_files())
-            state = _choose_team(settings, state, workers, address)
+            state = _choose_team(settings, state, workers, address, front)
         secrets = ensure_secrets(settings.home)
         write_passwords(settings.home, secrets.airflow_password, parse_users(settings.users))
         components = _build(settings, state, secrets)
@@ -114,9 +117,12 @@ def up(
     return status(settings)
 
 
-def _check_asked(settings: Settings, state: StackState, chosen: Profile, *, has_workers: bool) -> None:
-    if has_workers and chosen is Profile.LAPTOP:
-        raise StackError("Celery workers are of the team profile: `graft up --profile team --workers N`.")
+def _check_asked(settings: Settings, state: StackState, chosen: Profile, *, is_team: bool) -> None:
+    if is_team and chosen is Profile.LAPTOP:
+        raise StackError(
+            "Celery workers, other machines and one address for predictions are of the team profile: "
+            "`graft up --profile team`."
+        )
     if state.joined:
         raise StackError(
             f"{settings.home} has joined the stack at {state.joined}: `graft join {state.joined}` starts its "
@@ -137,22 +143,22 @@ def _private_files() -> Iterator[None]:
 def _build(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:
     if not state.is_team:
         return build_components(settings, state, secrets)
-    from pipeline.stack import gateway, joining, services, team
+    from pipeline.stack import gateway, offer, services, team
 
     team.prepare(settings, state)
     addresses = services.find_services(settings, state)
     services.write_credentials(settings.home, addresses)
     if state.address:
-        write_private(gateway.gateway_file(settings.home), joining.offer_settings(settings, state, addresses))
+        write_private(gateway.gateway_file(settings.home), offer.offer_settings(settings, state, addresses))
     return team.build_team(settings, state, secrets)
 
 
 def _choose_team(
-    settings: Settings, state: StackState, workers: int | None, address: str | None
+    settings: Settings, state: StackState, workers: int | None, address: str | None, front: str | None
 ) -> StackState:
     from pipeline.stack.team import choose_team
 
-    return choose_team(settings, state, workers=workers, address=address)
+    return choose_team(settings, state, workers=workers, address=address, front=front)
 
 
 def _surplus(state: StackState, names: Collection[str]) -> list[str]:
@@ -225,7 +231,7 @@ def _start(settings: Settings, state: StackState, due: list[Component], on_progr
     start(component for component in due if component.name in SERVERS)
     if state.is_team:
         _wait_for_servers(settings, state, logs)
-    start(component for component in due if component.is_engine or component.is_gateway)
+    start(component for component in due if component.is_engine or component.is_door)
     if airflow:
         state = ensure_database(settings, state, airflow[0], on_progress)
         ensure_pool(settings, state, airflow[0], on_progress)
@@ -245,7 +251,7 @@ def _wait_for_all(settings: Settings, state: StackState, logs: Path) -> None:
     def waiting() -> list[str]:
         records = [record for record in state.processes if record.name.startswith("airflow-")]
         return (
-            _unhealthy_engines(state) + _silent_gateway(state) + unhealthy_airflow(state.airflow_url, records)
+            _unhealthy_engines(state) + _silent_doors(state) + unhealthy_airflow(state.airflow_url, records)
         )
 
     seconds = TEAM_START_SECONDS if state.is_team else START_SECONDS
@@ -261,12 +267,11 @@ def _unhealthy_engines(state: StackState) -> list[str]:
     return [name for name, url in urls.items() if not is_engine_healthy(url)]
 
 
-def _silent_gateway(state: StackState) -> list[str]:
-    if not state.address:
-        return []
-    from pipeline.stack.join_file import is_listening
+def _silent_doors(state: StackState) -> list[str]:
+    from pipeline.stack.join_file import is_listening  # which most stacks do not need
 
-    return [] if is_listening(state.address) else [GATEWAY]
+    doors = {GATEWAY: state.address, FRONT: state.serves}
+    return [name for name, address in doors.items() if address and not is_listening(address)]
 
 
 def _silent_workers(settings: Settings, state: StackState) -> list[str]:
@@ -365,6 +370,7 @@ def status(settings: Settings) -> StackStatus:
         address=state.address or None,
         joined=state.joined or None,
         machines=_machines(settings, state),
+        serves=state.serves or None,
     )
 
 

@@ -32,6 +32,7 @@ AIRFLOW_COMMANDS = {
 COMPONENTS = (ENGINE, *AIRFLOW_COMMANDS)
 SECOND_ENGINE = "engine-2"
 GATEWAY = "gateway"  # of a team's stack that other machines may join
+FRONT = "front"  # the one address for predictions of a team's stack
 LINK = "link"  # of a home that has joined one
 # `-P` keeps the working directory off sys.path: a file there named like a library would hide the library.
 PYTHON = (sys.executable, "-P")
@@ -61,9 +62,9 @@ class Component:
         return self.name in (ENGINE, SECOND_ENGINE)
 
     @property
-    def is_gateway(self) -> bool:
-        """Whether other machines join through it."""
-        return self.name == GATEWAY
+    def is_door(self) -> bool:
+        """Whether others reach the stack through it: machines that join, or clients that predict."""
+        return self.name in (GATEWAY, FRONT)
 
     @property
     def is_airflow(self) -> bool:
@@ -108,11 +109,11 @@ def component_names(state: StackState) -> tuple[str, ...]:
     if not state.is_team:
         return COMPONENTS
     if state.joined:
-        return (LINK, *worker_names(state.workers))
+        return (LINK, *((ENGINE,) if state.serves else ()), *worker_names(state.workers))
     servers = tuple(name for name in SERVERS if name in state.ports)
-    gateway = (GATEWAY,) if state.address else ()
+    doors = (*((GATEWAY,) if state.address else ()), *((FRONT,) if state.serves else ()))
     engines = ENGINE, SECOND_ENGINE
-    return (*servers, *engines, *gateway, *AIRFLOW_COMMANDS, *worker_names(state.workers))
+    return (*servers, *engines, *doors, *AIRFLOW_COMMANDS, *worker_names(state.workers))
 
 
 def worker_names(count: int) -> tuple[str, ...]:

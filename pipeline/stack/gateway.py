@@ -131,7 +131,13 @@ class Gateway:
         elif wanted == "machine":
             if request["digest"] != digest_of(read_offer(self._home)):
                 raise Refused("settings")
-            machine = Machine(name=str(request["name"]), slots=int(request["slots"]), since=time.time())
+            machine = Machine(
+                name=str(request["name"]),
+                slots=int(request["slots"]),
+                since=time.time(),
+                serves=str(request["serves"]),
+                certificate=str(request["certificate"]),
+            )
             async with self._joined(machine):
                 await self._tell(reader, writer)
         else:

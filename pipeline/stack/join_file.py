@@ -6,6 +6,7 @@ trusts that one and no other, so it needs no name, and nothing is sent in the cl
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import secrets
@@ -86,13 +87,19 @@ def ensure_join_file(home: Path) -> JoinFile:
     """Return the join file of a stack, made now if need be, together with the gateway's key."""
     path = join_file(home)
     if not path.exists() or not key_file(home).exists():
-        key, certificate = _make_certificate()
-        write_secret(key_file(home), key + certificate)
+        certificate = make_key(key_file(home), "graft gateway")
         JoinFile(token=secrets.token_urlsafe(32), certificate=certificate).write(path)
     return JoinFile.read(path)
 
 
-def _make_certificate() -> tuple[str, str]:
+def make_key(path: Path, name: str) -> str:
+    """Write a new private key and its self-signed certificate as PEM; return the certificate."""
+    key, certificate = _make_certificate(name)
+    write_secret(path, key + certificate)
+    return certificate
+
+
+def _make_certificate(common_name: str) -> tuple[str, str]:
     """Return a new private key and its self-signed certificate, both as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -100,7 +107,7 @@ def _make_certificate() -> tuple[str, str]:
     from cryptography.x509.oid import NameOID
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "graft gateway")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -151,18 +158,22 @@ def notice_silence(connection: socket.socket) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def parse_address(text: str) -> tuple[str, int]:
+def parse_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
     """Read HOST, HOST:PORT or [IPV6]:PORT.
+
+    Args:
+        text: The address.
+        default_port: Of an address that names none.
 
     Raises:
         ConfigError: if it is none of them.
     """
     match = _ADDRESS.fullmatch(text)
     host = (match[1] or match[2] or match[3]) if match else ""
-    port = int(match[4] or DEFAULT_PORT) if match else 0
+    port = int(match[4] or default_port) if match else 0
     if not 0 < port < 2**16:
         raise ConfigError(
-            f"An address is HOST or HOST:PORT, such as 10.0.0.5:{DEFAULT_PORT}. Received: {text!r}"
+            f"An address is HOST or HOST:PORT, such as 10.0.0.5:{default_port}. Received: {text!r}"
         )
     return host, port
 
@@ -170,6 +181,14 @@ def parse_address(text: str) -> tuple[str, int]:
 def format_address(host: str, port: int) -> str:
     """Return HOST:PORT."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_everywhere(host: str) -> bool:
+    """Return True if a host stands for every address of a machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_listening(address: str) -> bool:

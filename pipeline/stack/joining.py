@@ -1,4 +1,4 @@
-"""`graft join`: a home whose only parts are a link to a team's stack elsewhere, and a Celery worker.
+"""`graft join`: a home whose parts are a link to a team's stack elsewhere, and a Celery worker or an engine.
 
 The link gives this machine the ports that the stack has on its own, so the worker is configured as one there.
 Connections and keys of Airflow stay with the stack: tasks ask its API for them.
@@ -13,75 +13,59 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.config import Settings
-from pipeline.errors import StackError
-from pipeline.stack.environment import SECOND_ENGINE, Component, celery_node
+from pipeline.engine.control import token_file
+from pipeline.errors import ConfigError, StackError
+from pipeline.stack.environment import ENGINE, Component, celery_node
 from pipeline.stack.gateway import digest_of
 from pipeline.stack.health import wait_healthy
-from pipeline.stack.join_file import JoinFile, format_address, join_file, parse_address
+from pipeline.stack.join_file import (
+    JoinFile,
+    format_address,
+    is_everywhere,
+    is_listening,
+    join_file,
+    make_key,
+    parse_address,
+)
 from pipeline.stack.link import LinkSpec, ask_settings, link_problem, problem_file, spec_file
+from pipeline.stack.offer import TAKEN_OVER
 from pipeline.stack.processes import start_process, stop_processes
 from pipeline.stack.profile import POSTGRES, REDIS, find_profile
 from pipeline.stack.servers import password_file, write_secret
 from pipeline.stack.services import Services, answering_workers, check_extra, write_credentials
 from pipeline.stack.shared_buckets import check_shared
 from pipeline.stack.state import StackState, is_port_free, load_state, locked, save_state
-from pipeline.stack.team import build_worker
+from pipeline.stack.team import build_server, build_worker
 from pipeline.storage import Storage, parse_buckets
-from pipeline.types import JsonDict, Profile
+from pipeline.types import JsonDict, Profile, Role
 
 Progress = Callable[[str], None]
 LINK_SECONDS = 60
+SERVER_SECONDS = 180
+SERVER_PORT = 8472
 WORKER_SECONDS = 400  # like a whole team's stack: Airflow's start is what takes long
 STOP_SECONDS = 10
-TAKEN_OVER = (
-    *("project", "bucket", "buckets", "keep_versions", "keep_days", "demo_per_minute"),
-    *("fetch_allow", "fetch_contact", "fetch_pool"),
-)
-
-
-def offer_settings(settings: Settings, state: StackState, services: Services) -> JsonDict:
-    """Return what a stack's gateway offers: its servers, and the settings of a worker without passwords."""
-    own = {name: state.ports[name] for name in (POSTGRES, REDIS, SECOND_ENGINE) if name in state.ports}
-    values = {name: getattr(settings, name) for name in TAKEN_OVER}
-    buckets = ",".join(f"{name}={place}" for name, place in parse_buckets(settings.buckets).items())
-    files = services.database_password_file, services.broker_password_file
-    return {
-        "targets": {"engine": state.engine_port, "airflow": state.airflow_port, **own},
-        "password_files": dict(
-            zip(
-                ("database_password", "broker_password"),
-                (str(file) if file else "" for file in files),
-                strict=True,
-            )
-        ),
-        "settings": values
-        | {
-            "buckets": buckets,
-            "engine_port": state.engine_port,
-            "airflow_port": state.airflow_port,
-            "ports": own,
-            "airflow_database": services.airflow_database,
-            "broker": services.broker,
-            "num_dag_directories": len(settings.dag_directories),
-        },
-    }
 
 
 def join(
     settings: Settings,
     address: str,
     *,
+    role: Role = Role.WORKER,
     token_file: Path | None = None,
     slots: int | None = None,
+    listen: str | None = None,
     on_progress: Progress = lambda _: None,
 ) -> str:
-    """Start a worker that takes tasks of the team's stack at an address; return when it does.
+    """Start what takes tasks or predictions of the team's stack at an address; return when it does.
 
     Args:
         settings: Whose home is used; all else but DAG directories comes from the stack.
         address: HOST or HOST:PORT.
+        role: What this machine does.
         token_file: The join file; that of the last time by default.
-        slots: How many tasks at once; the number of processors by default.
+        slots: How many tasks a worker takes at once; the number of processors by default.
+        listen: HOST or HOST:PORT where a server answers predictions; as before by default.
         on_progress: Receives one line a step.
 
     Returns:
@@ -94,6 +78,7 @@ def join(
     check_extra()
     address = format_address(*parse_address(address))
     home = settings.home
+    serves = _place(home, role, listen)
     file = JoinFile.read(token_file or join_file(home))
     on_progress(f"asking the stack at {address}")
     offer = ask_settings(address, file)
@@ -101,33 +86,64 @@ def join(
     _check(settings, offer, address)
     with locked(home):
         old = _own_state(home)
-        state = _state_of(offer, address)
+        state = _state_of(offer, address, serves)
         # Nothing runs on with the settings of the last time.
         stop_processes(old.processes, grace_seconds=STOP_SECONDS)
         _check_ports(state)
         spec = LinkSpec(
             address=address,
             name=_machine_name(home),
-            slots=slots or len(os.sched_getaffinity(0)),
+            slots=0 if serves else slots or len(os.sched_getaffinity(0)),
             digest=digest_of(offer),
             targets=_targets(state),
+            serves=serves,
+            certificate=make_key(_server_key(home), "graft server") if serves else "",
         )
         services = _write_files(home, offer, file, spec)
         save_state(home, state)
-        components = build_worker(settings, state, services, name=spec.name, slots=spec.slots)
+        if serves:
+            components = build_server(settings, state, services, tls_file=_server_key(home))
+        else:
+            components = build_worker(settings, state, services, name=spec.name, slots=spec.slots)
         _start(home, state, components, services, node=_node(spec.name), on_progress=on_progress)
     return spec.name
 
 
-def _state_of(offer: JsonDict, address: str) -> StackState:
+def _place(home: Path, role: Role, listen: str | None) -> str:
+    """Return HOST:PORT where a server answers, empty for a worker.
+
+    Raises:
+        ConfigError: if it is not said where, is no address, or is one that only this machine reaches.
+    """
+    if role is Role.WORKER:
+        if listen:
+            raise ConfigError(
+                "A worker answers no predictions: leave `--listen` away, or use `--role server`."
+            )
+        return ""
+    listen = listen or load_state(home).serves
+    if not listen:
+        raise ConfigError("Say where other machines reach this server: `--listen HOST:PORT`.")
+    host, port = parse_address(listen, SERVER_PORT)
+    if is_everywhere(host):
+        raise ConfigError(f"{host} is no address to reach this server at: name the one of this machine.")
+    return format_address(host, port)
+
+
+def _server_key(home: Path) -> Path:
+    return home / "servers" / "server.pem"
+
+
+def _state_of(offer: JsonDict, address: str, serves: str) -> StackState:
     """Return the state of a home that joins: the ports are those of the stack."""
     return StackState(
         engine_port=int(offer["engine_port"]),
         airflow_port=int(offer["airflow_port"]),
         profile=Profile.TEAM,
-        workers=1,
+        workers=0 if serves else 1,
         ports=dict(offer["ports"]),
         joined=address,
+        serves=serves,
     )
 
 
@@ -212,8 +228,9 @@ def _write_files(home: Path, offer: JsonDict, file: JoinFile, spec: LinkSpec) ->
         for server, key in ((POSTGRES, "database_password"), (REDIS, "broker_password")):
             files[server] = password_file(home, server)
             write_secret(files[server], str(offer[key]))
+        write_secret(token_file(home), str(offer["engine_tokens"]))
         services = Services(
-            engine_database="",
+            engine_database=str(offer["engine_database"]),
             airflow_database=str(offer["airflow_database"]),
             database_password_file=files[POSTGRES],
             broker=str(offer["broker"]),
@@ -234,7 +251,7 @@ def _start(
     node: str,
     on_progress: Progress,
 ) -> None:
-    """Start the link, and once it has a connection the worker; wait until that answers.
+    """Start the link, and once it has a connection what it is for; wait until that answers.
 
     Raises:
         StackError: if one ends or takes too long; with the end of its log.
@@ -246,6 +263,7 @@ def _start(
             lambda: [] if answering_workers(services, [node]) else ["airflow-worker-1"],
             WORKER_SECONDS,
         ),
+        ENGINE: (lambda: [] if is_listening(state.serves) else [ENGINE], SERVER_SECONDS),
     }
     for component in components:
         on_progress(f"starting {component.name}")

@@ -51,6 +51,8 @@ class LinkSpec:
         slots: How many tasks it takes at once.
         digest: Of the settings that its worker was started with.
         targets: The port of each server.
+        serves: HOST:PORT where this machine answers predictions; empty if it does not.
+        certificate: What it answers them with, as PEM.
     """
 
     address: str
@@ -58,6 +60,8 @@ class LinkSpec:
     slots: int
     digest: str
     targets: dict[str, int]
+    serves: str = ""
+    certificate: str = ""
 
     @classmethod
     def read(cls, home: Path) -> Self:
@@ -190,7 +194,7 @@ class Link:
         request = {
             "want": "machine",
             "versions": own_versions(),
-            **{name: getattr(spec, name) for name in ("name", "slots", "digest")},
+            **{name: getattr(spec, name) for name in ("name", "slots", "digest", "serves", "certificate")},
         }
         try:
             line, (reader, writer) = await connect(spec.address, self._file, request)

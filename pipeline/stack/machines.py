@@ -17,11 +17,15 @@ class Machine:
         name: Of the machine, and of its home there.
         slots: How many tasks it takes at once.
         since: Seconds since the epoch.
+        serves: HOST:PORT where it answers predictions; empty if it does not.
+        certificate: What it answers them with, as PEM.
     """
 
     name: str
     slots: int
     since: float
+    serves: str = ""
+    certificate: str = ""
 
 
 def machines_file(home: Path) -> Path:

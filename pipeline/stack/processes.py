@@ -28,7 +28,7 @@ LOG_TAIL_LINES = 25
 COMPONENT = re.compile(
     r"-m pipeline\.engine |airflow (api[-_]server|scheduler|dag-processor|triggerer)\b"
     r"|(?:celeryd: |--celery-hostname )(worker-\d+)@"
-    r"|-m pipeline\.stack\.(gateway|link) "
+    r"|-m pipeline\.stack\.(gateway|link|front) "
 )
 REPLICA = re.compile(r"--replica (\d+)")
 PORT = re.compile(r"port[ :](\d+)")

@@ -10,6 +10,7 @@ from pipeline.types import Profile
 DEFAULT_WORKERS = 2
 POSTGRES = "postgres"
 REDIS = "redis"
+HAPROXY = "haproxy"
 SERVERS = (POSTGRES, REDIS)  # that a team's stack starts where none are named
 
 

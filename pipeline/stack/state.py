@@ -54,6 +54,8 @@ class StackState:
         ports: Of what only a team's stack has, by component.
         address: HOST:PORT where other machines join a team's stack; empty if none may.
         joined: HOST:PORT of the team's stack whose tasks this home's worker takes; empty for a stack.
+        serves: HOST:PORT of the one address for predictions of a stack, or of the server of a home that has
+            joined one; empty if there is none.
     """
 
     engine_port: int = 0
@@ -65,6 +67,7 @@ class StackState:
     ports: dict[str, int] = field(default_factory=dict)
     address: str = ""
     joined: str = ""
+    serves: str = ""
 
     @property
     def is_team(self) -> bool:
@@ -141,6 +144,7 @@ def load_state(home: Path) -> StackState:
             ports={name: int(port) for name, port in value.get("ports", {}).items()},
             address=str(value.get("address", "")),
             joined=str(value.get("joined", "")),
+            serves=str(value.get("serves", "")),
         )
     except FileNotFoundError:
         return StackState()
@@ -178,7 +182,7 @@ def save_state(home: Path, state: StackState) -> None:
     """Write `stack.json`; that of a laptop is as it was before there were profiles."""
     value = {**asdict(state), "processes": [old.to_dict() for old in state.processes]}
     if not state.is_team:
-        for name in ("profile", "workers", "ports", "address", "joined"):
+        for name in ("profile", "workers", "ports", "address", "joined", "serves"):
             del value[name]
     write_private(home / "stack.json", {"format": TEAM_FORMAT if state.is_team else FORMAT, **value})
 

@@ -66,6 +66,7 @@ class StackStatus:
         address: Where other machines join a team's stack; None if none may.
         joined: The address of the stack that this machine has joined, or None.
         machines: Those that have joined this stack.
+        serves: HOST:PORT of the one address for predictions, or of this server; None if there is none.
     """
 
     state: Overall
@@ -75,6 +76,7 @@ class StackStatus:
     address: str | None = None
     joined: str | None = None
     machines: tuple[Machine, ...] = ()
+    serves: str | None = None
 
     @property
     def stopped(self) -> list[str]:
@@ -87,4 +89,6 @@ class StackStatus:
         if not self.address and not self.joined:
             for name in ("address", "joined", "machines"):
                 del value[name]
+        if not self.serves:
+            del value["serves"]
         return value

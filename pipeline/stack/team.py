@@ -14,6 +14,7 @@ from pipeline.errors import StackError
 from pipeline.stack.environment import (
     AIRFLOW_COMMANDS,
     ENGINE,
+    FRONT,
     GATEWAY,
     LINK,
     PYTHON,
@@ -27,8 +28,8 @@ from pipeline.stack.environment import (
     pipeline_variables,
     worker_names,
 )
-from pipeline.stack.join_file import ensure_join_file, format_address, parse_address
-from pipeline.stack.profile import DEFAULT_WORKERS, POSTGRES, REDIS, password_table
+from pipeline.stack.join_file import DEFAULT_PORT, ensure_join_file, format_address, parse_address
+from pipeline.stack.profile import DEFAULT_WORKERS, HAPROXY, POSTGRES, REDIS, password_table
 from pipeline.stack.servers import (
     ensure_password,
     find_programs,
@@ -45,7 +46,8 @@ from pipeline.types import Profile
 
 SLOTS = 2  # tasks at once of a worker
 API_SERVERS = 2  # processes of Airflow's API server behind its one address
-CLOSED = "off"  # no other machine may join any more
+CLOSED = "off"  # no other machine may join any more, or no one address predicts
+FRONT_PORT = 8471
 MOST_SLOTS = 256  # of all machines together, where others may join
 # What only the stack's own machine has: tasks elsewhere ask the API server for connections.
 WITHHELD = (
@@ -57,15 +59,21 @@ KEEPER = (sys.executable, "-P", str(Path(__file__).with_name("keeper.py")))
 
 
 def choose_team(
-    settings: Settings, state: StackState, *, workers: int | None, address: str | None
+    settings: Settings,
+    state: StackState,
+    *,
+    workers: int | None,
+    address: str | None,
+    front: str | None = None,
 ) -> StackState:
-    """Return the state with the ports, the workers and the address of a team's stack.
+    """Return the state with the ports, the workers and the addresses of a team's stack.
 
     Args:
         settings: Which servers run already.
         state: As it was.
         workers: How many Celery workers; as many as before by default.
         address: Where other machines join, or `off`; as before by default.
+        front: Where one address answers predictions, or `off`; as before by default.
 
     Raises:
         ConfigError: if the address is none.
@@ -85,16 +93,19 @@ def choose_team(
     place = state.address if address is None else _read_address(address)
     if place:
         check_shared(settings)
+    serves = state.serves if front is None else _read_address(front, FRONT_PORT)
+    if serves:
+        find_programs(HAPROXY)
     count = workers if workers is not None else state.workers if state.is_team else DEFAULT_WORKERS
     if not (count or place):
         raise StackError(
             "A team's stack needs workers: `--workers N`, or `--address HOST` for other machines."
         )
-    return replace(state, profile=Profile.TEAM, workers=count, ports=ports, address=place)
+    return replace(state, profile=Profile.TEAM, workers=count, ports=ports, address=place, serves=serves)
 
 
-def _read_address(text: str) -> str:
-    return "" if text == CLOSED else format_address(*parse_address(text))
+def _read_address(text: str, port: int = DEFAULT_PORT) -> str:
+    return "" if text == CLOSED else format_address(*parse_address(text, port))
 
 
 def prepare(settings: Settings, state: StackState) -> None:
@@ -107,7 +118,7 @@ def prepare(settings: Settings, state: StackState) -> None:
         prepare_postgres(settings.home)
     if REDIS in state.ports:
         ensure_password(password_file(settings.home, REDIS))
-    if state.address:
+    if state.address or state.serves:
         ensure_join_file(settings.home)
 
 
@@ -132,6 +143,7 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
             for replica, (name, port) in enumerate(engine_ports(state).items())
         ),
         *_gateway(settings, state, shared),
+        *_front(settings, state, shared),
         *(
             Component(name=name, command=(*KEEPER, *PYTHON, "-m", "airflow", *arguments), variables=airflow)
             for name, arguments in AIRFLOW_COMMANDS.items()
@@ -143,10 +155,36 @@ def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple
     )
 
 
+def build_server(
+    settings: Settings, state: StackState, services: Services, *, tls_file: Path
+) -> tuple[Component, ...]:
+    """Return the components of a home that predicts for a stack, in the order of their start.
+
+    Args:
+        settings: Those of the stack, but with this machine's home.
+        state: Of this home, with the ports of the stack.
+        services: The databases as they are seen from here.
+        tls_file: Key and certificate of the server.
+    """
+    shared = graft_variables(settings)
+    host, port = parse_address(state.serves)
+    arguments = engine_arguments(host=host, port=port, home=settings.home, follow=True, tls_file=tls_file)
+    variables = shared | engine_variables() | _database_variables(services)
+    return (
+        _link(settings, shared),
+        Component(name=ENGINE, command=(*KEEPER, *PYTHON, *arguments), variables=variables),
+    )
+
+
+def _link(settings: Settings, shared: dict[str, str]) -> Component:
+    command = (*KEEPER, *PYTHON, "-m", "pipeline.stack.link", "--home", str(settings.home))
+    return Component(name=LINK, command=command, variables=shared)
+
+
 def build_worker(
     settings: Settings, state: StackState, services: Services, *, name: str, slots: int
 ) -> tuple[Component, ...]:
-    """Return the components of a home that has joined a stack, in the order of their start.
+    """Return the components of a home that takes a stack's tasks, in the order of their start.
 
     Args:
         settings: Those of the stack, but with this machine's home.
@@ -159,10 +197,9 @@ def build_worker(
     nothing = Secrets(engine_token="", airflow_password="", jwt_secret="", api_secret_key="", fernet_key="")
     airflow = shared | pipeline_variables(settings) | _airflow_variables(settings, state, nothing, services)
     kept = {variable: value for variable, value in airflow.items() if variable not in WITHHELD}
-    link = (*KEEPER, *PYTHON, "-m", "pipeline.stack.link", "--home", str(settings.home))
     (worker,) = worker_names(state.workers)
     return (
-        Component(name=LINK, command=link, variables=shared),
+        _link(settings, shared),
         Component(
             name=worker,
             command=_worker_command(settings, worker, machine=name, slots=slots),
@@ -179,6 +216,15 @@ def _gateway(settings: Settings, state: StackState, shared: dict[str, str]) -> t
     own = ("--own-slots", str(SLOTS * state.workers))
     command = (*KEEPER, *PYTHON, "-m", "pipeline.stack.gateway", *arguments, *own)
     return (Component(name=GATEWAY, command=command, variables=shared | pipeline_variables(settings)),)
+
+
+def _front(settings: Settings, state: StackState, shared: dict[str, str]) -> tuple[Component, ...]:
+    if not state.serves:
+        return ()
+    ports = tuple(map(str, engine_ports(state).values()))
+    arguments = ("--home", str(settings.home), "--listen", state.serves, "--engine", *ports)
+    command = (*KEEPER, *PYTHON, "-m", "pipeline.stack.front", *arguments)
+    return (Component(name=FRONT, command=command, variables=shared),)
 
 
 def engine_ports(state: StackState) -> dict[str, int]:

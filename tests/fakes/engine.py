@@ -143,6 +143,7 @@ class FakeParts:
     def __init__(self, home: Path, *, database: Database | None = None, **settings: Any) -> None:
         self.home = home
         self.database = database or database_of(home)
+        self.may_lead = True
         self._stores: list[Store] = []
         self.backend = FakeBackend()
         self.pool = FakePool()
@@ -159,6 +160,7 @@ class FakeParts:
             backend=self.backend,
             pool=self.pool,
             address=address,
+            may_lead=self.may_lead,
         )
         engine = Engine(parts, self.settings)
         self._stores.append(engine.store)

@@ -170,6 +170,24 @@ def test_a_follower_leads_when_the_leader_ends_and_nothing_is_lost_or_doubled(st
     second("POST", "models", {"name": "m"})
 
 
+def test_an_engine_that_only_predicts_never_leads(database, tmp_path):
+    parts = parts_of(tmp_path, "server", database)
+    parts.may_lead = False
+    with ExitStack() as leader:
+        leader.enter_context(serving(parts_of(tmp_path, "first", database)))
+        with serving(parts) as server:
+            server("POST", "models", {"name": "m"})  # the leader does it
+            server.deploy("m", "v1")
+            leader.close()
+            lease, seen = server.engine.member.lease, []
+            look = lease.look
+            lease.look = lambda: seen.append(look()) or seen[-1]
+            wait_for(lambda: sum(leader.is_gone for leader in seen) >= 3, seconds=60)
+            assert not lease.is_ours
+            assert server.http.post("models", json={"name": "n"}).status_code == 503
+            assert server.ask("m") == "m/v1"
+
+
 def test_a_follower_that_is_ending_does_not_begin_to_lead(start, database, tmp_path, monkeypatch):
     leader = start("first")
     with serving(parts_of(tmp_path, "second", database)) as follower:

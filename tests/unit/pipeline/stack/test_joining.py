@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline.config import Settings
+from pipeline.engine.control import token_file
 from pipeline.errors import ConfigError, StackError
-from pipeline.stack import control, gateway, join_file as files, joining, link, team
+from pipeline.stack import control, gateway, join_file as files, joining, link, offer as offers, team
 from pipeline.stack.environment import SECOND_ENGINE, component_names
 from pipeline.stack.join_file import JoinFile, ensure_join_file, join_file, parse_address
 from pipeline.stack.link import Link, LinkSpec, ask_settings, connect, link_problem, write_classifiers
@@ -40,6 +41,7 @@ def home(tmp_path: Path) -> Path:
     (home / "classifiers" / "mine.yaml").write_text("name: mine\n")
     for name in (POSTGRES, REDIS):
         write_secret(password_file(home, name), f"{name}-password")
+    write_secret(token_file(home), '{"tokens": []}')
     ensure_join_file(home)
     return home
 
@@ -61,7 +63,7 @@ def services_of(home: Path) -> Services:
 
 def write_offer(home: Path, **targets: int) -> dict[str, Any]:
     settings = Settings(home=home, buckets=STORE, keep_versions=7)
-    offer = joining.offer_settings(settings, STATE, services_of(home))
+    offer = offers.offer_settings(settings, STATE, services_of(home))
     write_private(gateway.gateway_file(home), {**offer, "targets": targets})
     return gateway.read_offer(home)
 

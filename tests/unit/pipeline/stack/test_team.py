@@ -81,7 +81,7 @@ class TestProfile:
             control.up(Settings(home=tmp_path), profile=Profile.LAPTOP)
 
     def test_laptop_has_no_workers(self, tmp_path: Path) -> None:
-        with pytest.raises(StackError, match="--profile team --workers N"):
+        with pytest.raises(StackError, match="graft up --profile team"):
             control.up(Settings(home=tmp_path), workers=2)
 
     def test_missing_packages_are_named_before_anything_is_written(
