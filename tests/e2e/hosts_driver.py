@@ -82,6 +82,9 @@ class Host:
     def join(self, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.graft("join", address, "--role", "worker", *arguments)
 
+    def serve(self, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.graft("join", address, "--role", "server", "--listen", self.address, *arguments)
+
     def cut_off(self) -> None:
         ip("-n", self.namespace, "link", "set", "eth0", "down")
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pipeline.pixels.spec import PixelSpec
 from pipeline.tflite.head import Head
 from pipeline.tflite.manifest import Parity, TFLiteManifest, digest_files
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 CONVERT = """
 import sys, tensorflow as tf
 
@@ -69,25 +71,29 @@ class Clients:
     Args:
         ports: Of the engines; each has as many of the clients.
         body: What they send.
+        headers: Likewise.
+        count: How many there are.
     """
 
-    def __init__(self, ports: Sequence[int], body: bytes) -> None:
+    def __init__(
+        self, ports: Sequence[int], body: bytes, *, headers: Mapping[str, str] = NOTHING, count: int = 16
+    ) -> None:
         self.answers: list[tuple[float, float, str]] = []
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, args=(port, body))
-            for port in itertools.islice(itertools.cycle(ports), 16)
+            threading.Thread(target=self._run, args=(port, body, dict(headers)))
+            for port in itertools.islice(itertools.cycle(ports), count)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, port: int, body: bytes) -> None:
+    def _run(self, port: int, body: bytes, headers: dict[str, str]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         while not self._stop.is_set():
             asked = time.monotonic()
             try:
-                connection.request("POST", "/v1/projects/local/models/m:predict", body)
+                connection.request("POST", "/v1/projects/local/models/m:predict", body, headers)
                 text = connection.getresponse().read()
                 value: dict[str, Any] = json.loads(text)
                 label = value["predictions"][0]["label"]
