@@ -240,5 +240,7 @@ def test_down_leaves_no_process_no_port_and_no_file_outside_the_home(stack: Team
     assert stack.processes() == []
     listening = {found.laddr.port for found in psutil.net_connections("inet") if found.status == "LISTEN"}
     assert ports & listening == set()
-    assert list(stack.scratch.iterdir()) == []
+    left_by_killed = list(stack.scratch.glob("pymp-*"))  # multiprocessing's, of workers that SIGKILL ended
+    assert len(left_by_killed) <= (len(KILLS) if os.environ.get("GRAFT_SOAK") == "1" else 0)
+    assert [path for path in stack.scratch.iterdir() if path not in left_by_killed] == []
     assert "database system is shut down" in (stack.home / "logs" / "postgres.log").read_text()
