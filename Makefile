@@ -87,7 +87,7 @@ test-clients: setup ## Run original clients against the engine: Airflow 2.10's o
 	GRAFT_SOAK=1 $(BIN)/python -m pytest tests/integration/test_original_clients.py $(PYTEST_ARGS)
 
 test-team: setup $(TEAM_STAMP) ## Run a team's demo, and the engines' tests on PostgreSQL, started for them; GRAFT_SOAK=1: kill workers and servers, cut off hosts
-	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py tests/e2e/test_team_hosts.py $(PYTEST_ARGS)
+	GRAFT_TEST_TEAM=1 $(TEAM)/bin/python -m pytest tests/e2e/test_team.py tests/e2e/test_team_hosts.py tests/e2e/test_team_servers.py $(PYTEST_ARGS)
 	GRAFT_TEST_DATABASE=postgresql $(subst $(BIN),$(TEAM)/bin,$(PYTEST)) tests/contract tests/unit/pipeline/engine/test_postgres.py tests/integration/test_engine_durability.py $(PYTEST_ARGS)
 	GRAFT_SOAK=1 $(TEAM)/bin/python -m pytest tests/integration/test_engine_replicas.py $(PYTEST_ARGS)
 

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, PipelineError, StackError
 if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.stack import StackStatus
+    from pipeline.stack.machines import Machine
     from pipeline.stack.state import StackState
 
 
@@ -40,6 +41,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
 def _check_services(settings: Settings) -> Iterator[Finding]:
     """Connect to a team's databases and broker, and ask its workers; a stopped stack is no fault."""
     from pipeline.stack.health import is_engine_healthy
+    from pipeline.stack.join_file import is_listening
     from pipeline.stack.services import broker_problem, check_extra, find_services, silent_workers
     from pipeline.stack.state import load_state
 
@@ -63,6 +65,8 @@ def _check_services(settings: Settings) -> Iterator[Finding]:
     yield Finding(check="broker", state="ok", detail=f"Redis at {services.broker}")
     if state.address:
         yield from _check_gateway(settings, state)
+    if state.serves:
+        yield _answers("front", state.serves, is_listening(state.serves))
     if silent := silent_workers(settings, state):
         detail = f"no answer from {', '.join(silent)}. `graft up` starts those that ended"
         yield Finding(check="workers", state="broken", detail=detail)
@@ -77,16 +81,22 @@ def _check_gateway(settings: Settings, state: StackState) -> Iterator[Finding]:
 
     yield _answers("gateway", state.address, is_listening(state.address))
     machines = read_machines(settings.home)
-    if not machines and not state.workers:
+    if not state.workers and not any(each.slots for each in machines):
         detail = f"no worker here, and no machine has joined: tasks wait. `graft join {state.address}` there"
         yield Finding(check="machines", state="broken", detail=detail)
         return
-    names = ", ".join(f"{each.name} ({each.slots} slots)" for each in machines) or "none has joined"
+    names = ", ".join(map(_describe_machine, machines)) or "none has joined"
     yield Finding(check="machines", state="ok", detail=names)
+
+
+def _describe_machine(machine: Machine) -> str:
+    does = f"predicts at {machine.serves}" if machine.serves else f"{machine.slots} slots"
+    return f"{machine.name} ({does})"
 
 
 def _check_joined(settings: Settings, stack: StackStatus) -> Iterator[Finding]:
     """Look at the link of a machine that has joined, and ask its worker through it."""
+    from pipeline.stack.join_file import is_listening
     from pipeline.stack.joining import is_answering
     from pipeline.stack.link import link_problem
 
@@ -98,6 +108,9 @@ def _check_joined(settings: Settings, stack: StackStatus) -> Iterator[Finding]:
         yield Finding(check="link", state="broken", detail=problem)
         return
     yield Finding(check="link", state="ok", detail=f"joined the stack at {stack.joined}")
+    if stack.serves:
+        yield _answers("server", stack.serves, is_listening(stack.serves))
+        return
     if is_answering(settings.home):
         yield Finding(check="workers", state="ok", detail="the Celery worker answers")
     else:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.stack.join_file import format_address, key_file, parse_address
+from pipeline.stack.join_file import format_address, make_key, parse_address
 from pipeline.stack.machines import Machine, read_machines
 from pipeline.stack.profile import HAPROXY
 from pipeline.stack.servers import find_programs, write_secret
@@ -83,6 +83,19 @@ def front_folder(home: Path) -> Path:
     return home / "servers" / "front"
 
 
+def front_key(home: Path) -> Path:
+    """Return the file with the key and the certificate that clients of another machine see."""
+    return front_folder(home) / "front.pem"
+
+
+def ensure_front_key(home: Path, listen: str) -> None:
+    """Make the key and the certificate of an address that others reach, unless there is one."""
+    host, _ = parse_address(listen)
+    if not is_local(host) and not front_key(home).exists():
+        certificate = make_key(front_key(home), "graft front", host)
+        (front_folder(home) / "certificate.pem").write_text(certificate, encoding="utf-8")
+
+
 def is_local(host: str) -> bool:
     """Return True if only this machine reaches an address."""
     try:
@@ -95,7 +108,7 @@ def render(home: Path, listen: str, engines: Iterable[int], machines: Iterable[M
     """Return HAProxy's configuration; certificates of the machines are written beside it.
 
     Args:
-        home: Of the stack; an address that others reach is served with the key of its gateway.
+        home: Of the stack; an address that others reach is served with its key.
         listen: HOST:PORT.
         engines: Ports of the stack's own engines, which also take everything but predictions.
         machines: Who has joined; those that serve get predictions.
@@ -103,7 +116,7 @@ def render(home: Path, listen: str, engines: Iterable[int], machines: Iterable[M
     host, port = parse_address(listen)
     own = [f"server engine-{number} 127.0.0.1:{port}" for number, port in enumerate(engines, 1)]
     others = [_server(home, machine) for machine in machines if machine.serves]
-    secured = "" if is_local(host) else f" ssl crt {key_file(home)}"
+    secured = "" if is_local(host) else f" ssl crt {front_key(home)}"
     return TEMPLATE.format(
         max_connections=MAX_CONNECTIONS,
         retry_bytes=RETRY_BYTES,

@@ -17,11 +17,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline import __version__
 from pipeline.errors import ConfigError
 from pipeline.stack.servers import write_secret
+
+if TYPE_CHECKING:
+    from cryptography.x509 import GeneralName
 
 DEFAULT_PORT = 8470
 YEARS = 10  # of a certificate
@@ -92,14 +95,20 @@ def ensure_join_file(home: Path) -> JoinFile:
     return JoinFile.read(path)
 
 
-def make_key(path: Path, name: str) -> str:
-    """Write a new private key and its self-signed certificate as PEM; return the certificate."""
-    key, certificate = _make_certificate(name)
+def make_key(path: Path, name: str, host: str = "") -> str:
+    """Write a new private key and its self-signed certificate as PEM; return the certificate.
+
+    Args:
+        path: Of the file.
+        name: What it is for, for people.
+        host: Whose it is, where clients check that.
+    """
+    key, certificate = _make_certificate(name, host)
     write_secret(path, key + certificate)
     return certificate
 
 
-def _make_certificate(common_name: str) -> tuple[str, str]:
+def _make_certificate(common_name: str, host: str) -> tuple[str, str]:
     """Return a new private key and its self-signed certificate, both as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -108,7 +117,7 @@ def _make_certificate(common_name: str) -> tuple[str, str]:
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -117,12 +126,23 @@ def _make_certificate(common_name: str) -> tuple[str, str]:
         .not_valid_before(now - timedelta(days=1))  # clocks differ
         .not_valid_after(now + timedelta(days=365 * YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
     )
+    if host:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _general_name(host: str) -> GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def server_context(home: Path) -> ssl.SSLContext:

@@ -28,6 +28,7 @@ from pipeline.stack.environment import (
     pipeline_variables,
     worker_names,
 )
+from pipeline.stack.front import ensure_front_key
 from pipeline.stack.join_file import DEFAULT_PORT, ensure_join_file, format_address, parse_address
 from pipeline.stack.profile import DEFAULT_WORKERS, HAPROXY, POSTGRES, REDIS, password_table
 from pipeline.stack.servers import (
@@ -118,8 +119,10 @@ def prepare(settings: Settings, state: StackState) -> None:
         prepare_postgres(settings.home)
     if REDIS in state.ports:
         ensure_password(password_file(settings.home, REDIS))
-    if state.address or state.serves:
+    if state.address:
         ensure_join_file(settings.home)
+    if state.serves:
+        ensure_front_key(settings.home, state.serves)
 
 
 def build_team(settings: Settings, state: StackState, secrets: Secrets) -> tuple[Component, ...]:

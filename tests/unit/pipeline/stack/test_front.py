@@ -20,11 +20,12 @@ import pytest
 import requests
 
 from pipeline.errors import ConfigError, StackError
-from pipeline.stack import joining, servers
-from pipeline.stack.front import Front, render
-from pipeline.stack.join_file import ensure_join_file, join_file, make_key
+from pipeline.stack import front, joining, servers
+from pipeline.stack.front import Front, ensure_front_key, front_folder, render
+from pipeline.stack.join_file import make_key
 from pipeline.stack.machines import Machine, write_machines
 from pipeline.stack.profile import HAPROXY
+from pipeline.stack.servers import find_programs, write_secret
 from pipeline.types import Role
 from tests.fakes.clock import wait_for
 
@@ -99,7 +100,6 @@ def machine_of(name: str, port: int = 0, certificate: str = "") -> Machine:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    ensure_join_file(tmp_path)
     write_machines(tmp_path, 0)
     return tmp_path
 
@@ -198,26 +198,32 @@ class TestFront:
             assert not Path(f"/proc/{lost.strip()}").exists()
             wait_for(lambda: is_up(port), seconds=SECONDS)
 
-    def test_an_address_that_others_reach_is_served_with_tls(self, home: Path) -> None:
-        port, host = free_port(), "127.0.0.1"
+    def test_an_address_that_others_reach_is_served_with_tls(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(front, "is_local", lambda host: False)
+        port = free_port()
         with answering("own") as own:
-            text = render(home, f"0.0.0.0:{port}", [own.server_port], ())
-            assert f"bind 0.0.0.0:{port} ssl crt" in text
-            with fronting(home, f"0.0.0.0:{port}", own.server_port):
-                trusted = home / "trusted.pem"
-                trusted.write_text(json.loads(join_file(home).read_text())["certificate"])
-                context = ssl.create_default_context(cafile=str(trusted))
-                context.check_hostname = False
+            listen = f"127.0.0.1:{port}"
+            ensure_front_key(home, listen)
+            file = front_folder(home) / "haproxy.cfg"
+            write_secret(file, render(home, listen, [own.server_port], ()))
+            with subprocess.Popen(
+                [str(find_programs(HAPROXY) / "haproxy"), "-db", "-f", str(file)]
+            ) as haproxy:
 
-                def connect() -> str | None:
+                def ask() -> Any:
                     try:
-                        with socket.create_connection((host, port), timeout=SECONDS) as plain:
-                            with context.wrap_socket(plain) as secured:
-                                return secured.version()
-                    except ConnectionError:
+                        certificate = str(front_folder(home) / "certificate.pem")
+                        url = f"https://127.0.0.1:{port}/readyz"
+                        return requests.get(url, verify=certificate, timeout=SECONDS).json()
+                    except requests.ConnectionError:
                         return None
 
-                assert wait_for(connect, seconds=SECONDS) in ("TLSv1.2", "TLSv1.3")
+                try:
+                    assert wait_for(ask, seconds=SECONDS)["name"] == "own"
+                finally:
+                    haproxy.terminate()
 
 
 def test_a_machines_name_adds_no_line_to_the_configuration(home: Path) -> None:
@@ -230,7 +236,7 @@ def test_a_machines_name_adds_no_line_to_the_configuration(home: Path) -> None:
 
 
 def test_without_haproxy_the_package_is_named(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setattr(servers.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(servers, "SYSTEM", home)
     with pytest.raises(StackError, match="apt-get install haproxy`, or leave `--front` away"):
         Front(home, "127.0.0.1:8471", [8500])
