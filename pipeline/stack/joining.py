@@ -97,7 +97,9 @@ def join(
             digest=digest_of(offer),
             targets=_targets(state),
             serves=serves,
-            certificate=make_key(_server_key(home), "graft server") if serves else "",
+            certificate=make_key(_server_key(home), "graft server", parse_address(serves)[0])
+            if serves
+            else "",
         )
         services = _write_files(home, offer, file, spec)
         save_state(home, state)

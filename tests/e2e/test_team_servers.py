@@ -20,6 +20,7 @@ import pytest
 import requests
 from PIL import Image
 
+from pipeline.stack.front import front_folder
 from tests.e2e.conftest import ended_with_us, wait_until
 from tests.e2e.hosts_driver import MIDDLE, Host, HostsStack, network, server
 from tests.fakes.pictures import encode
@@ -147,10 +148,14 @@ def clients_of(stack: HostsStack) -> Clients:
     return Clients([FRONT_PORT], body, headers=headers(stack), count=NUM_CLIENTS)
 
 
-def answered(host: Host, authorization: dict[str, str]) -> float:
-    """Return how many predictions a server has answered."""
+def answered(stack: HostsStack, host: Host) -> float:
+    """Return how many predictions a server has answered; 0 before the front knows it."""
+    name = json.loads((host.home / "servers" / "link.json").read_text())["name"]
+    certificate = front_folder(stack.home) / f"{name}.pem"
+    if not certificate.exists():
+        return 0
     url = f"https://{host.address}:8472/metrics"
-    text = requests.get(url, headers=authorization, timeout=60, verify=False).text
+    text = requests.get(url, headers=headers(stack), timeout=60, verify=str(certificate)).text
     return sum(map(float, re.findall(r"^graft_predictions_total\{.* (\S+)$", text, re.MULTILINE)))
 
 
@@ -178,15 +183,14 @@ def test_the_servers_are_shown_and_answer(stack: HostsStack, serving: list[Host]
     status = stack.graft_json("status")
     assert status["serves"] == f"127.0.0.1:{FRONT_PORT}"
     assert [each["serves"] for each in status["machines"]] == [f"{host.address}:8472" for host in serving]
-    authorization = headers(stack)
-    before = [answered(host, authorization) for host in serving]
+    before = [answered(stack, host) for host in serving]
     clients = clients_of(stack)
     try:
         wait_for_answers(clients, 200)
     finally:
         clients.stop()
     assert clients.failures == []
-    assert all(answered(host, authorization) > count for host, count in zip(serving, before, strict=True))
+    assert all(answered(stack, host) > count for host, count in zip(serving, before, strict=True))
 
 
 def test_changes_of_the_default_fail_no_prediction_and_are_seen_soon(
@@ -243,12 +247,12 @@ def test_a_killed_server_and_one_that_is_cut_off_fail_no_prediction(
 def test_a_third_gets_predictions_as_soon_as_it_joins_and_none_once_it_leaves(
     stack: HostsStack, hosts: list[Host], serving: list[Host], root: Path
 ) -> None:
-    third, authorization = hosts[2], headers(stack)
+    third = hosts[2]
     clients = clients_of(stack)
     try:
         join(third, root)
         joined_at = time.monotonic()
-        wait_until(lambda: answered(third, authorization) > 0, seconds=60, what="traffic", pause=0.1)
+        wait_until(lambda: answered(stack, third) > 0, seconds=60, what="traffic", pause=0.1)
         seconds = time.monotonic() - joined_at
         done = third.graft("down")
         assert done.returncode == 0, done.stdout + done.stderr
