@@ -132,6 +132,11 @@ def _place(home: Path, role: Role, listen: str | None) -> str:
     return format_address(host, port)
 
 
+def _make_key(home: Path, serves: str) -> str:
+    host, _ = parse_address(serves)
+    return make_key(_server_key(home), "graft server", host)
+
+
 def _server_key(home: Path) -> Path:
     return home / "servers" / "server.pem"
 
