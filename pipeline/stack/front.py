@@ -32,6 +32,8 @@ STOP_SECONDS = 5
 # A request that fits is sent to another server if the first one is lost before it answers.
 RETRY_BYTES = 2**20
 MAX_CONNECTIONS = 512
+# A host that acknowledges nothing for so long is lost: tcp-ut while a request is sent, keepalive after that.
+SILENT_SECONDS = 3
 # What HAProxy says itself, as the engine's errors are.
 UNAVAILABLE = {"code": 503, "message": "No engine answers now. Try again.", "status": "UNAVAILABLE"}
 TEMPLATE = """\
@@ -47,7 +49,7 @@ defaults
   option http-keep-alive
   option http-buffer-request
   option srvtcpka
-  srvtcpka-idle 2s
+  srvtcpka-idle {silent_seconds}s
   srvtcpka-intvl 1s
   srvtcpka-cnt 3
   timeout connect 2s
@@ -58,7 +60,7 @@ defaults
   option redispatch 1
   retries 2
   option httpchk GET /readyz
-  default-server check inter 1s fastinter 300ms fall 3 rise 1
+  default-server check inter 1s fastinter 300ms fall 3 rise 1 tcp-ut {silent_seconds}s
   http-error status 503 content-type application/json string '{unavailable}'
 
 frontend front
@@ -119,6 +121,7 @@ def render(home: Path, listen: str, engines: Iterable[int], machines: Iterable[M
     secured = "" if is_local(host) else f" ssl crt {front_key(home)}"
     return TEMPLATE.format(
         max_connections=MAX_CONNECTIONS,
+        silent_seconds=SILENT_SECONDS,
         retry_bytes=RETRY_BYTES,
         unavailable=json.dumps({"error": UNAVAILABLE}),
         bind=f"{format_address(host, port)}{secured}",

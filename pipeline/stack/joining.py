@@ -14,19 +14,18 @@ from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.engine.control import token_file
-from pipeline.errors import ConfigError, StackError
+from pipeline.errors import StackError
 from pipeline.stack.environment import ENGINE, Component, celery_node
 from pipeline.stack.gateway import digest_of
 from pipeline.stack.health import wait_healthy
 from pipeline.stack.join_file import (
     JoinFile,
     format_address,
-    is_everywhere,
-    is_listening,
     join_file,
     make_key,
     parse_address,
 )
+from pipeline.stack.joined_server import is_ready, place, server_key
 from pipeline.stack.link import LinkSpec, ask_settings, link_problem, problem_file, spec_file
 from pipeline.stack.offer import TAKEN_OVER
 from pipeline.stack.processes import start_process, stop_processes
@@ -42,7 +41,6 @@ from pipeline.types import JsonDict, Profile, Role
 Progress = Callable[[str], None]
 LINK_SECONDS = 60
 SERVER_SECONDS = 180
-SERVER_PORT = 8472
 WORKER_SECONDS = 400  # like a whole team's stack: Airflow's start is what takes long
 STOP_SECONDS = 10
 
@@ -78,7 +76,7 @@ def join(
     check_extra()
     address = format_address(*parse_address(address))
     home = settings.home
-    serves = _place(home, role, listen)
+    serves = place(home, role, listen)
     file = JoinFile.read(token_file or join_file(home))
     on_progress(f"asking the stack at {address}")
     offer = ask_settings(address, file)
@@ -97,48 +95,18 @@ def join(
             digest=digest_of(offer),
             targets=_targets(state),
             serves=serves,
-            certificate=make_key(_server_key(home), "graft server", parse_address(serves)[0])
+            certificate=make_key(server_key(home), "graft server", parse_address(serves)[0])
             if serves
             else "",
         )
         services = _write_files(home, offer, file, spec)
         save_state(home, state)
         if serves:
-            components = build_server(settings, state, services, tls_file=_server_key(home))
+            components = build_server(settings, state, services, tls_file=server_key(home))
         else:
             components = build_worker(settings, state, services, name=spec.name, slots=spec.slots)
         _start(home, state, components, services, node=_node(spec.name), on_progress=on_progress)
     return spec.name
-
-
-def _place(home: Path, role: Role, listen: str | None) -> str:
-    """Return HOST:PORT where a server answers, empty for a worker.
-
-    Raises:
-        ConfigError: if it is not said where, is no address, or is one that only this machine reaches.
-    """
-    if role is Role.WORKER:
-        if listen:
-            raise ConfigError(
-                "A worker answers no predictions: leave `--listen` away, or use `--role server`."
-            )
-        return ""
-    listen = listen or load_state(home).serves
-    if not listen:
-        raise ConfigError("Say where other machines reach this server: `--listen HOST:PORT`.")
-    host, port = parse_address(listen, SERVER_PORT)
-    if is_everywhere(host):
-        raise ConfigError(f"{host} is no address to reach this server at: name the one of this machine.")
-    return format_address(host, port)
-
-
-def _make_key(home: Path, serves: str) -> str:
-    host, _ = parse_address(serves)
-    return make_key(_server_key(home), "graft server", host)
-
-
-def _server_key(home: Path) -> Path:
-    return home / "servers" / "server.pem"
 
 
 def _state_of(offer: JsonDict, address: str, serves: str) -> StackState:
@@ -270,7 +238,7 @@ def _start(
             lambda: [] if answering_workers(services, [node]) else ["airflow-worker-1"],
             WORKER_SECONDS,
         ),
-        ENGINE: (lambda: [] if is_listening(state.serves) else [ENGINE], SERVER_SECONDS),
+        ENGINE: (lambda: [] if is_ready(home, state.serves) else [ENGINE], SERVER_SECONDS),
     }
     for component in components:
         on_progress(f"starting {component.name}")

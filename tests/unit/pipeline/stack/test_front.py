@@ -20,9 +20,10 @@ import pytest
 import requests
 
 from pipeline.errors import ConfigError, StackError
-from pipeline.stack import front, joining, servers
+from pipeline.stack import front, servers
 from pipeline.stack.front import Front, ensure_front_key, front_folder, render
 from pipeline.stack.join_file import make_key
+from pipeline.stack.joined_server import place
 from pipeline.stack.machines import Machine, write_machines
 from pipeline.stack.profile import HAPROXY
 from pipeline.stack.servers import find_programs, write_secret
@@ -249,6 +250,7 @@ def test_without_haproxy_the_package_is_named(monkeypatch: pytest.MonkeyPatch, h
         (Role.WORKER, "10.0.0.6", "--role server"),
         (Role.SERVER, None, "--listen HOST:PORT"),
         (Role.SERVER, "0.0.0.0", "no address"),
+        (Role.SERVER, "localhost", "no address"),
         (Role.SERVER, "10.0.0.6:x", "HOST:PORT"),
     ],
 )
@@ -256,9 +258,9 @@ def test_where_a_server_answers_is_asked_for(
     tmp_path: Path, role: Role, listen: str | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        joining._place(tmp_path, role, listen)
+        place(tmp_path, role, listen)
 
 
 def test_a_server_has_a_port_by_default(tmp_path: Path) -> None:
-    assert joining._place(tmp_path, Role.SERVER, "10.0.0.6") == "10.0.0.6:8472"
-    assert joining._place(tmp_path, Role.WORKER, None) == ""
+    assert place(tmp_path, Role.SERVER, "10.0.0.6") == "10.0.0.6:8472"
+    assert place(tmp_path, Role.WORKER, None) == ""
