@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import uvicorn
+from fastapi import FastAPI
 
 from pipeline.config import Settings
 from pipeline.engine.api.app import create_app
@@ -127,6 +128,23 @@ def check_replica(replica: int, database: Database, *, follow: bool = False) -> 
         )
 
 
+def _configure(app: FastAPI, limits: EngineSettings, tls_file: Path | None) -> uvicorn.Config:
+    LimitedProtocol.max_connections = connection_limit(limits.max_connections)
+    LimitedProtocol.header_seconds = limits.header_seconds
+    LimitedProtocol.body_seconds = limits.body_seconds
+    LimitedProtocol.read_seconds = limits.read_seconds
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+        ssl_certfile=tls_file,
+    )
+
+
 def serve(
     host: str,
     port: int,
@@ -155,21 +173,7 @@ def serve(
             replica=replica,
             may_lead=not follow,
         )
-        app = create_app(Engine(parts, limits))
-        LimitedProtocol.max_connections = connection_limit(limits.max_connections)
-        LimitedProtocol.header_seconds = limits.header_seconds
-        LimitedProtocol.body_seconds = limits.body_seconds
-        LimitedProtocol.read_seconds = limits.read_seconds
-        config = uvicorn.Config(
-            app,
-            http=LimitedProtocol,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            timeout_keep_alive=75,
-            ssl_certfile=tls_file,
-        )
+        config = _configure(create_app(Engine(parts, limits)), limits, tls_file)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has stopped
             signal.signal(number, lambda *_: sys.exit(0))
         scheme = "https" if tls_file else "http"

@@ -109,9 +109,7 @@ def up(
         # Before anything is stopped, ports that are new to us; those we held ourselves, afterwards.
         _check_ports(state, due, held=_ports(old).values())
         save_state(settings.home, state)
-        names = {component.name for component in components}
-        _stop(state, [component.name for component in due] + _surplus(state, names))
-        state = replace(state, processes=tuple(old for old in state.processes if old.name in names))
+        state = _end_replaced(state, components, due)
         _check_ports(state, due)
         _start(settings, state, due, on_progress)
     return status(settings)
@@ -159,6 +157,13 @@ def _choose_team(
     from pipeline.stack.team import choose_team
 
     return choose_team(settings, state, workers=workers, address=address, front=front)
+
+
+def _end_replaced(state: StackState, components: Iterable[Component], due: Iterable[Component]) -> StackState:
+    """End what starts again and what is no part of the stack any more; return the state without the latter."""
+    names = {component.name for component in components}
+    _stop(state, [component.name for component in due] + _surplus(state, names))
+    return replace(state, processes=tuple(old for old in state.processes if old.name in names))
 
 
 def _surplus(state: StackState, names: Collection[str]) -> list[str]:

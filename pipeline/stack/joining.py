@@ -101,12 +101,17 @@ def join(
         )
         services = _write_files(home, offer, file, spec)
         save_state(home, state)
-        if serves:
-            components = build_server(settings, state, services, tls_file=server_key(home))
-        else:
-            components = build_worker(settings, state, services, name=spec.name, slots=spec.slots)
+        components = _build(settings, state, services, spec)
         _start(home, state, components, services, node=_node(spec.name), on_progress=on_progress)
     return spec.name
+
+
+def _build(
+    settings: Settings, state: StackState, services: Services, spec: LinkSpec
+) -> tuple[Component, ...]:
+    if spec.serves:
+        return build_server(settings, state, services, tls_file=server_key(settings.home))
+    return build_worker(settings, state, services, name=spec.name, slots=spec.slots)
 
 
 def _state_of(offer: JsonDict, address: str, serves: str) -> StackState:
