@@ -160,7 +160,7 @@ def _choose_team(
 
 
 def _end_replaced(state: StackState, components: Iterable[Component], due: Iterable[Component]) -> StackState:
-    """End what starts again and what is no part of the stack any more; return the state without the latter."""
+    """End what starts again and what is no part of the stack any more; return the state without that."""
     names = {component.name for component in components}
     _stop(state, [component.name for component in due] + _surplus(state, names))
     return replace(state, processes=tuple(old for old in state.processes if old.name in names))

@@ -22,10 +22,9 @@ from pipeline.stack.join_file import (
     JoinFile,
     format_address,
     join_file,
-    make_key,
     parse_address,
 )
-from pipeline.stack.joined_server import is_ready, place, server_key
+from pipeline.stack.joined_server import is_ready, make_server_key, place, server_key
 from pipeline.stack.link import LinkSpec, ask_settings, link_problem, problem_file, spec_file
 from pipeline.stack.offer import TAKEN_OVER
 from pipeline.stack.processes import start_process, stop_processes
@@ -88,22 +87,25 @@ def join(
         # Nothing runs on with the settings of the last time.
         stop_processes(old.processes, grace_seconds=STOP_SECONDS)
         _check_ports(state)
-        spec = LinkSpec(
-            address=address,
-            name=_machine_name(home),
-            slots=0 if serves else slots or len(os.sched_getaffinity(0)),
-            digest=digest_of(offer),
-            targets=_targets(state),
-            serves=serves,
-            certificate=make_key(server_key(home), "graft server", parse_address(serves)[0])
-            if serves
-            else "",
-        )
+        spec = _make_spec(home, state, offer, slots)
         services = _write_files(home, offer, file, spec)
         save_state(home, state)
         components = _build(settings, state, services, spec)
         _start(home, state, components, services, node=_node(spec.name), on_progress=on_progress)
     return spec.name
+
+
+def _make_spec(home: Path, state: StackState, offer: JsonDict, slots: int | None) -> LinkSpec:
+    serves = state.serves
+    return LinkSpec(
+        address=state.joined,
+        name=_machine_name(home),
+        slots=0 if serves else slots or len(os.sched_getaffinity(0)),
+        digest=digest_of(offer),
+        targets=_targets(state),
+        serves=serves,
+        certificate=make_server_key(home, serves) if serves else "",
+    )
 
 
 def _build(
