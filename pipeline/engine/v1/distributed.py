@@ -97,8 +97,8 @@ class DistributedTrainingInput(TrainingInput):
         for role in ROLES:
             kind, count = getattr(self, f"{role}_type"), getattr(self, f"{role}_count")
             num_gpus = getattr(self, f"{role}_config").accelerator_config.count
-            given = {"count": count, "type": kind, "config": num_gpus}
-            names = [to_camel(f"{role}_{part}") for part, value in given.items() if value]
+            values = {"count": count, "type": kind, "config": num_gpus}
+            names = [to_camel(f"{role}_{part}") for part, value in values.items() if value]
             if names and self.scale_tier != "CUSTOM":
                 raise ValueError(f"{names[0]} may be set only if scaleTier is CUSTOM.")
             if names and not (count and kind):
