@@ -47,6 +47,7 @@ global
 defaults
   mode http
   option http-keep-alive
+  option idle-close-on-response
   option http-buffer-request
   option srvtcpka
   srvtcpka-idle {silent_seconds}s
@@ -60,7 +61,7 @@ defaults
   option redispatch 1
   retries 2
   option httpchk GET /readyz
-  default-server check inter 1s fastinter 300ms fall 3 rise 1 tcp-ut {silent_seconds}s
+  default-server check inter 1s fastinter 300ms fall 3 rise 1
   http-error status 503 content-type application/json string '{unavailable}'
 
 frontend front
@@ -135,7 +136,8 @@ def _server(home: Path, machine: Machine) -> str:
     file = front_folder(home) / f"{name}.pem"
     write_secret(file, machine.certificate)
     address = format_address(*parse_address(machine.serves))
-    return f"server {name} {address} ssl verify required ca-file {file}"
+    # HAProxy's default-server takes `tcp-ut` and gives it to no server.
+    return f"server {name} {address} tcp-ut {SILENT_SECONDS}s ssl verify required ca-file {file}"
 
 
 class Front:

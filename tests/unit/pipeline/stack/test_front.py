@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http
+import http.client
 import http.server
 import json
 import shutil
@@ -144,9 +146,15 @@ class TestFront:
                 wait_for(lambda: is_up(port), seconds=SECONDS)
                 ask = asker(port)
                 assert {ask() for _ in range(4)} == {"own"}
+                idle = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+                idle.request("GET", "/readyz")
+                assert idle.getresponse().read()
                 write_machines(home, 0, (machine_of("b", other.server_port, certificate),))
                 wait_for(lambda: ask() == "other", seconds=SECONDS)
                 assert {ask() for _ in range(8)} == {"own", "other"}
+                idle.request("GET", "/readyz")  # its connection is of HAProxy's former process
+                assert idle.getresponse().status == http.HTTPStatus.OK
+                idle.close()
                 elsewhere = asker(port, "/v1/projects/p/models")
                 assert {elsewhere() for _ in range(4)} == {"own"}
                 write_machines(home, 0)
@@ -232,7 +240,7 @@ def test_a_machines_name_adds_no_line_to_the_configuration(home: Path) -> None:
     text = render(home, "127.0.0.1:8471", [8500], (named, machine_of("worker")))
     lines = [line for line in text.splitlines() if line.startswith("  server ")]
     assert lines[0] == "  server engine-1 127.0.0.1:8500"
-    assert lines[1].startswith("  server b___server_evil_127.0.0.1_1 127.0.0.1:8472 ssl verify required")
+    assert lines[1].startswith("  server b___server_evil_127.0.0.1_1 127.0.0.1:8472 tcp-ut 3s ssl verify")
     assert len(lines) == 3  # the other backend has our own only
 
 
