@@ -13,6 +13,7 @@ from pipeline.errors import StackError
 from pipeline.stack import StackStatus
 from pipeline.stack.machines import Machine
 from pipeline.stack.state import ensure_secrets
+from pipeline.types import Role
 from tests.fakes.stack import stack_status
 
 Graft = Callable[..., Any]
@@ -125,13 +126,15 @@ class TestStackCommands:
             return stack_status()
 
         monkeypatch.setattr(pipeline.stack, "up", up)
-        outcome = graft("up", "--engine-port", "8001", "--profile", "team", "--address", "10.0.0.5")
+        options = ("--profile", "team", "--address", "10.0.0.5", "--front", "10.0.0.5:443")
+        outcome = graft("up", "--engine-port", "8001", *options)
         assert seen == {
             "engine_port": 8001,
             "airflow_port": None,
             "profile": "team",
             "workers": None,
             "address": "10.0.0.5",
+            "front": "10.0.0.5:443",
         }
         assert outcome.stderr == "starting engine\n"
         assert "password shown" in outcome.stdout
@@ -152,9 +155,13 @@ class TestStackCommands:
         assert outcome.stderr == "starting link\n"
         assert outcome.stdout == ("far-1 takes tasks of the stack at 10.0.0.5. `graft down` ends that.\n")
         del seen["on_progress"]
-        assert seen == {"address": "10.0.0.5", "token_file": Path("join.json"), "slots": 3}
+        named = {"address": "10.0.0.5", "token_file": Path("join.json")}
+        assert seen == named | {"role": Role.WORKER, "slots": 3, "listen": None}
         assert graft("join", "10.0.0.5", "--json").document["name"] == "far-1"
-        assert graft("join", "10.0.0.5", "--role", "server").code == 2
+        served = graft("join", "10.0.0.5", "--role", "server", "--listen", "10.0.0.7")
+        assert served.stdout == "far-1 takes predictions of the stack at 10.0.0.5. `graft down` ends that.\n"
+        assert (seen["role"], seen["listen"]) == (Role.SERVER, "10.0.0.7")
+        assert graft("join", "10.0.0.5", "--role", "janitor").code == 2
 
     def test_status_shows_the_stack_that_a_machine_has_joined(
         self, graft: Graft, monkeypatch: pytest.MonkeyPatch

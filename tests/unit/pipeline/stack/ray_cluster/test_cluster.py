@@ -81,6 +81,7 @@ def test_an_engine_gets_all_it_needs(tmp_path: Path):
         "GRAFT_ENGINE_RAY_ADDRESS": "http://127.0.0.1:18265",
         "GRAFT_ENGINE_RAY_TOKEN_FILE": str(tmp_path / "ray" / "token"),
         "GRAFT_ENGINE_RAY_PYTHON": sys.executable,
+        "GRAFT_ENGINE_RAY_DRIVER_PYTHON": str(made._ray.absolute().parent / "python"),
         "GRAFT_ENGINE_RAY_SHARES_DIRECTORIES": "true",
     }
 

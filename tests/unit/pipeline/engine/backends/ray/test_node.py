@@ -18,6 +18,7 @@ from pipeline.engine.backends.run_files import AttemptFiles, Ending, JobFile
 from pipeline.engine.backends.run_log import RunLog
 from pipeline.storage import Storage
 from tests.fakes.clock import wait_for
+from tests.fakes.engine import FakeBackend
 from tests.packages import wheel
 
 WHEEL = "tiny-1-py3-none-any.whl"
@@ -125,7 +126,7 @@ def test_it_ends_when_the_engine_recorded_an_ending(files: AttemptFiles, tmp_pat
 
 def test_another_version_of_graft_refuses_the_job_by_name(files: AttemptFiles, tmp_path: Path) -> None:
     job = write_job(files, "0", version="9.9")
-    assert asyncio.run(node.run(files, job, files._storage, tmp_path)) == 0
+    assert asyncio.run(node.run(files, job, FakeBackend())) == 0
     ending = files.ending()
     assert ending.code == 1
     assert f"has Graft {pipeline.__version__}, the engine has 9.9" in ending.problem
