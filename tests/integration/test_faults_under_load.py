@@ -176,7 +176,8 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
 }
 ENDS: dict[str, tuple[str, ...]] = {  # what the message of a job says that a fault may end
     "job killed": ("status of 137",) if ROUNDS > 3 else (),  # the same program in each round
-    "disk full": ("No space left", "disk is full", "disk of the engine"),
+    # The last is what Python's tempfile says when it cannot write to any of its directories.
+    "disk full": ("No space left", "disk is full", "disk of the engine", "No usable temporary directory"),
     "bucket read-only": ("Read-only file system", "read-only"),
     "everything killed": (VANISHED,),
     "down and up": ("status of 143", "status of 137"),
