@@ -123,7 +123,7 @@ def test_rejection_by_rest_leaves_no_version_and_exits_with_3(
     vetted: Vetted, approved: dict[str, Any]
 ) -> None:
     code, result, question = vetted.run("Reject", "too alike", "--param", "model.seed=1")
-    assert (code, result["state"], result["version"]) == (3, "rejected", None)
+    assert (code, result["state"], result["version"]) == (3, "rejected", None), result
     assert f"champion ({approved['version']})" in question
     assert [row["version"] for row in vetted.stack.graft_json("versions", NAME)] == [approved["version"]]
     states = {name: {task.state for task in tasks} for name, tasks in vetted.tasks(result["run_id"]).items()}
