@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pipeline.stack.environment import (
     ENGINE,
     FRONT,
     GATEWAY,
+    LINK,
     SCHEDULER,
     SECOND_ENGINE,
     Component,
@@ -59,6 +61,7 @@ Progress = Callable[[str], None]
 START_SECONDS = 180
 TEAM_START_SECONDS = 400  # twice as many processes start at the same time
 STOP_SECONDS = 10
+DRAIN_SECONDS = 5.0  # a front looks every second, and answers take less
 SERVER_STOP_SECONDS = 60  # PostgreSQL writes what it has in memory
 PORT_OPTIONS = {ENGINE: "--engine-port", API_SERVER: "--airflow-port"}
 
@@ -329,10 +332,19 @@ def down(settings: Settings, on_progress: Progress = lambda _: None) -> int:
         is_recorded = (settings.home / "stack.json").exists()
         state = load_state(settings.home) if is_recorded else recover_state(settings.home)
         on_progress("stopping")
+        drained = _leave(state) if state.joined and state.serves else 0
         names = [record.name for record in state.processes] if state.is_team else COMPONENTS
         others = [name for name in names if name not in SERVERS]
         # Servers last: what ends writes to them.
-        return _stop(state, others) + _stop_jobs(settings) + _stop(state, SERVERS)
+        return drained + _stop(state, others) + _stop_jobs(settings) + _stop(state, SERVERS)
+
+
+def _leave(state: StackState) -> int:
+    """End the link of a server first: the stack's front sends it nothing any more when the server ends."""
+    ended = _stop(state, [LINK])
+    if ended:
+        time.sleep(DRAIN_SECONDS)
+    return ended
 
 
 def _stop(state: StackState, names: Iterable[str]) -> int:

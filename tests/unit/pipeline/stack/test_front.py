@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from typing import Any
 import pytest
 import requests
 
+from pipeline.config import Settings
 from pipeline.errors import ConfigError, StackError
-from pipeline.stack import front, servers
+from pipeline.stack import control, front, servers
 from pipeline.stack.front import Front, ensure_front_key, front_folder, render
 from pipeline.stack.join_file import make_key
 from pipeline.stack.joined_server import place
 from pipeline.stack.machines import Machine, write_machines
+from pipeline.stack.processes import ProcessRecord
 from pipeline.stack.profile import HAPROXY
 from pipeline.stack.servers import find_programs, write_secret
-from pipeline.types import Role
+from pipeline.stack.state import StackState, save_state
+from pipeline.types import Profile, Role
 from tests.fakes.clock import wait_for
 
 SECONDS = 30
@@ -272,3 +275,21 @@ def test_where_a_server_answers_is_asked_for(
 def test_a_server_has_a_port_by_default(tmp_path: Path) -> None:
     assert place(tmp_path, Role.SERVER, "10.0.0.6") == "10.0.0.6:8472"
     assert place(tmp_path, Role.WORKER, None) == ""
+
+
+def test_a_server_leaves_before_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    state = StackState(profile=Profile.TEAM, joined="10.0.0.5:8470", serves="10.0.0.7:8472")
+    for name in ("link", "engine"):
+        record = ProcessRecord(name=name, pid=2**22 + 1, started=0.0, fingerprint="")
+        state = state.with_process(record)
+    save_state(tmp_path, state)
+
+    def stop(records: Sequence[ProcessRecord], **_: Any) -> int:
+        events.extend(record.name for record in records if record.name not in events)
+        return len(records)
+
+    monkeypatch.setattr(control, "stop_processes", stop)
+    monkeypatch.setattr(control.time, "sleep", lambda seconds: events.append("drained"))
+    control.down(Settings(home=tmp_path))
+    assert events == ["link", "drained", "engine"]
