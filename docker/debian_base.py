@@ -11,15 +11,16 @@ from buildah import ImageError
 
 RELEASE = "bookworm"  # the last with Python 3.11
 PACKAGES = ("ca-certificates", "python3.11-venv")
-MIRROR = "http://deb.debian.org/debian"
 SETTINGS = "tmp/apt.conf"
+SOURCES = "etc/apt/sources.list"
+NO_SOURCES = f"# To install packages, name a mirror: deb ADDRESS {RELEASE} main\n"
 
 
 def bootstrap(root: Path) -> None:
     """Install Debian with Python and the present security updates.
 
-    DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR name mirrors. This machine's proxies, name servers and settings
-    of apt are used, and not kept.
+    DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR name mirrors; by default debootstrap's own, and the one
+    beside it. Neither they nor this machine's proxies, name servers and settings of apt are kept.
 
     Args:
         root: An empty directory.
@@ -27,14 +28,15 @@ def bootstrap(root: Path) -> None:
     Raises:
         ImageError: if a package cannot be installed; the message ends with what the program printed.
     """
-    mirror = os.environ.get("DEBIAN_MIRROR", MIRROR)
-    security = os.environ.get("DEBIAN_SECURITY_MIRROR", f"{mirror}-security")
-    call("debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(root), mirror)
+    named = [os.environ["DEBIAN_MIRROR"]] if os.environ.get("DEBIAN_MIRROR") else []
+    call("debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, str(root), *named)
+    mirror = (root / SOURCES).read_text().split()[1]  # `deb ADDRESS RELEASE main`, as debootstrap writes it
+    security = os.environ.get("DEBIAN_SECURITY_MIRROR") or f"{mirror}-security"
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(
         "path-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\n"
         "path-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\n"
     )
-    (root / "etc/apt/sources.list").write_text(
+    (root / SOURCES).write_text(
         f"deb {mirror} {RELEASE} main\ndeb {mirror} {RELEASE}-updates main\n"
         f"deb {security} {RELEASE}-security main\n"
     )
@@ -58,9 +60,7 @@ def _apt_settings() -> str:
 
 def _forget_this_machine(root: Path) -> None:
     (root / SETTINGS).unlink()
-    (root / "etc/apt/sources.list").write_text(
-        f"deb {MIRROR} {RELEASE} main\ndeb {MIRROR}-security {RELEASE}-security main\n"
-    )
+    (root / SOURCES).write_text(NO_SOURCES)
     for name in ("resolv.conf", "hostname"):  # a container gets its own
         (root / "etc" / name).write_text("")
     shutil.rmtree(root / "debootstrap", ignore_errors=True)

@@ -69,15 +69,19 @@ class TestBase:
         assert names == [f"{common} AS engine", f"{common} AS airflow", "airflow AS team"]
         assert all(len(stage.splitlines()) > 3 for stage in stages)
 
+    @pytest.mark.parametrize("is_named", [True, False])
     def test_base_names_neither_a_mirror_nor_a_name_server_of_this_machine(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
     ) -> None:
+        mirror = "http://mirror.test/debian"
         calls: list[tuple[str, ...]] = []
 
         def call(*words: str) -> None:
             if words[0] == "debootstrap":
                 for name in ("etc/dpkg/dpkg.cfg.d", "etc/apt", "tmp", "usr/local/bin", "var/log"):
                     (tmp_path / name).mkdir(parents=True)
+                assert words[5:] == ((mirror,) if is_named else ())
+                (tmp_path / debian_base.SOURCES).write_text(f"deb {mirror} bookworm main\n")
                 (tmp_path / "etc" / "resolv.conf").write_text("nameserver 10.0.0.1")
                 (tmp_path / "etc" / "hostname").write_text("builder")
                 (tmp_path / "var" / "log" / "bootstrap.log").write_text("mirror.test")
@@ -86,7 +90,7 @@ class TestBase:
             calls.append(words)
 
         monkeypatch.setattr(debian_base, "call", call)
-        monkeypatch.setenv("DEBIAN_MIRROR", "http://mirror.test/debian")
+        monkeypatch.setenv("DEBIAN_MIRROR", mirror if is_named else "")
         debian_base.bootstrap(tmp_path)
         assert [words[0] for words in calls] == ["debootstrap", *["env"] * (len(calls) - 1)]
         files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
