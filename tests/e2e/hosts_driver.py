@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -126,6 +127,17 @@ def network(hosts: list[Host]) -> Iterator[None]:
             for device in ("lo", "eth0"):
                 ip("-n", host.namespace, "link", "set", device, "up")
         yield
+
+
+@contextmanager
+def shared_root(prefix: str) -> Iterator[Path]:
+    """Make a directory for a stack and its hosts; pytest's own are closed to PostgreSQL's user."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as directory:
+        root = Path(directory)
+        root.chmod(0o711)
+        for name in ("classifiers", "scratch"):
+            (root / name).mkdir()
+        yield root
 
 
 @contextmanager

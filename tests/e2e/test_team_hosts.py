@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from pipeline.stack.state import load_state
 from tests.e2e.conftest import ended_with_us, wait_until
-from tests.e2e.hosts_driver import MIDDLE, Host, HostsStack, network, server
+from tests.e2e.hosts_driver import MIDDLE, Host, HostsStack, network, server, shared_root
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +39,7 @@ def _only_loopback() -> None:
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    # pytest's own directories are closed to PostgreSQL's user.
-    with tempfile.TemporaryDirectory(prefix="graft-hosts-") as directory:
-        root = Path(directory)
-        root.chmod(0o711)
-        for name in ("classifiers", "scratch"):
-            (root / name).mkdir()
+    with shared_root("graft-hosts-") as root:
         yield root
 
 

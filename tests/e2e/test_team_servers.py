@@ -9,7 +9,6 @@ import os
 import random
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from PIL import Image
 
 from pipeline.stack.front import front_folder
 from tests.e2e.conftest import ended_with_us, wait_until
-from tests.e2e.hosts_driver import MIDDLE, Host, HostsStack, network, server
+from tests.e2e.hosts_driver import MIDDLE, Host, HostsStack, network, server, shared_root
 from tests.fakes.pictures import encode
 from tests.integration.test_engine_replicas import lateness
 from tests.integration.tiny_heads import Clients, convert_network, write_model
@@ -50,12 +49,7 @@ def _only_loopback() -> None:
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    # pytest's own directories are closed to PostgreSQL's user.
-    with tempfile.TemporaryDirectory(prefix="graft-servers-") as directory:
-        root = Path(directory)
-        root.chmod(0o711)
-        for name in ("classifiers", "scratch"):
-            (root / name).mkdir()
+    with shared_root("graft-servers-") as root:
         yield root
 
 
