@@ -12,7 +12,8 @@ from pathlib import Path
 from pipeline.artifacts.record import Record
 from pipeline.config import Settings
 from pipeline.errors import BackupError
-from pipeline.stack.control import down, status, up
+from pipeline.stack.control import down, up
+from pipeline.stack.description import status
 from pipeline.stack.places import Places, is_half_restored, path_in
 from pipeline.stack.profile import find_profile
 from pipeline.stack.secret_files import SECRET_FILES, read_secrets

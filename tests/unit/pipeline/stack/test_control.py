@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.errors import StackError
-from pipeline.stack import StackStatus, airflow_database, control, down, status, up
+from pipeline.stack import StackStatus, airflow_database, control, description, down, status, up
 from pipeline.stack.environment import COMPONENTS, Component
 from pipeline.stack.health import get_json
 from pipeline.stack.state import Secrets, StackState, free_ports, load_state
@@ -54,6 +54,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.setattr(control, "unhealthy_airflow", unanswered)
     monkeypatch.setattr(control, "ensure_database", lambda settings, state, component, on_progress: state)
     monkeypatch.setattr(control, "COMPONENTS", COMPONENTS[:2])
+    monkeypatch.setattr(description, "COMPONENTS", COMPONENTS[:2])
     settings = Settings(home=tmp_path / "home")
     yield settings
     down(settings)
@@ -164,6 +165,7 @@ class TestScheduler:
 
         monkeypatch.setattr(control, "build_components", with_scheduler)
         monkeypatch.setattr(control, "COMPONENTS", COMPONENTS[:3])
+        monkeypatch.setattr(description, "COMPONENTS", COMPONENTS[:3])
         answered: dict[str, bool] = {}
 
         def note(line: str) -> None:
